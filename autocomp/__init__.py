@@ -1,0 +1,66 @@
+"""Automatic compression of MindSpore networks: a network, a budget and a device in, a Pareto set of networks out.
+
+    front = autocomp.search(net, budget="latency<5ms", device="ascend")
+    point = front.pick("accuracy>-1%")
+    point.export("net.mindir")
+
+Names are loaded when first used (PEP 562), so that ``import autocomp`` loads neither MindSpore nor Ray nor Optuna.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autocomp.budget import Budget
+    from autocomp.data import Data
+    from autocomp.driver import load, search
+    from autocomp.estimates import estimate
+    from autocomp.front import ParetoSet, Point
+    from autocomp.hardware_models import device, devices
+    from autocomp.search_spaces import Plan
+    from autocomp.study import Study
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "Data",
+    "ParetoSet",
+    "Plan",
+    "Point",
+    "Study",
+    "device",
+    "devices",
+    "estimate",
+    "load",
+    "search",
+]
+
+# No module may bear the name of a function here: importing it would put the module in the function's place.
+_MODULES = {
+    "Budget": "autocomp.budget",
+    "Data": "autocomp.data",
+    "ParetoSet": "autocomp.front",
+    "Plan": "autocomp.search_spaces",
+    "Point": "autocomp.front",
+    "Study": "autocomp.study",
+    "device": "autocomp.hardware_models",
+    "devices": "autocomp.hardware_models",
+    "estimate": "autocomp.estimates",
+    "load": "autocomp.driver",
+    "search": "autocomp.driver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'autocomp' has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

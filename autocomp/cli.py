@@ -1,0 +1,233 @@
+"""The command line: ``autocomp search | quickstart | estimate | devices``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import autocomp
+from autocomp.errors import AutocompError
+
+QUICK_TRIALS = 24
+QUICK_SAMPLES = 500
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Compress trained MindSpore networks for a device and a budget.",
+)
+
+Net = Annotated[
+    str,
+    typer.Option(
+        "--net",
+        metavar="REF",
+        help="The network: package.module:build or path/to/file.py:build, a Cell or its builder.",
+    ),
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", help="Its parameters: a .ckpt or .npz file.")
+]
+DeviceName = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="One of 'autocomp devices', or a path to a .toml file.")
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--inputs", metavar="SHAPE", help="Input shape, batch first: 8,3,224,224. Once for each input."),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers", metavar="N", help="Ray workers on this machine, or ray://host:port or auto; none: this process."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same front.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"autocomp {autocomp.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _log_to_stderr()
+
+
+@app.command(
+    epilog="Example: autocomp search --net resnet.py:resnet18 --weights resnet18.ckpt --data resnet.py:data "
+    "--budget 'latency<50%, accuracy>-1%' --device ascend --out runs/a"
+)
+def search(
+    net: Net,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", help="Bounds joined by commas: 'latency<5ms', 'size<30%, accuracy>-1%', 'macs<2G'."),
+    ],
+    device: DeviceName,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the front and its report.html go.")],
+    weights: Weights = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="REF",
+            help="autocomp.Data, a dict of its arguments or a pair (x, y), or what returns one.",
+        ),
+    ] = None,
+    inputs: Inputs = None,
+    primitives: Annotated[str, typer.Option("--primitives", help="auto, or names joined by commas.")] = "auto",
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.", show_default="200")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", metavar="SECONDS", min=1.0, help="Stop after.")
+    ] = None,
+    sampler: Annotated[str, typer.Option("--sampler", help="Who proposes plans.")] = "auto",
+    workers: Workers = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="A path or storage URL; the same call again resumes from it.")
+    ] = None,
+    seed: Seed = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"A first look: {QUICK_TRIALS} evaluations on {QUICK_SAMPLES} samples.")
+    ] = False,
+) -> None:
+    """Search how to compress a network; print the front, and store it with an HTML report."""
+    from autocomp import sources
+
+    shapes = sources.parse_shapes(inputs or ())
+    autocomp.Budget.parse(budget)
+    autocomp.device(device)
+    _make_folder(out)
+    samples = sources.load_data(data) if data is not None else None
+    front = autocomp.search(
+        sources.load_net(net, weights),
+        budget=budget,
+        device=device,
+        data=_shortened(samples) if quick and samples is not None else samples,
+        inputs=shapes,
+        primitives=primitives if primitives == "auto" else [name.strip() for name in primitives.split(",")],
+        trials=trials or (QUICK_TRIALS if quick else 200),
+        time_limit=time_limit,
+        sampler=sampler,
+        workers=_worker_count(workers),
+        storage=storage,
+        seed=seed,
+        progress=True,
+    )
+    typer.echo(str(front))
+    front.save(out)
+    front.report(out / "report.html")
+    typer.echo(f"front and report.html are in {out}")
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")] = Path(
+        "autocomp-quickstart"
+    ),
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.")] = None,
+    workers: Workers = None,
+    seed: Seed = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer evaluations and images.")] = False,
+) -> None:
+    """The main job on shipped data: a Fashion-MNIST network for ascend-310p3, searched, exported and checked."""
+    from autocomp.quickstart.run import run
+
+    _make_folder(out)
+    run(out, trials=trials, workers=_worker_count(workers), seed=seed, quick=quick)
+
+
+@app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device ascend --inputs 8,3,224,224 --layers")
+def estimate(
+    net: Net,
+    device: DeviceName,
+    inputs: Inputs = None,
+    weights: Weights = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Format of every layer, as in w8a8; the device's float if none.")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Operator by operator.")] = False,
+) -> None:
+    """What a network costs on a device, uncompressed."""
+    from rich.console import Console
+
+    from autocomp import sources, tables
+    from autocomp.estimates import operator_costs
+
+    shapes = sources.parse_shapes(inputs or ())
+    chip = autocomp.device(device)
+    cell = sources.load_net(net, weights)
+    console = Console()
+    typer.echo(f"{net} on {chip.name}, {precision or f'fp{chip.float_bits}'}")
+    if layers:
+        console.print(tables.operator_table(operator_costs(cell, chip, shapes, precision)))
+    console.print(tables.cost_table(autocomp.estimate(cell, chip, shapes, precision)))
+
+
+@app.command()
+def devices() -> None:
+    """The devices that are shipped: throughput, memory, formats, and where the figures come from."""
+    from rich.console import Console
+
+    from autocomp import tables
+    from autocomp.hardware_models.device import aliases
+
+    chips = [autocomp.device(name) for name in autocomp.devices()]
+    Console().print(tables.device_table(chips, aliases()))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. What the user can mend is one sentence on standard error and exit code 2; --debug raises it."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=given, prog_name="autocomp")
+    except (AutocompError, ValueError, TypeError, OSError) as error:
+        if "--debug" in given:
+            raise
+        typer.echo(f"autocomp: {error}", err=True)
+        sys.exit(2)
+
+
+def _worker_count(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def _shortened(data: autocomp.Data) -> autocomp.Data:
+    calibration, evaluation = data.calibration, data.evaluation
+    return autocomp.Data(
+        calibrate=calibration and calibration.take(QUICK_SAMPLES),
+        evaluate=evaluation and evaluation.take(QUICK_SAMPLES),
+        train=data.train,
+    )
+
+
+def _make_folder(path: Path) -> None:
+    """Before the search: an unwritable place must not cost what was found."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"--out must be a folder, but {path} is a file")
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / ".autocomp"
+    probe.touch()
+    probe.unlink()
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("autocomp")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname).1s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

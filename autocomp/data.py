@@ -1,0 +1,287 @@
+"""The user's data as arrays, whatever they came as."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+LIMIT = 50_000
+LIMIT_BYTES = 2_000_000_000
+CALIBRATION_SAMPLES = 1024
+_ROLES = ("calibrate", "evaluate", "train")
+
+log = logging.getLogger("autocomp")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs of the network, and labels where they are known.
+
+    x: one array (n, ...) for each input.
+    y: (n,) int64 class of each sample, or None.
+    """
+
+    x: tuple[np.ndarray, ...]
+    y: np.ndarray | None = None
+
+    @classmethod
+    def read(cls, value: Any, role: str = "data", limit: int = LIMIT) -> Samples:
+        """From ``x``, ``(x, y)`` (``x`` an array or a tuple of arrays) or a ``mindspore.dataset.Dataset``.
+
+        Of a dataset at most ``limit`` samples and 2 GB are read, in its own order; with more than one column the last
+        is the labels.
+        """
+        if isinstance(value, Samples):
+            return value
+        if _is_dataset(value):
+            return _read_dataset(value, role, limit)
+        x, y = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
+        inputs = tuple(x) if isinstance(x, (tuple, list)) else (x,)
+        return cls(*_checked(inputs, y, role))
+
+    def __len__(self) -> int:
+        return len(self.x[0])
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of each input, of one sample."""
+        return tuple(x.shape[1:] for x in self.x)
+
+    def take(self, count: int) -> Samples:
+        """At most so many samples, evenly spread over all of them, in order."""
+        if count >= len(self):
+            return self
+        rows = np.linspace(0, len(self) - 1, count).round().astype(np.int64)
+        return Samples(tuple(x[rows] for x in self.x), None if self.y is None else self.y[rows])
+
+    def batches(self, size: int) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
+        """Views of so many samples each; the last may be smaller."""
+        for i in range(0, len(self), size):
+            yield tuple(x[i : i + size] for x in self.x), None if self.y is None else self.y[i : i + size]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with any value, shape or type."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (*self.x, *(() if self.y is None else (self.y,))):
+            digest.update(f"{array.dtype.str}{array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        digest.update(b"" if self.y is None else b"labels")
+        return digest.hexdigest()
+
+
+@dataclass(eq=False)
+class Data:
+    """What to calibrate with, evaluate on and train on; each as :meth:`Samples.read` takes it.
+
+    A role that is not given is taken from another:
+
+    * ``calibrate``: 1,024 samples spread over ``train``, else over ``evaluate``;
+    * ``evaluate``: ``calibrate``, else ``train``, which flatters a network that was trained on it (see ``notes``).
+      Without labels, fidelity to the float network is measured in place of accuracy;
+    * ``train`` is never taken from another.
+
+    Arrays are checked at once, datasets when their role is first used.
+    """
+
+    calibrate: Any = None
+    evaluate: Any = None
+    train: Any = None
+    limit: int = LIMIT
+    _read: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit must be at least 1 sample, but got limit={self.limit}")
+        for role in _ROLES:
+            value = getattr(self, role)
+            if value is not None and not _is_dataset(value):
+                self._samples(role)
+
+    @classmethod
+    def coerce(cls, value: Any) -> Data:
+        """None, Data, a mapping of roles, or one set of samples, which is evaluated on and calibrated with."""
+        if value is None:
+            return cls()
+        if isinstance(value, Data):
+            return value
+        if isinstance(value, Mapping):
+            unknown = sorted(set(value) - set(_ROLES))
+            if unknown:
+                raise ValueError(f"data may have the roles {', '.join(_ROLES)}, but got {', '.join(map(str, unknown))}")
+            return cls(**value)
+        return cls(evaluate=value)
+
+    @cached_property
+    def calibration(self) -> Samples | None:
+        """Samples to calibrate with, labels or not."""
+        if self.calibrate is not None:
+            return self._samples("calibrate")
+        for role in ("train", "evaluate"):
+            if getattr(self, role) is not None:
+                return self._samples(role).take(CALIBRATION_SAMPLES)
+        return None
+
+    @cached_property
+    def evaluation(self) -> Samples | None:
+        """Samples to evaluate on; fidelity is measured where they have no labels."""
+        role = self._evaluated_role
+        return None if role is None else self._samples(role)
+
+    @property
+    def training(self) -> Samples | None:
+        return None if self.train is None else self._samples("train")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user about roles that were taken from another."""
+        role = self._evaluated_role
+        if role in (None, "evaluate"):
+            return ()
+        return (f"no data to evaluate on were given: the {role} samples are used, which may flatter the accuracy",)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all roles that are given."""
+        parts = [f"{role}={self._samples(role).fingerprint}" for role in _ROLES if getattr(self, role) is not None]
+        return hashlib.sha256(";".join(parts).encode()).hexdigest()[:16]
+
+    def __bool__(self) -> bool:
+        return self._evaluated_role is not None
+
+    @property
+    def _evaluated_role(self) -> str | None:
+        given = (role for role in ("evaluate", "calibrate", "train") if getattr(self, role) is not None)
+        return next(given, None)
+
+    def _samples(self, role: str) -> Samples:
+        if role not in self._read:
+            found = Samples.read(getattr(self, role), role, self.limit)
+            for other, samples in self._read.items():
+                if samples.shapes != found.shapes:
+                    raise ValueError(
+                        f"the samples of all roles must have the same shape, but got {_shapes(found)} for {role} "
+                        f"and {_shapes(samples)} for {other}"
+                    )
+            self._read[role] = found
+        return self._read[role]
+
+
+def _shapes(samples: Samples) -> str:
+    return " and ".join(map(str, samples.shapes))
+
+
+def _checked(inputs: tuple[Any, ...], y: Any, role: str) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
+    if not inputs:
+        raise ValueError(f"{role} must have at least one input, but got none")
+    x = tuple(_input(value, role) for value in inputs)
+    counts = [len(array) for array in x]
+    if len(set(counts)) != 1:
+        raise ValueError(f"the inputs of {role} must have as many samples each, but got {_listed(counts)}")
+    if counts[0] == 0:
+        raise ValueError(f"{role} must have at least one sample, but got none")
+    labels = None if y is None else _labels(y, role)
+    if labels is not None and len(labels) != counts[0]:
+        raise ValueError(f"{role} must have a label for each sample, but got {counts[0]} samples, {len(labels)} labels")
+    return x, labels
+
+
+def _input(value: Any, role: str) -> np.ndarray:
+    """As float32, or in the integer type it has; 8-bit images become float32 with the same values."""
+    array = _array(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"an input of {role} must be an array of numbers, but got {type(value).__name__}")
+    if array.ndim == 0:
+        raise ValueError(f"an input of {role} must have a first axis that counts the samples, but got one number")
+    if array.dtype.kind == "f" or array.dtype == np.uint8:
+        array = array.astype(np.float32, copy=False)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"the inputs of {role} must be finite, but got {(~np.isfinite(array)).sum()} NaN or infinite")
+    return array
+
+
+def _labels(value: Any, role: str) -> np.ndarray:
+    """(n,) int64 from classes, (n,) or (n, 1), or from one-hot rows."""
+    array = _array(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"the labels of {role} must be an array of numbers, but got {type(value).__name__}")
+    if _is_one_hot(array):
+        return np.asarray(array.argmax(1), np.int64)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"the labels of {role} must be classes (n,) or one-hot rows, but got shape {array.shape}")
+    classes = array.astype(np.int64)
+    if not (classes == array).all() or (classes < 0).any():
+        raise ValueError(f"the labels of {role} must be whole numbers from 0, but got {_first_bad(array)}")
+    return classes
+
+
+def _is_one_hot(array: np.ndarray) -> bool:
+    if array.ndim != 2 or array.shape[1] < 2:
+        return False
+    return bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
+
+
+def _first_bad(labels: np.ndarray) -> float:
+    return float(labels[(labels < 0) | (labels != np.floor(labels))][0])
+
+
+def _array(value: Any) -> np.ndarray:
+    """MindSpore tensors too."""
+    if hasattr(value, "asnumpy"):
+        value = value.asnumpy()
+    try:
+        return np.asarray(value)
+    except ValueError:  # rows of different lengths
+        return np.asarray(None)
+
+
+def _listed(counts: list[int]) -> str:
+    return ", ".join(map(str, counts))
+
+
+def _is_dataset(value: Any) -> bool:
+    return hasattr(value, "create_tuple_iterator")
+
+
+def _is_batched(dataset: Any) -> bool:
+    """Whether some step of the pipeline batches; ``get_batch_size`` is 1 for a batch of one and for no batch."""
+    if "Batch" in type(dataset).__name__:
+        return True
+    return any(_is_batched(child) for child in getattr(dataset, "children", ()))
+
+
+def _read_dataset(dataset: Any, role: str, limit: int) -> Samples:
+    batched, rows, count, held = _is_batched(dataset), [], 0, 0
+    complete = True
+    for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
+        if count >= limit or held >= LIMIT_BYTES:
+            complete = False
+            break
+        arrays = [np.asarray(column) if batched else np.asarray(column)[None] for column in row]
+        rows.append(arrays)
+        count += len(arrays[0])
+        held += sum(array.nbytes for array in arrays)
+    if not rows:
+        raise ValueError(f"{role} must have at least one sample, but its dataset is empty")
+    columns = [_joined(parts, role)[:limit] for parts in zip(*rows, strict=True)]
+    if not complete or count > limit:
+        log.warning("of the %s dataset the first %s samples are used", role, f"{len(columns[0]):,}")
+    inputs, y = (columns[:-1], columns[-1]) if len(columns) > 1 else (columns, None)
+    return Samples(*_checked(tuple(inputs), y, role))
+
+
+def _joined(parts: tuple[np.ndarray, ...], role: str) -> np.ndarray:
+    shapes = {part.shape[1:] for part in parts}
+    if len(shapes) != 1:
+        known = " and ".join(map(str, sorted(shapes, key=math.prod)[:2]))
+        raise ValueError(f"the samples of {role} must all have one shape, but its dataset has {known}")
+    return np.concatenate(parts)

@@ -1,0 +1,33 @@
+"""Domain events. Bad arguments raise Python's own TypeError and ValueError.
+
+AutocompError
+├── BudgetError             no plan can meet the budget; names the nearest that one can
+├── TraceError              the network could not be read
+├── NoEffectError           a primitive found nothing to do
+├── EvaluationError         a plan's accuracy could not be measured (NaN, wrong shape)
+└── ExportError             an exported file is missing, unreadable or computes something else
+"""
+
+
+class AutocompError(Exception):
+    """Whatever autocomp raises about networks, plans and files."""
+
+
+class BudgetError(AutocompError):
+    """No plan of the search space can meet the budget."""
+
+
+class TraceError(AutocompError):
+    """The network could not be read."""
+
+
+class NoEffectError(AutocompError):
+    """A primitive found nothing to do in this network."""
+
+
+class EvaluationError(AutocompError):
+    """A plan's accuracy could not be measured."""
+
+
+class ExportError(AutocompError):
+    """An exported file is missing, unreadable or computes something else than the network in memory."""

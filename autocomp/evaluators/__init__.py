@@ -1,0 +1,21 @@
+"""How good a plan is."""
+
+if __name__ != "autocomp.evaluators":
+    raise ImportError(f"import autocomp.evaluators, not {__name__}")
+
+from .accuracy import PlanEvaluator, synthetic_inputs
+from .base import Evaluator, Measurement, Metric
+from .engines import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
+
+__all__ = [
+    "Engine",
+    "Evaluator",
+    "Measurement",
+    "Metric",
+    "MindSporeEngine",
+    "OnnxEngine",
+    "PlanEvaluator",
+    "choose_engine",
+    "relative_error",
+    "synthetic_inputs",
+]

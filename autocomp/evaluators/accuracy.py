@@ -1,0 +1,149 @@
+"""The accuracy of plans on data, or their fidelity to the float network."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import numpy as np
+
+from ..errors import EvaluationError
+from ..primitives.realise import Parameters, Realisation, Realiser
+from ..search_spaces import NetworkGraph, Plan, SearchSpace
+from .base import Measurement, Metric
+from .calibration import calibrate_ranges, moved_statistics
+from .engines import Arrays, Engine
+
+VERSION = 1  # of what an accuracy means: raised when the same plan would measure differently
+WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 4e9, 6e10, 2e10  # MACs
+MOST = 256
+
+
+def affordable(graph: NetworkGraph, macs: float, least: int = 16) -> int:
+    """How many images that much work allows, from ``least`` to 256."""
+    return int(np.clip(macs / max(graph.macs, 1), least, MOST))
+
+
+def synthetic_inputs(graph: NetworkGraph, seed: int = 0) -> Arrays:
+    """Noise with the spectrum of photographs (amplitude 1 / frequency: Field 1987), of mean 0 and variance 1.
+
+    For sequences and vectors: normal noise. As many as 6e10 MACs allow, 16 to 256.
+    """
+    rng = np.random.default_rng(seed)
+    count = affordable(graph, WORK_SYNTHETIC)
+    return tuple(
+        _noise(rng, (count, *node.shape[1:])).astype(np.float32) for node in graph.nodes if node.kind == "input"
+    )
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    noise = rng.standard_normal(shape)
+    if len(shape) == 4:
+        frequency = np.hypot(np.fft.fftfreq(shape[2])[:, None], np.fft.rfftfreq(shape[3])[None, :])
+        frequency[0, 0] = 1 / max(shape[2:])
+        noise = np.fft.irfft2(np.fft.rfft2(noise) / frequency, s=shape[2:])
+        noise = noise - noise.mean((2, 3), keepdims=True)
+    axes = tuple(range(1, len(shape)))
+    return noise / np.maximum(noise.std(axes, keepdims=True), 1e-9)
+
+
+class PlanEvaluator:
+    """Measures plans on one set of samples with one engine; an :class:`autocomp.evaluators.Evaluator`.
+
+    inputs: arrays (n, ...); labels: (n,) classes, or None, then the metric is the agreement with the float network's
+        class (where its output is (n, classes) and the inputs are real), or else the fidelity: the share of the
+        variance of the float network's outputs that the plan keeps, 1 - |y - y_float|^2 / |y_float - mean|^2.
+    calibration: arrays (n, ...), for ranges and BatchNorm's statistics.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        space: SearchSpace,
+        parameters: Parameters,
+        inputs: Arrays,
+        labels: np.ndarray | None,
+        calibration: Arrays,
+        synthetic: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
+        self.inputs, self.labels, self.synthetic = inputs, labels, synthetic
+        plain = Realiser(space, parameters)(Plan())
+        self.realiser = Realiser(space, parameters, self._ranges(plain, calibration))
+        self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS))
+        self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
+        self.plain_outputs = self._outputs(plain)
+        self.metric: Metric = self._metric()
+        self.key = self._fingerprint(calibration)
+
+    def _ranges(self, plain: Realisation, calibration: Arrays) -> Any:
+        chosen = _first(calibration, affordable(self.space.graph, WORK_CALIBRATION))
+        return calibrate_ranges(self.engine, self.space, plain, chosen, self.seed)
+
+    def _metric(self) -> Metric:
+        scores = self.plain_outputs[0]
+        if self.labels is None:
+            classes = scores.ndim == 2 and scores.shape[1] > 1
+            return "agreement" if classes and not self.synthetic else "fidelity"
+        if scores.ndim != 2 or scores.shape[1] <= int(self.labels.max(initial=0)):
+            raise ValueError(
+                f"labels up to {int(self.labels.max(initial=0))} need an output of shape (n, classes), "
+                f"but the network's first output has shape (n, {', '.join(map(str, scores.shape[1:]))})"
+            )
+        return "accuracy"
+
+    def _fingerprint(self, calibration: Arrays) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{VERSION};{type(self.engine).__name__};{self.metric};{self.seed};{self.space.key}".encode())
+        arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
+        for array in arrays + ([self.labels] if self.labels is not None else []):
+            digest.update(f"{array.dtype.str}{array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def realise(self, plan: Plan) -> Realisation:
+        """The plan in numbers, with BatchNorm's statistics moved to where it leaves them."""
+        realisation = self.realiser(plan)
+        if not plan or not self.plain_statistics:
+            return realisation
+        found = self.engine.batch_statistics(realisation, self.statistics_inputs)
+        graph, kept = self.space.graph, realisation.kept
+        return realisation.with_statistics(moved_statistics(graph, self.parameters, kept, self.plain_statistics, found))
+
+    def evaluate(self, plan: Plan) -> Measurement:
+        started = time.perf_counter()
+        accuracy = self.accuracy_of(self._outputs(self.realise(plan)))
+        count = len(self.inputs[0])
+        return Measurement(
+            accuracy=accuracy,
+            metric=self.metric,
+            samples=count,
+            seconds=time.perf_counter() - started,
+            seed=self.seed,
+            fidelity=f"{count} synthetic inputs" if self.synthetic else f"{count} samples",
+        )
+
+    def _outputs(self, realisation: Realisation) -> Arrays:
+        outputs = self.engine.outputs(realisation, self.inputs)
+        if not all(np.isfinite(output).all() for output in outputs):
+            what = f"under the plan {realisation.plan}" if realisation.plan else "of the float network"
+            raise EvaluationError(f"outputs {what} are not finite")
+        return outputs
+
+    def accuracy_of(self, outputs: Arrays) -> float:
+        if self.metric == "fidelity":
+            return float(np.mean([_explained(a, b) for a, b in zip(outputs, self.plain_outputs, strict=True)]))
+        expected = self.plain_outputs[0].argmax(1) if self.labels is None else self.labels
+        return float(np.mean(outputs[0].argmax(1) == expected))
+
+
+def _first(arrays: Arrays, count: int) -> Arrays:
+    return tuple(array[:count] for array in arrays)
+
+
+def _explained(found: np.ndarray, expected: np.ndarray) -> float:
+    """The share of the variance over the samples, 0 to 1; of the square where the outputs are all the same."""
+    spread = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
+    return float(np.clip(1 - ((found - expected) ** 2).sum() / spread, 0, 1))

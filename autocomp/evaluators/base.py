@@ -1,0 +1,70 @@
+"""What an evaluator is, and what it found for a plan."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+from autocomp.search_spaces import Plan
+
+Metric = Literal["accuracy", "agreement", "fidelity"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How good a plan is.
+
+    accuracy: 0 to 1: the share of samples whose class is the label's (metric ``accuracy``) or the float network's
+        (``agreement``, where there are no labels), or the share of the outputs' variance that is kept (``fidelity``,
+        where there are no data or no classes).
+    samples: how many it was measured on; fidelity: the same in words, ``"2000 images"``.
+    seconds: what it took.
+    """
+
+    accuracy: float
+    metric: Metric = "accuracy"
+    samples: int = 0
+    seconds: float = 0.0
+    seed: int = 0
+    fidelity: str = ""
+
+    def __post_init__(self) -> None:
+        if self.metric not in get_args(Metric):
+            raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, but got metric={self.metric!r}")
+        if not (math.isnan(self.accuracy) or 0 <= self.accuracy <= 1):
+            raise ValueError(f"accuracy must be in [0, 1], but got accuracy={self.accuracy}")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Measurement:
+        """ValueError or TypeError for anything but what ``to_json`` writes."""
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"a measurement is a JSON object, but got {text!r}")
+        return cls(**values)
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Measures plans; picklable, so that workers can hold a copy.
+
+    >>> evaluator.evaluate(Plan())                        # the float network
+    Measurement(accuracy=0.92, metric='accuracy', samples=2000, ...)
+    >>> evaluator.evaluate(Plan({"format/conv1": "w4"}))
+    Measurement(accuracy=0.87, metric='accuracy', samples=2000, ...)
+
+    The same plan gives the same accuracy, in whatever order and process it is measured.
+    """
+
+    @property
+    def key(self) -> str:
+        """Changes with the network's weights, the data and the settings: whatever changes an accuracy."""
+        ...
+
+    def evaluate(self, plan: Plan) -> Measurement:
+        """EvaluationError where the plan cannot be measured."""
+        ...

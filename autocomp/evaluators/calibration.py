@@ -1,0 +1,73 @@
+"""Once a search: the ranges of layer inputs, and how BatchNorm's statistics move under a plan."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..primitives.quantizers import ActivationQuantizer, fit_activation
+from ..primitives.realise import Parameters, Realisation, Statistics, kept_channels
+from ..search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
+from .engines import Arrays, BatchStatistics, Engine
+
+SAMPLES = 50_000  # values of a tensor on which its range is fitted
+CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
+
+
+def calibrate_ranges(
+    engine: Engine, space: SearchSpace, plain: Realisation, inputs: Arrays, seed: int = 0
+) -> dict[tuple[str, int], ActivationQuantizer]:
+    """(layer, bits) -> quantizer, for every number of bits that a knob offers for a layer's input.
+
+    plain: the float network's realisation; inputs: arrays (n, ...).
+    """
+    wanted = {
+        layer: bits
+        for knob in space.knobs
+        if knob.kind == "format"
+        for layer in knob.layers
+        if (bits := sorted({f.activation_bits for f in knob.formats} - {FLOAT_BITS}))
+    }
+    if not wanted:
+        return {}
+    lows, highs, samples = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0), {layer: [] for layer in wanted}
+    rng = np.random.default_rng(seed)
+    starts = range(0, len(inputs[0]), CHUNK)
+    for start in starts:
+        chunk = tuple(array[start : start + CHUNK] for array in inputs)
+        for layer, values in engine.layer_inputs(plain, chunk).items():
+            if layer in wanted:
+                lows[layer] = min(lows[layer], float(values.min()))
+                highs[layer] = max(highs[layer], float(values.max()))
+                count = min(values.size, -(-SAMPLES // len(starts)))
+                samples[layer].append(rng.choice(values.reshape(-1), count, replace=False))
+    return {
+        (layer, bits): fit_activation(np.concatenate(samples[layer]), lows[layer], highs[layer], bits)
+        for layer, options in wanted.items()
+        for bits in options
+    }
+
+
+def moved_statistics(
+    graph: NetworkGraph, parameters: Parameters, kept: np.ndarray, plain: BatchStatistics, found: BatchStatistics
+) -> Statistics:
+    """BatchNorm's running statistics, moved as the batch's moved from the float network to the plan.
+
+        mean' = mean + (m_plan - m_float) * sqrt(var / v_float)        var' = var * v_plan / v_float
+
+    Statistics re-estimated on a batch (as in Li et al., ECCV 2020) carry that batch's own deviation; here the float
+    network on the same batch takes it out, so that a small batch does, and a plan that changes nothing moves nothing.
+    """
+    moved = {}
+    for node in graph.nodes:
+        if node.kind != "batchnorm" or node.layer not in found:
+            continue
+        mean_name, variance_name = node.attributes["parameters"][2:4]
+        mean, variance = np.array(parameters[mean_name]), np.array(parameters[variance_name])
+        mine = kept_channels(node.units, kept)
+        epsilon = np.float32(node.attributes["epsilon"])
+        (m_float, v_float), (m_plan, v_plan) = plain[node.layer], found[node.layer]
+        ratio = (variance[mine] + epsilon) / (v_float[mine] + epsilon)
+        mean[mine] += (m_plan - m_float[mine]) * np.sqrt(ratio)
+        variance[mine] *= (v_plan + epsilon) / (v_float[mine] + epsilon)
+        moved[node.layer] = (mean.astype(np.float32), variance.astype(np.float32))
+    return moved

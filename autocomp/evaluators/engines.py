@@ -1,0 +1,152 @@
+"""What runs a network under a plan: onnxruntime, or MindSpore where the network has no ONNX form. Same numbers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import AutocompError, EvaluationError
+from ..primitives.onnx_network import MEAN, VARIANCE, Style, onnx_network
+from ..primitives.realise import Parameters, Realisation
+from ..search_spaces import NetworkGraph
+
+log = logging.getLogger("autocomp")
+
+Arrays = tuple[np.ndarray, ...]
+BatchStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
+BATCH = 100  # fixed, so that a result does not depend on the machine
+TAP = "#input"
+
+
+class Engine(Protocol):
+    """Runs plans.
+
+    >>> engine.outputs(realisation, (x,))          # (n, ...) arrays, one for each output of the network
+    >>> engine.layer_inputs(realisation, (x,))     # layer -> what it reads, of the first image on, float32
+    >>> engine.batch_statistics(realisation, (x,)) # BatchNorm layer -> mean and variance over x, each (kept channels,)
+    """
+
+    def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays: ...
+
+    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, np.ndarray]: ...
+
+    def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics: ...
+
+
+class OnnxEngine:
+    """onnxruntime on CPU. Each plan is a small session of its own, with its channels really cut off.
+
+    Batches are of a fixed size and run in one thread each, several at a time: the numbers are the same however many
+    threads there are. Picklable; needs no MindSpore.
+    """
+
+    def __init__(self, graph: NetworkGraph, parameters: Parameters, threads: int | None = None) -> None:
+        self.graph, self.parameters, self.threads = graph, dict(parameters), threads
+
+    def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays:
+        session = self._session(realisation, Style())
+        parts = self._map(session, [s.name for s in session.get_outputs()], inputs)
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, np.ndarray]:
+        session = self._session(realisation, Style(taps=True))
+        names = [s.name for s in session.get_outputs() if s.name.endswith(TAP)]
+        parts = self._map(session, names, inputs)
+        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return {name.removesuffix(TAP): column for name, column in zip(names, columns, strict=True)}
+
+    def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics:
+        if not any(node.kind == "batchnorm" and node.layer for node in self.graph.nodes):
+            return {}
+        session = self._session(realisation, Style(statistics=True))
+        names = [s.name for s in session.get_outputs() if s.name.endswith((MEAN, VARIANCE))]
+        found = dict(zip(names, session.run(names, self._feed(session, inputs)), strict=True))
+        layers = [name.removesuffix(MEAN) for name in names if name.endswith(MEAN)]
+        return {layer: (found[layer + MEAN], found[layer + VARIANCE]) for layer in layers}
+
+    def _session(self, realisation: Realisation, style: Style) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        model = onnx_network(self.graph, self.parameters, realisation, style)
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def _map(self, session: Any, names: list[str], inputs: Arrays) -> list[list[np.ndarray]]:
+        starts = range(0, len(inputs[0]), BATCH)
+        batches = [tuple(array[i : i + BATCH] for array in inputs) for i in starts]
+        with ThreadPoolExecutor(self.threads or len(os.sched_getaffinity(0))) as pool:
+            return list(pool.map(lambda batch: session.run(names, self._feed(session, batch)), batches))
+
+    @staticmethod
+    def _feed(session: Any, inputs: Arrays) -> dict[str, np.ndarray]:
+        return {spec.name: np.ascontiguousarray(array) for spec, array in zip(session.get_inputs(), inputs, strict=True)}
+
+
+class MindSporeEngine:
+    """The elastic network in GRAPH mode: for networks without an ONNX form, and the reference for the other engine."""
+
+    def __init__(self, net: Any, graph: NetworkGraph) -> None:
+        from ..primitives.elastic import ElasticNetwork
+
+        self.graph = graph
+        self.elastic = ElasticNetwork(net, graph)
+
+    def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays:
+        self.elastic.set(realisation)
+        parts = []
+        for i in range(0, len(inputs[0]), BATCH):
+            batch = tuple(array[i : i + BATCH] for array in inputs)
+            parts.append(self._padded(batch, BATCH if len(inputs[0]) > BATCH else len(inputs[0])))
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def _padded(self, batch: Arrays, size: int) -> Arrays:
+        """The last batch is filled up, since another shape would compile anew."""
+        count = len(batch[0])
+        filled = tuple(np.concatenate([a, np.repeat(a[-1:], size - count, 0)]) for a in batch)
+        return tuple(output[:count] for output in self.elastic(filled))
+
+    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, np.ndarray]:
+        self.elastic.set(realisation)
+        return self.elastic.layer_inputs(inputs)
+
+    def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics:
+        self.elastic.set(realisation)
+        return self.elastic.batch_statistics(inputs, realisation.kept)
+
+    def __reduce__(self) -> Any:
+        raise EvaluationError(
+            "this network has no ONNX form and is evaluated by MindSpore, which cannot be sent to workers: use workers=None"
+        )
+
+
+def choose_engine(
+    net: Any, graph: NetworkGraph, parameters: Parameters, plain: Realisation, inputs: Arrays, outputs: Arrays
+) -> Engine:
+    """The ONNX engine if it reproduces ``outputs``, the float network's for ``inputs``; else MindSpore's.
+
+    plain: the float network's realisation.
+    """
+    engine = OnnxEngine(graph, parameters)
+    try:
+        found = engine.outputs(plain, inputs)
+        worst = max(relative_error(a, b) for a, b in zip(found, outputs, strict=True))
+        if worst <= 1e-3:
+            return engine
+        log.warning("the ONNX form of the network differs by %.1e from MindSpore: MindSpore evaluates", worst)
+    except (AutocompError, RuntimeError, ValueError) as error:
+        log.info("MindSpore evaluates, since the network has no ONNX form: %s", error)
+    return MindSporeEngine(net, graph)
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference over the largest expected value."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(found - expected).max(initial=0) / max(float(np.abs(expected).max(initial=0)), 1e-12))

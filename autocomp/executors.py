@@ -1,0 +1,216 @@
+"""Where plans are evaluated: in this process, or by Ray workers here or on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import sys
+from collections import deque
+from collections.abc import Generator, Sequence
+from types import ModuleType, TracebackType
+from typing import Any, Protocol
+
+from autocomp.errors import EvaluationError
+from autocomp.evaluators import Evaluator, Measurement
+from autocomp.search_spaces import Plan
+
+logger = logging.getLogger("autocomp")
+
+RETRIES = 2  # of a plan whose worker died
+MOST_WORKERS = 32  # taken of a cluster that offers more
+
+Result = Measurement | EvaluationError
+
+
+class Executor(Protocol):
+    """Evaluates plans, between entering and leaving it.
+
+    >>> with executor(evaluator, workers=2) as evaluate:
+    ...     dict(evaluate.map([plan, other]))
+    {1: Measurement(...), 0: EvaluationError('...')}
+    """
+
+    def __enter__(self) -> Executor: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
+        """Index of a plan and what was found, as soon as it is; an error comes as a value and names its plan."""
+        ...
+
+
+def executor(evaluator: Evaluator, workers: int | str | None = None) -> Executor:
+    """None: this process. A number: that many Ray workers here. ``"auto"``, ``"ray://host:port"``: a Ray cluster."""
+    if workers is None:
+        return InProcess(evaluator)
+    if isinstance(workers, str):
+        if workers != "auto" and not workers.startswith("ray://"):
+            raise ValueError(f"workers must be None, a number, 'auto' or 'ray://host:port', but got workers={workers!r}")
+    elif isinstance(workers, bool) or not isinstance(workers, int):
+        raise TypeError(f"workers must be None, a number, 'auto' or 'ray://host:port', but got workers={workers!r}")
+    elif workers < 1:
+        raise ValueError(f"workers must be at least 1, but got workers={workers}")
+    return RayWorkers(evaluator, workers)
+
+
+def evaluate(evaluator: Evaluator, plan: Plan) -> Result:
+    """The evaluator's measurement, or its error with the plan's name to it."""
+    try:
+        return evaluator.evaluate(plan)
+    except Exception as error:
+        reason = str(error) if isinstance(error, EvaluationError) else f"{type(error).__name__}: {error}"
+        failure = EvaluationError(f"plan {plan} could not be evaluated: {reason}")
+        failure.__cause__ = error
+        return failure
+
+
+class InProcess:
+    """One plan after the other, in this process."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
+        for i, plan in enumerate(plans):
+            yield i, evaluate(self._evaluator, plan)
+
+
+class Worker:
+    """What lives in a Ray worker: the evaluator, loaded at the first plan, so that its errors come as values."""
+
+    def __init__(self) -> None:
+        self._evaluator: Evaluator | None = None
+
+    def evaluate(self, plan: Plan, shared: list[Any]) -> Result:
+        """``shared``: references to the pickled evaluator and to the driver's import path, which are in Ray's store."""
+        try:
+            if self._evaluator is None:
+                self._evaluator = self._load(*shared)
+        except Exception as error:
+            return EvaluationError(f"the evaluator cannot be loaded in a worker: {type(error).__name__}: {error}")
+        result = evaluate(self._evaluator, plan)
+        if isinstance(result, EvaluationError):
+            result.__cause__ = None  # need not be picklable
+        return result
+
+    @staticmethod
+    def _load(pickled: Any, paths: Any) -> Evaluator:
+        import ray
+
+        # What the evaluator's classes are imported from may be on the driver's path only: a script's folder, say.
+        sys.path.extend(path for path in ray.get(paths) if path not in sys.path)
+        evaluator: Evaluator = pickle.loads(ray.get(pickled))
+        return evaluator
+
+
+class RayWorkers:
+    """Ray actors that each hold the evaluator; Ray starts one that dies anew and gives it its plan again."""
+
+    def __init__(self, evaluator: Evaluator, workers: int | str) -> None:
+        self._ray = _ray()
+        self._workers = workers
+        try:
+            self._pickled: bytes = self._ray.cloudpickle.dumps(evaluator)
+        except Exception as error:
+            raise TypeError(f"an evaluator for Ray workers must be picklable, but got {error}") from error
+        self._actors: list[Any] = []
+        self._shared: list[Any] = []
+        self._started = False
+
+    def __enter__(self) -> RayWorkers:
+        ray = self._ray
+        if not ray.is_initialized():
+            self._connect()
+            self._started = True
+        try:
+            actor = ray.remote(Worker).options(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)
+            self._shared = [ray.put(self._pickled), ray.put([os.path.abspath(path) for path in sys.path])]
+            self._actors = [actor.remote() for _ in range(self._count())]
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
+        waiting = deque(enumerate(plans))
+        idle = deque(self._actors)
+        running: dict[Any, tuple[Any, int]] = {}
+        while waiting or running:
+            while waiting and idle:
+                i, plan = waiting.popleft()
+                actor = idle.popleft()
+                running[actor.evaluate.remote(plan, self._shared)] = (actor, i)
+            for done in self._ray.wait(list(running), num_returns=1)[0]:
+                actor, i = running.pop(done)
+                idle.append(actor)
+                yield i, self._result(done, plans[i])
+
+    def _result(self, done: Any, plan: Plan) -> Result:
+        try:
+            result: Result = self._ray.get(done)
+            return result
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[0]
+            return EvaluationError(f"plan {plan} could not be evaluated: its worker died {RETRIES + 1} times: {reason}")
+
+    def _connect(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if isinstance(self._workers, str):
+            try:
+                self._ray.init(address=self._workers, **quiet)
+            except Exception as error:
+                raise ConnectionError(f"no Ray cluster answers at workers={self._workers!r}: {error}") from error
+        else:
+            # Ray would set aside a third of the machine's memory; workers share one copy of the evaluator.
+            store = max(128_000_000, 4 * len(self._pickled))
+            self._ray.init(
+                address="local",
+                num_cpus=self._workers,
+                include_dashboard=False,
+                object_store_memory=store,
+                **quiet,
+            )
+
+    def _count(self) -> int:
+        """An actor for which there is no processor would wait for ever."""
+        free = int(self._ray.available_resources().get("CPU", 0))
+        if free < 1:
+            raise RuntimeError("workers need a free processor in the Ray cluster, but it has none")
+        wanted = self._workers if isinstance(self._workers, int) else MOST_WORKERS
+        if isinstance(self._workers, int) and free < wanted:
+            logger.warning("Ray has %d processors free: %d workers instead of %d", free, free, wanted)
+        return min(wanted, free)
+
+    def _stop(self) -> None:
+        if self._ray.is_initialized():
+            for actor in self._actors:
+                self._ray.kill(actor)
+            if self._started:
+                self._ray.shutdown()
+        self._actors, self._shared, self._started = [], [], False
+
+
+def _ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(f"workers need Ray, which cannot be loaded ({error}); install it: pip install ray") from error
+    return ray

@@ -1,0 +1,215 @@
+"""The answer of a search: the plans that nothing evaluated beats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from .budget import ACCURACY, Budget, objectives
+from .metrics import METRICS
+from .pareto import hypervolume, knee, nondominated
+from .point import Deployer, ExportReport, Point, Record, short
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+    from rich.table import Table
+
+__all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Record", "short"]
+
+NEAREST = 10
+
+
+class ParetoSet(Sequence[Point]):
+    """The feasible plans that no other beats in accuracy and the objectives, the most expensive first.
+
+    Where no plan meets the budget it holds up to ten that come nearest to it, and ``notes`` says so.
+
+    float_point: the float network, evaluated like every plan; it need not be on the front.
+    evaluated: every plan that was evaluated, in order.
+    reference: what ``hypervolume`` counts from, as (error, costs as shares of the float network's).
+    settings: what the search ran with, shown in the report.
+    remarks: what the search had to say; with what the front itself has to say they are ``notes``.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        deployer: Deployer | None = None,
+        *,
+        device: str,
+        budget: Budget | str | None = None,
+        objectives: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        notes: Iterable[str] = (),
+    ) -> None:
+        self.device = device
+        self.budget = Budget.parse(budget)
+        self.objectives = _objectives(self.budget, objectives)
+        self.settings = dict(settings or {})
+        self.reference = (1.0,) * (1 + len(self.objectives))
+        records = [record for record in records if math.isfinite(record.measurement.accuracy)]
+        of_float = next((record for record in records if not record.plan), None)
+        if of_float is None:
+            raise ValueError(f"a front needs the float network's record, but none of {len(records)} has an empty plan")
+        self.float_point = Point.of(of_float, deployer=deployer)
+        self.evaluated = tuple(
+            self.float_point if record is of_float else Point.of(record, self.float_point, deployer)
+            for record in records
+        )
+        self.remarks = tuple(notes)
+        self._points = self._find()
+
+    def _find(self) -> tuple[Point, ...]:
+        found = [point for point in self.evaluated if point.feasible]
+        if found:
+            kept = nondominated(self._matrix(found))
+        else:
+            found = sorted(self.evaluated, key=lambda point: point.violation)
+            violations = np.array([point.violation for point in found])
+            kept = nondominated(np.column_stack([violations, self._matrix(found)]))
+            kept &= np.cumsum(kept) <= NEAREST
+        best = [point for point, keep in zip(found, kept, strict=True) if keep]
+        return tuple(sorted(best, key=lambda point: (-point.value(self.objectives[0]), -point.accuracy)))
+
+    def _matrix(self, points: Sequence[Point]) -> np.ndarray:
+        """(n, 1 + objectives): error, and costs as shares of the float network's; all to be minimised."""
+        rows = [[1 - point.accuracy, *(point.ratio(name) for name in self.objectives)] for point in points]
+        return np.array(rows, np.float64).reshape(len(points), 1 + len(self.objectives))
+
+    @overload
+    def __getitem__(self, i: int) -> Point: ...
+    @overload
+    def __getitem__(self, i: slice) -> tuple[Point, ...]: ...
+    def __getitem__(self, i: int | slice) -> Point | tuple[Point, ...]:
+        return self._points[i]
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the points meet the budget; either all do or none does."""
+        return bool(self._points) and self._points[0].feasible
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the table should know."""
+        if self.feasible:
+            return self.remarks
+        return (f"no evaluated plan meets the budget {self.budget}: these come nearest", *self.remarks)
+
+    @cached_property
+    def limits(self) -> Budget:
+        """The budget with nothing relative in it."""
+        return self.budget.resolve(self.float_point.cost, self.float_point.accuracy)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The costs to show: the objectives, and latency and size in any case."""
+        return tuple(dict.fromkeys((*self.objectives, "latency", "size")))
+
+    def hypervolume(self, reference: Sequence[float] | None = None) -> float:
+        """What the front dominates of the box from ``reference`` to no error at no cost, as a share of it: 0 to 1."""
+        return hypervolume(self._matrix(self._points), np.array(reference or self.reference, np.float64))
+
+    def pick(self, expression: str | Budget | None = None) -> Point:
+        """The best point under bounds such as ``"accuracy>-1%"``; without bounds the knee of the front.
+
+        With a bound on the accuracy it is the cheapest in the first objective, of equals the most accurate; with
+        bounds on costs alone the most accurate, of equals the cheapest. Plans that were evaluated and are not on the
+        front come into question where no point of the front meets the bounds, as they may on other costs than
+        the objectives. ValueError where nothing does; it names the nearest.
+        """
+        bounds = Budget.parse(expression)
+        if not bounds:
+            return self.knee
+        others = [point for point in self.evaluated if point.feasible or not self.feasible]
+        for candidates in (self._points, others):
+            fitting = [point for point in candidates if self._excess(bounds, point) <= 0]
+            if fitting:
+                return min(fitting, key=lambda point: self._preference(bounds, point))
+        nearest = min(others, key=lambda point: self._excess(bounds, point))
+        metrics = tuple(dict.fromkeys((*bounds.metrics, *self.metrics)))
+        among = f" within the budget {self.budget}" if self.budget and self.feasible else ""
+        raise ValueError(f"no evaluated plan{among} meets {bounds}; the nearest is {nearest.summary(metrics)}")
+
+    @cached_property
+    def knee(self) -> Point:
+        """The point farthest from the chord between the ends of the front (see ``pareto.knee``)."""
+        return self._points[knee(self._matrix(self._points))]
+
+    def _excess(self, bounds: Budget, point: Point) -> float:
+        of_float = self.float_point
+        return float(bounds.violation(point.cost, point.accuracy, of_float.cost, of_float.accuracy)[0])
+
+    def _preference(self, bounds: Budget, point: Point) -> tuple[float, ...]:
+        costs = [point.value(name) for name in self.objectives]
+        if any(bound.metric == ACCURACY for bound in bounds.bounds):
+            return (costs[0], -point.accuracy, *costs[1:])
+        return (-point.accuracy, *costs)
+
+    def table(self, rows: int | None = None) -> Table:
+        """A rich Table: the float network, then ``rows`` points (unless said at most 20), the rest in a line."""
+        from .front_table import LINES, table
+
+        return table(self, LINES if rows is None else rows)
+
+    def __str__(self) -> str:
+        from .front_table import render
+
+        return render(self.table())
+
+    def __repr__(self) -> str:
+        return f"<ParetoSet of {len(self)} points from {len(self.evaluated)} evaluations on {self.device}>"
+
+    def plot(self) -> Figure:
+        """A plotly Figure: accuracy over each objective."""
+        from .report import figure
+
+        return figure(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file that needs nothing else."""
+        from .report import html
+        from .stored import write_text
+
+        return write_text(Path(path), html(self))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``front.json``, which :meth:`load` reads, and ``report.html`` into the folder."""
+        from .stored import FILE, to_json, write_text
+
+        write_text(Path(folder) / FILE, to_json(self))
+        self.report(Path(folder) / "report.html")
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, deployer: Deployer | None = None) -> ParetoSet:
+        """What :meth:`save` wrote; points need a deployer for ``net`` and ``export`` only."""
+        from .stored import read
+
+        saved = read(Path(folder))
+        front = cls(
+            saved.records,
+            deployer,
+            device=saved.device,
+            budget=saved.budget,
+            objectives=saved.objectives,
+            settings=saved.settings,
+            notes=saved.notes,
+        )
+        for point in front.evaluated:
+            point.measured.update(saved.measured.get(point.plan.key, {}))
+        return front
+
+
+def _objectives(budget: Budget, given: Sequence[str] | None) -> tuple[str, ...]:
+    chosen = tuple(objectives(budget) if given is None else given)
+    if not chosen or not set(chosen) <= set(METRICS):
+        raise ValueError(f"objectives must be at least one of {', '.join(METRICS)}, but got {given}")
+    return chosen

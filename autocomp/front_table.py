@@ -1,0 +1,151 @@
+"""A front as a table for the terminal and, in the same columns, for the report."""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .metrics import METRICS, decimals
+from .point import Point, points, share, short
+
+if TYPE_CHECKING:
+    from .front import ParetoSet
+
+LINES = 20
+KNEE = "◆"
+
+
+@dataclass(frozen=True)
+class Column:
+    """title and unit stand above it; numbers are aligned to the right."""
+
+    title: str
+    unit: str = ""
+    number: bool = True
+
+
+def columns(front: ParetoSet) -> list[Column]:
+    found = [Column("plan", number=False), Column(front.float_point.metric, "%"), Column("change", "points")]
+    for name in front.metrics:
+        unit = _unit(front, name) or "count"
+        found += [Column(name, unit), Column("ratio")]
+        if _measured(front, name):
+            found.append(Column("measured", unit))
+    return found
+
+
+def rows(front: ParetoSet, shown: Sequence[Point]) -> Iterator[list[str]]:
+    """The cells of the points in the order of :func:`columns`."""
+    places = {name: decimals(_scaled(front, name, point.value(name)) for point in shown) for name in front.metrics}
+    for point in shown:
+        cells = [short(point.plan), f"{100 * point.accuracy:.1f}", "" if point.is_float else points(point.accuracy_change)]
+        for name in front.metrics:
+            cells.append(f"{_scaled(front, name, point.value(name)):,.{places[name]}f}")
+            cells.append("" if point.is_float else share(point.ratio(name)))
+            if _measured(front, name):
+                value = point.measured.get(METRICS[name].attribute)
+                cells.append("" if value is None else f"{_scaled(front, name, value):,.{places[name]}f}")
+        yield cells
+
+
+def _unit(front: ParetoSet, name: str) -> str:
+    """One for the whole column: the float network's."""
+    return METRICS[name].unit_for(front.float_point.value(name))
+
+
+def _scaled(front: ParetoSet, name: str, value: float) -> float:
+    return value / float(METRICS[name].scale(_unit(front, name)))
+
+
+def _measured(front: ParetoSet, name: str) -> bool:
+    return any(METRICS[name].attribute in point.measured for point in (*front, front.float_point))
+
+
+def selected(front: ParetoSet, count: int) -> list[Point]:
+    """At most so many points of the front, spread evenly; its ends and the knee are always among them."""
+    if count < 3:
+        raise ValueError(f"rows must be at least 3 (the ends and the knee), but got rows={count}")
+    if len(front) <= count:
+        return list(front)
+    knee = list(front).index(front.knee)
+    spread = np.linspace(0, len(front) - 1, count).round().astype(int)
+    if knee not in spread:
+        inner = spread[1:-1]
+        inner[np.argmin(np.abs(inner - knee))] = knee
+    return [front[int(i)] for i in spread]
+
+
+def description(front: ParetoSet) -> str:
+    """One line on what was searched."""
+    budget = f", budget {front.budget}" if front.budget else ""
+    return f"{front.device}{budget}: {len(front)} points from {len(front.evaluated)} evaluations"
+
+
+def explanations(front: ParetoSet) -> list[str]:
+    """What the numbers are: what the accuracy was measured on and how sure it is, and what the costs are."""
+    kinds = {point.fidelity: point for point in front.evaluated}
+    texts = [f"{kind or 'samples'}{_interval(point)}" for kind, point in kinds.items()]
+    meaning = "" if front.float_point.metric == "accuracy" else " (share of answers that are the float network's)"
+    lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}"]
+    measured = any(_measured(front, name) for name in front.metrics)
+    read = "; measured: sizes of the written files, latencies on the device" if measured else ""
+    lines.append(f"costs predicted for {front.device}, ratio: to the float network{read}")
+    return lines
+
+
+def _interval(point: Point) -> str:
+    """Half the 95 % confidence interval of a share of independent samples, at the float network's accuracy."""
+    if point.samples < 1:
+        return ""
+    of_float = (point.reference or point).accuracy
+    if not 0 < of_float < 1:
+        return ""
+    return f" (±{196 * math.sqrt(of_float * (1 - of_float) / point.samples):.1f} points at 95 % confidence)"
+
+
+def table(front: ParetoSet, count: int) -> Table:
+    shown = selected(front, count)
+    result = Table(
+        title=description(front), title_justify="left", title_style="bold",
+        caption_justify="left", caption_style="dim", box=box.SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
+    result.add_column("")
+    for column in columns(front):
+        header = Text(column.title, style="bold")
+        header.append(f"\n{column.unit}", style="dim")
+        if column.number:
+            result.add_column(header, justify="right", no_wrap=True)
+        else:
+            result.add_column(header, min_width=20, overflow="fold")
+    lines = [front.float_point, *(point for point in shown if not point.is_float)]
+    for point, cells in zip(lines, rows(front, lines), strict=True):
+        mark = KNEE if point == front.knee else ""
+        result.add_row(Text(mark, style="green"), *map(Text, cells), style="dim" if point.is_float else None)
+        if point.is_float:
+            result.add_section()
+    caption = Text("\n".join([*explanations(front), f"{KNEE} the knee of the front, which pick() gives"]))
+    if len(shown) < len(front):
+        caption.append(f"\n{len(shown)} of {len(front)} points; front.table(rows={len(front)}) has all")
+    for note in front.notes:
+        caption.append(f"\nnote: {note}", style="not dim yellow")
+    result.caption = caption
+    return result
+
+
+def render(value: Table) -> str:
+    """As plain text, for the width of the terminal, or 120 columns where there is none."""
+    width = max(100, shutil.get_terminal_size((120, 24)).columns)
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(value)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())

@@ -1,0 +1,9 @@
+"""What a plan costs on a device: latency, memory, size, energy. NumPy only: no MindSpore, no Optuna, no Ray."""
+
+if __name__ != "autocomp.hardware_models":
+    raise ImportError(f"import autocomp.hardware_models, not {__name__}")
+
+from .cost import Cost, OperatorCost
+from .device import Device, device, devices
+
+__all__ = ["Cost", "Device", "OperatorCost", "device", "devices"]

@@ -1,0 +1,71 @@
+"""The answer of a hardware model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+Number = Any  # a float, or an (n,) float64 array
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """Costs of one plan (floats) or of n plans ((n,) float64 arrays). MB are 1e6 bytes.
+
+    latency_ms: of the whole batch.
+    memory_mb: weights and the peak of live activations on the device.
+    size_mb: of the exported file.
+    energy_mj: of the whole batch; an estimate from published energies of operations and bytes.
+    macs: multiply-accumulates of the whole batch, without padding.
+    params: elements of all parameters.
+    """
+
+    latency_ms: Number
+    memory_mb: Number
+    size_mb: Number
+    energy_mj: Number
+    macs: Number
+    params: Number
+
+    @classmethod
+    def metrics(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(cls))
+
+    def __len__(self) -> int:
+        if np.ndim(self.latency_ms) == 0:
+            raise TypeError("the cost of one plan has no length; costs of several plans have")
+        return len(self.latency_ms)
+
+    def __getitem__(self, i: int) -> Cost:
+        return Cost(*(float(getattr(self, name)[i]) for name in self.metrics()))
+
+    def __iter__(self) -> Iterator[Cost]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in self.metrics())
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class OperatorCost:
+    """One operator as the device runs it: a layer with what is fused into it.
+
+    bound: what its time is made of most: ``compute``, ``memory`` or ``launch``.
+    share: of the inference's latency.
+    """
+
+    name: str
+    kind: str
+    fused: tuple[str, ...]
+    latency_ms: float
+    bound: str
+    share: float
+    bytes: float
+    macs: float

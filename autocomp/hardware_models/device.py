@@ -1,0 +1,150 @@
+"""Devices: TOML files with a chip's published specification and the constants of its cost model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autocomp.search_spaces import Format, Workload
+
+from . import model
+from .cost import Cost, OperatorCost
+
+tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+@dataclass(frozen=True, eq=False)
+class Device:
+    """A chip, and the constants with which its cost model computes.
+
+    float_bits: of the device's own float format, in which every layer runs that is not quantized.
+    formats: what a layer may be set to, mildest first. Those that the chip does not execute save storage only.
+    granularity: channel counts that are multiples of it waste no arithmetic.
+    tile: precision -> (rows, channels out, channels in) of the matrix unit; precisions are float, int8, int4.
+    pack: channels of thin groups that run side by side.
+    macs_per_s: precision -> multiply-accumulates a second; a precision that is missing is not executed.
+    cache_bytes, cache_bytes_per_s, dram_bytes_per_s: what an operator moves goes through the cache as far as it fits.
+    operator_s, inference_s: fixed times.
+    energy_pj: ``mac`` by precision, ``vector`` an element, ``dram`` and ``cache`` a byte.
+    data: the whole file.
+    """
+
+    name: str
+    float_bits: int
+    formats: tuple[Format, ...]
+    granularity: int
+    tile: Mapping[str, tuple[int, int, int]]
+    pack: int
+    macs_per_s: Mapping[str, float]
+    cache_bytes: float
+    cache_bytes_per_s: float
+    dram_bytes_per_s: float
+    operator_s: float
+    inference_s: float
+    energy_pj: Mapping[str, Any]
+    data: Mapping[str, Any]
+
+    @cached_property
+    def bytes_per_element(self) -> np.ndarray:
+        """By precision: float, int8, int4."""
+        return np.array([self.float_bits / 8, 1.0, 0.5])
+
+    @cached_property
+    def key(self) -> str:
+        """Changes with anything in the device's file."""
+        return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()[:16]
+
+    def executes(self, some: Format) -> bool:
+        """Whether the format is computed in integers here, rather than only stored."""
+        bits = max(some.weight_bits, some.activation_bits)
+        return (bits <= 8 and "int8" in self.macs_per_s) or (bits <= 4 and "int4" in self.macs_per_s)
+
+    def costs(self, workload: Workload) -> Cost:
+        """Arrays (n,) for the n plans of the workload."""
+        return model.costs(self, workload)
+
+    def cost_table(self, workload: Workload) -> list[OperatorCost]:
+        """One row for each operator as the device runs it, for a workload of one plan."""
+        return model.operator_costs(self, workload)
+
+    def spilled(self, amount: np.ndarray) -> np.ndarray:
+        """(n,) bytes that do not fit the cache."""
+        return np.maximum(amount - self.cache_bytes, 0)
+
+    def memory_s(self, weights: np.ndarray, activations: np.ndarray) -> np.ndarray:
+        """Weights come from DRAM; activations go through the cache as far as they fit."""
+        outside = weights + self.spilled(activations)
+        return outside / self.dram_bytes_per_s + (activations - self.spilled(activations)) / self.cache_bytes_per_s
+
+    def memory_pj(self, weights: np.ndarray, activations: np.ndarray) -> np.ndarray:
+        outside = weights + self.spilled(activations)
+        return outside * self.energy_pj["dram"] + activations * self.energy_pj["cache"]
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], origin: str) -> Device:
+        """From the content of a TOML file; ValueError names what is missing."""
+        try:
+            rates = data["rates"]
+            return cls(
+                name=data["name"],
+                float_bits=data["float_bits"],
+                formats=tuple(Format.parse(text) for text in data["formats"]),
+                granularity=data["granularity"],
+                tile={name: tuple(shape) for name, shape in data["tile"].items()},
+                pack=data["pack"],
+                macs_per_s=dict(rates["macs_per_s"]),
+                cache_bytes=rates["cache_bytes"],
+                cache_bytes_per_s=rates["cache_bytes_per_s"],
+                dram_bytes_per_s=rates["dram_bytes_per_s"],
+                operator_s=rates["operator_s"],
+                inference_s=rates["inference_s"],
+                energy_pj=data["energy_pj"],
+                data=data,
+            )
+        except KeyError as missing:
+            raise ValueError(f"a device file must have the entry {missing}, but {origin} has none") from missing
+
+
+def device(name: str | Path | Device) -> Device:
+    """By name, alias or path of a TOML file."""
+    if isinstance(name, Device):
+        return name
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no device file {path}")
+        return Device.parse(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    shipped = _shipped()
+    if str(name) not in shipped:
+        raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(shipped)}; or a path to a .toml file")
+    return shipped[str(name)]
+
+
+def devices() -> tuple[str, ...]:
+    """Names of the devices whose files are shipped, without aliases."""
+    return tuple(dict.fromkeys(found.name for found in _shipped().values()))
+
+
+def aliases() -> dict[str, str]:
+    """Alias -> name."""
+    return {name: found.name for name, found in _shipped().items() if name != found.name}
+
+
+@cache
+def _shipped() -> dict[str, Device]:
+    """Names and aliases."""
+    found: dict[str, Device] = {}
+    for file in sorted(resources.files(__package__).joinpath("devices").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".toml"):
+            one = Device.parse(tomllib.loads(file.read_text(encoding="utf-8")), file.name)
+            found |= dict.fromkeys((one.name, *one.data.get("aliases", ())), one)
+    return found

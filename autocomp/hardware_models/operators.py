@@ -1,0 +1,101 @@
+"""From nodes to the operators that a device runs: what its compiler fuses, what it passes through for free."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from autocomp.search_spaces import NetworkGraph
+
+FREE = ("flatten", "reshape")
+ELEMENTWISE = ("batchnorm", "activation", "add", "mul")
+FUSES_ELEMENTWISE = ("conv", "dense", "matmul", *ELEMENTWISE)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One launch on the device.
+
+    nodes: indices, the one that gives the work first, then what is fused into it; the last one's output is written.
+    reads: nodes whose outputs are read, the main input first.
+    """
+
+    nodes: tuple[int, ...]
+    reads: tuple[int, ...]
+
+    @property
+    def head(self) -> int:
+        return self.nodes[0]
+
+    @property
+    def output(self) -> int:
+        return self.nodes[-1]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network as a device runs it.
+
+    operators: in execution order.
+    readers: node whose output lies in memory -> positions of the operators that read it.
+    kept: nodes whose outputs the network returns.
+    """
+
+    operators: tuple[Operator, ...]
+    readers: dict[int, tuple[int, ...]]
+    kept: frozenset[int]
+
+
+def lower(graph: NetworkGraph) -> Program:
+    """Fuses elementwise nodes into the operator before them, where that has no other reader."""
+    stored = _stored(graph)
+    uses: dict[int, int] = defaultdict(int)
+    for node in graph.nodes:
+        if node.kind not in FREE:
+            for source in node.inputs:
+                uses[stored[source]] += 1
+    for output in graph.outputs:
+        uses[stored[output]] += 1
+    nodes: list[list[int]] = []
+    reads: list[list[int]] = []
+    writer: dict[int, int] = {}
+    for i, node in enumerate(graph.nodes):
+        if node.kind == "input" or node.kind in FREE:
+            continue
+        sources = [stored[source] for source in node.inputs]
+        last = max((source for source in sources if source in writer), key=lambda s: writer[s], default=None)
+        if last is not None and _fuses(graph, i, last, nodes[writer[last]][0], uses[last]):
+            position = writer[last]
+            nodes[position].append(i)
+            reads[position] += [source for source in sources if source != last]
+        else:
+            position = len(nodes)
+            nodes.append([i])
+            reads.append(sources)
+        writer[i] = position
+    operators = tuple(Operator(tuple(n), tuple(r)) for n, r in zip(nodes, reads, strict=True))
+    readers: dict[int, list[int]] = {stored[i]: [] for i, node in enumerate(graph.nodes) if node.kind == "input"}
+    readers |= {operator.output: [] for operator in operators}
+    for position, operator in enumerate(operators):
+        for source in operator.reads:
+            readers[source].append(position)
+    return Program(operators, {k: tuple(v) for k, v in readers.items()}, frozenset(stored[o] for o in graph.outputs))
+
+
+def _stored(graph: NetworkGraph) -> list[int]:
+    """For each node the node in whose memory its output lies."""
+    stored: list[int] = []
+    for i, node in enumerate(graph.nodes):
+        stored.append(stored[node.inputs[0]] if node.kind in FREE and node.inputs else i)
+    return stored
+
+
+def _fuses(graph: NetworkGraph, i: int, source: int, head: int, uses: int) -> bool:
+    """Whether node i is computed where the operator of ``head``, which wrote ``source`` last, still holds it."""
+    node = graph.nodes[i]
+    return (
+        node.kind in ELEMENTWISE
+        and graph.nodes[head].kind in FUSES_ELEMENTWISE
+        and uses == 1
+        and node.elements == graph.nodes[source].elements
+    )

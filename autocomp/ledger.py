@@ -1,0 +1,160 @@
+"""Finished evaluations, kept where a killed process cannot lose them, in a form that optuna-dashboard shows."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autocomp.evaluators import Measurement
+from autocomp.search_spaces import Plan, SearchSpace
+
+from .metrics import METRICS
+
+if TYPE_CHECKING:
+    import optuna
+
+    from autocomp.hardware_models import Cost
+
+logger = logging.getLogger("autocomp")
+
+
+class Ledger:
+    """Measurements by plan.
+
+    storage: None keeps them in memory only. A path becomes an SQLite file, whose writes are all or nothing and whose
+        locks go with the process (a journal file's lock would outlive a ``kill -9``). Also any Optuna storage URL.
+    fingerprint: of everything that decides an evaluation; evaluations under another one are not seen.
+    objectives: the costs that are minimised. The study is named after them, too, but evaluations are found whatever
+        the objectives and the budget were for which they were made.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        storage: str | Path | None = None,
+        fingerprint: str = "",
+        objectives: Sequence[str] = ("latency", "size"),
+    ) -> None:
+        self.space = space
+        self.objectives = tuple(objectives)
+        self._measurements: dict[Plan, Measurement] = {}
+        self._study: optuna.Study | None = None
+        if storage is not None:
+            self._open(storage, f"autocomp-{fingerprint}")
+
+    def __len__(self) -> int:
+        return len(self._measurements)
+
+    def get(self, plan: Plan) -> Measurement | None:
+        return self._measurements.get(plan)
+
+    def add(self, plan: Plan, measurement: Measurement, cost: Cost, violations: Mapping[str, float]) -> None:
+        """Stored when this returns. ``violations``: by the text of the bound."""
+        import optuna
+
+        self._measurements[plan] = measurement
+        if self._study is None:
+            return
+        costs = [getattr(cost, METRICS[name].attribute) for name in self.objectives]
+        params, distributions = self._params(plan)
+        trial = optuna.trial.create_trial(
+            values=[measurement.accuracy, *costs],
+            params=params,
+            distributions=distributions,
+            user_attrs={"plan": str(plan), "measurement": measurement.to_json(), "cost": asdict(cost)},
+            constraints=dict(violations),
+        )
+        self._study.add_trial(trial)
+
+    def fail(self, plan: Plan, reason: str) -> None:
+        """For people to see; the plan is tried again when it comes up again."""
+        import optuna
+
+        if self._study is None:
+            return
+        params, distributions = self._params(plan)
+        trial = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.FAIL,
+            params=params,
+            distributions=distributions,
+            user_attrs={"plan": str(plan), "error": reason},
+        )
+        self._study.add_trial(trial)
+
+    def _params(self, plan: Plan) -> tuple[dict, dict[str, optuna.distributions.BaseDistribution]]:
+        import optuna
+
+        values = {knob.name: plan.get(knob.name, knob.values[0]) for knob in self.space.knobs}
+        return values, {
+            knob.name: optuna.distributions.CategoricalDistribution(knob.values) for knob in self.space.knobs
+        }
+
+    def _open(self, storage: str | Path, prefix: str) -> None:
+        from autocomp.samplers import quiet
+
+        try:
+            with quiet():
+                self._study = self._create(_url(storage), prefix)
+                self._read(prefix)
+        except Exception as error:  # Optuna, SQLAlchemy, its drivers and the file system each raise their own
+            reason = " ".join(str(error).split("\n(Background")[0].split())
+            raise OSError(f"storage {str(storage)!r} cannot be opened or written: {reason}") from error
+
+    def _create(self, url: str, prefix: str) -> optuna.Study:
+        import optuna
+
+        if url.startswith("sqlite:"):
+            backend: optuna.storages.BaseStorage = optuna.storages.RDBStorage(
+                url, engine_kwargs={"connect_args": {"timeout": 60}}
+            )
+        else:
+            backend = optuna.storages.get_storage(url)
+        study = optuna.create_study(
+            storage=backend,
+            study_name=" ".join([prefix, *self.objectives]),
+            directions=["maximize", *["minimize"] * len(self.objectives)],
+            load_if_exists=True,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # A write, so that a storage that can only be read is found here and not after the first evaluation.
+            study.set_metric_names(["accuracy", *(METRICS[name].attribute for name in self.objectives)])
+        return study
+
+    def _read(self, prefix: str) -> None:
+        import optuna
+
+        assert self._study is not None
+        storage = self._study._storage
+        for name in optuna.get_all_study_names(storage):
+            if name.split(" ")[0] != prefix:
+                continue
+            study = optuna.load_study(study_name=name, storage=storage)
+            for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+                self._take(trial)
+
+    def _take(self, trial: optuna.trial.FrozenTrial) -> None:
+        try:
+            plan = Plan.parse(trial.user_attrs["plan"])
+            self.space.encode(plan)
+            measurement = Measurement.from_json(trial.user_attrs["measurement"])
+            if trial.values[0] != measurement.accuracy:
+                raise ValueError(f"its value is {trial.values[0]}, but {measurement.accuracy} was measured")
+        except (KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
+            logger.warning("stored evaluation %d is damaged and will be made again: %s", trial.number, error)
+            return
+        self._measurements.setdefault(plan, measurement)
+
+
+def _url(storage: str | Path) -> str:
+    text = str(storage)
+    if "://" in text:
+        return text
+    path = Path(text).expanduser().resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{path}"

@@ -1,0 +1,90 @@
+"""The metrics a budget may name: their units, and how their values are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+
+_TIME = {"us": "0.001", "ms": "1", "s": "1000"}
+_BYTES = {"B": "1e-6", "KB": "1e-3", "MB": "1", "GB": "1e3"}
+_BINARY = {"KiB": "0.001024", "MiB": "1.048576", "GiB": "1073.741824"}
+_COUNT = {"": "1", "k": "1e3", "M": "1e6", "G": "1e9", "T": "1e12"}
+_ENERGY = {"uJ": "0.001", "mJ": "1", "J": "1000"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A cost that a hardware model predicts.
+
+    attribute: its name in Cost, which carries the unit that values are kept in.
+    units: how many of that unit each unit is; rising, those that values are written in.
+    read: further units that a budget may use.
+    """
+
+    name: str
+    attribute: str
+    units: Mapping[str, str]
+    read: Mapping[str, str]
+
+    def scale(self, unit: str) -> Decimal:
+        return Decimal(self.units.get(unit) or self.read[unit])
+
+    @property
+    def known_units(self) -> tuple[str, ...]:
+        return (*self.units, *self.read)
+
+    def unit_for(self, value: float) -> str:
+        """The largest unit in which the value is at least 1."""
+        fitting = [unit for unit in self.units if abs(value) >= float(self.scale(unit))]
+        return fitting[-1] if fitting else next(iter(self.units))
+
+    def format(self, value: float) -> str:
+        """Three significant digits and a unit.
+
+        >>> METRICS["latency"].format(0.0312)
+        '31.2 us'
+        """
+        unit = self.unit_for(value)
+        return f"{significant(value / float(self.scale(unit)))} {unit}".rstrip()
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("latency", "latency_ms", _TIME, {}),
+        Metric("memory", "memory_mb", _BYTES, _BINARY),
+        Metric("size", "size_mb", _BYTES, _BINARY),
+        Metric("energy", "energy_mj", _ENERGY, {}),
+        Metric("macs", "macs", _COUNT, {"K": "1e3"}),
+        Metric("params", "params", _COUNT, {"K": "1e3"}),
+    )
+}
+
+
+def decimals(values: Iterable[float], digits: int = 3) -> int:
+    """Places after the point that show a column's typical value with so many significant digits."""
+    logs = sorted(math.floor(math.log10(abs(value))) for value in values if value and math.isfinite(value))
+    return min(6, max(0, digits - 1 - logs[len(logs) // 2])) if logs else 0
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Never in powers of ten, thousands apart by commas.
+
+    >>> significant(0.98765), significant(1234.5)
+    ('0.988', '1,234')
+    """
+    if not value or not math.isfinite(value):
+        return f"{value:g}"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{max(0, places)}f}"
+
+
+def rounded_up(value: float, digits: int = 3) -> float:
+    """The next number of so many significant digits that is not below the value."""
+    if value <= 0 or not math.isfinite(value):
+        return value
+    exact = Decimal(repr(value))
+    step = Decimal(1).scaleb(exact.adjusted() - digits + 1)
+    return float((exact / step).to_integral_value(ROUND_CEILING) * step)

@@ -1,0 +1,41 @@
+"""Which of many points are worth having; every column of a point is minimised."""
+
+from __future__ import annotations
+
+import moocore
+import numpy as np
+
+
+def nondominated(points: np.ndarray) -> np.ndarray:
+    """(n,) bool of (n, objectives): the points that no other beats or equals in all; of equal ones the first."""
+    if len(points) == 0:
+        return np.zeros(0, bool)
+    return np.asarray(moocore.is_nondominated(points), bool)
+
+
+def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
+    """What the points dominate of the box between ``reference`` and 0, as a share of it.
+
+    points: (n, objectives), 0 or more; reference: (objectives,), above 0.
+    """
+    if len(points) == 0:
+        return 0.0
+    return float(moocore.hypervolume(points, ref=reference) / np.prod(reference))
+
+
+def knee(points: np.ndarray) -> int:
+    """Index of the point farthest from the chord between the ends of the front, towards the best of everything.
+
+    With every objective scaled to 0 (the front's best) .. 1 (its worst), the chord of two objectives is the line where
+    they sum to 1, and of more the plane through the same corners. So the farthest point is the one with the smallest
+    sum, the first of equals.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled = (points - low) / np.where(high > low, high - low, 1)
+    return int(np.argmin(scaled.sum(axis=1).round(12)))
+
+
+def staircase(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Indices, by rising ``x``, of the points that no other beats in small ``x`` and large ``y``."""
+    kept = np.flatnonzero(nondominated(np.column_stack([x, -y])))
+    return kept[np.argsort(x[kept], kind="stable")]

@@ -1,0 +1,124 @@
+"""MindSpore cells of compressed networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .platform import load_mindspore
+from .quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
+
+ms = load_mindspore()
+nn, ops = ms.nn, ms.ops
+
+NO_ROUNDING = 2.0**-60  # a step so fine that float32 numbers stay as they are: they have 24 bits
+NO_BOUND = 3e38
+
+
+def parameter(value: np.ndarray, name: str, trains: bool = False) -> Any:
+    return ms.Parameter(ms.Tensor(value), name=name, requires_grad=trains)
+
+
+class ElasticInput(nn.Cell):
+    """A layer whose input is rounded; the step and the bounds are parameters, so that any number of bits, or none,
+    is a matter of setting them and compiles nothing."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        self.input_scale = parameter(np.float32(NO_ROUNDING), "input_scale")
+        self.input_low = parameter(np.float32(-NO_BOUND), "input_low")
+        self.input_high = parameter(np.float32(NO_BOUND), "input_high")
+        self.round = ops.Round()
+        self.minimum = ops.Minimum()
+        self.maximum = ops.Maximum()
+
+    def construct(self, x: Any) -> Any:
+        levels = self.round(x / self.input_scale)
+        return self.layer(self.minimum(self.maximum(levels, self.input_low), self.input_high) * self.input_scale)
+
+    def set(self, quantizer: ActivationQuantizer | None) -> None:
+        low, high = (-NO_BOUND, NO_BOUND) if quantizer is None else quantizer.bounds
+        scale = NO_ROUNDING if quantizer is None else quantizer.scale
+        for target, value in ((self.input_scale, scale), (self.input_low, low), (self.input_high, high)):
+            target.set_data(ms.Tensor(np.float32(value)))
+
+
+class RoundedInput(nn.Cell):
+    """Rounds a tensor to a quantizer's levels: what QuantizeLinear and DequantizeLinear do together."""
+
+    def __init__(self, quantizer: ActivationQuantizer) -> None:
+        super().__init__()
+        self.scale = ms.Tensor(np.float32(quantizer.scale))
+        low, high = quantizer.bounds
+        self.low, self.high = ms.Tensor(np.float32(low)), ms.Tensor(np.float32(high))
+        self.round = ops.Round()
+        self.minimum = ops.Minimum()
+        self.maximum = ops.Maximum()
+
+    def construct(self, x: Any) -> Any:
+        return self.minimum(self.maximum(self.round(x / self.scale), self.low), self.high) * self.scale
+
+
+class StoredWeight(nn.Cell):
+    """A weight kept as int8 (5 to 8 bits) or as two integers a byte (2 to 4 bits), with a scale per output channel."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__()
+        self.shape = tuple(weight.integers.shape)
+        self.count = int(np.prod(self.shape))
+        self.packed = weight.bits <= 4
+        self.weight = parameter(pack_nibbles(weight.integers) if self.packed else weight.integers, "weight")
+        self.scale = parameter(weight.scale.reshape(-1, *([1] * (len(self.shape) - 1))), "scale")
+
+    def construct(self) -> Any:
+        if self.packed:
+            pairs = self.weight.astype(ms.int32)
+            high = ops.floor_div(pairs, 16)
+            low = pairs - high * 16
+            low = low - 16 * ops.floor_div(low, 8)
+            integers = ops.stack((low, high), 1).reshape((-1,))[: self.count].reshape(self.shape)
+        else:
+            integers = self.weight
+        return integers.astype(ms.float32) * self.scale
+
+
+class QuantizedConv2d(nn.Cell):
+    """A convolution with a stored weight; otherwise as the ``nn.Conv2d`` that it replaces."""
+
+    def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None, groups: int) -> None:
+        super().__init__()
+        self.weight = StoredWeight(weight)
+        self.conv2d = ops.Conv2D(
+            weight.integers.shape[0], like.kernel_size, 1, like.pad_mode, like.padding, like.stride, like.dilation, groups
+        )
+        self.has_bias = bias is not None
+        if bias is not None:
+            self.bias = parameter(bias, "bias", trains=True)
+
+    def construct(self, x: Any) -> Any:
+        x = self.conv2d(x, self.weight())
+        return ops.bias_add(x, self.bias) if self.has_bias else x
+
+
+class QuantizedDense(nn.Cell):
+    """A dense layer with a stored weight; x: (..., in)."""
+
+    def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None) -> None:
+        super().__init__()
+        self.weight = StoredWeight(weight)
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.activation = like.activation
+        self.outputs, self.inputs = weight.integers.shape
+        self.has_bias = bias is not None
+        if bias is not None:
+            self.bias = parameter(bias, "bias", trains=True)
+
+    def construct(self, x: Any) -> Any:
+        shape = x.shape
+        y = self.matmul(x.reshape((-1, self.inputs)), self.weight())
+        if self.has_bias:
+            y = ops.bias_add(y, self.bias)
+        y = y.reshape(shape[:-1] + (self.outputs,))
+        return self.activation(y) if self.activation is not None else y

@@ -1,0 +1,79 @@
+"""Channel pruning: whole channel groups lose their least important units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..errors import NoEffectError
+from ..search_spaces import ChannelGroup, Format, Knob, NetworkGraph, kept_units
+from .folding import batchnorm_factors, foldable
+
+KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+
+
+class ChannelPruning:
+    """A knob for each channel group: the share of its units that stays, in steps of the device's granularity.
+
+    A unit's importance is the squared norm of what it adds: of the weights that make it, BatchNorm's factor included,
+    times the squared norm of the weights that read it (He et al., ICCV 2017, use the first alone; the product is the
+    unit's share in the outputs if all channels carry the same signal). Summed over the layers of the group.
+    """
+
+    name = "channel-pruning"
+
+    def knobs(
+        self,
+        graph: NetworkGraph,
+        parameters: Mapping[str, np.ndarray],
+        formats: Sequence[Format],
+        granularity: int,
+    ) -> tuple[Knob, ...]:
+        importance = unit_importance(graph, parameters)
+        knobs = []
+        for group in graph.channel_groups:
+            values = keep_values(group, granularity)
+            if len(values) > 1:
+                order = np.argsort(-importance[group.start : group.stop], kind="stable")
+                name = f"keep/{group.name}"
+                knobs.append(Knob(name, self.name, group.layers, values, group, order, granularity))
+        if not knobs:
+            raise NoEffectError(f"channel-pruning found no channel group with more than {granularity} channels to cut")
+        return tuple(knobs)
+
+
+def keep_values(group: ChannelGroup, granularity: int) -> tuple[float, ...]:
+    """Ratios that keep different numbers of units; a group smaller than two granules is cut in single units."""
+    step = granularity if group.units >= 2 * granularity else max(1, group.units // 8)
+    values, seen = [], set()
+    for ratio in KEEP_RATIOS:
+        kept = kept_units(group.units, ratio, step)
+        if kept not in seen:
+            seen.add(kept)
+            values.append(ratio)
+    return tuple(values)
+
+
+def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(units,) float64: see :class:`ChannelPruning`."""
+    norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer is not None}
+    factors = {}
+    for norm, layer in foldable(graph).items():
+        arrays = [parameters[name] for name in norms[norm].attributes["parameters"][:4]]
+        factors[layer] = batchnorm_factors(*arrays, norms[norm].attributes["epsilon"])[0]  # type: ignore[arg-type]
+    made, read = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
+    for layer, position in graph.layers.items():
+        node = graph.nodes[position]
+        squares = parameters[node.attributes["weight"]].astype(np.float64) ** 2
+        rows = squares.reshape(len(squares), -1).sum(1) * factors.get(layer, np.ones(len(squares))).astype(np.float64) ** 2
+        _add(made, node.units, rows)
+        if not node.depthwise:
+            columns = squares.sum(axis=(0, *range(2, squares.ndim)))
+            _add(read, graph.input_units(node), np.tile(columns, node.groups))
+    return made * read
+
+
+def _add(total: np.ndarray, units: np.ndarray, values: np.ndarray) -> None:
+    inside = units >= 0
+    np.add.at(total, units[inside], values[inside])

@@ -1,0 +1,111 @@
+"""One compiled network for every plan: a plan is a set of parameter values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..search_spaces import NetworkGraph
+from .cells import ElasticInput, ms
+from .mindir import copy_network
+from .platform import execution_mode, to_arrays, to_tensors
+from .realise import LayerState, Realisation, kept_channels
+from .surgery import cell_at, rename_parameters, replace_cell
+
+
+class ElasticNetwork:
+    """A copy of the network whose weights, BatchNorm statistics and input quantizers are set by plans.
+
+    A cut channel is a zero in the weights that consume it: that is right behind every activation, and needs no mask.
+    The copy compiles at its first call; ``set`` compiles nothing.
+
+    >>> elastic = ElasticNetwork(net, graph)                # net itself is not touched
+    >>> elastic.set(realiser(plan))
+    >>> (logits,) = elastic((x,))
+    """
+
+    def __init__(self, net: Any, graph: NetworkGraph) -> None:
+        self.graph = graph
+        self.cell = copy_network(net).set_train(False)
+        self.parameters = {p.name: p for p in self.cell.get_parameters()}
+        self.floats = {name: np.array(p.asnumpy()) for name, p in self.parameters.items()}
+        names = {id(p): name for name, p in self.parameters.items()}
+        self.inputs: dict[str, ElasticInput] = {}
+        for layer in graph.layers:
+            self.inputs[layer] = ElasticInput(cell_at(self.cell, layer))
+            replace_cell(self.cell, layer, self.inputs[layer])
+        rename_parameters(self.cell, names)
+
+    def set(self, realisation: Realisation) -> None:
+        for layer, state in realisation.layers.items():
+            attributes = self.graph.nodes[self.graph.layers[layer]].attributes
+            self._assign(attributes["weight"], _scattered(self.floats[attributes["weight"]], state))
+            self.inputs[layer].set(state.activation)
+        for node in self.graph.nodes:
+            if node.kind == "batchnorm" and node.layer is not None:
+                mean, variance = node.attributes["parameters"][2:4]
+                values = realisation.statistics.get(node.layer, (self.floats[mean], self.floats[variance]))
+                self._assign(mean, values[0])
+                self._assign(variance, values[1])
+
+    def _assign(self, name: str, value: np.ndarray) -> None:
+        self.parameters[name].set_data(ms.Tensor(value.astype(np.float32)))
+
+    def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """The outputs for a batch in GRAPH mode; compiles once for each shape of the inputs."""
+        with execution_mode(graph=True):
+            return to_arrays(self.cell(*to_tensors(inputs)))
+
+    def layer_inputs(self, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+        """What each layer reads: layer -> (n, ...) float32."""
+        return self._read_by(self.inputs, inputs)
+
+    def batch_statistics(
+        self, inputs: tuple[np.ndarray, ...], kept: np.ndarray
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Mean and variance over the batch of what each BatchNorm reads, of its kept channels, while each one
+        normalises by its batch, as in a training step. The stored statistics are left as they were."""
+        norms = {node.layer: node for node in self.graph.nodes if node.kind == "batchnorm" and node.layer is not None}
+        stored = [name for node in norms.values() for name in node.attributes["parameters"][2:4]]
+        before = {name: self.parameters[name].asnumpy() for name in stored}
+        cells = {layer: cell_at(self.cell, layer) for layer in norms}
+        try:
+            for cell in cells.values():
+                cell.set_train(True)
+            seen = self._read_by(cells, inputs)
+        finally:
+            self.cell.set_train(False)
+            for name, value in before.items():
+                self._assign(name, value)
+        return {layer: _moments(x, kept_channels(norms[layer].units, kept)) for layer, x in seen.items()}
+
+    def _read_by(self, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+        """The first argument of each cell in a forward pass, in PyNative mode, where cells can be listened to."""
+        found: dict[str, np.ndarray] = {}
+
+        def listen(name: str) -> Callable[[Any, Any], None]:
+            return lambda _cell, arguments: found.__setitem__(name, arguments[0].asnumpy())
+
+        handles = [cell.register_forward_pre_hook(listen(name)) for name, cell in cells.items()]
+        try:
+            with execution_mode(graph=False):
+                self.cell(*to_tensors(inputs))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+
+def _moments(x: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    return x.mean(axes)[kept], x.var(axes)[kept]
+
+
+def _scattered(weight: np.ndarray, state: LayerState) -> np.ndarray:
+    """The layer's weight in its full shape: kept entries as the plan has them, cut inputs zero."""
+    full = np.array(weight)
+    full[:, ~state.columns] = 0
+    full[np.ix_(state.rows, state.columns)] = state.weight
+    return full

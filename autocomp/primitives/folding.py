@@ -1,0 +1,65 @@
+"""BatchNorm folded into the layer before it, in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..search_spaces import NetworkGraph, Node
+from .quantizers import QuantizedWeight
+from .realise import LayerState, Parameters, Realisation, kept_channels
+
+
+def foldable(graph: NetworkGraph) -> dict[str, str]:
+    """BatchNorm layer -> the conv or dense layer before it, where nothing else reads that layer's output."""
+    uses: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.layer is not None:
+            uses[node.layer] = uses.get(node.layer, 0) + 1
+    pairs = {}
+    for node in graph.nodes:
+        if node.kind != "batchnorm" or node.layer is None or uses[node.layer] > 1:
+            continue
+        source = graph.nodes[node.inputs[0]]
+        alone = len(graph.consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
+        if source.weight_shape is not None and source.layer is not None and uses[source.layer] == 1 and alone:
+            pairs[node.layer] = source.layer
+    return pairs
+
+
+def batchnorm_factors(
+    gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The normalisation as ``y = factor * x + shift``, each (channels,) (Jacob et al., CVPR 2018, section 3.2)."""
+    factor = gamma / np.sqrt(variance + np.float32(epsilon))
+    return factor.astype(np.float32), (beta - mean * factor).astype(np.float32)
+
+
+def norm_factors(
+    node: Node, parameters: Parameters, realisation: Realisation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factor and shift of the BatchNorm's kept channels, with the plan's statistics."""
+    return batchnorm_factors(*norm_parameters(node, parameters, realisation), node.attributes["epsilon"])
+
+
+def norm_parameters(
+    node: Node, parameters: Parameters, realisation: Realisation
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """gamma, beta, mean and variance of the kept channels."""
+    assert node.layer is not None
+    kept = kept_channels(node.units, realisation.kept)
+    gamma, beta, mean, variance = (parameters[name] for name in node.attributes["parameters"][:4])
+    mean, variance = realisation.statistics.get(node.layer, (mean, variance))
+    return gamma[kept], beta[kept], mean[kept], variance[kept]
+
+
+def fold(state: LayerState, factor: np.ndarray, shift: np.ndarray) -> LayerState:
+    """The layer with ``factor * y + shift`` taken in. Integers stay; the scale takes the factor, its sign too."""
+    bias = shift if state.bias is None else (state.bias * factor + shift).astype(np.float32)
+    column = factor.reshape(-1, *([1] * (state.weight.ndim - 1)))
+    quantized = state.quantized
+    if quantized is not None:
+        quantized = QuantizedWeight(quantized.integers, (quantized.scale * factor).astype(np.float32), quantized.bits)
+        weight = quantized.dequantized()
+    else:
+        weight = (state.weight * column).astype(np.float32)
+    return LayerState(state.rows, state.columns, weight, bias, quantized, state.activation)

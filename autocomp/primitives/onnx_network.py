@@ -1,0 +1,201 @@
+"""The network under a plan as an ONNX model, written from the traced graph.
+
+One writer for what is evaluated on CPU and what is exported: channels are sliced off, BatchNorm is folded, inputs of
+quantized layers pass QuantizeLinear and DequantizeLinear. The batch is free. No MindSpore is needed here, so that
+workers start fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..errors import ExportError
+from ..search_spaces import NetworkGraph, Node
+from .folding import fold, foldable, norm_factors, norm_parameters
+from .quantizers import ActivationQuantizer, QuantizedWeight
+from .realise import LayerState, Parameters, Realisation, kept_channels
+
+OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
+MEAN, VARIANCE = "#mean", "#variance"
+
+
+@dataclass
+class Style:
+    """integer_weights: store int8 and int4 with DequantizeLinear (export), else the rounded float32 (evaluation).
+
+    statistics: keep every BatchNorm, normalise by the batch, and return each one's mean and variance as
+        ``<layer>#mean`` and ``<layer>#variance``. taps: also return the input of every layer, as ``<layer>#input``.
+    """
+
+    integer_weights: bool = False
+    statistics: bool = False
+    taps: bool = False
+
+
+def onnx_network(
+    graph: NetworkGraph, parameters: Parameters, realisation: Realisation, style: Style | None = None
+) -> onnx.ModelProto:
+    """ExportError where an operator has no ONNX form here; the sentence names it."""
+    return Writer(graph, parameters, realisation, style or Style()).model()
+
+
+class Writer:
+    """Collects nodes and initializers; :mod:`onnx_operators` holds the form of each operator."""
+
+    def __init__(self, graph: NetworkGraph, parameters: Parameters, realisation: Realisation, style: Style) -> None:
+        self.graph, self.parameters, self.realisation, self.style = graph, parameters, realisation, style
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.extra_outputs: list[str] = []
+        self.names: list[tuple[str, ...]] = []
+        self.opset = OPSET
+        self.folds = {} if style.statistics else foldable(graph)  # BatchNorm -> layer
+        self.folded_into = {layer: bn for bn, layer in self.folds.items()}
+        self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
+        self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
+
+    # what operators use ----------------------------------------------------------------------------------------------
+
+    def emit(self, op: str, inputs: list[str], name: str, outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; its first output is called ``name``."""
+        names = [name, *(f"{name}:{i}" for i in range(1, outputs))]
+        self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
+        return name
+
+    def constant(self, value: Any, dtype: Any = np.int64) -> str:
+        array = np.asarray(value, dtype)
+        return self.initializer(f"#{array.dtype}{array.shape}{array.tobytes().hex()[:64]}#{len(self.initializers)}", array)
+
+    def initializer(self, name: str, array: np.ndarray) -> str:
+        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def argument(self, argument: tuple[Any, ...]) -> str:
+        """The tensor name of a node, parameter or constant argument."""
+        kind, value, *rest = argument
+        if kind == "node":
+            parts = self.names[value]
+            return parts[rest[0]] if rest[0] < len(parts) else f"{parts[0]}:{rest[0]}"
+        if kind == "parameter":
+            return value if value in self.initializers else self.initializer(value, self.parameters[value])
+        if kind == "constant" and isinstance(value, (int, float, np.ndarray)):
+            return self.constant(value, np.float32)
+        raise ExportError(f"a constant of type {type(value).__name__} cannot be written to ONNX")
+
+    # layers ----------------------------------------------------------------------------------------------------------
+
+    def state(self, layer: str) -> LayerState:
+        """With the BatchNorm behind it folded in, where it can be."""
+        state = self.realisation.layers[layer]
+        if layer not in self.folded_into:
+            return state
+        norm = self.norms[self.folded_into[layer]]
+        return fold(state, *norm_factors(norm, self.parameters, self.realisation))
+
+    def layer_input(self, node: Node, state: LayerState) -> str:
+        source = self.argument(("node", node.inputs[0], node.attributes["arguments"][0][2]))
+        if self.style.taps:
+            tap = f"{node.name}#input"
+            self.extra_outputs.append(self.emit("Identity", [source], tap))
+        if state.activation is None:
+            return source
+        key = (source, state.activation)
+        if key not in self.quantized_inputs:
+            self.quantized_inputs[key] = self.rounded(source, state.activation, f"{node.name}#rounded")
+        return self.quantized_inputs[key]
+
+    def rounded(self, source: str, quantizer: ActivationQuantizer, name: str) -> str:
+        scale = self.initializer(f"{name}.scale", np.float32(quantizer.scale))
+        zero = self.initializer(f"{name}.zero_point", np.uint8(quantizer.zero_point))
+        if quantizer.bits < 8:
+            low, high = (np.float32(bound) * np.float32(quantizer.scale) for bound in quantizer.bounds)
+            source = self.emit("Clip", [source, self.constant(low, np.float32), self.constant(high, np.float32)], f"{name}.clip")
+        levels = self.emit("QuantizeLinear", [source, scale, zero], f"{name}.levels")
+        return self.emit("DequantizeLinear", [levels, scale, zero], name)
+
+    def layer_weight(self, node: Node, state: LayerState) -> str:
+        name = node.attributes["weight"]
+        if state.quantized is None or not self.style.integer_weights:
+            return self.initializer(name, state.weight)
+        scale = self.initializer(f"{name}.scale", np.abs(state.quantized.scale))
+        integers = self._integers(name, _positive(state.quantized))
+        return self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
+
+    def _integers(self, name: str, weight: QuantizedWeight) -> str:
+        if weight.bits > 4:
+            return self.initializer(name, weight.integers)
+        self.opset = OPSET_INT4
+        tensor = helper.make_tensor(name, TensorProto.INT4, weight.integers.shape, weight.integers.reshape(-1).tolist())
+        self.initializers[name] = tensor
+        return name
+
+    def layer_bias(self, node: Node, state: LayerState) -> list[str]:
+        return [] if state.bias is None else [self.initializer(f"{node.layer}.bias", state.bias)]
+
+    def batchnorm(self, node: Node) -> str:
+        assert node.layer is not None
+        source = self.argument(node.attributes["arguments"][0])
+        if node.layer in self.folds:
+            return source
+        gamma, beta, mean, variance = norm_parameters(node, self.parameters, self.realisation)
+        if self.style.statistics:
+            return self._batch_statistics(node, source, gamma, beta)
+        values = zip(("gamma", "beta", "mean", "variance"), (gamma, beta, mean, variance), strict=True)
+        names = [self.initializer(f"{node.name}.{name}", value) for name, value in values]
+        return self.emit("BatchNormalization", [source, *names], node.name, epsilon=node.attributes["epsilon"])
+
+    def _batch_statistics(self, node: Node, source: str, gamma: np.ndarray, beta: np.ndarray) -> str:
+        """Mean and variance over the batch and the pixels, and the tensor normalised by them."""
+        shape = [1, -1] + [1] * (len(node.shape) - 2)
+        axes = self.constant([axis for axis in range(len(node.shape)) if axis != 1])
+        name = node.name
+        mean = self.emit("ReduceMean", [source, axes], f"{name}.m", keepdims=1)
+        centred = self.emit("Sub", [source, mean], f"{name}.c")
+        square = self.emit("Mul", [centred, centred], f"{name}.s")
+        variance = self.emit("ReduceMean", [square, axes], f"{name}.v", keepdims=1)
+        self.extra_outputs += [
+            self.emit("Reshape", [mean, self.constant([-1])], f"{name}{MEAN}"),
+            self.emit("Reshape", [variance, self.constant([-1])], f"{name}{VARIANCE}"),
+        ]
+        safe = self.emit("Add", [variance, self.constant(node.attributes["epsilon"], np.float32)], f"{name}.e")
+        deviation = self.emit("Sqrt", [safe], f"{name}.d")
+        factor = self.emit("Div", [self.initializer(f"{name}.g", gamma.reshape(shape)), deviation], f"{name}.f")
+        scaled = self.emit("Mul", [centred, factor], f"{name}.y")
+        return self.emit("Add", [scaled, self.initializer(f"{name}.b", beta.reshape(shape))], name)
+
+    def kept(self, node: Node) -> np.ndarray:
+        return kept_channels(node.units, self.realisation.kept)
+
+    # the model -------------------------------------------------------------------------------------------------------
+
+    def model(self) -> onnx.ModelProto:
+        from .onnx_operators import OPERATORS
+
+        for node in self.graph.nodes:
+            form: Callable[[Writer, Node], str | tuple[str, ...]] | None = OPERATORS.get(node.op)
+            if form is None:
+                raise ExportError(f"MindSpore's operator {node.op} (at {node.name}) has no ONNX form in autocomp")
+            names = form(self, node)
+            self.names.append((names,) if isinstance(names, str) else names)
+        values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
+        values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]
+        graph = helper.make_graph(self.nodes, "network", self.inputs, values, list(self.initializers.values()))
+        opsets = [helper.make_opsetid("", self.opset)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
+
+    def _output(self, node: int, name: str) -> onnx.ValueInfoProto:
+        self.emit("Identity", [self.names[node][0]], name)
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *self.graph.nodes[node].shape[1:]])
+
+
+def _positive(weight: QuantizedWeight) -> QuantizedWeight:
+    """ONNX asks for positive scales: a negative one (folded from a negative BatchNorm factor) turns its integers."""
+    sign = np.where(weight.scale < 0, -1, 1).astype(np.int8).reshape(-1, *([1] * (weight.integers.ndim - 1)))
+    return QuantizedWeight(weight.integers * sign, np.abs(weight.scale), weight.bits)

@@ -1,0 +1,69 @@
+"""MindSpore, loaded the way that makes it fast, and quietly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+log = logging.getLogger("autocomp")
+
+
+def load_mindspore() -> ModuleType:
+    """``import mindspore``, with oneDNN held to AVX2.
+
+    On AVX-512 processors oneDNN picks its reference convolution, 50 to 100 times too slow (docs/architecture.md).
+    The setting counts only before oneDNN's first call, so a warning says when MindSpore was already loaded without.
+    """
+    if "ONEDNN_MAX_CPU_ISA" not in os.environ:
+        if "mindspore" in sys.modules:
+            log.warning(
+                "mindspore was imported before autocomp: if convolutions are slow, set ONEDNN_MAX_CPU_ISA=AVX2 "
+                "in the environment or import autocomp first"
+            )
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    os.environ.setdefault("GLOG_v", "3")
+    import mindspore
+
+    return mindspore
+
+
+@contextmanager
+def execution_mode(graph: bool) -> Iterator[None]:
+    """Run the body in GRAPH or PyNative mode and restore the mode that was set."""
+    ms = load_mindspore()
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
+    try:
+        yield
+    finally:
+        ms.set_context(mode=before)
+
+
+def to_tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
+    ms = load_mindspore()
+    return tuple(ms.Tensor(array) for array in arrays)
+
+
+def to_arrays(outputs: Any) -> tuple[np.ndarray, ...]:
+    """The tensors that a network returned, nested tuples flattened, as float32 or integer arrays."""
+    if isinstance(outputs, (tuple, list)):
+        return tuple(array for part in outputs for array in to_arrays(part))
+    return (outputs.asnumpy(),)
+
+
+def forward(net: Any, inputs: tuple[np.ndarray, ...], graph: bool = True) -> tuple[np.ndarray, ...]:
+    """The network's outputs in evaluation mode; its training flag is restored."""
+    training = net.training
+    net.set_train(False)
+    try:
+        with execution_mode(graph):
+            return to_arrays(net(*to_tensors(inputs)))
+    finally:
+        net.set_train(training)

@@ -1,0 +1,140 @@
+"""``autocomp quickstart``: search, pick, export, load again, compare, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import autocomp
+from autocomp.metrics import METRICS
+from autocomp.point import ExportReport, Point, percent, points, share
+from autocomp.primitives.platform import forward, load_mindspore
+
+from . import load_network, load_samples
+
+if TYPE_CHECKING:
+    from autocomp.data import Samples
+    from autocomp.front import ParetoSet
+
+DEVICE = "ascend-310p3"
+BATCH = 256  # at batch 1 so small a network is bound by the chip's fixed costs, which no compression lowers
+BUDGET = "latency<65%, size<50%"
+PICKS = {"fast": "latency<65%", "small": "size<30%"}
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is searched and looked at."""
+
+    trials: int
+    calibrate: int
+    evaluate: int
+    test: int
+
+
+FULL = Extent(trials=200, calibrate=512, evaluate=2000, test=10_000)
+QUICK = Extent(trials=24, calibrate=256, evaluate=500, test=2000)
+
+
+def run(
+    out: Path,
+    *,
+    trials: int | None = None,
+    workers: int | str | None = None,
+    seed: int = 0,
+    quick: bool = False,
+    console: Console | None = None,
+) -> ParetoSet:
+    """The whole road on shipped data; files go into ``out``, what is found is printed."""
+    started, show = time.monotonic(), (console or Console()).print
+    extent = QUICK if quick else FULL
+    net, test = load_network(), load_samples("test").take(extent.test)
+    show(f"Fashion-MNIST, a residual CNN trained on it; {DEVICE}, batch {BATCH}, budget {BUDGET}")
+    front = autocomp.search(
+        net,
+        budget=BUDGET,
+        device=DEVICE,
+        data=autocomp.Data(
+            calibrate=load_samples("calibrate").take(extent.calibrate),
+            evaluate=load_samples("evaluate").take(extent.evaluate),
+        ),
+        inputs=(BATCH, 1, 28, 28),
+        trials=trials or extent.trials,
+        workers=workers,
+        seed=seed,
+        progress=True,
+    )
+    show(front.table(), *front.notes, sep="\n")
+    chosen = picked(front, show)
+    for name, point in chosen.items():
+        show(f"{name}: {point.summary()}")
+    show(f"exporting and loading again; accuracy of the files on {len(test):,} test images")
+    show(_files({"float": front.float_point, **chosen}, test, out))
+    front.save(out)
+    show(f"report: {out / 'report.html'} ({time.monotonic() - started:.0f} s in all)")
+    return front
+
+
+def picked(front: ParetoSet, show: Callable[..., None]) -> dict[str, Point]:
+    """The most accurate point under each bound; the knee of the front where no point is under any."""
+    found = {}
+    for name, bound in PICKS.items():
+        try:
+            found[name] = front.pick(bound)
+        except ValueError as error:
+            show(f"{name}: {error}")
+    return found or {"knee": front.pick()}
+
+
+def _files(points_by_name: Mapping[str, Point], test: Samples, out: Path) -> Table:
+    """Export, load again, and test what was loaded; the first point is the float network."""
+    table = Table()
+    for column in ("file", "size", "of float", "test accuracy", "lost", "outputs differ by"):
+        table.add_column(column, justify="left" if column == "file" else "right")
+    for suffix in (".mindir", ".onnx"):
+        of_float: tuple[float, float] | None = None
+        for name, point in points_by_name.items():
+            report = point.export(out / f"{name}{suffix}")
+            reached = accuracy(_of_file(report), test)
+            of_float = of_float or (report.size_mb, reached)
+            table.add_row(
+                report.path.name,
+                METRICS["size"].format(report.size_mb),
+                share(report.size_mb / of_float[0]),
+                percent(reached),
+                points(of_float[1] - reached),
+                f"{report.max_relative_error:.1e}",
+            )
+    return table
+
+
+def accuracy(predict: Predict, samples: Samples) -> float:
+    """Share of the samples whose class is predicted; batches are full, as exported networks want them."""
+    x, y = samples.x[0], samples.y
+    padded = np.concatenate([x, x[: -len(x) % BATCH]])
+    classes = np.concatenate([predict(padded[i : i + BATCH]).argmax(1) for i in range(0, len(padded), BATCH)])
+    return float(np.mean(classes[: len(x)] == y))
+
+
+def _of_cell(net: Any) -> Predict:
+    return lambda x: forward(net, (x,))[0]
+
+
+def _of_file(report: ExportReport) -> Predict:
+    if report.format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(report.path), providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda x: session.run(None, {name: x})[0]
+    ms = load_mindspore()
+    return _of_cell(ms.nn.GraphCell(ms.load(str(report.path))))

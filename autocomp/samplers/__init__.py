@@ -1,0 +1,25 @@
+"""Who proposes plans."""
+
+from .base import Outcome, Problem, Sampler, Vector
+from .optuna_samplers import OptunaSampler, quiet
+from .proposals import Proposals
+from .registry import check_sampler, register, sampler, samplers
+from .uniform import RandomSampler, UniformSampler, spread, uniform_plans
+
+__all__ = [
+    "OptunaSampler",
+    "Outcome",
+    "Problem",
+    "Proposals",
+    "RandomSampler",
+    "Sampler",
+    "UniformSampler",
+    "Vector",
+    "check_sampler",
+    "quiet",
+    "register",
+    "sampler",
+    "samplers",
+    "spread",
+    "uniform_plans",
+]

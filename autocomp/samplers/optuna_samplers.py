@@ -1,0 +1,119 @@
+"""Optuna's samplers, and ``auto``, which starts one of them from plans that are good at once."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.trial import Trial, TrialState
+
+from .base import Outcome, Problem, Vector
+from .registry import register
+from .uniform import spread, uniform_plans
+
+# A generation of Optuna's default size, 50, would be a quarter of a usual search.
+POPULATION = 24
+MOST_FOR_TPE = 1000
+
+
+class OptunaSampler:
+    """Any Optuna sampler, on a study in memory with one integer for each knob: the index of its value.
+
+    The values of a knob are ordered from mild to strong, which an integer tells the sampler and a category does not.
+
+    start: vectors that are proposed before the sampler is asked for its own.
+    """
+
+    def __init__(
+        self, problem: Problem, sampler: optuna.samplers.BaseSampler, start: Iterable[np.ndarray] = ()
+    ) -> None:
+        with quiet():
+            self._study = optuna.create_study(directions=["minimize"] * problem.objectives, sampler=sampler)
+        self._distributions: dict[str, BaseDistribution] = {
+            knob.name: IntDistribution(0, len(knob.values) - 1) for knob in problem.space.knobs
+        }
+        self._start = deque(_vector(plan) for plan in start)
+        self._pending: dict[Vector, deque[Trial]] = {}
+
+    def ask(self, count: int) -> list[np.ndarray]:
+        return [np.array(self._next(), np.int64) for _ in range(count)]
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if not self._pending.get(outcome.vector):
+                if outcome.values is None:
+                    continue
+                self._propose(outcome.vector)
+            trial = self._pending[outcome.vector].popleft()
+            if outcome.values is None:
+                self._study.tell(trial, state=TrialState.FAIL)
+                continue
+            for i, violation in enumerate(outcome.violations):
+                trial.set_constraint(str(i), violation)
+            self._study.tell(trial, outcome.values)
+
+    def _next(self) -> Vector:
+        if self._start:
+            return self._propose(self._start.popleft())
+        return self._ask()
+
+    def _propose(self, vector: Vector) -> Vector:
+        self._study.enqueue_trial(dict(zip(self._distributions, vector, strict=True)))
+        return self._ask()
+
+    def _ask(self) -> Vector:
+        trial = self._study.ask(self._distributions)
+        vector = tuple(int(trial.params[name]) for name in self._distributions)
+        self._pending.setdefault(vector, deque()).append(trial)
+        return vector
+
+
+@register("nsga2")
+def nsga2(problem: Problem) -> OptunaSampler:
+    return OptunaSampler(problem, _nsga2(problem))
+
+
+@register("tpe")
+def tpe(problem: Problem) -> OptunaSampler:
+    return OptunaSampler(problem, _tpe(problem))
+
+
+@register("auto")
+def auto(problem: Problem) -> OptunaSampler:
+    """A spread of the uniform plans, and from there TPE, or NSGA-II where there are more than a thousand trials.
+
+    On synthetic problems of 12 and 32 knobs, 200 evaluations from this start, TPE's front had a larger hypervolume
+    than NSGA-II's in each case; but the time that it takes to propose grows with the number of finished trials.
+    """
+    start = spread(uniform_plans(problem.space), problem.space.sizes)
+    return OptunaSampler(problem, (_tpe if problem.trials <= MOST_FOR_TPE else _nsga2)(problem), start)
+
+
+def _nsga2(problem: Problem) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=problem.seed)
+
+
+def _tpe(problem: Problem) -> optuna.samplers.BaseSampler:
+    # Over several objectives Optuna's default treats every knob by itself and splits all trials anew for each:
+    # with 12 knobs five times slower, and no better.
+    return optuna.samplers.TPESampler(multivariate=True, seed=problem.seed)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna announces each study it makes; whoever uses Optuna beside autocomp keeps its level."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def _vector(plan: Iterable[int]) -> Vector:
+    return tuple(int(i) for i in plan)

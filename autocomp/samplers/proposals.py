@@ -1,0 +1,105 @@
+"""Which of a sampler's proposals are worth an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from autocomp.search_spaces import SearchSpace
+
+from .base import Outcome, Sampler, Vector
+
+ENUMERABLE = 100_000  # plans of a space that is looked through as a whole
+PATIENCE = 8  # times that a sampler is asked again for what is missing of a batch
+FEWEST_ORIGINS = 8
+CANDIDATES = 2048  # plans that are looked at in one go where the sampler finds none
+
+Screen = Callable[[np.ndarray], list[Outcome | None]]
+
+
+class Proposals:
+    """Turns down plans that were proposed before and plans too costly for the budget, and asks for others.
+
+    screen: for vectors, (n, knobs) int, the outcome of each that the budget forbids for its cost alone, else None.
+    """
+
+    def __init__(self, space: SearchSpace, sampler: Sampler, screen: Screen, seed: int = 0) -> None:
+        self._space = space
+        self._sampler = sampler
+        self._screen = screen
+        self._seed = seed
+        self._seen: dict[Vector, None] = {}
+        self._evaluated: list[Outcome] = []
+        self._batches = 0
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        self._seen.update(dict.fromkeys(outcome.vector for outcome in outcomes))
+        self._evaluated += [outcome for outcome in outcomes if outcome.values is not None]
+        self._sampler.tell(outcomes)
+
+    def batch(self, count: int) -> list[Vector]:
+        """``count`` plans that are new and cheap enough; fewer when there are no more, and then none."""
+        self._batches += 1
+        chosen: list[Vector] = []
+        for _ in range(PATIENCE):
+            asked = self._sampler.ask(count - len(chosen))
+            if not asked:
+                return chosen
+            chosen += self._sift([_vector(plan) for plan in asked])
+            if len(chosen) == count:
+                return chosen
+        return chosen + self._find(count - len(chosen))
+
+    def _sift(self, asked: list[Vector]) -> list[Vector]:
+        kept, told = [], []
+        for vector, rejection in zip(asked, self._screen(np.array(asked, np.int64)), strict=True):
+            if vector in self._seen:
+                told.append(Outcome(vector, None))
+            elif rejection is not None:
+                told.append(rejection)
+            else:
+                kept.append(vector)
+            self._seen[vector] = None
+        self._sampler.tell(told)
+        return kept
+
+    def _find(self, count: int) -> list[Vector]:
+        """New plans where the sampler gives none: out of the whole space where it is small, else by chance."""
+        rng = np.random.default_rng([self._seed, self._batches])
+        size = 10**self._space.log10_size
+        pool = self._all() if size <= ENUMERABLE else self._near(rng)
+        allowed = np.array([rejection is None for rejection in self._screen(pool)])
+        found: dict[Vector, None] = {}
+        for i in rng.permutation(np.flatnonzero(allowed)):
+            vector = _vector(pool[i])
+            if vector not in self._seen:
+                found[vector] = None
+            if len(found) == count:
+                break
+        self._seen.update(found)
+        return list(found)
+
+    def _all(self) -> np.ndarray:
+        sizes = tuple(int(size) for size in self._space.sizes)
+        return np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
+
+    def _near(self, rng: np.random.Generator) -> np.ndarray:
+        """The best of the evaluated plans with some choices drawn anew: one of the knobs to all of them."""
+        if not self._evaluated:
+            return self._space.random(rng, CANDIDATES)
+        ranked = sorted(self._evaluated, key=_excess)
+        feasible = sum(_excess(outcome) == 0 for outcome in ranked)
+        best = np.array([outcome.vector for outcome in ranked[: max(feasible, FEWEST_ORIGINS)]], np.int64)
+        origin = best[rng.integers(0, len(best), CANDIDATES)]
+        share = np.exp(rng.uniform(np.log(1 / len(self._space.knobs)), 0, (CANDIDATES, 1)))
+        anew = rng.random(origin.shape) < share
+        return np.where(anew, self._space.random(rng, CANDIDATES), origin)
+
+
+def _excess(outcome: Outcome) -> float:
+    return sum(max(violation, 0.0) for violation in outcome.violations)
+
+
+def _vector(plan: Iterable[int]) -> Vector:
+    return tuple(int(i) for i in plan)

@@ -1,0 +1,26 @@
+"""What may be chosen where. Pure data: no MindSpore, no Optuna, no Ray."""
+
+if __name__ != "autocomp.search_spaces":
+    raise ImportError(f"import autocomp.search_spaces, not {__name__}")
+
+from .formats import FLOAT_BITS, Format
+from .graph import WEIGHTED, ChannelGroup, NetworkGraph, Node
+from .knob import Knob, kept_units
+from .plan import Plan, Value
+from .space import SearchSpace
+from .workload import Workload
+
+__all__ = [
+    "FLOAT_BITS",
+    "WEIGHTED",
+    "ChannelGroup",
+    "Format",
+    "Knob",
+    "NetworkGraph",
+    "Node",
+    "Plan",
+    "SearchSpace",
+    "Value",
+    "Workload",
+    "kept_units",
+]

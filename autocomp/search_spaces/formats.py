@@ -1,0 +1,37 @@
+"""Number formats of a layer: how many bits its weights and its input activations have."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True, order=True)
+class Format:
+    """Bits of a layer's weights and of its input activations; 32 stands for the device's own float format.
+
+    >>> Format.parse("w4a8")
+    Format(weight_bits=4, activation_bits=8)
+    >>> str(Format(weight_bits=8))
+    'w8'
+    """
+
+    weight_bits: int = FLOAT_BITS
+    activation_bits: int = FLOAT_BITS
+
+    @classmethod
+    def parse(cls, text: str) -> Format:
+        """``"float"``, ``"w8"`` (weights only) or ``"w8a8"``; ValueError for anything else."""
+        if text == "float":
+            return cls()
+        match = re.fullmatch(r"w([2-8])(?:a([2-8]))?", text)
+        if match is None:
+            raise ValueError(f"a format is 'float', 'w<bits>' or 'w<bits>a<bits>' with 2 to 8 bits, but got {text!r}")
+        return cls(int(match[1]), int(match[2] or FLOAT_BITS))
+
+    def __str__(self) -> str:
+        if self.weight_bits == FLOAT_BITS:
+            return "float"
+        return f"w{self.weight_bits}" + ("" if self.activation_bits == FLOAT_BITS else f"a{self.activation_bits}")

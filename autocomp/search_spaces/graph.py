@@ -1,0 +1,137 @@
+"""The network as data: operators in execution order, and which channels must be cut together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+WEIGHTED = ("conv", "dense")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator.
+
+    name: unique; the cell's path for layers (``"stages.0.conv1"``), else the operator and its number.
+    kind: ``input conv dense batchnorm layernorm activation add mul concat pool mean flatten matmul softmax
+        reshape transpose slice pad other``; hardware models cost by kind.
+    op: the MindSpore operator, ``"Conv2D"``.
+    inputs: indices of the producing nodes, in argument order; constants and parameters are left out.
+    shape: of the output, batch first; ``elements`` is its product.
+    layer: path of the cell that owns the operator's parameters, None where there are none.
+    weight_shape: ``(out, in / groups, kh, kw)`` of a conv, ``(out, in)`` of a dense layer, else None.
+    attributes: ``kernel (kh, kw), stride (sh, sw), pad (top, bottom, left, right), dilation, groups`` of a conv;
+        ``weight``, ``bias``: names of a layer's parameters; ``parameters``: names of all that the operator reads;
+        ``constants``: its constant arguments; ``operator``: MindSpore's attributes; ``arguments``: all of them in order, as
+        ``("node", index, part)``, ``("parameter", name)``, ``("constant", value)`` or ``("tuple", arguments)``.
+    units: ``(channels,)`` int: for each position on the channel axis (axis 1, the last of a matrix) the prunable
+        unit it belongs to, -1 for a channel that always stays. After a Flatten each unit stands there once a pixel.
+    """
+
+    name: str
+    kind: str
+    op: str
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    layer: str | None = None
+    weight_shape: tuple[int, ...] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    units: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def groups(self) -> int:
+        return int(self.attributes.get("groups", 1))
+
+    @property
+    def depthwise(self) -> bool:
+        return self.kind == "conv" and self.groups > 1 and self.weight_shape is not None and self.weight_shape[1] == 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for the shape as traced."""
+        if self.weight_shape is None or self.kind not in WEIGHTED:
+            return 0
+        return self.elements * math.prod(self.weight_shape[1:])
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Layers whose output channels can only be cut together.
+
+    Its units are the rows ``start`` to ``stop`` of the graph's units; cutting a unit removes every channel, in
+    whatever layer, that ``Node.units`` says belongs to it.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    start: int
+    stop: int
+
+    @property
+    def units(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class NetworkGraph:
+    """A traced network.
+
+    nodes: in execution order; an index into it is how nodes refer to each other.
+    outputs: indices of the nodes that the network returns.
+    channel_groups: what can be pruned.
+    whole: layers whose output channels are left whole, with the reason.
+    unknown: operators that were passed over as they are, with how often they occur.
+    other_params: elements of parameters that belong to no conv or dense weight or bias (BatchNorm, embeddings...).
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+    channel_groups: tuple[ChannelGroup, ...] = ()
+    whole: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    other_params: int = 0
+
+    @cached_property
+    def layers(self) -> dict[str, int]:
+        """Path of each conv or dense layer -> index of its (first) node."""
+        found: dict[str, int] = {}
+        for i, node in enumerate(self.nodes):
+            if node.kind in WEIGHTED and node.layer is not None:
+                found.setdefault(node.layer, i)
+        return found
+
+    @cached_property
+    def unit_count(self) -> int:
+        return max((group.stop for group in self.channel_groups), default=0)
+
+    @cached_property
+    def consumers(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the nodes that read its output, once per read."""
+        readers: list[list[int]] = [[] for _ in self.nodes]
+        for i, node in enumerate(self.nodes):
+            for source in node.inputs:
+                readers[source].append(i)
+        return tuple(tuple(r) for r in readers)
+
+    @property
+    def macs(self) -> int:
+        return sum(node.macs for node in self.nodes)
+
+    def input_units(self, node: Node) -> np.ndarray:
+        """Units on the channel axis of the node's first input: what its weight consumes."""
+        return self.nodes[node.inputs[0]].units
+
+    def group(self, name: str) -> ChannelGroup:
+        for group in self.channel_groups:
+            if group.name == name:
+                return group
+        raise ValueError(f"unknown channel group {name!r}; known: {', '.join(g.name for g in self.channel_groups)}")

@@ -1,0 +1,59 @@
+"""A plan: one value for every knob that departs from "leave as is"."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+
+Value = str | float | int
+
+
+class Plan(Mapping[str, Value]):
+    """Frozen and hashable; two plans are equal when their canonical JSON is.
+
+    >>> plan = Plan({"keep/conv1": 0.5, "format/conv1": "w8a8"})
+    >>> str(plan)
+    '{"format/conv1":"w8a8","keep/conv1":0.5}'
+    >>> Plan.parse(str(plan)) == plan
+    True
+    """
+
+    __slots__ = ("_json", "_values")
+
+    def __init__(self, values: Mapping[str, Value] = {}) -> None:  # noqa: B006  (never changed)
+        self._values = {name: values[name] for name in sorted(values)}
+        self._json = json.dumps(self._values, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"a plan is a JSON object of knob names and values, but got {text!r}")
+        return cls(values)
+
+    @property
+    def key(self) -> str:
+        """Stable over runs, processes and machines."""
+        return hashlib.sha256(self._json.encode()).hexdigest()[:16]
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __str__(self) -> str:
+        return self._json
+
+    def __repr__(self) -> str:
+        return f"Plan({self._values})"
+
+    def __hash__(self) -> int:
+        return hash(self._json)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self._json == other._json

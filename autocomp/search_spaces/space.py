@@ -1,0 +1,122 @@
+"""The knobs together: plans as integer vectors, and what a plan does to the network's channels and bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .formats import Format
+from .graph import NetworkGraph
+from .knob import Knob
+from .plan import Plan
+from .workload import Workload
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Which choices there are; a plan is a vector with the index of one value for every knob."""
+
+    graph: NetworkGraph
+    knobs: tuple[Knob, ...]
+
+    def __post_init__(self) -> None:
+        names = [knob.name for knob in self.knobs]
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"each knob may stand once in a search space, but twice there: {', '.join(twice)}")
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(knobs,) int: values of each knob."""
+        return np.array([len(knob.values) for knob in self.knobs], np.int64)
+
+    @property
+    def log10_size(self) -> float:
+        return sum(math.log10(size) for size in self.sizes)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {knob.name: i for i, knob in enumerate(self.knobs)}
+
+    def encode(self, plan: Plan) -> np.ndarray:
+        """(knobs,) int; ValueError for a knob or value that the space does not have."""
+        vector = np.zeros(len(self.knobs), np.int64)
+        for name, value in plan.items():
+            if name not in self._position:
+                raise ValueError(f"unknown knob {name!r}; known: {', '.join(self._position)}")
+            position = self._position[name]
+            vector[position] = self.knobs[position].index(value)
+        return vector
+
+    def decode(self, vector: Iterable[int]) -> Plan:
+        choices = zip(self.knobs, vector, strict=True)
+        return Plan({knob.name: knob.values[int(i)] for knob, i in choices if i != 0})
+
+    def random(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """(count, knobs) int, each value of a knob equally likely."""
+        return rng.integers(0, self.sizes, (count, len(self.knobs)))
+
+    def kept(self, plan: Plan) -> np.ndarray:
+        """(units,) bool: which of the graph's units the plan keeps."""
+        mask = np.ones(self.graph.unit_count, bool)
+        for name, value in plan.items():
+            knob = self.knobs[self._position[name]]
+            if knob.group is not None:
+                mask[knob.group.start : knob.group.stop] &= knob.kept[knob.index(value)]
+        return mask
+
+    def formats(self, plan: Plan) -> dict[str, Format]:
+        """Layer -> its format, for the layers that the plan quantizes."""
+        chosen: dict[str, Format] = {}
+        for name, value in plan.items():
+            knob = self.knobs[self._position[name]]
+            if knob.kind == "format":
+                chosen |= dict.fromkeys(knob.layers, knob.formats[knob.index(value)])
+        return chosen
+
+    @cached_property
+    def channel_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
+        """For each node: positions of the keep knobs that cut it, each with (values,) int: channels a value takes."""
+        tables: list[list[tuple[int, np.ndarray]]] = [[] for _ in self.graph.nodes]
+        for position, knob in enumerate(self.knobs):
+            if knob.group is None:
+                continue
+            counts = np.stack([self._units_per_node(node.units, knob) for node in self.graph.nodes])
+            for node in np.flatnonzero(counts.any(1)):
+                tables[node].append((position, (~knob.kept).astype(np.int64) @ counts[node]))
+        return tuple(map(tuple, tables))
+
+    @cached_property
+    def format_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
+        """For each node: position of its format knob (if it has one) with (values, 2) int: weight, activation bits."""
+        tables: list[list[tuple[int, np.ndarray]]] = [[] for _ in self.graph.nodes]
+        for position, knob in enumerate(self.knobs):
+            if knob.kind != "format":
+                continue
+            bits = np.array([(f.weight_bits, f.activation_bits) for f in knob.formats])
+            for i, node in enumerate(self.graph.nodes):
+                if node.layer is not None and node.layer in knob.layers:
+                    tables[i].append((position, bits))
+        return tuple(map(tuple, tables))
+
+    @staticmethod
+    def _units_per_node(units: np.ndarray, knob: Knob) -> np.ndarray:
+        assert knob.group is not None
+        inside = units[(units >= knob.group.start) & (units < knob.group.stop)] - knob.group.start
+        return np.bincount(inside, minlength=knob.group.units)
+
+    def workload(self, vectors: np.ndarray, batch: int = 1) -> Workload:
+        """What the plans, (n, knobs) int, make of every node."""
+        return Workload(self, np.atleast_2d(np.asarray(vectors)), batch)
+
+    @cached_property
+    def key(self) -> str:
+        """Changes with the knobs, their values and the order in which channels are cut."""
+        parts = [[k.name, k.primitive, k.values, None if k.order is None else k.order.tolist()] for k in self.knobs]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

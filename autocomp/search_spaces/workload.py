@@ -1,0 +1,103 @@
+"""What plans make of a network: the only thing that a hardware model needs to know of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .formats import FLOAT_BITS
+from .graph import NetworkGraph
+
+if TYPE_CHECKING:
+    from .space import SearchSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """n plans of a search space.
+
+    Arrays of all nodes (``channels`` and the bits) are made when asked for. A million plans are better asked node by
+    node, or through the few knobs that a node depends on: ``grid`` holds their combinations, ``codes`` says which of
+    them each plan is.
+
+    vectors: (n, knobs) int of any width.
+    batch: images in an inference; the graph's shapes are those of one.
+    """
+
+    space: SearchSpace
+    vectors: np.ndarray
+    batch: int = 1
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, plans: slice) -> Workload:
+        return Workload(self.space, self.vectors[plans], self.batch)
+
+    @property
+    def graph(self) -> NetworkGraph:
+        return self.space.graph
+
+    @cached_property
+    def _columns(self) -> np.ndarray:
+        """(knobs, n): a knob's choices side by side in memory. Transposing narrow integers is three times quicker."""
+        return np.ascontiguousarray(self.vectors.astype(np.int16).T).astype(np.intp)
+
+    def channels_of(self, node: int) -> np.ndarray:
+        """(n,) int: channels that the node's output keeps."""
+        channels = np.full(len(self), len(self.graph.nodes[node].units))
+        for position, removed in self.space.channel_tables[node]:
+            channels -= removed[self._columns[position]]
+        return channels
+
+    def bits_of(self, node: int) -> tuple[np.ndarray, np.ndarray]:
+        """Two (n,) int: bits of a layer's weights and of its inputs, 32 for the device's own float format."""
+        weight = np.full(len(self), FLOAT_BITS)
+        activation = weight
+        for position, bits in self.space.format_tables[node]:
+            weight, activation = bits[self._columns[position]].T
+        return weight, activation
+
+    @cached_property
+    def channels(self) -> np.ndarray:
+        """(n, nodes) int: :meth:`channels_of` every node."""
+        return np.stack([self.channels_of(i) for i in range(len(self.graph.nodes))], 1)
+
+    @cached_property
+    def weight_bits(self) -> np.ndarray:
+        """(n, nodes) int; 32 stands for the device's own float format and for every node that is no layer."""
+        return np.stack([self.bits_of(i)[0] for i in range(len(self.graph.nodes))], 1)
+
+    @cached_property
+    def activation_bits(self) -> np.ndarray:
+        """(n, nodes) int; bits of a layer's inputs."""
+        return np.stack([self.bits_of(i)[1] for i in range(len(self.graph.nodes))], 1)
+
+    def knobs_of(self, channels: Iterable[int], formats: Iterable[int]) -> tuple[int, ...]:
+        """Positions of the knobs that decide these nodes' channels and these nodes' formats."""
+        found = {position for node in channels for position, _ in self.space.channel_tables[node]}
+        found |= {position for node in formats for position, _ in self.space.format_tables[node]}
+        return tuple(sorted(found))
+
+    def grid_size(self, knobs: Sequence[int]) -> int:
+        return math.prod(int(self.space.sizes[k]) for k in knobs)
+
+    def grid(self, knobs: Sequence[int]) -> Workload:
+        """Every combination of these knobs' values, the last knob's fastest; all others leave the network as it is."""
+        vectors = np.zeros((self.grid_size(knobs), len(self.space.knobs)), np.intp)
+        if knobs:
+            vectors[:, list(knobs)] = np.indices([self.space.sizes[k] for k in knobs]).reshape(len(knobs), -1).T
+        return Workload(self.space, vectors, self.batch)
+
+    def codes(self, knobs: Sequence[int]) -> np.ndarray:
+        """(n,) int: the row of ``grid(knobs)`` at which each plan stands."""
+        codes = np.zeros(len(self), np.intp)
+        for knob in knobs:
+            codes *= int(self.space.sizes[knob])
+            codes += self._columns[knob]
+        return codes

@@ -1,0 +1,245 @@
+"""The loop: propose plans, evaluate them, learn from them. It stops, resumes and replays."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autocomp.errors import EvaluationError
+from autocomp.evaluators import Measurement
+from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
+from autocomp.search_spaces import Plan, SearchSpace
+
+from .budget import Budget
+from .ledger import Ledger
+from .metrics import METRICS
+from .progress import SearchProgress
+
+if TYPE_CHECKING:
+    from autocomp.hardware_models import Cost
+
+    from .executors import Executor, Result
+
+logger = logging.getLogger("autocomp")
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Record:
+    """A plan that was evaluated; ``violation`` is the budget's, 0 or less where it holds."""
+
+    plan: Plan
+    vector: Vector
+    measurement: Measurement
+    cost: Cost
+    violation: float
+
+
+class Study:
+    """Evaluates the float network, then what a sampler proposes, in batches.
+
+    A batch is proposed from all that was found before it and evaluated as a whole, so that neither the number of
+    workers nor their speed decides what is proposed. What the ledger holds is not evaluated again; therefore a study
+    that was stopped is continued by running the same study again: it proposes the same plans, finds the first of them
+    in the ledger, and ends where it would have ended undisturbed.
+
+    costs: of vectors, (n, knobs) int.
+    objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
+    sampler: a name, or a sampler of one's own.
+    trials: evaluations, those found in the ledger and those that failed among them.
+    time_limit: seconds; looked at after each evaluation.
+    progress: a line on standard error; None shows it where that is a terminal.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        executor: Executor,
+        costs: Callable[[np.ndarray], Cost],
+        *,
+        objectives: Sequence[str] = ("latency", "size"),
+        budget: Budget | None = None,
+        sampler: str | Sampler = "auto",
+        trials: int = 100,
+        time_limit: float | None = None,
+        ledger: Ledger | None = None,
+        seed: int = 0,
+        batch: int = BATCH,
+        progress: bool | None = False,
+    ) -> None:
+        _check(objectives, sampler, trials, time_limit, batch)
+        self.space = space
+        self.executor = executor
+        self.costs = costs
+        self.objectives = tuple(objectives)
+        self.budget = budget if budget is not None else Budget()
+        self.sampler = sampler
+        self.trials = trials
+        self.time_limit = time_limit
+        self.ledger = ledger if ledger is not None else Ledger(space)
+        self.seed = seed
+        self.batch = batch
+        self.progress = progress
+        self.float_cost = costs(np.zeros((1, len(space.knobs)), np.int64))[0]
+        self._reset()
+
+    def _reset(self) -> None:
+        self.records: list[Record] = []
+        self.done = 0  # evaluations, failed ones among them
+        self.reused = 0  # of them, those found in the ledger
+        self.stopped: str | None = None  # why the last run ended
+        self._failure: EvaluationError | None = None
+        self._start = time.monotonic()
+
+    def run(self) -> list[Record]:
+        """Records in the order of evaluation, the float network's first; ``stopped`` then says why it ended.
+
+        Ctrl-C and errors in mid-search end it with what there is. Only a float network that cannot be evaluated
+        raises: EvaluationError.
+        """
+        self._reset()
+        self._bar = SearchProgress(self.objectives, self.float_cost, self.trials, self.time_limit, self.progress)
+        try:
+            with self.executor, self._bar:
+                self._search()
+        except (KeyboardInterrupt, Exception) as error:
+            if not self.records:
+                raise
+            if isinstance(error, KeyboardInterrupt):
+                self.stopped = "interrupted"
+            else:
+                self.stopped = f"an error: {error}"
+                logger.error("the search ended after %d evaluations by %s", self.done, error, exc_info=True)
+        return self.records
+
+    def _search(self) -> None:
+        origin = (0,) * len(self.space.knobs)
+        first = self._evaluate([origin])
+        if not self.records:
+            raise EvaluationError(f"the float network could not be evaluated: {self._failure}")
+        if not self.space.knobs:
+            self.stopped = "no more plans: there is nothing to choose in this network"
+            return
+        proposals = self._proposals()
+        proposals.tell(first)
+        while not self._over():
+            batch = proposals.batch(self.batch)
+            if not batch:
+                self.stopped = "no more plans: all that the sampler has and the budget allows were evaluated"
+                return
+            # A batch is always proposed whole: a study of more trials then proposes what this one did, and more.
+            proposals.tell(self._evaluate(batch[: self.trials - self.done]))
+
+    def _proposals(self) -> Proposals:
+        chosen = self.sampler
+        if isinstance(chosen, str):
+            problem = Problem(self.space, len(self.objectives) + 1, self.trials, self.seed)
+            chosen = sampler(chosen, problem)
+        return Proposals(self.space, chosen, self._screen, self.seed)
+
+    def _over(self) -> bool:
+        if self.done >= self.trials:
+            self.stopped = f"{self.trials} evaluations"
+        elif self.time_limit is not None and time.monotonic() - self._start >= self.time_limit:
+            self.stopped = f"the time limit of {self.time_limit:g} s"
+        return self.stopped is not None
+
+    def _evaluate(self, batch: list[Vector]) -> list[Outcome]:
+        """Outcomes of the finished evaluations, in the batch's order, whatever order they finished in."""
+        plans = [self.space.decode(vector) for vector in batch]
+        costs = list(self.costs(np.array(batch, np.int64)))
+        known = {i: found for i, plan in enumerate(plans) if (found := self.ledger.get(plan)) is not None}
+        missing = [i for i in range(len(plans)) if i not in known]
+        earlier = len(self.records)
+        finished: dict[int, Record | None] = {}
+
+        def finish(i: int, result: Result) -> None:
+            finished[i] = self._record(batch[i], plans[i], costs[i], result)
+            # At once and in the batch's order: an exception may end the batch at any time.
+            self.records[earlier:] = [record for _, record in sorted(finished.items()) if record is not None]
+            self.done += 1
+            if i not in known:
+                self._store(plans[i], finished[i])
+            self._bar.update(self.done, self.records)
+
+        self.reused += len(known)
+        for i, measurement in known.items():
+            finish(i, measurement)
+        with closing(self.executor.map([plans[i] for i in missing])) as results:
+            for i, result in results:
+                finish(missing[i], result)
+                if self._over():
+                    break
+        return [self._outcome(batch[i], record) for i, record in sorted(finished.items())]
+
+    def _record(self, vector: Vector, plan: Plan, cost: Cost, result: Result) -> Record | None:
+        """None for a plan that could not be evaluated."""
+        if isinstance(result, Measurement) and math.isnan(result.accuracy):
+            result = EvaluationError(f"plan {plan} could not be evaluated: its accuracy is NaN")
+        if isinstance(result, EvaluationError):
+            self._failure = result
+            logger.warning("%s", result)
+            return None
+        return Record(plan, vector, result, cost, max(self._violations(cost, result.accuracy), default=0.0))
+
+    def _store(self, plan: Plan, record: Record | None) -> None:
+        if record is None:
+            self.ledger.fail(plan, str(self._failure))
+            return
+        accuracy = record.measurement.accuracy
+        violations = zip(map(str, self.budget.bounds), self._violations(record.cost, accuracy), strict=True)
+        self.ledger.add(plan, record.measurement, record.cost, dict(violations))
+
+    def _outcome(self, vector: Vector, record: Record | None) -> Outcome:
+        if record is None:
+            return Outcome(vector, None)
+        accuracy = record.measurement.accuracy
+        return Outcome(vector, (-accuracy, *self._values(record.cost)), self._violations(record.cost, accuracy))
+
+    def _screen(self, vectors: np.ndarray) -> list[Outcome | None]:
+        """The outcome of each plan that the budget forbids for its cost alone."""
+        costs = self.costs(vectors)
+        known = self.budget.violations(costs, None, self.float_cost, self._float_accuracy)
+        # Nobody knows its accuracy. Were it taken to be within bounds, a plan slightly too costly would seem better
+        # than one that was evaluated and lost too much, and samplers would go there.
+        worst = self.budget.violations(costs, np.zeros(len(vectors)), self.float_cost, self._float_accuracy)
+        outcomes: list[Outcome | None] = [None] * len(vectors)
+        for i in np.flatnonzero((known > 0).any(axis=1)):
+            vector = tuple(int(choice) for choice in vectors[i])
+            outcomes[i] = Outcome(vector, (0.0, *self._values(costs[i])), tuple(worst[i].tolist()))
+        return outcomes
+
+    def _violations(self, cost: Cost, accuracy: float) -> tuple[float, ...]:
+        known = self._float_accuracy if self.records else accuracy
+        return tuple(self.budget.violations(cost, accuracy, self.float_cost, known)[0].tolist())
+
+    @property
+    def _float_accuracy(self) -> float:
+        return self.records[0].measurement.accuracy
+
+    def _values(self, cost: Cost) -> tuple[float, ...]:
+        return tuple(float(getattr(cost, METRICS[name].attribute)) for name in self.objectives)
+
+
+def _check(
+    objectives: Sequence[str], chosen: str | Sampler, trials: int, time_limit: float | None, batch: int
+) -> None:
+    if isinstance(chosen, str):
+        check_sampler(chosen)
+    unknown = [name for name in objectives if name not in METRICS]
+    if unknown or not objectives or len(set(objectives)) != len(tuple(objectives)):
+        raise ValueError(f"objectives must be of {', '.join(METRICS)}, each once, but got objectives={objectives}")
+    if trials < 1:
+        raise ValueError(f"trials must be at least 1, but got trials={trials}")
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, but got batch={batch}")
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit must be a number of seconds above 0, but got time_limit={time_limit}")

@@ -1,0 +1,124 @@
+"""Costs of plans: many at once equal one by one, and monotone where physics is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autocomp.hardware_models import Cost, device, devices
+from autocomp.hardware_models import model as model_module
+from autocomp.search_spaces import Knob, SearchSpace
+
+from .networks import FORMATS, Builder, mixed, spaces
+
+NAMES = st.sampled_from(devices())
+BATCH = st.sampled_from([1, 3, 64])
+
+
+def random_plans(space: SearchSpace, count: int, seed: int = 0) -> np.ndarray:
+    return space.random(np.random.default_rng(seed), count)
+
+
+@settings(max_examples=30, deadline=None)
+@given(spaces(), NAMES, BATCH)
+def test_many_plans_at_once_equal_one_by_one(space: SearchSpace, name: str, batch: int) -> None:
+    plans = random_plans(space, 40)
+    together = device(name).costs(space.workload(plans, batch))
+    for i, plan in enumerate(plans):
+        assert device(name).costs(space.workload(plan, batch))[0] == together[i]
+
+
+def test_looked_up_costs_equal_computed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = mixed()
+    plans = random_plans(space, 2500)
+    looked_up = device("ascend").costs(space.workload(plans, 8))
+    monkeypatch.setattr(model_module, "MOST_COMBINATIONS", 0)
+    monkeypatch.setattr(model_module, "CHUNK", 700)
+    assert device("ascend").costs(space.workload(plans, 8)) == looked_up
+
+
+@settings(max_examples=40, deadline=None)
+@given(spaces(), NAMES, BATCH, st.data())
+def test_one_stronger_choice_never_costs_more(space: SearchSpace, name: str, batch: int, data: st.DataObject) -> None:
+    """Of latency: fewer channels, and fewer bits; each along the values of one knob, the others anywhere."""
+    plan = random_plans(space, 1, data.draw(st.integers(0, 99)))[0]
+    knob = data.draw(st.integers(0, len(space.knobs) - 1))
+    rows = np.tile(plan, (len(space.knobs[knob].values), 1))
+    rows[:, knob] = range(len(rows))
+    if space.knobs[knob].kind == "format":
+        rows = rows[[FORMATS.index(text) for text in ("float", "w8a8", "w4a8", "w4a4")]]
+    cost = device(name).costs(space.workload(rows, batch))
+    for metric in Cost.metrics():
+        values = getattr(cost, metric)
+        assert np.all(np.diff(values) <= 1e-12 * values[0]), metric
+
+
+@settings(max_examples=30, deadline=None)
+@given(spaces(), NAMES)
+def test_a_smaller_batch_is_never_slower(space: SearchSpace, name: str) -> None:
+    plans = random_plans(space, 5)
+    latencies = [device(name).costs(space.workload(plans, batch)).latency_ms for batch in (1, 2, 5, 64)]
+    assert np.all(np.diff(latencies, axis=0) >= 0)
+
+
+@pytest.mark.parametrize("name", devices())
+def test_a_smaller_input_is_never_slower(name: str) -> None:
+    latencies = []
+    for pixels in (4, 6, 8, 16, 32):
+        space = mixed(pixels)
+        latencies.append(device(name).costs(space.workload(np.zeros((1, len(space.knobs)), int), 4)).latency_ms[0])
+    assert latencies == sorted(latencies)
+
+
+@pytest.mark.parametrize("name", devices())
+def test_formats_that_are_not_executed_give_size_and_no_speed(name: str) -> None:
+    space = mixed()
+    chip = device(name)
+    formats = space.knobs[0].formats
+    rows = np.zeros((len(formats), len(space.knobs)), int)
+    layers = [i for i, knob in enumerate(space.knobs) if knob.kind == "format"]
+    rows[:, layers] = np.arange(len(formats))[:, None]
+    cost = chip.costs(space.workload(rows, 64))
+    latency = dict(zip(FORMATS, cost.latency_ms, strict=True))
+    size = dict(zip(FORMATS, cost.size_mb, strict=True))
+    assert latency["w8"] == latency["w4"] == latency["float"]
+    assert size["float"] > size["w8"] > size["w4"]
+    if "int4" not in chip.macs_per_s:
+        assert latency["w4a4"] == latency["w4a8"] == latency["w8a8"]
+
+
+@pytest.mark.parametrize("name", devices())
+def test_what_a_chip_executes_is_faster_where_arithmetic_binds(name: str) -> None:
+    b = Builder(256, 64)
+    b.conv(0, 256)
+    space = b.space()
+    rows = np.array([[FORMATS.index(text), 0] for text in ("float", "w8a8", "w4a4")])
+    latency = device(name).costs(space.workload(rows, 16)).latency_ms
+    assert (latency[1] < latency[0]) == ("int8" in device(name).macs_per_s)
+    assert (latency[2] < latency[1]) == ("int4" in device(name).macs_per_s)
+
+
+def test_channels_cost_by_the_tile() -> None:
+    """Between two multiples of 16 an Ascend's matrix unit computes the larger."""
+    b = Builder(256, 64)
+    b.conv(0, 64)
+    space = b.space()
+    knob = space.knobs[1]
+    kept = Knob("keep/g0", "prune", (), (1.0, 48 / 64, 40 / 64, 32 / 64), knob.group, knob.order)
+    fixed = SearchSpace(space.graph, (kept,))
+    rows = [device("ascend").cost_table(fixed.workload(np.array([[choice]]), 64))[0] for choice in range(4)]
+    assert {row.bound for row in rows} == {"compute"}
+    times = [row.latency_ms for row in rows]
+    assert times[0] > times[1] == times[2] > times[3]
+
+
+def test_a_cost_reads_as_one_or_many() -> None:
+    space = mixed()
+    cost = device("cpu").costs(space.workload(random_plans(space, 3)))
+    assert len(cost) == 3
+    assert [one.latency_ms for one in cost] == cost.latency_ms.tolist()
+    assert Cost.metrics() == ("latency_ms", "memory_mb", "size_mb", "energy_mj", "macs", "params")
+    with pytest.raises(TypeError, match="one plan has no length"):
+        len(cost[0])

@@ -1,0 +1,104 @@
+"""Size and memory of networks small enough to count by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autocomp.hardware_models import device
+from autocomp.hardware_models.roofline import FILE_BYTES_PER_NODE
+from autocomp.search_spaces import SearchSpace
+
+from .networks import FORMATS, Builder
+
+
+def chain() -> SearchSpace:
+    """input 4 -> conv 8 -> conv 2 -> conv 6, 10x10 pixels, 3x3 kernels."""
+    b = Builder(4, 10)
+    b.conv(b.conv(b.conv(0, 8), 2), 6)
+    return b.space()
+
+
+def row(space: SearchSpace, **choices: int) -> np.ndarray:
+    names = [knob.name.replace("/", "_") for knob in space.knobs]
+    vector = np.zeros((1, len(names)), int)
+    for name, choice in choices.items():
+        vector[0, names.index(name)] = choice
+    return vector
+
+
+WEIGHTS = 9 * (4 * 8 + 8 * 2 + 2 * 6)
+
+
+def test_memory_is_weights_and_the_most_that_is_live_at_once() -> None:
+    space = chain()
+    cost = device("ascend").costs(space.workload(row(space), 5))[0]
+    assert cost.memory_mb * 1e6 == 2 * WEIGHTS + 2 * 5 * 100 * (4 + 8)
+    assert cost.params == WEIGHTS
+    assert cost.macs == 5 * 100 * WEIGHTS
+
+
+def test_a_shortcut_stays_live_until_it_is_added() -> None:
+    b = Builder(4, 10)
+    x = b.conv(0, 4)
+    y = b.conv(b.conv(x, 4), 4)
+    b.add("add", y, x)
+    space = b.space()
+    cost = device("cpu").costs(space.workload(row(space)))[0]
+    assert cost.memory_mb * 1e6 == 4 * 9 * 3 * 16 + 4 * 100 * 12
+
+
+def test_pruned_channels_leave_memory_size_and_macs() -> None:
+    space = chain()
+    cost = device("ascend").costs(space.workload(row(space, keep_g0=2), 1))[0]  # 8 -> 4 channels
+    weights = 9 * (4 * 4 + 4 * 2 + 2 * 6)
+    assert cost.params == weights
+    assert cost.macs == 100 * weights
+    assert cost.memory_mb * 1e6 == 2 * weights + 2 * 100 * 8
+    assert cost.size_mb * 1e6 == 4 * weights + 4 * FILE_BYTES_PER_NODE
+
+
+def test_integer_activations_take_a_byte() -> None:
+    space = chain()
+    choice = {"format_conv2": FORMATS.index("w8a8"), "format_conv3": FORMATS.index("w8a8")}
+    cost = device("ascend").costs(space.workload(row(space, **choice)))[0]
+    weights = 2 * 9 * 32 + 9 * (16 + 12)
+    assert cost.memory_mb * 1e6 == weights + max(100 * (2 * 4 + 8), 100 * (8 + 2), 100 * (2 + 2 * 6))
+
+
+@pytest.mark.parametrize(("text", "byte"), [("w8", 1), ("w8a8", 1), ("w4", 0.5), ("w4a8", 0.5)])
+def test_a_quantized_layer_stores_its_weights_and_a_scale_for_each_channel(text: str, byte: float) -> None:
+    space = chain()
+    cost = device("ascend").costs(space.workload(row(space, format_conv1=FORMATS.index(text))))[0]
+    assert cost.size_mb * 1e6 == 9 * 32 * byte + 8 * 4 + 4 * 9 * (16 + 12) + 4 * FILE_BYTES_PER_NODE
+
+
+def test_a_flattened_channel_takes_its_pixels_from_the_head() -> None:
+    b = Builder(4, 2)
+    b.dense(b.flatten(b.conv(0, 8, 1)), 10)
+    space = b.space()
+    cost = device("cpu").costs(space.workload(row(space, keep_g0=1)))[0]  # 8 -> 6 channels
+    assert cost.params == 4 * 6 + 6 * 4 * 10 + 10
+
+
+def test_batchnorm_goes_with_its_channels() -> None:
+    b = Builder(4, 10)
+    b.add("batchnorm", b.conv(0, 8))
+    space = b.space(other_params=4 * 8 + 100)
+    cost = device("cpu").costs(space.workload(np.array([[0, 0], [0, 2]])))
+    assert cost.params.tolist() == [9 * 32 + 32 + 100, 9 * 16 + 16 + 100]
+
+
+def test_a_layer_that_runs_twice_is_stored_once() -> None:
+    b = Builder(8, 4)
+    x = b.conv(0, 8, units=np.full(8, -1))
+    first = b.nodes[x]
+    b.nodes.append(
+        type(first)(
+            "again", "conv", "conv", (x,), first.shape, first.layer, first.weight_shape, first.attributes, first.units
+        )
+    )
+    space = b.space()
+    cost = device("cpu").costs(space.workload(row(space)))[0]
+    assert cost.params == 9 * 64
+    assert cost.macs == 2 * 16 * 9 * 64

@@ -1,0 +1,112 @@
+"""The house keeps its rules: what loads what, under which names, and what may import what."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import autocomp
+
+ROOT = Path(__file__).resolve().parent.parent
+LINKS = ("evaluators", "hardware_models", "primitives", "search_spaces")
+HEAVY = ("mindspore", "ray", "optuna")
+
+
+def python(code: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run in a fresh interpreter that finds this autocomp."""
+    path = os.pathsep.join([str(Path(autocomp.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def loaded_by(module: str) -> set[str]:
+    run = python(f"import {module}, sys; print(*(name for name in {HEAVY} if name in sys.modules))")
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["autocomp", "autocomp.search_spaces", "autocomp.hardware_models", "autocomp.cli"])
+def test_light_modules_load_nothing_heavy(module: str) -> None:
+    assert loaded_by(module) == set()
+
+
+def test_heavy_modules_are_seen_where_they_load() -> None:
+    assert loaded_by("autocomp.quickstart.network") >= {"mindspore"}
+
+
+def test_every_public_name_is_there() -> None:
+    assert set(autocomp.__all__) == set(autocomp._MODULES)
+    for name in autocomp.__all__:
+        assert getattr(autocomp, name).__module__.startswith("autocomp."), name
+    assert set(autocomp.__all__) <= set(dir(autocomp))
+
+
+def test_type_checkers_see_the_same_names_as_users() -> None:
+    source = Path(autocomp.__file__).read_text()
+    block = source.partition("if TYPE_CHECKING:\n")[2].partition("\n\n")[0]
+    found = {
+        name: module
+        for module, names in re.findall(r"from (\S+) import (.+)", block)
+        for name in re.split(r",\s*", names)
+    }
+    assert found == autocomp._MODULES
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        _ = autocomp.serach
+
+
+def test_no_module_bears_the_name_of_a_function() -> None:
+    """Importing it would put the module in the function's place."""
+    modules = {module.name for module in pkgutil.iter_modules(autocomp.__path__)}
+    assert not modules & set(autocomp.__all__)
+
+
+def test_functions_stay_functions_after_their_modules_were_imported() -> None:
+    for module in pkgutil.iter_modules(autocomp.__path__):
+        if module.name != "__main__":
+            importlib.import_module(f"autocomp.{module.name}")
+    assert callable(autocomp.search) and callable(autocomp.load) and callable(autocomp.estimate)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_bare_name_names_the_right_import(name: str) -> None:
+    run = python(f"import {name}", folder=Path(autocomp.__file__).parent)
+    assert run.returncode == 1
+    assert run.stderr.strip().endswith(f"ImportError: import autocomp.{name}, not {name}")
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_links_at_the_top_lead_into_the_package(name: str) -> None:
+    link = ROOT / name
+    assert link.is_symlink()
+    assert os.readlink(link) == f"autocomp/{name}"
+    assert (link / "__init__.py").is_file()
+
+
+def test_imports_run_one_way() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-logo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "0 broken" in run.stdout
+
+
+def test_version_is_the_changelogs() -> None:
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert autocomp.__version__ == newest[1]
