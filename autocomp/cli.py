@@ -128,7 +128,6 @@ def search(
     )
     typer.echo(str(front))
     front.save(out)
-    front.report(out / "report.html")
     typer.echo(f"front and report.html are in {out}")
 
 

@@ -27,7 +27,7 @@ from .primitives.registry import primitive, search_space
 from .primitives.trace import check_cell, example_inputs, find_inputs, one_image, trace
 from .primitives.trial_cut import keep_what_cuts
 from .samplers import check_sampler
-from .search_spaces import NetworkGraph, Plan, SearchSpace
+from .search_spaces import Plan, SearchSpace
 from .study import Study
 
 log = logging.getLogger("autocomp")
@@ -161,9 +161,7 @@ class Job:
         )
 
 
-def prepare(
-    net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[str, ...], seed: int
-) -> Job:
+def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[str, ...], seed: int) -> Job:
     """Trace, lay out the space, calibrate."""
     arrays = _inputs(net, data, inputs)
     parameters = parameters_of(net)

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import sys
+import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from types import ModuleType, TracebackType
@@ -18,6 +19,7 @@ from autocomp.search_spaces import Plan
 logger = logging.getLogger("autocomp")
 
 RETRIES = 2  # of a plan whose worker died
+PATIENCE_S = 10.0  # for processors to become free
 MOST_WORKERS = 32  # taken of a cluster that offers more
 
 Result = Measurement | EvaluationError
@@ -48,7 +50,9 @@ def executor(evaluator: Evaluator, workers: int | str | None = None) -> Executor
         return InProcess(evaluator)
     if isinstance(workers, str):
         if workers != "auto" and not workers.startswith("ray://"):
-            raise ValueError(f"workers must be None, a number, 'auto' or 'ray://host:port', but got workers={workers!r}")
+            raise ValueError(
+                f"workers must be None, a number, 'auto' or 'ray://host:port', but got workers={workers!r}"
+            )
     elif isinstance(workers, bool) or not isinstance(workers, int):
         raise TypeError(f"workers must be None, a number, 'auto' or 'ray://host:port', but got workers={workers!r}")
     elif workers < 1:
@@ -190,14 +194,21 @@ class RayWorkers:
             )
 
     def _count(self) -> int:
-        """An actor for which there is no processor would wait for ever."""
-        free = int(self._ray.available_resources().get("CPU", 0))
-        if free < 1:
-            raise RuntimeError("workers need a free processor in the Ray cluster, but it has none")
-        wanted = self._workers if isinstance(self._workers, int) else MOST_WORKERS
-        if isinstance(self._workers, int) and free < wanted:
-            logger.warning("Ray has %d processors free: %d workers instead of %d", free, free, wanted)
-        return min(wanted, free)
+        """As many workers as wanted, but no more than there are processors: one without would wait for ever."""
+        total = int(self._ray.cluster_resources().get("CPU", 0))
+        wanted = min(self._workers if isinstance(self._workers, int) else MOST_WORKERS, total)
+        deadline = time.monotonic() + PATIENCE_S
+        while (free := self._free()) < wanted and time.monotonic() < deadline:
+            time.sleep(0.1)  # workers of an earlier search give theirs back late
+        count = min(wanted, free)
+        if count < 1:
+            raise RuntimeError(f"workers need a free processor, but Ray has none free of {total}")
+        if isinstance(self._workers, int) and count < self._workers:
+            logger.warning("Ray has %d free processors: %d workers instead of %d", free, count, self._workers)
+        return count
+
+    def _free(self) -> int:
+        return int(self._ray.available_resources().get("CPU", 0))
 
     def _stop(self) -> None:
         if self._ray.is_initialized():

@@ -47,6 +47,7 @@ class ParetoSet(Sequence[Point]):
         settings: Mapping[str, Any] | None = None,
         notes: Iterable[str] = (),
     ) -> None:
+        self.deployer = deployer
         self.device = device
         self.budget = Budget.parse(budget)
         self.objectives = _objectives(self.budget, objectives)
@@ -114,8 +115,12 @@ class ParetoSet(Sequence[Point]):
         return tuple(dict.fromkeys((*self.objectives, "latency", "size")))
 
     def hypervolume(self, reference: Sequence[float] | None = None) -> float:
-        """What the front dominates of the box from ``reference`` to no error at no cost, as a share of it: 0 to 1."""
-        return hypervolume(self._matrix(self._points), np.array(reference or self.reference, np.float64))
+        """What the front dominates of the box from ``reference`` to no error at no cost, as a share of it: 0 to 1.
+
+        0 where nothing meets the budget.
+        """
+        counted = self._points if self.feasible else ()
+        return hypervolume(self._matrix(counted), np.array(reference or self.reference, np.float64))
 
     def pick(self, expression: str | Budget | None = None) -> Point:
         """The best point under bounds such as ``"accuracy>-1%"``; without bounds the knee of the front.
@@ -181,12 +186,15 @@ class ParetoSet(Sequence[Point]):
         return write_text(Path(path), html(self))
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``front.json``, which :meth:`load` reads, and ``report.html`` into the folder."""
+        """Write ``front.json``, which :meth:`load` reads, what the deployer stores, and ``report.html``."""
         from .stored import FILE, to_json, write_text
 
-        write_text(Path(folder) / FILE, to_json(self))
-        self.report(Path(folder) / "report.html")
-        return Path(folder)
+        folder = Path(folder)
+        write_text(folder / FILE, to_json(self))
+        if self.deployer is not None:
+            self.deployer.store(folder, [point.plan for point in self])
+        self.report(folder / "report.html")
+        return folder
 
     @classmethod
     def load(cls, folder: str | Path, deployer: Deployer | None = None) -> ParetoSet:

@@ -48,7 +48,11 @@ def rows(front: ParetoSet, shown: Sequence[Point]) -> Iterator[list[str]]:
     """The cells of the points in the order of :func:`columns`."""
     places = {name: decimals(_scaled(front, name, point.value(name)) for point in shown) for name in front.metrics}
     for point in shown:
-        cells = [short(point.plan), f"{100 * point.accuracy:.1f}", "" if point.is_float else points(point.accuracy_change)]
+        cells = [
+            short(point.plan),
+            f"{100 * point.accuracy:.1f}",
+            "" if point.is_float else points(point.accuracy_change),
+        ]
         for name in front.metrics:
             cells.append(f"{_scaled(front, name, point.value(name)):,.{places[name]}f}")
             cells.append("" if point.is_float else share(point.ratio(name)))
@@ -72,17 +76,18 @@ def _measured(front: ParetoSet, name: str) -> bool:
 
 
 def selected(front: ParetoSet, count: int) -> list[Point]:
-    """At most so many points of the front, spread evenly; its ends and the knee are always among them."""
-    if count < 3:
-        raise ValueError(f"rows must be at least 3 (the ends and the knee), but got rows={count}")
+    """At most so many points, spread evenly; the ends, the knee and the most accurate are always among them."""
+    if count < 4:
+        raise ValueError(f"rows must be at least 4 (the ends, the knee, the most accurate), but got rows={count}")
     if len(front) <= count:
         return list(front)
-    knee = list(front).index(front.knee)
-    spread = np.linspace(0, len(front) - 1, count).round().astype(int)
-    if knee not in spread:
-        inner = spread[1:-1]
-        inner[np.argmin(np.abs(inner - knee))] = knee
-    return [front[int(i)] for i in spread]
+    last = len(front) - 1
+    accuracies = [point.accuracy for point in front]
+    chosen = {0, last, list(front).index(front.knee), int(np.argmax(accuracies))}
+    for i in np.linspace(0, last, count).round():
+        if len(chosen) < count:
+            chosen.add(int(i))
+    return [front[i] for i in sorted(chosen)]
 
 
 def description(front: ParetoSet) -> str:
@@ -98,9 +103,8 @@ def explanations(front: ParetoSet) -> list[str]:
     meaning = "" if front.float_point.metric == "accuracy" else " (share of answers that are the float network's)"
     lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}"]
     measured = any(_measured(front, name) for name in front.metrics)
-    read = "; measured: sizes of the written files, latencies on the device" if measured else ""
-    lines.append(f"costs predicted for {front.device}, ratio: to the float network{read}")
-    return lines
+    read = "; measured: size of the file, latency on the device" if measured else ""
+    return [*lines, f"costs predicted for {front.device}, ratio: to the float network{read}"]
 
 
 def _interval(point: Point) -> str:
@@ -135,7 +139,7 @@ def table(front: ParetoSet, count: int) -> Table:
             result.add_section()
     caption = Text("\n".join([*explanations(front), f"{KNEE} the knee of the front, which pick() gives"]))
     if len(shown) < len(front):
-        caption.append(f"\n{len(shown)} of {len(front)} points; front.table(rows={len(front)}) has all")
+        caption.append(f"\n{len(shown)} of {len(front)} points are shown; front.table(rows={len(front)}) has all")
     for note in front.notes:
         caption.append(f"\nnote: {note}", style="not dim yellow")
     result.caption = caption

@@ -114,10 +114,11 @@ class Ledger:
             )
         else:
             backend = optuna.storages.get_storage(url)
+        maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         study = optuna.create_study(
             storage=backend,
             study_name=" ".join([prefix, *self.objectives]),
-            directions=["maximize", *["minimize"] * len(self.objectives)],
+            directions=[maximize, *[minimize] * len(self.objectives)],
             load_if_exists=True,
         )
         with warnings.catch_warnings():

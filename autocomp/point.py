@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +80,10 @@ class Deployer(Protocol):
     def net(self, plan: Plan) -> Any: ...
 
     def export(self, plan: Plan, path: str | Path) -> ExportReport: ...
+
+    def store(self, folder: Path, plans: Iterable[Plan]) -> None:
+        """Write into the folder what it takes to carry these plans out later."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ class Point:
         """One line.
 
         >>> point.summary()
-        'w8a8 ×12, keep 0.5-0.75 ×4: accuracy 91.2 % (-0.4), latency 2.31 ms (46 %), size 310 KB (25 %)'
+        'w8a8 x12, keep 0.5-0.75 x4: accuracy 91.2 % (-0.4), latency 2.31 ms (46 %), size 310 KB (25 %)'
         """
         accuracy = f"{self.metric} {percent(self.accuracy)}"
         if self.reference is not None:
@@ -178,7 +182,7 @@ class Point:
 
     def _deployer(self) -> Deployer:
         if self.deployer is None:
-            raise ValueError("a point needs its network to be carried out: read the front by autocomp.load(folder, net)")
+            raise ValueError("a point needs its network to be carried out: use autocomp.load(folder, net)")
         return self.deployer
 
 
@@ -186,16 +190,16 @@ def short(plan: Plan) -> str:
     """How often each choice was made, the most frequent first; of keep ratios the range.
 
     >>> short(Plan({"format/a": "w8a8", "format/b": "w8a8", "keep/a": 0.5, "keep/b": 0.75}))
-    'w8a8 ×2, keep 0.5-0.75 ×2'
+    'w8a8 x2, keep 0.5-0.75 x2'
     """
     if not plan:
         return "float network"
     ratios = sorted(float(value) for name, value in plan.items() if name.startswith("keep/"))
     counts = Counter(_choice(name, value) for name, value in plan.items() if not name.startswith("keep/"))
-    parts = [f"{choice} ×{n}" for choice, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    parts = [f"{choice} x{n}" for choice, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     if ratios:
         low, high = f"{ratios[0]:.2g}", f"{ratios[-1]:.2g}"
-        parts.append(f"keep {low if low == high else f'{low}-{high}'} ×{len(ratios)}")
+        parts.append(f"keep {low if low == high else f'{low}-{high}'} x{len(ratios)}")
     return ", ".join(parts)
 
 

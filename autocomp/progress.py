@@ -92,7 +92,9 @@ def hypervolume(records: Sequence[Record], objectives: Sequence[str], float_cost
 
     attributes = [METRICS[name].attribute for name in objectives]
     whole = np.array([float(getattr(float_cost, name)) for name in attributes])
-    costs = np.array([[getattr(record.cost, name) for name in attributes] for record in records]).reshape(-1, len(whole))
+    costs = np.array([[getattr(record.cost, name) for name in attributes] for record in records]).reshape(
+        -1, len(whole)
+    )
     loss = np.array([[1 - record.measurement.accuracy] for record in records]).reshape(-1, 1)
     points = np.hstack([loss, costs / np.where(whole > 0, whole, 1)])
     return float(moocore.hypervolume(points, ref=np.ones(points.shape[1]))) if len(points) else 0.0

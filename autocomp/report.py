@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .budget import ACCURACY
-from .front_table import columns, description, explanations, rows
+from .front_table import LINES, columns, description, explanations, rows, selected
 from .metrics import METRICS
 from .pareto import staircase
 from .point import Point, percent, points, share, short
@@ -32,13 +32,15 @@ def figure(front: ParetoSet) -> go.Figure:
     """Accuracy over each objective, one panel each: the front, what else was evaluated, the budget."""
     panels = len(front.objectives)
     plot = make_subplots(rows=1, cols=panels, shared_yaxes=True, horizontal_spacing=0.03)
+    named: set[str | None] = {None}
     for panel, name in enumerate(front.objectives, 1):
         for trace in _traces(front, name):
-            trace.showlegend = panel == 1 and bool(trace.name)
+            trace.showlegend = trace.name not in named
+            named.add(trace.name)
             plot.add_trace(trace, row=1, col=panel)
         _budget_line(plot, front, name, panel)
-        unit = _unit(front, name)
-        plot.update_xaxes(title_text=f"{name}{f' [{unit}]' if unit else ''}, predicted", range=_x_range(front, name), col=panel)
+        unit = f" [{_unit(front, name)}]" if _unit(front, name) else ""
+        plot.update_xaxes(title_text=f"{name}{unit}, predicted", range=_x_range(front, name), col=panel)
     plot.update_yaxes(title_text=f"{front.float_point.metric} [%]", col=1)
     plot.update_yaxes(range=_y_range(front))
     plot.update_xaxes(**_AXIS)
@@ -47,7 +49,7 @@ def figure(front: ParetoSet) -> go.Figure:
         template="none", height=460, margin={"l": 64, "r": 16, "t": 40, "b": 56},
         font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="white", plot_bgcolor="white",
         hoverlabel={"align": "left", "bgcolor": "white", "font": {"family": FONT, "size": 12, "color": INK}},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "itemsizing": "constant"},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
     )  # fmt: skip
     return plot
 
@@ -68,12 +70,13 @@ def _traces(front: ParetoSet, name: str) -> list[go.Scatter]:
     on_front = set(map(id, front))
     others = [point for point in front.evaluated if id(point) not in on_front and not point.is_float]
     shown = [point for point in front if not point.is_float]
-    groups = [
-        ("evaluated", [p for p in others if p.feasible], {"color": GREY, "size": 6, "opacity": 0.55}),
-        ("evaluated, over budget", [p for p in others if not p.feasible], {"color": PALE, "size": 6, "symbol": "x-thin", "line": {"color": PALE, "width": 1.5}}),
-    ]  # fmt: skip
-    traces = [_markers(front, name, members, label, marker) for label, members, marker in groups]
-    traces.append(_line(front, name))
+    dot = {"color": GREY, "size": 6, "opacity": 0.55}
+    cross = {"color": PALE, "size": 6, "symbol": "x-thin", "line": {"color": PALE, "width": 1.5}}
+    traces = [
+        _markers(front, name, [point for point in others if point.feasible], "evaluated", dot),
+        _markers(front, name, [point for point in others if not point.feasible], "evaluated, over budget", cross),
+        _line(front, name),
+    ]
     label = "Pareto front" if front.feasible else "nearest to the budget"
     traces.append(
         _markers(front, name, shown, label, {"color": BLUE, "size": 9, "line": {"color": "white", "width": 1}})
@@ -87,9 +90,7 @@ def _traces(front: ParetoSet, name: str) -> list[go.Scatter]:
     return [trace for trace in traces if len(trace.x)]
 
 
-def _markers(
-    front: ParetoSet, name: str, members: Sequence[Point], label: str, marker: dict[str, Any]
-) -> go.Scatter:
+def _markers(front: ParetoSet, name: str, members: Sequence[Point], label: str, marker: dict[str, Any]) -> go.Scatter:
     return go.Scatter(
         x=_values(front, name, members),
         y=[100 * point.accuracy for point in members],
@@ -161,8 +162,9 @@ def _budget_line(plot: go.Figure, front: ParetoSet, name: str, panel: int) -> No
             annotation={**text, "x": limit / scale, "xanchor": "left", "y": 0.02, "yanchor": "bottom"},
         )  # fmt: skip
     for limit in _limits(front, ACCURACY):
-        label = {"text": f"{ACCURACY}>{percent(limit)}", "font": {"size": 11}} if panel == 1 else None
-        plot.add_hline(100 * limit, line=line, row=1, col=panel, annotation=label, annotation_position="bottom left")
+        named = {"text": f"{ACCURACY}>{percent(limit)}", "font": {"size": 11}, "xanchor": "left", "x": 0.005}
+        label = {"annotation": named, "annotation_position": "bottom left"} if panel == 1 else {}
+        plot.add_hline(100 * limit, line=line, row=1, col=panel, **label)
 
 
 def _x_range(front: ParetoSet, name: str) -> list[float]:
@@ -189,7 +191,6 @@ def html(front: ParetoSet) -> str:
     template = resources.files("autocomp").joinpath("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=markup.escape(description(front)),
-        device=markup.escape(front.device),
         cards=_cards(front),
         notes="".join(f'<p class="note">{markup.escape(note)}</p>' for note in front.notes),
         plot=figure(front).to_html(full_html=False, include_plotlyjs=True, config=config),
@@ -207,36 +208,43 @@ def _cards(front: ParetoSet) -> str:
         ("points on the front" if front.feasible else "nearest plans", str(len(front))),
         ("plans evaluated", f"{len(front.evaluated):,}"),
         (f"{front.float_point.metric} of the float network", percent(front.float_point.accuracy)),
-        ("budget", str(front.budget) or "none"),
         ("hypervolume", f"{front.hypervolume():.3f}"),
+        ("budget", str(front.budget) or "none"),
     ]
     if not knee.is_float:
         parts = [f"{name} {share(knee.ratio(name))}" for name in front.objectives]
-        cards.insert(3, ("the knee", f"{points(knee.accuracy_change)} points at {', '.join(parts)}"))
-    return "".join(f"<div><b>{markup.escape(value)}</b><span>{markup.escape(name)}</span></div>" for name, value in cards)
+        cards.insert(4, ("the knee", f"{points(knee.accuracy_change)} points at {', '.join(parts)}"))
+    card = "<div><b>{}</b><span>{}</span></div>"
+    return "".join(card.format(markup.escape(value), markup.escape(name)) for name, value in cards)
 
 
 def _table(front: ParetoSet) -> str:
-    shown = [front.float_point, *(point for point in front if not point.is_float)]
+    if len(front) <= LINES:
+        return _rows(front, front)
+    every = f"<details><summary>all {len(front)} points of the front</summary>{_rows(front, front)}</details>"
+    return _rows(front, selected(front, LINES)) + every
+
+
+def _rows(front: ParetoSet, members: Sequence[Point]) -> str:
+    shown = [front.float_point, *(point for point in members if not point.is_float)]
     head = "".join(
-        f'<th{"" if column.number else " class=text"}>{markup.escape(column.title)}<small>{column.unit}</small></th>'
+        f"<th{'' if column.number else ' class=text'}>{markup.escape(column.title)}<small>{column.unit}</small></th>"
         for column in columns(front)
     )
-    body = []
-    for point, cells in zip(shown, rows(front, shown), strict=True):
-        kind = "float" if point.is_float else "knee" if point == front.knee else ""
-        titles = markup.escape(str(point.plan))
-        first, *numbers = (markup.escape(cell) for cell in cells)
-        mark = '<span class="tag">knee</span>' if kind == "knee" else ""
-        body.append(
-            f'<tr class="{kind}"><td class="text" title="{titles}">{first}{mark}</td>'
-            + "".join(f"<td>{cell}</td>" for cell in numbers)
-            + "</tr>"
-        )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    body = "".join(_row(front, point, cells) for point, cells in zip(shown, rows(front, shown), strict=True))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _row(front: ParetoSet, point: Point, cells: Sequence[str]) -> str:
+    """The whole plan shows where the mouse rests on its short form."""
+    first, *numbers = (markup.escape(cell) for cell in cells)
+    kind = "float" if point.is_float else "knee" if point == front.knee else ""
+    tag = '<span class="tag">knee</span>' if kind == "knee" else ""
+    plan = f'<td class="text" title="{markup.escape(str(point.plan))}">{first}{tag}</td>'
+    return f'<tr class="{kind}">{plan}{"".join(f"<td>{cell}</td>" for cell in numbers)}</tr>'
 
 
 def _settings(front: ParetoSet) -> str:
-    rows = {"device": front.device, "budget": str(front.budget) or "none", "objectives": ", ".join(front.objectives)}
-    rows |= {str(name): str(value) for name, value in front.settings.items()}
-    return "".join(f"<dt>{markup.escape(name)}</dt><dd>{markup.escape(value)}</dd>" for name, value in rows.items())
+    entries = {"device": front.device, "budget": str(front.budget) or "none", "objectives": ", ".join(front.objectives)}
+    entries |= {str(name): str(value) for name, value in front.settings.items()}
+    return "".join(f"<dt>{markup.escape(name)}</dt><dd>{markup.escape(value)}</dd>" for name, value in entries.items())

@@ -94,13 +94,15 @@ def read(folder: Path) -> Stored:
         value = json.loads(path.read_text(encoding="utf-8"))
         schema = value["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} must be a front as ParetoSet.save writes it, but it cannot be read: {error}") from error
+        raise ValueError(
+            f"{path} must be a front as ParetoSet.save writes it, but it cannot be read: {error}"
+        ) from error
     if schema != SCHEMA:
         raise ValueError(f"{path} must have schema {SCHEMA}, but got {schema}: save it again with this version")
     try:
         return _stored(value)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} must be a front as ParetoSet.save writes it, but it lacks {error}") from error
+        raise ValueError(f"{path} must be what ParetoSet.save writes, but it lacks {error}") from error
 
 
 def _stored(value: dict[str, Any]) -> Stored:

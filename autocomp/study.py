@@ -229,9 +229,7 @@ class Study:
         return tuple(float(getattr(cost, METRICS[name].attribute)) for name in self.objectives)
 
 
-def _check(
-    objectives: Sequence[str], chosen: str | Sampler, trials: int, time_limit: float | None, batch: int
-) -> None:
+def _check(objectives: Sequence[str], chosen: str | Sampler, trials: int, time_limit: float | None, batch: int) -> None:
     if isinstance(chosen, str):
         check_sampler(chosen)
     unknown = [name for name in objectives if name not in METRICS]

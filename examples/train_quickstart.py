@@ -45,7 +45,7 @@ def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mirrored at random and moved by up to two pixels each way."""
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
     rows, columns = rng.integers(0, 5, (2, len(images)))
-    views = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), axis=(1, 2))
+    views = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), (1, 2))  # type: ignore[call-overload]
     moved = views[np.arange(len(images)), rows, columns]
     return np.where(rng.random(len(images))[:, None, None] < 0.5, moved, moved[:, :, ::-1])
 

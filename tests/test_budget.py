@@ -123,9 +123,9 @@ def test_scalar_cost_is_one_row_and_the_float_network_meets_100_percent() -> Non
 
 def test_exactly_at_the_limit_is_within_it() -> None:
     budget = Budget.parse("accuracy>-1%")
-    assert 0.9213 - 0.01 > 0.9113  # in binary fractions
-    assert budget.violation(cost(), 0.9113, cost(), 0.9213).tolist() == [0.0]
-    assert budget.violation(cost(), 0.9112, cost(), 0.9213).tolist() == [pytest.approx(0.0001)]
+    assert 0.5006 - 0.01 > 0.4906  # in binary fractions
+    assert budget.violation(cost(), 0.4906, cost(), 0.5006).tolist() == [0.0]
+    assert budget.violation(cost(), 0.4905, cost(), 0.5006).tolist() == [pytest.approx(0.0001)]
 
 
 def test_unknown_accuracy_violates_nothing() -> None:

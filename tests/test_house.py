@@ -96,7 +96,12 @@ def test_links_at_the_top_lead_into_the_package(name: str) -> None:
 
 def test_imports_run_one_way() -> None:
     run = subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-logo"],
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command; lint_imports_command()",
+            "--no-logo",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -10,10 +9,10 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from toy import ToyEvaluator, toy, toy_costs
 
 from autocomp.budget import Budget
 from autocomp.errors import EvaluationError
@@ -22,8 +21,9 @@ from autocomp.executors import executor
 from autocomp.hardware_models import Cost
 from autocomp.ledger import Ledger
 from autocomp.samplers import Outcome, samplers
-from autocomp.search_spaces import Plan, SearchSpace
+from autocomp.search_spaces import Plan
 from autocomp.study import Record, Study
+from tests.toy import ToyEvaluator, toy, toy_costs
 
 Found = list[tuple[tuple[int, ...], float, float]]
 
@@ -32,21 +32,17 @@ def found(records: Sequence[Record]) -> Found:
     return [(record.vector, record.measurement.accuracy, record.violation) for record in records]
 
 
-def study(
-    evaluator: ToyEvaluator | None = None, space: SearchSpace | None = None, workers: int | None = None, **settings: object
-) -> Study:
-    default_space, default_evaluator, _ = toy(4)
-    space = space or (evaluator.space if evaluator else default_space)
-    settings = {"trials": 30, "sampler": "nsga2"} | settings
-    return Study(space, executor(evaluator or default_evaluator, workers), partial(toy_costs, space), **settings)  # type: ignore[arg-type]
+def study(evaluator: ToyEvaluator | None = None, workers: int | None = None, **settings: Any) -> Study:
+    evaluator = evaluator or toy(4)[1]
+    chosen: dict[str, Any] = {"trials": 30, "sampler": "nsga2"} | settings
+    return Study(evaluator.space, executor(evaluator, workers), partial(toy_costs, evaluator.space), **chosen)
 
 
-def counted(tmp_path: Path, **settings: object) -> tuple[ToyEvaluator, Path]:
+def counted(tmp_path: Path, **settings: Any) -> tuple[ToyEvaluator, Path]:
     """An evaluator that logs each plan, and the log."""
-    space, evaluator, _ = toy(4)
     log = tmp_path / "log"
     log.touch()
-    return ToyEvaluator(space, log=str(log), **settings), log  # type: ignore[arg-type]
+    return ToyEvaluator(toy(4)[0], log=str(log), **settings), log
 
 
 class TestRun:
@@ -83,14 +79,13 @@ class TestRun:
         assert [record.plan for record in study(trials=1).run()] == [Plan()]
 
     def test_small_space_is_exhausted(self) -> None:
-        space, evaluator, _ = toy(2, formats=("float", "w8", "w4"), ratios=(1.0, 0.5))
+        evaluator = toy(2, formats=("float", "w8", "w4"), ratios=(1.0, 0.5))[1]
         search = study(evaluator, trials=500)
         assert len({record.vector for record in search.run()}) == 36
         assert search.stopped is not None and search.stopped.startswith("no more plans")
 
     def test_nothing_to_choose(self) -> None:
-        space, evaluator, _ = toy(0)
-        search = study(evaluator)
+        search = study(toy(0)[1])
         assert len(search.run()) == 1
         assert search.stopped is not None and "nothing to choose" in search.stopped
 
@@ -130,9 +125,9 @@ class TestBadEvaluations:
 
     @pytest.mark.parametrize("kind", ["nan", "broken"])
     def test_a_float_network_that_fails_raises(self, kind: str) -> None:
-        space, _, _ = toy(4)
+        failing: dict[str, Any] = {kind: (Plan().key,)}
         with pytest.raises(EvaluationError, match=r"float network .*(NaN|broken)"):
-            study(ToyEvaluator(space, **{kind: (Plan().key,)})).run()  # type: ignore[arg-type]
+            study(ToyEvaluator(toy(4)[0], **failing)).run()
 
 
 class Clock(ToyEvaluator):
@@ -196,8 +191,8 @@ class TestStopping:
 
 SCRIPT = """
 import sys
-sys.path.insert(0, {tests!r})
-from toy import ToyEvaluator, toy
+sys.path.insert(0, {root!r})
+from tests.toy import ToyEvaluator, toy
 from autocomp.budget import Budget
 from autocomp.executors import executor
 from autocomp.ledger import Ledger
@@ -215,9 +210,9 @@ Study(
 class TestResume:
     def test_killed_and_resumed_equals_undisturbed(self, tmp_path: Path) -> None:
         storage, log = tmp_path / "run.db", tmp_path / "log"
-        tests = str(Path(__file__).parent)
-        script = SCRIPT.format(tests=tests, sleep=0.1, log=str(log), storage=str(storage))
-        process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+        root = str(Path(__file__).parent.parent)
+        script = SCRIPT.format(root=root, sleep=0.1, log=str(log), storage=str(storage))
+        process = subprocess.Popen([sys.executable, "-c", script])
         deadline = time.monotonic() + 60
         while not (log.exists() and len(log.read_text().splitlines()) >= 14):
             assert process.poll() is None and time.monotonic() < deadline
@@ -227,7 +222,7 @@ class TestResume:
         started = log.read_text().splitlines()
 
         space = toy(4)[0]
-        settings = {"sampler": "auto", "trials": 40, "budget": Budget.parse("latency<60%")}
+        settings: dict[str, Any] = {"sampler": "auto", "trials": 40, "budget": Budget.parse("latency<60%")}
         resumed = study(ToyEvaluator(space, log=str(log)), ledger=Ledger(space, storage, "toy"), **settings)
         records = resumed.run()
         assert found(records) == found(study(**settings).run())
@@ -260,7 +255,7 @@ class TestResume:
 
 def test_ray_equals_serial() -> None:
     pytest.importorskip("ray")
-    settings = {"budget": Budget.parse("latency<60%"), "sampler": "auto"}
+    settings: dict[str, Any] = {"budget": Budget.parse("latency<60%"), "sampler": "auto"}
     assert found(study(workers=2, **settings).run()) == found(study(**settings).run())
 
 
@@ -276,7 +271,7 @@ class TestArguments:
             ({"objectives": ()}, "objectives must be of"),
         ],
     )
-    def test_wrong_ones_are_named(self, settings: dict[str, object], message: str) -> None:
+    def test_wrong_ones_are_named(self, settings: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             study(**settings)
 

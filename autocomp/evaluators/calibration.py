@@ -29,7 +29,8 @@ def calibrate_ranges(
     }
     if not wanted:
         return {}
-    lows, highs, samples = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0), {layer: [] for layer in wanted}
+    lows, highs = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0)
+    samples: dict[str, list[np.ndarray]] = {layer: [] for layer in wanted}
     rng = np.random.default_rng(seed)
     starts = range(0, len(inputs[0]), CHUNK)
     for start in starts:
@@ -59,7 +60,7 @@ def moved_statistics(
     """
     moved = {}
     for node in graph.nodes:
-        if node.kind != "batchnorm" or node.layer not in found:
+        if node.kind != "batchnorm" or node.layer is None or node.layer not in found:
             continue
         mean_name, variance_name = node.attributes["parameters"][2:4]
         mean, variance = np.array(parameters[mean_name]), np.array(parameters[variance_name])

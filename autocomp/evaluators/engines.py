@@ -86,7 +86,9 @@ class OnnxEngine:
 
     @staticmethod
     def _feed(session: Any, inputs: Arrays) -> dict[str, np.ndarray]:
-        return {spec.name: np.ascontiguousarray(array) for spec, array in zip(session.get_inputs(), inputs, strict=True)}
+        return {
+            spec.name: np.ascontiguousarray(array) for spec, array in zip(session.get_inputs(), inputs, strict=True)
+        }
 
 
 class MindSporeEngine:
@@ -122,7 +124,8 @@ class MindSporeEngine:
 
     def __reduce__(self) -> Any:
         raise EvaluationError(
-            "this network has no ONNX form and is evaluated by MindSpore, which cannot be sent to workers: use workers=None"
+            "this network has no ONNX form and is evaluated by MindSpore, which cannot be sent to workers: "
+            "use workers=None"
         )
 
 

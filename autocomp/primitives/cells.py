@@ -10,13 +10,14 @@ from .platform import load_mindspore
 from .quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
 
 ms = load_mindspore()
-nn, ops = ms.nn, ms.ops
+
+from mindspore import nn, ops  # noqa: E402
 
 NO_ROUNDING = 2.0**-60  # a step so fine that float32 numbers stay as they are: they have 24 bits
 NO_BOUND = 3e38
 
 
-def parameter(value: np.ndarray, name: str, trains: bool = False) -> Any:
+def parameter(value: np.ndarray | np.floating, name: str, trains: bool = False) -> Any:
     return ms.Parameter(ms.Tensor(value), name=name, requires_grad=trains)
 
 
@@ -91,7 +92,14 @@ class QuantizedConv2d(nn.Cell):
         super().__init__()
         self.weight = StoredWeight(weight)
         self.conv2d = ops.Conv2D(
-            weight.integers.shape[0], like.kernel_size, 1, like.pad_mode, like.padding, like.stride, like.dilation, groups
+            weight.integers.shape[0],
+            like.kernel_size,
+            1,
+            like.pad_mode,
+            like.padding,
+            like.stride,
+            like.dilation,
+            groups,
         )
         self.has_bias = bias is not None
         if bias is not None:
@@ -120,5 +128,5 @@ class QuantizedDense(nn.Cell):
         y = self.matmul(x.reshape((-1, self.inputs)), self.weight())
         if self.has_bias:
             y = ops.bias_add(y, self.bias)
-        y = y.reshape(shape[:-1] + (self.outputs,))
+        y = y.reshape((*shape[:-1], self.outputs))
         return self.activation(y) if self.activation is not None else y

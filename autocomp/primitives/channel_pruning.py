@@ -60,13 +60,15 @@ def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -
     norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer is not None}
     factors = {}
     for norm, layer in foldable(graph).items():
-        arrays = [parameters[name] for name in norms[norm].attributes["parameters"][:4]]
-        factors[layer] = batchnorm_factors(*arrays, norms[norm].attributes["epsilon"])[0]  # type: ignore[arg-type]
+        gamma, beta, mean, variance = (parameters[name] for name in norms[norm].attributes["parameters"][:4])
+        factors[layer] = batchnorm_factors(gamma, beta, mean, variance, norms[norm].attributes["epsilon"])[0]
     made, read = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
     for layer, position in graph.layers.items():
         node = graph.nodes[position]
         squares = parameters[node.attributes["weight"]].astype(np.float64) ** 2
-        rows = squares.reshape(len(squares), -1).sum(1) * factors.get(layer, np.ones(len(squares))).astype(np.float64) ** 2
+        rows = (
+            squares.reshape(len(squares), -1).sum(1) * factors.get(layer, np.ones(len(squares))).astype(np.float64) ** 2
+        )
         _add(made, node.units, rows)
         if not node.depthwise:
             columns = squares.sum(axis=(0, *range(2, squares.ndim)))

@@ -216,7 +216,9 @@ class _Channels:
                 units[root] = start + unit
             groups.append(ChannelGroup(layers[0], tuple(layers), start, start + len(members)))
             start += len(members)
-        nodes = [replace(node, units=self._units(ids, units)) for node, ids in zip(self.graph.nodes, self.ids, strict=True)]
+        nodes = [
+            replace(node, units=self._units(ids, units)) for node, ids in zip(self.graph.nodes, self.ids, strict=True)
+        ]
         return replace(self.graph, nodes=tuple(nodes), channel_groups=tuple(groups), whole=self._whole(roots))
 
     def _full(self) -> dict[str, np.ndarray]:
@@ -240,7 +242,9 @@ class _Channels:
 
     def _whole(self, roots: dict[str, np.ndarray]) -> dict[str, str]:
         return {
-            layer: self.reasons[int(rows[0])] for layer, rows in roots.items() if all(r in self.reasons for r in rows.tolist())
+            layer: self.reasons[int(rows[0])]
+            for layer, rows in roots.items()
+            if all(r in self.reasons for r in rows.tolist())
         }
 
     def _units(self, ids: np.ndarray, units: dict[int, int]) -> np.ndarray:

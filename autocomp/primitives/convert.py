@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..search_spaces import NetworkGraph, Node
-from .cells import QuantizedConv2d, QuantizedDense, RoundedInput, ms, nn
+from .cells import QuantizedConv2d, QuantizedDense, RoundedInput, ms
 from .folding import fold, foldable, norm_factors, norm_parameters
 from .mindir import copy_network
 from .realise import LayerState, Parameters, Realisation, kept_channels
 from .surgery import cell_at, rename_parameters, replace_cell
+
+nn = ms.nn
 
 
 def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: Realisation) -> Any:
@@ -34,9 +36,6 @@ def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: 
             replace_cell(twin, node.layer, _prelu(node, parameters, realisation))
     rename_parameters(twin)
     return twin
-
-
-
 
 
 def _layer(cell: Any, node: Node, state: LayerState) -> Any:

@@ -1,4 +1,4 @@
-"""Files for deployment: written beside their place, loaded again, compared with the network in memory, then put there."""
+"""Files for deployment: written, loaded again, compared with the network in memory, only then put in their place."""
 
 from __future__ import annotations
 

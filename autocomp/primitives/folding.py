@@ -34,9 +34,7 @@ def batchnorm_factors(
     return factor.astype(np.float32), (beta - mean * factor).astype(np.float32)
 
 
-def norm_factors(
-    node: Node, parameters: Parameters, realisation: Realisation
-) -> tuple[np.ndarray, np.ndarray]:
+def norm_factors(node: Node, parameters: Parameters, realisation: Realisation) -> tuple[np.ndarray, np.ndarray]:
     """Factor and shift of the BatchNorm's kept channels, with the plan's statistics."""
     return batchnorm_factors(*norm_parameters(node, parameters, realisation), node.attributes["epsilon"])
 

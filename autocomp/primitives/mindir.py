@@ -80,8 +80,8 @@ def copy_network(net: Any) -> Any:
             except Exception as cause:
                 raise TraceError(
                     f"the network must be copied before it is changed, but cell {name or '(the network itself)'} of "
-                    f"type {type(cell).__name__} cannot be: {first_line(cause)}. Give it a __deepcopy__ method, or keep "
-                    "what cannot be copied (files, locks, generators) outside of the cell"
+                    f"type {type(cell).__name__} cannot be: {first_line(cause)}. Give it a __deepcopy__ method, or "
+                    "keep what cannot be copied (files, locks, generators) outside of the cell"
                 ) from error
         raise TraceError(f"the network cannot be copied: {first_line(error)}") from error
 
@@ -180,7 +180,16 @@ def _attribute_value(attribute: Any) -> Any:
 
 
 def _tensor(tensor: Any) -> np.ndarray | None:
-    kinds = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}
+    kinds = {
+        1: np.float32,
+        2: np.uint8,
+        3: np.int8,
+        6: np.int32,
+        7: np.int64,
+        9: np.bool_,
+        10: np.float16,
+        11: np.float64,
+    }
     if tensor.data_type not in kinds or not tensor.raw_data:
         return None
     return np.frombuffer(tensor.raw_data, kinds[tensor.data_type]).reshape(tuple(tensor.dims))

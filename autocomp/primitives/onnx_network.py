@@ -71,9 +71,11 @@ class Writer:
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         array = np.asarray(value, dtype)
-        return self.initializer(f"#{array.dtype}{array.shape}{array.tobytes().hex()[:64]}#{len(self.initializers)}", array)
+        return self.initializer(
+            f"#{array.dtype}{array.shape}{array.tobytes().hex()[:64]}#{len(self.initializers)}", array
+        )
 
-    def initializer(self, name: str, array: np.ndarray) -> str:
+    def initializer(self, name: str, array: np.ndarray | np.generic) -> str:
         self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
@@ -116,7 +118,9 @@ class Writer:
         zero = self.initializer(f"{name}.zero_point", np.uint8(quantizer.zero_point))
         if quantizer.bits < 8:
             low, high = (np.float32(bound) * np.float32(quantizer.scale) for bound in quantizer.bounds)
-            source = self.emit("Clip", [source, self.constant(low, np.float32), self.constant(high, np.float32)], f"{name}.clip")
+            source = self.emit(
+                "Clip", [source, self.constant(low, np.float32), self.constant(high, np.float32)], f"{name}.clip"
+            )
         levels = self.emit("QuantizeLinear", [source, scale, zero], f"{name}.levels")
         return self.emit("DequantizeLinear", [levels, scale, zero], name)
 

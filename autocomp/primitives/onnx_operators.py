@@ -155,7 +155,7 @@ def window(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], str]:
         return tuple(a["kernel_size"])[-2:], tuple(a["strides"])[-2:], str(a["pad_mode"]).upper()
     pairs = [value for value in values if isinstance(value, tuple)]
     mode = next(value for value in values if isinstance(value, (int, str)) and not isinstance(value, bool))
-    return pairs[0][-2:], pairs[1][-2:], {1: "SAME", 2: "VALID"}.get(mode, str(mode).upper())
+    return pairs[0][-2:], pairs[1][-2:], {"1": "SAME", "2": "VALID"}.get(str(mode), str(mode).upper())
 
 
 def pool(op: str) -> Form:
@@ -185,9 +185,11 @@ def adaptive_pool(op: str) -> Form:
 def reduce(op: str) -> Form:
     def form(w: Writer, node: Node) -> str:
         source = source_shape(w, node)
-        axes = next((value for value in constants(node) if isinstance(value, (int, tuple)) and value is not False), None)
+        axes = next(
+            (value for value in constants(node) if isinstance(value, (int, tuple)) and value is not False), None
+        )
         axes = tuple(range(len(source))) if axes in (None, ()) else (axes,) if isinstance(axes, int) else axes
-        if 0 in [axis % len(source) for axis in axes]:  # type: ignore[union-attr]
+        if 0 in [axis % len(source) for axis in axes]:
             raise ExportError(f"{node.name} reduces over the batch, which must stay free in ONNX")
         keeps = int(len(source) == len(node.shape))
         return w.emit(op, [operand(w, node), w.constant(axes)], node.name, keepdims=keeps)

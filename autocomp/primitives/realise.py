@@ -105,7 +105,9 @@ class Realiser:
         activation = self._range(node.layer, chosen.activation_bits)
         return LayerState(rows, columns, weight, bias, quantized, activation)
 
-    def _round(self, layer: str, weight: np.ndarray, bits: int, rows: np.ndarray, columns: np.ndarray) -> QuantizedWeight:
+    def _round(
+        self, layer: str, weight: np.ndarray, bits: int, rows: np.ndarray, columns: np.ndarray
+    ) -> QuantizedWeight:
         key = (layer, bits, np.packbits(np.concatenate([rows, columns])).tobytes())
         if key not in self._rounded:
             if sum(weight.integers.size for weight in self._rounded.values()) > CACHED_WEIGHTS:

@@ -85,8 +85,12 @@ def example_inputs(inputs: Any) -> Inputs:
         return tuple(items)
     shapes = [items] if items and all(isinstance(item, (int, np.integer)) for item in items) else items
     for shape in shapes:
-        if not isinstance(shape, Sequence) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in shape):
-            raise ValueError(f"inputs must be arrays, a shape such as (1, 3, 224, 224) or a list of shapes, got {inputs!r}")
+        if not isinstance(shape, Sequence) or not all(
+            isinstance(size, (int, np.integer)) and size > 0 for size in shape
+        ):
+            raise ValueError(
+                f"inputs must be arrays, a shape such as (1, 3, 224, 224) or a list of shapes, got {inputs!r}"
+            )
     rng = np.random.default_rng(0)
     return tuple(rng.standard_normal(tuple(shape)).astype(np.float32) for shape in shapes)
 
@@ -188,6 +192,7 @@ def _node(operator: Operator, sources: tuple[int, ...], owners: dict[str, Any], 
     if kind in ("conv", "dense", "batchnorm", "layernorm", "activation") and cell is not None:
         layer = path if _carries(kind, cell) else None
     if kind in ("conv", "dense") and layer is not None:
+        assert cell is not None
         weight_shape = tuple(cell.weight.shape)
         attributes |= {"weight": parameters[0]} | (_window(operator) if kind == "conv" else {})
         if len(parameters) > 1:

@@ -42,9 +42,7 @@ def keep_what_cuts(
 
 
 class _Trial:
-    def __init__(
-        self, net: Any, graph: NetworkGraph, parameters: Parameters, inputs: tuple[np.ndarray, ...]
-    ) -> None:
+    def __init__(self, net: Any, graph: NetworkGraph, parameters: Parameters, inputs: tuple[np.ndarray, ...]) -> None:
         self.net, self.graph, self.parameters, self.inputs = net, graph, parameters, inputs
         self.realiser = Realiser(SearchSpace(graph, ()), parameters)
         self.elastic = ElasticNetwork(net, graph)

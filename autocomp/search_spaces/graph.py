@@ -27,8 +27,8 @@ class Node:
     weight_shape: ``(out, in / groups, kh, kw)`` of a conv, ``(out, in)`` of a dense layer, else None.
     attributes: ``kernel (kh, kw), stride (sh, sw), pad (top, bottom, left, right), dilation, groups`` of a conv;
         ``weight``, ``bias``: names of a layer's parameters; ``parameters``: names of all that the operator reads;
-        ``constants``: its constant arguments; ``operator``: MindSpore's attributes; ``arguments``: all of them in order, as
-        ``("node", index, part)``, ``("parameter", name)``, ``("constant", value)`` or ``("tuple", arguments)``.
+        ``constants``: its constant arguments; ``operator``: MindSpore's attributes; ``arguments``: all of them in
+        order, as ``("node", index, part)``, ``("parameter", name)``, ``("constant", value)``, ``("tuple", arguments)``.
     units: ``(channels,)`` int: for each position on the channel axis (axis 1, the last of a matrix) the prunable
         unit it belongs to, -1 for a channel that always stays. After a Flatten each unit stands there once a pixel.
     """

@@ -21,7 +21,8 @@ class Plan(Mapping[str, Value]):
 
     __slots__ = ("_json", "_values")
 
-    def __init__(self, values: Mapping[str, Value] = {}) -> None:  # noqa: B006  (never changed)
+    def __init__(self, values: Mapping[str, Value] | None = None) -> None:
+        values = values or {}
         self._values = {name: values[name] for name in sorted(values)}
         self._json = json.dumps(self._values, separators=(",", ":"))
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from toy import toy_space
 
 from autocomp.samplers import Outcome, Problem, Proposals, sampler
 from autocomp.search_spaces import SearchSpace
+from tests.toy import toy_space
 
 SMALL = toy_space(2, formats=("float", "w8", "w4"), ratios=(1.0, 0.5))  # 36 plans
 LARGE = toy_space(8)

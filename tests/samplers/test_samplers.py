@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import optuna
 import pytest
-from toy import FORMATS, RATIOS, toy_accuracy, toy_costs, toy_space
 
 from autocomp.samplers import (
     OptunaSampler,
@@ -17,6 +16,7 @@ from autocomp.samplers import (
     uniform_plans,
 )
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
+from tests.toy import FORMATS, RATIOS, toy_accuracy, toy_costs, toy_space
 
 SPACE = toy_space(4)
 
@@ -133,6 +133,6 @@ def test_learns(name: str) -> None:
 
 def test_any_optuna_sampler_can_be_wrapped_and_optunas_log_level_stays() -> None:
     optuna.logging.set_verbosity(optuna.logging.INFO)
-    wrapped = OptunaSampler(Problem(SPACE, 2, 10), optuna.samplers.QMCSampler(seed=0))
+    wrapped = OptunaSampler(Problem(SPACE, 2, 10), optuna.samplers.RandomSampler(seed=0))
     assert len(history(wrapped)) == 30
     assert optuna.logging.get_verbosity() == optuna.logging.INFO

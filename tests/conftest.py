@@ -1,0 +1,58 @@
+"""Networks, traced and calibrated once for all tests: MindSpore needs seconds to import and to compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+FORMATS = ("float", "w8", "w8a8", "w4", "w4a8")
+
+
+@dataclass
+class Subject:
+    """A network with everything that carries plans out on it."""
+
+    name: str
+    net: Any
+    graph: Any
+    space: Any
+    parameters: dict[str, np.ndarray]
+    evaluator: Any
+    x: np.ndarray
+
+    def plans(self, count: int, seed: int = 0) -> list[Any]:
+        return [self.space.decode(v) for v in self.space.random(np.random.default_rng(seed), count)]
+
+
+@cache
+def subject_of(name: str) -> Subject:
+    from autocomp.evaluators import OnnxEngine, PlanEvaluator
+    from autocomp.primitives.realise import parameters_of
+    from autocomp.primitives.registry import search_space
+    from autocomp.primitives.trace import trace
+    from autocomp.search_spaces import Format
+    from tests.networks import NETWORKS, images, randomised
+
+    net = randomised(NETWORKS[name]())
+    x = images(64)
+    graph = trace(net, (x[:1],))
+    parameters = parameters_of(net)
+    space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4)
+    labels = np.random.default_rng(1).integers(0, 5, len(x))
+    evaluator = PlanEvaluator(OnnxEngine(graph, parameters), space, parameters, (x,), labels, (x,))
+    return Subject(name, net, graph, space, parameters, evaluator, x)
+
+
+@pytest.fixture(scope="session", params=["residual", "concatenating", "depthwise"])
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return subject_of(request.param)
+
+
+@pytest.fixture(scope="session")
+def named_subject() -> Callable[[str], Subject]:
+    return subject_of

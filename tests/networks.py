@@ -1,0 +1,114 @@
+"""Small networks for tests, each with what compression tools stumble over."""
+
+from __future__ import annotations
+
+from autocomp.primitives.platform import load_mindspore
+
+ms = load_mindspore()
+
+import numpy as np  # noqa: E402
+from mindspore import Tensor, nn, ops  # noqa: E402
+
+SIZE = 12
+
+
+def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, group: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel, stride, "pad", kernel // 2, group=group, has_bias=False)
+
+
+class ResidualBlock(nn.Cell):
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv(channels_in, channels_out, 3, stride)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = conv(channels_out, channels_out)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.shortcut = nn.SequentialCell(conv(channels_in, channels_out, 1, stride), nn.BatchNorm2d(channels_out))
+
+    def construct(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(ops.relu(self.bn1(self.conv1(x)))))
+        return ops.relu(y + self.shortcut(x))
+
+
+class Residual(nn.Cell):
+    """Residual stages with projections, a biased stem without BatchNorm, global mean, dense."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, has_bias=True)
+        self.blocks = nn.SequentialCell(ResidualBlock(16, 16, 1), ResidualBlock(16, 32, 2))
+        self.head = nn.Dense(32, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(ops.mean(self.blocks(ops.relu(self.stem(x))), (2, 3)))
+
+
+class Concatenating(nn.Cell):
+    """Branches of several widths joined by a concat, then Flatten before a dense layer, BatchNorm1d after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.SequentialCell(conv(3, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU())
+        self.narrow = nn.SequentialCell(conv(16, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.wide = nn.SequentialCell(conv(16, 24), nn.BatchNorm2d(24), nn.PReLU(24))
+        self.pool = nn.MaxPool2d(2, 2)
+        self.join = nn.SequentialCell(conv(48, 16), nn.BatchNorm2d(16), nn.ReLU())
+        self.flatten = nn.Flatten()
+        self.hidden = nn.Dense(16 * 9, 20)
+        self.norm = nn.BatchNorm1d(20)
+        self.head = nn.Dense(20, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = ops.concat((self.narrow(x), x, self.wide(x)), 1)
+        x = self.flatten(self.pool(self.join(x)))
+        return self.head(ops.relu(self.norm(self.hidden(x))))
+
+
+class Depthwise(nn.Cell):
+    """Inverted residual with a squeeze-and-excite gate, and a grouped convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.SequentialCell(conv(3, 16, 3, 2), nn.BatchNorm2d(16), nn.HSwish())
+        self.expand = nn.SequentialCell(conv(16, 32, 1), nn.BatchNorm2d(32), nn.HSwish())
+        self.depthwise = nn.SequentialCell(conv(32, 32, 3, group=32), nn.BatchNorm2d(32), nn.ReLU6())
+        self.squeeze = nn.Dense(32, 8)
+        self.excite = nn.Dense(8, 32)
+        self.project = nn.SequentialCell(conv(32, 16, 1), nn.BatchNorm2d(16))
+        self.grouped = nn.SequentialCell(conv(16, 24, 3, group=4), nn.BatchNorm2d(24), nn.ReLU())
+        self.head = nn.Dense(24, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.depthwise(self.expand(x))
+        gate = ops.sigmoid(self.excite(ops.relu(self.squeeze(ops.mean(y, (2, 3))))))
+        y = y * gate.reshape(gate.shape[0], -1, 1, 1)
+        x = self.grouped(x + self.project(y))
+        return self.head(ops.mean(x, (2, 3)))
+
+
+NETWORKS = {"residual": Residual, "concatenating": Concatenating, "depthwise": Depthwise}
+
+
+def randomised(net: nn.Cell, seed: int = 0) -> nn.Cell:
+    """With weights and BatchNorm statistics as a trained network might have them: none is 0 or 1, some are negative."""
+    rng = np.random.default_rng(seed)
+    for name, parameter in net.parameters_and_names():
+        shape, kind = parameter.shape, name.rpartition(".")[2]
+        if kind == "moving_variance":
+            value = rng.uniform(0.5, 2, shape)
+        elif kind == "gamma":
+            value = rng.uniform(0.5, 1.5, shape) * rng.choice([1, 1, 1, -1], shape)
+        elif kind in ("beta", "moving_mean", "bias"):
+            value = rng.normal(0, 0.3, shape)
+        elif kind == "w":
+            value = rng.uniform(0.1, 0.4, shape)
+        else:
+            value = rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape)
+        parameter.set_data(ms.Tensor(value.astype(np.float32)))
+    return net.set_train(False)
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, 3, SIZE, SIZE)).astype(np.float32)

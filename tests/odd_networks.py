@@ -1,0 +1,109 @@
+"""Small networks, each with one thing that is easily read wrongly."""
+
+from __future__ import annotations
+
+from autocomp.primitives.platform import load_mindspore
+
+load_mindspore()
+
+from mindspore import Tensor, nn, ops  # noqa: E402
+
+from .networks import conv  # noqa: E402
+
+
+class UsedTwice(nn.Cell):
+    """One convolution runs twice in a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = conv(3, 8)
+        self.twice = conv(8, 8)
+        self.head = nn.Dense(8, 4)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.twice(ops.relu(self.twice(self.first(x))))
+        return self.head(ops.mean(x, (2, 3)))
+
+
+class SeveralEnds(nn.Cell):
+    """An image and a vector in; logits and a hidden tensor out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Conv2d(3, 8, 3, 1, "pad", 1, has_bias=True)
+        self.vector = nn.Dense(6, 8)
+        self.hidden = nn.Dense(8, 12)
+        self.head = nn.Dense(12, 4)
+
+    def construct(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        z = ops.mean(self.image(x), (2, 3)) + ops.relu(self.vector(y))
+        return self.head(ops.relu(self.hidden(z))), z
+
+
+class CumulativeSum(nn.Cell):
+    """An operator over channels that nobody here knows; the convolution after it is free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = conv(3, 8)
+        self.after = conv(8, 8)
+        self.head = nn.Dense(8, 4)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = ops.tanh(self.after(ops.cumsum(self.before(x), 1)))
+        return self.head(ops.mean(x, (2, 3)))
+
+
+class WrittenSize(nn.Cell):
+    """``reshape`` to a size that the code writes out: it fails as soon as a channel is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = conv(3, 8, 3, 2)
+        self.second = conv(8, 16, 3, 2)
+        self.head = nn.Dense(144, 4)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.second(ops.relu(self.first(x)))
+        return self.head(x.reshape((x.shape[0], 144)))
+
+
+class Gated(nn.Cell):
+    """Two branches multiplied; one of them is also an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = conv(3, 8)
+        self.value = conv(3, 8)
+        self.free = conv(8, 8)
+        self.head = nn.Dense(8, 4)
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        gate = ops.sigmoid(self.gate(x))
+        y = ops.relu(self.free(gate * self.value(x)))
+        return self.head(ops.mean(y, (2, 3))), gate
+
+
+class ScaledInputs(nn.Cell):
+    """Depthwise on the network's own input: its channels stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = conv(3, 3, 3, group=3)
+        self.point = conv(3, 8, 1)
+        self.head = nn.Dense(8, 4)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(ops.mean(ops.relu(self.point(self.depthwise(x))), (2, 3)))
+
+
+class Infinite(nn.Cell):
+    """Outputs that are not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = conv(3, 8)
+        self.head = nn.Dense(8, 4)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.log(-ops.abs(self.head(ops.mean(self.conv(x), (2, 3)))) - 1)
