@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from .evaluators import PlanEvaluator
 from .front import ExportReport
 from .primitives.convert import convert
 from .primitives.export import (
@@ -23,8 +24,8 @@ from .primitives.export import (
 )
 from .primitives.onnx_network import Style, onnx_network
 from .primitives.platform import forward
-from .primitives.realise import Parameters, Realisation
-from .search_spaces import Plan, SearchSpace
+from .primitives.realise import Realisation
+from .search_spaces import Plan
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -32,33 +33,28 @@ Arrays = tuple[np.ndarray, ...]
 class NetworkDeployer:
     """Carries plans out on copies of the user's network; a :class:`autocomp.front.Deployer`.
 
-    realise: a plan in numbers. samples: inputs on which exported files are compared. batch: for which MindIR files
-    are written; ONNX files take any.
+    evaluator: says what a plan makes of the network, and has the samples on which files are compared. calibration:
+    what it was calibrated on. batch: for which MindIR files are written; ONNX files take any. granularity: the
+    device's, with which the space was laid out.
     """
 
     def __init__(
-        self,
-        net: Any,
-        space: SearchSpace,
-        parameters: Parameters,
-        realise: Callable[[Plan], Realisation],
-        samples: Arrays,
-        batch: int = 1,
+        self, net: Any, evaluator: PlanEvaluator, calibration: Arrays, batch: int = 1, granularity: int = 1
     ) -> None:
-        self._float, self.space, self.parameters, self.realise = net, space, parameters, realise
-        self.samples, self.batch = samples, batch
+        self._float, self.evaluator, self.calibration = net, evaluator, calibration
+        self.batch, self.granularity = batch, granularity
 
     def net(self, plan: Plan) -> Any:
         """The converted network, in evaluation mode."""
-        return convert(self._float, self.space.graph, self.parameters, self.realise(plan))
+        return convert(self._float, self.evaluator.space.graph, self.evaluator.parameters, self.evaluator.realise(plan))
 
     def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
         """Write, load again, compare, and only then put the file in its place."""
         ending = export_format(path)
-        realisation = self.realise(plan)
-        net = convert(self._float, self.space.graph, self.parameters, realisation)
+        realisation = self.evaluator.realise(plan)
+        net = convert(self._float, self.evaluator.space.graph, self.evaluator.parameters, realisation)
         rounded = any(state.activation is not None for state in realisation.layers.values())
-        inputs = tuple(np.resize(x, (self.batch, *x.shape[1:])) for x in self.samples)
+        inputs = tuple(np.resize(x, (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
         with written_whole(path) as draft:
             if ending == ".mindir":
                 export_mindir(net, inputs, draft)
@@ -71,11 +67,13 @@ class NetworkDeployer:
 
     def _onnx(self, realisation: Realisation) -> bytes:
         style = Style(integer_weights=True)
-        data: bytes = onnx_network(self.space.graph, self.parameters, realisation, style).SerializeToString()
+        data: bytes = onnx_network(
+            self.evaluator.space.graph, self.evaluator.parameters, realisation, style
+        ).SerializeToString()
         return data
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
-        """What :func:`autocomp.load` needs to carry these plans out again, beside the network itself."""
+        """What :func:`autocomp.load` needs to carry plans out again, beside the network itself."""
         from .restore import store
 
-        store(folder, self, plans)
+        store(folder, self)

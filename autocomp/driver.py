@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .budget import Budget, check_reachable, objectives
-from .data import Data, Samples
+from .data import Data
 from .deploy import NetworkDeployer
-from .evaluators import OnnxEngine, PlanEvaluator, choose_engine, synthetic_inputs
+from .evaluators import OnnxEngine, score
 from .executors import executor
 from .front import ParetoSet
-from .hardware_models import Cost, Device
+from .hardware_models import Device
 from .hardware_models import device as find_device
+from .jobs import prepare
 from .ledger import Ledger
-from .primitives.mindir import first_line
-from .primitives.platform import forward
-from .primitives.realise import Parameters, Realiser, parameters_of
-from .primitives.registry import primitive, search_space
-from .primitives.trace import check_cell, example_inputs, find_inputs, one_image, trace
-from .primitives.trial_cut import keep_what_cuts
+from .primitives.registry import primitive
+from .primitives.trace import check_cell
 from .samplers import check_sampler
-from .search_spaces import Plan, SearchSpace
+from .search_spaces import SearchSpace
 from .study import Study
 
-log = logging.getLogger("autocomp")
-
-Arrays = tuple[np.ndarray, ...]
-CHECKED = 4  # images on which the engine must reproduce MindSpore
 PROBED_PLANS = 4096  # looked at by the cost model before a budget is called unreachable
-FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression does not lower it
 
 
 def search(
@@ -102,6 +92,7 @@ def search(
         time_limit=time_limit,
         ledger=Ledger(job.space, storage, f"{job.evaluator.key}-{chip.key}", chosen),
         seed=seed,
+        scores=lambda: score(job.evaluator),
         progress=progress,
     )
     records = study.run()
@@ -115,8 +106,9 @@ def search(
         "inputs": [list(array.shape[1:]) for array in job.inputs],
     }
     notes = (*job.notes(float_cost), *samples.notes)
+    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity)
     return ParetoSet(
-        records, job.deployer, device=chip.name, budget=bounds, objectives=chosen, settings=settings, notes=notes
+        records, deployer, device=chip.name, budget=bounds, objectives=chosen, settings=settings, notes=notes
     )
 
 
@@ -132,90 +124,6 @@ def load(folder: str | Path, net: Any = None) -> ParetoSet:
     from .restore import restore
 
     return restore(net, folder)
-
-
-@dataclass
-class Job:
-    """What stands before the first evaluation."""
-
-    device: Device
-    space: SearchSpace
-    evaluator: PlanEvaluator
-    deployer: NetworkDeployer
-    inputs: Arrays
-    batch: int
-
-    def costs(self, vectors: np.ndarray) -> Cost:
-        return self.device.costs(self.space.workload(vectors, self.batch))
-
-    def notes(self, float_cost: Cost) -> tuple[str, ...]:
-        """Where the float network's latency is mostly fixed costs of the chip: compression does not lower them."""
-        rows = self.device.cost_table(self.space.workload(np.zeros((1, len(self.space.knobs)), np.int64), self.batch))
-        fixed_ms = 1e3 * (self.device.inference_s + len(rows) * self.device.operator_s)
-        share = fixed_ms / float_cost.latency_ms
-        if share < FIXED_SHARE:
-            return ()
-        return (
-            f"{share:.0%} of the float network's latency at batch {self.batch} are fixed costs of an inference and "
-            f"its operators on {self.device.name}, which no compression lowers; a larger batch amortises them",
-        )
-
-
-def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[str, ...], seed: int) -> Job:
-    """Trace, lay out the space, calibrate."""
-    arrays = _inputs(net, data, inputs)
-    parameters = parameters_of(net)
-    one = one_image(arrays)
-    graph = keep_what_cuts(net, trace(net, arrays), parameters, one)
-    space = search_space(graph, parameters, chip.formats, chip.granularity, names)
-    evaluator = _evaluator(net, space, parameters, data, seed)
-    batch = len(arrays[0])
-    log.info(
-        "%d layers, %d channel groups, %d knobs, 10^%.0f plans; batch %d on %s",
-        len(graph.layers), len(graph.channel_groups), len(space.knobs), space.log10_size, batch, chip.name,
-    )  # fmt: skip
-    deployer = NetworkDeployer(net, space, parameters, evaluator.realise, evaluator.inputs, batch)
-    return Job(chip, space, evaluator, deployer, arrays, batch)
-
-
-def _evaluator(net: Any, space: SearchSpace, parameters: Parameters, data: Data, seed: int) -> PlanEvaluator:
-    evaluation, calibration = data.evaluation, data.calibration
-    synthetic = evaluation is None
-    x = synthetic_inputs(space.graph, seed) if evaluation is None else _float32(evaluation)
-    check = tuple(array[:CHECKED] for array in x)
-    plain = Realiser(space, parameters)(Plan())
-    engine = choose_engine(net, space.graph, parameters, plain, check, forward(net, check))
-    labels = None if evaluation is None else evaluation.y
-    calibrate = x if calibration is None else _float32(calibration)
-    return PlanEvaluator(engine, space, parameters, x, labels, calibrate, synthetic, seed)
-
-
-def _float32(samples: Samples) -> Arrays:
-    return tuple(x.astype(np.float32, copy=False) for x in samples.x)
-
-
-def _inputs(net: Any, data: Data, inputs: Any) -> Arrays:
-    """Arrays with the batch of the deployment; ValueError where they do not fit the data."""
-    samples = data.evaluation
-    if inputs is not None:
-        arrays = example_inputs(inputs)
-        shapes = tuple(array.shape[1:] for array in arrays)
-        if samples is not None and shapes != samples.shapes:
-            raise ValueError(f"inputs must have the shape of the data, but got {shapes} and {samples.shapes}")
-    elif samples is not None:
-        arrays = tuple(array[:1] for array in _float32(samples))
-    else:
-        return find_inputs(net)
-    _check_forward(net, one_image(arrays))
-    return arrays
-
-
-def _check_forward(net: Any, one: Arrays) -> None:
-    try:
-        forward(net, one, graph=False)
-    except Exception as error:  # the network's own code
-        shapes = ", ".join(str(array.shape) for array in one)
-        raise ValueError(f"the network does not take inputs of shape {shapes}: {first_line(error)}") from error
 
 
 def _primitive_names(given: str | Iterable[str]) -> str | tuple[str, ...]:

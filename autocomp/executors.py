@@ -126,6 +126,8 @@ class RayWorkers:
         self._workers = workers
         try:
             self._pickled: bytes = self._ray.cloudpickle.dumps(evaluator)
+        except EvaluationError:  # says itself why, and what to do
+            raise
         except Exception as error:
             raise TypeError(f"an evaluator for Ray workers must be picklable, but got {error}") from error
         self._actors: list[Any] = []

@@ -43,6 +43,7 @@ class Ledger:
         self.space = space
         self.objectives = tuple(objectives)
         self._measurements: dict[Plan, Measurement] = {}
+        self._remembered: dict[str, str] = {}
         self._study: optuna.Study | None = None
         if storage is not None:
             self._open(storage, f"autocomp-{fingerprint}")
@@ -85,6 +86,15 @@ class Ledger:
             user_attrs={"plan": str(plan), "error": reason},
         )
         self._study.add_trial(trial)
+
+    def remember(self, name: str, text: str) -> None:
+        """Keep something that is not an evaluation, under the same fingerprint."""
+        self._remembered[name] = text
+        if self._study is not None:
+            self._study.set_user_attr(name, text)
+
+    def recall(self, name: str) -> str | None:
+        return self._remembered.get(name)
 
     def _params(self, plan: Plan) -> tuple[dict, dict[str, optuna.distributions.BaseDistribution]]:
         import optuna
@@ -136,6 +146,7 @@ class Ledger:
             if name.split(" ")[0] != prefix:
                 continue
             study = optuna.load_study(study_name=name, storage=storage)
+            self._remembered |= {key: text for key, text in study.user_attrs.items() if isinstance(text, str)}
             for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
                 self._take(trial)
 

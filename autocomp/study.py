@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autocomp.errors import EvaluationError
-from autocomp.evaluators import Measurement
+from autocomp.evaluators import Measurement, Scores
 from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
 from autocomp.search_spaces import Plan, SearchSpace
 
-from .budget import Budget
+from .budget import ACCURACY, Budget
 from .ledger import Ledger
 from .metrics import METRICS
 from .progress import SearchProgress
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
+SCORES = "scores"  # what the ledger keeps them under
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Study:
     sampler: a name, or a sampler of one's own.
     trials: evaluations, those found in the ledger and those that failed among them.
     time_limit: seconds; looked at after each evaluation.
+    scores: how much each value of each knob hurts, for samplers that ask for it; measured once, kept in the ledger.
     progress: a line on standard error; None shows it where that is a terminal.
     """
 
@@ -73,6 +75,7 @@ class Study:
         ledger: Ledger | None = None,
         seed: int = 0,
         batch: int = BATCH,
+        scores: Callable[[], Scores] | None = None,
         progress: bool | None = False,
     ) -> None:
         _check(objectives, sampler, trials, time_limit, batch)
@@ -87,6 +90,7 @@ class Study:
         self.ledger = ledger if ledger is not None else Ledger(space)
         self.seed = seed
         self.batch = batch
+        self.scores = scores
         self.progress = progress
         self.float_cost = costs(np.zeros((1, len(space.knobs)), np.int64))[0]
         self._reset()
@@ -141,9 +145,38 @@ class Study:
     def _proposals(self) -> Proposals:
         chosen = self.sampler
         if isinstance(chosen, str):
-            problem = Problem(self.space, len(self.objectives) + 1, self.trials, self.seed)
-            chosen = sampler(chosen, problem)
+            chosen = sampler(chosen, self._problem())
         return Proposals(self.space, chosen, self._screen, self.seed)
+
+    def _problem(self) -> Problem:
+        """What samplers may know; the float network has been evaluated."""
+        limits = [bound.limit(self.float_cost, self._float_accuracy) for bound in self.budget.bounds]
+        floors = [limit for bound, limit in zip(self.budget.bounds, limits, strict=True) if bound.metric == ACCURACY]
+        return Problem(
+            self.space,
+            len(self.objectives) + 1,
+            self.trials,
+            self.seed,
+            costs=self._objective_costs,
+            excess=self._excess if self.budget.metrics else None,
+            floor=max(floors, default=None),
+            scores=None if self.scores is None else self._known_scores,
+        )
+
+    def _known_scores(self) -> Scores:
+        assert self.scores is not None
+        found = Scores.from_json(self.ledger.recall(SCORES) or "", self.space)
+        if found is None:
+            found = self.scores()
+            self.ledger.remember(SCORES, found.to_json())
+        return found
+
+    def _objective_costs(self, vectors: np.ndarray) -> np.ndarray:
+        costs = self.costs(vectors)
+        return np.stack([getattr(costs, METRICS[name].attribute) for name in self.objectives], axis=1)
+
+    def _excess(self, vectors: np.ndarray) -> np.ndarray:
+        return self.budget.violation(self.costs(vectors), None, self.float_cost, self._float_accuracy)
 
     def _over(self) -> bool:
         if self.done >= self.trials:

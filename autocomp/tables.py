@@ -31,7 +31,7 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
             f"fp{chip.float_bits} {_tera(chip, 'float')}",
             _tera(chip, "int8"),
             _optional(chip.data["specification"].get("memory_gb")),
-            significant(chip.dram_bytes_per_s / 1e9),
+            significant(chip.rates.dram_bytes_per_s / 1e9),
             " ".join(str(f) for f in formats if chip.executes(f)),
             " ".join(str(f) for f in formats if not chip.executes(f)),
             f"{1 + sources.index(chip.data['rates']['source'])}",
@@ -42,7 +42,7 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
 
 
 def _tera(chip: Device, precision: str) -> str:
-    rate = chip.macs_per_s.get(precision)
+    rate = chip.rates.macs_per_s.get(precision)
     return "-" if rate is None else significant(2 * rate / 1e12)
 
 

@@ -32,19 +32,22 @@ class Subject:
 @cache
 def subject_of(name: str) -> Subject:
     from autocomp.evaluators import OnnxEngine, PlanEvaluator
-    from autocomp.primitives.realise import parameters_of
+    from autocomp.evaluators.calibration import layer_moments
+    from autocomp.primitives.realise import Realiser, parameters_of
     from autocomp.primitives.registry import search_space
     from autocomp.primitives.trace import trace
-    from autocomp.search_spaces import Format
+    from autocomp.search_spaces import Format, Plan, SearchSpace
     from tests.networks import NETWORKS, images, randomised
 
     net = randomised(NETWORKS[name]())
     x = images(64)
     graph = trace(net, (x[:1],))
     parameters = parameters_of(net)
-    space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4)
+    engine = OnnxEngine(graph, parameters)
+    moments = layer_moments(engine, graph, Realiser(SearchSpace(graph, ()), parameters)(Plan()), (x,))
+    space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4, moments=moments)
     labels = np.random.default_rng(1).integers(0, 5, len(x))
-    evaluator = PlanEvaluator(OnnxEngine(graph, parameters), space, parameters, (x,), labels, (x,))
+    evaluator = PlanEvaluator(engine, space, parameters, (x,), labels, (x,), moments=moments)
     return Subject(name, net, graph, space, parameters, evaluator, x)
 
 

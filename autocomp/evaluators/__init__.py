@@ -6,6 +6,7 @@ if __name__ != "autocomp.evaluators":
 from .accuracy import PlanEvaluator, synthetic_inputs
 from .base import Evaluator, Measurement, Metric
 from .engines import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
+from .scores import Scores, score
 
 __all__ = [
     "Engine",
@@ -15,7 +16,9 @@ __all__ = [
     "MindSporeEngine",
     "OnnxEngine",
     "PlanEvaluator",
+    "Scores",
     "choose_engine",
     "relative_error",
+    "score",
     "synthetic_inputs",
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import EvaluationError
 from ..primitives.realise import Parameters, Realisation, Realiser
+from ..primitives.reconstruction import Moments
 from ..search_spaces import NetworkGraph, Plan, SearchSpace
 from .base import Measurement, Metric
 from .calibration import calibrate_ranges, moved_statistics
@@ -23,6 +25,11 @@ MOST = 256
 def affordable(graph: NetworkGraph, macs: float, least: int = 16) -> int:
     """How many images that much work allows, from ``least`` to 256."""
     return int(np.clip(macs / max(graph.macs, 1), least, MOST))
+
+
+def calibrated_on(graph: NetworkGraph, calibration: Arrays) -> Arrays:
+    """The part of the calibration samples that is used: as many as 2e10 MACs allow, 16 to 256."""
+    return _first(calibration, affordable(graph, WORK_CALIBRATION))
 
 
 def synthetic_inputs(graph: NetworkGraph, seed: int = 0) -> Arrays:
@@ -54,7 +61,7 @@ class PlanEvaluator:
     inputs: arrays (n, ...); labels: (n,) classes, or None, then the metric is the agreement with the float network's
         class (where its output is (n, classes) and the inputs are real), or else the fidelity: the share of the
         variance of the float network's outputs that the plan keeps, 1 - |y - y_float|^2 / |y_float - mean|^2.
-    calibration: arrays (n, ...), for ranges and BatchNorm's statistics.
+    calibration: arrays (n, ...), for ranges and BatchNorm's statistics. moments: of layers' inputs, for reconstruction.
     """
 
     def __init__(
@@ -67,11 +74,12 @@ class PlanEvaluator:
         calibration: Arrays,
         synthetic: bool = False,
         seed: int = 0,
+        moments: Mapping[str, Moments] | None = None,
     ) -> None:
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
         self.inputs, self.labels, self.synthetic = inputs, labels, synthetic
         plain = Realiser(space, parameters)(Plan())
-        self.realiser = Realiser(space, parameters, self._ranges(plain, calibration))
+        self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
         self.plain_outputs = self._outputs(plain)
@@ -79,8 +87,7 @@ class PlanEvaluator:
         self.key = self._fingerprint(calibration)
 
     def _ranges(self, plain: Realisation, calibration: Arrays) -> Any:
-        chosen = _first(calibration, affordable(self.space.graph, WORK_CALIBRATION))
-        return calibrate_ranges(self.engine, self.space, plain, chosen, self.seed)
+        return calibrate_ranges(self.engine, self.space, plain, calibrated_on(self.space.graph, calibration), self.seed)
 
     def _metric(self) -> Metric:
         scores = self.plain_outputs[0]
@@ -96,7 +103,9 @@ class PlanEvaluator:
 
     def _fingerprint(self, calibration: Arrays) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{VERSION};{type(self.engine).__name__};{self.metric};{self.seed};{self.space.key}".encode())
+        reconstructed = ",".join(sorted(self.realiser.moments))
+        settings = (VERSION, type(self.engine).__name__, self.metric, self.seed, self.space.key, reconstructed)
+        digest.update(repr(settings).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):
             digest.update(f"{array.dtype.str}{array.shape};".encode())

@@ -6,10 +6,12 @@ import numpy as np
 
 from ..primitives.quantizers import ActivationQuantizer, fit_activation
 from ..primitives.realise import Parameters, Realisation, Statistics, kept_channels
+from ..primitives.reconstruction import MOST_CHANNELS, Moments, moments_of
 from ..search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
 from .engines import Arrays, BatchStatistics, Engine
 
 SAMPLES = 50_000  # values of a tensor on which its range is fitted
+ROWS = 20_000  # pixels of a layer's input whose moments are taken
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
 
 
@@ -46,6 +48,30 @@ def calibrate_ranges(
         for layer, options in wanted.items()
         for bits in options
     }
+
+
+def layer_moments(
+    engine: Engine, graph: NetworkGraph, plain: Realisation, inputs: Arrays, seed: int = 0
+) -> dict[str, Moments]:
+    """Layer -> moments of its input over images and pixels, for layers that mix at most 2,048 input channels."""
+    nodes = {layer: graph.nodes[i] for layer, i in graph.layers.items()}
+    wanted = {
+        layer
+        for layer, node in nodes.items()
+        if node.groups == 1 and len(units := graph.input_units(node)) <= MOST_CHANNELS and (units >= 0).any()
+    }
+    rows: dict[str, list[np.ndarray]] = {layer: [] for layer in wanted}
+    rng = np.random.default_rng(seed)
+    starts = range(0, len(inputs[0]), CHUNK)
+    for start in starts:
+        chunk = tuple(array[start : start + CHUNK] for array in inputs)
+        for layer, values in engine.layer_inputs(plain, chunk).items():
+            if layer in wanted:
+                pixels = np.moveaxis(values, 1, -1) if values.ndim == 4 else values
+                pixels = pixels.reshape(-1, pixels.shape[-1])
+                count = min(len(pixels), -(-ROWS // len(starts)))
+                rows[layer].append(pixels[rng.choice(len(pixels), count, replace=False)])
+    return {layer: moments_of(np.concatenate(found)) for layer, found in rows.items() if found}
 
 
 def moved_statistics(

@@ -5,5 +5,6 @@ if __name__ != "autocomp.hardware_models":
 
 from .cost import Cost, OperatorCost
 from .device import Device, device, devices
+from .tables import CostTables
 
-__all__ = ["Cost", "Device", "OperatorCost", "device", "devices"]
+__all__ = ["Cost", "CostTables", "Device", "OperatorCost", "device", "devices"]

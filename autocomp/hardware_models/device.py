@@ -18,6 +18,8 @@ from autocomp.search_spaces import Format, Workload
 
 from . import model
 from .cost import Cost, OperatorCost
+from .rates import Rates
+from .roofline import MatrixUnits
 
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
@@ -29,12 +31,12 @@ class Device:
     float_bits: of the device's own float format, in which every layer runs that is not quantized.
     formats: what a layer may be set to, mildest first. Those that the chip does not execute save storage only.
     granularity: channel counts that are multiples of it waste no arithmetic.
-    tile: precision -> (rows, channels out, channels in) of the matrix unit; precisions are float, int8, int4.
-    pack: channels of thin groups that run side by side.
-    macs_per_s: precision -> multiply-accumulates a second; a precision that is missing is not executed.
-    cache_bytes, cache_bytes_per_s, dram_bytes_per_s: what an operator moves goes through the cache as far as it fits.
-    operator_s, inference_s: fixed times.
+    matrix, rates: how the chip cuts products of matrices, and how fast it is.
+    thin_outside: whether depthwise convolutions run outside the matrix unit.
+    concat_in_place: whether a concatenation that fits the cache costs nothing.
+    residual_share: of a residual's bytes that its addition to a layer's output still has to read.
     energy_pj: ``mac`` by precision, ``vector`` an element, ``dram`` and ``cache`` a byte.
+    interval: relative errors of the latency, ``low`` and ``high``, between which 90 % of left-out networks fell.
     data: the whole file.
     """
 
@@ -42,15 +44,13 @@ class Device:
     float_bits: int
     formats: tuple[Format, ...]
     granularity: int
-    tile: Mapping[str, tuple[int, int, int]]
-    pack: int
-    macs_per_s: Mapping[str, float]
-    cache_bytes: float
-    cache_bytes_per_s: float
-    dram_bytes_per_s: float
-    operator_s: float
-    inference_s: float
+    matrix: MatrixUnits
+    rates: Rates
+    thin_outside: bool
+    concat_in_place: bool
+    residual_share: float
     energy_pj: Mapping[str, Any]
+    interval: tuple[float, float] | None
     data: Mapping[str, Any]
 
     @cached_property
@@ -66,7 +66,7 @@ class Device:
     def executes(self, some: Format) -> bool:
         """Whether the format is computed in integers here, rather than only stored."""
         bits = max(some.weight_bits, some.activation_bits)
-        return (bits <= 8 and "int8" in self.macs_per_s) or (bits <= 4 and "int4" in self.macs_per_s)
+        return (bits <= 8 and "int8" in self.rates.macs_per_s) or (bits <= 4 and "int4" in self.rates.macs_per_s)
 
     def costs(self, workload: Workload) -> Cost:
         """Arrays (n,) for the n plans of the workload."""
@@ -76,38 +76,22 @@ class Device:
         """One row for each operator as the device runs it, for a workload of one plan."""
         return model.operator_costs(self, workload)
 
-    def spilled(self, amount: np.ndarray) -> np.ndarray:
-        """(n,) bytes that do not fit the cache."""
-        return np.maximum(amount - self.cache_bytes, 0)
-
-    def memory_s(self, weights: np.ndarray, activations: np.ndarray) -> np.ndarray:
-        """Weights come from DRAM; activations go through the cache as far as they fit."""
-        outside = weights + self.spilled(activations)
-        return outside / self.dram_bytes_per_s + (activations - self.spilled(activations)) / self.cache_bytes_per_s
-
-    def memory_pj(self, weights: np.ndarray, activations: np.ndarray) -> np.ndarray:
-        outside = weights + self.spilled(activations)
-        return outside * self.energy_pj["dram"] + activations * self.energy_pj["cache"]
-
     @classmethod
     def parse(cls, data: Mapping[str, Any], origin: str) -> Device:
         """From the content of a TOML file; ValueError names what is missing."""
         try:
-            rates = data["rates"]
             return cls(
                 name=data["name"],
                 float_bits=data["float_bits"],
                 formats=tuple(Format.parse(text) for text in data["formats"]),
                 granularity=data["granularity"],
-                tile={name: tuple(shape) for name, shape in data["tile"].items()},
-                pack=data["pack"],
-                macs_per_s=dict(rates["macs_per_s"]),
-                cache_bytes=rates["cache_bytes"],
-                cache_bytes_per_s=rates["cache_bytes_per_s"],
-                dram_bytes_per_s=rates["dram_bytes_per_s"],
-                operator_s=rates["operator_s"],
-                inference_s=rates["inference_s"],
+                matrix=MatrixUnits.parse(data["matrix"]),
+                rates=Rates.parse(data["rates"]),
+                thin_outside=data["fusion"]["thin_outside"],
+                concat_in_place=data["fusion"]["concat_in_place"],
+                residual_share=data["fusion"]["residual_share"],
                 energy_pj=data["energy_pj"],
+                interval=tuple(data["fit"]["interval"]) if "interval" in data.get("fit", {}) else None,
                 data=data,
             )
         except KeyError as missing:

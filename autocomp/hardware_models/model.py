@@ -66,15 +66,15 @@ def _constant(device: Device, program: Program, workload: Workload) -> np.ndarra
     norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * traced.norm_params_per_channel
     others = float(graph.other_params - norms)
     return np.array(
-        [device.inference_s, others * 4, others * 4 + FILE_BYTES_PER_NODE * len(graph.nodes), 0.0, 0.0, others]
+        [device.rates.inference_s, others * 4, others * 4 + FILE_BYTES_PER_NODE * len(graph.nodes), 0.0, 0.0, others]
     )
 
 
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:
     def rows(position: int) -> Callable[[Workload], np.ndarray]:
         def function(some: Workload) -> np.ndarray:
-            w = work(Traced(device, program, some), program.operators[position])
-            columns = (w.latency_s(device), w.weight_bytes, w.file_bytes, w.energy_j, w.macs, w.params)
+            w = work(Traced(device, program, some), position)
+            columns = (device.rates.seconds(w.demand).total, w.memory_bytes, w.file_bytes, w.energy_j, w.macs, w.params)
             return np.stack(columns, axis=1)
 
         return function
@@ -101,10 +101,6 @@ def _tensors(device: Device, program: Program, workload: Workload) -> dict[int, 
 
 def _peak(program: Program, tensors: dict[int, Lookup], workload: Workload) -> np.ndarray:
     """(n,) bytes: the most that is live at once. A tensor lives from the operator that writes it to its last reader."""
-    last = {
-        node: (len(program.operators) if node in program.kept else max(r, default=-1))
-        for node, r in program.readers.items()
-    }
     sizes = {node: lookup(workload) for node, lookup in tensors.items()}
     written = {operator.output for operator in program.operators}
     live = sum((sizes[node] for node in program.readers if node not in written), np.zeros(len(workload)))
@@ -113,7 +109,7 @@ def _peak(program: Program, tensors: dict[int, Lookup], workload: Workload) -> n
         live += sizes[operator.output]
         np.maximum(peak, live, out=peak)
         for node in {*operator.reads, operator.output}:
-            if last[node] <= position:
+            if program.last_reader(node) <= position:
                 live -= sizes[node]
     return peak
 
@@ -125,25 +121,22 @@ def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:
     program = lower(workload.graph)
     traced = Traced(device, program, workload)
     names: Sequence[str] = [node.layer or node.name for node in workload.graph.nodes]
-    works = [work(traced, operator) for operator in program.operators]
-    total = device.inference_s + sum(w.latency_s(device)[0] for w in works)
+    works = [work(traced, position) for position in range(len(program.operators))]
+    times = [device.rates.seconds(w.demand) for w in works]
+    total = device.rates.inference_s + sum(float(time.total[0]) for time in times)
     rows = []
-    for operator, w in zip(program.operators, works, strict=True):
-        latency = float(w.latency_s(device)[0])
-        parts = {"compute": w.compute_s[0], "memory": w.memory_s[0], "launch": device.operator_s}
-        fused = tuple(names[i] for i in operator.nodes[1:])
-        kind = workload.graph.nodes[operator.head].kind
-        bound = max(parts, key=lambda part: parts[part])
+    for operator, w, time in zip(program.operators, works, times, strict=True):
+        parts = {"compute": time.compute[0], "memory": time.memory[0], "launch": np.ravel(time.launch)[0]}
         rows.append(
             OperatorCost(
-                names[operator.head],
-                kind,
-                fused,
-                latency * 1e3,
-                bound,
-                latency / total,
-                float(w.bytes[0]),
-                float(w.macs[0]),
+                name=names[operator.head],
+                kind=workload.graph.nodes[operator.head].kind,
+                fused=tuple(names[i] for i in operator.nodes[1:]),
+                latency_ms=float(time.total[0]) * 1e3,
+                bound=max(parts, key=lambda part, parts=parts: parts[part]),  # type: ignore[misc]
+                share=float(time.total[0]) / total,
+                bytes=float(w.demand.traffic[0] + w.demand.weights[0]),
+                macs=float(w.macs[0]),
             )
         )
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autocomp.search_spaces import NetworkGraph
 
@@ -39,11 +39,17 @@ class Program:
     operators: in execution order.
     readers: node whose output lies in memory -> positions of the operators that read it.
     kept: nodes whose outputs the network returns.
+    bystanders: for each operator the elements, as traced, that are live beside what it reads and writes.
     """
 
     operators: tuple[Operator, ...]
     readers: dict[int, tuple[int, ...]]
     kept: frozenset[int]
+    bystanders: tuple[int, ...]
+
+    def last_reader(self, node: int) -> int:
+        """Position of the operator after which the node's output may be overwritten."""
+        return len(self.operators) if node in self.kept else max(self.readers[node], default=-1)
 
 
 def lower(graph: NetworkGraph) -> Program:
@@ -79,7 +85,21 @@ def lower(graph: NetworkGraph) -> Program:
     for position, operator in enumerate(operators):
         for source in operator.reads:
             readers[source].append(position)
-    return Program(operators, {k: tuple(v) for k, v in readers.items()}, frozenset(stored[o] for o in graph.outputs))
+    kept = frozenset(stored[output] for output in graph.outputs)
+    program = Program(operators, {node: tuple(positions) for node, positions in readers.items()}, kept, ())
+    return replace(program, bystanders=_bystanders(graph, program))
+
+
+def _bystanders(graph: NetworkGraph, program: Program) -> tuple[int, ...]:
+    written = {operator.output for operator in program.operators}
+    live = {node for node in program.readers if node not in written}
+    found = []
+    for position, operator in enumerate(program.operators):
+        own = {*operator.reads, operator.output}
+        live |= own
+        found.append(sum(graph.nodes[node].elements for node in live - own))
+        live = {node for node in live if program.last_reader(node) > position}
+    return tuple(found)
 
 
 def _stored(graph: NetworkGraph) -> list[int]:

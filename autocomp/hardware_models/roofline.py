@@ -1,24 +1,29 @@
-"""Time, bytes and energy of one operator for many plans at once."""
+"""Work, bytes and energy of one operator for many plans at once."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node, Workload
 
 from .operators import Operator, Program
+from .rates import FLOAT, INT4, INT8, PRECISIONS, Demand
 
 if TYPE_CHECKING:
     from .device import Device
 
 FILE_BYTES_PER_NODE = 220  # name, attributes and shape of an operator in a MindIR or ONNX file
-FLOAT, INT8, INT4 = range(3)
-PRECISIONS = ("float", "int8", "int4")
+SOFT = frozenset(
+    ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus")
+)
+REDUCED = ("softmax", "layernorm")
+MOST_THIN = 4  # channels of a group that a GPU convolves outside its matrix unit
 
 
 def padded(amount: np.ndarray, tile: int) -> np.ndarray:
@@ -56,7 +61,7 @@ class Traced:
         weight, activation = self.workload.bits_of(layer)
         found = np.zeros(len(self.workload), np.intp)
         for code, bits in ((INT8, 8), (INT4, 4)):
-            if PRECISIONS[code] in self.device.macs_per_s:
+            if PRECISIONS[code] in self.device.rates.macs_per_s:
                 found[(weight <= bits) & (activation <= bits)] = code
         return found
 
@@ -86,6 +91,50 @@ class Traced:
 
 
 @dataclass(frozen=True)
+class MatrixUnits:
+    """How a chip cuts a product of matrices.
+
+    tile: precision -> (rows, channels out, channels in).
+    pack: channels of thin groups that run side by side.
+    whole_depth: whether the depth is padded over all kernel positions together.
+    blocks, splits: (rows, channels out) that one core computes, and into how many parts the depth may be cut; the
+        quickest is taken. None: cores never idle.
+    """
+
+    tile: Mapping[str, tuple[int, int, int]]
+    pack: int
+    whole_depth: bool = False
+    blocks: tuple[tuple[int, int], ...] = ()
+    splits: tuple[int, ...] = (1,)
+    cores: int = 1
+    half_block: float = 0.0  # elements of a block at which a core reaches half its rate
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> MatrixUnits:
+        tile = {name: tuple(shape) for name, shape in data["tile"].items()}
+        blocks = tuple(map(tuple, data.get("blocks", ())))
+        splits = tuple(data.get("splits", (1,)))
+        known = {name: data[name] for name in ("whole_depth", "cores", "half_block") if name in data}
+        return cls(tile, data["pack"], blocks=blocks, splits=splits, **known)
+
+    def waves(
+        self,
+        rows: np.ndarray,
+        width: np.ndarray,
+        depth: np.ndarray,
+        matrices: np.ndarray,
+        step: int,
+        block: tuple[int, int],
+        split: int,
+    ) -> np.ndarray:
+        """(n,) multiply-accumulates of all cores, idle ones included; parts of a split depth are added up."""
+        area = block[0] * block[1]
+        blocks = np.ceil(rows / block[0]) * np.ceil(width / block[1]) * matrices * split
+        part = padded(depth / split, step) + (step if split > 1 else 0)
+        return np.ceil(blocks / self.cores) * self.cores * (area + self.half_block) * part
+
+
+@dataclass(frozen=True)
 class Layer:
     """Sizes of a conv or dense layer under the plans at hand, each (n,)."""
 
@@ -103,16 +152,28 @@ class Layer:
     def weights(self) -> np.ndarray:
         return self.channels_out * self.channels_in * self.kernel
 
-    def padded_macs(self, tile: tuple[int, int, int], pack: int) -> np.ndarray:
-        """What the matrix unit computes: rows, channels out and in filled up to its tile.
+    def matrix_macs(self, units: MatrixUnits, precision: str) -> np.ndarray:
+        """What the matrix units carry out: sizes filled up to their tile, in blocks spread over the cores.
 
-        pack: groups too thin for it run side by side as one matrix with zeros in it, until ``pack`` channels are full.
+        Groups too thin for the unit run side by side as one matrix with zeros in it, until ``pack`` channels are full.
         """
-        rows, columns, depth = tile
-        together = np.clip(pack // np.maximum(self.channels_in, 1), 1, self.groups)
+        rows, columns, depth = units.tile[precision]
+        together = np.clip(units.pack // np.maximum(self.channels_in, 1), 1, self.groups)
         matrices = np.ceil(self.groups / together)
-        width = padded(np.ceil(self.channels_out / self.groups) * together, columns)
-        return padded(self.rows, rows) * matrices * width * padded(self.channels_in * together, depth) * self.kernel
+        width = np.ceil(self.channels_out / self.groups) * together
+        if units.whole_depth:
+            deep = padded(self.channels_in * together * self.kernel, depth)
+        else:
+            deep = padded(self.channels_in * together, depth) * self.kernel
+        if not units.blocks:
+            return padded(self.rows, rows) * matrices * padded(width, columns) * deep
+        return np.minimum.reduce(
+            [
+                units.waves(self.rows, width, deep, matrices, depth, block, split)
+                for block in units.blocks
+                for split in units.splits
+            ]
+        )
 
 
 def layer_of(traced: Traced, index: int) -> Layer:
@@ -141,92 +202,112 @@ def _kept(traced: Traced, node: int, channels: int) -> np.ndarray:
 class Work:
     """What an operator costs, each (n,)."""
 
-    compute_s: np.ndarray
-    memory_s: np.ndarray
-    bytes: np.ndarray
-    weight_bytes: np.ndarray
+    demand: Demand
     file_bytes: np.ndarray
+    memory_bytes: np.ndarray
     energy_j: np.ndarray
     macs: np.ndarray
     params: np.ndarray
 
-    def latency_s(self, device: Device) -> np.ndarray:
-        return np.maximum(self.compute_s, self.memory_s) + device.operator_s
 
-
-def work(traced: Traced, operator: Operator) -> Work:
+def work(traced: Traced, position: int) -> Work:
+    """Of the operator at a position of the program."""
+    operator = traced.program.operators[position]
     node = traced.graph.nodes[operator.head]
-    layer = layer_of(traced, operator.head) if node.kind in WEIGHTED and node.weight_shape else None
+    n = len(traced.workload)
     norms = [i for i in operator.nodes if traced.graph.nodes[i].kind == "batchnorm"]
-    scale = traced.norm_params_per_channel
-    params = sum((traced.workload.channels_of(i) * float(scale) for i in norms), np.zeros(len(traced.workload)))
-    if layer is None:
-        return _elementwise_work(traced, operator, params)
-    return _layer_work(traced, operator, layer, params)
+    params = sum((traced.workload.channels_of(i) * float(traced.norm_params_per_channel) for i in norms), np.zeros(n))
+    layer = layer_of(traced, operator.head) if node.kind in WEIGHTED and node.weight_shape else None
+    precision = traced.precision(operator.head)
+    matrix = {name: np.zeros(n) for name in PRECISIONS}
+    macs, thin, weights, stored, bias = np.zeros((5, n))
+    if layer is not None:
+        macs, weights = layer.macs, layer.weights
+        stored, bias = _stored(traced, operator.head, layer)
+        if traced.device.thin_outside and node.groups > 1 and node.weight_shape and node.weight_shape[1] <= MOST_THIN:
+            thin = macs
+        else:
+            units = traced.device.matrix
+            matrix |= {name: layer.matrix_macs(units, name) for name in traced.device.rates.macs_per_s}
+    elif node.kind == "matmul" and node.inputs:
+        product = product_of(traced, operator.head)
+        macs = product.macs
+        matrix |= {name: product.matrix_macs(traced.device.matrix, name) for name in traced.device.rates.macs_per_s}
+    demand = Demand(
+        matrix=matrix,
+        thin=thin,
+        traffic=_traffic(traced, operator),
+        weights=weights * traced.device.bytes_per_element[precision],
+        bystanders=np.full(
+            n, traced.program.bystanders[position] * traced.workload.batch * traced.device.float_bits / 8
+        ),
+        vector=_vector(traced, operator),
+        soft=sum((traced.elements(i) for i in operator.nodes if traced.graph.nodes[i].op in SOFT), np.zeros(n)),
+        reduced=traced.elements(operator.head) * float(node.kind in REDUCED),
+        in_place=np.full(n, node.kind == "concat" and traced.device.concat_in_place),
+        precision=precision,
+    )
+    first = node.layer is None or traced.graph.layers.get(node.layer, operator.head) == operator.head
+    return Work(
+        demand=demand,
+        file_bytes=(stored + (bias + params) * 4) * first,
+        memory_bytes=(demand.weights + (bias + params) * 4) * first,
+        energy_j=_energy(traced, operator, demand, macs),
+        macs=macs,
+        params=(weights + bias + params) * first,
+    )
+
+
+def _stored(traced: Traced, index: int, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes of a layer's weights in the file, with a scale for each channel where they are integers; its biases."""
+    bits, _ = traced.workload.bits_of(index)
+    width = np.where(bits <= 4, 0.5, np.where(bits <= 8, 1.0, 4.0))
+    bias = layer.channels_out * float(bool(traced.graph.nodes[index].attributes.get("bias")))
+    return layer.weights * width + np.where(bits <= 8, layer.channels_out * 4, 0), bias
+
+
+def product_of(traced: Traced, index: int) -> Layer:
+    """A product of two activations as a layer whose groups are the matrices of the whole batch."""
+    node = traced.graph.nodes[index]
+    ones = np.ones(len(traced.workload))
+    rows, columns = node.shape[-2], node.shape[-1]
+    matrices = node.elements / (rows * columns) * traced.workload.batch
+    depth = traced.graph.nodes[node.inputs[0]].shape[-1]
+    return Layer(rows * ones, depth * ones, columns * matrices * ones, matrices * ones, 1)
 
 
 def _traffic(traced: Traced, operator: Operator) -> np.ndarray:
-    """(n,) bytes of activations read and written."""
-    return sum(
-        (traced.elements(node) * traced.width(node) for node in (*operator.reads, operator.output)),
-        np.zeros(len(traced.workload)),
-    )
+    """(n,) bytes of activations read and written; a residual that a layer adds may come for free."""
+    share = traced.device.residual_share if traced.graph.nodes[operator.head].kind in WEIGHTED else 1.0
+    total = traced.elements(operator.output) * traced.width(operator.output)
+    for i, node in enumerate(operator.reads):
+        total = total + traced.elements(node) * traced.width(node) * (share if i else 1.0)
+    return total
 
 
-def _layer_work(traced: Traced, operator: Operator, layer: Layer, norm_params: np.ndarray) -> Work:
-    device, node = traced.device, traced.graph.nodes[operator.head]
-    first = node.layer is None or traced.graph.layers.get(node.layer) == operator.head
-    precision = traced.precision(operator.head)
-    weight_bits, _ = traced.workload.bits_of(operator.head)
-    compute = layer.padded_macs(device.tile["float"], device.pack) / device.macs_per_s["float"]
-    for code in (INT8, INT4):
-        name = PRECISIONS[code]
-        if name in device.macs_per_s:
-            quick = layer.padded_macs(device.tile[name], device.pack) / device.macs_per_s[name]
-            compute = np.where(precision >= code, np.minimum(compute, quick), compute)
-    weight_bytes = layer.weights * device.bytes_per_element[precision]
-    activations = _traffic(traced, operator)
-    bias = layer.channels_out * float(bool(node.attributes.get("bias")))
+def _vector(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) elementwise operations of what is no layer."""
+    node = traced.graph.nodes[operator.head]
+    if node.kind == "pool":
+        return traced.elements(operator.head) * window(node)
+    if node.kind == "mean" and operator.reads:
+        return traced.elements(operator.reads[0])
+    free = (*WEIGHTED, *REDUCED, "matmul", "transpose", "slice", "pad")
+    return traced.elements(operator.output) * (0.0 if node.kind in free else 1.0)
+
+
+def window(node: Node) -> int:
+    """Positions that a pool looks at for one of its outputs."""
+    size = node.attributes.get("operator", {}).get("kernel_size") or node.attributes.get("kernel")
+    if size is None:
+        size = next((c for c in node.attributes.get("constants", ()) if isinstance(c, tuple)), (1,))
+    return math.prod(int(n) for n in size) if isinstance(size, (tuple, list)) else int(size) ** 2
+
+
+def _energy(traced: Traced, operator: Operator, demand: Demand, macs: np.ndarray) -> np.ndarray:
+    device = traced.device
     picojoules = np.array([device.energy_pj["mac"].get(name, 0.0) for name in PRECISIONS])
-    stored = np.where(weight_bits <= 4, 0.5, np.where(weight_bits <= 8, 1.0, 4.0))
-    scales = np.where(weight_bits <= 8, layer.channels_out * 4, 0)
-    return Work(
-        compute_s=compute,
-        memory_s=device.memory_s(weight_bytes, activations),
-        bytes=weight_bytes + activations,
-        weight_bytes=(weight_bytes + bias * 4 + norm_params * 4) * first,
-        file_bytes=(layer.weights * stored + scales + bias * 4 + norm_params * 4) * first,
-        energy_j=(layer.macs * picojoules[precision] + device.memory_pj(weight_bytes, activations)) * 1e-12,
-        macs=layer.macs,
-        params=(layer.weights + bias + norm_params) * first,
-    )
-
-
-def _matmul_shape(graph: NetworkGraph, node: Node) -> tuple[int, int]:
-    """(macs of one image, depth) of a product of two activations."""
-    depth = graph.nodes[node.inputs[0]].shape[-1] if node.inputs else 1
-    return node.elements * depth, depth
-
-
-def _elementwise_work(traced: Traced, operator: Operator, norm_params: np.ndarray) -> Work:
-    device, node = traced.device, traced.graph.nodes[operator.head]
-    n = len(traced.workload)
-    macs = np.zeros(n)
-    compute = np.zeros(n)
-    if node.kind == "matmul" and node.inputs:
-        per_image, depth = _matmul_shape(traced.graph, node)
-        macs += per_image * traced.workload.batch
-        waste = padded(np.array(depth), device.tile["float"][2]) / depth
-        compute = macs * float(waste) / device.macs_per_s["float"]
-    activations = _traffic(traced, operator)
-    arithmetic = macs * device.energy_pj["mac"]["float"] + traced.elements(operator.output) * device.energy_pj["vector"]
-    return Work(
-        compute_s=compute,
-        memory_s=device.memory_s(np.zeros(n), activations),
-        bytes=activations,
-        weight_bytes=norm_params * 4,
-        file_bytes=norm_params * 4,
-        energy_j=(arithmetic + device.memory_pj(np.zeros(n), activations)) * 1e-12,
-        macs=macs,
-        params=norm_params,
-    )
+    outside = device.rates.spilled(demand) + demand.weights
+    moved = outside * device.energy_pj["dram"] + demand.traffic * device.energy_pj["cache"]
+    arithmetic = macs * picojoules[demand.precision] + traced.elements(operator.output) * device.energy_pj["vector"]
+    return (arithmetic + moved) * 1e-12

@@ -8,14 +8,18 @@ from typing import Protocol
 import numpy as np
 
 from ..search_spaces import Format, Knob, NetworkGraph
+from .reconstruction import Moments
 
 
 class Primitive(Protocol):
     """A compression algorithm as a part of the search space.
 
     >>> rtn = primitive("rtn")
-    >>> rtn.knobs(graph, parameters, formats=device.formats, granularity=device.granularity)
+    >>> rtn.knobs(graph, parameters, formats=device.formats, granularity=device.granularity, moments={})
     (Knob(name='format/conv1', values=('float', 'w8', 'w8a8', ...)), ...)
+
+    parameters: the float network's, by name. granularity: channel counts that the device likes. moments: of layers'
+    inputs on calibration data, by layer; may be empty.
 
     ``knobs`` raises NoEffectError where there is nothing to do. What a plan's values make of the network is computed
     in one place for all primitives, :mod:`autocomp.primitives.realise`.
@@ -29,4 +33,5 @@ class Primitive(Protocol):
         parameters: Mapping[str, np.ndarray],
         formats: Sequence[Format],
         granularity: int,
+        moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]: ...

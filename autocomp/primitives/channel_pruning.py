@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import NoEffectError
 from ..search_spaces import ChannelGroup, Format, Knob, NetworkGraph, kept_units
 from .folding import batchnorm_factors, foldable
+from .reconstruction import Moments, reconstruction_order
 
 KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 
@@ -16,7 +17,8 @@ KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 class ChannelPruning:
     """A knob for each channel group: the share of its units that stays, in steps of the device's granularity.
 
-    A unit's importance is the squared norm of what it adds: of the weights that make it, BatchNorm's factor included,
+    With calibration data those go last that the layers behind can best do without, and these layers take in what they
+    can tell of them (:mod:`autocomp.primitives.reconstruction`). Without, by importance: a unit's importance is the squared norm of what it adds: of the weights that make it, BatchNorm's factor included,
     times the squared norm of the weights that read it (He et al., ICCV 2017, use the first alone; the product is the
     unit's share in the outputs if all channels carry the same signal). Summed over the layers of the group.
     """
@@ -29,30 +31,33 @@ class ChannelPruning:
         parameters: Mapping[str, np.ndarray],
         formats: Sequence[Format],
         granularity: int,
+        moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
         importance = unit_importance(graph, parameters)
         knobs = []
         for group in graph.channel_groups:
-            values = keep_values(group, granularity)
+            step = keep_step(group, granularity)
+            values = keep_values(group, step)
             if len(values) > 1:
-                order = np.argsort(-importance[group.start : group.stop], kind="stable")
+                order = reconstruction_order(graph, group, parameters, moments)
+                if order is None:
+                    order = np.argsort(-importance[group.start : group.stop], kind="stable")
                 name = f"keep/{group.name}"
-                knobs.append(Knob(name, self.name, group.layers, values, group, order, granularity))
+                knobs.append(Knob(name, self.name, group.layers, values, group, order, step))
         if not knobs:
             raise NoEffectError(f"channel-pruning found no channel group with more than {granularity} channels to cut")
         return tuple(knobs)
 
 
-def keep_values(group: ChannelGroup, granularity: int) -> tuple[float, ...]:
-    """Ratios that keep different numbers of units; a group smaller than two granules is cut in single units."""
-    step = granularity if group.units >= 2 * granularity else max(1, group.units // 8)
-    values, seen = [], set()
-    for ratio in KEEP_RATIOS:
-        kept = kept_units(group.units, ratio, step)
-        if kept not in seen:
-            seen.add(kept)
-            values.append(ratio)
-    return tuple(values)
+def keep_step(group: ChannelGroup, granularity: int) -> int:
+    """Units are cut in granules; a group smaller than two of them in eighths of its own."""
+    return granularity if group.units >= 2 * granularity else max(1, group.units // 8)
+
+
+def keep_values(group: ChannelGroup, step: int) -> tuple[float, ...]:
+    """The shares that are really kept where the ratios ask for them, each once."""
+    kept = dict.fromkeys(kept_units(group.units, ratio, step) for ratio in KEEP_RATIOS)
+    return tuple(count / group.units for count in kept)
 
 
 def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> np.ndarray:

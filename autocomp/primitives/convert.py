@@ -11,7 +11,7 @@ from .cells import QuantizedConv2d, QuantizedDense, RoundedInput, ms
 from .folding import fold, foldable, norm_factors, norm_parameters
 from .mindir import copy_network
 from .realise import LayerState, Parameters, Realisation, kept_channels
-from .surgery import cell_at, rename_parameters, replace_cell
+from .surgery import cell_at, rename_parameters, replace_cells
 
 nn = ms.nn
 
@@ -21,19 +21,21 @@ def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: 
     twin = copy_network(net).set_train(False)
     folds = {layer: bn for bn, layer in foldable(graph).items()}
     norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
+    new: dict[str, Any] = {}
     for layer, state in realisation.layers.items():
         node = graph.nodes[graph.layers[layer]]
         if layer in folds:
             norm = norms[folds[layer]]
             state = fold(state, *norm_factors(norm, parameters, realisation))
-            replace_cell(twin, folds[layer], nn.Identity())
-        replace_cell(twin, layer, _layer(cell_at(twin, layer), node, state))
+            new[folds[layer]] = nn.Identity()
+        new[layer] = _layer(cell_at(twin, layer), node, state)
     for name, node in norms.items():
-        if name not in folds.values():
-            replace_cell(twin, name, _batchnorm(cell_at(twin, name), node, parameters, realisation))
+        if name not in new:
+            new[name] = _batchnorm(cell_at(twin, name), node, parameters, realisation)
     for node in graph.nodes:
         if node.op == "PReLU" and node.layer is not None:
-            replace_cell(twin, node.layer, _prelu(node, parameters, realisation))
+            new[node.layer] = _prelu(node, parameters, realisation)
+    replace_cells(twin, new)
     rename_parameters(twin)
     return twin
 

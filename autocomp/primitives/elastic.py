@@ -12,7 +12,7 @@ from .cells import ElasticInput, ms
 from .mindir import copy_network
 from .platform import execution_mode, to_arrays, to_tensors
 from .realise import LayerState, Realisation, kept_channels
-from .surgery import cell_at, rename_parameters, replace_cell
+from .surgery import cell_at, rename_parameters, replace_cells
 
 
 class ElasticNetwork:
@@ -35,7 +35,7 @@ class ElasticNetwork:
         self.inputs: dict[str, ElasticInput] = {}
         for layer in graph.layers:
             self.inputs[layer] = ElasticInput(cell_at(self.cell, layer))
-            replace_cell(self.cell, layer, self.inputs[layer])
+        replace_cells(self.cell, self.inputs)
         rename_parameters(self.cell, names)
 
     def set(self, realisation: Realisation) -> None:

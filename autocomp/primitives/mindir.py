@@ -32,13 +32,23 @@ class Output:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator; each input is an Output, a Parameter, a tuple of inputs, or a constant's Python value."""
+    """One operator; each input is an Output, a Parameter, a tuple of inputs, or a constant's Python value.
+
+    scope: the cells that it runs in, ``"Default/blocks-SequentialCell/0-Block/conv1-Conv2d/Conv2D-op0"``.
+    shape, shapes: of its first output, and of all; () where it is not known.
+    """
 
     op: str
     scope: str
     inputs: tuple[Any, ...]
     shape: tuple[int, ...]
     attributes: dict[str, Any]
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def cell(self) -> str:
+        """Class of the innermost cell that it runs in, "" where that is the network itself."""
+        return self.scope.split("/")[-2].rpartition("-")[2] if "/" in self.scope else ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ def first_line(error: BaseException) -> str:
 def copy_network(net: Any) -> Any:
     """A deep copy; TraceError names the cell that cannot be copied."""
     try:
-        return copy.deepcopy(net)
+        return _copied(net)
     except Exception as error:  # whatever the user's __deepcopy__ raises
         for name, cell in reversed(list(net.cells_and_names())):
             try:
@@ -84,6 +94,23 @@ def copy_network(net: Any) -> Any:
                     "keep what cannot be copied (files, locks, generators) outside of the cell"
                 ) from error
         raise TraceError(f"the network cannot be copied: {first_line(error)}") from error
+
+
+def _copied(net: Any) -> Any:
+    """A deep copy. Some of MindSpore's primitives (LpNorm) fail to copy themselves; they hold no state and are shared."""
+    try:
+        return copy.deepcopy(net)
+    except TypeError:
+        shared = {}
+        for _, cell in net.cells_and_names():
+            for primitive in cell._primitives.values():
+                try:
+                    copy.deepcopy(primitive)
+                except TypeError:
+                    shared[id(primitive)] = primitive
+        if not shared:
+            raise
+        return copy.deepcopy(net, shared)
 
 
 def read_graph(data: bytes) -> Graph:
@@ -128,14 +155,15 @@ class _Reader:
         inputs = [self.values.get(name) for name in node.input]
         if op in ("Load", "Depend", "identity"):
             return inputs[0]
-        if op in ("UpdateState", "MakeTuple", "make_tuple", "MakeList"):
+        if op in ("UpdateState", "MakeTuple", "make_tuple", "MakeList", "make_list"):
             return None if op == "UpdateState" else tuple(inputs)
-        if op in ("TupleGetItem", "tuple_getitem", "ListGetItem"):
+        if op in ("TupleGetItem", "tuple_getitem", "ListGetItem", "list_getitem"):
             return _item(inputs[0], int(inputs[1] or 0))
         attributes = {a.name: _attribute_value(a) for a in primitive.attribute} if primitive is not None else {}
         if primitive is None:
             self.opaque.append(op)
-        return self._append(Operator(op, node.domain, tuple(inputs), _shape(node), attributes))
+        shapes = _shapes(node)
+        return self._append(Operator(op, node.domain, tuple(inputs), shapes[0] if shapes else (), attributes, shapes))
 
 
 def _item(value: Any, index: int) -> Any:
@@ -150,15 +178,12 @@ def _outputs(values: Any) -> Iterator[Output]:
             yield value
 
 
-def _shape(node: Any) -> tuple[int, ...]:
-    """Of the (first) output."""
+def _shapes(node: Any) -> tuple[tuple[int, ...], ...]:
+    """Of all outputs."""
     for attribute in node.attribute:
         if attribute.name == "shape":
-            if attribute.tensors:
-                return tuple(attribute.tensors[0].dims)
-            for value in attribute.values:
-                if value.tensors:
-                    return tuple(value.tensors[0].dims)
+            tensors = list(attribute.tensors) or [tensor for value in attribute.values for tensor in value.tensors]
+            return tuple(tuple(tensor.dims) for tensor in tensors)
     return ()
 
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ExportError
 from ..search_spaces import NetworkGraph, Node
+from .batch_axis import batch_axes
 from .folding import fold, foldable, norm_factors, norm_parameters
 from .quantizers import ActivationQuantizer, QuantizedWeight
 from .realise import LayerState, Parameters, Realisation, kept_channels
@@ -56,6 +57,8 @@ class Writer:
         self.extra_outputs: list[str] = []
         self.names: list[tuple[str, ...]] = []
         self.opset = OPSET
+        self.batch_axis = batch_axes(graph)
+        self.position = -1  # of the node that is being written
         self.folds = {} if style.statistics else foldable(graph)  # BatchNorm -> layer
         self.folded_into = {layer: bn for bn, layer in self.folds.items()}
         self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
@@ -88,7 +91,8 @@ class Writer:
         if kind == "parameter":
             return value if value in self.initializers else self.initializer(value, self.parameters[value])
         if kind == "constant" and isinstance(value, (int, float, np.ndarray)):
-            return self.constant(value, np.float32)
+            whole = isinstance(value, np.ndarray) and value.dtype == bool
+            return self.constant(value, bool if whole else np.float32)
         raise ExportError(f"a constant of type {type(value).__name__} cannot be written to ONNX")
 
     # layers ----------------------------------------------------------------------------------------------------------
@@ -182,7 +186,7 @@ class Writer:
     def model(self) -> onnx.ModelProto:
         from .onnx_operators import OPERATORS
 
-        for node in self.graph.nodes:
+        for self.position, node in enumerate(self.graph.nodes):
             form: Callable[[Writer, Node], str | tuple[str, ...]] | None = OPERATORS.get(node.op)
             if form is None:
                 raise ExportError(f"MindSpore's operator {node.op} (at {node.name}) has no ONNX form in autocomp")

@@ -11,16 +11,13 @@ import numpy as np
 from ..errors import ExportError
 from ..search_spaces import Node
 from .onnx_network import Writer
+from .onnx_shapes import SHAPES, operand
 
 Form = Callable[[Writer, Node], "str | tuple[str, ...]"]
 
 
 def constants(node: Node) -> tuple[Any, ...]:
     return tuple(node.attributes["constants"])
-
-
-def operand(w: Writer, node: Node, position: int = 0) -> str:
-    return w.argument(node.attributes["arguments"][position])
 
 
 def unary(op: str, **attributes: Any) -> Form:
@@ -69,17 +66,22 @@ def dense(w: Writer, node: Node) -> str:
 
 
 def matmul(w: Writer, node: Node) -> str:
-    a, b = operand(w, node, 0), operand(w, node, 1)
+    operands = [operand(w, node, 0), operand(w, node, 1)]
     flags = [value for value in constants(node) if isinstance(value, bool)] + [False, False]
     operator = node.attributes["operator"]
     turned = (operator.get("transpose_a", flags[0]), operator.get("transpose_b", flags[1]))
-    rank = len(node.shape)
-    swap = [*range(rank - 2), rank - 1, rank - 2]
-    if turned[0]:
-        a = w.emit("Transpose", [a], f"{node.name}.a", perm=swap)
-    if turned[1]:
-        b = w.emit("Transpose", [b], f"{node.name}.b", perm=swap)
-    return w.emit("MatMul", [a, b], node.name)
+    for i in np.flatnonzero(turned):
+        rank = len(argument_shape(w, node, int(i)))
+        swap = [*range(rank - 2), rank - 1, rank - 2]
+        operands[i] = w.emit("Transpose", [operands[i]], f"{node.name}.{'ab'[i]}", perm=swap)
+    return w.emit("MatMul", operands, node.name)
+
+
+def argument_shape(w: Writer, node: Node, position: int) -> tuple[int, ...]:
+    kind, value, *_ = node.attributes["arguments"][position]
+    if kind == "node":
+        return w.graph.nodes[value].shape
+    return w.parameters[value].shape if kind == "parameter" else np.shape(value)
 
 
 def batchnorm(w: Writer, node: Node) -> str:
@@ -142,12 +144,6 @@ def clip(low: float, high: float) -> Form:
     )
 
 
-def concat(w: Writer, node: Node) -> str:
-    parts = node.attributes["arguments"][0][1]
-    axis = next(value for value in constants(node) if isinstance(value, int))
-    return w.emit("Concat", [w.argument(part) for part in parts], node.name, axis=axis)
-
-
 def window(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     """Kernel, strides and MindSpore's padding of a pooling operator, from its attributes or its arguments."""
     a, values = node.attributes["operator"], constants(node)
@@ -197,26 +193,6 @@ def reduce(op: str) -> Form:
     return form
 
 
-def reshape(w: Writer, node: Node) -> str:
-    """The batch stays free; the axis that carries prunable channels, or else the largest, is left to be inferred."""
-    source, target = source_shape(w, node), list(node.shape)
-    if not target or source[0] != target[0]:
-        if target and target[0] % source[0] == 0 and not (node.units >= 0).any():
-            return w.emit("Reshape", [operand(w, node), w.constant([-1, *target[1:]])], node.name)
-        raise ExportError(f"{node.name} reshapes {source} to {tuple(target)}, which mixes the batch with other axes")
-    shape = [0, *target[1:]]
-    if len(shape) > 1 and (node.units >= 0).any():
-        shape[1] = -1
-    elif len(shape) > 1:
-        shape[1 + int(np.argmax(shape[1:]))] = -1
-    return w.emit("Reshape", [operand(w, node), w.constant(shape)], node.name)
-
-
-def transpose(w: Writer, node: Node) -> str:
-    order = next(value for value in constants(node) if isinstance(value, tuple))
-    return w.emit("Transpose", [operand(w, node)], node.name, perm=order)
-
-
 def softmax(op: str) -> Form:
     def form(w: Writer, node: Node) -> str:
         axis = next((value for value in constants(node) if isinstance(value, (int, tuple))), -1)
@@ -225,49 +201,123 @@ def softmax(op: str) -> Form:
     return form
 
 
-def split(w: Writer, node: Node) -> tuple[str, ...]:
-    axis, parts = constants(node)[:2]
-    names = [node.name, *(f"{node.name}:{i}" for i in range(1, parts))]
-    length = source_shape(w, node)[axis] // parts
-    w.emit("Split", [operand(w, node), w.constant([length] * parts)], node.name, outputs=parts, axis=axis)
-    return tuple(names)
-
-
-def strided_slice(w: Writer, node: Node) -> str:
-    """Begin, end and strides; the masks' bits stand for axes (begin, end, ellipsis, new axis, shrink)."""
-    begin, end, strides, begin_mask, end_mask, ellipsis, new_axis, shrink = constants(node)
-    if ellipsis or new_axis:
-        raise ExportError(f"{node.name} slices with an ellipsis or a new axis, which has no ONNX form in autocomp")
-    shape = source_shape(w, node)
-    axes = [i for i in range(len(begin)) if not (begin_mask >> i & 1 and end_mask >> i & 1 and strides[i] == 1)]
-    if shrink or (0 in axes and node.shape[0] != shape[0]):
-        raise ExportError(f"{node.name} picks single elements, which has no ONNX form in autocomp")
-    starts = [0 if begin_mask >> i & 1 else begin[i] for i in axes]
-    ends = [np.iinfo(np.int64).max if end_mask >> i & 1 else end[i] for i in axes]
-    inputs = [operand(w, node), *(w.constant(v) for v in (starts, ends, axes, [strides[i] for i in axes]))]
-    return w.emit("Slice", inputs, node.name) if axes else w.emit("Identity", inputs[:1], node.name)
-
-
-def pad(w: Writer, node: Node) -> str:
-    """Pairs for the last axes first, as PyTorch has them."""
-    pairs = next(value for value in constants(node) if isinstance(value, tuple))
-    mode = node.attributes["operator"].get("mode", "constant")
-    fill = [float(value) for value in constants(node) if isinstance(value, (float, np.ndarray))]
-    before, after = [0] * len(node.shape), [0] * len(node.shape)
-    for i in range(len(pairs) // 2):
-        before[-1 - i], after[-1 - i] = pairs[2 * i], pairs[2 * i + 1]
-    inputs = [operand(w, node), w.constant(before + after)]
-    inputs += [w.constant(fill[0] if fill else 0.0, np.float32)] if mode == "constant" else []
-    return w.emit("Pad", inputs, node.name, mode={"constant": "constant", "reflect": "reflect"}.get(mode, "edge"))
+BOOLEAN = ("LogicalNot", "LogicalAnd", "LogicalOr", "Less", "Greater", "Equal", "LessScalar", "GreaterScalar")
+FLOATS = (42, 43, 44, 45)  # MindSpore's numbers of float, float16, float32, float64
 
 
 def cast(w: Writer, node: Node) -> str:
-    if node.shape != source_shape(w, node):
-        raise ExportError(f"{node.name} changes the shape")
-    return w.emit("Identity", [operand(w, node)], node.name)
+    """Everything is float32 here; only rounding to whole numbers would be a change."""
+    from onnx import TensorProto
+
+    target = next((value for value in constants(node) if type(value) is int), 43)
+    counts = bool(node.inputs) and w.graph.nodes[node.inputs[0]].op in BOOLEAN
+    if target not in FLOATS and not counts:
+        raise ExportError(f"{node.name} rounds to whole numbers, which has no ONNX form in autocomp")
+    return w.emit("Cast", [operand(w, node)], node.name, to=TensorProto.FLOAT)
+
+
+def scaled_binary(op: str) -> Form:
+    """``x + alpha * y``"""
+
+    def form(w: Writer, node: Node) -> str:
+        values = [value for kind, value, *_ in node.attributes["arguments"][2:3] if kind == "constant"]
+        other = operand(w, node, 1)
+        if values and isinstance(values[0], (int, float)) and values[0] != 1:
+            other = w.emit("Mul", [other, w.constant(values[0], np.float32)], f"{node.name}.scaled")
+        return w.emit(op, [operand(w, node), other], node.name)
+
+    return form
+
+
+def floor_div(w: Writer, node: Node) -> str:
+    return w.emit("Floor", [w.emit("Div", [operand(w, node), operand(w, node, 1)], f"{node.name}.div")], node.name)
+
+
+def square(w: Writer, node: Node) -> str:
+    return w.emit("Mul", [operand(w, node), operand(w, node)], node.name)
+
+
+def rsqrt(w: Writer, node: Node) -> str:
+    return w.emit("Reciprocal", [w.emit("Sqrt", [operand(w, node)], f"{node.name}.root")], node.name)
+
+
+def mish(w: Writer, node: Node) -> str:
+    soft = w.emit("Softplus", [operand(w, node)], f"{node.name}.soft")
+    return w.emit("Mul", [operand(w, node), w.emit("Tanh", [soft], f"{node.name}.tanh")], node.name)
+
+
+def leaky_relu(w: Writer, node: Node) -> str:
+    slope = next((value for value in constants(node) if isinstance(value, float)), None)
+    slope = node.attributes["operator"].get("alpha", 0.2) if slope is None else slope
+    return w.emit("LeakyRelu", [operand(w, node)], node.name, alpha=float(slope))
+
+
+def cumulative_sum(w: Writer, node: Node) -> str:
+    axis = next(value for value in constants(node) if type(value) is int)
+    if any(value is True for value in constants(node)):
+        raise ExportError(f"{node.name} sums exclusively or in reverse, which has no ONNX form in autocomp")
+    return w.emit("CumSum", [operand(w, node), w.constant(axis)], node.name)
+
+
+def group_norm(w: Writer, node: Node) -> str:
+    """(x, groups, gamma, beta, epsilon)"""
+    groups, epsilon = int(constants(node)[0]), float(constants(node)[-1])
+    shape, name = node.shape, node.name
+    grouped = w.emit("Reshape", [operand(w, node), w.constant([0, groups, -1])], f"{name}.groups")
+    ones, zeros = w.constant(np.ones(groups), np.float32), w.constant(np.zeros(groups), np.float32)
+    normal = w.emit("InstanceNormalization", [grouped, ones, zeros], f"{name}.normal", epsilon=epsilon)
+    back = w.emit("Reshape", [normal, w.constant([-1, *shape[1:]])], f"{name}.back")
+    column = w.constant([1, -1] + [1] * (len(shape) - 2))
+    gamma, beta = (w.emit("Reshape", [operand(w, node, i), column], f"{name}.{i}") for i in (2, 3))
+    return w.emit("Add", [w.emit("Mul", [back, gamma], f"{name}.scaled"), beta], name)
+
+
+def l2_normalize(w: Writer, node: Node) -> str:
+    a, x, name = node.attributes["operator"], operand(w, node), node.name
+    axes = (a["axis"],) if isinstance(a["axis"], int) else a["axis"]
+    total = w.emit("ReduceSumSquare", [x, w.constant(axes)], f"{name}.sum", keepdims=1)
+    safe = w.emit("Max", [total, w.constant(a["epsilon"], np.float32)], f"{name}.safe")
+    return w.emit("Div", [x, w.emit("Sqrt", [safe], f"{name}.norm")], name)
+
+
+def lp_norm(w: Writer, node: Node) -> str:
+    a = node.attributes["operator"]
+    if a["p"] not in (1, 2):
+        raise ExportError(f"{node.name} is a norm with p={a['p']}, which has no ONNX form in autocomp")
+    axes = (a["axis"],) if isinstance(a["axis"], int) else a["axis"]
+    return w.emit(f"ReduceL{a['p']}", [operand(w, node), w.constant(axes)], node.name, keepdims=int(a["keep_dims"]))
 
 
 OPERATORS: dict[str, Form] = {
+    **SHAPES,
+    "MatMulExt": dense,
+    "BatchMatMulExt": matmul,
+    "GroupNorm": group_norm,
+    "L2Normalize": l2_normalize,
+    "LpNorm": lp_norm,
+    "Identity": unary("Identity"),
+    "Cast": cast,
+    "Sin": unary("Sin"),
+    "Cos": unary("Cos"),
+    "Floor": unary("Floor"),
+    "Elu": unary("Elu"),
+    "LogicalNot": unary("Not"),
+    "LeakyReLU": leaky_relu,
+    "LeakyReLUExt": leaky_relu,
+    "Square": square,
+    "Rsqrt": rsqrt,
+    "Mish": mish,
+    "Reciprocal": unary("Reciprocal"),
+    "CumSum": cumulative_sum,
+    "FloorDiv": floor_div,
+    "AddExt": scaled_binary("Add"),
+    "SubExt": scaled_binary("Sub"),
+    "InplaceAddExt": scaled_binary("Add"),
+    "InplaceSubExt": scaled_binary("Sub"),
+    "InplaceMul": binary("Mul"),
+    "InplaceDiv": binary("Div"),
+    "Muls": binary("Mul"),
+    "Divs": binary("Div"),
     "Input": network_input,
     "Conv2D": conv,
     "MatMul": dense,
@@ -302,7 +352,6 @@ OPERATORS: dict[str, Form] = {
     "Pow": binary("Pow"),
     "Maximum": binary("Max"),
     "Minimum": binary("Min"),
-    "Concat": concat,
     "MaxPool": pool("MaxPool"),
     "AvgPool": pool("AveragePool"),
     "AdaptiveAvgPool2D": adaptive_pool("AveragePool"),
@@ -312,14 +361,6 @@ OPERATORS: dict[str, Form] = {
     "ReduceMax": reduce("ReduceMax"),
     "ReduceSum": reduce("ReduceSum"),
     "SumExt": reduce("ReduceSum"),
-    "Flatten": reshape,
-    "Reshape": reshape,
-    "ExpandDims": reshape,
-    "Squeeze": reshape,
-    "Transpose": transpose,
     "Softmax": softmax("Softmax"),
     "LogSoftmax": softmax("LogSoftmax"),
-    "Split": split,
-    "StridedSlice": strided_slice,
-    "PadV3": pad,
 }

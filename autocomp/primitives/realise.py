@@ -1,6 +1,7 @@
 """What a plan makes of the network's numbers, in NumPy: the one source for the elastic, converted and exported network.
 
-Channels are cut first, the remaining weights are rounded then, so that all three see the same numbers.
+Channels are cut first, the layers that read them take in what can be told of them, the remaining weights are rounded
+then, so that all three see the same numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..search_spaces import Format, NetworkGraph, Node, Plan, SearchSpace
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
+from .reconstruction import Moments, reconstruct, reconstructs
 
 CACHED_WEIGHTS = 200_000_000  # elements, a byte each
 Parameters = Mapping[str, np.ndarray]  # of the float network, by name
@@ -59,9 +61,10 @@ def kept_channels(units: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 class Realiser:
-    """Carries plans out in numbers; rounded weights are kept, since a search asks for the same ones again and again.
+    """Carries plans out in numbers; cut and rounded weights are kept, since a search asks for the same ones again.
 
-    ranges: (layer, bits) -> quantizer of the layer's input, from calibration.
+    ranges: (layer, bits) -> quantizer of the layer's input, from calibration. moments: layer -> moments of its input;
+    a layer that has none is cut without reconstruction.
     """
 
     def __init__(
@@ -69,11 +72,14 @@ class Realiser:
         space: SearchSpace,
         parameters: Parameters,
         ranges: Mapping[tuple[str, int], ActivationQuantizer] | None = None,
+        moments: Mapping[str, Moments] | None = None,
     ) -> None:
         self.space = space
         self.parameters = parameters
         self.ranges = dict(ranges or {})
+        self.moments = dict(moments or {})
         self._rounded: dict[tuple[str, int, bytes], QuantizedWeight] = {}
+        self._cut: dict[tuple[str, bytes], tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def graph(self) -> NetworkGraph:
@@ -96,14 +102,27 @@ class Realiser:
         rows = kept_channels(node.units, kept)
         inputs = kept_channels(self.graph.input_units(node), kept)
         columns = inputs.reshape(node.groups, -1)[0] if not node.depthwise else np.ones(1, bool)
-        weight = self.parameters[node.attributes["weight"]][rows][:, columns]
-        bias = self.parameters[node.attributes["bias"]][rows] if "bias" in node.attributes else None
+        whole, shift = self._read(node, columns)
+        weight = whole[rows]
+        bias = self.parameters[node.attributes["bias"]][rows] + shift[rows] if "bias" in node.attributes else None
         quantized = None
         if chosen.weight_bits < 32:
             quantized = self._round(node.layer, weight, chosen.weight_bits, rows, columns)
             weight = quantized.dequantized()
         activation = self._range(node.layer, chosen.activation_bits)
         return LayerState(rows, columns, weight, bias, quantized, activation)
+
+    def _read(self, node: Node, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weight of all outputs for the kept inputs, reconstructed where that can be, and what the bias gains."""
+        weight = self.parameters[node.attributes["weight"]]
+        if columns.all() or not reconstructs(node, self.moments):
+            return weight[:, columns], np.zeros(len(weight), np.float32)
+        key = (str(node.layer), np.packbits(columns).tobytes())
+        if key not in self._cut:
+            if sum(cut.size for cut, _ in self._cut.values()) > CACHED_WEIGHTS // 4:
+                self._cut.clear()
+            self._cut[key] = reconstruct(weight, columns, self.moments[str(node.layer)])
+        return self._cut[key]
 
     def _round(
         self, layer: str, weight: np.ndarray, bits: int, rows: np.ndarray, columns: np.ndarray

@@ -10,6 +10,7 @@ from ..errors import NoEffectError
 from ..search_spaces import Format, Knob, NetworkGraph, SearchSpace
 from .base import Primitive
 from .channel_pruning import ChannelPruning
+from .reconstruction import Moments
 from .rtn import RTN
 
 _REGISTRY: dict[str, Primitive] = {}
@@ -38,13 +39,14 @@ def search_space(
     formats: Sequence[Format],
     granularity: int,
     names: str | Iterable[str] = "auto",
+    moments: Mapping[str, Moments] | None = None,
 ) -> SearchSpace:
     """All knobs of the primitives; with "auto", of every registered one that finds something to do."""
     chosen = primitives() if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
     knobs: list[Knob] = []
     for name in chosen:
         try:
-            knobs += primitive(name).knobs(graph, parameters, formats, granularity)
+            knobs += primitive(name).knobs(graph, parameters, formats, granularity, moments or {})
         except NoEffectError:
             if names != "auto":
                 raise

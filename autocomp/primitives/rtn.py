@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import NoEffectError
 from ..search_spaces import Format, Knob, NetworkGraph
+from .reconstruction import Moments
 
 
 class RTN:
@@ -25,6 +26,7 @@ class RTN:
         parameters: Mapping[str, np.ndarray],
         formats: Sequence[Format],
         granularity: int,
+        moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
         values = tuple(dict.fromkeys(["float", *map(str, formats)]))
         if not graph.layers:

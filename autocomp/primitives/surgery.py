@@ -8,16 +8,45 @@ from typing import Any
 from .platform import load_mindspore
 
 
+def replace_cells(net: Any, new: Mapping[str, Any]) -> None:
+    """Put cells where those at these paths are, and wherever else the same cells are held: under another path, or in
+    a tuple, list or dict of a cell. Only for a network that has not run: see docs/architecture.md."""
+    old = {id(cell_at(net, path)): cell for path, cell in new.items()}
+    sequential = load_mindspore().nn.SequentialCell
+    for _, parent in list(net.cells_and_names()):
+        for attribute, value in list(vars(parent).items()):
+            if type(value) in (list, tuple, dict) and attribute not in PRIVATE and _holds(value, old):
+                object.__setattr__(parent, attribute, _replaced(value, old))
+        for position, (name, child) in enumerate(list(parent._cells.items())):
+            if id(child) not in old:
+                continue
+            if isinstance(parent, sequential):
+                parent[position] = old[id(child)]
+            else:
+                setattr(parent, name, old[id(child)])
+    for path, cell in new.items():
+        if cell_at(net, path) is not cell:
+            raise RuntimeError(f"cell {path} of {type(net).__name__} could not be replaced")
+
+
+PRIVATE = ("_cells", "_params", "_buffers", "_primitives")
+
+
 def replace_cell(net: Any, path: str, new: Any) -> None:
-    """Put ``new`` where the cell at ``path`` is. Only for a network that has not run: see docs/architecture.md."""
-    parent_path, _, name = path.rpartition(".")
-    parent = cell_at(net, parent_path)
-    if isinstance(parent, load_mindspore().nn.SequentialCell):
-        parent[list(parent._cells).index(name)] = new
-    else:
-        setattr(parent, name, new)
-    if cell_at(net, path) is not new:
-        raise RuntimeError(f"cell {path} of {type(net).__name__} could not be replaced")
+    replace_cells(net, {path: new})
+
+
+def _holds(value: Any, old: Mapping[int, Any]) -> bool:
+    items = value.values() if type(value) is dict else value
+    return any(id(item) in old or (type(item) in (list, tuple, dict) and _holds(item, old)) for item in items)
+
+
+def _replaced(value: Any, old: Mapping[int, Any]) -> Any:
+    if type(value) is dict:
+        return {key: _replaced(item, old) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(item, old) for item in value)
+    return old.get(id(value), value)
 
 
 def cell_at(net: Any, path: str) -> Any:

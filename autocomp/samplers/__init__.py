@@ -1,12 +1,14 @@
 """Who proposes plans."""
 
 from .base import Outcome, Problem, Sampler, Vector
+from .frontier import FrontierSampler
 from .optuna_samplers import OptunaSampler, quiet
 from .proposals import Proposals
 from .registry import check_sampler, register, sampler, samplers
 from .uniform import RandomSampler, UniformSampler, spread, uniform_plans
 
 __all__ = [
+    "FrontierSampler",
     "OptunaSampler",
     "Outcome",
     "Problem",

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from autocomp.search_spaces import SearchSpace
+
+if TYPE_CHECKING:
+    from autocomp.evaluators import Scores
 
 Vector = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: plans of a space, by so many objectives, in about so many evaluations."""
+    """What is searched: plans of a space, by so many objectives, in about so many evaluations.
+
+    The rest is for samplers that look before they ask; all of it may be missing.
+
+    costs: vectors, (n, knobs) int -> (n, objectives - 1), the objectives beside the accuracy, minimised.
+    excess: vectors -> (n,), above 0 where a plan is too costly for the budget.
+    floor: the least accuracy that the budget allows.
+    scores: how much each value of each knob hurts; called once, when it is needed.
+    """
 
     space: SearchSpace
     objectives: int
     trials: int
     seed: int = 0
+    costs: Callable[[np.ndarray], np.ndarray] | None = None
+    excess: Callable[[np.ndarray], np.ndarray] | None = None
+    floor: float | None = None
+    scores: Callable[[], Scores] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import Trial, TrialState
 
-from .base import Outcome, Problem, Vector
+from .base import Outcome, Problem, Sampler, Vector
+from .frontier import FrontierSampler
 from .registry import register
 from .uniform import spread, uniform_plans
 
@@ -84,12 +85,15 @@ def tpe(problem: Problem) -> OptunaSampler:
 
 
 @register("auto")
-def auto(problem: Problem) -> OptunaSampler:
-    """A spread of the uniform plans, and from there TPE, or NSGA-II where there are more than a thousand trials.
+def auto(problem: Problem) -> Sampler:
+    """The frontier sampler where the costs of plans are known.
 
+    Elsewhere a spread of the uniform plans, and from there TPE, or NSGA-II where there are more than a thousand trials.
     On synthetic problems of 12 and 32 knobs, 200 evaluations from this start, TPE's front had a larger hypervolume
     than NSGA-II's in each case; but the time that it takes to propose grows with the number of finished trials.
     """
+    if problem.costs is not None:
+        return FrontierSampler(problem)
     start = spread(uniform_plans(problem.space), problem.space.sizes)
     return OptunaSampler(problem, (_tpe if problem.trials <= MOST_FOR_TPE else _nsga2)(problem), start)
 

@@ -127,8 +127,13 @@ class NetworkGraph:
         return sum(node.macs for node in self.nodes)
 
     def input_units(self, node: Node) -> np.ndarray:
-        """Units on the channel axis of the node's first input: what its weight consumes."""
-        return self.nodes[node.inputs[0]].units
+        """Units on the channel axis of the node's first input: what its weight consumes.
+
+        A weight that reads another axis (the tokens of an MLP-Mixer) consumes none."""
+        units = self.nodes[node.inputs[0]].units
+        if node.weight_shape is None or len(units) == node.weight_shape[1] * node.groups:
+            return units
+        return np.full(node.weight_shape[1] * node.groups, -1)
 
     def group(self, name: str) -> ChannelGroup:
         for group in self.channel_groups:

@@ -85,7 +85,7 @@ def test_formats_that_are_not_executed_give_size_and_no_speed(name: str) -> None
     size = dict(zip(FORMATS, cost.size_mb, strict=True))
     assert latency["w8"] == latency["w4"] == latency["float"]
     assert size["float"] > size["w8"] > size["w4"]
-    if "int4" not in chip.macs_per_s:
+    if "int4" not in chip.rates.macs_per_s:
         assert latency["w4a4"] == latency["w4a8"] == latency["w8a8"]
 
 
@@ -96,19 +96,19 @@ def test_what_a_chip_executes_is_faster_where_arithmetic_binds(name: str) -> Non
     space = b.space()
     rows = np.array([[FORMATS.index(text), 0] for text in ("float", "w8a8", "w4a4")])
     latency = device(name).costs(space.workload(rows, 16)).latency_ms
-    assert (latency[1] < latency[0]) == ("int8" in device(name).macs_per_s)
-    assert (latency[2] < latency[1]) == ("int4" in device(name).macs_per_s)
+    assert (latency[1] < latency[0]) == ("int8" in device(name).rates.macs_per_s)
+    assert (latency[2] < latency[1]) == ("int4" in device(name).rates.macs_per_s)
 
 
 def test_channels_cost_by_the_tile() -> None:
     """Between two multiples of 16 an Ascend's matrix unit computes the larger."""
-    b = Builder(256, 64)
+    b = Builder(256, 8)
     b.conv(0, 64)
     space = b.space()
     knob = space.knobs[1]
     kept = Knob("keep/g0", "prune", (), (1.0, 48 / 64, 40 / 64, 32 / 64), knob.group, knob.order)
     fixed = SearchSpace(space.graph, (kept,))
-    rows = [device("ascend").cost_table(fixed.workload(np.array([[choice]]), 64))[0] for choice in range(4)]
+    rows = [device("ascend").cost_table(fixed.workload(np.array([[choice]]), 32))[0] for choice in range(4)]
     assert {row.bound for row in rows} == {"compute"}
     times = [row.latency_ms for row in rows]
     assert times[0] > times[1] == times[2] > times[3]

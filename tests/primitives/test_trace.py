@@ -55,8 +55,6 @@ def read(net: Any, *shapes: tuple[int, ...]) -> NetworkGraph:
     return trace(net, shapes or [(1, 3, 12, 12)])
 
 
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_layers_by_hand(named_subject: Callable[[str], Subject], name: str) -> None:
     graph = named_subject(name).graph
@@ -68,7 +66,18 @@ def test_layers_by_hand(named_subject: Callable[[str], Subject], name: str) -> N
 def test_operators_in_order(named_subject: Callable[[str], Subject]) -> None:
     graph = named_subject("concatenating").graph
     assert [node.kind for node in graph.nodes] == (
-        ["input", "conv", "batchnorm", "activation", "conv", "batchnorm", "activation", "conv", "batchnorm", "activation"]
+        [
+            "input",
+            "conv",
+            "batchnorm",
+            "activation",
+            "conv",
+            "batchnorm",
+            "activation",
+            "conv",
+            "batchnorm",
+            "activation",
+        ]
         + ["concat", "conv", "batchnorm", "activation", "pool", "flatten", "dense", "reshape", "batchnorm", "reshape"]
         + ["activation", "dense"]
     )

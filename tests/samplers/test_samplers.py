@@ -136,3 +136,16 @@ def test_any_optuna_sampler_can_be_wrapped_and_optunas_log_level_stays() -> None
     wrapped = OptunaSampler(Problem(SPACE, 2, 10), optuna.samplers.RandomSampler(seed=0))
     assert len(history(wrapped)) == 30
     assert optuna.logging.get_verbosity() == optuna.logging.INFO
+
+
+@pytest.mark.parametrize("name", ["auto", "nsga2", "tpe"])
+def test_optuna_is_told_values_constraints_and_failures(name: str) -> None:
+    chosen = sampler(name, Problem(SPACE, objectives=2, trials=30))
+    assert isinstance(chosen, OptunaSampler)
+    good, bad = (tuple(vector.tolist()) for vector in chosen.ask(2))
+    unasked = (1, 2, 3, 0, 0, 0, 0, 1)
+    chosen.tell([Outcome(bad, None), Outcome(good, (-0.9, 2.0), (0.3, -0.1)), Outcome(unasked, (-0.5, 1.0), (-0.2,))])
+    first, second, third = chosen._study.trials
+    assert first.values == [-0.9, 2.0] and first.constraints == {"0": 0.3, "1": -0.1}
+    assert second.state == optuna.trial.TrialState.FAIL
+    assert tuple(third.params.values()) == unasked and third.constraints == {"0": -0.2}

@@ -1,0 +1,101 @@
+"""The constants of a chip, and the time that they give an operator. What is fitted to measurements is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FLOAT, INT8, INT4 = range(3)
+PRECISIONS = ("float", "int8", "int4")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What an operator asks of a chip, each (n,): no constant of a chip's speed is in it.
+
+    matrix: precision -> multiply-accumulates as the matrix unit carries them out, padding and idle cores included.
+    thin: multiply-accumulates of grouped convolutions that run outside the matrix unit.
+    traffic, weights: bytes of activations and of weights that are moved.
+    bystanders: bytes of other live activations, which take cache away.
+    vector, soft, reduced: elementwise operations; elements of transcendental functions; of softmaxes and layer norms.
+    in_place: whether the operator only joins tensors that lie side by side.
+    precision: index of the arithmetic that the layer is set to.
+    """
+
+    matrix: Mapping[str, np.ndarray]
+    thin: np.ndarray
+    traffic: np.ndarray
+    weights: np.ndarray
+    bystanders: np.ndarray
+    vector: np.ndarray
+    soft: np.ndarray
+    reduced: np.ndarray
+    in_place: np.ndarray
+    precision: np.ndarray
+
+
+@dataclass(frozen=True)
+class Seconds:
+    compute: np.ndarray
+    memory: np.ndarray
+    launch: np.ndarray
+    total: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A chip's speed.
+
+    macs_per_s: precision -> rate of the matrix unit; a precision that is missing is not executed.
+    thin_macs_per_s: of depthwise convolutions outside the matrix unit.
+    cache_bytes, cache_bytes_per_s, dram_bytes_per_s: what an operator moves goes through the cache as far as it fits.
+    vector_per_s: elementwise operations; a transcendental function takes ``soft_operations`` of them, an
+        element of a softmax or layer norm ``reduced_operations``.
+    operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
+    overlapped: whether arithmetic and memory run at the same time.
+    """
+
+    macs_per_s: Mapping[str, float]
+    thin_macs_per_s: float
+    cache_bytes: float
+    cache_bytes_per_s: float
+    dram_bytes_per_s: float
+    vector_per_s: float
+    soft_operations: float
+    reduced_operations: float
+    operator_s: Mapping[str, float]
+    inference_s: float
+    overlapped: bool
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Rates:
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+
+    def spilled(self, demand: Demand) -> np.ndarray:
+        """(n,) bytes of activations that do not find room in the cache; a tenth of it is always the operator's own."""
+        room = np.maximum(self.cache_bytes - demand.bystanders, 0.1 * self.cache_bytes)
+        return np.maximum(demand.traffic - room, 0)
+
+    def seconds(self, demand: Demand) -> Seconds:
+        """A layer set to integers runs in floats where that is quicker."""
+        spilled = self.spilled(demand)
+        cached = np.where(demand.in_place, 0, demand.traffic - spilled)
+        memory = cached / self.cache_bytes_per_s + (spilled + demand.weights) / self.dram_bytes_per_s
+        slow = demand.soft * self.soft_operations + demand.reduced * self.reduced_operations
+        vector = (demand.vector + slow) / self.vector_per_s
+        serial = vector + demand.thin / self.thin_macs_per_s
+        launch = np.where(demand.in_place, 0, self.operator_s["float"])
+        best = self._together(demand.matrix["float"] / self.macs_per_s["float"], memory, launch)
+        for code, name in enumerate(PRECISIONS):
+            if code and name in self.macs_per_s:
+                time = self._together(demand.matrix[name] / self.macs_per_s[name], memory, self.operator_s[name])
+                quicker = (demand.precision >= code) & (time[3] < best[3])
+                best = tuple(np.where(quicker, new, old) for new, old in zip(time, best, strict=True))
+        return Seconds(best[0] + serial, best[1], best[2], best[3] + serial)
+
+    def _together(self, compute: np.ndarray, memory: np.ndarray, launch: Any) -> tuple[np.ndarray, ...]:
+        body = np.maximum(compute, memory) if self.overlapped else compute + memory
+        return compute, memory, launch, body + launch

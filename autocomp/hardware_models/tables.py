@@ -1,0 +1,76 @@
+"""Costs of one search space's plans, again and again: every table is made once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from autocomp.search_spaces import SearchSpace, Workload
+
+from .cost import Cost
+from .device import Device
+from .model import CHUNK, MOST_COMBINATIONS, Lookup, _constant, _operators, _peak, _tensors
+from .operators import Program, lower
+
+
+class CostTables:
+    """What ``device.costs`` says, a hundred times sooner for a few plans.
+
+    >>> tables = CostTables(device, space, batch=256)
+    >>> tables(vectors)                       # (n, knobs) int
+    Cost(latency_ms=array([...]), ...)
+    """
+
+    def __init__(self, device: Device, space: SearchSpace, batch: int = 1) -> None:
+        self.device, self.space, self.batch = device, space, batch
+
+    def __call__(self, vectors: np.ndarray) -> Cost:
+        workload = self.space.workload(vectors, self.batch)
+        totals = np.tile(self._constants, (len(workload), 1))
+        peak = np.empty(len(workload))
+        for start in range(0, len(workload), CHUNK):
+            part = slice(start, start + CHUNK)
+            chunk = workload[part]
+            for lookup in self._lookups:
+                totals[part] += lookup(chunk)
+            peak[part] = _peak(self._program, self._stored, chunk)
+        seconds, weights, file, joules, macs, params = totals.T
+        return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, macs.copy(), params.copy())
+
+    @cached_property
+    def _plain(self) -> Workload:
+        return self.space.workload(np.zeros((1, len(self.space.knobs)), np.intp), self.batch)
+
+    @cached_property
+    def _program(self) -> Program:
+        return lower(self.space.graph)
+
+    @cached_property
+    def _constants(self) -> np.ndarray:
+        return _constant(self.device, self._program, self._plain)
+
+    @cached_property
+    def _lookups(self) -> list[Lookup]:
+        """Operators that look at the same knobs are one table; a constant operator is added to the constants."""
+        found: dict[tuple[int, ...], Lookup] = {}
+        large = []
+        for lookup in map(self._tabulated, _operators(self.device, self._program, self._plain)):
+            if lookup.rows is None:
+                large.append(lookup)
+            elif lookup.knobs in found:
+                found[lookup.knobs] = replace(lookup, rows=found[lookup.knobs].rows + lookup.rows)
+            else:
+                found[lookup.knobs] = lookup
+        return [*found.values(), *large]
+
+    @cached_property
+    def _stored(self) -> dict[int, Lookup]:
+        tensors = _tensors(self.device, self._program, self._plain)
+        return {node: self._tabulated(lookup) for node, lookup in tensors.items()}
+
+    def _tabulated(self, lookup: Lookup) -> Lookup:
+        if self._plain.grid_size(lookup.knobs) > MOST_COMBINATIONS:
+            return lookup
+        return replace(lookup, rows=lookup.function(self._plain.grid(lookup.knobs)))

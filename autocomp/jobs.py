@@ -1,0 +1,135 @@
+"""What stands before the first evaluation: the network traced, its search space laid out, ranges calibrated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .data import Data, Samples
+from .evaluators import PlanEvaluator, choose_engine, synthetic_inputs
+from .evaluators.accuracy import calibrated_on
+from .evaluators.calibration import layer_moments
+from .hardware_models import Cost, Device
+from .primitives.mindir import copy_network, first_line
+from .primitives.platform import forward
+from .primitives.realise import Realiser, parameters_of
+from .primitives.registry import search_space
+from .primitives.trace import example_inputs, find_inputs, one_image, trace
+from .primitives.trial_cut import keep_what_cuts
+from .search_spaces import Format, NetworkGraph, Plan, SearchSpace
+
+log = logging.getLogger("autocomp")
+
+Arrays = tuple[np.ndarray, ...]
+CHECKED = 4  # images on which the engine must reproduce MindSpore
+FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression does not lower it
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may be chosen: the device's formats and granularity, and the primitives by name."""
+
+    formats: Sequence[Format]
+    granularity: int
+    primitives: str | Sequence[str] = "auto"
+
+
+@dataclass
+class Job:
+    """A network, ready to be searched. ``calibration``: the samples that were calibrated on."""
+
+    device: Device
+    evaluator: PlanEvaluator
+    calibration: Arrays
+    inputs: Arrays
+    batch: int
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.evaluator.space
+
+    def costs(self, vectors: np.ndarray) -> Cost:
+        return self.device.costs(self.space.workload(vectors, self.batch))
+
+    def notes(self, float_cost: Cost) -> tuple[str, ...]:
+        """Where the float network's latency is mostly fixed costs of the chip: compression does not lower them."""
+        rows = self.device.cost_table(self.space.workload(np.zeros((1, len(self.space.knobs)), np.int64), self.batch))
+        rates = self.device.rates
+        fixed_s = rates.inference_s + len(rows) * rates.operator_s["float"]
+        share = 1e3 * fixed_s / float_cost.latency_ms
+        if share < FIXED_SHARE:
+            return ()
+        return (
+            f"{share:.0%} of the float network's latency at batch {self.batch} are fixed costs of an inference and "
+            f"its operators on {self.device.name}, which no compression lowers; a larger batch amortises them",
+        )
+
+
+def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[str, ...], seed: int) -> Job:
+    arrays = deployment_inputs(net, data, inputs)
+    graph = keep_what_cuts(net, trace(net, arrays), parameters_of(net), one_image(arrays))
+    evaluation, calibration = data.evaluation, data.calibration
+    x = synthetic_inputs(graph, seed) if evaluation is None else _float32(evaluation)
+    calibrate = calibrated_on(graph, x if calibration is None else _float32(calibration))
+    choices = Choices(chip.formats, chip.granularity, names)
+    labels = None if evaluation is None else evaluation.y
+    evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed)
+    space, batch = evaluator.space, len(arrays[0])
+    log.info(
+        "%d layers, %d channel groups, %d knobs, 10^%.0f plans; batch %d on %s",
+        len(graph.layers), len(graph.channel_groups), len(space.knobs), space.log10_size, batch, chip.name,
+    )  # fmt: skip
+    return Job(chip, evaluator, calibrate, arrays, batch)
+
+
+def evaluator_of(
+    net: Any,
+    graph: NetworkGraph,
+    choices: Choices,
+    x: Arrays,
+    labels: np.ndarray | None,
+    calibration: Arrays,
+    synthetic: bool = False,
+    seed: int = 0,
+) -> PlanEvaluator:
+    """The engine is chosen, moments and ranges are taken, the space is laid out: the same each time for the same
+    network and samples, so that a saved front finds its plans again."""
+    parameters = parameters_of(net)
+    plain = Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    check = tuple(array[:CHECKED] for array in x)
+    engine = choose_engine(net, graph, parameters, plain, check, forward(copy_network(net), check))
+    moments = layer_moments(engine, graph, plain, calibration, seed)
+    space = search_space(graph, parameters, choices.formats, choices.granularity, choices.primitives, moments)
+    return PlanEvaluator(engine, space, parameters, x, labels, calibration, synthetic, seed, moments)
+
+
+def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:
+    """Arrays with the batch of the deployment; ValueError where they do not fit the data or the network."""
+    samples = data.evaluation
+    if inputs is not None:
+        arrays = example_inputs(inputs)
+        shapes = tuple(array.shape[1:] for array in arrays)
+        if samples is not None and shapes != samples.shapes:
+            raise ValueError(f"inputs must have the shape of the data, but got {shapes} and {samples.shapes}")
+    elif samples is not None:
+        arrays = tuple(array[:1] for array in _float32(samples))
+    else:
+        return find_inputs(net)
+    _check_forward(net, one_image(arrays))
+    return arrays
+
+
+def _check_forward(net: Any, one: Arrays) -> None:
+    try:
+        forward(net, one, graph=False)
+    except Exception as error:  # the network's own code
+        shapes = ", ".join(str(array.shape) for array in one)
+        raise ValueError(f"the network does not take inputs of shape {shapes}: {first_line(error)}") from error
+
+
+def _float32(samples: Samples) -> Arrays:
+    return tuple(x.astype(np.float32, copy=False) for x in samples.x)

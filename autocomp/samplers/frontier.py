@@ -1,0 +1,220 @@
+"""The front is solved first, from scores and costs; evaluations are spent where they are expected to move it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autocomp.evaluators import Scores
+from autocomp.search_spaces import SearchSpace
+
+from .base import Outcome, Problem, Vector
+from .frontier_gain import Gain
+from .frontier_solver import Solver, directions
+from .frontier_surrogate import MOST, Surrogate
+from .registry import register
+from .uniform import spread, uniform_plans
+
+ENUMERABLE = 6000  # plans of a space that is looked at as a whole
+STARTS = 32  # descents a time
+CLIMBS, CLIMBERS = 2, 16  # rounds of looking around the most promising plans, and how many
+SHORTLIST = 256  # plans among which a batch is chosen
+FOCUS = 0.05  # accuracy lost, within which every other plan must lie
+EXPLORED = 8  # one plan in so many is chosen with doubled doubt
+
+
+@register("frontier")
+class FrontierSampler:
+    """Additive scores give the front; what was evaluated corrects them; the next batch is what should add most to it.
+
+    In each round it solves the predicted front for random prices of the objectives (:class:`Solver`), looks around
+    its best plans and those evaluated, and takes one after the other the plan with the largest expected hypervolume
+    improvement (:class:`Gain`) under its surrogate (:class:`Surrogate`), believing what it predicts for the plans
+    that it has taken. Every other plan counts only what lies above the budget's least accuracy, or 5 points below the
+    float network where there is none: there the front is used.
+
+    Without scores it starts from the rank of each value and learns the rest.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        if problem.costs is None:
+            raise ValueError("the sampler 'frontier' needs the costs of plans, but the problem has none")
+        self._problem, self._space = problem, problem.space
+        self._of_float = np.maximum(problem.costs(np.zeros((1, len(self._space.knobs)), np.int64))[0], 1e-12)
+        self._told: dict[Vector, float] = {}  # accuracies
+        self._pending: dict[Vector, None] = {}
+        self._spent: set[Vector] = set()  # proposed or known: not proposed again
+        self._asked = 0
+        self._scores: Scores | None = None
+
+    def ask(self, count: int) -> list[np.ndarray]:
+        self._asked += 1
+        rng = np.random.default_rng([self._problem.seed, self._asked])
+        surrogate = self._learn()
+        pool = self._pool(rng, surrogate)
+        if not len(pool):
+            return []
+        chosen = [pool[i] for i in self._choose(pool, surrogate, count)]
+        for vector in map(_vector, chosen):
+            self._pending[vector] = None
+            self._spent.add(vector)
+        return [np.array(vector, np.int64) for vector in chosen]
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            self._pending.pop(outcome.vector, None)
+            self._spent.add(outcome.vector)
+            # What was turned down for its costs was not evaluated: its accuracy is no observation.
+            if outcome.values is not None and self._excess(np.array([outcome.vector]))[0] <= 0:
+                self._told[outcome.vector] = -outcome.values[0]
+
+    # What is known ----------------------------------------------------------------------------------------------------
+
+    @property
+    def scores(self) -> Scores:
+        if self._scores is None:
+            given = self._problem.scores
+            self._scores = given() if given is not None else ranked(self._space)
+        return self._scores
+
+    @property
+    def _float_accuracy(self) -> float:
+        return self._told.get((0,) * len(self._space.knobs), max(self._told.values(), default=1.0))
+
+    @property
+    def _floor(self) -> float:
+        return min(max(self._problem.floor or 0.0, 0.0), self._float_accuracy)
+
+    def _costs(self, vectors: np.ndarray) -> np.ndarray:
+        """(n, objectives) as shares of the float network's."""
+        assert self._problem.costs is not None
+        return np.asarray(self._problem.costs(vectors) / self._of_float)
+
+    def _excess(self, vectors: np.ndarray) -> np.ndarray:
+        return np.zeros(len(vectors)) if self._problem.excess is None else self._problem.excess(vectors)
+
+    def _learn(self) -> Surrogate:
+        surrogate = Surrogate(self.scores)
+        if self._told:
+            vectors, accuracies = self._known()
+            if len(vectors) > MOST:
+                # The others say little about the front: they lie far below it.
+                below = _below_front(self._costs(vectors), accuracies)
+                kept = np.argsort(below, kind="stable")[:MOST]
+                vectors, accuracies = vectors[kept], accuracies[kept]
+            surrogate.fit(vectors, self._float_accuracy - accuracies)
+        return surrogate
+
+    def _known(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(list(self._told), np.int64), np.array(list(self._told.values()))
+
+    # What could be proposed -------------------------------------------------------------------------------------------
+
+    def _pool(self, rng: np.random.Generator, surrogate: Surrogate) -> np.ndarray:
+        if 10**self._space.log10_size <= ENUMERABLE:
+            return self._new(_all(self._space))
+        solver = Solver(self._space, self.scores, self._costs, self._excess)
+        starts = self._starts(rng)
+        pool = solver.descend(starts, directions(rng, len(starts), self._problem.objectives - 1))
+        gain = self._gain(self._floor)
+        for _ in range(CLIMBS):
+            best = self._promising(pool, surrogate, gain, CLIMBERS)
+            around = solver.neighbours(best).reshape(-1, len(self._space.knobs))
+            pool = np.unique(np.concatenate([pool, around, _crossed(rng, best)]), axis=0)
+            pool = self._promising(pool, surrogate, gain, 2 * SHORTLIST)
+        return self._new(pool)
+
+    def _starts(self, rng: np.random.Generator) -> np.ndarray:
+        """Uniform plans, evaluated ones, random ones."""
+        uniform = spread(uniform_plans(self._space), self._space.sizes)[: STARTS // 4]
+        found = [uniform, self._space.random(rng, STARTS // 4)]
+        if self._told:
+            vectors, accuracies = self._known()
+            near = np.argsort(_below_front(self._costs(vectors), accuracies), kind="stable")[: 2 * STARTS]
+            found.append(vectors[rng.permutation(near)[: STARTS - sum(map(len, found))]])
+        starts = np.concatenate(found)
+        more = self._space.random(rng, STARTS - len(starts))
+        return np.concatenate([starts, more])
+
+    def _promising(self, pool: np.ndarray, surrogate: Surrogate, gain: Gain, count: int) -> np.ndarray:
+        pool = pool[self._excess(pool) <= 0] if (self._excess(pool) <= 0).any() else pool
+        gains = gain(self._costs(pool), self._accuracies(surrogate, pool, spread=1.0))
+        return np.asarray(pool[np.argsort(-gains, kind="stable")[:count]], np.int64)
+
+    def _new(self, pool: np.ndarray) -> np.ndarray:
+        """Those that were not proposed and are allowed; of none allowed those nearest to it."""
+        fresh = np.array([_vector(v) not in self._spent for v in pool], bool)
+        pool = pool[fresh]
+        excess = self._excess(pool)
+        return pool[excess <= max(0.0, float(excess.min(initial=0.0)))]
+
+    # What is proposed -------------------------------------------------------------------------------------------------
+
+    def _choose(self, pool: np.ndarray, surrogate: Surrogate, count: int) -> list[int]:
+        costs = self._costs(pool)
+        usual, doubtful = (self._accuracies(surrogate, pool, spread) for spread in (1.0, 2.0))
+        expected = usual.mean(1)
+        whole = self._gain(self._floor)
+        focused = self._gain(max(self._floor, self._float_accuracy - FOCUS))
+        for vector in self._pending:
+            row = np.array([vector])
+            self._believe((whole, focused), self._costs(row)[0], self._accuracies(surrogate, row, 1.0).mean())
+        left = np.ones(len(pool), bool)
+        chosen: list[int] = []
+        for _ in range(min(count, len(pool))):
+            number = len(self._spent) + len(chosen)
+            accuracies = doubtful if number % EXPLORED == EXPLORED - 1 else usual
+            gains = (focused if number % 2 else whole)(costs, accuracies)
+            # Where nothing is expected to add to the front, what comes nearest to it.
+            gains = gains + 1e-12 * (expected - costs.mean(1))
+            best = int(np.argmax(np.where(left, gains, -np.inf)))
+            left[best] = False
+            chosen.append(best)
+            self._believe((whole, focused), costs[best], expected[best])
+        return chosen
+
+    @staticmethod
+    def _believe(gains: Sequence[Gain], cost: np.ndarray, accuracy: float) -> None:
+        for gain in gains:
+            gain.add(cost, accuracy)
+
+    def _accuracies(self, surrogate: Surrogate, vectors: np.ndarray, spread: float) -> np.ndarray:
+        return np.maximum(self._float_accuracy - surrogate.losses(vectors, spread), 0)
+
+    def _gain(self, floor: float) -> Gain:
+        if not self._told:
+            return Gain(np.empty((0, len(self._of_float))), np.empty(0), floor)
+        vectors, accuracies = self._known()
+        costs = self._costs(vectors)
+        front = _below_front(costs, accuracies) <= 0
+        return Gain(costs[front], accuracies[front], floor)
+
+
+def ranked(space: SearchSpace) -> Scores:
+    """Where nothing is known of the values: the square of their rank, the strongest of a knob 0.1 nats."""
+    return Scores(tuple(tuple((0.1 * (np.arange(n) / max(n - 1, 1)) ** 2).tolist()) for n in space.sizes))
+
+
+def _below_front(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
+    """(n,): how much accuracy each lacks to the best plan that costs no more; 0 for those on the front."""
+    below = np.empty(len(costs))
+    for i, cost in enumerate(costs):
+        cheaper = (costs <= cost + 1e-12).all(1)
+        below[i] = accuracies[cheaper].max() - accuracies[i]
+    return below
+
+
+def _crossed(rng: np.random.Generator, parents: np.ndarray) -> np.ndarray:
+    """Each with another, every knob from one of the two."""
+    others = parents[rng.permutation(len(parents))]
+    return np.where(rng.random(parents.shape) < 0.5, parents, others)
+
+
+def _all(space: SearchSpace) -> np.ndarray:
+    sizes = tuple(int(size) for size in space.sizes)
+    return np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
+
+
+def _vector(plan: np.ndarray) -> Vector:
+    return tuple(int(i) for i in plan)

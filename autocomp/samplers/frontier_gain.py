@@ -1,0 +1,69 @@
+"""How much of the objectives' space a plan is expected to add to the front."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CELLS = 4096
+CHUNK = 512  # plans at a time
+
+
+class Gain:
+    """The expected hypervolume improvement, computed on the grid that the front's costs span.
+
+    In a cell of that grid the front's best accuracy is one number; a plan adds to each cell that its costs reach what
+    it is expected to lie above that, times the cell's volume. Exact while the grid has at most 4096 cells, with
+    coarser cells from there on.
+
+    costs: (n, objectives) of the front as shares of ``reference`` 1; accuracies: (n,); floor: counted from there.
+    """
+
+    def __init__(self, costs: np.ndarray, accuracies: np.ndarray, floor: float) -> None:
+        self._edges = [self._cut(column, costs.shape[1]) for column in costs.T]
+        self._best = np.full([len(edges) - 1 for edges in self._edges], floor)
+        for cost, accuracy in zip(costs, accuracies, strict=True):
+            self._raise(cost, accuracy)
+
+    @staticmethod
+    def _cut(column: np.ndarray, objectives: int) -> np.ndarray:
+        edges = np.unique(np.clip(np.concatenate([[0.0, 1.0], column]), 0, 1))
+        most = int(CELLS ** (1 / objectives))
+        if len(edges) > most + 1:
+            edges = edges[np.unique(np.linspace(0, len(edges) - 1, most + 1).round().astype(int))]
+        return edges
+
+    def _raise(self, cost: np.ndarray, accuracy: float) -> None:
+        """Cells that the cost reaches wholly."""
+        reached = [edges[:-1] >= c - 1e-12 for edges, c in zip(self._edges, cost, strict=True)]
+        view = np.ix_(*reached)
+        self._best[view] = np.maximum(self._best[view], accuracy)
+
+    def add(self, cost: np.ndarray, accuracy: float) -> None:
+        """A plan that is taken to be on the front; its costs become edges while there is room."""
+        most = int(CELLS ** (1 / len(self._edges)))
+        for axis, (edges, c) in enumerate(zip(self._edges, cost, strict=True)):
+            if not 0 < c < 1 or c in edges or len(edges) > 2 * most:
+                continue
+            at = int(np.searchsorted(edges, c))
+            self._edges[axis] = np.insert(edges, at, c)
+            self._best = np.insert(self._best, at, np.take(self._best, at - 1, axis=axis), axis=axis)
+        self._raise(cost, accuracy)
+
+    def __call__(self, costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
+        """(n,) of plans with costs (n, objectives) and equally likely accuracies (n, quantiles)."""
+        levels, inverse = np.unique(self._best.round(9), return_inverse=True)
+        member = np.eye(len(levels))[inverse.reshape(-1)]
+        parts = [slice(start, start + CHUNK) for start in range(0, len(costs), CHUNK)]
+        return np.concatenate([np.empty(0)] + [self._gain(costs[p], accuracies[p], levels, member) for p in parts])
+
+    def _gain(self, costs: np.ndarray, accuracies: np.ndarray, levels: np.ndarray, member: np.ndarray) -> np.ndarray:
+        above = np.maximum(accuracies[:, :, None] - levels, 0).mean(1)
+        return np.asarray((above * (self._overlap(costs) @ member)).sum(1))
+
+    def _overlap(self, costs: np.ndarray) -> np.ndarray:
+        """(n, cells): how much of each cell the costs reach."""
+        found = np.ones((len(costs), 1))
+        for axis, edges in enumerate(self._edges):
+            overlap = np.clip(edges[1:] - np.maximum(edges[:-1], costs[:, axis : axis + 1]), 0, None)
+            found = (found[:, :, None] * overlap[:, None, :]).reshape(len(costs), -1)
+        return found

@@ -1,0 +1,81 @@
+"""The predicted front: plans with the least damage for their costs, by coordinate descent from many starts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from autocomp.search_spaces import SearchSpace
+
+ROUNDS = 40
+PENALTY = 100.0  # a nat for each percent of excess: dearer than any damage
+
+Damage = Callable[[np.ndarray], np.ndarray]
+Costs = Callable[[np.ndarray], np.ndarray]
+
+
+class Solver:
+    """Minimises ``damage + weights . costs + PENALTY * excess``, a problem for each row of weights.
+
+    Every one-knob change of every plan is looked at in one call of the cost model; all changes that help are tried
+    together, the better half of them, and the best alone, which always helps. It ends where no single change does.
+
+    damage: vectors, (n, knobs) int -> (n,); costs: -> (n, objectives); excess: -> (n,), 0 or less where allowed.
+    """
+
+    def __init__(self, space: SearchSpace, damage: Damage, costs: Costs, excess: Damage) -> None:
+        self.space, self.damage, self.costs, self.excess = space, damage, costs, excess
+        choices = [(k, v) for k, size in enumerate(space.sizes) for v in range(size)]
+        self._knobs, self._values = np.array(choices, np.intp).reshape(-1, 2).T
+        self._first = np.cumsum(space.sizes) - space.sizes  # a knob's first column among the choices
+
+    def neighbours(self, vectors: np.ndarray) -> np.ndarray:
+        """(n, choices, knobs): each choice of each knob in turn, the plan's own among them."""
+        changed = np.repeat(vectors[:, None].astype(np.int16), len(self._knobs), axis=1)
+        changed[:, np.arange(len(self._knobs)), self._knobs] = self._values
+        return changed
+
+    def descend(self, vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """(n, knobs) from starts (n, knobs), each with its weights (n, objectives)."""
+        vectors = vectors.astype(np.int16)
+        value = self._value(vectors, weights)
+        active = np.arange(len(vectors))
+        for _ in range(ROUNDS):
+            tried = self._trials(vectors[active], weights[active], value[active])
+            found = self._value(tried.reshape(-1, tried.shape[2]), np.repeat(weights[active], tried.shape[1], 0))
+            found = found.reshape(tried.shape[:2])
+            best = found.argmin(1)
+            better = found.min(1) < value[active] - 1e-12
+            rows = np.flatnonzero(better)
+            vectors[active[rows]] = tried[rows, best[rows]]
+            value[active[rows]] = found[rows, best[rows]]
+            active = active[rows]
+            if not len(active):
+                break
+        return vectors.astype(np.int64)
+
+    def _trials(self, vectors: np.ndarray, weights: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """(n, 3, knobs): all changes that help, the better half of them, the best."""
+        around = self.neighbours(vectors)
+        n, choices, knobs = around.shape
+        values = self._value(around.reshape(-1, knobs), np.repeat(weights, choices, 0)).reshape(n, choices)
+        gain = value[:, None] - np.minimum.reduceat(values, self._first, axis=1)
+        best = np.stack(
+            [values[:, a : a + s].argmin(1) for a, s in zip(self._first, self.space.sizes, strict=True)], axis=1
+        )
+        helps = gain > 1e-12
+        rank = (-gain).argsort(1, kind="stable").argsort(1, kind="stable")
+        limits = (knobs, -(-helps.sum(1) // 2), 1)
+        masks = [helps & (rank < np.reshape(limit, (-1, 1))) for limit in limits]
+        return np.stack([np.where(mask, best, vectors) for mask in masks], axis=1).astype(np.int16)
+
+    def _value(self, vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        priced = (self.costs(vectors) * weights).sum(1)
+        return np.asarray(self.damage(vectors) + priced + PENALTY * np.maximum(self.excess(vectors), 0))
+
+
+def directions(rng: np.random.Generator, count: int, objectives: int) -> np.ndarray:
+    """(count, objectives) weights: mixtures of the objectives at prices that differ by four powers of ten."""
+    mixtures = rng.dirichlet(np.full(objectives, 0.5), count)
+    return np.asarray(mixtures * 10 ** rng.uniform(-2.5, 1.5, (count, 1)))

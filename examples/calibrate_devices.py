@@ -1,0 +1,142 @@
+"""Fits the device files to the published measurements and writes their [rates] and [fit]: run it again after a change.
+
+    python examples/calibrate_devices.py
+
+Chips without measurements get the efficiencies of their measured relative, applied to their specification.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import published  # noqa: I001
+from autocomp.hardware_models import Device, device, devices
+from autocomp.hardware_models.calibration import Observation, fit, left_out
+from autocomp.hardware_models.rates import Rates
+
+FOLDER = ROOT / "autocomp" / "hardware_models" / "devices"
+ASCEND = (
+    *("macs_per_s.float", "dram_bytes_per_s", "cache_bytes_per_s", "operator_s.float", "inference_s"),
+    *("soft_operations", "reduced_operations"),
+)
+T4 = (
+    *("macs_per_s.float", "macs_per_s.int8", "cache_bytes_per_s", "operator_s.float", "operator_s.int8"),
+    *("inference_s", "thin_macs_per_s", "vector_per_s"),
+)
+
+
+def guess(chip: Device) -> Rates:
+    """Where a fit starts: 80 % of what the specification promises, the rest in round numbers."""
+    spec = chip.data["specification"]
+    peaks = {"float": spec["fp16_tflops"], "int8": spec.get("int8_tops"), "int4": spec.get("int4_tops")}
+    bandwidth = spec["memory_gb_per_s"] * 1e9
+    return replace(
+        chip.rates,
+        macs_per_s={name: 0.8 * peaks[name] * 0.5e12 for name in chip.rates.macs_per_s},
+        thin_macs_per_s=1e12,
+        cache_bytes=spec["l2_mb"] * 1e6,
+        cache_bytes_per_s=2 * bandwidth if chip.rates.overlapped else bandwidth / 2,
+        dram_bytes_per_s=0.8 * bandwidth,
+        vector_per_s=1e12,
+        soft_operations=20.0,
+        reduced_operations=10.0,
+        operator_s=dict.fromkeys(chip.rates.macs_per_s, 2e-6),
+        inference_s=1e-4 if chip.rates.overlapped else 1e-5,
+    )
+
+
+def derived(fitted: Rates, source: Device, chip: Device) -> Rates:
+    """The fitted efficiencies on another chip's specification."""
+    old, new = source.data["specification"], chip.data["specification"]
+    arithmetic = new["fp16_tflops"] / old["fp16_tflops"]
+    bandwidth = new["memory_gb_per_s"] / old["memory_gb_per_s"]
+    tops = {"float": "fp16_tflops", "int8": "int8_tops", "int4": "int4_tops"}
+    per_peak = {name: fitted.macs_per_s[name] / old[tops[name]] for name in fitted.macs_per_s}
+    per_peak.setdefault("int4", per_peak["int8"])
+    operator_s = {**fitted.operator_s, "int4": fitted.operator_s["int8"]}
+    return replace(
+        fitted,
+        macs_per_s={name: per_peak[name] * new[tops[name]] for name in chip.rates.macs_per_s},
+        thin_macs_per_s=fitted.thin_macs_per_s * arithmetic,
+        cache_bytes=new["l2_mb"] * 1e6,
+        cache_bytes_per_s=fitted.cache_bytes_per_s * (arithmetic if fitted.overlapped else bandwidth),
+        dram_bytes_per_s=fitted.dram_bytes_per_s * bandwidth,
+        vector_per_s=fitted.vector_per_s * arithmetic,
+        operator_s={name: operator_s[name] for name in chip.rates.operator_s},
+    )
+
+
+def completed(fitted: Rates, chip: Device) -> Rates:
+    """Precisions that no row measures, at the efficiency of the nearest that one does."""
+    spec = chip.data["specification"]
+    macs, launch = dict(fitted.macs_per_s), dict(fitted.operator_s)
+    if chip.name == "ascend-310p3":
+        macs["int8"] = macs["float"] * spec["int8_tops"] / spec["fp16_tflops"]
+        launch["int8"] = launch["float"]
+    if "int4" in macs:
+        macs["int4"] = macs["int8"] * spec["int4_tops"] / spec["int8_tops"]
+        launch["int4"] = launch["int8"]
+    return replace(fitted, macs_per_s=macs, operator_s=launch)
+
+
+def section(values: dict[str, object]) -> str:
+    def text(value: object) -> str:
+        if isinstance(value, dict):
+            return "{ " + ", ".join(f"{key} = {text(entry)}" for key, entry in value.items()) + " }"
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, str):
+            return f'"{value}"'
+        if isinstance(value, list):
+            return "[" + ", ".join(map(text, value)) + "]"
+        return f"{value:.4g}"
+
+    return "\n".join(f"{name} = {text(value)}" for name, value in values.items())
+
+
+def write(chip: Device, rates: Rates, source: str, measured: dict[str, object]) -> None:
+    """Replaces all between [rates] and [energy_pj]."""
+    file = FOLDER / f"{chip.name}.toml"
+    before, _, rest = file.read_text().partition("[rates]\n")
+    after = rest[rest.index("[energy_pj]") :]
+    values = {"source": source, **{name: getattr(rates, name) for name in Rates.__dataclass_fields__}}
+    file.write_text(f"{before}[rates]\n{section(values)}\n\n[fit]\n{section(measured)}\n\n{after}")
+
+
+def calibrate(name: str, observations: list[Observation], free: tuple[str, ...], data: str) -> None:
+    chip = device(name)
+    errors = left_out(guess(chip), observations, free)
+    fitted = completed(fit(guess(chip), observations, free), chip)
+    mean, (low, high) = np.abs(errors).mean(), np.quantile(errors, [0.05, 0.95])
+    print(f"{chip.name}: {len(observations)} rows, mean error of left-out networks {mean:.1%}, 90 % in {low:+.0%} {high:+.0%}")
+    fact: dict[str, object] = {"data": data, "mean_error": float(mean), "interval": [float(low), float(high)]}
+    write(chip, fitted, "fitted to the published measurements named under [fit]", fact)
+    for relative in devices():
+        if relative.partition("-")[0] == chip.name.partition("-")[0] and relative != chip.name:
+            other = device(relative)
+            text = f"efficiencies fitted on {chip.name} applied to this chip's specification; not measured on this chip"
+            wider = {"data": f"none on this chip; errors are those of {chip.name}", "interval": [float(low), float(high)]}
+            write(other, derived(fitted, chip, other), text, wider)
+
+
+if __name__ == "__main__":
+    ascend, t4 = device("ascend"), device("gpu")
+    calibrate(
+        "ascend",
+        published.ascend_networks(ascend) + published.ascend_bert(ascend),
+        ASCEND,
+        "94 latencies of 13 networks and 36 of BERT-base, fp16: Ascend/ModelZoo-PyTorch, rows in benchmarks/measurements",
+    )
+    calibrate(
+        "gpu",
+        published.t4_networks(t4, "fp16") + published.t4_networks(t4, "int8"),
+        T4,
+        "35 networks at batch 1 in fp16 and int8: openppl-public/ppl.nn, rows in benchmarks/measurements",
+    )

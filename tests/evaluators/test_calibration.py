@@ -1,0 +1,82 @@
+"""Ranges of layer inputs, and BatchNorm's statistics under a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from autocomp.evaluators import OnnxEngine
+from autocomp.evaluators.calibration import calibrate_ranges, moved_statistics
+from autocomp.primitives.realise import kept_channels
+from autocomp.search_spaces import Plan
+from tests.conftest import Subject
+
+
+def test_ranges_hold_zero_and_most_of_what_was_seen(subject: Subject) -> None:
+    ranges = subject.evaluator.realiser.ranges
+    seen = subject.evaluator.engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x,))
+    assert set(ranges) == {(layer, 8) for layer in subject.graph.layers}
+    for (layer, bits), quantizer in ranges.items():
+        assert 0 <= quantizer.zero_point < 2**bits
+        assert quantizer(np.zeros(1, np.float32))[0] == 0
+        values = seen[layer]
+        if values.min() >= 0:
+            assert quantizer.zero_point == 0, "no level is spent on what does not occur"
+        error = np.mean((quantizer(values) - values) ** 2) / np.mean(values**2)
+        assert 0 < error < 1e-3, layer
+
+
+def test_ranges_are_the_same_each_time(subject: Subject) -> None:
+    plain = subject.evaluator.realise(Plan())
+    engine = OnnxEngine(subject.graph, subject.parameters)
+    assert calibrate_ranges(engine, subject.space, plain, (subject.x,)) == subject.evaluator.realiser.ranges
+
+
+def test_no_ranges_where_no_knob_asks_for_them(subject: Subject) -> None:
+    from autocomp.search_spaces import SearchSpace
+
+    plain = subject.evaluator.realise(Plan())
+    assert calibrate_ranges(subject.evaluator.engine, SearchSpace(subject.graph, ()), plain, (subject.x,)) == {}
+
+
+def test_an_empty_plan_moves_nothing(subject: Subject) -> None:
+    assert subject.evaluator.realise(Plan()).statistics == {}
+    plain, kept = subject.evaluator.plain_statistics, np.ones(subject.graph.unit_count, bool)
+    moved = moved_statistics(subject.graph, subject.parameters, kept, plain, plain)
+    for node in subject.graph.nodes:
+        if node.kind == "batchnorm":
+            for name, value in zip(node.attributes["parameters"][2:4], moved[node.layer], strict=True):
+                np.testing.assert_allclose(value, subject.parameters[name], rtol=1e-6)
+
+
+def test_formula() -> None:
+    """mean' = mean + (m_plan - m_float) sqrt(var / v_float), var' = var v_plan / v_float, of kept channels alone."""
+    from autocomp.search_spaces import NetworkGraph, Node
+
+    attributes = {"parameters": ("g", "b", "m", "v"), "epsilon": 0.0}
+    node = Node("bn", "batchnorm", "BatchNorm", (), (1, 3), "bn", None, attributes, np.array([0, 1, -1]))
+    parameters = {"m": np.array([1, 2, 3], np.float32), "v": np.array([4, 9, 16], np.float32)}
+    plain = {"bn": (np.array([0.0, 0, 0]), np.array([1.0, 1, 4]))}
+    found = {"bn": (np.array([1.0, -2.0]), np.array([3.0, 2.0]))}
+    moved = moved_statistics(NetworkGraph((node,), (0,)), parameters, np.array([True, False]), plain, found)
+    np.testing.assert_allclose(moved["bn"][0], [1 + 1 * 2, 2, 3 - 2 * 2])
+    np.testing.assert_allclose(moved["bn"][1], [4 * 3, 9, 16 * 2 / 4])
+    np.testing.assert_array_equal(parameters["m"], [1, 2, 3])
+
+
+def test_statistics_follow_what_a_plan_takes_away(named_subject: Callable[[str], Subject]) -> None:
+    """With half of the stem cut, the next BatchNorm reads less: its variance falls, and the outputs come out closer."""
+    subject = named_subject("residual")
+    plan = Plan({"keep/stem": 0.5})
+    realisation = subject.evaluator.realise(plan)
+    bare = subject.evaluator.realiser(plan)
+    mean, variance = realisation.statistics["blocks.0.bn1"]
+    assert mean.shape == variance.shape == (16,) and (variance > 0).all()
+    assert variance.mean() < subject.parameters["blocks.0.bn1.moving_variance"].mean()
+    assert kept_channels(subject.graph.nodes[1].units, realisation.kept).sum() == 8
+    expected = subject.evaluator.plain_outputs[0]
+    with_, without = (
+        np.linalg.norm(subject.evaluator.engine.outputs(one, (subject.x,))[0] - expected) for one in (realisation, bare)
+    )
+    assert with_ < without

@@ -1,0 +1,181 @@
+"""Both engines give the same numbers: one contract, run over each."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from autocomp.errors import EvaluationError
+from autocomp.evaluators import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
+from autocomp.evaluators.engines import BATCH
+from autocomp.primitives.platform import forward
+from autocomp.primitives.realise import Realiser, parameters_of
+from autocomp.primitives.trace import trace
+from autocomp.search_spaces import Plan, SearchSpace
+from tests.conftest import Subject
+from tests.networks import images, nn, randomised
+from tests.odd_networks import CumulativeSum, SeveralEnds
+
+
+def engine_of(kind: str, subject: Subject) -> Engine:
+    if kind == "onnx":
+        return OnnxEngine(subject.graph, subject.parameters)
+    return MindSporeEngine(subject.net, subject.graph)
+
+
+def weights_only(subject: Subject, seed: int = 3) -> Plan:
+    """A random plan without rounded activations."""
+    return Plan({name: str(v).partition("a8")[0] if name.startswith("format") else v
+                 for name, v in subject.plans(1, seed)[0].items()})  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["onnx", "mindspore"])
+class TestContract:
+    @pytest.fixture
+    def engine(self, kind: str, subject: Subject) -> Engine:
+        return engine_of(kind, subject)
+
+    def test_float_outputs_are_the_networks(self, engine: Engine, subject: Subject) -> None:
+        found = engine.outputs(subject.evaluator.realise(Plan()), (subject.x[:8],))
+        expected = forward(subject.net, (subject.x[:8],))
+        assert len(found) == 1 and found[0].shape == (8, 5) and found[0].dtype == np.float32
+        assert relative_error(found[0], expected[0]) < 1e-5
+
+    def test_one_output_for_each_image_whatever_the_batches(self, engine: Engine, subject: Subject) -> None:
+        realisation = subject.evaluator.realise(weights_only(subject))
+        x = images(BATCH + 7)
+        found = engine.outputs(realisation, (x,))[0]
+        assert found.shape == (BATCH + 7, 5)
+        alone = engine.outputs(realisation, (x[BATCH:],))[0]
+        np.testing.assert_allclose(found[BATCH:], alone, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(found, engine.outputs(realisation, (x,))[0])
+
+    def test_layer_inputs(self, engine: Engine, subject: Subject) -> None:
+        found = engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x[:8],))
+        assert set(found) == set(subject.graph.layers)
+        for layer, values in found.items():
+            source = subject.graph.nodes[subject.graph.nodes[subject.graph.layers[layer]].inputs[0]]
+            assert values.shape == (8, *source.shape[1:])
+        first = next(iter(subject.graph.layers))
+        np.testing.assert_array_equal(found[first], subject.x[:8])
+
+    def test_batch_statistics(self, engine: Engine, subject: Subject) -> None:
+        """Of the first BatchNorm they are the moments of what its convolution puts out, computed here by hand."""
+        realisation = subject.evaluator.realise(Plan())
+        found = engine.batch_statistics(realisation, (subject.x[:16],))
+        norms = [node for node in subject.graph.nodes if node.kind == "batchnorm"]
+        assert set(found) == {node.layer for node in norms}
+        source = subject.graph.nodes[norms[0].inputs[0]]
+        assert source.layer is not None
+        (mean, variance), x = found[norms[0].layer or ""], self.layer_input(engine, subject, source.layer)
+        y = convolved(x, subject.parameters[source.attributes["weight"]], source.attributes["stride"][0])
+        np.testing.assert_allclose(mean, y.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(variance, y.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+    @staticmethod
+    def layer_input(engine: Engine, subject: Subject, layer: str) -> np.ndarray:
+        return engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x[:16],))[layer]
+
+
+def convolved(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
+    """A 3x3 convolution with padding 1."""
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::stride, ::stride]
+    return np.einsum("nchwij,ocij->nohw", windows, weight)
+
+
+class TestSameNumbers:
+    @pytest.fixture
+    def both(self, subject: Subject) -> tuple[Engine, Engine]:
+        return engine_of("onnx", subject), engine_of("mindspore", subject)
+
+    def test_outputs(self, both: tuple[Engine, Engine], subject: Subject) -> None:
+        for seed in range(3):
+            realisation = subject.evaluator.realise(weights_only(subject, seed))
+            found, expected = (engine.outputs(realisation, (subject.x,))[0] for engine in both)
+            assert relative_error(found, expected) < 1e-4
+
+    def test_classes_under_rounded_activations(self, both: tuple[Engine, Engine], subject: Subject) -> None:
+        for plan in subject.plans(3, seed=4):
+            realisation = subject.evaluator.realise(plan)
+            found, expected = (engine.outputs(realisation, (subject.x,))[0] for engine in both)
+            assert np.mean(found.argmax(1) == expected.argmax(1)) >= 0.95
+
+    def test_layer_inputs_of_what_is_kept(self, both: tuple[Engine, Engine], subject: Subject) -> None:
+        """The elastic network still computes cut channels, and its readers' weights there are zero."""
+        from autocomp.primitives.realise import kept_channels
+
+        realisation = subject.evaluator.realise(weights_only(subject))
+        found, whole = (engine.layer_inputs(realisation, (subject.x[:8],)) for engine in both)
+        for layer, i in subject.graph.layers.items():
+            kept = kept_channels(subject.graph.input_units(subject.graph.nodes[i]), realisation.kept)
+            expected = whole[layer][:, kept]
+            assert relative_error(found[layer], expected) < 1e-4, layer
+
+    def test_statistics_of_what_is_kept(self, both: tuple[Engine, Engine], subject: Subject) -> None:
+        realisation = subject.evaluator.realise(weights_only(subject))
+        found, expected = (engine.batch_statistics(realisation, (subject.x,)) for engine in both)
+        assert found.keys() == expected.keys()
+        for layer, moments in found.items():
+            for a, b in zip(moments, expected[layer], strict=True):
+                assert relative_error(a, b) < 1e-4, layer
+
+
+class TestOnnxEngine:
+    def test_threads_do_not_change_a_bit(self, subject: Subject) -> None:
+        realisation = subject.evaluator.realise(subject.plans(1)[0])
+        x = images(3 * BATCH + 11)
+        found = [OnnxEngine(subject.graph, subject.parameters, n).outputs(realisation, (x,))[0] for n in (1, 2, 5)]
+        np.testing.assert_array_equal(found[0], found[1])
+        np.testing.assert_array_equal(found[0], found[2])
+
+    def test_picklable(self, subject: Subject) -> None:
+        engine = OnnxEngine(subject.graph, subject.parameters)
+        copy = pickle.loads(pickle.dumps(engine))
+        realisation = subject.evaluator.realise(subject.plans(1)[0])
+        np.testing.assert_array_equal(
+            copy.outputs(realisation, (subject.x,))[0], engine.outputs(realisation, (subject.x,))[0]
+        )
+
+
+def test_mindspore_cannot_be_sent_to_workers(named_subject: Callable[[str], Subject]) -> None:
+    with pytest.raises(EvaluationError, match=r"evaluated by MindSpore, which cannot be sent to workers: use workers="):
+        pickle.dumps(engine_of("mindspore", named_subject("residual")))
+
+
+class TestChoice:
+    @staticmethod
+    def choose(net: nn.Cell, inputs: tuple[np.ndarray, ...], factor: float = 1.0) -> tuple[Engine, SearchSpace]:
+        graph = trace(net, tuple(x[:1] for x in inputs))
+        parameters = parameters_of(net)
+        space = SearchSpace(graph, ())
+        outputs = tuple(factor * output for output in forward(net, inputs))
+        return choose_engine(net, graph, parameters, Realiser(space, parameters)(Plan()), inputs, outputs), space
+
+    def test_onnx_where_it_can_be(self) -> None:
+        engine, _ = self.choose(randomised(SeveralEnds()), (images(2), np.ones((2, 6), np.float32)))
+        assert isinstance(engine, OnnxEngine)
+
+    def test_mindspore_where_there_is_no_onnx_form(self, caplog: pytest.LogCaptureFixture) -> None:
+        net, x = randomised(CumulativeSum()), images(3)
+        with caplog.at_level(logging.INFO, logger="autocomp"):
+            engine, space = self.choose(net, (x,))
+        assert isinstance(engine, MindSporeEngine)
+        assert "MindSpore evaluates, since the network has no ONNX form" in caplog.text and "CumSum" in caplog.text
+        found = engine.outputs(Realiser(space, parameters_of(net))(Plan()), (x,))[0]
+        assert relative_error(found, forward(net, (x,))[0]) < 1e-5
+
+    def test_mindspore_where_onnx_computes_something_else(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, logger="autocomp"):
+            engine, _ = self.choose(randomised(SeveralEnds()), (images(2), np.ones((2, 6), np.float32)), factor=1.01)
+        assert isinstance(engine, MindSporeEngine)
+        assert "the ONNX form of the network differs by" in caplog.text
+
+
+def test_relative_error() -> None:
+    assert relative_error(np.array([1.0, 2.2]), np.array([1.0, 2.0])) == pytest.approx(0.1)
+    assert relative_error(np.zeros(2), np.zeros(3)) == float("inf")

@@ -1,0 +1,162 @@
+"""Which channels stand or fall together, and which stay."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autocomp.primitives.convert import convert
+from autocomp.primitives.platform import forward
+from autocomp.primitives.realise import Realiser, parameters_of
+from autocomp.primitives.trace import trace
+from autocomp.primitives.trial_cut import keep_what_cuts
+from autocomp.search_spaces import NetworkGraph, SearchSpace
+from tests.conftest import Subject, subject_of
+from tests.networks import NETWORKS, images, randomised
+from tests.odd_networks import CumulativeSum, Gated, ScaledInputs, SeveralEnds, UsedTwice, WrittenSize
+
+
+def groups(graph: NetworkGraph) -> dict[tuple[str, ...], int]:
+    return {group.layers: group.units for group in graph.channel_groups}
+
+
+def units(graph: NetworkGraph, name: str) -> np.ndarray:
+    return next(node.units for node in graph.nodes if node.name == name)
+
+
+def test_residual_stages_stand_together(named_subject: Callable[[str], Subject]) -> None:
+    graph = named_subject("residual").graph
+    assert groups(graph) == {
+        ("stem",): 16,
+        ("blocks.0.conv1",): 16,
+        ("blocks.0.conv2", "blocks.0.shortcut.0"): 16,
+        ("blocks.1.conv1",): 32,
+        ("blocks.1.conv2", "blocks.1.shortcut.0"): 32,
+    }
+    for block, count in ((0, 16), (1, 32)):
+        both = [units(graph, f"blocks.{block}.{layer}") for layer in ("conv2", "shortcut.0")]
+        np.testing.assert_array_equal(*both)
+        assert len(set(both[0].tolist())) == count
+
+
+def test_concat_lines_channels_up(named_subject: Callable[[str], Subject]) -> None:
+    graph = named_subject("concatenating").graph
+    parts = [units(graph, layer) for layer in ("narrow.0", "stem.0", "wide.0")]
+    concat = next(node for node in graph.nodes if node.kind == "concat")
+    np.testing.assert_array_equal(concat.units, np.concatenate(parts))
+    np.testing.assert_array_equal(graph.input_units(graph.nodes[graph.layers["join.0"]]), concat.units)
+    assert groups(graph) == {("stem.0",): 16, ("narrow.0",): 8, ("wide.0",): 24, ("join.0",): 16, ("hidden",): 20}
+
+
+def test_flatten_repeats_each_channel_once_a_pixel(named_subject: Callable[[str], Subject]) -> None:
+    graph = named_subject("concatenating").graph
+    flatten = next(node for node in graph.nodes if node.kind == "flatten")
+    np.testing.assert_array_equal(flatten.units, np.repeat(units(graph, "join.0"), 9))
+
+
+def test_depthwise_gate_and_expansion_stand_together(named_subject: Callable[[str], Subject]) -> None:
+    graph = named_subject("depthwise").graph
+    assert groups(graph)["expand.0", "depthwise.0", "excite"] == 32
+    for layer in ("depthwise.0", "excite"):
+        np.testing.assert_array_equal(units(graph, layer), units(graph, "expand.0"))
+    assert groups(graph)[("squeeze",)] == 8
+
+
+def test_grouped_convolution_loses_the_same_places_in_every_group(named_subject: Callable[[str], Subject]) -> None:
+    """4 groups: 16 channels in are 4 units that occur 4 times, and 24 out are 6."""
+    graph = named_subject("depthwise").graph
+    assert groups(graph)[("grouped.0",)] == 6
+    assert groups(graph)["stem.0", "project.0"] == 4
+    for layer, places in (("grouped.0", 6), ("stem.0", 4), ("project.0", 4)):
+        rows = units(graph, layer).reshape(4, places)
+        assert (rows == rows[0]).all() and len(set(rows[0].tolist())) == places
+
+
+def test_cell_used_twice_keeps_what_it_reads_and_writes_the_same() -> None:
+    assert groups(trace(UsedTwice(), (1, 3, 12, 12))) == {("first", "twice"): 8}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_of_the_network_stay(named_subject: Callable[[str], Subject], name: str) -> None:
+    graph = named_subject(name).graph
+    assert graph.whole == {"head": "it is an output of the network"}
+    assert (graph.nodes[graph.outputs[0]].units == -1).all()
+    assert (graph.nodes[0].units == -1).all()
+
+
+def test_hidden_output_stays_with_all_that_is_added_to_it() -> None:
+    graph = trace(SeveralEnds(), [(1, 3, 12, 12), (1, 6)])
+    assert graph.whole == dict.fromkeys(("image", "vector", "head"), "it is an output of the network")
+    assert groups(graph) == {("hidden",): 12}
+
+
+def test_what_is_multiplied_with_an_output_stays() -> None:
+    graph = trace(Gated(), (1, 3, 12, 12))
+    assert set(graph.whole) == {"gate", "value", "head"}
+    assert groups(graph) == {("free",): 8}
+
+
+def test_unknown_operator_keeps_what_reaches_it() -> None:
+    graph = trace(CumulativeSum(), (1, 3, 12, 12))
+    assert graph.whole["before"] == "it reaches CumSum, which is left as it is"
+    assert groups(graph) == {("after",): 8}
+
+
+def test_depthwise_on_the_input_stays() -> None:
+    graph = trace(ScaledInputs(), (1, 3, 12, 12))
+    assert groups(graph) == {("point",): 8}
+    assert (units(graph, "depthwise") == -1).all()
+
+
+class TestTrialCut:
+    def test_size_that_the_code_writes_out_is_found(self, caplog: pytest.LogCaptureFixture) -> None:
+        net, x = randomised(WrittenSize()), images(1)
+        traced = trace(net, (x,))
+        assert groups(traced) == {("first",): 8, ("second",): 16}
+        with caplog.at_level(logging.INFO, logger="autocomp"):
+            graph = keep_what_cuts(net, traced, parameters_of(net), (x,))
+        assert groups(graph) == {("first",): 8}
+        assert graph.whole["second"].strip()
+        assert "the channels of second are left whole: cutting them fails" in caplog.text
+
+    def test_what_is_left_can_be_cut(self) -> None:
+        net, x = randomised(WrittenSize()), images(1)
+        graph = keep_what_cuts(net, trace(net, (x,)), parameters_of(net), (x,))
+        kept = np.array([True, False] * 4)
+        realisation = Realiser(SearchSpace(graph, ()), parameters_of(net)).of(kept, {})
+        small = convert(net, graph, parameters_of(net), realisation)
+        assert small.first.weight.shape == (4, 3, 3, 3) and small.second.weight.shape == (16, 4, 3, 3)
+        assert forward(small, (x,), graph=False)[0].shape == (1, 4)
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_networks_that_can_be_cut_stay_as_traced(self, named_subject: Callable[[str], Subject], name: str) -> None:
+        subject = named_subject(name)
+        assert keep_what_cuts(subject.net, subject.graph, subject.parameters, (subject.x[:2],)) is subject.graph
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_plan_empties_a_layer(name: str, data: st.DataObject) -> None:
+    subject = subject_of(name)
+    space, graph = subject.space, subject.graph
+    vector = data.draw(st.tuples(*(st.integers(0, int(size) - 1) for size in space.sizes)))
+    plan = space.decode(vector)
+    kept = space.kept(plan)
+    for group in graph.channel_groups:
+        assert kept[group.start : group.stop].any()
+    for layer, state in Realiser(space, subject.parameters, subject.evaluator.realiser.ranges)(plan).layers.items():
+        assert min(state.weight.shape) > 0, layer
+        assert state.weight.shape[:2] == (state.rows.sum(), state.columns.sum())
+        assert np.isfinite(state.weight).all()
+    channels = space.workload(np.array([vector])).channels[0]
+    for node, count in zip(graph.nodes, channels, strict=True):
+        assert count == (
+            len(node.units) if not (node.units >= 0).any() else (kept[node.units] | (node.units < 0)).sum()
+        )
+        assert count > 0 or not node.units.size
