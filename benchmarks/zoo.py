@@ -27,8 +27,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROWS = HERE.parent / "runs" / "zoo.jsonl"
 SIZES = (64, 96, 128, 160, 192, 224, 256, 299, 384)  # below, feature maps of one pixel hide what a Flatten does
 TOLERANCE = 1e-3
-VARIANTS = """BiT_resnet50 cait_xxs24_224 cmt_tiny coat_lite_tiny convit_tiny convnextv2_atto crossvit_9 densenet121 dpn92
-edgenext_xx_small efficientnet_b0 ghostnet_050 googlenet halonet_50t hrnet_w32 inception_v3 inception_v4
+VARIANTS = """BiT_resnet50 cait_xxs24_224 cmt_tiny coat_lite_tiny convit_tiny convnextv2_atto crossvit_9 densenet121
+dpn92 edgenext_xx_small efficientnet_b0 ghostnet_050 googlenet halonet_50t hrnet_w32 inception_v3 inception_v4
 mae_b_16_224_finetune mixnet_s mlp_mixer_s_p32 mnasnet_050 mobilenet_v1_025 mobilenet_v2_035_96 mobilenet_v3_small_075
 mobilevit_xx_small nasnet_a_4x1056 pit_ti pnasnet poolformer_s12 pvt_tiny pvt_v2_b0 regnet_y_200mf repmlp_t224 repvgg_a0
 res2net50 resnest14 resnet18 resnetv2_50 rexnet_09 seresnet18 shufflenet_v1_g3_05 shufflenet_v2_x0_5 skresnet18
@@ -61,13 +61,16 @@ def main() -> None:
 
 def choose(wanted: list[str], every: bool) -> dict[str, str]:
     """Model -> its family."""
-    listing = "import mindcv.models.registry as r; print({m: sorted(n) for m, n in r._module_to_models.items()})"
-    families: dict[str, list[str]] = eval(subprocess.check_output(  # noqa: S307
-        [sys.executable, "-c", "import mindcv; " + listing], text=True, env=environment()).splitlines()[-1])  # fmt: skip
+    listing = "import json, mindcv.models.registry as r; " + (
+        "print(json.dumps({m: sorted(n) for m, n in r._module_to_models.items()}))"
+    )
+    command = [sys.executable, "-c", listing]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment(), check=True).stdout
+    families: dict[str, list[str]] = json.loads(output.splitlines()[-1])
     small = set(VARIANTS.split())
     chosen = {}
     for family, models in sorted(families.items()):
-        picked = models if every else [m for m in models if m in small or m in wanted][:None] or models[:1]
+        picked = models if every else [m for m in models if m in small or m in wanted] or models[:1]
         for model in picked:
             if not wanted or family in wanted or model in wanted:
                 chosen[model] = family
@@ -113,7 +116,7 @@ def passes(row: dict[str, Any]) -> bool:
 def line(row: dict[str, Any]) -> str:
     start = f"{row['family']:18} {row['model']:24} {row['seconds']:6.0f}s "
     if "failed" in row:
-        return start + f"FAILED {row['failed'][:300]}" if row.get("runs", True) else start + f"no forward: {row['failed']}"
+        return f"{start}{'FAILED' if row.get('runs', True) else 'no forward:'} {row['failed'][:300]}"
     onnx = row["onnx"] if isinstance(row["onnx"], str) else f"{row['onnx']:.0e}"
     return (
         f"{start}{row['size']:4d} groups {row['groups']:3d} {row['groups_left']:3d} prunable {row['prunable']:4.0%} "
@@ -128,12 +131,12 @@ def summary(rows: list[dict[str, Any]]) -> str:
     passed = families - {row["family"] for row in ran if not passes(row)}
     onnx = sum(isinstance(row.get("onnx"), float) and row["onnx"] <= TOLERANCE for row in ran)
     return (
-        f"{len(rows) - len(ran)} models do not run forward on this CPU; ONNX written and equal for {onnx} of {len(ran)}\n"
+        f"{len(rows) - len(ran)} models do not run forward here; ONNX written and equal for {onnx} of {len(ran)}\n"
         f"families passed {len(passed)} of {len(families)}"
     )
 
 
-# the process of one model ----------------------------------------------------------------------------------------------
+# the process of one model ---------------------------------------------------------------------------------------------
 
 
 def examine(model: str) -> dict[str, Any]:

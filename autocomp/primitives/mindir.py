@@ -97,7 +97,7 @@ def copy_network(net: Any) -> Any:
 
 
 def _copied(net: Any) -> Any:
-    """A deep copy. Some of MindSpore's primitives (LpNorm) fail to copy themselves; they hold no state and are shared."""
+    """A deep copy. Some of MindSpore's primitives (LpNorm) cannot copy themselves; they hold no state and are shared."""
     try:
         return copy.deepcopy(net)
     except TypeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,6 +95,10 @@ class _Builder:
     def source(self, output: Output) -> int:
         return self.parts.get((output.operator, output.part), self.index[output.operator])
 
+    def _reference(self, output: Output) -> tuple[str, int, int]:
+        key = (output.operator, output.part)
+        return ("node", self.parts[key], 0) if key in self.parts else ("node", self.index[output.operator], output.part)
+
     def add(self, operator: Operator) -> None:
         sources = tuple(self.source(output) for output in _outputs_in(operator.inputs))
         if self._is_layer_bias(operator, sources):
@@ -121,7 +125,7 @@ class _Builder:
         start = 0
         for part, shape in enumerate(operator.shapes):
             axis = _parted_axis(before, shape, operator)
-            attributes = {"arguments": (("node", whole, part),), "constants": (), "operator": {}, "part": (start, axis)}
+            attributes = {"arguments": (("node", whole, 0),), "constants": (), "operator": {}, "part": (start, axis)}
             node = Node(f"{operator.op}-{whole}:{part}", "slice", "Part", (whole,), shape, attributes=attributes)
             self.parts[position, part] = self._append(node)
             start += shape[axis] if len(shape) == len(before) else 1
@@ -139,7 +143,7 @@ class _Builder:
         parameters = tuple(value.name for value in operator.inputs if isinstance(value, Parameter))
         constants = tuple(value for value in operator.inputs if not isinstance(value, (Output, Parameter)))
         attributes: dict[str, Any] = {"parameters": parameters, "constants": constants, "operator": operator.attributes}
-        attributes["arguments"] = _arguments(operator.inputs, self.source)
+        attributes["arguments"] = _arguments(operator.inputs, self._reference)
         attributes["parameter_shapes"] = tuple(self.shapes.get(name, ()) for name in parameters)
         kind, owner = self._kind(operator, parameters)
         weight_shape = None
@@ -179,18 +183,21 @@ def _outputs_in(inputs: Any) -> list[Output]:
     return found
 
 
-def _arguments(inputs: tuple[Any, ...], source: Any) -> tuple[Any, ...]:
+Reference = Callable[[Output], tuple[str, int, int]]
+
+
+def _arguments(inputs: tuple[Any, ...], reference: Reference) -> tuple[Any, ...]:
     """The operator's arguments with nodes in place of operators: see Node.attributes."""
-    return tuple(_argument(value, source) for value in inputs)
+    return tuple(_argument(value, reference) for value in inputs)
 
 
-def _argument(value: Any, source: Any) -> tuple[Any, ...]:
+def _argument(value: Any, reference: Reference) -> tuple[Any, ...]:
     if isinstance(value, Output):
-        return ("node", source(value), value.part)
+        return reference(value)
     if isinstance(value, Parameter):
         return ("parameter", value.name)
     if isinstance(value, tuple) and any(isinstance(part, (Output, Parameter)) for part in _flat(value)):
-        return ("tuple", _arguments(value, source))
+        return ("tuple", _arguments(value, reference))
     return ("constant", value)
 
 

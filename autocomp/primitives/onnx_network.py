@@ -186,7 +186,8 @@ class Writer:
     def model(self) -> onnx.ModelProto:
         from .onnx_operators import OPERATORS
 
-        for self.position, node in enumerate(self.graph.nodes):
+        for position, node in enumerate(self.graph.nodes):
+            self.position = position
             form: Callable[[Writer, Node], str | tuple[str, ...]] | None = OPERATORS.get(node.op)
             if form is None:
                 raise ExportError(f"MindSpore's operator {node.op} (at {node.name}) has no ONNX form in autocomp")

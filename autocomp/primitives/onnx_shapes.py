@@ -172,7 +172,9 @@ def resize(mode: str) -> Any:
         align, half = ([value for value in node.attributes["constants"] if isinstance(value, bool)] + [False] * 2)[:2]
         way = "align_corners" if align else "half_pixel" if half else "asymmetric"
         scales = [b / a for a, b in zip(source(w, node).shape[2:], node.shape[2:], strict=True)]
-        rounding = {"nearest_mode": "round_prefer_ceil" if align else "floor"} if mode == "nearest" else {}
+        rounding: dict[str, Any] = (
+            {"nearest_mode": "round_prefer_ceil" if align else "floor"} if mode == "nearest" else {}
+        )
         inputs = [operand(w, node), "", w.constant([1.0, 1.0, *scales], np.float32)]
         return w.emit("Resize", inputs, node.name, mode=mode, coordinate_transformation_mode=way, **rounding)
 

@@ -65,22 +65,9 @@ def test_layers_by_hand(named_subject: Callable[[str], Subject], name: str) -> N
 
 def test_operators_in_order(named_subject: Callable[[str], Subject]) -> None:
     graph = named_subject("concatenating").graph
-    assert [node.kind for node in graph.nodes] == (
-        [
-            "input",
-            "conv",
-            "batchnorm",
-            "activation",
-            "conv",
-            "batchnorm",
-            "activation",
-            "conv",
-            "batchnorm",
-            "activation",
-        ]
-        + ["concat", "conv", "batchnorm", "activation", "pool", "flatten", "dense", "reshape", "batchnorm", "reshape"]
-        + ["activation", "dense"]
-    )
+    branch = ["conv", "batchnorm", "activation"]
+    tail = ["pool", "flatten", "dense", "reshape", "batchnorm", "reshape", "activation", "dense"]
+    assert [node.kind for node in graph.nodes] == ["input", *3 * branch, "concat", *branch, *tail]
     concat = next(node for node in graph.nodes if node.kind == "concat")
     assert [graph.nodes[i].op for i in concat.inputs] == ["ReLU", "ReLU", "PReLU"]
     assert [graph.nodes[i].shape[1] for i in concat.inputs] == [8, 16, 24]

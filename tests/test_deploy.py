@@ -1,0 +1,97 @@
+"""Exports: written, read again and compared before they stand in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from autocomp.deploy import NetworkDeployer
+from autocomp.errors import ExportError
+from autocomp.primitives.export import compare, norm_error, run_onnx, written_whole
+from autocomp.primitives.platform import forward
+from autocomp.search_spaces import Plan
+from tests.conftest import Subject
+
+
+@pytest.fixture
+def deployer(named_subject: Callable[[str], Subject]) -> NetworkDeployer:
+    s = named_subject("depthwise")
+    return NetworkDeployer(s.net, s.space, s.parameters, s.evaluator.realise, (s.x,), batch=4, granularity=4)
+
+
+def quantized(deployer: NetworkDeployer, chosen: str) -> Plan:
+    return Plan({f"format/{layer}": chosen for layer in deployer.space.graph.layers})
+
+
+@pytest.mark.parametrize("ending", ["mindir", "onnx"])
+def test_size_is_read_from_the_file_and_falls_with_the_bits(
+    deployer: NetworkDeployer, tmp_path: Path, ending: str
+) -> None:
+    sizes = []
+    for name in ("float", "w8", "w4"):
+        plan = Plan() if name == "float" else quantized(deployer, name)
+        report = deployer.export(plan, tmp_path / f"{name}.{ending}")
+        assert report.format == ending and report.max_relative_error < 1e-4
+        assert report.path.stat().st_size == round(1e6 * report.size_mb)
+        sizes.append(report.size_mb)
+    parameters = sum(p.size for p in deployer.net(Plan()).get_parameters())
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert 1e6 * (sizes[0] - sizes[1]) > 2 * 0.9 * parameters, "three bytes of four are gone for almost every weight"
+
+
+def test_onnx_holds_integers_and_takes_any_batch(deployer: NetworkDeployer, tmp_path: Path) -> None:
+    report = deployer.export(quantized(deployer, "w8a8"), tmp_path / "net.onnx")
+    model = onnx.load(report.path)
+    onnx.checker.check_model(model)
+    kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    assert kinds == {onnx.TensorProto.INT8}
+    ops = [node.op_type for node in model.graph.node]
+    assert "QuantizeLinear" in ops and "BatchNormalization" not in ops
+    for count in (1, 3):
+        assert run_onnx(report.path, (deployer.samples[0][:count],))[0].shape == (count, 5)
+
+
+def test_float_network_is_the_users(deployer: NetworkDeployer, named_subject: Callable[[str], Subject]) -> None:
+    x = deployer.samples[0][:4]
+    expected = forward(named_subject("depthwise").net, (x,), graph=False)[0]
+    assert norm_error(forward(deployer.net(Plan()), (x,), graph=False)[0], expected) < 1e-5
+
+
+def test_wrong_export_does_not_take_the_place_of_a_right_one(
+    deployer: NetworkDeployer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.onnx"
+    deployer.export(Plan(), path)
+    before = path.read_bytes()
+    other = deployer._onnx(deployer.realise(quantized(deployer, "w4")))
+    monkeypatch.setattr(NetworkDeployer, "_onnx", lambda self, realisation: other)
+    with pytest.raises(ExportError, match=r"\.onnx file computes something else than the network in memory: relative"):
+        deployer.export(Plan(), path)
+    monkeypatch.setattr(NetworkDeployer, "_onnx", lambda self, realisation: b"no model")
+    with pytest.raises(ExportError, match=r"the exported \.onnx file cannot be loaded again: "):
+        deployer.export(Plan(), path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_nan_never_agrees(tmp_path: Path) -> None:
+    x = (np.ones((2, 3), np.float32),)
+    with pytest.raises(ExportError, match="relative error nan"):
+        compare(lambda path, inputs: (np.full((2, 3), np.nan),), tmp_path / "net.onnx", x, x, 0.1)
+    with pytest.raises(ExportError, match="relative error inf"):
+        compare(lambda path, inputs: (np.ones((2, 4)),), tmp_path / "net.onnx", x, x, 0.1)
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.txt"
+    with pytest.raises(KeyError), written_whole(target) as draft:
+        draft.write_text("half")
+        raise KeyError
+    assert list(target.parent.iterdir()) == []
+    with written_whole(target) as draft:
+        draft.write_text("whole")
+    assert target.read_text() == "whole" and list(target.parent.iterdir()) == [target]
