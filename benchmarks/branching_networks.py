@@ -35,7 +35,12 @@ def densenet(blocks: Sequence[int], growth: int = 32, stem: int = 64) -> nn.Cell
     channels = stem
     for stage, count in enumerate(blocks):
         for _ in range(count):
-            bottleneck = [nn.BatchNorm2d(channels), nn.ReLU(), conv_bn(channels, 4 * growth, 1), conv(4 * growth, growth)]
+            bottleneck = [
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+                conv_bn(channels, 4 * growth, 1),
+                conv(4 * growth, growth),
+            ]
             cells.append(Concat(nn.Identity(), chain(*bottleneck)))
             channels += growth
         if stage + 1 < len(blocks):
@@ -109,9 +114,7 @@ def inception_v3() -> nn.Cell:
             chain(average_pool(), conv_bn(channels, 192, 1)),
         )
 
-    b = Concat(
-        valid(288, 384, 3, 2), chain(conv_bn(288, 64, 1), conv_bn(64, 96), valid(96, 96, 3, 2)), max_pool(3, 2)
-    )
+    b = Concat(valid(288, 384, 3, 2), chain(conv_bn(288, 64, 1), conv_bn(64, 96), valid(96, 96, 3, 2)), max_pool(3, 2))
     d = Concat(
         chain(conv_bn(768, 192, 1), valid(192, 320, 3, 2)),
         chain(conv_bn(768, 192, 1), conv_bn(192, 192, (1, 7)), conv_bn(192, 192, (7, 1)), valid(192, 192, 3, 2)),
@@ -133,10 +136,23 @@ def squeezenet(version: str) -> nn.Cell:
 
     if version == "1_0":
         cells = [biased(3, 96, 7, 2), max_pool(3, 2), fire(96, 16, 64), fire(128, 16, 64), fire(128, 32, 128)]
-        cells += [max_pool(3, 2, "same"), fire(256, 32, 128), fire(256, 48, 192), fire(384, 48, 192), fire(384, 64, 256)]
+        cells += [
+            max_pool(3, 2, "same"),
+            fire(256, 32, 128),
+            fire(256, 48, 192),
+            fire(384, 48, 192),
+            fire(384, 64, 256),
+        ]
         cells += [max_pool(3, 2), fire(512, 64, 256)]
     else:
-        cells = [biased(3, 64, 3, 2), max_pool(3, 2), fire(64, 16, 64), fire(128, 16, 64), max_pool(3, 2), fire(128, 32, 128)]
+        cells = [
+            biased(3, 64, 3, 2),
+            max_pool(3, 2),
+            fire(64, 16, 64),
+            fire(128, 16, 64),
+            max_pool(3, 2),
+            fire(128, 32, 128),
+        ]
         cells += [fire(256, 32, 128), max_pool(3, 2), fire(256, 48, 192), fire(384, 48, 192), fire(384, 64, 256)]
         cells += [fire(512, 64, 256)]
     return chain(*cells, biased(512, 1000, 1), Mean())
@@ -179,7 +195,11 @@ class EncoderLayer(nn.Cell):
     def __init__(self, hidden: int, heads: int, inner: int, tokens: int) -> None:
         super().__init__()
         self.query, self.key, self.value = (nn.Dense(hidden, hidden) for _ in range(3))
-        self.out, self.expand, self.contract = nn.Dense(hidden, hidden), nn.Dense(hidden, inner), nn.Dense(inner, hidden)
+        self.out, self.expand, self.contract = (
+            nn.Dense(hidden, hidden),
+            nn.Dense(hidden, inner),
+            nn.Dense(inner, hidden),
+        )
         self.norm1, self.norm2 = nn.LayerNorm((hidden,)), nn.LayerNorm((hidden,))
         self.gelu = nn.GELU()
         self.softmax = nn.Softmax(-1)
@@ -207,4 +227,3 @@ class Bert(nn.Cell):
 
     def construct(self, x):  # noqa: ANN001, ANN201
         return self.layers(self.norm(x))
-

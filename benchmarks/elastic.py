@@ -53,7 +53,7 @@ def main() -> None:
     evaluator = PlanEvaluator(OnnxEngine(graph, parameters), space, parameters, (x,), samples.y, calibration)
     plans = {kind: drawn(space, kind, repeats) for kind in ("quantizes", "prunes and quantizes")}
 
-    rows = [("runtime", "plans", "plain", "with the plan", "ratio")]
+    rows: list[tuple[str, ...]] = [("runtime", "plans", "plain", "with the plan", "ratio")]
     rows += [row("MindSpore", kind, *in_graph_mode(net, evaluator, some)) for kind, some in plans.items()]
     measured = {kind: in_onnxruntime(evaluator, some) for kind, some in plans.items()}
     rows += [row("onnxruntime", kind, *times) for kind, times in measured.items()]

@@ -112,7 +112,17 @@ def alexnet() -> nn.Cell:
 def mobilenet_v1() -> nn.Cell:
     cells: list[nn.Cell] = [conv_bn(3, 32, 3, 2)]
     channels = 32
-    for out, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)):
+    for out, stride in (
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (256, 2),
+        (256, 1),
+        (512, 2),
+        *[(512, 1)] * 5,
+        (1024, 2),
+        (1024, 1),
+    ):
         cells += [conv_bn(channels, channels, 3, stride, channels), conv_bn(channels, out, 1)]
         channels = out
     return nn.SequentialCell([*cells, Mean(), nn.Dense(channels, 1000)])
@@ -132,7 +142,13 @@ class SqueezeExcite(nn.Cell):
 
 
 def inverted_residual(
-    channels: int, out: int, kernel: int, stride: int, expand: int, activation: Callable[[], nn.Cell], squeeze: bool = False
+    channels: int,
+    out: int,
+    kernel: int,
+    stride: int,
+    expand: int,
+    activation: Callable[[], nn.Cell],
+    squeeze: bool = False,
 ) -> nn.Cell:
     inner = channels * expand
     cells: list[nn.Cell] = [] if expand == 1 else [conv_bn(channels, inner, 1, activation=activation)]
@@ -163,7 +179,14 @@ def mnasnet(alpha: float) -> nn.Cell:
     first, second = scaled(32), scaled(16)
     cells = [conv_bn(3, first, 3, 2), conv_bn(first, first, 3, 1, first), conv_bn(first, second, 1, activation=None)]
     channels = second
-    table = ((24, 3, 3, 2, 3), (40, 3, 5, 2, 3), (80, 3, 5, 2, 6), (96, 2, 3, 1, 6), (192, 4, 5, 2, 6), (320, 1, 3, 1, 6))
+    table = (
+        (24, 3, 3, 2, 3),
+        (40, 3, 5, 2, 3),
+        (80, 3, 5, 2, 6),
+        (96, 2, 3, 1, 6),
+        (192, 4, 5, 2, 6),
+        (320, 1, 3, 1, 6),
+    )
     for width, count, kernel, stride, expand in table:
         for i in range(count):
             cells.append(inverted_residual(channels, scaled(width), kernel, 1 if i else stride, expand, nn.ReLU))
@@ -174,9 +197,8 @@ def mnasnet(alpha: float) -> nn.Cell:
 def efficientnet(depth: float) -> nn.Cell:
     cells: list[nn.Cell] = [conv_bn(3, 32, 3, 2, activation=nn.SiLU)]
     channels = 32
-    table = (
-        (1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1), (6, 192, 4, 5, 2), (6, 320, 1, 3, 1)
-    )  # fmt: skip
+    table = ((1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1))
+    table += ((6, 192, 4, 5, 2), (6, 320, 1, 3, 1))
     for expand, out, count, kernel, stride in table:
         for i in range(-int(-count * depth // 1)):
             block = inverted_residual(channels, out, kernel, 1 if i else stride, expand, nn.SiLU, True)

@@ -14,14 +14,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import branching_networks as branching
-import networks
 import numpy as np
 
 from autocomp.hardware_models import Device
 from autocomp.hardware_models.calibration import Observation, observe
 from autocomp.primitives import trace
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace, Workload
+from benchmarks import branching_networks as branching
+from benchmarks import networks
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared" / "hardware"
@@ -78,8 +78,9 @@ def columns(path: Path, device: str) -> dict[str, np.ndarray]:
 @cache
 def graph(name: str, pixels: int = 224) -> NetworkGraph:
     """Traced once and kept in the temporary folder: tracing all takes some minutes."""
-    sources = b"".join((HERE / f).read_bytes() for f in ("networks.py", "branching_networks.py"))
-    sources += b"".join(path.read_bytes() for path in sorted((HERE.parent / "autocomp" / "primitives").glob("*.py")))
+    primitives = HERE.parent / "autocomp" / "primitives"
+    read = [HERE / "networks.py", HERE / "branching_networks.py", primitives / "trace.py", primitives / "channels.py"]
+    sources = b"".join(path.read_bytes() for path in read)
     key = hashlib.sha256(sources).hexdigest()[:12]
     file = Path(tempfile.gettempdir()) / f"autocomp-graphs-{key}" / f"{name}-{pixels}.pickle"
     if not file.exists():
@@ -94,7 +95,11 @@ def graph(name: str, pixels: int = 224) -> NetworkGraph:
 
 def uniform(some: NetworkGraph, batch: int, text: str = "float") -> Workload:
     """Every layer in one format."""
-    knobs = () if text == "float" else tuple(Knob(f"format/{layer}", "", (layer,), ("float", text)) for layer in some.layers)
+    knobs = (
+        ()
+        if text == "float"
+        else tuple(Knob(f"format/{layer}", "", (layer,), ("float", text)) for layer in some.layers)
+    )
     return SearchSpace(some, knobs).workload(np.ones((1, len(knobs)), int), batch)
 
 

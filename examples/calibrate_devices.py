@@ -8,18 +8,19 @@ Chips without measurements get the efficiencies of their measured relative, appl
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(ROOT))
 
-import published  # noqa: I001
 from autocomp.hardware_models import Device, device, devices
 from autocomp.hardware_models.calibration import Observation, fit, left_out
 from autocomp.hardware_models.rates import Rates
+from benchmarks import published
 
 FOLDER = ROOT / "autocomp" / "hardware_models" / "devices"
 ASCEND = (
@@ -86,7 +87,7 @@ def completed(fitted: Rates, chip: Device) -> Rates:
     return replace(fitted, macs_per_s=macs, operator_s=launch)
 
 
-def section(values: dict[str, object]) -> str:
+def section(values: Mapping[str, object]) -> str:
     def text(value: object) -> str:
         if isinstance(value, dict):
             return "{ " + ", ".join(f"{key} = {text(entry)}" for key, entry in value.items()) + " }"
@@ -101,7 +102,7 @@ def section(values: dict[str, object]) -> str:
     return "\n".join(f"{name} = {text(value)}" for name, value in values.items())
 
 
-def write(chip: Device, rates: Rates, source: str, measured: dict[str, object]) -> None:
+def write(chip: Device, rates: Rates, source: str, measured: Mapping[str, object]) -> None:
     """Replaces all between [rates] and [energy_pj]."""
     file = FOLDER / f"{chip.name}.toml"
     before, _, rest = file.read_text().partition("[rates]\n")
@@ -115,14 +116,17 @@ def calibrate(name: str, observations: list[Observation], free: tuple[str, ...],
     errors = left_out(guess(chip), observations, free)
     fitted = completed(fit(guess(chip), observations, free), chip)
     mean, (low, high) = np.abs(errors).mean(), np.quantile(errors, [0.05, 0.95])
-    print(f"{chip.name}: {len(observations)} rows, mean error of left-out networks {mean:.1%}, 90 % in {low:+.0%} {high:+.0%}")
+    print(f"{chip.name}: {len(observations)} rows, left-out error {mean:.1%}, 90 % in {low:+.0%} {high:+.0%}")
     fact: dict[str, object] = {"data": data, "mean_error": float(mean), "interval": [float(low), float(high)]}
     write(chip, fitted, "fitted to the published measurements named under [fit]", fact)
     for relative in devices():
         if relative.partition("-")[0] == chip.name.partition("-")[0] and relative != chip.name:
             other = device(relative)
             text = f"efficiencies fitted on {chip.name} applied to this chip's specification; not measured on this chip"
-            wider = {"data": f"none on this chip; errors are those of {chip.name}", "interval": [float(low), float(high)]}
+            wider = {
+                "data": f"none on this chip; errors are those of {chip.name}",
+                "interval": [float(low), float(high)],
+            }
             write(other, derived(fitted, chip, other), text, wider)
 
 
@@ -132,7 +136,7 @@ if __name__ == "__main__":
         "ascend",
         published.ascend_networks(ascend) + published.ascend_bert(ascend),
         ASCEND,
-        "94 latencies of 13 networks and 36 of BERT-base, fp16: Ascend/ModelZoo-PyTorch, rows in benchmarks/measurements",
+        "94 latencies of 13 networks, 36 of BERT-base, fp16: Ascend/ModelZoo-PyTorch, rows in benchmarks/measurements",
     )
     calibrate(
         "gpu",

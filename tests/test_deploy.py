@@ -17,21 +17,24 @@ from autocomp.search_spaces import Plan
 from tests.conftest import Subject
 
 
+def deployer_of(subject: Subject) -> NetworkDeployer:
+    return NetworkDeployer(subject.net, subject.evaluator, (subject.x,), batch=4, granularity=4)
+
+
 @pytest.fixture
 def deployer(named_subject: Callable[[str], Subject]) -> NetworkDeployer:
-    s = named_subject("depthwise")
-    return NetworkDeployer(s.net, s.space, s.parameters, s.evaluator.realise, (s.x,), batch=4, granularity=4)
+    return deployer_of(named_subject("depthwise"))
 
 
 def quantized(deployer: NetworkDeployer, chosen: str) -> Plan:
-    return Plan({f"format/{layer}": chosen for layer in deployer.space.graph.layers})
+    return Plan({f"format/{layer}": chosen for layer in deployer.evaluator.space.graph.layers})
 
 
 @pytest.mark.parametrize("ending", ["mindir", "onnx"])
 def test_size_is_read_from_the_file_and_falls_with_the_bits(
-    deployer: NetworkDeployer, tmp_path: Path, ending: str
+    named_subject: Callable[[str], Subject], tmp_path: Path, ending: str
 ) -> None:
-    sizes = []
+    deployer, sizes = deployer_of(named_subject("residual")), []
     for name in ("float", "w8", "w4"):
         plan = Plan() if name == "float" else quantized(deployer, name)
         report = deployer.export(plan, tmp_path / f"{name}.{ending}")
@@ -52,11 +55,11 @@ def test_onnx_holds_integers_and_takes_any_batch(deployer: NetworkDeployer, tmp_
     ops = [node.op_type for node in model.graph.node]
     assert "QuantizeLinear" in ops and "BatchNormalization" not in ops
     for count in (1, 3):
-        assert run_onnx(report.path, (deployer.samples[0][:count],))[0].shape == (count, 5)
+        assert run_onnx(report.path, (deployer.evaluator.inputs[0][:count],))[0].shape == (count, 5)
 
 
 def test_float_network_is_the_users(deployer: NetworkDeployer, named_subject: Callable[[str], Subject]) -> None:
-    x = deployer.samples[0][:4]
+    x = deployer.evaluator.inputs[0][:4]
     expected = forward(named_subject("depthwise").net, (x,), graph=False)[0]
     assert norm_error(forward(deployer.net(Plan()), (x,), graph=False)[0], expected) < 1e-5
 
@@ -67,7 +70,7 @@ def test_wrong_export_does_not_take_the_place_of_a_right_one(
     path = tmp_path / "net.onnx"
     deployer.export(Plan(), path)
     before = path.read_bytes()
-    other = deployer._onnx(deployer.realise(quantized(deployer, "w4")))
+    other = deployer._onnx(deployer.evaluator.realise(quantized(deployer, "w4")))
     monkeypatch.setattr(NetworkDeployer, "_onnx", lambda self, realisation: other)
     with pytest.raises(ExportError, match=r"\.onnx file computes something else than the network in memory: relative"):
         deployer.export(Plan(), path)
@@ -88,9 +91,14 @@ def test_nan_never_agrees(tmp_path: Path) -> None:
 
 def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file.txt"
-    with pytest.raises(KeyError), written_whole(target) as draft:
-        draft.write_text("half")
-        raise KeyError
+
+    def fail() -> None:
+        with written_whole(target) as draft:
+            draft.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert list(target.parent.iterdir()) == []
     with written_whole(target) as draft:
         draft.write_text("whole")

@@ -67,7 +67,7 @@ class TestSearch:
     def test_predicted_params_are_the_converted_networks(self, front: ParetoSet) -> None:
         smallest = min(front.evaluated, key=lambda point: point.cost.macs)
         assert smallest.cost.macs < 0.8 * front.float_point.cost.macs
-        layers = front.deployer.space.graph.layers  # type: ignore[union-attr]
+        layers = front.deployer.evaluator.space.graph.layers  # type: ignore[union-attr]
         kept = {p.name: p.size for p in smallest.net.get_parameters()}
         whole = {p.name: p.size for p in network().get_parameters()}
         assert sum(kept.values()) < sum(whole[f"{layer}.weight"] for layer in layers)

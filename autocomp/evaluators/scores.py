@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..search_spaces import FLOAT_BITS, Knob, Plan, SearchSpace
+from ..search_spaces import Knob, Plan, SearchSpace
 from .accuracy import PlanEvaluator
 from .engines import BATCH, Arrays
 
@@ -18,7 +18,9 @@ log = logging.getLogger("autocomp")
 
 VERSION = 1
 SAMPLES = 2 * BATCH  # a batch for each of two processors
-MOST = 44  # plans that are measured one by one
+EVALUATIONS = 14  # whose work the pass may take: their images, and those for BatchNorm's statistics at four times
+LEAST_PLANS = 32
+FORMATS_SHARE = 2 / 3  # of the plans, at most
 NEGLIGIBLE = 1e-3  # nats: the mildest formats of all layers together; then no layer is looked at by itself
 RUINED = 10.0  # nats: a plan whose outputs are not finite
 
@@ -55,18 +57,25 @@ class Scores:
         return found if fits and [len(d) for d in found.damage] == space.sizes.tolist() else None
 
 
-def score(evaluator: PlanEvaluator, most: int = MOST, samples: int = SAMPLES) -> Scores:
-    """Measure at most about ``most`` plans on so many of the evaluator's samples; needs no labels.
+def score(evaluator: PlanEvaluator, most: int | None = None, samples: int = SAMPLES) -> Scores:
+    """Measure about ``most`` plans on so many of the evaluator's samples; needs no labels.
 
     What is not measured is derived: formats of 8 bits are measured in all layers at once, and by halves only where
-    that hurts; rounding noise falls with the square of the step; between two ratios of channels the damage is
-    interpolated in its logarithm.
+    that hurts; coarser weights layer by layer, or in runs of neighbours where there are many; what coarse weights and
+    rounded inputs do adds up; between two ratios of channels the damage is interpolated in its logarithm.
     """
     started = time.perf_counter()
     divergence = Divergence(evaluator, samples)
-    damage = _scores(evaluator.space, divergence, most)
+    damage = _scores(evaluator.space, divergence, affordable_plans(evaluator, samples) if most is None else most)
     log.info("scored %d knobs by %d plans in %.1f s", len(damage), divergence.measured, time.perf_counter() - started)
     return Scores(damage)
+
+
+def affordable_plans(evaluator: PlanEvaluator, samples: int) -> int:
+    """How many plans may be scored; follows from the data alone, so that scores do not depend on the machine."""
+    fixed = 4 * len(evaluator.statistics_inputs[0])
+    count = len(evaluator.inputs[0])
+    return max(LEAST_PLANS, EVALUATIONS * (count + fixed) // (min(samples, count) + fixed))
 
 
 class Divergence:
@@ -116,36 +125,58 @@ def _error(found: np.ndarray, expected: np.ndarray) -> float:
 
 def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[float, ...], ...]:
     formats = [knob for knob in space.knobs if knob.kind == "format"]
-    mild = _mild_formats(formats, measure)
-    left = most - sum(len(_rough(knob)) for knob in formats)
     others = [knob for knob in space.knobs if knob.kind != "format"]
+    for_formats = max(1, int(FORMATS_SHARE * most))
+    known = _mild(formats, measure) | _rough(formats, measure, for_formats)
+    left = most - min(for_formats, sum(len(_measured_alone(knob)) for knob in formats))
     counts = _shares([len(knob.values) - 1 for knob in others], left)
     chosen = {knob.name: count for knob, count in zip(others, counts, strict=True)}
     return tuple(
-        _format_damage(knob, mild, measure) if knob.kind == "format" else _damage(knob, chosen[knob.name], measure)
+        _format_damage(knob, known) if knob.kind == "format" else _damage(knob, chosen[knob.name], measure)
         for knob in space.knobs
     )
 
 
 # Formats --------------------------------------------------------------------------------------------------------------
 
+Known = dict[tuple[str, str], float]  # (knob, value) -> damage
 
-def _mild_formats(knobs: Sequence[Knob], measure: Measure) -> dict[tuple[str, str], float]:
-    """(knob, value) -> damage, for the values with no fewer than 8 bits."""
-    found: dict[tuple[str, str], float] = {}
+
+def _mild(knobs: Sequence[Knob], measure: Measure) -> Known:
+    """The values with no fewer than 8 bits."""
     values = dict.fromkeys(str(v) for knob in knobs for v in knob.values[1:] if not _is_rough(knob, str(v)))
+    found: Known = {}
     for value in values:
-        having = [knob for knob in knobs if value in knob.values]
-        found |= {(name, value): damage for name, damage in _by_halves(having, value, measure).items()}
+        found |= _by_halves([knob for knob in knobs if value in knob.values], value, measure)
     return found
 
 
-def _by_halves(knobs: Sequence[Knob], value: str, measure: Measure) -> dict[str, float]:
-    whole = measure(Plan(dict.fromkeys((knob.name for knob in knobs), value)))
-    if len(knobs) == 1 or whole <= NEGLIGIBLE:
-        return dict.fromkeys((knob.name for knob in knobs), whole / len(knobs))
+def _by_halves(knobs: Sequence[Knob], value: str, measure: Measure) -> Known:
+    whole = _of_all(knobs, value, measure)
+    if len(knobs) == 1 or sum(whole.values()) <= NEGLIGIBLE:
+        return whole
     middle = len(knobs) // 2
     return _by_halves(knobs[:middle], value, measure) | _by_halves(knobs[middle:], value, measure)
+
+
+def _of_all(knobs: Sequence[Knob], value: str, measure: Measure) -> Known:
+    """Each has its equal share of what they do together."""
+    whole = measure(Plan(dict.fromkeys((knob.name for knob in knobs), value)))
+    return {(knob.name, value): whole / len(knobs) for knob in knobs}
+
+
+def _rough(knobs: Sequence[Knob], measure: Measure, most: int) -> Known:
+    """The values with fewer bits, of one layer at a time, or of neighbours where that would be more than ``most``."""
+    wanted: dict[str, list[Knob]] = {}
+    for knob in knobs:
+        for value in _measured_alone(knob):
+            wanted.setdefault(value, []).append(knob)
+    together = -(-sum(map(len, wanted.values())) // most)
+    found: Known = {}
+    for value, having in wanted.items():
+        for start in range(0, len(having), together):
+            found |= _of_all(having[start : start + together], value, measure)
+    return found
 
 
 def _is_rough(knob: Knob, value: str) -> bool:
@@ -153,35 +184,30 @@ def _is_rough(knob: Knob, value: str) -> bool:
     return min(chosen.weight_bits, chosen.activation_bits) < 8
 
 
-def _rough(knob: Knob) -> list[str]:
-    """The values that are measured by themselves: one for each number of weight bits, and for each of few input bits."""
+def _measured_alone(knob: Knob) -> list[str]:
+    """Of the values with fewer than 8 bits one for each number of weight bits, and each with inputs that coarse."""
     kept: dict[tuple[int, int], str] = {}
-    for value, chosen in zip(knob.values, knob.formats, strict=True):
-        if _is_rough(knob, str(value)):
-            kept.setdefault((chosen.weight_bits, min(chosen.activation_bits, 8)), str(value))
+    for value in map(str, knob.values):
+        if _is_rough(knob, value):
+            kept.setdefault(_roughness(knob, value), value)
     return list(kept.values())
 
 
-def _format_damage(knob: Knob, mild: Mapping[tuple[str, str], float], measure: Measure) -> tuple[float, ...]:
-    known = {value: mild[knob.name, value] for value in map(str, knob.values) if (knob.name, value) in mild}
-    known |= {value: measure(Plan({knob.name: value})) for value in _rough(knob)}
-    # What 8-bit inputs add does not depend on the weights' bits.
-    inputs = max(known.get("w8a8", 0.0) - known.get("w8", 0.0), 0.0)
-    measured_bits = {Format_key(knob, value): value for value in known}
-    damage = []
-    for value, chosen in zip(map(str, knob.values), knob.formats, strict=True):
-        if chosen.weight_bits == FLOAT_BITS:
-            damage.append(0.0)
-        elif value in known:
-            damage.append(known[value])
-        else:
-            damage.append(known[measured_bits[chosen.weight_bits, min(chosen.activation_bits, 8)]] + inputs)
-    return tuple(damage)
-
-
-def Format_key(knob: Knob, value: str) -> tuple[int, int]:
+def _roughness(knob: Knob, value: str) -> tuple[int, int]:
+    """Bits of the weights, and of the inputs where these are fewer than 8."""
     chosen = knob.formats[knob.index(value)]
     return chosen.weight_bits, min(chosen.activation_bits, 8)
+
+
+def _format_damage(knob: Knob, known: Mapping[tuple[str, str], float]) -> tuple[float, ...]:
+    """What 8-bit inputs do, the difference of w8a8 and w8, is added where only the weights were measured."""
+    inputs = max(known.get((knob.name, "w8a8"), 0.0) - known.get((knob.name, "w8"), 0.0), 0.0)
+    alone = {_roughness(knob, value): known[knob.name, value] for value in _measured_alone(knob)}
+    damage = [0.0]
+    for value in map(str, knob.values[1:]):
+        direct = known.get((knob.name, value))
+        damage.append(alone[_roughness(knob, value)] + inputs if direct is None else direct)
+    return tuple(damage)
 
 
 # Ratios and other ordered values --------------------------------------------------------------------------------------

@@ -18,16 +18,17 @@ def layer(state: Identities, node: Node) -> Carried:
     """Convolutions read axis 1, dense layers the last one; both make new channels there."""
     if node.layer is None or node.weight_shape is None or len(node.inputs) != 1:
         return state.unknown(node)
-    source, shape = state.inputs(node)[0], state.input_shape(node)
-    axis = 1 if node.kind == "conv" else len(shape) - 1
-    if source.axis != axis:
+    source = state.inputs(node)[0]
+    axis = 1 if node.kind == "conv" else len(state.input_shape(node)) - 1
+    if source.axis != axis or not source.free:
         state.freeze(source.ids, f"{node.layer} reads another axis than the one that holds its channels")
-        source = Carried(axis, np.full(shape[axis], STAYS))
+        source = Carried(axis, np.full(node.weight_shape[1] * node.groups, STAYS))
     consumed = state.consumed.setdefault(node.layer, source.ids)
     if len(consumed) != len(source.ids):
         return state.unknown(node)
     if consumed is not source.ids:
         state.unify(consumed, source.ids, f"{node.layer} is used twice, once after channels that stay")
+    axis = 1 if node.kind == "conv" else len(node.shape) - 1
     if node.kind == "conv" and node.groups > 1:
         return Carried(1, _grouped_conv(state, node, source.ids))
     return Carried(axis, state.produce(node.layer, node.weight_shape[0]))
@@ -179,9 +180,9 @@ def reduction(state: Identities, node: Node) -> Carried:
 
 
 def reshape(state: Identities, node: Node) -> Carried:
-    source = state.inputs(node)[0] if len(node.inputs) == 1 else state.stays(node)
-    if not source.free:
-        return state.stays(node)
+    source = state.inputs(node)[0]
+    if len(node.inputs) != 1:
+        return state.unknown(node)
     moved = reshaped(state.input_shape(node), source.axis, source.ids, node.shape)
     if moved is None:
         return state.unknown(node)
@@ -209,7 +210,7 @@ def transpose(state: Identities, node: Node) -> Carried:
 def slicing(state: Identities, node: Node) -> Carried:
     """Along other axes, channels stay what they are. Equal parts along theirs are cut at the same places."""
     source, shape = state.inputs(node)[0], state.input_shape(node)
-    if not source.free or len(node.inputs) != 1:
+    if len(node.inputs) != 1:
         return state.unknown(node)
     if node.op in PARTS:
         return source if node.shape == shape else state.unknown(node)
@@ -287,12 +288,7 @@ def transposed(node: Node) -> tuple[bool, bool]:
     return bool(operator.get("transpose_a", flags[0])), bool(operator.get("transpose_b", flags[1]))
 
 
-def network_input(state: Identities, node: Node) -> Carried:
-    return state.stays(node)
-
-
 RULES: dict[str, Rule] = {
-    "input": network_input,
     "conv": layer,
     "dense": layer,
     "batchnorm": batchnorm,

@@ -29,10 +29,10 @@ def group_channels(graph: NetworkGraph, left_whole: dict[str, str] | None = None
 
     state = Identities(graph)
     for node in graph.nodes:
-        carried = RULES.get(node.kind, Identities.unknown)(state, node)
-        if node.shape and len(carried.ids) != node.shape[carried.axis]:
-            raise AssertionError(f"{node.name}: {len(carried.ids)} identities on axis {carried.axis} of {node.shape}")
-        state.carried.append(carried)
+        followed = any(carried.free for carried in state.inputs(node)) or node.weight_shape is not None
+        carried = RULES.get(node.kind, Identities.unknown)(state, node) if followed else state.stays(node)
+        fits = carried.axis < len(node.shape) and len(carried.ids) == node.shape[carried.axis]
+        state.carried.append(carried if fits else state.unknown(node))
     for output in graph.outputs:
         state.freeze(state.carried[output].ids, "it is an output of the network")
     for layer, reason in (left_whole or {}).items():

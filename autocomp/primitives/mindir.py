@@ -56,6 +56,7 @@ class Graph:
     operators: tuple[Operator, ...]
     outputs: tuple[Output, ...]
     opaque: tuple[str, ...]  # calls of sub-graphs, which stay closed
+    hidden: frozenset[str] = frozenset()  # names of the parameters that sub-graphs read
 
 
 def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
@@ -97,7 +98,7 @@ def copy_network(net: Any) -> Any:
 
 
 def _copied(net: Any) -> Any:
-    """A deep copy. Some of MindSpore's primitives (LpNorm) cannot copy themselves; they hold no state and are shared."""
+    """A deep copy. Some primitives of MindSpore (LpNorm) cannot copy themselves; they hold no state and are shared."""
     try:
         return copy.deepcopy(net)
     except TypeError:
@@ -126,7 +127,7 @@ class _Reader:
     """Resolves names to operators; parameters' loads, state monads and tuples disappear."""
 
     def __init__(self, model: Any) -> None:
-        self.graph = model.graph
+        self.graph, self.functions = model.graph, model.functions
         self.primitives = {f"REF::{p.name}": p for p in model.primitives}
         self.values: dict[str, Any] = {}
         self.operators: list[Operator] = []
@@ -141,7 +142,14 @@ class _Reader:
         for node in self.graph.node:
             self.values[node.output[0]] = self._value(node)
         outputs = [self.values[output.name] for output in self.graph.output]
-        return Graph(tuple(self.operators), tuple(_outputs(outputs)), tuple(self.opaque))
+        return Graph(tuple(self.operators), tuple(_outputs(outputs)), tuple(self.opaque), frozenset(self._hidden()))
+
+    def _hidden(self) -> Iterator[str]:
+        for function in self.functions:
+            for node in function.node:
+                for value in map(self.values.get, node.input):
+                    if isinstance(value, Parameter):
+                        yield value.name
 
     def _append(self, operator: Operator) -> Output:
         self.operators.append(operator)

@@ -24,7 +24,7 @@ KINDS = {
     "PowTensorScalar PowScalarTensor",
     "concat": "Concat Stack StackExt",
     "pool": "MaxPool AvgPool AvgPoolExt MaxPoolWithArgmax MaxPoolWithMask AdaptiveAvgPool2D AdaptiveAvgPool2DExt "
-    "AdaptiveMaxPool2D AvgPool2D AvgPool3D MaxPool3D",
+    "AdaptiveMaxPool2D AvgPool2D AvgPool3D MaxPool3D MaxPool3DWithArgmax MaxPoolWithArgmaxV2",
     "mean": "ReduceMean MeanExt ReduceSum SumExt ReduceMax",
     "flatten": "Flatten FlattenExt",
     "matmul": "BatchMatMul BatchMatMulExt",
@@ -79,9 +79,9 @@ class _Builder:
         self.names: set[str] = set()
         self.shared = self._shared(raw)
 
-    def _shared(self, raw: Graph) -> set[str]:
+    def _shared(self, raw: Graph) -> frozenset[str]:
         """Parameters that are read otherwise than by the cell that owns them: surgery on the cell would miss that."""
-        return {
+        return raw.hidden | {
             value.name
             for operator in raw.operators
             for value in operator.inputs
@@ -120,7 +120,11 @@ class _Builder:
 
     def _append_parts(self, operator: Operator) -> None:
         whole, position = len(self.nodes) - 1, len(self.index) - 1
-        before = self.nodes[self.nodes[whole].inputs[0]].shape
+        node = self.nodes[whole]
+        read = [self.nodes[i].shape for i in node.inputs] or node.attributes["parameter_shapes"]
+        if not read or not all(operator.shapes):
+            return
+        before = read[0]
         self.nodes[whole] = replace(self.nodes[whole], shape=before)
         start = 0
         for part, shape in enumerate(operator.shapes):

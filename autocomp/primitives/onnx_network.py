@@ -23,6 +23,7 @@ from .quantizers import ActivationQuantizer, QuantizedWeight
 from .realise import LayerState, Parameters, Realisation, kept_channels
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
+ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # read otherwise than expected
 MEAN, VARIANCE = "#mean", "#variance"
 
 
@@ -191,7 +192,12 @@ class Writer:
             form: Callable[[Writer, Node], str | tuple[str, ...]] | None = OPERATORS.get(node.op)
             if form is None:
                 raise ExportError(f"MindSpore's operator {node.op} (at {node.name}) has no ONNX form in autocomp")
-            names = form(self, node)
+            try:
+                names = form(self, node)
+            except ARGUMENTS as error:
+                raise ExportError(
+                    f"{node.op} (at {node.name}) has arguments that autocomp cannot write to ONNX"
+                ) from error
             self.names.append((names,) if isinstance(names, str) else names)
         values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
         values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]

@@ -165,6 +165,31 @@ def pool(op: str) -> Form:
     return form
 
 
+def padded_max_pool(w: Writer, node: Node) -> str:
+    """``MaxPool3DWithArgmax`` (an image as a volume of depth 1) and ``MaxPoolWithArgmaxV2``; the maxima only."""
+    a, spatial = node.attributes["operator"], len(node.shape) - 2
+    kernel = tuple(a["ksize"] if "ksize" in a else a["kernel_size"])[-spatial:]
+    pads = tuple(a["pads"])[-spatial:]
+    strides, dilations = tuple(a["strides"])[-spatial:], tuple(a["dilation"])[-spatial:]
+    return w.emit(
+        "MaxPool", [operand(w, node)], node.name, kernel_shape=kernel, strides=strides, dilations=dilations,
+        pads=pads + pads, ceil_mode=int(a["ceil_mode"]),
+    )  # fmt: skip
+
+
+def padded_average_pool(w: Writer, node: Node) -> str:
+    """``AvgPool3D``: an image as a volume of depth 1; pads in pairs, before and after."""
+    a = node.attributes["operator"]
+    if a.get("divisor_override"):
+        raise ExportError(f"{node.name} overrides its divisor, which has no ONNX form")
+    pads = tuple(a["pad_list"])
+    return w.emit(
+        "AveragePool", [operand(w, node)], node.name, kernel_shape=tuple(a["kernel_size"])[-3:],
+        strides=tuple(a["strides"])[-3:], pads=pads[0::2] + pads[1::2], ceil_mode=int(a["ceil_mode"]),
+        count_include_pad=int(a["count_include_pad"]),
+    )  # fmt: skip
+
+
 def adaptive_pool(op: str) -> Form:
     def form(w: Writer, node: Node) -> str:
         before, after = source_shape(w, node)[-2:], node.shape[-2:]
@@ -353,7 +378,10 @@ OPERATORS: dict[str, Form] = {
     "Maximum": binary("Max"),
     "Minimum": binary("Min"),
     "MaxPool": pool("MaxPool"),
+    "MaxPool3DWithArgmax": padded_max_pool,
+    "MaxPoolWithArgmaxV2": padded_max_pool,
     "AvgPool": pool("AveragePool"),
+    "AvgPool3D": padded_average_pool,
     "AdaptiveAvgPool2D": adaptive_pool("AveragePool"),
     "AdaptiveMaxPool2D": adaptive_pool("MaxPool"),
     "ReduceMean": reduce("ReduceMean"),

@@ -123,7 +123,7 @@ def part(w: Writer, node: Node) -> str:
 
 def strided_slice(w: Writer, node: Node) -> str:
     """Begin, end and strides; the masks' bits stand for axes (begin, end, ellipsis, new axis, shrink)."""
-    begin, end, strides, begin_mask, end_mask, ellipsis, new_axis, shrink = node.attributes["constants"]
+    begin, end, strides, begin_mask, end_mask, ellipsis, new_axis, shrink = node.attributes["constants"][-8:]
     if ellipsis or new_axis:
         raise ExportError(f"{node.name} slices with an ellipsis or a new axis, which has no ONNX form in autocomp")
     shape = _shape_of_first(w, node)

@@ -5,31 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .platform import load_mindspore
+PRIVATE = ("_cells", "_params", "_buffers", "_primitives")
 
 
 def replace_cells(net: Any, new: Mapping[str, Any]) -> None:
     """Put cells where those at these paths are, and wherever else the same cells are held: under another path, or in
     a tuple, list or dict of a cell. Only for a network that has not run: see docs/architecture.md."""
     old = {id(cell_at(net, path)): cell for path, cell in new.items()}
-    sequential = load_mindspore().nn.SequentialCell
     for _, parent in list(net.cells_and_names()):
-        for attribute, value in list(vars(parent).items()):
+        for attribute, value in list(vars(parent).items()):  # SequentialCell runs its attribute cell_list
             if type(value) in (list, tuple, dict) and attribute not in PRIVATE and _holds(value, old):
                 object.__setattr__(parent, attribute, _replaced(value, old))
-        for position, (name, child) in enumerate(list(parent._cells.items())):
-            if id(child) not in old:
-                continue
-            if isinstance(parent, sequential):
-                parent[position] = old[id(child)]
-            else:
-                setattr(parent, name, old[id(child)])
+        for name, child in list(parent._cells.items()):
+            if id(child) in old:
+                parent._cells[name] = old[id(child)]
     for path, cell in new.items():
         if cell_at(net, path) is not cell:
             raise RuntimeError(f"cell {path} of {type(net).__name__} could not be replaced")
-
-
-PRIVATE = ("_cells", "_params", "_buffers", "_primitives")
 
 
 def replace_cell(net: Any, path: str, new: Any) -> None:

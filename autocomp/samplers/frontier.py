@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import moocore
 import numpy as np
 
 from autocomp.evaluators import Scores
@@ -17,9 +18,9 @@ from .registry import register
 from .uniform import spread, uniform_plans
 
 ENUMERABLE = 6000  # plans of a space that is looked at as a whole
-STARTS = 32  # descents a time
-CLIMBS, CLIMBERS = 2, 16  # rounds of looking around the most promising plans, and how many
-SHORTLIST = 256  # plans among which a batch is chosen
+STARTS = 24  # descents a time
+CLIMBS, CLIMBERS = 2, 8  # rounds of looking around the most promising plans, and how many
+SHORTLIST = 128  # plans among which a batch is chosen
 FOCUS = 0.05  # accuracy lost, within which every other plan must lie
 EXPLORED = 8  # one plan in so many is chosen with doubled doubt
 
@@ -117,13 +118,13 @@ class FrontierSampler:
         solver = Solver(self._space, self.scores, self._costs, self._excess)
         starts = self._starts(rng)
         pool = solver.descend(starts, directions(rng, len(starts), self._problem.objectives - 1))
-        gain = self._gain(self._floor)
+        gains = self._gains()
         for _ in range(CLIMBS):
-            best = self._promising(pool, surrogate, gain, CLIMBERS)
+            best = self._promising(pool, surrogate, gains, CLIMBERS)
             around = solver.neighbours(best).reshape(-1, len(self._space.knobs))
             pool = np.unique(np.concatenate([pool, around, _crossed(rng, best)]), axis=0)
-            pool = self._promising(pool, surrogate, gain, 2 * SHORTLIST)
-        return self._new(pool)
+            pool = self._promising(self._new(pool), surrogate, gains, SHORTLIST)
+        return pool
 
     def _starts(self, rng: np.random.Generator) -> np.ndarray:
         """Uniform plans, evaluated ones, random ones."""
@@ -137,10 +138,11 @@ class FrontierSampler:
         more = self._space.random(rng, STARTS - len(starts))
         return np.concatenate([starts, more])
 
-    def _promising(self, pool: np.ndarray, surrogate: Surrogate, gain: Gain, count: int) -> np.ndarray:
-        pool = pool[self._excess(pool) <= 0] if (self._excess(pool) <= 0).any() else pool
-        gains = gain(self._costs(pool), self._accuracies(surrogate, pool, spread=1.0))
-        return np.asarray(pool[np.argsort(-gains, kind="stable")[:count]], np.int64)
+    def _promising(self, pool: np.ndarray, surrogate: Surrogate, gains: Sequence[Gain], count: int) -> np.ndarray:
+        """The plans with the largest gains, ``count`` for each kind of gain."""
+        costs, accuracies = self._costs(pool), self._accuracies(surrogate, pool, spread=1.0)
+        best = [np.argsort(-gain(costs, accuracies), kind="stable")[:count] for gain in gains]
+        return np.asarray(pool[np.unique(np.concatenate(best))], np.int64)
 
     def _new(self, pool: np.ndarray) -> np.ndarray:
         """Those that were not proposed and are allowed; of none allowed those nearest to it."""
@@ -155,23 +157,21 @@ class FrontierSampler:
         costs = self._costs(pool)
         usual, doubtful = (self._accuracies(surrogate, pool, spread) for spread in (1.0, 2.0))
         expected = usual.mean(1)
-        whole = self._gain(self._floor)
-        focused = self._gain(max(self._floor, self._float_accuracy - FOCUS))
+        gains = self._gains()
         for vector in self._pending:
             row = np.array([vector])
-            self._believe((whole, focused), self._costs(row)[0], self._accuracies(surrogate, row, 1.0).mean())
+            self._believe(gains, self._costs(row)[0], self._accuracies(surrogate, row, 1.0).mean())
         left = np.ones(len(pool), bool)
         chosen: list[int] = []
         for _ in range(min(count, len(pool))):
             number = len(self._spent) + len(chosen)
             accuracies = doubtful if number % EXPLORED == EXPLORED - 1 else usual
-            gains = (focused if number % 2 else whole)(costs, accuracies)
             # Where nothing is expected to add to the front, what comes nearest to it.
-            gains = gains + 1e-12 * (expected - costs.mean(1))
-            best = int(np.argmax(np.where(left, gains, -np.inf)))
+            worth = gains[number % 2](costs, accuracies) + 1e-12 * (expected - costs.mean(1))
+            best = int(np.argmax(np.where(left, worth, -np.inf)))
             left[best] = False
             chosen.append(best)
-            self._believe((whole, focused), costs[best], expected[best])
+            self._believe(gains, costs[best], expected[best])
         return chosen
 
     @staticmethod
@@ -182,13 +182,16 @@ class FrontierSampler:
     def _accuracies(self, surrogate: Surrogate, vectors: np.ndarray, spread: float) -> np.ndarray:
         return np.maximum(self._float_accuracy - surrogate.losses(vectors, spread), 0)
 
-    def _gain(self, floor: float) -> Gain:
-        if not self._told:
-            return Gain(np.empty((0, len(self._of_float))), np.empty(0), floor)
-        vectors, accuracies = self._known()
-        costs = self._costs(vectors)
-        front = _below_front(costs, accuracies) <= 0
-        return Gain(costs[front], accuracies[front], floor)
+    def _gains(self) -> tuple[Gain, Gain]:
+        """Counted from the budget's floor, and from a little below the float network's accuracy."""
+        costs, accuracies = np.empty((0, len(self._of_float))), np.empty(0)
+        if self._told:
+            vectors, accuracies = self._known()
+            costs = self._costs(vectors)
+            front = _below_front(costs, accuracies) <= 0
+            costs, accuracies = costs[front], accuracies[front]
+        floors = (self._floor, max(self._floor, self._float_accuracy - FOCUS))
+        return Gain(costs, accuracies, floors[0]), Gain(costs, accuracies, floors[1])
 
 
 def ranked(space: SearchSpace) -> Scores:
@@ -198,11 +201,9 @@ def ranked(space: SearchSpace) -> Scores:
 
 def _below_front(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
     """(n,): how much accuracy each lacks to the best plan that costs no more; 0 for those on the front."""
-    below = np.empty(len(costs))
-    for i, cost in enumerate(costs):
-        cheaper = (costs <= cost + 1e-12).all(1)
-        below[i] = accuracies[cheaper].max() - accuracies[i]
-    return below
+    best = moocore.is_nondominated(np.column_stack([costs, -accuracies]))
+    reached = (costs[None, best] <= costs[:, None] + 1e-12).all(2)
+    return np.asarray(np.where(reached, accuracies[best], -np.inf).max(1) - accuracies)
 
 
 def _crossed(rng: np.random.Generator, parents: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from autocomp.search_spaces import SearchSpace
 
 ROUNDS = 40
+EXCHANGES, PAIRS = 8, 65_536
 PENALTY = 100.0  # a nat for each percent of excess: dearer than any damage
 
 Damage = Callable[[np.ndarray], np.ndarray]
@@ -54,6 +55,42 @@ class Solver:
             if not len(active):
                 break
         return vectors.astype(np.int64)
+
+    def least_damage(self, objectives: int, starts: int = 32, seed: int = 0) -> np.ndarray:
+        """(knobs,): the predicted best plan that is allowed; where none is found the one that exceeds least.
+
+        Under a bound a descent ends at the first plan from which every single change is worse; so it is begun at many
+        prices, and what is best then is improved by changing two knobs at once.
+        """
+        rng = np.random.default_rng(seed)
+        first = np.concatenate([self.space.random(rng, starts - 1), np.zeros((1, len(self.space.knobs)), np.int64)])
+        found = self.descend(first, directions(rng, starts, objectives))
+        best = found[self._order(found)[0]]
+        for _ in range(EXCHANGES):
+            better = self._exchanged(best, rng)
+            if np.array_equal(better, best):
+                break
+            best = better
+        return np.asarray(best, np.int64)
+
+    def _exchanged(self, vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The best plan that two choices lead to, of all pairs of them or of 65,536."""
+        one, other = np.triu_indices(len(self._knobs))
+        if len(one) > PAIRS:
+            some = rng.choice(len(one), PAIRS, replace=False)
+            one, other = one[some], other[some]
+        changed = np.tile(vector.astype(np.int16), (len(one) + 1, 1))
+        rows = np.arange(len(one))
+        changed[rows, self._knobs[one]] = self._values[one]
+        changed[rows, self._knobs[other]] = self._values[other]
+        changed[-1] = vector
+        best = changed[self._order(changed)[0]]
+        improves = self._order(np.stack([vector, best]))[0] == 1
+        return best if improves else vector
+
+    def _order(self, vectors: np.ndarray) -> np.ndarray:
+        over = np.maximum(self.excess(vectors), 0)
+        return np.lexsort((self.damage(vectors), over))
 
     def _trials(self, vectors: np.ndarray, weights: np.ndarray, value: np.ndarray) -> np.ndarray:
         """(n, 3, knobs): all changes that help, the better half of them, the best."""

@@ -60,7 +60,7 @@ def test_dead_channels_go_first(named_subject: Callable[[str], Subject]) -> None
     weight = parameters["join.0.weight"].copy()
     weight[[3, 5]] = 0
     parameters["join.0.weight"] = weight
-    knobs = {knob.name: knob for knob in ChannelPruning().knobs(subject.graph, parameters, [], 4)}
+    knobs = {knob.name: knob for knob in ChannelPruning().knobs(subject.graph, parameters, [], 4, {})}
     order = knobs["keep/join.0"].order
     assert order is not None and set(order[-2:].tolist()) == {3, 5}
 
@@ -82,7 +82,7 @@ class TestRegistry:
         empty = NetworkGraph((), ())
         for one in (RTN(), ChannelPruning()):
             with pytest.raises(NoEffectError, match=rf"^{one.name} found no "):
-                one.knobs(empty, {}, [], 16)
+                one.knobs(empty, {}, [], 16, {})
         with pytest.raises(NoEffectError, match="there is nothing to compress"):
             search_space(empty, {}, [], 16)
 

@@ -1,0 +1,140 @@
+"""How far the hardware models are from published measurements, and how quick they are.
+
+    python benchmarks/hardware.py
+
+The networks are built in MindSpore and traced (some minutes at first, then kept in the temporary folder).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from autocomp.hardware_models import device
+from autocomp.hardware_models.calibration import Measured, Observation, left_out
+from autocomp.search_spaces import Knob, SearchSpace
+from benchmarks import float32_operators as float32
+from benchmarks import published
+from examples import calibrate_devices as calibrated
+
+CHIPS = {
+    "Tesla T4": float32.Chip(40, 8.1e12 / 2, 320e9),
+    "Tesla V100-PCIE-32GB": float32.Chip(80, 14.1e12 / 2, 900e9),
+    "NVIDIA A100-PCIE-40GB": float32.Chip(108, 19.5e12 / 2, 1555e9),
+}
+Row = tuple[str, float, str, str]  # what, value, unit, goal
+
+
+def percent(errors: np.ndarray) -> float:
+    return float(np.abs(errors).mean() * 100)
+
+
+def rank(observations: list[Observation], errors: np.ndarray) -> float:
+    measured = np.array([one.seconds for one in observations])
+    return float(spearmanr(measured * (1 + errors), measured)[0])
+
+
+def ascend() -> list[Row]:
+    chip = device("ascend")
+    networks, bert = published.ascend_networks(chip), published.ascend_bert(chip)
+    start, free = calibrated.guess(chip), calibrated.ASCEND
+    alone, together = left_out(start, networks, free[:-1]), left_out(start, networks + bert, free)
+    own = left_out(start, bert, free)
+    n = len(networks)
+    return [
+        ("310P3 networks, each left out, mean error", percent(alone), "%", "9"),
+        ("310P3 networks, share within 20 %", float((np.abs(alone) < 0.2).mean() * 100), "%", "90"),
+        ("310P3 networks, Spearman", rank(networks, alone), "", "0.99"),
+        ("310P3 networks, constants shared with BERT, mean error", percent(together[:n]), "%", ""),
+        ("310P3 BERT-base, each configuration left out, mean error", percent(own), "%", "6"),
+        ("310P3 BERT-base, constants shared with networks, mean error", percent(together[n:]), "%", ""),
+    ]
+
+
+def t4() -> list[Row]:
+    chip = device("gpu")
+    half, quarter = published.t4_networks(chip, "fp16"), published.t4_networks(chip, "int8")
+    errors = left_out(calibrated.guess(chip), half + quarter, calibrated.T4)
+    float_errors, int_errors = errors[: len(half)], errors[len(half) :]
+    return [
+        ("T4 fp16 networks, each left out, mean error", percent(float_errors), "%", "15"),
+        ("T4 int8 networks, each left out, mean error", percent(int_errors), "%", ""),
+        ("T4 ratio int8/fp16, mean error", percent((1 + int_errors) / (1 + float_errors) - 1), "%", "12"),
+        ("T4 fp16 networks, Spearman", rank(half, float_errors), "", ""),
+    ]
+
+
+def operators() -> list[Row]:
+    if not published.SHARED.is_dir():
+        return []
+    linear, conv = (published.SHARED / f"nvidia_{kind}_fp32.csv" for kind in ("linear", "conv"))
+    matmuls = {name: float32.Matmuls.of(chip, published.columns(linear, name)) for name, chip in CHIPS.items()}
+    with_convolutions = {name: chip for name, chip in CHIPS.items() if "A100" not in name}
+    convolutions = {
+        name: float32.Convolutions.of(chip, published.columns(conv, name)) for name, chip in with_convolutions.items()
+    }
+    found: list[Row] = []
+    kinds: list[tuple[str, Mapping[str, float32.Table], str]]
+    kinds = [("convolutions", convolutions, "15"), ("matmuls", matmuls, "7")]
+    for what, tables, goal in kinds:
+        for name, error in float32.held_out(tables).items():
+            found.append((f"fp32 {what} on {name}, half held out", error * 100, "%", goal))
+    for name, error in float32.zero_shot(matmuls).items():
+        found.append((f"fp32 matmuls on {name}, fitted on the two others", error * 100, "%", "22"))
+    return found
+
+
+def million() -> list[Row]:
+    graph = published.graph("resnet50")
+    formats = ("float", "w8", "w8a8", "w4", "w4a8")
+    knobs = [Knob(f"format/{layer}", "rtn", (layer,), formats) for layer in graph.layers]
+    for group in graph.channel_groups:
+        ratios = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+        knobs.append(Knob(f"keep/{group.name}", "prune", (), ratios, group, np.arange(group.units), 16))
+    space = SearchSpace(graph, tuple(knobs))
+    plans = space.random(np.random.default_rng(0), 1_000_000)
+    chip = device("ascend")
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        costs = chip.costs(space.workload(plans, 8))
+        seconds.append(time.perf_counter() - began)
+    some = np.random.default_rng(1).integers(0, len(plans), 100)
+    differ = sum(chip.costs(space.workload(plans[i], 8))[0] != costs[i] for i in some)
+    return [
+        (f"a million plans of ResNet-50 ({len(knobs)} knobs) costed, best of three", min(seconds), "s", "3"),
+        ("of 100 of them, costed one by one, differ", float(differ), "plans", "0"),
+    ]
+
+
+def error_as_shipped() -> Row:
+    """Of the device file itself, on the rows that it was fitted to: catches a file that is out of date."""
+    chip = device("ascend")
+    measured = Measured.of(published.ascend_networks(chip))
+    return (
+        "310P3 networks, device file as shipped, mean error",
+        percent(measured.predicted(chip.rates) / measured.seconds - 1),
+        "%",
+        "",
+    )
+
+
+def main() -> None:
+    table = [*ascend(), error_as_shipped(), *t4(), *operators(), *million()]
+    for what, value, unit, goal in table:
+        print(f"{what:72s} {value:8.4g} {unit:6s} {'goal ' + goal if goal else ''}")
+    print(f"ascend_left_out_error: {table[0][1]:.2f} %")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The scoring pass against measurements of every value, on networks and on damages that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from autocomp.evaluators import PlanEvaluator, Scores, score
+from autocomp.evaluators import scores as scoring
+from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Plan, SearchSpace
+from tests.conftest import Subject
+
+FORMATS = ("float", "w8", "w8a8", "w4", "w4a8")
+
+
+@dataclass
+class Known:
+    """An evaluator whose plans hurt as a table says; ``measured`` counts them."""
+
+    space: SearchSpace
+    table: Mapping[tuple[str, Any], float]
+    measured: int = 0
+
+    def __call__(self, plan: Plan) -> float:
+        self.measured += 1
+        return sum(self.table[name, value] for name, value in plan.items())
+
+
+def known(layers: int = 4, inputs: float = 0.05) -> Known:
+    group = ChannelGroup("g", ("a",), 0, 8)
+    keep = Knob("keep/g", "channels", ("a",), (1.0, 0.75, 0.5, 0.25), group, np.arange(8))
+    formats = [Knob(f"format/l{i}", "rtn", (f"l{i}",), FORMATS) for i in range(layers)]
+    table: dict[tuple[str, Any], float] = {("keep/g", r): (1 - r) ** 2 for r in (0.75, 0.5, 0.25)}
+    for i, knob in enumerate(formats):
+        weights = {"w8": 0.001 * i, "w4": 0.1 * i}
+        table |= {(knob.name, name): damage for name, damage in weights.items()}
+        table |= {(knob.name, f"{name}a8"): damage + inputs * i for name, damage in weights.items()}
+    return Known(SearchSpace(NetworkGraph((), ()), (keep, *formats)), table)
+
+
+def expected(subject: Known) -> list[list[float]]:
+    return [[0.0, *(subject.table[k.name, v] for v in k.values[1:])] for k in subject.space.knobs]
+
+
+def measured(subject: Known, most: int) -> list[list[float]]:
+    return [list(damage) for damage in scoring._scores(subject.space, subject, most)]
+
+
+def test_all_that_is_affordable_is_measured_and_the_rest_adds_up() -> None:
+    subject = known()
+    for found, wanted in zip(measured(subject, 99), expected(subject), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=scoring.NEGLIGIBLE)
+    assert subject.measured < sum(subject.space.sizes)
+
+
+def test_layers_that_8_bits_do_not_hurt_are_measured_once_together() -> None:
+    subject = known(layers=32, inputs=0.0)
+    subject.table = {key: 1e-6 if str(key[1]).startswith("w8") else 0.1 for key in subject.table}  # type: ignore[misc]
+    found = measured(subject, 99)
+    assert subject.measured == 2 + 32 + 3
+    np.testing.assert_allclose([damage[1:3] for damage in found[1:]], 1e-6)
+
+
+def test_between_measured_ratios_the_logarithm_is_interpolated() -> None:
+    subject = known(layers=1)
+    found = measured(subject, 3)[0]
+    assert found[0] == 0 and found[1:] == sorted(found[1:])
+    assert found[3] == pytest.approx(0.75**2) and found[1] == pytest.approx(0.25**2)
+    assert found[2] == pytest.approx(np.sqrt(0.75**2 * 0.25**2))
+    alone = measured(subject, 1)[0]
+    np.testing.assert_allclose(alone, expected(subject)[0], atol=1e-12)  # as the square of what is cut
+
+
+def test_many_layers_are_measured_with_their_neighbours() -> None:
+    subject = known(layers=40, inputs=0.0)
+    found = measured(subject, 30)
+    assert subject.measured <= 20 + 4 * 40
+    total = sum(damage[3] for damage in found[1:])
+    assert total == pytest.approx(sum(0.1 * i for i in range(40)))
+
+
+def test_scores_of_a_network(subject: Subject) -> None:
+    """Measured values are the divergence by hand; their sum ranks joint plans."""
+    found = score(subject.evaluator, most=200, samples=64)
+    space, evaluator = subject.space, subject.evaluator
+    plain = evaluator.plain_outputs[0]
+    for k, knob in enumerate(space.knobs):
+        if knob.kind == "keep":
+            outputs = evaluator.engine.outputs(evaluator.realise(Plan({knob.name: knob.values[-1]})), (subject.x,))[0]
+            assert found.damage[k][-1] == pytest.approx(by_hand(plain, outputs), rel=1e-5)
+    vectors = space.random(np.random.default_rng(0), 40)
+    plans = [space.decode(vector) for vector in vectors]
+    joint = [by_hand(plain, evaluator.engine.outputs(evaluator.realise(p), (subject.x,))[0]) for p in plans]
+    assert spearmanr(found(vectors), joint)[0] > 0.6
+
+
+def by_hand(expected: np.ndarray, found: np.ndarray) -> float:
+    p, q = (np.exp(x.astype(np.float64)) / np.exp(x.astype(np.float64)).sum(1, keepdims=True) for x in (expected, found))
+    return float((p * np.log(p / q)).sum(1).mean())
+
+
+def test_the_same_scores_again(subject: Subject) -> None:
+    assert score(subject.evaluator) == score(subject.evaluator)
+
+
+def test_outputs_that_are_probabilities_already() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 20, 5))
+    of_logits = scoring.divergences(a, b)
+    softmax = [np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (a, b)]
+    np.testing.assert_allclose(scoring.divergences(*softmax), of_logits, atol=1e-9)
+    assert (of_logits > 0).all() and scoring.divergences(a, a).max() == 0
+
+
+def test_a_plan_that_cannot_run_counts_as_ruined(subject: Subject, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def outputs(self, *_: Any) -> Any:
+            raise RuntimeError("no memory")
+
+    evaluator = SimpleNamespace(
+        engine=Broken(), realise=subject.evaluator.realise, inputs=(subject.x,), metric="accuracy",
+        plain_outputs=subject.evaluator.plain_outputs,
+    )  # fmt: skip
+    divergence = scoring.Divergence(evaluator, 8)  # type: ignore[arg-type]
+    assert divergence(subject.plans(1)[0]) == scoring.RUINED
+    assert "no memory" in caplog.text
+
+
+def test_json_is_read_back_and_anything_else_is_not() -> None:
+    space = known().space
+    scores = Scores(tuple(map(tuple, expected(known()))))
+    assert Scores.from_json(scores.to_json(), space) == scores
+    for text in ("", "{}", "[1]", '{"version": 1, "damage": [[0]]}', '{"version": 0, "damage": []}'):
+        assert Scores.from_json(text, space) is None
+
+
+def test_the_pass_costs_no_more_plans_where_there_is_more_work_in_each() -> None:
+    def plans(images: int, statistics: int) -> int:
+        evaluator: Any = SimpleNamespace(inputs=(np.zeros(images),), statistics_inputs=(np.zeros(statistics),))
+        return scoring.affordable_plans(evaluator, scoring.SAMPLES)
+
+    assert plans(2000, 250) == 35 and plans(2000, 16) == 109
+    assert plans(10, 256) == scoring.LEAST_PLANS
+
+
+def test_takes_an_evaluator_without_labels(subject: Subject) -> None:
+    evaluator = PlanEvaluator(
+        subject.evaluator.engine, subject.space, subject.parameters, (subject.x,), None, (subject.x,), synthetic=True
+    )
+    found = score(evaluator, most=40)
+    assert evaluator.metric == "fidelity"
+    assert all(np.isfinite(damage).all() and damage[0] == 0 and min(damage) >= 0 for damage in found.damage)
