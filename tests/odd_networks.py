@@ -40,7 +40,7 @@ class SeveralEnds(nn.Cell):
         return self.head(ops.relu(self.hidden(z))), z
 
 
-class CumulativeSum(nn.Cell):
+class CumulativeProduct(nn.Cell):
     """An operator over channels that nobody here knows; the convolution after it is free."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class CumulativeSum(nn.Cell):
         self.head = nn.Dense(8, 4)
 
     def construct(self, x: Tensor) -> Tensor:
-        x = ops.tanh(self.after(ops.cumsum(self.before(x), 1)))
+        x = ops.tanh(self.after(ops.cumprod(self.before(x), 1)))
         return self.head(ops.mean(x, (2, 3)))
 
 

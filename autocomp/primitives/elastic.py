@@ -42,6 +42,10 @@ class ElasticNetwork:
         for layer, state in realisation.layers.items():
             attributes = self.graph.nodes[self.graph.layers[layer]].attributes
             self._assign(attributes["weight"], _scattered(self.floats[attributes["weight"]], state))
+            if state.bias is not None:
+                bias = np.array(self.floats[attributes["bias"]])
+                bias[state.rows] = state.bias
+                self._assign(attributes["bias"], bias)
             self.inputs[layer].set(state.activation)
         for node in self.graph.nodes:
             if node.kind == "batchnorm" and node.layer is not None:

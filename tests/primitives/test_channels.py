@@ -18,7 +18,7 @@ from autocomp.primitives.trial_cut import keep_what_cuts
 from autocomp.search_spaces import NetworkGraph, SearchSpace
 from tests.conftest import Subject, subject_of
 from tests.networks import NETWORKS, images, randomised
-from tests.odd_networks import CumulativeSum, Gated, ScaledInputs, SeveralEnds, UsedTwice, WrittenSize
+from tests.odd_networks import CumulativeProduct, Gated, ScaledInputs, SeveralEnds, UsedTwice, WrittenSize
 
 
 def groups(graph: NetworkGraph) -> dict[tuple[str, ...], int]:
@@ -40,7 +40,7 @@ def test_residual_stages_stand_together(named_subject: Callable[[str], Subject])
     }
     for block, count in ((0, 16), (1, 32)):
         both = [units(graph, f"blocks.{block}.{layer}") for layer in ("conv2", "shortcut.0")]
-        np.testing.assert_array_equal(*both)
+        np.testing.assert_array_equal(both[0], both[1])
         assert len(set(both[0].tolist())) == count
 
 
@@ -102,8 +102,8 @@ def test_what_is_multiplied_with_an_output_stays() -> None:
 
 
 def test_unknown_operator_keeps_what_reaches_it() -> None:
-    graph = trace(CumulativeSum(), (1, 3, 12, 12))
-    assert graph.whole["before"] == "it reaches CumSum, which is left as it is"
+    graph = trace(CumulativeProduct(), (1, 3, 12, 12))
+    assert graph.whole["before"] == "it reaches CumProd, which is left as it is"
     assert groups(graph) == {("after",): 8}
 
 

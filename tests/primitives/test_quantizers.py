@@ -135,7 +135,7 @@ class TestActivations:
             helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
             helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
         ]
-        read = run(nodes, {"s": np.float32(0.25), "z": np.uint8(zero_point)}, x)
+        read = run(nodes, {"s": np.array(0.25, np.float32), "z": np.array(zero_point, np.uint8)}, x)
         np.testing.assert_array_equal(read, quantizer(x))
 
     def test_mindspore_rounds_the_same(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from autocomp.primitives.reconstruction import moments_of, pivoted_order, reconstruct
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from autocomp.primitives.reconstruction import moments_of, pivoted_order, reconstruct
 
 
 @pytest.fixture

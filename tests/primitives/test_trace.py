@@ -16,7 +16,7 @@ from autocomp.search_spaces import NetworkGraph
 from tests.big_networks import MobileNetV2, ResNet50
 from tests.conftest import Subject
 from tests.networks import NETWORKS, images, nn, ops, randomised
-from tests.odd_networks import CumulativeSum, SeveralEnds, UsedTwice
+from tests.odd_networks import CumulativeProduct, SeveralEnds, UsedTwice
 
 # layer: shape of the output, MACs = pixels out * channels out * (kernel * channels in / groups)
 BY_HAND: dict[str, dict[str, tuple[tuple[int, ...], int]]] = {
@@ -127,7 +127,7 @@ def test_several_inputs_and_outputs() -> None:
     assert graph.nodes[graph.layers["image"]].attributes["bias"] == "image.bias"
 
 
-class Functional(nn.Cell):  # type: ignore[misc]
+class Functional(nn.Cell):
     """Operators called as functions and as operators of Python, and a weight that no layer owns."""
 
     def __init__(self) -> None:
@@ -150,10 +150,10 @@ def test_functional_operators() -> None:
 
 def test_unknown_operators_are_named(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="autocomp"):
-        graph = read(CumulativeSum())
-    assert graph.unknown == {"CumSum": 1}
-    assert "operators that stay as they are, with the channels that reach them: CumSum x1" in caplog.text
-    assert [node.kind for node in graph.nodes if node.op == "CumSum"] == ["other"]
+        graph = read(CumulativeProduct())
+    assert graph.unknown == {"CumProd": 1}
+    assert "operators that stay as they are, with the channels that reach them: CumProd x1" in caplog.text
+    assert [node.kind for node in graph.nodes if node.op == "CumProd"] == ["other"]
 
 
 def test_network_is_left_as_it_is() -> None:

@@ -1,0 +1,128 @@
+"""Networks on which compression tools stumble: what is cut, what is left whole and why, and that all forms agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autocomp.errors import ExportError
+from autocomp.primitives.convert import convert
+from autocomp.primitives.elastic import ElasticNetwork
+from autocomp.primitives.export import EXACT, export_mindir, norm_error, run_mindir, run_onnx
+from autocomp.primitives.onnx_network import onnx_network
+from autocomp.primitives.platform import forward
+from autocomp.primitives.realise import Realiser, parameters_of
+from autocomp.primitives.registry import search_space
+from autocomp.primitives.trace import trace
+from autocomp.primitives.trial_cut import keep_what_cuts
+from autocomp.search_spaces import Format, Plan
+from tests.networks import randomised
+
+from . import adversarial as nets
+
+PLANS = 3
+OUTPUT = "it is an output of the network"
+
+
+@dataclass
+class Expected:
+    """groups: layers cut together -> units, after the trial; whole: layer -> a part of the reason.
+
+    onnx: None, or a part of the sentence that says why there is no ONNX form.
+    """
+
+    groups: dict[tuple[str, ...], int]
+    whole: dict[str, str] = field(default_factory=lambda: {"head": OUTPUT})
+    onnx: str | None = None
+
+
+EXPECTED = {
+    nets.DenselyConnected: Expected({("stem",): 8, ("layers.0",): 8, ("layers.1",): 8, ("layers.2",): 8}),
+    nets.Shuffled: Expected({("stem.0", "third.0"): 8, ("first.0", "second"): 6}),
+    nets.WrittenShuffle: Expected({("second.0",): 16}, {"head": OUTPUT, "first.0": "invalid for input of size"}),
+    nets.SplitHalves: Expected({("stem.0",): 8, ("branch.0",): 8}),
+    nets.Inception: Expected(
+        {("stem.0",): 12, ("one.0",): 8, ("three.0.0",): 6, ("three.1.0",): 12, ("pooled.1.0",): 8}
+    ),
+    nets.SharedCell: Expected({("stem.0", "block"): 8}),
+    nets.TwoInputsTwoOutputs: Expected(
+        {("left.0", "right"): 16, ("joint.0",): 12}, {"classes": OUTPUT, "boxes": OUTPUT}
+    ),
+    nets.UNet: Expected(
+        {("down1.0",): 8, ("down2.0",): 12, ("middle.0",): 8, ("last.0",): 8},
+        {"mask": OUTPUT, "down3.0": "reaches Conv2DTranspose"},
+        onnx="Conv2DTranspose",
+    ),
+    nets.Detector: Expected({("stem.0", "deeper.0"): 16, ("head.0",): 8}, {"boxes": OUTPUT}),
+    nets.SqueezeExcite: Expected({("stem.0", "expand"): 16, ("reduce",): 8}),
+    nets.Transformer: Expected(
+        {("wide",): 32},
+        {"patches": "joins", "qkv": "sums over it", "project": "joins", "narrow": "joins", "head": OUTPUT},
+    ),
+    nets.LibraryAttention: Expected({("wide",): 32}, {"patches": "MatMul", "narrow": "joins", "head": OUTPUT}),
+    nets.LSTMHead: Expected({("stem.0",): 8}, {"squeeze.0": "reaches LSTM", "head": OUTPUT}, onnx="ONNX"),
+    nets.GRUHead: Expected({("stem.0",): 8}, {"squeeze.0": "sums over it", "head": OUTPUT}, onnx="ONNX"),
+    nets.Mixer: Expected(
+        {("tokens.0",): 24, ("channels.0",): 32},
+        {"patches": "another axis", "tokens.2": "joins", "channels.2": "joins", "head": OUTPUT},
+    ),
+    nets.TrainsOtherwise: Expected({("blocks.a",): 8, ("blocks.b",): 8}),
+    nets.GatedEnd: Expected({("first.0",): 8, ("second.0",): 8}, {"last": "joins it with channels that stay"}),
+    nets.OutsideParameters: Expected(
+        {("third.0",): 12},
+        {"first.0": "joins it with values that stay", "second.0": "reaches Conv2D", "head": OUTPUT},
+        onnx="ONNX",
+    ),
+    nets.Volumes: Expected(
+        {("first.0",): 8}, {"second": "GroupNorm normalises over it", "head": OUTPUT}, onnx="nn.Conv2d"
+    ),
+    nets.Branching: Expected({("first.0",): 8, ("third.0",): 8}, {"second.0": "SumExt", "head": OUTPUT}, onnx="ONNX"),
+}
+
+
+def inputs_of(network: type) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 3, 16, 16)).astype(np.float32)
+    return (x, rng.standard_normal((2, 10)).astype(np.float32)) if network is nets.TwoInputsTwoOutputs else (x,)
+
+
+@pytest.mark.parametrize("network", EXPECTED, ids=lambda network: network.__name__)
+def test_adversarial(network: type, tmp_path: Path) -> None:
+    expected, inputs = EXPECTED[network], inputs_of(network)
+    net = randomised(network())
+    parameters = parameters_of(net)
+    graph = keep_what_cuts(net, trace(net, inputs), parameters, inputs)
+    assert {group.layers: group.units for group in graph.channel_groups} == expected.groups
+    assert dict.fromkeys(graph.whole) == dict.fromkeys(expected.whole)
+    assert [layer for layer, reason in expected.whole.items() if reason not in graph.whole[layer]] == []
+
+    space = search_space(graph, parameters, [Format.parse("w8"), Format.parse("w4")], 1)
+    realiser, elastic = Realiser(space, parameters), ElasticNetwork(net, graph)
+    elastic.set(realiser(Plan()))
+    agree(forward(elastic.cell, inputs, graph=False), forward(net, inputs, graph=False))
+    cuts = [knob.group is not None for knob in space.knobs]
+    for vector in space.random(np.random.default_rng(2), PLANS):
+        realisation = realiser(space.decode(np.where(cuts, np.maximum(vector, 1), vector)))
+        assert not realisation.kept.all() and all(state.weight.size for state in realisation.layers.values())
+        elastic.set(realisation)
+        converted = convert(net, graph, parameters, realisation)
+        outputs = forward(converted, inputs, graph=False)
+        agree(forward(elastic.cell, inputs, graph=False), outputs)
+        path = tmp_path / "net.onnx"
+        if expected.onnx is None:
+            path.write_bytes(onnx_network(graph, parameters, realisation).SerializeToString())
+            agree(run_onnx(path, inputs), outputs)
+        else:
+            with pytest.raises(ExportError, match=expected.onnx):
+                onnx_network(graph, parameters, realisation)
+    export_mindir(converted, inputs, tmp_path / "net.mindir")
+    agree(run_mindir(tmp_path / "net.mindir", inputs), outputs)
+    assert all(np.array_equal(value, parameters[name]) for name, value in parameters_of(net).items())
+
+
+def agree(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
+    assert len(found) == len(expected)
+    assert max(norm_error(a, b) for a, b in zip(found, expected, strict=True)) <= EXACT
