@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mindspore import nn, ops
-from networks import Mean, conv, conv_bn, max_pool
+
+from benchmarks.networks import Mean, conv, conv_bn, max_pool
 
 
 class Concat(nn.Cell):
@@ -15,8 +17,8 @@ class Concat(nn.Cell):
         super().__init__()
         self.branches = nn.CellList(list(branches))
 
-    def construct(self, x):  # noqa: ANN001, ANN201
-        outputs = ()
+    def construct(self, x: Any) -> Any:
+        outputs: Any = ()
         for branch in self.branches:
             outputs += (branch(x),)
         return ops.cat(outputs, 1)
@@ -169,7 +171,7 @@ class ShuffleUnit(nn.Cell):
         depthwise = conv_bn(half, half, 3, stride, half, activation=None)
         self.second = chain(conv_bn(inner, half, 1), depthwise, conv_bn(half, half, 1))
 
-    def construct(self, x):  # noqa: ANN001, ANN201
+    def construct(self, x: Any) -> Any:
         if self.halves:
             left, right = ops.split(x, x.shape[1] // 2, 1)
         else:
@@ -206,10 +208,10 @@ class EncoderLayer(nn.Cell):
         self.split = (-1, tokens, heads, hidden // heads)
         self.scale = (hidden // heads) ** -0.5
 
-    def heads(self, x):  # noqa: ANN001, ANN201
+    def heads(self, x: Any) -> Any:
         return x.reshape(self.split).transpose(0, 2, 1, 3)
 
-    def construct(self, x):  # noqa: ANN001, ANN201
+    def construct(self, x: Any) -> Any:
         query, key, value = self.heads(self.query(x)), self.heads(self.key(x)), self.heads(self.value(x))
         weights = self.softmax(ops.matmul(query, key.transpose(0, 1, 3, 2)) * self.scale)
         mixed = ops.matmul(weights, value).transpose(0, 2, 1, 3).reshape(x.shape)
@@ -225,5 +227,5 @@ class Bert(nn.Cell):
         self.norm = nn.LayerNorm((hidden,))
         self.layers = nn.SequentialCell([EncoderLayer(hidden, heads, 4 * hidden, tokens) for _ in range(layers)])
 
-    def construct(self, x):  # noqa: ANN001, ANN201
+    def construct(self, x: Any) -> Any:
         return self.layers(self.norm(x))

@@ -6,6 +6,7 @@ Built, not trained: a cost model asks for shapes only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mindspore import nn, ops
 
@@ -36,7 +37,7 @@ def max_pool(kernel: int, stride: int, mode: str = "valid") -> nn.Cell:
 class Mean(nn.Cell):
     """Global average pool."""
 
-    def construct(self, x):  # noqa: ANN001, ANN201
+    def construct(self, x: Any) -> Any:
         return ops.mean(x, (2, 3))
 
 
@@ -47,7 +48,7 @@ class Residual(nn.Cell):
         self.shortcut = shortcut or nn.Identity()
         self.activation = activation or nn.Identity()
 
-    def construct(self, x):  # noqa: ANN001, ANN201
+    def construct(self, x: Any) -> Any:
         return self.activation(self.body(x) + self.shortcut(x))
 
 
@@ -136,7 +137,7 @@ class SqueezeExcite(nn.Cell):
         self.silu = nn.SiLU()
         self.sigmoid = nn.Sigmoid()
 
-    def construct(self, x):  # noqa: ANN001, ANN201
+    def construct(self, x: Any) -> Any:
         gate = ops.mean(x, (2, 3), keep_dims=True)
         return x * self.sigmoid(self.excite(self.silu(self.squeeze(gate))))
 
@@ -197,8 +198,8 @@ def mnasnet(alpha: float) -> nn.Cell:
 def efficientnet(depth: float) -> nn.Cell:
     cells: list[nn.Cell] = [conv_bn(3, 32, 3, 2, activation=nn.SiLU)]
     channels = 32
-    table = ((1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1))
-    table += ((6, 192, 4, 5, 2), (6, 320, 1, 3, 1))
+    table = [(1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1)]
+    table += [(6, 192, 4, 5, 2), (6, 320, 1, 3, 1)]
     for expand, out, count, kernel, stride in table:
         for i in range(-int(-count * depth // 1)):
             block = inverted_residual(channels, out, kernel, 1 if i else stride, expand, nn.SiLU, True)

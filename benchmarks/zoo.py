@@ -74,7 +74,9 @@ def choose(wanted: list[str], every: bool) -> dict[str, str]:
         for model in picked:
             if not wanted or family in wanted or model in wanted:
                 chosen[model] = family
-    return chosen
+    order = {name: place for place, name in enumerate(wanted)}
+    place = {model: order.get(model, order.get(family, 0)) for model, family in chosen.items()}
+    return {model: chosen[model] for model in sorted(chosen, key=place.__getitem__)}
 
 
 def environment() -> dict[str, str]:
@@ -96,7 +98,7 @@ def run(model: str, seconds: float, memory_gb: float) -> dict[str, Any]:
         if why:
             process.kill()
         lines = process.stdout.read().splitlines() if process.stdout else []
-    row = next((json.loads(text) for text in reversed(lines) if text.startswith("{")), {})
+    row: dict[str, Any] = next((json.loads(text) for text in reversed(lines) if text.startswith("{")), {})
     row = row or {"failed": why or f"the process ended with code {process.returncode}"}
     return row | {"seconds": round(time.monotonic() - began, 1), "memory_gb": round(most, 2)}
 

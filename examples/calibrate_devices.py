@@ -44,7 +44,7 @@ def guess(chip: Device) -> Rates:
         thin_macs_per_s=1e12,
         cache_bytes=spec["l2_mb"] * 1e6,
         cache_bytes_per_s=2 * bandwidth if chip.rates.overlapped else bandwidth / 2,
-        dram_bytes_per_s=0.8 * bandwidth,
+        dram_bytes_per_s=(0.8 if chip.rates.overlapped else 0.9) * bandwidth,
         vector_per_s=1e12,
         soft_operations=20.0,
         reduced_operations=10.0,

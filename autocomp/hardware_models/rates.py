@@ -55,7 +55,7 @@ class Rates:
     vector_per_s: elementwise operations; a transcendental function takes ``soft_operations`` of them, an
         element of a softmax or layer norm ``reduced_operations``.
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
-    overlapped: whether arithmetic and memory run at the same time.
+    overlapped: whether activations move while the arithmetic runs.
     """
 
     macs_per_s: Mapping[str, float]
@@ -83,19 +83,26 @@ class Rates:
         """A layer set to integers runs in floats where that is quicker."""
         spilled = self.spilled(demand)
         cached = np.where(demand.in_place, 0, demand.traffic - spilled)
-        memory = cached / self.cache_bytes_per_s + (spilled + demand.weights) / self.dram_bytes_per_s
+        weights = demand.weights / self.dram_bytes_per_s
+        activations = cached / self.cache_bytes_per_s + spilled / self.dram_bytes_per_s
         slow = demand.soft * self.soft_operations + demand.reduced * self.reduced_operations
         vector = (demand.vector + slow) / self.vector_per_s
         serial = vector + demand.thin / self.thin_macs_per_s
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
-        best = self._together(demand.matrix["float"] / self.macs_per_s["float"], memory, launch)
+        best = self._together(demand.matrix["float"] / self.macs_per_s["float"], weights, activations, launch)
         for code, name in enumerate(PRECISIONS):
             if code and name in self.macs_per_s:
-                time = self._together(demand.matrix[name] / self.macs_per_s[name], memory, self.operator_s[name])
+                time = self._together(
+                    demand.matrix[name] / self.macs_per_s[name], weights, activations, self.operator_s[name]
+                )
                 quicker = (demand.precision >= code) & (time[3] < best[3])
                 best = tuple(np.where(quicker, new, old) for new, old in zip(time, best, strict=True))
         return Seconds(best[0] + serial, best[1], best[2], best[3] + serial)
 
-    def _together(self, compute: np.ndarray, memory: np.ndarray, launch: Any) -> tuple[np.ndarray, ...]:
-        body = np.maximum(compute, memory) if self.overlapped else compute + memory
-        return compute, memory, launch, body + launch
+    def _together(
+        self, compute: np.ndarray, weights: np.ndarray, activations: np.ndarray, launch: Any
+    ) -> tuple[np.ndarray, ...]:
+        """Weights are fetched ahead of the arithmetic in any case."""
+        memory = weights + activations
+        body = np.maximum(compute, memory if self.overlapped else weights)
+        return compute, memory, launch, body + launch + (0 if self.overlapped else activations)

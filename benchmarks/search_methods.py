@@ -1,0 +1,165 @@
+"""Samplers at equal numbers of evaluations on the quick start's network: hypervolume on images that none of them saw.
+
+Channels and formats together, ``ascend-310p3`` at batch 256. Plans are measured on the 2,000 evaluation images; of the
+front that a sampler has found after so many evaluations every point is then tested on the 10,000 test images. The
+hypervolume is counted from (error 1, the float network's latency and size). Evaluations and tests are kept beside this
+file: what was stopped goes on, another sampler or seed adds to it, the same command prints the table again.
+
+python benchmarks/search_methods.py [--quick] [--seeds 5] [--samplers frontier,tpe] [--at 50,100,200] [--plot FILE.html]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from plotly.graph_objects import Figure, Scatter
+
+import autocomp
+from autocomp.evaluators import Scores, score
+from autocomp.executors import InProcess
+from autocomp.hardware_models import device
+from autocomp.jobs import Job, prepare
+from autocomp.ledger import Ledger
+from autocomp.pareto import hypervolume, nondominated
+from autocomp.quickstart import load_network, load_samples
+from autocomp.search_spaces import Plan
+from autocomp.study import Record, Study
+
+CACHE = Path(__file__).parent / ".cache"
+SAMPLERS = ("frontier", "tpe", "nsga2", "random", "uniform")
+BATCH = 256
+REFERENCE = np.ones(3)
+
+
+@dataclass(frozen=True)
+class Extent:
+    evaluate: int
+    test: int
+    at: tuple[int, ...]
+    seeds: int
+
+
+FULL, QUICK = Extent(2000, 10_000, (50, 100, 200), 5), Extent(500, 2000, (25, 50), 2)
+
+
+@dataclass
+class Bench:
+    """One network with everything that was ever measured of it."""
+
+    job: Job
+    extent: Extent
+    tested: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(cls, extent: Extent) -> Bench:
+        data = autocomp.Data(
+            calibrate=load_samples("calibrate").take(512), evaluate=load_samples("evaluate").take(extent.evaluate)
+        )
+        job = prepare(load_network(), device("ascend-310p3"), data, (BATCH, 1, 28, 28), "auto", 0)
+        bench = cls(job, extent)
+        if bench.tests.exists():
+            bench.tested = json.loads(bench.tests.read_text())
+        return bench
+
+    @property
+    def tests(self) -> Path:
+        return CACHE / f"tested-{self.job.evaluator.key}-{self.extent.test}.json"
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.job.space, CACHE / "search_methods.db", f"{self.job.evaluator.key}-{self.job.device.key}")
+
+    @cached_property
+    def scores(self) -> Scores:
+        started = time.perf_counter()
+        found = score(self.job.evaluator)
+        print(f"  scoring pass: {time.perf_counter() - started:.1f} s")
+        return found
+
+    def search(self, sampler: str, seed: int, trials: int) -> list[Record]:
+        study = Study(
+            self.job.space,
+            InProcess(self.job.evaluator),
+            self.job.costs,
+            sampler=sampler,
+            trials=trials,
+            seed=seed,
+            ledger=self.ledger,
+            scores=lambda: self.scores,
+        )
+        started = time.perf_counter()
+        records = study.run()
+        seconds = time.perf_counter() - started
+        print(f"  {sampler} {seed}: {len(records)} evaluations, {study.reused} known, {seconds:.0f} s", flush=True)
+        return records
+
+    def volume(self, records: Sequence[Record]) -> float:
+        """The front is chosen on the evaluation images and counted with its test accuracies."""
+        errors = [1 - record.measurement.accuracy for record in records]
+        front = nondominated(np.column_stack([errors, self.shares(records)]))
+        chosen = [record for record, keep in zip(records, front, strict=True) if keep]
+        tested = [1 - self.test(record.plan) for record in chosen]
+        return hypervolume(np.column_stack([tested, self.shares(chosen)]), REFERENCE)
+
+    def shares(self, records: Sequence[Record]) -> np.ndarray:
+        """(n, 2): latency and size of the float network's."""
+        of_float = self.job.costs(np.zeros((1, len(self.job.space.knobs)), np.int64))[0]
+        return np.array(
+            [(r.cost.latency_ms / of_float.latency_ms, r.cost.size_mb / of_float.size_mb) for r in records]
+        )
+
+    def test(self, plan: Plan) -> float:
+        if plan.key not in self.tested:
+            evaluator, samples = self.job.evaluator, load_samples("test").take(self.extent.test)
+            outputs = evaluator.engine.outputs(evaluator.realise(plan), samples.x)[0]
+            self.tested[plan.key] = float(np.mean(outputs.argmax(1) == samples.y))
+            self.tests.write_text(json.dumps(self.tested))
+        return self.tested[plan.key]
+
+
+def main(extent: Extent, samplers: Sequence[str], plot: Path | None) -> None:
+    CACHE.mkdir(exist_ok=True)
+    bench = Bench.prepare(extent)
+    volumes: dict[str, np.ndarray] = {}
+    for name, seed in product(samplers, range(extent.seeds)):
+        records = bench.search(name, seed, max(extent.at))
+        row = [bench.volume(records[:count]) for count in extent.at]
+        volumes[name] = np.vstack([volumes.get(name, np.empty((0, len(row)))), row])
+    print(f"hypervolume on {extent.test} test images, mean and worst of {extent.seeds} seeds")
+    print(f"{'evaluations':12s}" + "".join(f"{count:>18d}" for count in extent.at))
+    for name, found in volumes.items():
+        print(f"{name:12s}" + "".join(f"{mean:10.4f} {low:7.4f}" for mean, low in zip(found.mean(0), found.min(0))))
+    if plot is not None:
+        figure(extent, volumes).write_html(plot, include_plotlyjs="cdn")
+        print(plot)
+
+
+def figure(extent: Extent, volumes: dict[str, np.ndarray]) -> Figure:
+    lines = [
+        Scatter(x=extent.at, y=found.mean(0), name=name, error_y={"array": found.std(0)})
+        for name, found in volumes.items()
+    ]
+    layout = {"xaxis_title": "evaluations", "yaxis_title": f"hypervolume on {extent.test} test images"}
+    return Figure(lines, layout)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="500 images, 50 evaluations, two seeds")
+    parser.add_argument("--samplers", default=",".join(SAMPLERS))
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--at", help="numbers of evaluations at which fronts are compared")
+    parser.add_argument("--plot", type=Path)
+    given = parser.parse_args()
+    chosen = QUICK if given.quick else FULL
+    counts = tuple(int(count) for count in given.at.split(",")) if given.at else chosen.at
+    chosen = Extent(chosen.evaluate, chosen.test, counts, given.seeds or chosen.seeds)
+    main(chosen, given.samplers.split(","), given.plot)
