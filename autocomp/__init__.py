@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autocomp.estimates import estimate
     from autocomp.front import ParetoSet, Point
     from autocomp.hardware_models import device, devices
+    from autocomp.rebuilding import rebuild
     from autocomp.search_spaces import Plan
     from autocomp.study import Study
 
@@ -35,6 +36,7 @@ __all__ = [
     "devices",
     "estimate",
     "load",
+    "rebuild",
     "search",
 ]
 
@@ -50,6 +52,7 @@ _MODULES = {
     "devices": "autocomp.hardware_models",
     "estimate": "autocomp.estimates",
     "load": "autocomp.driver",
+    "rebuild": "autocomp.rebuilding",
     "search": "autocomp.driver",
 }
 

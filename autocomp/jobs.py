@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .data import Data, Samples
 from .evaluators import PlanEvaluator, choose_engine, synthetic_inputs
 from .evaluators.accuracy import calibrated_on
 from .evaluators.calibration import layer_moments
-from .hardware_models import Cost, Device
+from .hardware_models import Cost, CostTables, Device
 from .primitives.mindir import copy_network, first_line
 from .primitives.platform import forward
 from .primitives.realise import Realiser, parameters_of
@@ -52,8 +53,10 @@ class Job:
     def space(self) -> SearchSpace:
         return self.evaluator.space
 
-    def costs(self, vectors: np.ndarray) -> Cost:
-        return self.device.costs(self.space.workload(vectors, self.batch))
+    @cached_property
+    def costs(self) -> CostTables:
+        """Of vectors, (n, knobs) int."""
+        return CostTables(self.device, self.space, self.batch)
 
     def notes(self, float_cost: Cost) -> tuple[str, ...]:
         """Where the float network's latency is mostly fixed costs of the chip: compression does not lower them."""

@@ -112,9 +112,7 @@ class Bench:
     def shares(self, records: Sequence[Record]) -> np.ndarray:
         """(n, 2): latency and size of the float network's."""
         of_float = self.job.costs(np.zeros((1, len(self.job.space.knobs)), np.int64))[0]
-        return np.array(
-            [(r.cost.latency_ms / of_float.latency_ms, r.cost.size_mb / of_float.size_mb) for r in records]
-        )
+        return np.array([(r.cost.latency_ms / of_float.latency_ms, r.cost.size_mb / of_float.size_mb) for r in records])
 
     def test(self, plan: Plan) -> float:
         if plan.key not in self.tested:
@@ -136,7 +134,8 @@ def main(extent: Extent, samplers: Sequence[str], plot: Path | None) -> None:
     print(f"hypervolume on {extent.test} test images, mean and worst of {extent.seeds} seeds")
     print(f"{'evaluations':12s}" + "".join(f"{count:>18d}" for count in extent.at))
     for name, found in volumes.items():
-        print(f"{name:12s}" + "".join(f"{mean:10.4f} {low:7.4f}" for mean, low in zip(found.mean(0), found.min(0))))
+        pairs = zip(found.mean(0), found.min(0), strict=True)
+        print(f"{name:12s}" + "".join(f"{mean:10.4f} {low:7.4f}" for mean, low in pairs))
     if plot is not None:
         figure(extent, volumes).write_html(plot, include_plotlyjs="cdn")
         print(plot)

@@ -241,13 +241,13 @@ class TestResume:
 
     def test_another_budget_uses_the_evaluations_again(self, tmp_path: Path) -> None:
         evaluator, _ = counted(tmp_path)
-        study(evaluator, ledger=Ledger(evaluator.space, tmp_path / "run.db", "toy"), sampler="auto").run()
+        study(evaluator, ledger=Ledger(evaluator.space, tmp_path / "run.db", "toy"), sampler="uniform").run()
         again = study(
             evaluator,
             ledger=Ledger(evaluator.space, tmp_path / "run.db", "toy", ("macs",)),
             objectives=("macs",),
             budget=Budget.parse("macs<60%"),
-            sampler="auto",
+            sampler="uniform",
         )
         again.run()
         assert again.reused > 5

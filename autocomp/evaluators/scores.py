@@ -10,16 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..primitives.realise import Realisation
 from ..search_spaces import Knob, Plan, SearchSpace
 from .accuracy import PlanEvaluator
+from .calibration import moved_statistics
 from .engines import BATCH, Arrays
 
 log = logging.getLogger("autocomp")
 
 VERSION = 1
 SAMPLES = 2 * BATCH  # a batch for each of two processors
-EVALUATIONS = 14  # whose work the pass may take: their images, and those for BatchNorm's statistics at four times
-LEAST_PLANS = 32
+EVALUATIONS = 9  # whose work the pass may take: their images, and those for BatchNorm's statistics at four times
+STATISTICS = 64  # images for BatchNorm's statistics
+LEAST_PLANS = 28
 FORMATS_SHARE = 2 / 3  # of the plans, at most
 NEGLIGIBLE = 1e-3  # nats: the mildest formats of all layers together; then no layer is looked at by itself
 RUINED = 10.0  # nats: a plan whose outputs are not finite
@@ -73,9 +76,9 @@ def score(evaluator: PlanEvaluator, most: int | None = None, samples: int = SAMP
 
 def affordable_plans(evaluator: PlanEvaluator, samples: int) -> int:
     """How many plans may be scored; follows from the data alone, so that scores do not depend on the machine."""
-    fixed = 4 * len(evaluator.statistics_inputs[0])
-    count = len(evaluator.inputs[0])
-    return max(LEAST_PLANS, EVALUATIONS * (count + fixed) // (min(samples, count) + fixed))
+    count, statistics = len(evaluator.inputs[0]), len(evaluator.statistics_inputs[0])
+    whole, here = count + 4 * statistics, min(samples, count) + 4 * min(statistics, STATISTICS)
+    return max(LEAST_PLANS, EVALUATIONS * whole // here)
 
 
 class Divergence:
@@ -87,12 +90,15 @@ class Divergence:
         self.evaluator = evaluator
         self.inputs: Arrays = tuple(array[chosen] for array in evaluator.inputs)
         self.expected: Arrays = tuple(output[chosen] for output in evaluator.plain_outputs)
+        self.statistics_inputs: Arrays = tuple(array[:STATISTICS] for array in evaluator.statistics_inputs)
+        plain = evaluator.realiser(Plan())
+        self.plain_statistics = evaluator.engine.batch_statistics(plain, self.statistics_inputs)
         self.measured = 0
 
     def __call__(self, plan: Plan) -> float:
         self.measured += 1
         try:
-            found = self.evaluator.engine.outputs(self.evaluator.realise(plan), self.inputs)
+            found = self.evaluator.engine.outputs(self._realised(plan), self.inputs)
         except Exception as error:  # whatever an engine raises; the plan then counts as useless
             log.warning("plan %s could not be scored: %s", plan, error)
             return RUINED
@@ -101,6 +107,16 @@ class Divergence:
         else:
             value = float(np.mean(divergences(self.expected[0], found[0])))
         return min(value, RUINED) if np.isfinite(value) else RUINED
+
+    def _realised(self, plan: Plan) -> Realisation:
+        """As the evaluator does, with BatchNorm's statistics on fewer images: they are half of an evaluation's time."""
+        realisation = self.evaluator.realiser(plan)
+        if not self.plain_statistics:
+            return realisation
+        found = self.evaluator.engine.batch_statistics(realisation, self.statistics_inputs)
+        graph, parameters = self.evaluator.space.graph, self.evaluator.parameters
+        moved = moved_statistics(graph, parameters, realisation.kept, self.plain_statistics, found)
+        return realisation.with_statistics(moved)
 
 
 def divergences(expected: np.ndarray, found: np.ndarray) -> np.ndarray:

@@ -61,6 +61,8 @@ def _after_reshape(node: Node, axis: int, shape: tuple[int, ...]) -> int | None:
         return axis - sum(g < axis for g in gone) if len(shape) - len(node.shape) == len(gone) else axis
     for block in blocks(shape, node.shape) or ():
         if block.start <= axis < block.stop:
+            alone = block.stop - block.start == block.to_stop - block.to_start == 1
             outermost = all(size == 1 for size in shape[block.start : axis])
-            return block.to_start if outermost else None
+            either = shape[axis] == 1 and axis == block.start > 0  # it may as well go with the axis before it
+            return block.to_start if alone or outermost and not either else None
     return None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .platform import load_mindspore
-from .quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
+from .quantizers import ActivationQuantizer, QuantizedWeight, pack_pairs
 
 ms = load_mindspore()
 
@@ -51,9 +51,9 @@ class RoundedInput(nn.Cell):
 
     def __init__(self, quantizer: ActivationQuantizer) -> None:
         super().__init__()
-        self.scale = ms.Tensor(np.float32(quantizer.scale))
         low, high = quantizer.bounds
-        self.low, self.high = ms.Tensor(np.float32(low)), ms.Tensor(np.float32(high))
+        self.scale = parameter(np.float32(quantizer.scale), "scale")
+        self.low, self.high = parameter(np.float32(low), "low"), parameter(np.float32(high), "high")
         self.round = ops.Round()
         self.minimum = ops.Minimum()
         self.maximum = ops.Maximum()
@@ -70,19 +70,18 @@ class StoredWeight(nn.Cell):
         self.shape = tuple(weight.integers.shape)
         self.count = int(np.prod(self.shape))
         self.packed = weight.bits <= 4
-        self.weight = parameter(pack_nibbles(weight.integers) if self.packed else weight.integers, "weight")
+        self.weight = parameter(pack_pairs(weight.integers) if self.packed else weight.integers, "weight")
         self.scale = parameter(weight.scale.reshape(-1, *([1] * (len(self.shape) - 1))), "scale")
 
     def construct(self) -> Any:
-        if self.packed:
-            pairs = self.weight.astype(ms.int32)
-            high = ops.floor_div(pairs, 16)
-            low = pairs - high * 16
-            low = low - 16 * ops.floor_div(low, 8)
-            integers = ops.stack((low, high), 1).reshape((-1,))[: self.count].reshape(self.shape)
-        else:
-            integers = self.weight
-        return integers.astype(ms.float32) * self.scale
+        stored = self.weight.astype(ms.float32)
+        if not self.packed:
+            return stored * self.scale
+        second = ops.floor((stored + 8) * 0.0625)
+        pairs = ops.stack((stored - second * 16, second), 1)
+        if self.count % 2:
+            pairs = pairs.reshape((-1,))[: self.count]
+        return pairs.reshape(self.shape) * self.scale
 
 
 class QuantizedConv2d(nn.Cell):

@@ -16,18 +16,23 @@ from .surgery import cell_at, rename_parameters, replace_cells
 nn = ms.nn
 
 
-def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: Realisation) -> Any:
-    """A new Cell that computes what the plan promises. ``parameters``: of the float network, by name."""
+def convert(
+    net: Any, graph: NetworkGraph, parameters: Parameters, realisation: Realisation, folds: bool = True
+) -> Any:
+    """A new Cell that computes what the plan promises.
+
+    parameters: of the float network, by name. folds: whether BatchNorm is folded into the layer before it.
+    """
     twin = copy_network(net).set_train(False)
-    folds = {layer: bn for bn, layer in foldable(graph).items()}
+    folded = {layer: bn for bn, layer in foldable(graph).items()} if folds else {}
     norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
     new: dict[str, Any] = {}
     for layer, state in realisation.layers.items():
         node = graph.nodes[graph.layers[layer]]
-        if layer in folds:
-            norm = norms[folds[layer]]
+        if layer in folded:
+            norm = norms[folded[layer]]
             state = fold(state, *norm_factors(norm, parameters, realisation))
-            new[folds[layer]] = nn.Identity()
+            new[folded[layer]] = nn.Identity()
         new[layer] = _layer(cell_at(twin, layer), node, state)
     for name, node in norms.items():
         if name not in new:

@@ -96,6 +96,7 @@ def compact(data: bytes) -> bytes:
     for node in graph.node:
         node.name = renamed.get(node.name, node.output[0])
         node.domain = ""
+        del node.node_attr[:]  # how to train it
         _rename(node.input, renamed)
         _rename(node.output, renamed)
     graph.name = "net"

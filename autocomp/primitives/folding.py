@@ -19,11 +19,25 @@ def foldable(graph: NetworkGraph) -> dict[str, str]:
     for node in graph.nodes:
         if node.kind != "batchnorm" or node.layer is None or uses[node.layer] > 1:
             continue
-        source = graph.nodes[node.inputs[0]]
-        alone = len(graph.consumers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
+        place = node.inputs[0]
+        alone = _read_once(graph, place)
+        while alone and _adds_axes(graph, place):  # BatchNorm1d normalises (n, c) as (n, c, 1, 1)
+            place = graph.nodes[place].inputs[0]
+            alone = _read_once(graph, place)
+        source = graph.nodes[place]
         if source.weight_shape is not None and source.layer is not None and uses[source.layer] == 1 and alone:
             pairs[node.layer] = source.layer
     return pairs
+
+
+def _read_once(graph: NetworkGraph, place: int) -> bool:
+    return len(graph.consumers[place]) == 1 and place not in graph.outputs
+
+
+def _adds_axes(graph: NetworkGraph, place: int) -> bool:
+    node = graph.nodes[place]
+    before = graph.nodes[node.inputs[0]].shape if node.inputs else ()
+    return node.kind == "reshape" and len(before) == 2 and node.shape == (*before, *[1] * (len(node.shape) - 2))
 
 
 def batchnorm_factors(

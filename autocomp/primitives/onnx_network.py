@@ -19,7 +19,7 @@ from ..errors import ExportError
 from ..search_spaces import NetworkGraph, Node
 from .batch_axis import batch_axes
 from .folding import fold, foldable, norm_factors, norm_parameters
-from .quantizers import ActivationQuantizer, QuantizedWeight
+from .quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
 from .realise import LayerState, Parameters, Realisation, kept_channels
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
@@ -141,8 +141,9 @@ class Writer:
         if weight.bits > 4:
             return self.initializer(name, weight.integers)
         self.opset = OPSET_INT4
-        tensor = helper.make_tensor(name, TensorProto.INT4, weight.integers.shape, weight.integers.reshape(-1).tolist())
-        self.initializers[name] = tensor
+        packed = pack_nibbles(weight.integers).tobytes()  # as ONNX packs them; helper.make_tensor needs more bytes
+        shape = weight.integers.shape
+        self.initializers[name] = TensorProto(name=name, data_type=TensorProto.INT4, dims=shape, raw_data=packed)
         return name
 
     def layer_bias(self, node: Node, state: LayerState) -> list[str]:

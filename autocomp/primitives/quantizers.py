@@ -109,3 +109,21 @@ def unpack_nibbles(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     high = wide >> 4
     low = (wide & 15) - 16 * ((wide & 15) > 7)
     return np.stack([low, high], 1).reshape(-1)[: int(np.prod(shape))].astype(np.int8).reshape(shape)
+
+
+def pack_pairs(integers: np.ndarray) -> np.ndarray:
+    """int8 values of -7..7, two in a byte as ``16 * second + first``: (ceil(n / 2),) int8.
+
+    Unlike nibbles they are told apart by arithmetic alone, with few operators:
+    ``second = floor((byte + 8) / 16)``, ``first = byte - 16 * second``.
+    """
+    flat = integers.reshape(-1).astype(np.int16)
+    flat = np.concatenate([flat, np.zeros(len(flat) % 2, np.int16)])
+    return (16 * flat[1::2] + flat[0::2]).astype(np.int8)
+
+
+def unpack_pairs(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The int8 array of ``shape`` that :func:`pack_pairs` packed."""
+    wide = packed.astype(np.int16)
+    second = (wide + 8) // 16
+    return np.stack([wide - 16 * second, second], 1).reshape(-1)[: int(np.prod(shape))].astype(np.int8).reshape(shape)

@@ -13,7 +13,7 @@ from autocomp.search_spaces import SearchSpace
 from .base import Outcome, Problem, Vector
 from .frontier_gain import Gain
 from .frontier_solver import Solver, directions
-from .frontier_surrogate import MOST, Surrogate
+from .frontier_surrogate import MOST, Prediction, Surrogate
 from .registry import register
 from .uniform import spread, uniform_plans
 
@@ -140,7 +140,7 @@ class FrontierSampler:
 
     def _promising(self, pool: np.ndarray, surrogate: Surrogate, gains: Sequence[Gain], count: int) -> np.ndarray:
         """The plans with the largest gains, ``count`` for each kind of gain."""
-        costs, accuracies = self._costs(pool), self._accuracies(surrogate, pool, spread=1.0)
+        costs, accuracies = self._costs(pool), self._accuracies(surrogate.predict(pool))
         best = [np.argsort(-gain(costs, accuracies), kind="stable")[:count] for gain in gains]
         return np.asarray(pool[np.unique(np.concatenate(best))], np.int64)
 
@@ -154,33 +154,37 @@ class FrontierSampler:
     # What is proposed -------------------------------------------------------------------------------------------------
 
     def _choose(self, pool: np.ndarray, surrogate: Surrogate, count: int) -> list[int]:
-        costs = self._costs(pool)
-        usual, doubtful = (self._accuracies(surrogate, pool, spread) for spread in (1.0, 2.0))
-        expected = usual.mean(1)
-        gains = self._gains()
-        for vector in self._pending:
-            row = np.array([vector])
-            self._believe(gains, self._costs(row)[0], self._accuracies(surrogate, row, 1.0).mean())
-        left = np.ones(len(pool), bool)
+        """Positions in the pool, one after the other; what was asked for and not yet told counts as chosen before."""
+        pending = np.array(list(self._pending), np.int64).reshape(-1, pool.shape[1])
+        pool = np.concatenate([pool, pending])
+        costs, prediction = self._costs(pool), surrogate.predict(pool)
+        expected = self._accuracies(prediction).mean(1)
+        left, gains = np.ones(len(pool), bool), self._gains()
         chosen: list[int] = []
-        for _ in range(min(count, len(pool))):
-            number = len(self._spent) + len(chosen)
-            accuracies = doubtful if number % EXPLORED == EXPLORED - 1 else usual
-            # Where nothing is expected to add to the front, what comes nearest to it.
-            worth = gains[number % 2](costs, accuracies) + 1e-12 * (expected - costs.mean(1))
-            best = int(np.argmax(np.where(left, worth, -np.inf)))
+        for number in range(min(count + len(pending), len(pool))):
+            if number < len(pending):
+                best = len(pool) - len(pending) + number
+            else:
+                best = self._best(costs, prediction, gains, left, len(self._spent) + len(chosen))
+                chosen.append(best)
             left[best] = False
-            chosen.append(best)
-            self._believe(gains, costs[best], expected[best])
+            prediction.expect(best)
+            for gain in gains:
+                gain.add(costs[best], expected[best])
         return chosen
 
-    @staticmethod
-    def _believe(gains: Sequence[Gain], cost: np.ndarray, accuracy: float) -> None:
-        for gain in gains:
-            gain.add(cost, accuracy)
+    def _best(
+        self, costs: np.ndarray, prediction: Prediction, gains: Sequence[Gain], left: np.ndarray, number: int
+    ) -> int:
+        spread = 2.0 if number % EXPLORED == EXPLORED - 1 else 1.0
+        accuracies = self._accuracies(prediction, spread)
+        # Where nothing is expected to add to the front, what comes nearest to it.
+        worth = gains[number % 2](costs, accuracies) + 1e-12 * (accuracies.mean(1) - costs.mean(1))
+        return int(np.argmax(np.where(left, worth, -np.inf)))
 
-    def _accuracies(self, surrogate: Surrogate, vectors: np.ndarray, spread: float) -> np.ndarray:
-        return np.maximum(self._float_accuracy - surrogate.losses(vectors, spread), 0)
+    def _accuracies(self, prediction: Prediction, spread: float = 1.0) -> np.ndarray:
+        """(n, 8): equally likely."""
+        return np.maximum(self._float_accuracy - prediction.losses(spread), 0)
 
     def _gains(self) -> tuple[Gain, Gain]:
         """Counted from the budget's floor, and from a little below the float network's accuracy."""

@@ -9,7 +9,7 @@ import numpy as np
 from autocomp.search_spaces import SearchSpace
 
 ROUNDS = 40
-EXCHANGES, PAIRS = 8, 65_536
+FINALISTS, EXCHANGES, PAIRS = 4, 8, 8192
 PENALTY = 100.0  # a nat for each percent of excess: dearer than any damage
 
 Damage = Callable[[np.ndarray], np.ndarray]
@@ -56,25 +56,29 @@ class Solver:
                 break
         return vectors.astype(np.int64)
 
-    def least_damage(self, objectives: int, starts: int = 32, seed: int = 0) -> np.ndarray:
+    def least_damage(self, objectives: int, starts: int = 16, seed: int = 0) -> np.ndarray:
         """(knobs,): the predicted best plan that is allowed; where none is found the one that exceeds least.
 
         Under a bound a descent ends at the first plan from which every single change is worse; so it is begun at many
-        prices, and what is best then is improved by changing two knobs at once.
+        prices, and the best of its ends are improved by changing two knobs at once.
         """
         rng = np.random.default_rng(seed)
         first = np.concatenate([self.space.random(rng, starts - 1), np.zeros((1, len(self.space.knobs)), np.int64)])
         found = self.descend(first, directions(rng, starts, objectives))
-        best = found[self._order(found)[0]]
+        found = np.unique(found, axis=0)
+        ends = [self._improved(vector, rng) for vector in found[self._order(found)[:FINALISTS]]]
+        return np.asarray(ends[self._order(np.stack(ends))[0]], np.int64)
+
+    def _improved(self, vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for _ in range(EXCHANGES):
-            better = self._exchanged(best, rng)
-            if np.array_equal(better, best):
+            better = self._exchanged(vector, rng)
+            if np.array_equal(better, vector):
                 break
-            best = better
-        return np.asarray(best, np.int64)
+            vector = better
+        return vector
 
     def _exchanged(self, vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The best plan that two choices lead to, of all pairs of them or of 65,536."""
+        """The best plan that two choices lead to, of all pairs of them or of 8192."""
         one, other = np.triu_indices(len(self._knobs))
         if len(one) > PAIRS:
             some = rng.choice(len(one), PAIRS, replace=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cholesky, solve_triangular
 from scipy.stats import norm
 
 from autocomp.evaluators import Scores
@@ -15,7 +15,8 @@ LEAST_DAMAGE = 1e-3  # nats, below which nothing is lost
 MOST = 300  # evaluations that are learned from
 CURVE, SLOPE, CONSTANT = 0.3, 0.1, 0.3  # prior variances of the loss over the total damage
 STRETCH = 2.0  # of the logarithm of the total damage
-AMPLITUDES, LENGTHS, NOISES = (0.05, 0.2, 0.6), (0.25, 0.5, 1.0), (0.01, 0.05)
+AMPLITUDES, LENGTHS, NOISES = (0.05, 0.2, 0.6), (0.25, 0.5, 1.0), (0.003, 0.01)  # noise: of an accuracy
+TRUST = 8  # evaluations that the prior variances are worth
 QUANTILES = norm.ppf((np.arange(8) + 0.5) / 8)
 
 
@@ -34,40 +35,48 @@ class Surrogate:
         self._scores = scores
         self._roots = [np.sqrt(damage) for damage in scores.damage]
         self._features = np.empty((0, len(scores.damage) + 1))
+        self._chosen, self._scale = (AMPLITUDES[1], LENGTHS[1]), 1.0
 
     def fit(self, vectors: np.ndarray, losses: np.ndarray) -> None:
         """vectors: (n, knobs) int; losses: (n,), of accuracy, as a share of 1."""
         self._features = self._describe(vectors)
-        target = np.log(RESOLUTION + np.maximum(losses, -RESOLUTION / 2)) - _usual(self._features[:, 0])
+        losses = np.maximum(losses, -RESOLUTION / 2)
+        target = np.log(RESOLUTION + losses) - _usual(self._features[:, 0])
         shared, apart = self._parts(self._features)
-        self._best = (-np.inf, 0.0, 0.0, 0.0)
+        best = -np.inf
         for amplitude, length, noise in product(AMPLITUDES, LENGTHS, NOISES):
-            kernel = shared + amplitude * np.exp(-apart / (2 * length**2)) + noise * np.eye(len(target))
-            factor = cho_factor(kernel, lower=True)
-            solved = cho_solve(factor, target)
-            likelihood = -target @ solved / 2 - np.log(np.diag(factor[0])).sum()
-            if likelihood > self._best[0]:
-                self._best = (float(likelihood), amplitude, length, noise)
-                self._factor, self._solved = factor, solved
+            # What is the same error in accuracy is a smaller one in the logarithm of a larger loss.
+            doubt = (noise / (RESOLUTION + np.maximum(losses, 0))) ** 2
+            kernel = shared + amplitude * np.exp(-apart / (2 * length**2)) + np.diag(doubt)
+            factor = cholesky(kernel + 1e-8 * np.eye(len(kernel)), lower=True)
+            white = solve_triangular(factor, target, lower=True)
+            scale = (TRUST + white @ white) / (TRUST + len(white))
+            likelihood = -(len(white) + TRUST) * np.log(scale) / 2 - np.log(np.diag(factor)).sum()
+            if likelihood > best:
+                best, self._chosen = likelihood, (amplitude, length)
+                self._factor, self._white, self._scale = factor, white, scale
 
-    def losses(self, vectors: np.ndarray, spread: float = 1.0) -> np.ndarray:
-        """(n, 8): equally likely values of each plan's loss, rising; ``spread`` scales the doubt."""
-        mean, deviation = self.predict(vectors)
-        return np.asarray(np.exp(mean[:, None] + spread * deviation[:, None] * QUANTILES) - RESOLUTION)
-
-    def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation, (n,) each, of log(RESOLUTION + loss)."""
+    def predict(self, vectors: np.ndarray) -> Prediction:
         described = self._describe(vectors)
-        mean = _usual(described[:, 0])
-        if not len(self._features):
-            return mean, np.full(len(mean), np.sqrt(CURVE + AMPLITUDES[1]))
-        _, amplitude, length, noise = self._best
-        shared, apart = self._parts(described)
-        cross = shared + amplitude * np.exp(-apart / (2 * length**2))
-        u = described[:, 0]
-        prior = CONSTANT + SLOPE * u**2 + CURVE + amplitude + noise
-        explained = np.einsum("ij,ji->i", cross, cho_solve(self._factor, cross.T))
-        return mean + cross @ self._solved, np.sqrt(np.maximum(prior - explained, noise))
+        u, mean = described[:, 0], _usual(described[:, 0])
+        amplitude, length = self._chosen
+        variance = CONSTANT + SLOPE * u**2 + CURVE + amplitude
+        reduced = np.empty((0, len(u)))
+        if len(self._features):
+            shared, apart = self._parts(described)
+            cross = shared + amplitude * np.exp(-apart / (2 * length**2))
+            reduced = solve_triangular(self._factor, cross.T, lower=True)
+            mean = mean + self._white @ reduced
+            variance = variance - (reduced**2).sum(0)
+        return Prediction(self, described, mean, np.maximum(variance, 1e-8), reduced)
+
+    def covariance(self, described: np.ndarray, one: np.ndarray) -> np.ndarray:
+        """(n,) prior covariances of plans with one of them."""
+        amplitude, length = self._chosen
+        u, v = described[:, 0], one[0]
+        apart = ((described[:, 1:] - one[1:]) ** 2).sum(1)
+        shared = CONSTANT + SLOPE * u * v + CURVE * np.exp(-((u - v) ** 2) / (2 * STRETCH**2))
+        return np.asarray(shared + amplitude * np.exp(-apart / (2 * length**2)))
 
     def _describe(self, vectors: np.ndarray) -> np.ndarray:
         """(n, 1 + knobs): the logarithm of the total damage, the root of each knob's."""
@@ -81,6 +90,31 @@ class Surrogate:
         shared = CONSTANT + SLOPE * np.outer(a[:, 0], b[:, 0]) + CURVE * np.exp(-(total**2) / (2 * STRETCH**2))
         squares = (a[:, 1:] ** 2).sum(1)[:, None] + (b[:, 1:] ** 2).sum(1) - 2 * a[:, 1:] @ b[:, 1:].T
         return shared, np.maximum(squares, 0)
+
+
+class Prediction:
+    """Of some plans: ``mean``, (n,), of log(RESOLUTION + loss), and how sure it is."""
+
+    def __init__(
+        self, surrogate: Surrogate, described: np.ndarray, mean: np.ndarray, variance: np.ndarray, reduced: np.ndarray
+    ) -> None:
+        self.mean = mean
+        self._surrogate, self._described, self._variance, self._reduced = surrogate, described, variance, reduced
+
+    @property
+    def deviation(self) -> np.ndarray:
+        return np.asarray(np.sqrt(self._surrogate._scale * self._variance))
+
+    def losses(self, spread: float = 1.0) -> np.ndarray:
+        """(n, 8): equally likely values of each plan's loss, rising; ``spread`` scales the doubt."""
+        return np.asarray(np.exp(self.mean[:, None] + spread * self.deviation[:, None] * QUANTILES) - RESOLUTION)
+
+    def expect(self, i: int) -> None:
+        """Take the i-th plan for evaluated, with the loss that is predicted: plans like it become as certain."""
+        prior = self._surrogate.covariance(self._described, self._described[i])
+        row = (prior - self._reduced.T @ self._reduced[:, i]) / np.sqrt(self._variance[i] + 1e-4)
+        self._reduced = np.vstack([self._reduced, row])
+        self._variance = np.maximum(self._variance - row**2, 1e-8)
 
 
 def _usual(log_damage: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def test_scores_of_a_network(subject: Subject) -> None:
 
 
 def by_hand(expected: np.ndarray, found: np.ndarray) -> float:
-    p, q = (np.exp(x.astype(np.float64)) / np.exp(x.astype(np.float64)).sum(1, keepdims=True) for x in (expected, found))
+    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (expected.astype(float), found.astype(float)))
     return float((p * np.log(p / q)).sum(1).mean())
 
 
@@ -120,11 +120,14 @@ def test_outputs_that_are_probabilities_already() -> None:
 
 def test_a_plan_that_cannot_run_counts_as_ruined(subject: Subject, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
+        batch_statistics = subject.evaluator.engine.batch_statistics
+
         def outputs(self, *_: Any) -> Any:
             raise RuntimeError("no memory")
 
     evaluator = SimpleNamespace(
-        engine=Broken(), realise=subject.evaluator.realise, inputs=(subject.x,), metric="accuracy",
+        engine=Broken(), realiser=subject.evaluator.realiser, space=subject.space, parameters=subject.parameters,
+        statistics_inputs=subject.evaluator.statistics_inputs, inputs=(subject.x,), metric="accuracy",
         plain_outputs=subject.evaluator.plain_outputs,
     )  # fmt: skip
     divergence = scoring.Divergence(evaluator, 8)  # type: ignore[arg-type]
@@ -145,7 +148,7 @@ def test_the_pass_costs_no_more_plans_where_there_is_more_work_in_each() -> None
         evaluator: Any = SimpleNamespace(inputs=(np.zeros(images),), statistics_inputs=(np.zeros(statistics),))
         return scoring.affordable_plans(evaluator, scoring.SAMPLES)
 
-    assert plans(2000, 250) == 35 and plans(2000, 16) == 109
+    assert plans(2000, 250) == 59 and plans(2000, 16) == 70
     assert plans(10, 256) == scoring.LEAST_PLANS
 
 

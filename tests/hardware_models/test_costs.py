@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autocomp.hardware_models import Cost, device, devices
 from autocomp.hardware_models import model as model_module
+from autocomp.hardware_models.roofline import FILE_BYTES_PACKED, FILE_BYTES_ROUNDED
 from autocomp.search_spaces import Knob, SearchSpace
 
 from .networks import FORMATS, Builder, mixed, spaces
@@ -39,10 +40,15 @@ def test_looked_up_costs_equal_computed_ones(monkeypatch: pytest.MonkeyPatch) ->
     assert device("ascend").costs(space.workload(plans, 8)) == looked_up
 
 
+OPERATORS_MB = (FILE_BYTES_PACKED + FILE_BYTES_ROUNDED) / 1e6
+
+
 @settings(max_examples=40, deadline=None)
 @given(spaces(), NAMES, BATCH, st.data())
 def test_one_stronger_choice_never_costs_more(space: SearchSpace, name: str, batch: int, data: st.DataObject) -> None:
-    """Of latency: fewer channels, and fewer bits; each along the values of one knob, the others anywhere."""
+    """Fewer channels, and fewer bits; each along the values of one knob, the others anywhere.
+
+    Only the file may grow, by no more than the operators that turn a tiny layer's integers into numbers."""
     plan = random_plans(space, 1, data.draw(st.integers(0, 99)))[0]
     knob = data.draw(st.integers(0, len(space.knobs) - 1))
     rows = np.tile(plan, (len(space.knobs[knob].values), 1))
@@ -52,7 +58,8 @@ def test_one_stronger_choice_never_costs_more(space: SearchSpace, name: str, bat
     cost = device(name).costs(space.workload(rows, batch))
     for metric in Cost.metrics():
         values = getattr(cost, metric)
-        assert np.all(np.diff(values) <= 1e-12 * values[0]), metric
+        growth = OPERATORS_MB if metric == "size_mb" and space.knobs[knob].kind == "format" else 0.0
+        assert np.all(np.diff(values) <= 1e-12 * values[0] + growth), metric
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,4 +1,4 @@
-"""Networks on which compression tools stumble, small. Each takes one (n, 3, 16, 16) image unless INPUTS says otherwise."""
+"""Networks on which compression tools stumble, small. Each takes (n, 3, 16, 16) images; one takes a vector beside."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DenselyConnected(Headed):
 
     def body(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        for norm, layer in zip(self.norms, self.layers):
+        for norm, layer in zip(self.norms, self.layers):  # noqa: B905  (MindSpore compiles no strict=)
             x = ops.concat((x, layer(ops.relu(norm(x)))), 1)
         return x
 
@@ -130,7 +130,7 @@ class TwoInputsTwoOutputs(nn.Cell):
 
     def construct(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         gate = self.right(y)
-        x = self.joint(self.left(x) * ops.reshape(gate, gate.shape + (1, 1)))
+        x = self.joint(self.left(x) * ops.reshape(gate, (*gate.shape, 1, 1)))
         return self.classes(ops.mean(x, (2, 3))), self.boxes(x)
 
 

@@ -1,4 +1,4 @@
-"""The frontier sampler: its solver against brute force, its gains against hypervolumes, its proposals on known damage."""
+"""The frontier sampler: its solver against brute force, its gains against hypervolumes, what it finds."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class TestSurrogate:
             surrogate = Surrogate(scores_of(LARGE))
             if count:
                 surrogate.fit(vectors[:count], losses[:count])
-            mean, _ = surrogate.predict(vectors[200:])
+            mean = surrogate.predict(vectors[200:]).mean
             errors.append(np.abs(mean - np.log(RESOLUTION + losses[200:])).mean())
         assert errors[1] < errors[0] / 4
 
@@ -171,14 +171,31 @@ class TestSurrogate:
         losses = np.array([0.92 - toy_accuracy(LARGE, LARGE.decode(vector)) for vector in vectors])
         surrogate = Surrogate(scores_of(LARGE))
         surrogate.fit(vectors[:20], losses[:20])
-        near, far = (surrogate.predict(part)[1] for part in (vectors[:20], vectors[20:]))
+        near, far = (surrogate.predict(part).deviation for part in (vectors[:20], vectors[20:]))
         assert near.mean() < far.mean()
 
     def test_quantiles_rise_and_spread(self) -> None:
         surrogate = Surrogate(scores_of(LARGE))
-        usual, doubtful = (surrogate.losses(LARGE.random(np.random.default_rng(0), 5), s) for s in (1.0, 2.0))
+        prediction = surrogate.predict(LARGE.random(np.random.default_rng(0), 5))
+        usual, doubtful = (prediction.losses(spread) for spread in (1.0, 2.0))
         assert (np.diff(usual, axis=1) > 0).all()
         assert (doubtful[:, -1] > usual[:, -1]).all() and (doubtful[:, 0] < usual[:, 0]).all()
+
+    @pytest.mark.parametrize("learned", [0, 20])
+    def test_expecting_a_plan_is_learning_what_was_predicted(self, learned: int) -> None:
+        vectors = LARGE.random(np.random.default_rng(0), 40)
+        losses = np.array([0.92 - toy_accuracy(LARGE, LARGE.decode(vector)) for vector in vectors])
+        surrogate = Surrogate(scores_of(LARGE))
+        if learned:
+            surrogate.fit(vectors[:learned], losses[:learned])
+        prediction = surrogate.predict(vectors[20:])
+        before = prediction.deviation
+        prediction.expect(3)
+        assert (prediction.deviation <= before + 1e-9).all()
+        assert prediction.deviation[3] < 0.3 * before[3]
+        twin = surrogate.predict(np.concatenate([vectors[20:], vectors[23:24]]))
+        twin.expect(3)
+        assert twin.deviation[-1] == pytest.approx(twin.deviation[3], abs=1e-6)
 
 
 class TestFrontierSampler:

@@ -27,6 +27,10 @@ def outcome(vector: np.ndarray) -> Outcome:
     return Outcome(tuple(vector.tolist()), (-accuracy, cost.latency_ms), (0.8 - accuracy,))
 
 
+def latency(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(toy_costs(SPACE, vectors).latency_ms)[:, None]
+
+
 def history(chosen: Sampler, batches: int = 5) -> list[list[int]]:
     """All proposals of some batches; the first of a batch is told as failed, one more that nobody asked for."""
     chosen.tell([outcome(np.zeros(8, np.int64))])
@@ -42,7 +46,7 @@ def history(chosen: Sampler, batches: int = 5) -> list[list[int]]:
 @pytest.mark.parametrize("name", samplers())
 class TestEverySampler:
     def make(self, name: str, seed: int = 0) -> Sampler:
-        return sampler(name, Problem(SPACE, objectives=2, trials=30, seed=seed))
+        return sampler(name, Problem(SPACE, objectives=2, trials=30, seed=seed, costs=latency))
 
     def test_is_a_sampler(self, name: str) -> None:
         assert isinstance(self.make(name), Sampler)
@@ -75,7 +79,7 @@ class TestEverySampler:
     def test_takes_spaces_with_nothing_to_choose_at_a_knob(self, name: str) -> None:
         knobs = (Knob("format/a", "rtn", ("a",), ("float",)), Knob("format/b", "rtn", ("b",), ("float", "w8")))
         space = SearchSpace(NetworkGraph((), ()), knobs)
-        chosen = sampler(name, Problem(space, objectives=2, trials=30))
+        chosen = sampler(name, Problem(space, 2, trials=30, costs=lambda vectors: 1.0 / (1 + vectors[:, 1:])))
         for _ in range(12):
             for vector in chosen.ask(1):
                 assert vector[0] == 0
@@ -83,7 +87,9 @@ class TestEverySampler:
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(ValueError, match="unknown sampler 'annealing'; known: auto, nsga2, random, tpe, uniform"):
+    with pytest.raises(
+        ValueError, match="unknown sampler 'annealing'; known: auto, frontier, nsga2, random, tpe, uniform"
+    ):
         sampler("annealing", Problem(SPACE, 2, 10))
 
 
