@@ -31,20 +31,20 @@ class Conv(nn.Cell):
         kernel, biased = int(rng.choice([1, 3])), bool(rng.integers(2))
         layer = nn.Conv2d(channels, self.width, kernel, 1, "pad", kernel // 2, has_bias=biased)
         act = (nn.ReLU, nn.Sigmoid, nn.HSwish, nn.Tanh)[rng.integers(4)]
-        self.cells = nn.SequentialCell([layer, *(norm_act(self.width, act) if rng.integers(3) else [act()])])
+        self.layers = nn.SequentialCell([layer, *(norm_act(self.width, act) if rng.integers(3) else [act()])])
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.cells(x)
+        return self.layers(x)
 
 
 class Depthwise(nn.Cell):
     def __init__(self, channels: int, rng: np.random.Generator) -> None:
         super().__init__()
         self.width = channels
-        self.cells = nn.SequentialCell([conv(channels, channels, 3, group=channels), *norm_act(channels, nn.ReLU6)])
+        self.layers = nn.SequentialCell([conv(channels, channels, 3, group=channels), *norm_act(channels, nn.ReLU6)])
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.cells(x)
+        return self.layers(x)
 
 
 class Residual(nn.Cell):

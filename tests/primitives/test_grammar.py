@@ -7,11 +7,9 @@ a MindIR file too, exported and loaded by the graph compiler.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from autocomp.primitives.convert import convert
@@ -34,7 +32,12 @@ pairs: set[tuple[tuple[str, ...], int, str]] = set()
 
 
 @settings(
-    max_examples=NETWORKS, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=NETWORKS,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 @given(words=SENTENCES, seed=st.integers(0, 10_000))
 def test_forms_agree(words: tuple[str, ...], seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
