@@ -18,7 +18,7 @@ from .calibration import calibrate_ranges, moved_statistics
 from .engines import Arrays, Engine
 
 VERSION = 1  # of what an accuracy means: raised when the same plan would measure differently
-WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 4e9, 6e10, 2e10  # MACs
+WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 4e9, 5e10, 2e10  # MACs
 MOST = 256
 
 
@@ -35,7 +35,7 @@ def calibrated_on(graph: NetworkGraph, calibration: Arrays) -> Arrays:
 def synthetic_inputs(graph: NetworkGraph, seed: int = 0) -> Arrays:
     """Noise with the spectrum of photographs (amplitude 1 / frequency: Field 1987), of mean 0 and variance 1.
 
-    For sequences and vectors: normal noise. As many as 6e10 MACs allow, 16 to 256.
+    For sequences and vectors: normal noise. As many as 5e10 MACs allow, 16 to 256.
     """
     rng = np.random.default_rng(seed)
     count = affordable(graph, WORK_SYNTHETIC)
@@ -80,7 +80,7 @@ class PlanEvaluator:
         self.inputs, self.labels, self.synthetic = inputs, labels, synthetic
         plain = Realiser(space, parameters)(Plan())
         self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments)
-        self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS))
+        self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
         self.plain_outputs = self._outputs(plain)
         self.metric: Metric = self._metric()

@@ -19,7 +19,7 @@ log = logging.getLogger("autocomp")
 
 Arrays = tuple[np.ndarray, ...]
 BatchStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
-BATCH = 100  # fixed, so that a result does not depend on the machine
+BATCH, BATCH_MACS = 100, 2e9  # images at a time, at most: fixed, so that a result does not depend on the machine
 TAP = "#input"
 
 
@@ -36,6 +36,11 @@ class Engine(Protocol):
     def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, np.ndarray]: ...
 
     def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics: ...
+
+
+def batch_of(graph: NetworkGraph) -> int:
+    """Images at a time: few where one is much work, so that several processors share them."""
+    return int(np.clip(BATCH_MACS / max(graph.macs, 1), 1, BATCH))
 
 
 class OnnxEngine:
@@ -79,8 +84,8 @@ class OnnxEngine:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def _map(self, session: Any, names: list[str], inputs: Arrays) -> list[list[np.ndarray]]:
-        starts = range(0, len(inputs[0]), BATCH)
-        batches = [tuple(array[i : i + BATCH] for array in inputs) for i in starts]
+        size = batch_of(self.graph)
+        batches = [tuple(array[i : i + size] for array in inputs) for i in range(0, len(inputs[0]), size)]
         with ThreadPoolExecutor(self.threads or len(os.sched_getaffinity(0))) as pool:
             return list(pool.map(lambda batch: session.run(names, self._feed(session, batch)), batches))
 
@@ -102,10 +107,10 @@ class MindSporeEngine:
 
     def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays:
         self.elastic.set(realisation)
-        parts = []
-        for i in range(0, len(inputs[0]), BATCH):
-            batch = tuple(array[i : i + BATCH] for array in inputs)
-            parts.append(self._padded(batch, BATCH if len(inputs[0]) > BATCH else len(inputs[0])))
+        parts, size = [], batch_of(self.graph)
+        for i in range(0, len(inputs[0]), size):
+            batch = tuple(array[i : i + size] for array in inputs)
+            parts.append(self._padded(batch, min(size, len(inputs[0]))))
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _padded(self, batch: Arrays, size: int) -> Arrays:

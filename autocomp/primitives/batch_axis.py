@@ -21,7 +21,7 @@ def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None
         return None
     axis, shape = known[0]
     rank = len(node.shape)
-    if node.kind in ("reshape", "flatten"):
+    if node.kind in ("reshape", "flatten") and node.op != "Part":
         return _after_reshape(node, axis, shape)
     if node.kind == "transpose":
         order = next((value for value in node.attributes["constants"] if isinstance(value, tuple)), ())
@@ -64,5 +64,5 @@ def _after_reshape(node: Node, axis: int, shape: tuple[int, ...]) -> int | None:
             alone = block.stop - block.start == block.to_stop - block.to_start == 1
             outermost = all(size == 1 for size in shape[block.start : axis])
             either = shape[axis] == 1 and axis == block.start > 0  # it may as well go with the axis before it
-            return block.to_start if alone or outermost and not either else None
+            return block.to_start if alone or (outermost and not either) else None
     return None

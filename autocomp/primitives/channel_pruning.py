@@ -18,9 +18,10 @@ class ChannelPruning:
     """A knob for each channel group: the share of its units that stays, in steps of the device's granularity.
 
     With calibration data those go last that the layers behind can best do without, and these layers take in what they
-    can tell of them (:mod:`autocomp.primitives.reconstruction`). Without, by importance: a unit's importance is the squared norm of what it adds: of the weights that make it, BatchNorm's factor included,
-    times the squared norm of the weights that read it (He et al., ICCV 2017, use the first alone; the product is the
-    unit's share in the outputs if all channels carry the same signal). Summed over the layers of the group.
+    can tell of them (:mod:`autocomp.primitives.reconstruction`). Without, by importance: a unit's importance is the
+    squared norm of what it adds: of the weights that make it, BatchNorm's factor included, times the squared norm of
+    the weights that read it (He et al., ICCV 2017, use the first alone; the product is the unit's share in the outputs
+    if all channels carry the same signal). Summed over the layers of the group.
     """
 
     name = "channel-pruning"

@@ -214,8 +214,6 @@ def slicing(state: Identities, node: Node) -> Carried:
         return state.unknown(node)
     if node.op in PARTS:
         return source if node.shape == shape else state.unknown(node)
-    if node.op == "Part":
-        return _part(state, node, source)
     if node.op not in ("StridedSlice", "Slice", "SliceExt", "Narrow"):
         return state.unknown(node)
     if len(shape) != len(node.shape):
@@ -228,7 +226,8 @@ def slicing(state: Identities, node: Node) -> Carried:
 PARTS = ("Split", "SplitTensor", "SplitWithSize", "Chunk", "Unstack", "UnstackExt")
 
 
-def _part(state: Identities, node: Node, source: Carried) -> Carried:
+def part(state: Identities, node: Node) -> Carried:
+    source = state.inputs(node)[0]
     shape, (start, axis) = state.input_shape(node), node.attributes["part"]
     if len(node.shape) < len(shape):
         if axis == source.axis:
@@ -307,4 +306,5 @@ RULES: dict[str, Rule] = {
     "pad": same_axis,
     "resize": same_axis,
     "matmul": matmul,
+    "Part": part,  # by its operator: it costs nothing, and so is of kind reshape
 }

@@ -30,7 +30,8 @@ def group_channels(graph: NetworkGraph, left_whole: dict[str, str] | None = None
     state = Identities(graph)
     for node in graph.nodes:
         followed = any(carried.free for carried in state.inputs(node)) or node.weight_shape is not None
-        carried = RULES.get(node.kind, Identities.unknown)(state, node) if followed else state.stays(node)
+        rule = RULES.get(node.op) or RULES.get(node.kind) or Identities.unknown
+        carried = rule(state, node) if followed else state.stays(node)
         fits = carried.axis < len(node.shape) and len(carried.ids) == node.shape[carried.axis]
         state.carried.append(carried if fits else state.unknown(node))
     for output in graph.outputs:

@@ -16,9 +16,7 @@ from .surgery import cell_at, rename_parameters, replace_cells
 nn = ms.nn
 
 
-def convert(
-    net: Any, graph: NetworkGraph, parameters: Parameters, realisation: Realisation, folds: bool = True
-) -> Any:
+def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: Realisation, folds: bool = True) -> Any:
     """A new Cell that computes what the plan promises.
 
     parameters: of the float network, by name. folds: whether BatchNorm is folded into the layer before it.

@@ -130,7 +130,7 @@ class _Builder:
         for part, shape in enumerate(operator.shapes):
             axis = _parted_axis(before, shape, operator)
             attributes = {"arguments": (("node", whole, 0),), "constants": (), "operator": {}, "part": (start, axis)}
-            node = Node(f"{operator.op}-{whole}:{part}", "slice", "Part", (whole,), shape, attributes=attributes)
+            node = Node(f"{operator.op}-{whole}:{part}", "reshape", "Part", (whole,), shape, attributes=attributes)
             self.parts[position, part] = self._append(node)
             start += shape[axis] if len(shape) == len(before) else 1
 
@@ -153,7 +153,7 @@ class _Builder:
         weight_shape = None
         if owner is not None and kind in ("conv", "dense"):
             weight_shape = self.shapes[parameters[0]]
-            attributes |= {"weight": parameters[0]} | (_window(operator) if kind == "conv" else {})
+            attributes |= {"weight": parameters[0]} | (window_of(operator.attributes) if kind == "conv" else {})
             if len(parameters) > 1:
                 attributes["bias"] = parameters[1]
         elif owner is not None and kind == "batchnorm":
@@ -226,8 +226,8 @@ def _known(kind: str, owner: Owner) -> bool:
     return any(isinstance(owner.cell, cell) and type(owner.cell).construct is cell.construct for cell in known)
 
 
-def _window(operator: Operator) -> dict[str, Any]:
-    a = operator.attributes
+def window_of(a: dict[str, Any]) -> dict[str, Any]:
+    """Of a convolution, from MindSpore's attributes: see Node.attributes."""
     return {
         "kernel": tuple(a["kernel_size"]),
         "stride": tuple(a["stride"])[-2:],

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ExportError
 from ..search_spaces import Node
+from .nodes import window_of
 from .onnx_network import Writer
 from .onnx_shapes import SHAPES, operand
 
@@ -29,7 +30,7 @@ def binary(op: str) -> Form:
 
 
 def source_shape(w: Writer, node: Node) -> tuple[int, ...]:
-    return w.graph.nodes[node.inputs[0]].shape
+    return argument_shape(w, node, 0)
 
 
 def network_input(w: Writer, node: Node) -> str:
@@ -43,13 +44,39 @@ def network_input(w: Writer, node: Node) -> str:
 def conv(w: Writer, node: Node) -> str:
     a = node.attributes
     if node.layer is None:
-        raise ExportError(f"the convolution {node.name} does not belong to an nn.Conv2d")
+        return plain_conv(w, node)
     state = w.state(node.layer)
     inputs = [w.layer_input(node, state), w.layer_weight(node, state), *w.layer_bias(node, state)]
     groups = len(state.weight) // (node.weight_shape[0] // node.groups) if node.depthwise else node.groups  # type: ignore[index]
     top, bottom, left, right = a["pad"]
     window = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
     return w.emit("Conv", inputs, node.name, pads=[top, left, bottom, right], group=groups, **window)
+
+
+def plain_conv(w: Writer, node: Node) -> str:
+    """Whose weight is a parameter of another cell, or computed."""
+    a = window_of(node.attributes["operator"])
+    top, bottom, left, right = a["pad"]
+    window: dict[str, Any] = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
+    window |= {"pads": [top, left, bottom, right], "group": a["groups"]}
+    return w.emit("Conv", [operand(w, node), operand(w, node, 1)], node.name, **window)
+
+
+def transposed_conv(w: Writer, node: Node) -> str:
+    """Its weight is (in, out / groups, kh, kw) in both."""
+    a = node.attributes["operator"]
+    stride, dilation = tuple(a["stride"])[-2:], tuple(a["dilation"])[-2:]
+    kernel, (top, bottom, left, right) = tuple(a["kernel_size"]), a["pad_list"]
+    pads = ((top, bottom), (left, right))
+    extra = []
+    for i, (before, after) in enumerate(zip(source_shape(w, node)[2:], node.shape[2:], strict=True)):
+        extra.append(after - (stride[i] * (before - 1) + (kernel[i] - 1) * dilation[i] + 1 - sum(pads[i])))
+        if not 0 <= extra[i] < max(stride[i], dilation[i]):
+            raise ExportError(f"{node.name} makes {after} of {before} positions, which ONNX's ConvTranspose cannot")
+    window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "dilations": dilation}
+    inputs = [operand(w, node), operand(w, node, 1)]
+    window |= {"output_padding": extra, "group": int(a.get("groups", a.get("group", 1)))}
+    return w.emit("ConvTranspose", inputs, node.name, pads=[top, left, bottom, right], **window)
 
 
 def dense(w: Writer, node: Node) -> str:
@@ -210,7 +237,8 @@ def reduce(op: str) -> Form:
             (value for value in constants(node) if isinstance(value, (int, tuple)) and value is not False), None
         )
         axes = tuple(range(len(source))) if axes in (None, ()) else (axes,) if isinstance(axes, int) else axes
-        if 0 in [axis % len(source) for axis in axes]:
+        batch = w.batch_axis[node.inputs[0]] if node.inputs else None
+        if batch in [axis % len(source) for axis in axes]:
             raise ExportError(f"{node.name} reduces over the batch, which must stay free in ONNX")
         keeps = int(len(source) == len(node.shape))
         return w.emit(op, [operand(w, node), w.constant(axes)], node.name, keepdims=keeps)
@@ -345,6 +373,8 @@ OPERATORS: dict[str, Form] = {
     "Divs": binary("Div"),
     "Input": network_input,
     "Conv2D": conv,
+    "Conv2DTranspose": transposed_conv,
+    "Conv2DBackpropInput": transposed_conv,
     "MatMul": dense,
     "Dense": dense,
     "BatchMatMul": matmul,

@@ -53,7 +53,7 @@ def reconstruct(weight: np.ndarray, columns: np.ndarray, moments: Moments) -> tu
     ridge = RIDGE * max(float(np.trace(c_kk)) / len(c_kk), 1e-12)
     c_kk[np.diag_indices_from(c_kk)] += ridge
     guess = np.linalg.solve(c_kk, moments.covariance[np.ix_(columns, cut)]).T.astype(np.float32)  # (cut, kept)
-    added = np.einsum("op...,pk->ok...", weight[:, cut], guess)
+    added = np.moveaxis(np.tensordot(weight[:, cut], guess, axes=(1, 0)), -1, 1)
     missing = moments.mean[cut] - guess @ moments.mean[columns]
     shift = weight[:, cut].reshape(len(weight), int(cut.sum()), -1).sum(2) @ missing
     return (weight[:, columns] + added).astype(np.float32), shift.astype(np.float32)

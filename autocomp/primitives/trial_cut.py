@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,12 +34,32 @@ def keep_what_cuts(
     trial = _Trial(net, graph, parameters, inputs)
     if not graph.channel_groups or trial.fails(graph.channel_groups) is None:
         return graph
-    broken = {group.layers[0]: reason for group in graph.channel_groups if (reason := trial.fails([group])) is not None}
+    broken = _broken(trial, graph.channel_groups)
     for layer, reason in broken.items():
         log.info("the channels of %s are left whole: cutting them fails (%s)", layer, reason)
     if not broken:
-        broken = dict.fromkeys((group.layers[0] for group in graph.channel_groups), "groups cannot be cut together")
+        broken = dict.fromkeys((group.layers[0] for group in graph.channel_groups), TOGETHER)
     return group_channels(graph, broken)
+
+
+TOGETHER = "groups cannot be cut together"
+
+
+def _broken(trial: _Trial, groups: Sequence[ChannelGroup]) -> dict[str, str]:
+    """First layer of each group that cannot be cut -> why. Layers of repeated blocks mostly share their fate, so they
+    are tried together first."""
+    alike: dict[str, list[ChannelGroup]] = {}
+    for group in groups:
+        alike.setdefault(re.sub(r"\d+", "#", group.name), []).append(group)
+    broken: dict[str, str] = {}
+    for members in alike.values():
+        reason = trial.fails(members)
+        if reason is not None and len(members) > 1:
+            found = {group.layers[0]: why for group in members if (why := trial.fails([group])) is not None}
+            broken |= found or dict.fromkeys((group.layers[0] for group in members), TOGETHER)
+        elif reason is not None:
+            broken[members[0].layers[0]] = reason
+    return broken
 
 
 class _Trial:
