@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", help="modules of mindcv.models, or names of models")
     parser.add_argument("--all", action="store_true", help="every model constructor, not one of each family")
     parser.add_argument("--again", action="store_true", help="run these again, whatever is stored")
-    parser.add_argument("--seconds", type=float, default=600, help="time limit of a model")
+    parser.add_argument("--seconds", type=float, default=1200, help="time limit of a model")
     parser.add_argument("--memory-gb", type=float, default=8, help="memory limit of a model")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()

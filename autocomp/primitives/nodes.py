@@ -149,7 +149,7 @@ class _Builder:
         attributes: dict[str, Any] = {"parameters": parameters, "constants": constants, "operator": operator.attributes}
         attributes["arguments"] = _arguments(operator.inputs, self._reference)
         attributes["parameter_shapes"] = tuple(self.shapes.get(name, ()) for name in parameters)
-        kind, owner = self._kind(operator, parameters)
+        kind, owner = self._kind(operator, parameters if sources else ())
         weight_shape = None
         if owner is not None and kind in ("conv", "dense"):
             weight_shape = self.shapes[parameters[0]]
@@ -165,7 +165,9 @@ class _Builder:
         return Node(name, kind, operator.op, sources, operator.shape or (1,), layer, weight_shape, attributes)
 
     def _kind(self, operator: Operator, parameters: tuple[str, ...]) -> tuple[str, Owner | None]:
-        """The kind of node, and the owner of its parameters where surgery knows that cell."""
+        """The kind of node, and the owner of its parameters where surgery knows that cell.
+
+        parameters: none for a layer that reads a constant; it computes one, and stays as it is."""
         kind = KIND_OF.get(operator.op, "other")
         owner = self.owners.get(parameters[0]) if parameters and kind in LAYERS else None
         if owner is not None and (not owner.path or self.shared.intersection(parameters) or not _known(kind, owner)):
