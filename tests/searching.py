@@ -35,7 +35,9 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
 def search(**settings: Any) -> Any:
     import autocomp
 
-    given: dict[str, Any] = {"device": DEVICE, "data": samples(), "inputs": (BATCH, 3, 12, 12), "trials": TRIALS} | SETTINGS | settings
+    given: dict[str, Any] = (
+        {"device": DEVICE, "data": samples(), "inputs": (BATCH, 3, 12, 12), "trials": TRIALS} | SETTINGS | settings
+    )
     return autocomp.search(network(), **given)
 
 

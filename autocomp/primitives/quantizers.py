@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 CLIP_RATIOS = np.linspace(1.0, 0.4, 25)  # searched for the least squared error of a tensor
-COARSE, FINE = np.linspace(1.0, 0.4, 7), (0.05, -0.05, 0.025, -0.025)  # of each channel: first these, then around the best
+COARSE, FINE = (
+    np.linspace(1.0, 0.4, 7),
+    (0.05, -0.05, 0.025, -0.025),
+)  # of each channel: first these, then around the best
 
 
 @dataclass(frozen=True)
