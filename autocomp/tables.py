@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from autocomp.search_spaces import Format
@@ -22,7 +23,7 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
         table.add_column(name, justify="left" if name == "device" else "right", no_wrap=name == "device")
     for name in ("executes", "stores", "from"):
         table.add_column(name)
-    sources = list(dict.fromkeys(chip.data["rates"]["source"] for chip in chips))
+    sources = list(dict.fromkeys(map(rates_source, chips)))
     for chip in chips:
         others = [alias for alias, name in aliases.items() if name == chip.name]
         formats = [f for f in chip.formats if f != Format()]
@@ -34,11 +35,19 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
             significant(chip.rates.dram_bytes_per_s / 1e9),
             " ".join(str(f) for f in formats if chip.executes(f)),
             " ".join(str(f) for f in formats if not chip.executes(f)),
-            f"{1 + sources.index(chip.data['rates']['source'])}",
+            f"{1 + sources.index(rates_source(chip))}",
         )
     notes = ["Sustained throughput and bandwidth, with which costs are computed; a multiply-add is two operations."]
-    table.caption = "\n".join(notes + [f"{i}  {source}" for i, source in enumerate(sources, 1)])
+    table.caption = escape("\n".join(notes + [f"{i}  {source}" for i, source in enumerate(sources, 1)]))
     return table
+
+
+def rates_source(chip: Device) -> str:
+    """Where the constants of the cost model come from; of a fit the data and the error on networks left out."""
+    fit = chip.data.get("fit", {})
+    if "mean_error" not in fit:
+        return str(chip.data["rates"]["source"])
+    return f"fitted to {fit['data']}; mean error {fit['mean_error']:.0%} on what was left out"
 
 
 def _tera(chip: Device, precision: str) -> str:

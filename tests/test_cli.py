@@ -12,6 +12,7 @@ import pytest
 
 import autocomp
 from autocomp.cli import main
+from autocomp.tables import rates_source
 
 NETWORK = """
 import numpy as np
@@ -92,7 +93,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_devices_are_listed_with_their_formats(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "240")
     assert run("devices") == 0
     out = capsys.readouterr().out
     rows = {line.split()[1]: line for line in out.splitlines() if line.startswith("│")}
@@ -101,7 +102,7 @@ def test_devices_are_listed_with_their_formats(
     for name, row in rows.items():
         assert f"fp{autocomp.device(name).float_bits}" in row
         assert all(str(f) in row for f in autocomp.device(name).formats[1:])
-        assert autocomp.device(name).data["rates"]["source"] in " ".join(out.split())
+        assert rates_source(autocomp.device(name)) in " ".join(out.split())
 
 
 def test_estimate_prints_the_cost(net: str, capsys: pytest.CaptureFixture[str]) -> None:

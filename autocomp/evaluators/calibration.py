@@ -60,6 +60,8 @@ def layer_moments(
         for layer, node in nodes.items()
         if node.groups == 1 and len(units := graph.input_units(node)) <= MOST_CHANNELS and (units >= 0).any()
     }
+    if not wanted:
+        return {}
     rows: dict[str, list[np.ndarray]] = {layer: [] for layer in wanted}
     rng = np.random.default_rng(seed)
     starts = range(0, len(inputs[0]), CHUNK)

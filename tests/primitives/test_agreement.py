@@ -40,7 +40,7 @@ def test_plans_are_many_and_of_both_kinds(found: Agreements) -> None:
     assert len(every) == 201
     assert len({(name, one.plan) for name, ones in found.items() for one in ones}) == 201
     for ones in found.values():
-        assert sum(not one.rounded for one in ones) == FLOAT_INPUTS
+        assert sum(not one.rounded for one in ones) >= FLOAT_INPUTS
         assert any("keep/" in one.plan for one in ones if not one.rounded)
         assert any('"w4"' in one.plan for one in ones if not one.rounded)
         assert sum('"w4a8"' in one.plan and '"w8a8"' in one.plan for one in ones) > 10
