@@ -17,8 +17,8 @@ class Measurement:
     """How good a plan is.
 
     accuracy: 0 to 1: the share of samples whose class is the label's (metric ``accuracy``) or the float network's
-        (``agreement``, where there are no labels), or the share of the outputs' variance that is kept (``fidelity``,
-        where there are no data or no classes).
+        (``agreement``, where there are no labels), or one less the ratio of noise to signal in the outputs
+        (``fidelity``, where there are no data or no classes).
     samples: how many it was measured on; fidelity: the same in words, ``"2000 images"``.
     seconds: what it took.
     """

@@ -20,6 +20,7 @@ log = logging.getLogger("autocomp")
 Arrays = tuple[np.ndarray, ...]
 BatchStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
 BATCH, BATCH_MACS = 100, 2e9  # images at a time, at most: fixed, so that a result does not depend on the machine
+STATISTICS_THREADS = 2  # of the one batch that cannot be split; fixed for the same reason
 TAP = "#input"
 
 
@@ -68,17 +69,17 @@ class OnnxEngine:
     def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics:
         if not any(node.kind == "batchnorm" and node.layer for node in self.graph.nodes):
             return {}
-        session = self._session(realisation, Style(statistics=True))
+        session = self._session(realisation, Style(statistics=True), threads=STATISTICS_THREADS)
         names = [s.name for s in session.get_outputs() if s.name.endswith((MEAN, VARIANCE))]
         found = dict(zip(names, session.run(names, self._feed(session, inputs)), strict=True))
         layers = [name.removesuffix(MEAN) for name in names if name.endswith(MEAN)]
         return {layer: (found[layer + MEAN], found[layer + VARIANCE]) for layer in layers}
 
-    def _session(self, realisation: Realisation, style: Style) -> Any:
+    def _session(self, realisation: Realisation, style: Style, threads: int = 1) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         model = onnx_network(self.graph, self.parameters, realisation, style)
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
