@@ -100,7 +100,11 @@ def explanations(front: ParetoSet) -> list[str]:
     """What the numbers are: what the accuracy was measured on and how sure it is, and what the costs are."""
     kinds = {point.fidelity: point for point in front.evaluated}
     texts = [f"{kind or 'samples'}{_interval(point)}" for kind, point in kinds.items()]
-    meaning = "" if front.float_point.metric == "accuracy" else " (share of answers that are the float network's)"
+    meanings = {
+        "agreement": " (share of answers that are the float network's)",
+        "fidelity": " (1 less noise to signal in the outputs)",
+    }
+    meaning = meanings.get(front.float_point.metric, "")
     lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}"]
     measured = any(_measured(front, name) for name in front.metrics)
     read = "; measured: size of the file, latency on the device" if measured else ""

@@ -56,11 +56,24 @@ class FrontierSampler:
         pool = self._pool(rng, surrogate)
         if not len(pool):
             return []
-        chosen = [pool[i] for i in self._choose(pool, surrogate, count)]
+        chosen = self._formats()[:count] if self._asked == 1 else []
+        chosen += [pool[i] for i in self._choose(pool, surrogate, count)]
+        chosen = [np.array(vector) for vector in list(dict.fromkeys(map(_vector, chosen)))[:count]]
         for vector in map(_vector, chosen):
             self._pending[vector] = None
             self._spent.add(vector)
         return [np.array(vector, np.int64) for vector in chosen]
+
+    def _formats(self) -> list[np.ndarray]:
+        """Each format in all layers, where the budget allows it: evaluated first, in case scores mislead."""
+        plans = []
+        knobs = self._space.knobs
+        for value in dict.fromkeys(value for knob in knobs if knob.kind == "format" for value in knob.values[1:]):
+            plan = [knob.index(value) if knob.kind == "format" and value in knob.values else 0 for knob in knobs]
+            vector = np.array(plan, np.int64)
+            if _vector(vector) not in self._spent and self._excess(vector[None])[0] <= 0:
+                plans.append(vector)
+        return plans
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
