@@ -30,6 +30,12 @@ def front() -> ParetoSet:
     return found
 
 
+@pytest.fixture(scope="module")
+def folder(front: ParetoSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the front is saved."""
+    return front.save(tmp_path_factory.mktemp("saved") / "front")
+
+
 @pytest.fixture
 def nothing_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(self: PlanEvaluator, plan: Any) -> None:
@@ -159,10 +165,6 @@ class TestExports:
 
 
 class TestLoad:
-    @pytest.fixture(scope="class")
-    def folder(self, front: ParetoSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return front.save(tmp_path_factory.mktemp("saved") / "front")
-
     def test_same_points(self, front: ParetoSet, folder: Path) -> None:
         loaded = autocomp.load(folder, network())
         assert told(loaded) == told(front)

@@ -17,7 +17,7 @@ from .base import Measurement, Metric
 from .calibration import calibrate_ranges, moved_statistics
 from .engines import Arrays, Engine
 
-VERSION = 2  # of what an accuracy means: raised when the same plan would measure differently
+VERSION = 3  # of what an accuracy means: raised when the same plan would measure differently
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
 MOST = 256
 
@@ -81,7 +81,9 @@ class PlanEvaluator:
         plain = Realiser(space, parameters)(Plan())
         self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
+        self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
+        self.plain_uncut = engine.batch_statistics(plain, self.statistics_uncut)
         self.plain_outputs = self._outputs(plain)
         self.metric: Metric = self._metric()
         self.key = self._fingerprint(calibration)
@@ -117,9 +119,11 @@ class PlanEvaluator:
         realisation = self.realiser(plan)
         if not self.plain_statistics or not moves_statistics(realisation):
             return realisation
-        found = self.engine.batch_statistics(realisation, self.statistics_inputs)
         graph, kept = self.space.graph, realisation.kept
-        return realisation.with_statistics(moved_statistics(graph, self.parameters, kept, self.plain_statistics, found))
+        uncut = bool(kept.all())  # then the move is small, and fewer images show it
+        before = self.plain_uncut if uncut else self.plain_statistics
+        found = self.engine.batch_statistics(realisation, self.statistics_uncut if uncut else self.statistics_inputs)
+        return realisation.with_statistics(moved_statistics(graph, self.parameters, kept, before, found))
 
     def evaluate(self, plan: Plan) -> Measurement:
         started = time.perf_counter()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Iterable, Iterator
+
 import numpy as np
 
 from ..primitives.quantizers import ActivationQuantizer, fit_activation
@@ -29,25 +32,46 @@ def calibrate_ranges(
         for layer in knob.layers
         if (bits := sorted({f.activation_bits for f in knob.formats} - {FLOAT_BITS}))
     }
-    if not wanted:
-        return {}
-    lows, highs = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0)
-    samples: dict[str, list[np.ndarray]] = {layer: [] for layer in wanted}
+    readers = _readers(space.graph, wanted)
+    first = {layers[0]: layers for layers in readers}
+    lows, highs = dict.fromkeys(first, 0.0), dict.fromkeys(first, 0.0)
+    samples: dict[str, list[np.ndarray]] = {layer: [] for layer in first}
     rng = np.random.default_rng(seed)
-    starts = range(0, len(inputs[0]), CHUNK)
-    for start in starts:
+    for layer, values, share in _read(engine, plain, inputs, first):
+        lows[layer] = min(lows[layer], float(values.min()))
+        highs[layer] = max(highs[layer], float(values.max()))
+        count = min(values.size, math.ceil(SAMPLES * share))
+        samples[layer].append(rng.choice(values.reshape(-1), count, replace=False))
+    return {
+        (reader, bits): quantizer
+        for layer, layers in first.items()
+        for bits in sorted({bits for reader in layers for bits in wanted[reader]})
+        for quantizer in [fit_activation(np.concatenate(samples[layer]), lows[layer], highs[layer], bits)]
+        for reader in layers
+        if bits in wanted[reader]
+    }
+
+
+def _readers(graph: NetworkGraph, layers: Iterable[str]) -> list[list[str]]:
+    """Layers that read the same tensor, together: they share a quantizer, so that it is rounded once."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for layer in layers:
+        node = graph.nodes[graph.layers[layer]]
+        found.setdefault((node.inputs[0], node.attributes["arguments"][0][2]), []).append(layer)
+    return list(found.values())
+
+
+def _read(
+    engine: Engine, plain: Realisation, inputs: Arrays, layers: Collection[str]
+) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Layer, what it reads of some images, and their share of all images."""
+    if not layers:
+        return
+    for start in range(0, count := len(inputs[0]), CHUNK):
         chunk = tuple(array[start : start + CHUNK] for array in inputs)
         for layer, values in engine.layer_inputs(plain, chunk).items():
-            if layer in wanted:
-                lows[layer] = min(lows[layer], float(values.min()))
-                highs[layer] = max(highs[layer], float(values.max()))
-                count = min(values.size, -(-SAMPLES // len(starts)))
-                samples[layer].append(rng.choice(values.reshape(-1), count, replace=False))
-    return {
-        (layer, bits): fit_activation(np.concatenate(samples[layer]), lows[layer], highs[layer], bits)
-        for layer, options in wanted.items()
-        for bits in options
-    }
+            if layer in layers:
+                yield layer, values, len(chunk[0]) / count
 
 
 def layer_moments(
@@ -60,19 +84,13 @@ def layer_moments(
         for layer, node in nodes.items()
         if node.groups == 1 and len(units := graph.input_units(node)) <= MOST_CHANNELS and (units >= 0).any()
     }
-    if not wanted:
-        return {}
     rows: dict[str, list[np.ndarray]] = {layer: [] for layer in wanted}
     rng = np.random.default_rng(seed)
-    starts = range(0, len(inputs[0]), CHUNK)
-    for start in starts:
-        chunk = tuple(array[start : start + CHUNK] for array in inputs)
-        for layer, values in engine.layer_inputs(plain, chunk).items():
-            if layer in wanted:
-                pixels = np.moveaxis(values, 1, -1) if values.ndim == 4 else values
-                pixels = pixels.reshape(-1, pixels.shape[-1])
-                count = min(len(pixels), -(-ROWS // len(starts)))
-                rows[layer].append(pixels[rng.choice(len(pixels), count, replace=False)])
+    for layer, values, share in _read(engine, plain, inputs, wanted):
+        pixels = np.moveaxis(values, 1, -1) if values.ndim == 4 else values
+        pixels = pixels.reshape(-1, pixels.shape[-1])
+        count = min(len(pixels), math.ceil(ROWS * share))
+        rows[layer].append(pixels[rng.choice(len(pixels), count, replace=False)])
     return {layer: moments_of(np.concatenate(found)) for layer, found in rows.items() if found}
 
 

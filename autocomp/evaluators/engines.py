@@ -19,7 +19,7 @@ log = logging.getLogger("autocomp")
 
 Arrays = tuple[np.ndarray, ...]
 BatchStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
-BATCH, BATCH_MACS = 100, 2e9  # images at a time, at most: fixed, so that a result does not depend on the machine
+BATCH, BATCH_MACS = 32, 2e9  # images at a time, at most: fixed, so that a result does not depend on the machine
 STATISTICS_THREADS = 2  # of the one batch that cannot be split; fixed for the same reason
 TAP = "#input"
 

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..primitives.realise import Realisation
 from ..search_spaces import Knob, Plan, SearchSpace
 from .accuracy import PlanEvaluator
-from .calibration import moved_statistics
-from .engines import BATCH, Arrays
+from .engines import Arrays
 
 log = logging.getLogger("autocomp")
 
-VERSION = 1
-SAMPLES = 2 * BATCH  # a batch for each of two processors
-EVALUATIONS = 9  # whose work the pass may take: their images, and those for BatchNorm's statistics at four times
-STATISTICS = 64  # images for BatchNorm's statistics
+VERSION = 2
+LEAST_IMAGES, MOST_IMAGES = 16, 200
+EVALUATIONS = 12  # whose work the pass may take
+STATISTICS_WORK = 1.6  # of an image for BatchNorm's statistics, as a multiple of one that is evaluated
 LEAST_PLANS = 28
 FORMATS_SHARE = 2 / 3  # of the plans, at most
 NEGLIGIBLE = 1e-3  # nats: the mildest formats of all layers together; then no layer is looked at by itself
@@ -60,7 +58,7 @@ class Scores:
         return found if fits and [len(d) for d in found.damage] == space.sizes.tolist() else None
 
 
-def score(evaluator: PlanEvaluator, most: int | None = None, samples: int = SAMPLES) -> Scores:
+def score(evaluator: PlanEvaluator, most: int | None = None, samples: int | None = None) -> Scores:
     """Measure about ``most`` plans on so many of the evaluator's samples; needs no labels.
 
     What is not measured is derived: formats of 8 bits are measured in all layers at once, and by halves only where
@@ -68,17 +66,23 @@ def score(evaluator: PlanEvaluator, most: int | None = None, samples: int = SAMP
     rounded inputs do adds up; between two ratios of channels the damage is interpolated in its logarithm.
     """
     started = time.perf_counter()
+    count = len(evaluator.inputs[0])
+    samples = affordable_images(count) if samples is None else min(samples, count)
     divergence = Divergence(evaluator, samples)
     damage = _scores(evaluator.space, divergence, affordable_plans(evaluator, samples) if most is None else most)
     log.info("scored %d knobs by %d plans in %.1f s", len(damage), divergence.measured, time.perf_counter() - started)
     return Scores(damage)
 
 
-def affordable_plans(evaluator: PlanEvaluator, samples: int) -> int:
+def affordable_images(count: int) -> int:
+    """Of so many that an evaluation takes: a quarter, 16 to 200."""
+    return min(count, MOST_IMAGES, max(LEAST_IMAGES, count // 4))
+
+
+def affordable_plans(evaluator: PlanEvaluator, images: int) -> int:
     """How many plans may be scored; follows from the data alone, so that scores do not depend on the machine."""
-    count, statistics = len(evaluator.inputs[0]), len(evaluator.statistics_inputs[0])
-    whole, here = count + 4 * statistics, min(samples, count) + 4 * min(statistics, STATISTICS)
-    return max(LEAST_PLANS, EVALUATIONS * whole // here)
+    count, statistics = len(evaluator.inputs[0]), STATISTICS_WORK * len(evaluator.statistics_inputs[0])
+    return max(LEAST_PLANS, int(EVALUATIONS * (count + statistics) / (images + statistics)))
 
 
 class Divergence:
@@ -90,15 +94,12 @@ class Divergence:
         self.evaluator = evaluator
         self.inputs: Arrays = tuple(array[chosen] for array in evaluator.inputs)
         self.expected: Arrays = tuple(output[chosen] for output in evaluator.plain_outputs)
-        self.statistics_inputs: Arrays = tuple(array[:STATISTICS] for array in evaluator.statistics_inputs)
-        plain = evaluator.realiser(Plan())
-        self.plain_statistics = evaluator.engine.batch_statistics(plain, self.statistics_inputs)
         self.measured = 0
 
     def __call__(self, plan: Plan) -> float:
         self.measured += 1
         try:
-            found = self.evaluator.engine.outputs(self._realised(plan), self.inputs)
+            found = self.evaluator.engine.outputs(self.evaluator.realise(plan), self.inputs)
         except Exception as error:  # whatever an engine raises; the plan then counts as useless
             log.warning("plan %s could not be scored: %s", plan, error)
             return RUINED
@@ -107,16 +108,6 @@ class Divergence:
         else:
             value = float(np.mean(divergences(self.expected[0], found[0])))
         return min(value, RUINED) if np.isfinite(value) else RUINED
-
-    def _realised(self, plan: Plan) -> Realisation:
-        """As the evaluator does, with BatchNorm's statistics on fewer images: they are half of an evaluation's time."""
-        realisation = self.evaluator.realiser(plan)
-        if not self.plain_statistics:
-            return realisation
-        found = self.evaluator.engine.batch_statistics(realisation, self.statistics_inputs)
-        graph, parameters = self.evaluator.space.graph, self.evaluator.parameters
-        moved = moved_statistics(graph, parameters, realisation.kept, self.plain_statistics, found)
-        return realisation.with_statistics(moved)
 
 
 def divergences(expected: np.ndarray, found: np.ndarray) -> np.ndarray:

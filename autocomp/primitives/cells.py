@@ -13,7 +13,7 @@ ms = load_mindspore()
 
 from mindspore import nn, ops  # noqa: E402
 
-NO_ROUNDING = 2.0**-60  # a step so fine that float32 numbers stay as they are: they have 24 bits
+ROUNDER = 1.5 * 2.0**23  # x + ROUNDER has no room for a fraction: float32 rounds it away, half to even, to 2^22
 NO_BOUND = 3e38
 
 
@@ -23,27 +23,37 @@ def parameter(value: np.ndarray | np.floating, name: str, trains: bool = False) 
 
 class ElasticInput(nn.Cell):
     """A layer whose input is rounded; the step and the bounds are parameters, so that any number of bits, or none,
-    is a matter of setting them and compiles nothing."""
+    is a matter of setting them and compiles nothing.
 
-    def __init__(self, layer: Any) -> None:
+    Adding and taking away ROUNDER rounds in a third of the time of ``ops.Round`` on CPU, and a division would take
+    four times a product. bounded_below: False where the input is never negative, behind a ReLU.
+    """
+
+    def __init__(self, layer: Any, bounded_below: bool = True) -> None:
         super().__init__()
-        self.layer = layer
-        self.input_scale = parameter(np.float32(NO_ROUNDING), "input_scale")
+        self.layer, self.bounded_below = layer, bounded_below
+        self.input_factor = parameter(np.float32(1), "input_factor")
+        self.input_scale = parameter(np.float32(1), "input_scale")
+        self.input_rounder = parameter(np.float32(0), "input_rounder")
         self.input_low = parameter(np.float32(-NO_BOUND), "input_low")
         self.input_high = parameter(np.float32(NO_BOUND), "input_high")
-        self.round = ops.Round()
         self.minimum = ops.Minimum()
         self.maximum = ops.Maximum()
 
     def construct(self, x: Any) -> Any:
-        levels = self.round(x / self.input_scale)
-        return self.layer(self.minimum(self.maximum(levels, self.input_low), self.input_high) * self.input_scale)
+        levels = self.minimum(x * self.input_factor + self.input_rounder, self.input_high)
+        if self.bounded_below:
+            levels = self.maximum(levels, self.input_low)
+        return self.layer((levels - self.input_rounder) * self.input_scale)
 
     def set(self, quantizer: ActivationQuantizer | None) -> None:
-        low, high = (-NO_BOUND, NO_BOUND) if quantizer is None else quantizer.bounds
-        scale = NO_ROUNDING if quantizer is None else quantizer.scale
-        for target, value in ((self.input_scale, scale), (self.input_low, low), (self.input_high, high)):
-            target.set_data(ms.Tensor(np.float32(value)))
+        values = {"factor": 1.0, "scale": 1.0, "rounder": 0.0, "low": -NO_BOUND, "high": NO_BOUND}
+        if quantizer is not None:
+            low, high = quantizer.bounds
+            values = {"factor": 1 / quantizer.scale, "scale": quantizer.scale, "rounder": ROUNDER}
+            values |= {"low": ROUNDER + low, "high": ROUNDER + high}
+        for name, value in values.items():
+            getattr(self, f"input_{name}").set_data(ms.Tensor(np.float32(value)))
 
 
 class RoundedInput(nn.Cell):

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..search_spaces import NetworkGraph
+from ..search_spaces.graph import WEIGHTED
 from .cells import ElasticInput, ms
 from .mindir import copy_network
 from .platform import execution_mode, to_arrays, to_tensors
 from .realise import LayerState, Realisation, kept_channels
 from .surgery import cell_at, rename_parameters, replace_cells
+
+NEVER_NEGATIVE = ("ReLU", "ReLUExt", "ReLU6", "Sigmoid", "HSigmoid", "Softmax")
 
 
 class ElasticNetwork:
@@ -34,7 +37,9 @@ class ElasticNetwork:
         names = {id(p): name for name, p in self.parameters.items()}
         self.inputs: dict[str, ElasticInput] = {}
         for layer in graph.layers:
-            self.inputs[layer] = ElasticInput(cell_at(self.cell, layer))
+            calls = [node.inputs[0] for node in graph.nodes if node.layer == layer and node.kind in WEIGHTED]
+            bounded_below = not all(never_negative(graph, source) for source in calls)
+            self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below)
         replace_cells(self.cell, self.inputs)
         rename_parameters(self.cell, names)
 
@@ -100,6 +105,14 @@ class ElasticNetwork:
             for handle in handles:
                 handle.remove()
         return found
+
+
+def never_negative(graph: NetworkGraph, i: int) -> bool:
+    """Whether the node's output cannot be below zero: a ReLU or the like, or a pooling of one."""
+    node = graph.nodes[i]
+    if node.kind in ("pool", "mean", "flatten", "reshape") and len(node.inputs) == 1:
+        return never_negative(graph, node.inputs[0])
+    return node.op in NEVER_NEGATIVE
 
 
 def _moments(x: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -154,31 +154,21 @@ class Writer:
         source = self.argument(node.attributes["arguments"][0])
         if node.layer in self.folds:
             return source
-        gamma, beta, mean, variance = norm_parameters(node, self.parameters, self.realisation)
-        if self.style.statistics:
-            return self._batch_statistics(node, source, gamma, beta)
-        values = zip(("gamma", "beta", "mean", "variance"), (gamma, beta, mean, variance), strict=True)
+        arrays = norm_parameters(node, self.parameters, self.realisation)
+        values = zip(("gamma", "beta", "mean", "variance"), arrays, strict=True)
         names = [self.initializer(f"{node.name}.{name}", value) for name, value in values]
+        if self.style.statistics:
+            return self._batch_statistics(node, source, names)
         return self.emit("BatchNormalization", [source, *names], node.name, epsilon=node.attributes["epsilon"])
 
-    def _batch_statistics(self, node: Node, source: str, gamma: np.ndarray, beta: np.ndarray) -> str:
-        """Mean and variance over the batch and the pixels, and the tensor normalised by them."""
-        shape = [1, -1] + [1] * (len(node.shape) - 2)
-        axes = self.constant([axis for axis in range(len(node.shape)) if axis != 1])
-        name = node.name
-        mean = self.emit("ReduceMean", [source, axes], f"{name}.m", keepdims=1)
-        centred = self.emit("Sub", [source, mean], f"{name}.c")
-        square = self.emit("Mul", [centred, centred], f"{name}.s")
-        variance = self.emit("ReduceMean", [square, axes], f"{name}.v", keepdims=1)
-        self.extra_outputs += [
-            self.emit("Reshape", [mean, self.constant([-1])], f"{name}{MEAN}"),
-            self.emit("Reshape", [variance, self.constant([-1])], f"{name}{VARIANCE}"),
-        ]
-        safe = self.emit("Add", [variance, self.constant(node.attributes["epsilon"], np.float32)], f"{name}.e")
-        deviation = self.emit("Sqrt", [safe], f"{name}.d")
-        factor = self.emit("Div", [self.initializer(f"{name}.g", gamma.reshape(shape)), deviation], f"{name}.f")
-        scaled = self.emit("Mul", [centred, factor], f"{name}.y")
-        return self.emit("Add", [scaled, self.initializer(f"{name}.b", beta.reshape(shape))], name)
+    def _batch_statistics(self, node: Node, source: str, values: list[str]) -> str:
+        """The tensor normalised by the batch; its mean and variance over batch and pixels, which momentum 0 returns."""
+        name, epsilon = node.name, node.attributes["epsilon"]
+        self.extra_outputs += [f"{name}{MEAN}", f"{name}{VARIANCE}"]
+        outputs = [name, *self.extra_outputs[-2:]]
+        settings = {"epsilon": epsilon, "momentum": 0.0, "training_mode": 1}
+        self.nodes.append(helper.make_node("BatchNormalization", [source, *values], outputs, name=name, **settings))
+        return name
 
     def kept(self, node: Node) -> np.ndarray:
         return kept_channels(node.units, self.realisation.kept)

@@ -120,14 +120,11 @@ def test_outputs_that_are_probabilities_already() -> None:
 
 def test_a_plan_that_cannot_run_counts_as_ruined(subject: Subject, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
-        batch_statistics = subject.evaluator.engine.batch_statistics
-
         def outputs(self, *_: Any) -> Any:
             raise RuntimeError("no memory")
 
     evaluator = SimpleNamespace(
-        engine=Broken(), realiser=subject.evaluator.realiser, space=subject.space, parameters=subject.parameters,
-        statistics_inputs=subject.evaluator.statistics_inputs, inputs=(subject.x,), metric="accuracy",
+        engine=Broken(), realise=subject.evaluator.realise, inputs=(subject.x,), metric="accuracy",
         plain_outputs=subject.evaluator.plain_outputs,
     )  # fmt: skip
     divergence = scoring.Divergence(evaluator, 8)  # type: ignore[arg-type]
@@ -139,17 +136,17 @@ def test_json_is_read_back_and_anything_else_is_not() -> None:
     space = known().space
     scores = Scores(tuple(map(tuple, expected(known()))))
     assert Scores.from_json(scores.to_json(), space) == scores
-    for text in ("", "{}", "[1]", '{"version": 1, "damage": [[0]]}', '{"version": 0, "damage": []}'):
+    for text in ("", "{}", "[1]", '{"version": 2, "damage": [[0]]}', '{"version": 0, "damage": []}'):
         assert Scores.from_json(text, space) is None
 
 
 def test_the_pass_costs_no_more_plans_where_there_is_more_work_in_each() -> None:
     def plans(images: int, statistics: int) -> int:
         evaluator: Any = SimpleNamespace(inputs=(np.zeros(images),), statistics_inputs=(np.zeros(statistics),))
-        return scoring.affordable_plans(evaluator, scoring.SAMPLES)
+        return scoring.affordable_plans(evaluator, scoring.affordable_images(images))
 
-    assert plans(2000, 250) == 59 and plans(2000, 16) == 70
-    assert plans(100, 0) == scoring.LEAST_PLANS
+    assert plans(2000, 250) == 48 and plans(2000, 16) == 107
+    assert plans(16, 0) == scoring.LEAST_PLANS
 
 
 def test_takes_an_evaluator_without_labels(subject: Subject) -> None:

@@ -155,6 +155,26 @@ class TestActivations:
         elastic.set(None)
         np.testing.assert_array_equal(forward(elastic, (x,), graph=False)[0], x)
 
+    @pytest.mark.parametrize("bits", [2, 4, 8])
+    def test_the_elastic_input_rounds_otherwise_at_ties_alone(self, bits: int) -> None:
+        """It multiplies by the step's reciprocal, so that a number within a rounding error of a half may differ."""
+        from autocomp.primitives.cells import ElasticInput, nn
+        from autocomp.primitives.platform import forward
+
+        quantizer = fit_activation(x := 30 * noise(20_000), float(x.min()), float(x.max()), bits)
+        elastic, never_below = ElasticInput(nn.Identity()), ElasticInput(nn.Identity(), bounded_below=False)
+        elastic.set(quantizer)
+        tie = np.abs(np.abs(x / np.float32(quantizer.scale)) % 1 - 0.5) < 1e-4
+        assert tie.mean() < 1e-2
+        np.testing.assert_array_equal(forward(elastic, (x,), graph=False)[0][~tie], quantizer(x)[~tie])
+        huge = np.array([-3e30, -1e8, 1e8, 3e30], np.float32)
+        np.testing.assert_array_equal(forward(elastic, (huge,), graph=False)[0], quantizer(huge))
+        positive = fit_activation(np.abs(x), 0.0, float(x.max()), bits)
+        never_below.set(positive)
+        found = forward(never_below, (np.abs(x[~tie]),), graph=False)[0]
+        assert np.abs(found - positive(np.abs(x[~tie]))).max() <= positive.scale * 1.001
+        assert (found == positive(np.abs(x[~tie]))).mean() > 0.99
+
     @given(
         samples=arrays(np.float32, st.integers(1, 50), elements=st.floats(-1000, 1000, width=32)),
         bits=st.integers(2, 8),
