@@ -13,7 +13,7 @@ import numpy as np
 from .data import Data, Samples
 from .evaluators import PlanEvaluator, choose_engine, synthetic_inputs
 from .evaluators.accuracy import calibrated_on
-from .evaluators.calibration import layer_moments
+from .evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
 from .hardware_models import Cost, CostTables, Device
 from .primitives.mindir import copy_network, first_line
 from .primitives.platform import forward
@@ -107,7 +107,8 @@ def evaluator_of(
     engine = choose_engine(net, graph, parameters, plain, check, forward(copy_network(net), check))
     moments = layer_moments(engine, graph, plain, calibration, seed)
     space = search_space(graph, parameters, choices.formats, choices.granularity, choices.primitives, moments)
-    return PlanEvaluator(engine, space, parameters, x, labels, calibration, synthetic, seed, moments)
+    patches = layer_second_moments(engine, graph, plain, calibration, rounded_layers(space), seed)
+    return PlanEvaluator(engine, space, parameters, x, labels, calibration, synthetic, seed, moments, patches)
 
 
 def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:

@@ -27,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from autocomp.evaluators import OnnxEngine, PlanEvaluator
+from autocomp.evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
 from autocomp.hardware_models import device
 from autocomp.primitives.elastic import ElasticNetwork
 from autocomp.primitives.onnx_network import Style
 from autocomp.primitives.platform import forward
-from autocomp.primitives.realise import parameters_of
+from autocomp.primitives.realise import Realiser, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.trace import trace
 from autocomp.quickstart import load_network, load_samples
@@ -50,7 +51,10 @@ def main() -> None:
     chip, parameters = device(DEVICE), parameters_of(net)
     graph = trace(net, (x[:1],))
     space = search_space(graph, parameters, chip.formats, chip.granularity)
-    evaluator = PlanEvaluator(OnnxEngine(graph, parameters), space, parameters, (x,), samples.y, calibration)
+    engine, in_float = OnnxEngine(graph, parameters), Realiser(space, parameters)(Plan())
+    moments = layer_moments(engine, graph, in_float, calibration)
+    patches = layer_second_moments(engine, graph, in_float, calibration, rounded_layers(space))
+    evaluator = PlanEvaluator(engine, space, parameters, (x,), samples.y, calibration, moments=moments, patches=patches)
     plans = {kind: drawn(space, kind, repeats) for kind in ("quantizes", "prunes and quantizes")}
 
     rows: list[tuple[str, ...]] = [("runtime", "plans", "plain", "with the plan", "ratio")]

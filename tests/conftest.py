@@ -32,7 +32,7 @@ class Subject:
 @cache
 def subject_of(name: str) -> Subject:
     from autocomp.evaluators import OnnxEngine, PlanEvaluator
-    from autocomp.evaluators.calibration import layer_moments
+    from autocomp.evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
     from autocomp.primitives.realise import Realiser, parameters_of
     from autocomp.primitives.registry import search_space
     from autocomp.primitives.trace import trace
@@ -44,10 +44,12 @@ def subject_of(name: str) -> Subject:
     graph = trace(net, (x[:1],))
     parameters = parameters_of(net)
     engine = OnnxEngine(graph, parameters)
-    moments = layer_moments(engine, graph, Realiser(SearchSpace(graph, ()), parameters)(Plan()), (x,))
+    plain = Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    moments = layer_moments(engine, graph, plain, (x,))
     space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4, moments=moments)
     labels = np.random.default_rng(1).integers(0, 5, len(x))
-    evaluator = PlanEvaluator(engine, space, parameters, (x,), labels, (x,), moments=moments)
+    patches = layer_second_moments(engine, graph, plain, (x,), rounded_layers(space))
+    evaluator = PlanEvaluator(engine, space, parameters, (x,), labels, (x,), moments=moments, patches=patches)
     return Subject(name, net, graph, space, parameters, evaluator, x)
 
 

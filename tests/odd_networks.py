@@ -97,6 +97,22 @@ class ScaledInputs(nn.Cell):
         return self.head(ops.mean(ops.relu(self.point(self.depthwise(x))), (2, 3)))
 
 
+class JoinedThenMet(nn.Cell):
+    """A concat of a wide and a narrow layer runs through a depthwise one and is added to a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = conv(3, 12)
+        self.narrow = conv(3, 4)
+        self.depthwise = conv(16, 16, 3, group=16)
+        self.beside = conv(3, 16)
+        self.head = nn.Dense(16, 4)
+
+    def construct(self, x: Tensor) -> Tensor:
+        y = self.depthwise(ops.concat((self.wide(x), self.narrow(x)), 1))
+        return self.head(ops.mean(ops.relu(y + self.beside(x)), (2, 3)))
+
+
 class Infinite(nn.Cell):
     """Outputs that are not finite."""
 

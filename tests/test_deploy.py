@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,9 +12,12 @@ import pytest
 
 from autocomp.deploy import NetworkDeployer
 from autocomp.errors import ExportError
+from autocomp.front import ParetoSet
+from autocomp.jobs import Choices, evaluator_of
 from autocomp.primitives.export import compare, norm_error, run_onnx, written_whole
 from autocomp.primitives.platform import forward
-from autocomp.search_spaces import Plan
+from autocomp.restore import restore
+from autocomp.search_spaces import Format, Plan
 from tests.conftest import Subject
 
 
@@ -103,3 +107,31 @@ def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with written_whole(target) as draft:
         draft.write_text("whole")
     assert target.read_text() == "whole" and list(target.parent.iterdir()) == [target]
+
+
+def test_weights_are_rounded_alike_after_loading(
+    named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adaptive rounding is redone from the stored calibration samples: the same integers and biases come out."""
+    subject = named_subject("residual")
+    choices = Choices([Format.parse(text) for text in ("w8", "w4")], 4)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    assert set(evaluator.realiser.patches) == set(subject.graph.layers)
+    NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 4).store(tmp_path, [])
+    monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer: deployer)
+    restored: Any = restore(subject.net, tmp_path)
+    plan = Plan({f"format/{layer}": "w4" for layer in subject.graph.layers} | {"keep/stem": 0.5})
+    before, after = evaluator.realise(plan).layers, restored.evaluator.realise(plan).layers
+    for layer, state in before.items():
+        assert state.quantized is not None
+        np.testing.assert_array_equal(after[layer].quantized.integers, state.quantized.integers)
+        np.testing.assert_array_equal(after[layer].weight, state.weight)
+        if state.bias is not None:
+            np.testing.assert_array_equal(after[layer].bias, state.bias)
+
+
+def test_nothing_is_collected_for_rounding_to_8_bits(named_subject: Callable[[str], Subject]) -> None:
+    subject = named_subject("residual")
+    choices = Choices([Format.parse(text) for text in ("w8", "w8a8")], 4)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    assert evaluator.realiser.patches == {}

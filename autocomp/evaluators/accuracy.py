@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EvaluationError
+from ..primitives.patches import PatchMoments
 from ..primitives.realise import Parameters, Realisation, Realiser
 from ..primitives.reconstruction import Moments
 from ..search_spaces import NetworkGraph, Plan, SearchSpace
@@ -17,7 +18,7 @@ from .base import Measurement, Metric
 from .calibration import calibrate_ranges, moved_statistics
 from .engines import Arrays, Engine
 
-VERSION = 3  # of what an accuracy means: raised when the same plan would measure differently
+VERSION = 4  # of what an accuracy means: raised when the same plan would measure differently
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
 MOST = 256
 
@@ -62,6 +63,7 @@ class PlanEvaluator:
         class (where its output is (n, classes) and the inputs are real), or else the fidelity: one less
         the ratio of noise to signal in the outputs, 1 - |y - y_float|^2 / |y_float|^2.
     calibration: arrays (n, ...), for ranges and BatchNorm's statistics. moments: of layers' inputs, for reconstruction.
+    patches: of what weights are multiplied with, for rounding.
     """
 
     def __init__(
@@ -75,11 +77,12 @@ class PlanEvaluator:
         synthetic: bool = False,
         seed: int = 0,
         moments: Mapping[str, Moments] | None = None,
+        patches: Mapping[str, PatchMoments] | None = None,
     ) -> None:
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
         self.inputs, self.labels, self.synthetic = inputs, labels, synthetic
         plain = Realiser(space, parameters)(Plan())
-        self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments)
+        self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments, patches)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
@@ -106,7 +109,9 @@ class PlanEvaluator:
     def _fingerprint(self, calibration: Arrays) -> str:
         digest = hashlib.blake2b(digest_size=16)
         reconstructed = ",".join(sorted(self.realiser.moments))
-        settings = (VERSION, type(self.engine).__name__, self.metric, self.seed, self.space.key, reconstructed)
+        adapted = ",".join(sorted(self.realiser.patches))
+        engine = type(self.engine).__name__
+        settings = (VERSION, engine, self.metric, self.seed, self.space.key, reconstructed, adapted)
         digest.update(repr(settings).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):

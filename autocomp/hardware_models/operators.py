@@ -68,7 +68,7 @@ def lower(graph: NetworkGraph) -> Program:
     for i, node in enumerate(graph.nodes):
         if node.kind == "input" or node.kind in FREE:
             continue
-        sources = [stored[source] for source in node.inputs]
+        sources = [stored[source] for source in node.inputs if not _is_constant(graph, stored[source])]
         last = max((source for source in sources if source in writer), key=lambda s: writer[s], default=None)
         if last is not None and _fuses(graph, i, last, nodes[writer[last]][0], uses[last]):
             position = writer[last]
@@ -100,6 +100,11 @@ def _bystanders(graph: NetworkGraph, program: Program) -> tuple[int, ...]:
         found.append(sum(graph.nodes[node].elements for node in live - own))
         live = {node for node in live if program.last_reader(node) > position}
     return tuple(found)
+
+
+def _is_constant(graph: NetworkGraph, i: int) -> bool:
+    """A parameter in another shape: it is stored so."""
+    return graph.nodes[i].kind in FREE and not graph.nodes[i].inputs
 
 
 def _stored(graph: NetworkGraph) -> list[int]:

@@ -141,7 +141,7 @@ class MatrixUnits:
 class Layer:
     """Sizes of a conv or dense layer under the plans at hand, each (n,)."""
 
-    rows: np.ndarray  # output positions of the whole batch
+    rows: np.ndarray  # positions of the whole batch at which the weight is applied
     channels_in: np.ndarray  # of one group
     channels_out: np.ndarray  # of all groups
     groups: np.ndarray
@@ -186,7 +186,7 @@ def layer_of(traced: Traced, index: int) -> Layer:
     out, inner, *kernel = node.weight_shape
     channels_out = _kept(traced, index, out)
     source = _kept(traced, node.inputs[0], inner * node.groups)
-    rows = np.full(len(workload), node.elements / out * workload.batch)
+    rows = np.full(len(workload), float(node.positions * workload.batch))
     if node.depthwise:
         ones = np.ones(len(workload))
         return Layer(rows, ones, channels_out, np.maximum(channels_out // (out // node.groups), 1), math.prod(kernel))
@@ -285,10 +285,14 @@ def product_of(traced: Traced, index: int) -> Layer:
     """A product of two activations as a layer whose groups are the matrices of the whole batch."""
     node = traced.graph.nodes[index]
     ones = np.ones(len(traced.workload))
-    rows, columns = node.shape[-2], node.shape[-1]
-    matrices = node.elements / (rows * columns) * traced.workload.batch
+    last = len(node.shape) - 1
+    matrices = node.elements / (node.shape[-2] * node.shape[-1]) * traced.workload.batch
+    sizes = [size * ones for size in (node.shape[-1], node.shape[-2], matrices)]
+    if len(node.units):  # on the columns, the rows or, where they are heads, the matrices
+        behind = last - int(node.attributes.get("axis", last))
+        sizes[min(behind, 2)] *= traced.workload.channels_of(index) / len(node.units)
     depth = traced.graph.nodes[node.inputs[0]].shape[-1]
-    return Layer(rows * ones, depth * ones, columns * matrices * ones, matrices * ones, 1)
+    return Layer(sizes[1], depth * ones, sizes[0] * sizes[2], sizes[2], 1)
 
 
 def _traffic(traced: Traced, operator: Operator) -> np.ndarray:

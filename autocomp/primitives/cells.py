@@ -119,6 +119,47 @@ class QuantizedConv2d(nn.Cell):
         return ops.bias_add(x, self.bias) if self.has_bias else x
 
 
+class QuantizedConv2dTranspose(nn.Cell):
+    """A transposed convolution with a stored weight, (out, in / groups, kh, kw); otherwise as the
+    ``nn.Conv2dTranspose`` that it replaces."""
+
+    def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None, groups: int) -> None:
+        super().__init__()
+        self.weight = StoredWeight(weight)
+        self.outputs, depth, *kernel = weight.integers.shape
+        self.parted = (groups, self.outputs // groups, depth, *kernel)
+        self.turned = (groups * depth, self.outputs // groups, *kernel)
+        self.stride, self.more = like.stride, _positions_added(like)
+        window = {"pad_mode": like.pad_mode, "pad": like.padding, "stride": like.stride, "dilation": like.dilation}
+        self.conv2d_transpose = ops.Conv2DTranspose(groups * depth, like.kernel_size, mode=1, group=groups, **window)
+        after = like.output_padding
+        below, right = after if isinstance(after, tuple) else (after, after)
+        self.pads = below + right > 0
+        self.pad = ops.Pad(((0, 0), (0, 0), (0, below), (0, right)))
+        self.has_bias = bias is not None
+        if bias is not None:
+            self.bias = parameter(bias, "bias", trains=True)
+
+    def construct(self, x: Any) -> Any:
+        weight = ops.transpose(self.weight().reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.turned)
+        n, _, height, width = x.shape
+        size = (n, self.outputs, height * self.stride[0] + self.more[0], width * self.stride[1] + self.more[1])
+        x = self.conv2d_transpose(x, weight, size)
+        x = ops.bias_add(x, self.bias) if self.has_bias else x
+        return self.pad(x) if self.pads else x
+
+
+def _positions_added(like: Any) -> tuple[int, int]:
+    """By an nn.Conv2dTranspose to stride times its input's height and width, before its output padding."""
+    if like.pad_mode == "same":
+        return 0, 0
+    reach = [(k - 1) * d + 1 - s for k, d, s in zip(like.kernel_size, like.dilation, like.stride, strict=True)]
+    if like.pad_mode == "valid":
+        return max(reach[0], 0), max(reach[1], 0)
+    top, bottom, left, right = like.padding if isinstance(like.padding, tuple) else (like.padding,) * 4
+    return reach[0] - top - bottom, reach[1] - left - right
+
+
 class QuantizedDense(nn.Cell):
     """A dense layer with a stored weight; x: (..., in)."""
 

@@ -10,6 +10,7 @@ from ..errors import NoEffectError
 from ..search_spaces import ChannelGroup, Format, Knob, NetworkGraph, kept_units
 from .folding import batchnorm_factors, foldable
 from .reconstruction import Moments, reconstruction_order
+from .weight_layout import weight_of
 
 KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 
@@ -71,7 +72,7 @@ def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -
     made, read = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
     for layer, position in graph.layers.items():
         node = graph.nodes[position]
-        squares = parameters[node.attributes["weight"]].astype(np.float64) ** 2
+        squares = weight_of(node, parameters).astype(np.float64) ** 2
         rows = (
             squares.reshape(len(squares), -1).sum(1) * factors.get(layer, np.ones(len(squares))).astype(np.float64) ** 2
         )

@@ -187,16 +187,20 @@ def reshape(state: Identities, node: Node) -> Carried:
     if moved is None:
         return state.unknown(node)
     start, grid = moved
-    axis = _varying_axis(grid)
+    axes = _channel_axes(grid)
+    if len(axes) > 1:
+        state.choices_of[node.name], state.parted[node.name] = len(axes), grid
+    axis = axes[min(state.choices.get(node.name, 0), len(axes) - 1)]
     rows = np.moveaxis(grid, axis, -1).reshape(-1, grid.shape[axis])
     return Carried(start + axis, _tie(state, np.unique(rows, axis=0)))
 
 
-def _varying_axis(grid: np.ndarray) -> int:
-    """The axis along which channels lie; of several (groups of a shuffle, heads) the longest, the last of equals."""
+def _channel_axes(grid: np.ndarray) -> list[int]:
+    """The axes along which channels lie; of several (groups of a shuffle, heads) the longest first, the last of
+    equals."""
     varies = [bool((grid != np.take(grid, [0], axis)).any()) for axis in range(grid.ndim)]
-    sizes = [(size if vary else 0, axis) for axis, (size, vary) in enumerate(zip(grid.shape, varies, strict=True))]
-    return max(sizes)[1]
+    found = sorted((size, axis) for axis, (size, vary) in enumerate(zip(grid.shape, varies, strict=True)) if vary)
+    return [axis for _, axis in reversed(found)] or [grid.ndim - 1]
 
 
 def transpose(state: Identities, node: Node) -> Carried:
@@ -261,7 +265,8 @@ def same_axis(state: Identities, node: Node) -> Carried:
 
 
 def matmul(state: Identities, node: Node) -> Carried:
-    """A sum over channels needs each of them; rows of the first operand and columns of the second go on."""
+    """A sum over channels needs each of them; rows of the first operand and columns of the second go on, and the
+    matrices (heads) that both hold."""
     if len(node.inputs) != 2 or any(len(state.graph.nodes[i].shape) != len(node.shape) for i in node.inputs):
         return state.left(node, f"{node.op} sums over it, or has no second operand to follow")
     turned = transposed(node)
@@ -277,6 +282,9 @@ def matmul(state: Identities, node: Node) -> Carried:
         state.freeze(source.ids, f"{node.op} sums over it")
     if len(found) == 1 and found[0].axis >= rank - 2:
         return found[0]
+    if len(found) == 2 and found[0].axis == found[1].axis:
+        ids = state.unify(found[0].ids, found[1].ids, f"{node.op} joins it with channels that stay")
+        return Carried(found[0].axis, ids)
     return state.left(node, f"{node.op} joins it with channels that stay") if found else state.stays(node)
 
 

@@ -9,6 +9,7 @@ mixes channels other than by a weight, stay whole, with the reason.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from ..search_spaces import ChannelGroup, NetworkGraph, Node
 
 STAYS = -1
+MOST_ROUNDS = 6
 
 
 def channel_axis(shape: tuple[int, ...]) -> int:
@@ -23,11 +25,36 @@ def channel_axis(shape: tuple[int, ...]) -> int:
     return 1 if len(shape) >= 4 else len(shape) - 1
 
 
-def group_channels(graph: NetworkGraph, left_whole: dict[str, str] | None = None) -> NetworkGraph:
-    """The graph with its channel groups, and each node's ``units``. ``left_whole``: layers not to cut, with reasons."""
+def group_channels(
+    graph: NetworkGraph, left_whole: Mapping[str, str] | None = None, settled: Collection[str] = ()
+) -> NetworkGraph:
+    """The graph with its channel groups, and each node's ``units``.
+
+    A reshape of channels into (heads, head size) allows two cuts: the same places of every head, or whole heads. The
+    longer of the axes is tried first; where something behind does not allow that cut, all is followed once more with
+    the next one. A reshape whose channels no choice frees goes back to its first.
+
+    left_whole: layers not to cut, with reasons. settled: names of reshapes that stay with their first choice.
+    """
+    choices: dict[str, int] = {}
+    for _ in range(MOST_ROUNDS):
+        state = _followed(graph, left_whole or {}, choices)
+        refused = {name: choices.get(name, 0) for name in state.refused() if name not in settled}
+        undecided = {name: choice for name, choice in refused.items() if choice + 1 < state.choices_of[name]}
+        if not undecided:
+            break
+        least = min(undecided.values())  # others may be refused only since these do not fit them yet
+        choices |= {name: least + 1 for name, choice in undecided.items() if choice == least}
+    in_vain = {name for name in state.refused() if choices.get(name)}
+    if in_vain:
+        state = _followed(graph, left_whole or {}, {name: n for name, n in choices.items() if name not in in_vain})
+    return _grouped(state)
+
+
+def _followed(graph: NetworkGraph, left_whole: Mapping[str, str], choices: Mapping[str, int]) -> Identities:
     from .channel_rules import RULES
 
-    state = Identities(graph)
+    state = Identities(graph, choices)
     for node in graph.nodes:
         followed = any(carried.free for carried in state.inputs(node)) or node.weight_shape is not None
         rule = RULES.get(node.op) or RULES.get(node.kind) or Identities.unknown
@@ -36,10 +63,10 @@ def group_channels(graph: NetworkGraph, left_whole: dict[str, str] | None = None
         state.carried.append(carried if fits else state.unknown(node))
     for output in graph.outputs:
         state.freeze(state.carried[output].ids, "it is an output of the network")
-    for layer, reason in (left_whole or {}).items():
+    for layer, reason in left_whole.items():
         if layer in state.produced:
             state.freeze(state.produced[layer], reason)
-    return _grouped(state)
+    return state
 
 
 @dataclass(frozen=True)
@@ -58,8 +85,10 @@ class Carried:
 class Identities:
     """Union-find over channels, with what each node carries."""
 
-    def __init__(self, graph: NetworkGraph) -> None:
-        self.graph = graph
+    def __init__(self, graph: NetworkGraph, choices: Mapping[str, int]) -> None:
+        self.graph, self.choices = graph, choices
+        self.choices_of: dict[str, int] = {}  # reshape that parts channels -> in how many ways they can be cut
+        self.parted: dict[str, np.ndarray] = {}  # and their identities
         self.parent: list[int] = []
         self.reasons: dict[int, str] = {}  # root -> why it stays
         self.produced: dict[str, np.ndarray] = {}  # layer -> identities of its output channels
@@ -94,6 +123,13 @@ class Identities:
             if i != STAYS:
                 self.reasons.setdefault(self.root(i), reason)
 
+    def refused(self) -> list[str]:
+        """Reshapes that part channels, all of which turned out to stay."""
+        return [name for name, ids in self.parted.items() if self._stay(ids)]
+
+    def _stay(self, ids: np.ndarray) -> bool:
+        return all(self.root(i) in self.reasons for i in np.unique(ids).tolist() if i != STAYS)
+
     # what rules use --------------------------------------------------------------------------------------------------
 
     def inputs(self, node: Node) -> list[Carried]:
@@ -124,38 +160,47 @@ def _grouped(state: Identities) -> NetworkGraph:
     full = {layer: ids for layer, ids in state.produced.items() if (ids != STAYS).all()}
     roots = {layer: np.array([state.root(int(i)) for i in ids]) for layer, ids in full.items()}
     units = {root: STAYS for rows in roots.values() for root in rows.tolist()}
-    groups, start = [], 0
+    groups: dict[str, ChannelGroup] = {}
+    start = 0
     for layers, members in _components(state, roots):
         for unit, root in enumerate(members):
             units[root] = start + unit
-        groups.append(ChannelGroup(layers[0], tuple(layers), start, start + len(members)))
+        name = _name(layers, groups)
+        groups[name] = ChannelGroup(name, layers, start, start + len(members))
         start += len(members)
-    nodes = [
-        replace(node, units=_units(state, carried.ids, units), attributes={**node.attributes, "axis": carried.axis})
-        for node, carried in zip(state.graph.nodes, state.carried, strict=True)
-    ]
+    nodes = []
+    for node, carried in zip(state.graph.nodes, state.carried, strict=True):
+        found = {"axis": carried.axis, "heads": state.choices.get(node.name, 0) > 0}
+        nodes.append(replace(node, units=_units(state, carried.ids, units), attributes={**node.attributes, **found}))
     whole = {
         layer: state.reasons[int(rows[0])]
         for layer, rows in roots.items()
         if all(root in state.reasons for root in rows.tolist())
     }
-    return replace(state.graph, nodes=tuple(nodes), channel_groups=tuple(groups), whole=whole)
+    return replace(state.graph, nodes=tuple(nodes), channel_groups=tuple(groups.values()), whole=whole)
 
 
-def _components(state: Identities, roots: dict[str, np.ndarray]) -> list[tuple[list[str], list[int]]]:
-    """Layers that share a set of channels, with the sets that may be cut; only where two sets or more may be."""
-    free = {layer: {r for r in rows.tolist() if r not in state.reasons} for layer, rows in roots.items()}
-    components: list[tuple[list[str], set[int]]] = []
-    for layer, members in free.items():
-        if not members:
-            continue
-        touching = [c for c in components if c[1] & members]
-        merged = ([name for c in touching for name in c[0]] + [layer], members.union(*(c[1] for c in touching)))
-        components = [c for c in components if c not in touching] + [merged]
-    order = {layer: i for i, layer in enumerate(state.produced)}
-    components = [(sorted(layers, key=order.__getitem__), members) for layers, members in components]
-    components.sort(key=lambda c: order[c[0][0]])
-    return [(layers, sorted(members)) for layers, members in components if len(members) > 1]
+def _components(state: Identities, roots: dict[str, np.ndarray]) -> list[tuple[tuple[str, ...], list[int]]]:
+    """Sets of channels by the layers that they run through; only where a layer has two or more that may be cut.
+
+    Channels of a concat that meet one layer behind it (a depthwise one, or one added to it) belong to several: each
+    group keeps some, and so does every layer."""
+    layers_of: dict[int, list[str]] = {}
+    for layer, rows in roots.items():  # in execution order
+        for root in dict.fromkeys(rows.tolist()):
+            if root not in state.reasons:
+                layers_of.setdefault(root, []).append(layer)
+    members: dict[tuple[str, ...], list[int]] = {}
+    for root, layers in sorted(layers_of.items()):
+        members.setdefault(tuple(layers), []).append(root)
+    order = {layer: i for i, layer in enumerate(roots)}
+    found = sorted(members.items(), key=lambda item: [order[layer] for layer in item[0]])
+    return [(layers, units) for layers, units in found if len(units) > 1]
+
+
+def _name(layers: tuple[str, ...], taken: Collection[str]) -> str:
+    """The first of its layers after which no other group is named."""
+    return next((layer for layer in layers if layer not in taken), f"{layers[0]}@{len(taken)}")
 
 
 def _units(state: Identities, ids: np.ndarray, units: dict[int, int]) -> np.ndarray:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..search_spaces import NetworkGraph, Node
-from .cells import QuantizedConv2d, QuantizedDense, RoundedInput, ms
+from .cells import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, ms
 from .folding import fold, foldable, norm_factors, norm_parameters
 from .mindir import copy_network
 from .realise import LayerState, Parameters, Realisation, kept_channels
 from .surgery import cell_at, rename_parameters, replace_cells
+from .weight_layout import groups_left, turned
 
 nn = ms.nn
 
@@ -31,9 +32,11 @@ def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: 
             norm = norms[folded[layer]]
             state = fold(state, *norm_factors(norm, parameters, realisation))
             new[folded[layer]] = nn.Identity()
-        new[layer] = _layer(cell_at(twin, layer), node, state)
+        if layer in folded or _changes(state):
+            new[layer] = _layer(cell_at(twin, layer), node, state)
     for name, node in norms.items():
-        if name not in new:
+        cut = not kept_channels(node.units, realisation.kept).all()
+        if name not in new and (cut or name in realisation.statistics):
             new[name] = _batchnorm(cell_at(twin, name), node, parameters, realisation)
     for node in graph.nodes:
         if node.op == "PReLU" and node.layer is not None:
@@ -43,36 +46,40 @@ def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: 
     return twin
 
 
+def _changes(state: LayerState) -> bool:
+    whole = state.rows.all() and state.columns.all()
+    return not whole or state.quantized is not None or state.activation is not None
+
+
 def _layer(cell: Any, node: Node, state: LayerState) -> Any:
-    groups = len(state.weight) if node.depthwise and node.groups == len(node.units) else _groups(node, state)
-    if node.kind == "conv":
-        new = _conv(cell, state, groups) if state.quantized is None else QuantizedConv2d(
-            cell, state.quantized, state.bias, groups)  # fmt: skip
+    groups = groups_left(node, len(state.weight))
+    if state.quantized is None:
+        new = _dense(cell, state) if node.kind == "dense" else _conv(cell, node, state, groups)
+    elif node.transposed:
+        new = QuantizedConv2dTranspose(cell, state.quantized, state.bias, groups)
+    elif node.kind == "conv":
+        new = QuantizedConv2d(cell, state.quantized, state.bias, groups)
     else:
-        new = _dense(cell, state) if state.quantized is None else QuantizedDense(cell, state.quantized, state.bias)
+        new = QuantizedDense(cell, state.quantized, state.bias)
     return new if state.activation is None else nn.SequentialCell(RoundedInput(state.activation), new)
 
 
-def _groups(node: Node, state: LayerState) -> int:
-    """Depthwise layers with several outputs a channel lose groups; other grouped layers keep theirs."""
-    assert node.weight_shape is not None
-    return len(state.weight) * node.groups // node.weight_shape[0] if node.depthwise else node.groups
-
-
-def _conv(like: Any, state: LayerState, groups: int) -> Any:
-    bias = {} if state.bias is None else {"bias_init": ms.Tensor(state.bias)}
-    return nn.Conv2d(
+def _conv(like: Any, node: Node, state: LayerState, groups: int) -> Any:
+    """Of the kind of ``like``; only a transposed one has an output padding."""
+    window = {"pad_mode": like.pad_mode, "padding": like.padding, "dilation": like.dilation, "group": groups}
+    if state.bias is not None:
+        window |= {"has_bias": True, "bias_init": ms.Tensor(state.bias)}
+    weight, cell = state.weight, nn.Conv2d
+    if node.transposed:
+        weight, cell = turned(weight, groups), nn.Conv2dTranspose
+        window["output_padding"] = like.output_padding
+    return cell(
         state.weight.shape[1] * groups,
         state.weight.shape[0],
         like.kernel_size,
         like.stride,
-        like.pad_mode,
-        like.padding,
-        like.dilation,
-        groups,
-        has_bias=state.bias is not None,
-        weight_init=ms.Tensor(np.ascontiguousarray(state.weight)),
-        **bias,
+        weight_init=ms.Tensor(np.ascontiguousarray(weight)),
+        **window,
     )
 
 

@@ -14,6 +14,7 @@ from .mindir import copy_network
 from .platform import execution_mode, to_arrays, to_tensors
 from .realise import LayerState, Realisation, kept_channels
 from .surgery import cell_at, rename_parameters, replace_cells
+from .weight_layout import turned, weight_of
 
 NEVER_NEGATIVE = ("ReLU", "ReLUExt", "ReLU6", "Sigmoid", "HSigmoid", "Softmax")
 
@@ -45,8 +46,10 @@ class ElasticNetwork:
 
     def set(self, realisation: Realisation) -> None:
         for layer, state in realisation.layers.items():
-            attributes = self.graph.nodes[self.graph.layers[layer]].attributes
-            self._assign(attributes["weight"], _scattered(self.floats[attributes["weight"]], state))
+            node = self.graph.nodes[self.graph.layers[layer]]
+            attributes = node.attributes
+            weight = _scattered(weight_of(node, self.floats), state)
+            self._assign(attributes["weight"], turned(weight, node.groups) if node.transposed else weight)
             if state.bias is not None:
                 bias = np.array(self.floats[attributes["bias"]])
                 bias[state.rows] = state.bias

@@ -63,16 +63,30 @@ def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
     """The graph of a network in evaluation mode. The network itself is not touched; a copy is exported."""
     ms = load_mindspore()
     twin = copy_network(net).set_train(False)
+    owned = {parameter.name for parameter in twin.get_parameters()}
+    graphs = []
+
+    def take(model: Any) -> None:
+        """Read from the protobuf in memory, which is emptied: writing all weights to a file takes a second."""
+        graphs.append(_Reader(model).read())
+        names = {parameter.name.partition(":")[2] for parameter in model.graph.parameter}
+        if names - owned:
+            raise ValueError(f"parameters were made outside of cells: {', '.join(sorted(names - owned))}")
+        model.Clear()
+
     with tempfile.TemporaryDirectory() as folder, execution_mode(graph=True):
         path = pathlib.Path(folder) / "net.mindir"
+        level = ms.get_context("jit_syntax_level")  # which a failed export leaves changed
         try:
-            ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR")
+            ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR", custom_func=take)
         except (RuntimeError, TypeError, ValueError) as error:
             shapes = ", ".join(str(array.shape) for array in inputs)
             raise TraceError(
                 f"the network does not compile for inputs of shape {shapes}: {first_line(error)}"
             ) from error
-        return read_graph(path.read_bytes())
+        finally:
+            ms.set_context(jit_syntax_level=level)
+    return graphs[0]
 
 
 def first_line(error: BaseException) -> str:
@@ -112,15 +126,6 @@ def _copied(net: Any) -> Any:
         if not shared:
             raise
         return copy.deepcopy(net, shared)
-
-
-def read_graph(data: bytes) -> Graph:
-    load_mindspore()
-    from mindspore.train import mind_ir_pb2
-
-    model = mind_ir_pb2.ModelProto()
-    model.ParseFromString(data)
-    return _Reader(model).read()
 
 
 class _Reader:

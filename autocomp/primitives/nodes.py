@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from .platform import load_mindspore
 
 KINDS = {
     "input": "Input",
-    "conv": "Conv2D Conv2DExt",
+    "conv": "Conv2D Conv2DExt Conv2DTranspose Conv2DBackpropInput",
     "dense": "MatMul Dense MatMulExt",
     "batchnorm": "BatchNorm BatchNormExt",
     "layernorm": "LayerNorm LayerNormExt GroupNorm InstanceNorm L2Normalize",
@@ -37,6 +38,7 @@ KINDS = {
 }
 KIND_OF = {op: kind for kind, ops in KINDS.items() for op in ops.split()}
 PARTED = ("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt")
+TRANSPOSED = ("Conv2DTranspose", "Conv2DBackpropInput")
 LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
 
 
@@ -154,6 +156,10 @@ class _Builder:
         if owner is not None and kind in ("conv", "dense"):
             weight_shape = self.shapes[parameters[0]]
             attributes |= {"weight": parameters[0]} | (window_of(operator.attributes) if kind == "conv" else {})
+            if operator.op in TRANSPOSED:
+                shape, groups = self.nodes[sources[0]].shape, attributes["groups"]
+                weight_shape = (weight_shape[1] * groups, weight_shape[0] // groups, *weight_shape[2:])
+                attributes |= {"transposed": True, "positions": math.prod(shape) // shape[1]}
             if len(parameters) > 1:
                 attributes["bias"] = parameters[1]
         elif owner is not None and kind == "batchnorm":
@@ -219,7 +225,7 @@ def _known(kind: str, owner: Owner) -> bool:
     """Whether surgery knows this cell; a user's own cell that owns such a weight, or runs otherwise, stays as it is."""
     nn = load_mindspore().nn
     known = {
-        "conv": (nn.Conv2d,),
+        "conv": (nn.Conv2d, nn.Conv2dTranspose),
         "dense": (nn.Dense,),
         "batchnorm": (nn.BatchNorm1d, nn.BatchNorm2d),
         "layernorm": (nn.LayerNorm,),

@@ -21,6 +21,7 @@ from .batch_axis import batch_axes
 from .folding import fold, foldable, norm_factors, norm_parameters
 from .quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
 from .realise import LayerState, Parameters, Realisation, kept_channels
+from .weight_layout import groups_left, turned
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # read otherwise than expected
@@ -63,6 +64,7 @@ class Writer:
         self.folds = {} if style.statistics else foldable(graph)  # BatchNorm -> layer
         self.folded_into = {layer: bn for bn, layer in self.folds.items()}
         self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
+        self.weights: dict[str, str] = {}  # name of a layer's integers -> of the floats made of them
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
 
     # what operators use ----------------------------------------------------------------------------------------------
@@ -131,11 +133,25 @@ class Writer:
 
     def layer_weight(self, node: Node, state: LayerState) -> str:
         name = node.attributes["weight"]
+        groups = groups_left(node, len(state.weight))
+        if name in self.weights:  # the layer runs more than once
+            return self.weights[name]
         if state.quantized is None or not self.style.integer_weights:
-            return self.initializer(name, state.weight)
+            return self.initializer(name, turned(state.weight, groups) if node.transposed else state.weight)
         scale = self.initializer(f"{name}.scale", np.abs(state.quantized.scale))
         integers = self._integers(name, _positive(state.quantized))
-        return self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
+        weight = self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
+        self.weights[name] = self._turned(weight, state.weight.shape, groups) if node.transposed else weight
+        return self.weights[name]
+
+    def _turned(self, weight: str, shape: tuple[int, ...], groups: int) -> str:
+        """See :func:`weight_layout.turned`; a scale for each output channel stands on the first axis only."""
+        rows, columns, *kernel = shape
+        parted = self.constant([groups, rows // groups, columns, *kernel])
+        weight = self.emit("Reshape", [weight, parted], f"{weight}.parted")
+        weight = self.emit("Transpose", [weight], f"{weight}.turned", perm=[0, 2, 1, 3, 4])
+        back = self.constant([groups * columns, rows // groups, *kernel])
+        return self.emit("Reshape", [weight, back], f"{weight}.whole")
 
     def _integers(self, name: str, weight: QuantizedWeight) -> str:
         if weight.bits > 4:

@@ -13,6 +13,7 @@ from ..search_spaces import Node
 from .nodes import window_of
 from .onnx_network import Writer
 from .onnx_shapes import SHAPES, operand
+from .weight_layout import groups_left
 
 Form = Callable[[Writer, Node], "str | tuple[str, ...]"]
 
@@ -46,8 +47,10 @@ def conv(w: Writer, node: Node) -> str:
     if node.layer is None:
         return plain_conv(w, node)
     state = w.state(node.layer)
+    groups = groups_left(node, len(state.weight))
     inputs = [w.layer_input(node, state), w.layer_weight(node, state), *w.layer_bias(node, state)]
-    groups = len(state.weight) // (node.weight_shape[0] // node.groups) if node.depthwise else node.groups  # type: ignore[index]
+    if node.transposed:
+        return transposed_window(w, node, inputs, groups)
     top, bottom, left, right = a["pad"]
     window = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
     return w.emit("Conv", inputs, node.name, pads=[top, left, bottom, right], group=groups, **window)
@@ -63,10 +66,17 @@ def plain_conv(w: Writer, node: Node) -> str:
 
 
 def transposed_conv(w: Writer, node: Node) -> str:
+    if node.layer is not None:
+        return conv(w, node)
+    groups = window_of(node.attributes["operator"])["groups"]
+    return transposed_window(w, node, [operand(w, node), operand(w, node, 1)], groups)
+
+
+def transposed_window(w: Writer, node: Node, inputs: list[str], groups: int) -> str:
     """Its weight is (in, out / groups, kh, kw) in both."""
-    a = node.attributes["operator"]
-    stride, dilation = tuple(a["stride"])[-2:], tuple(a["dilation"])[-2:]
-    kernel, (top, bottom, left, right) = tuple(a["kernel_size"]), a["pad_list"]
+    a = window_of(node.attributes["operator"])
+    stride, dilation, kernel = a["stride"], a["dilation"], a["kernel"]
+    top, bottom, left, right = a["pad"]
     pads = ((top, bottom), (left, right))
     extra = []
     for i, (before, after) in enumerate(zip(source_shape(w, node)[2:], node.shape[2:], strict=True)):
@@ -74,8 +84,7 @@ def transposed_conv(w: Writer, node: Node) -> str:
         if not 0 <= extra[i] < max(stride[i], dilation[i]):
             raise ExportError(f"{node.name} makes {after} of {before} positions, which ONNX's ConvTranspose cannot")
     window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "dilations": dilation}
-    inputs = [operand(w, node), operand(w, node, 1)]
-    window |= {"output_padding": extra, "group": int(a.get("groups", a.get("group", 1)))}
+    window |= {"output_padding": extra, "group": groups}
     return w.emit("ConvTranspose", inputs, node.name, pads=[top, left, bottom, right], **window)
 
 
@@ -405,6 +414,9 @@ OPERATORS: dict[str, Form] = {
     "Div": binary("Div"),
     "RealDiv": binary("Div"),
     "Pow": binary("Pow"),
+    "LessScalar": binary("Less"),
+    "GreaterScalar": binary("Greater"),
+    "Select": lambda w, node: w.emit("Where", [operand(w, node, i) for i in range(3)], node.name),
     "Maximum": binary("Max"),
     "Minimum": binary("Min"),
     "MaxPool": pool("MaxPool"),

@@ -1,19 +1,25 @@
 """What a plan makes of the network's numbers, in NumPy: the one source for the elastic, converted and exported network.
 
 Channels are cut first, the layers that read them take in what can be told of them, the remaining weights are rounded
-then, so that all three see the same numbers.
+then, so that all three see the same numbers. Below 8 bits weights are rounded for the layer's output where it is known
+what the layer reads (``adaround.py``), and the bias takes in the shift of the output's mean (Nagel et al., "Data-Free
+Quantization", ICCV 2019, section 4.2) unless BatchNorm behind it does.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..search_spaces import Format, NetworkGraph, Node, Plan, SearchSpace
+from ..search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
+from .adaround import WIDE, adaptive_rounding
+from .patches import PatchMoments, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
-from .reconstruction import Moments, reconstruct, reconstructs
+from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
+from .weight_layout import weight_of
 
 CACHED_WEIGHTS = 200_000_000  # elements, a byte each
 Parameters = Mapping[str, np.ndarray]  # of the float network, by name
@@ -64,7 +70,8 @@ class Realiser:
     """Carries plans out in numbers; cut and rounded weights are kept, since a search asks for the same ones again.
 
     ranges: (layer, bits) -> quantizer of the layer's input, from calibration. moments: layer -> moments of its input;
-    a layer that has none is cut without reconstruction.
+    a layer that has none is cut without reconstruction. patches: layer -> moments of what its weight is multiplied
+    with; a layer that has none, or keeps 8 bits, is rounded to nearest.
     """
 
     def __init__(
@@ -73,12 +80,15 @@ class Realiser:
         parameters: Parameters,
         ranges: Mapping[tuple[str, int], ActivationQuantizer] | None = None,
         moments: Mapping[str, Moments] | None = None,
+        patches: Mapping[str, PatchMoments] | None = None,
     ) -> None:
         self.space = space
         self.parameters = parameters
         self.ranges = dict(ranges or {})
         self.moments = dict(moments or {})
-        self._rounded: dict[tuple[str, int, bytes], QuantizedWeight] = {}
+        self.patches = dict(patches or {})
+        self._normalised = normalised_layers(space.graph)
+        self._rounded: dict[tuple[str, int, bytes], tuple[QuantizedWeight, np.ndarray]] = {}
         self._cut: dict[tuple[str, bytes], tuple[np.ndarray, np.ndarray]] = {}
 
     @property
@@ -104,38 +114,59 @@ class Realiser:
         columns = inputs.reshape(node.groups, -1)[0] if not node.depthwise else np.ones(1, bool)
         whole, shift = self._read(node, columns)
         weight = whole[rows]
-        bias = self.parameters[node.attributes["bias"]][rows] + shift[rows] if "bias" in node.attributes else None
         quantized = None
-        if chosen.weight_bits < 32:
-            quantized = self._round(node.layer, weight, chosen.weight_bits, rows, columns)
-            weight = quantized.dequantized()
+        if chosen.weight_bits < FLOAT_BITS:
+            rounded, moved = self._round(node, whole, chosen.weight_bits, columns)
+            quantized = QuantizedWeight(rounded.integers[rows], rounded.scale[rows], rounded.bits)
+            weight, shift = quantized.dequantized(), shift - moved
+        bias = self.parameters[node.attributes["bias"]][rows] + shift[rows] if "bias" in node.attributes else None
         activation = self._range(node.layer, chosen.activation_bits)
         return LayerState(rows, columns, weight, bias, quantized, activation)
 
     def _read(self, node: Node, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weight of all outputs for the kept inputs, reconstructed where that can be, and what the bias gains."""
-        weight = self.parameters[node.attributes["weight"]]
+        weight = weight_of(node, self.parameters)
         if columns.all() or not reconstructs(node, self.moments):
             return weight[:, columns], np.zeros(len(weight), np.float32)
         key = (str(node.layer), np.packbits(columns).tobytes())
         if key not in self._cut:
             if sum(cut.size for cut, _ in self._cut.values()) > CACHED_WEIGHTS // 4:
                 self._cut.clear()
-            self._cut[key] = reconstruct(weight, columns, self.moments[str(node.layer)])
+            self._cut[key] = reconstruct(weight, columns, self.moments[str(node.layer)], taps_seen(node))
         return self._cut[key]
 
     def _round(
-        self, layer: str, weight: np.ndarray, bits: int, rows: np.ndarray, columns: np.ndarray
-    ) -> QuantizedWeight:
-        key = (layer, bits, np.packbits(np.concatenate([rows, columns])).tobytes())
+        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray
+    ) -> tuple[QuantizedWeight, np.ndarray]:
+        """The weight of all outputs for the kept inputs, rounded, and how far that moves each output's mean, (out,)."""
+        key = (str(node.layer), bits, np.packbits(columns).tobytes())
         if key not in self._rounded:
-            if sum(weight.integers.size for weight in self._rounded.values()) > CACHED_WEIGHTS:
+            if sum(weight.integers.size for weight, _ in self._rounded.values()) > CACHED_WEIGHTS:
                 self._rounded.clear()
-            self._rounded[key] = quantize_weight(weight, bits)
+            self._rounded[key] = self._round_anew(node, weight, bits, columns)
         return self._rounded[key]
 
+    def _round_anew(
+        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray
+    ) -> tuple[QuantizedWeight, np.ndarray]:
+        layer = str(node.layer)
+        if bits >= 8 or layer not in self.patches:
+            return quantize_weight(weight, bits), np.zeros(len(weight), np.float32)
+        taps = math.prod(weight.shape[2:])
+        patches = self.patches[layer].of(np.repeat(columns, taps))
+        corrected = "bias" in node.attributes
+        centred = corrected or layer in self._normalised
+        quick = (
+            not columns.all() and len(weight[0].reshape(-1)) > WIDE
+        )  # other plans cut others, which are rounded anew
+        rounded = adaptive_rounding(weight, bits, patches.second_moment(centred), quick)
+        moved = np.zeros(len(weight), np.float32)
+        if corrected and layer not in self._normalised:
+            moved = patches.mean_output(rounded.dequantized() - weight)
+        return rounded, moved
+
     def _range(self, layer: str, bits: int) -> ActivationQuantizer | None:
-        if bits == 32:
+        if bits == FLOAT_BITS:
             return None
         if (layer, bits) not in self.ranges:
             raise ValueError(f"the input of layer {layer} was not calibrated for {bits} bits")

@@ -12,12 +12,14 @@ covariance once and nothing per plan but a small solve.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..search_spaces import ChannelGroup, NetworkGraph, Node
+from .weight_layout import weight_of
 
 MOST_CHANNELS = 2048  # wider inputs (a Flatten before a dense layer) are left without
 RIDGE = 1e-3  # of the mean variance
@@ -43,10 +45,19 @@ def reconstructs(node: Node, moments: Mapping[str, Moments]) -> bool:
     return node.layer in moments and node.groups == 1
 
 
-def reconstruct(weight: np.ndarray, columns: np.ndarray, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+def taps_seen(node: Node) -> float:
+    """The share of a kernel's taps that add up in a pixel: all, or of a transposed convolution one in each stride, on
+    average over its pixels."""
+    return 1 / math.prod(node.attributes["stride"]) if node.transposed else 1.0
+
+
+def reconstruct(
+    weight: np.ndarray, columns: np.ndarray, moments: Moments, taps: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """The weight of the kept columns with the cut ones taken in, and what the bias gains.
 
-    weight: (out, in, ...) float32; columns: (in,) bool, the kept ones. Returns (out, kept, ...) and (out,).
+    weight: (out, in, ...) float32; columns: (in,) bool, the kept ones; taps: the share of them that a pixel of the
+    output sees. Returns (out, kept, ...) and (out,).
     """
     cut = ~columns
     c_kk = moments.covariance[np.ix_(columns, columns)].astype(np.float64)
@@ -55,7 +66,7 @@ def reconstruct(weight: np.ndarray, columns: np.ndarray, moments: Moments) -> tu
     guess = np.linalg.solve(c_kk, moments.covariance[np.ix_(columns, cut)]).T.astype(np.float32)  # (cut, kept)
     added = np.moveaxis(np.tensordot(weight[:, cut], guess, axes=(1, 0)), -1, 1)
     missing = moments.mean[cut] - guess @ moments.mean[columns]
-    shift = weight[:, cut].reshape(len(weight), int(cut.sum()), -1).sum(2) @ missing
+    shift = weight[:, cut].reshape(len(weight), int(cut.sum()), -1).sum(2) @ missing * np.float32(taps)
     return (weight[:, columns] + added).astype(np.float32), shift.astype(np.float32)
 
 
@@ -77,7 +88,7 @@ def reconstruction_order(
         if not len(inside):
             continue
         found = True
-        squares = parameters[node.attributes["weight"]].astype(np.float64) ** 2
+        squares = weight_of(node, parameters).astype(np.float64) ** 2
         weights = squares.sum(axis=(0, *range(2, squares.ndim)))
         covariance = moments[node.layer].covariance.astype(np.float64)
         total = float(weights @ np.diag(covariance)) or 1.0

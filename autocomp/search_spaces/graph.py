@@ -25,7 +25,8 @@ class Node:
     shape: of the output, batch first; ``elements`` is its product.
     layer: path of the cell that owns the operator's parameters, None where there are none.
     weight_shape: ``(out, in / groups, kh, kw)`` of a conv, ``(out, in)`` of a dense layer, else None.
-    attributes: ``kernel (kh, kw), stride (sh, sw), pad (top, bottom, left, right), dilation, groups`` of a conv;
+    attributes: ``kernel (kh, kw), stride (sh, sw), pad (top, bottom, left, right), dilation, groups`` of a conv,
+        ``transposed`` of one that is, with ``positions``, the pixels that it reads;
         ``weight``, ``bias``: names of a layer's parameters; ``parameters``: names of all that the operator reads;
         ``constants``: its constant arguments; ``operator``: MindSpore's attributes; ``arguments``: all of them in
         order, as ``("node", index, part)``, ``("parameter", name)``, ``("constant", value)``, ``("tuple", arguments)``.
@@ -56,11 +57,21 @@ class Node:
         return self.kind == "conv" and self.groups > 1 and self.weight_shape is not None and self.weight_shape[1] == 1
 
     @property
+    def transposed(self) -> bool:
+        return bool(self.attributes.get("transposed", False))
+
+    @property
+    def positions(self) -> int:
+        """How often a layer's weight is applied: once for each pixel or row that it makes, or, transposed, reads."""
+        assert self.weight_shape is not None
+        return int(self.attributes.get("positions", self.elements // self.weight_shape[0]))
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates for the shape as traced."""
         if self.weight_shape is None or self.kind not in WEIGHTED:
             return 0
-        return self.elements * math.prod(self.weight_shape[1:])
+        return self.positions * math.prod(self.weight_shape)
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,11 @@ class TestKey:
     def test_changes_with_data_and_settings(self, residual: Subject, changes: dict[str, Any]) -> None:
         assert evaluator_of(residual, **changes).key != evaluator_of(residual).key
 
+    def test_changes_with_what_is_rounded_adaptively(self, residual: Subject) -> None:
+        patches = residual.evaluator.realiser.patches
+        keys = {evaluator_of(residual, patches=some).key for some in ({}, patches, {"head": patches["head"]})}
+        assert len(keys) == 3
+
     def test_changes_with_a_weight(self, residual: Subject) -> None:
         other = dict(residual.parameters)
         other["head.bias"] = other["head.bias"] + np.float32(1e-3)

@@ -1,16 +1,24 @@
-"""Ranges of layer inputs, and BatchNorm's statistics under a plan."""
+"""Ranges and moments of layer inputs, and BatchNorm's statistics under a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
-from autocomp.evaluators import OnnxEngine
-from autocomp.evaluators.calibration import calibrate_ranges, moved_statistics
+from autocomp.evaluators import OnnxEngine, calibration
+from autocomp.evaluators.calibration import (
+    calibrate_ranges,
+    layer_second_moments,
+    moved_statistics,
+    rounded_layers,
+)
+from autocomp.primitives.patches import patch_width
 from autocomp.primitives.realise import kept_channels
 from autocomp.search_spaces import Plan
 from tests.conftest import Subject
+from tests.primitives.test_patches import all_patches
 
 
 def test_ranges_hold_zero_and_most_of_what_was_seen(subject: Subject) -> None:
@@ -80,3 +88,51 @@ def test_statistics_follow_what_a_plan_takes_away(named_subject: Callable[[str],
         np.linalg.norm(subject.evaluator.engine.outputs(one, (subject.x,))[0] - expected) for one in (realisation, bare)
     )
     assert with_ < without
+
+
+def test_second_moments_are_those_of_every_patch(subject: Subject) -> None:
+    """Few images, so that all patches are taken: against loops over positions, channels and taps."""
+    engine, plain = subject.evaluator.engine, subject.evaluator.realise(Plan())
+    few = (subject.x[:3],)
+    found = layer_second_moments(engine, subject.graph, plain, few, list(subject.graph.layers))
+    assert set(found) == set(subject.graph.layers)
+    inputs = engine.layer_inputs(plain, few)
+    for layer, moments in found.items():
+        node = subject.graph.nodes[subject.graph.layers[layer]]
+        patches = inputs[layer].reshape(-1, 1, inputs[layer].shape[-1])
+        patches = (all_patches(node, inputs[layer]) if node.kind == "conv" else patches).astype(np.float64)
+        assert moments.count == len(patches)
+        mean = patches.mean(0)
+        centred = patches - mean
+        covariance = np.einsum("ngk,ngl->gkl", centred, centred) / len(patches)
+        np.testing.assert_allclose(moments.mean, mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(moments.covariance, covariance, rtol=1e-3, atol=1e-4)
+
+
+def test_second_moments_are_the_same_each_time(subject: Subject) -> None:
+    plain, layers = subject.evaluator.realise(Plan()), list(subject.graph.layers)
+    again = layer_second_moments(
+        OnnxEngine(subject.graph, subject.parameters), subject.graph, plain, (subject.x,), layers
+    )
+    for layer, moments in subject.evaluator.realiser.patches.items():
+        np.testing.assert_array_equal(again[layer].covariance, moments.covariance)
+        np.testing.assert_array_equal(again[layer].mean, moments.mean)
+
+
+def test_only_layers_that_may_be_rounded_and_are_narrow(
+    named_subject: Callable[[str], Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = named_subject("concatenating")
+    plain, everything = subject.evaluator.realise(Plan()), set(subject.graph.layers)
+
+    def layers() -> set[str]:
+        few = (subject.x[:2],)
+        return set(layer_second_moments(subject.evaluator.engine, subject.graph, plain, few, everything))
+
+    assert rounded_layers(subject.space) == everything
+    assert rounded_layers(subject.space, below=4) == set()
+    widest = max(everything, key=lambda layer: patch_width(subject.graph.nodes[subject.graph.layers[layer]]))
+    monkeypatch.setattr(calibration, "MOST_WIDTH", 431)
+    assert layers() == everything - {widest}
+    monkeypatch.setattr(calibration, "MOST_MOMENTS", 20**2 + 16**2 + 27**2)
+    assert layers() == {"head", "narrow.0", "stem.0"}, "the narrowest first"

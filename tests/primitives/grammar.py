@@ -1,4 +1,5 @@
-"""Networks drawn from a small grammar: convolution, depthwise, residual, concat, pool, shuffle, gate, dense."""
+"""Networks drawn from a small grammar: convolution, plain, depthwise or transposed, residual, concat, pool, shuffle,
+gate, split, attention, dense."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from mindspore import Tensor, nn, ops  # noqa: E402
 
 from tests.networks import conv  # noqa: E402
 
-WORDS = ("conv", "depthwise", "residual", "concat", "pool", "shuffle", "gate", "split")
+WORDS = ("conv", "depthwise", "residual", "concat", "pool", "shuffle", "gate", "split", "transposed", "attention")
 SIZE = 8
 
 
@@ -132,6 +133,35 @@ class Split(nn.Cell):
         return ops.concat((a, self.branch(b)), 1)
 
 
+class Transposed(nn.Cell):
+    def __init__(self, channels: int, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.width, groups = 8, int(rng.choice([1, 2]))
+        biased = bool(rng.integers(2))
+        layer = nn.Conv2dTranspose(channels, 8, 3, 1, "same", group=groups, has_bias=biased)
+        self.layers = nn.SequentialCell([layer, *norm_act(8)])
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class Attention(nn.Cell):
+    """Of every pixel to every other, in heads of four channels, added to what came in."""
+
+    def __init__(self, channels: int, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.width, inner = channels, int(rng.choice([8, 12, 24]))
+        self.queries, self.keys, self.values = (conv(channels, inner, 1) for _ in range(3))
+        self.project = conv(inner, channels, 1)
+
+    def construct(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        q, k, v = (ops.reshape(layer(x), (n, -1, 4, h * w)) for layer in (self.queries, self.keys, self.values))
+        weights = ops.softmax(ops.matmul(ops.transpose(q, (0, 1, 3, 2)), k) * 0.5, -1)
+        y = ops.matmul(v, ops.transpose(weights, (0, 1, 3, 2)))
+        return x + self.project(ops.reshape(y, (n, -1, h, w)))
+
+
 BLOCKS: dict[str, Any] = {
     "conv": Conv,
     "depthwise": Depthwise,
@@ -141,6 +171,8 @@ BLOCKS: dict[str, Any] = {
     "shuffle": Shuffle,
     "gate": Gate,
     "split": Split,
+    "transposed": Transposed,
+    "attention": Attention,
 }
 
 

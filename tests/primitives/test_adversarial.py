@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from autocomp.errors import ExportError
+from autocomp.hardware_models import device
 from autocomp.primitives.convert import convert
 from autocomp.primitives.elastic import ElasticNetwork
 from autocomp.primitives.export import EXACT, export_mindir, norm_error, run_mindir, run_onnx
-from autocomp.primitives.onnx_network import onnx_network
+from autocomp.primitives.onnx_network import Style, onnx_network
 from autocomp.primitives.platform import forward
 from autocomp.primitives.realise import Realiser, parameters_of
 from autocomp.primitives.registry import search_space
@@ -25,6 +26,8 @@ from . import adversarial as nets
 
 PLANS = 3
 OUTPUT = "it is an output of the network"
+STREAM = {"patches": "LayerNorm", "project": "LayerNorm", "head": OUTPUT}
+WRITTEN = "its heads can only be cut where the code computes their number: "
 
 
 @dataclass
@@ -52,15 +55,22 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
         {("left.0", "right"): 16, ("joint.0",): 12}, {"classes": OUTPUT, "boxes": OUTPUT}
     ),
     nets.UNet: Expected(
-        {("down1.0",): 8, ("down2.0",): 12, ("middle.0",): 8, ("last.0",): 8},
-        {"mask": OUTPUT, "down3.0": "reaches Conv2DTranspose"},
+        {("down1.0",): 8, ("down2.0",): 12, ("down3.0",): 16, ("up",): 12, ("middle.0",): 8, ("last.0",): 8},
+        {"mask": OUTPUT},
+    ),
+    nets.Upsampler: Expected(
+        {("stem.0",): 12, ("plain",): 4, ("grouped", "depthwise"): 6, ("wide",): 6}, {"image": OUTPUT}
     ),
     nets.Detector: Expected({("stem.0", "deeper.0"): 16, ("head.0",): 8}, {"boxes": OUTPUT}),
     nets.SqueezeExcite: Expected({("stem.0", "expand"): 16, ("reduce",): 8}),
     nets.Transformer: Expected(
         {("wide",): 32},
-        {"patches": "joins", "qkv": "sums over it", "project": "joins", "narrow": "joins", "head": OUTPUT},
+        {"patches": "joins", "qkv": WRITTEN, "project": "joins", "narrow": "joins", "head": OUTPUT},
     ),
+    nets.Heads: Expected({("queries", "keys", "values"): 4}, STREAM),
+    nets.FusedHeads: Expected({("queries",): 4}, STREAM, onnx="mixes the batch"),
+    nets.WrittenHeads: Expected({("values",): 8}, STREAM | dict.fromkeys(("queries", "keys"), WRITTEN)),
+    nets.WrittenWidth: Expected({}, STREAM | dict.fromkeys(("queries", "keys", "values"), WRITTEN)),
     nets.LibraryAttention: Expected(
         {("wide",): 32}, {"patches": "MatMul", "narrow": "joins", "head": OUTPUT}, onnx="batch"
     ),
@@ -74,7 +84,7 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
     nets.GatedEnd: Expected({("first.0",): 8, ("second.0",): 8}, {"last": "joins it with channels that stay"}),
     nets.OutsideParameters: Expected(
         {("third.0",): 12},
-        {"first.0": "joins it with values that stay", "second.0": "reaches Conv2D", "head": OUTPUT},
+        {"first.0": "joins it with channels that stay", "second.0": "reaches Conv2D", "head": OUTPUT},
     ),
     nets.Volumes: Expected(
         {("first.0",): 8}, {"second": "GroupNorm normalises over it", "head": OUTPUT}, onnx="Conv3D"
@@ -104,17 +114,25 @@ def test_adversarial(network: type[nets.nn.Cell], tmp_path: Path) -> None:
     elastic.set(realiser(Plan()))
     agree(forward(elastic.cell, inputs, graph=False), forward(net, inputs, graph=False))
     cuts = [knob.group is not None for knob in space.knobs]
-    for vector in space.random(np.random.default_rng(2), PLANS):
-        realisation = realiser(space.decode(np.where(cuts, np.maximum(vector, 1), vector)))
-        assert not realisation.kept.all() and all(state.weight.size for state in realisation.layers.values())
+    for drawn in space.random(np.random.default_rng(2), PLANS):
+        vector = np.where(cuts, np.maximum(drawn, 1), drawn)
+        realisation = realiser(space.decode(vector))
+        assert realisation.kept.all() == (not expected.groups)
+        assert all(state.weight.size for state in realisation.layers.values())
+        if not any(node.kind == "matmul" for node in graph.nodes):
+            layers = realisation.layers
+            runs = [(node, layers[str(node.layer)]) for node in graph.nodes if node.layer in layers]
+            macs = sum(node.positions * state.weight.size for node, state in runs)
+            assert device("ascend").costs(space.workload(vector[None])).macs == macs
         elastic.set(realisation)
         converted = convert(net, graph, parameters, realisation)
         outputs = forward(converted, inputs, graph=False)
         agree(forward(elastic.cell, inputs, graph=False), outputs)
         path = tmp_path / "net.onnx"
         if expected.onnx is None:
-            path.write_bytes(onnx_network(graph, parameters, realisation).SerializeToString())
-            agree(run_onnx(path, inputs), outputs)
+            for style in (Style(), Style(integer_weights=True)):
+                path.write_bytes(onnx_network(graph, parameters, realisation, style).SerializeToString())
+                agree(run_onnx(path, inputs), outputs)
         else:
             with pytest.raises(ExportError, match=expected.onnx):
                 onnx_network(graph, parameters, realisation)

@@ -10,15 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autocomp.hardware_models import device
+from autocomp.primitives import prune_channels
 from autocomp.primitives.convert import convert
 from autocomp.primitives.platform import forward
 from autocomp.primitives.realise import Realiser, parameters_of
+from autocomp.primitives.registry import search_space
 from autocomp.primitives.trace import trace
 from autocomp.primitives.trial_cut import keep_what_cuts
-from autocomp.search_spaces import NetworkGraph, SearchSpace
+from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
 from tests.conftest import Subject, subject_of
 from tests.networks import NETWORKS, images, randomised
-from tests.odd_networks import CumulativeProduct, Gated, ScaledInputs, SeveralEnds, UsedTwice, WrittenSize
+from tests.odd_networks import (
+    CumulativeProduct,
+    Gated,
+    JoinedThenMet,
+    ScaledInputs,
+    SeveralEnds,
+    UsedTwice,
+    WrittenSize,
+)
+
+from .adversarial import FusedHeads, Heads
 
 
 def groups(graph: NetworkGraph) -> dict[tuple[str, ...], int]:
@@ -77,6 +90,17 @@ def test_grouped_convolution_loses_the_same_places_in_every_group(named_subject:
         assert (rows == rows[0]).all() and len(set(rows[0].tolist())) == places
 
 
+def test_channels_that_meet_behind_a_concat_are_groups_of_their_own() -> None:
+    """In one group of 16 the strongest ratio would keep 4, and these might all be the wide layer's."""
+    graph = trace(randomised(JoinedThenMet()), (1, 3, 12, 12))
+    assert groups(graph) == {("wide", "depthwise", "beside"): 12, ("narrow", "depthwise", "beside"): 4}
+    assert len({group.name for group in graph.channel_groups}) == 2
+    space = search_space(graph, parameters_of(randomised(JoinedThenMet())), [], 1)
+    (channels,) = space.workload(space.sizes[None] - 1).channels
+    left = {layer: int(channels[i]) for layer, i in graph.layers.items()}
+    assert left == {"wide": 3, "narrow": 1, "depthwise": 4, "beside": 4, "head": 4}
+
+
 def test_cell_used_twice_keeps_what_it_reads_and_writes_the_same() -> None:
     assert groups(trace(UsedTwice(), (1, 3, 12, 12))) == {("first", "twice"): 8}
 
@@ -111,6 +135,37 @@ def test_depthwise_on_the_input_stays() -> None:
     graph = trace(ScaledInputs(), (1, 3, 12, 12))
     assert groups(graph) == {("point",): 8}
     assert (units(graph, "depthwise") == -1).all()
+
+
+@pytest.mark.parametrize(("network", "removed"), [(Heads, {"keys": [0, 17]}), (FusedHeads, {"queries": [0, 2]})])
+def test_heads_are_cut_whole(network: type[Heads], removed: dict[str, list[int]]) -> None:
+    """32 channels are 4 heads of 8; channels of heads 0 and 2, or the units themselves, take with them the heads'
+    queries, keys and values and what reads them."""
+    net = randomised(network())
+    parameters, shape = parameters_of(net), (1, 3, 16, 16)
+    graph = trace(net, shape)
+    per_head = np.repeat(np.arange(4), 8)
+    made = np.tile(per_head, 3) if network is FusedHeads else per_head
+    np.testing.assert_array_equal(units(graph, "queries"), made)
+    np.testing.assert_array_equal(graph.input_units(graph.nodes[graph.layers["project"]]), per_head)
+    small = prune_channels(net, removed, shape)
+    for layer in ("queries",) if network is FusedHeads else ("queries", "keys", "values"):
+        kept = np.isin(made, [1, 3])
+        np.testing.assert_array_equal(getattr(small, layer).weight.asnumpy(), parameters[f"{layer}.weight"][kept])
+    kept = np.isin(per_head, [1, 3])
+    np.testing.assert_array_equal(small.project.weight.asnumpy(), parameters["project.weight"][:, kept])
+
+
+@pytest.mark.parametrize("network", [Heads, FusedHeads])
+def test_fewer_heads_cost_less(network: type[Heads]) -> None:
+    """16 tokens: weights of 32 x 32, of them the four of the attention with half of their rows or columns, and two
+    products of 16 x 16 x 8 a head."""
+    graph = trace(network(), (1, 3, 16, 16))
+    knob = Knob("keep/queries", "channel-pruning", ("queries",), (1.0, 0.5), graph.channel_groups[0], np.arange(4))
+    space = SearchSpace(graph, (knob,))
+    cost = device("ascend").costs(space.workload(np.array([[0], [1]])))
+    others, layers, products = 16 * 32 * 48 + 32 * 5, 16 * 4 * 32 * 32, 2 * 4 * 16 * 16 * 8
+    np.testing.assert_array_equal(cost.macs, [others + layers + products, others + (layers + products) / 2])
 
 
 class TestTrialCut:

@@ -18,6 +18,8 @@ from tests.conftest import Subject
 from tests.networks import NETWORKS, images, nn, ops, randomised
 from tests.odd_networks import CumulativeProduct, SeveralEnds, UsedTwice
 
+from .adversarial import Upsampler
+
 # layer: shape of the output, MACs = pixels out * channels out * (kernel * channels in / groups)
 BY_HAND: dict[str, dict[str, tuple[tuple[int, ...], int]]] = {
     "residual": {
@@ -61,6 +63,23 @@ def test_layers_by_hand(named_subject: Callable[[str], Subject], name: str) -> N
     found = {layer: (graph.nodes[i].shape, graph.nodes[i].macs) for layer, i in graph.layers.items()}
     assert found == BY_HAND[name]
     assert graph.macs == sum(macs for _, macs in BY_HAND[name].values())
+
+
+def test_transposed_convolutions_by_hand() -> None:
+    """MACs = pixels in * channels in * (kernel * channels out / groups); the weight's shape is (out, in / groups)."""
+    graph = read(Upsampler(), (1, 3, 16, 16))
+    found = {layer: (graph.nodes[i].shape, graph.nodes[i].macs) for layer, i in graph.layers.items()}
+    assert found == {
+        "stem.0": ((1, 12, 8, 8), 64 * 12 * 9 * 3),
+        "plain": ((1, 8, 16, 16), 64 * 12 * 9 * 8),
+        "grouped": ((1, 12, 31, 31), 256 * 8 * 9 * 6),
+        "depthwise": ((1, 12, 33, 33), 1024 * 12 * 4),
+        "wide": ((1, 6, 34, 65), 1089 * 12 * 6 * 6),
+        "image": ((1, 3, 34, 65), 34 * 65 * 6 * 3),
+    }
+    shapes = [graph.nodes[graph.layers[layer]].weight_shape for layer in ("plain", "grouped", "depthwise")]
+    assert shapes == [(8, 12, 3, 3), (12, 4, 3, 3), (12, 1, 2, 2)]
+    assert not any(node.op == "BiasAdd" for node in graph.nodes)
 
 
 def test_operators_in_order(named_subject: Callable[[str], Subject]) -> None:
