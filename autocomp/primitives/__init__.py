@@ -1,13 +1,44 @@
 """How a choice changes a network.
 
-Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`. MindSpore is
-loaded when one of them is called.
+Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers that
+train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and :class:`RTN`, which does not;
+:class:`Distilled` trains towards the float network. MindSpore is loaded when one of them is used.
 """
 
 if __name__ != "autocomp.primitives":
     raise ImportError(f"import autocomp.primitives, not {__name__}")
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .by_hand import channel_groups, fold_batchnorm, prune_channels
 from .trace import trace
 
-__all__ = ["channel_groups", "fold_batchnorm", "prune_channels", "trace"]
+if TYPE_CHECKING:
+    from .distillation import Distilled
+    from .lsq import LSQ
+    from .pact import PACT
+    from .rtn import RTN
+    from .simqat import SimQAT
+    from .slb import SLB
+
+LAZY = {"Distilled": "distillation", "RTN": "rtn", "LSQ": "lsq", "PACT": "pact", "SLB": "slb", "SimQAT": "simqat"}
+
+__all__ = [
+    "LSQ",
+    "PACT",
+    "RTN",
+    "SLB",
+    "Distilled",
+    "SimQAT",
+    "channel_groups",
+    "fold_batchnorm",
+    "prune_channels",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return getattr(import_module(f".{LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

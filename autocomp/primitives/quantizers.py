@@ -96,16 +96,17 @@ def fit_activation(samples: np.ndarray, low: float, high: float, bits: int) -> A
     The range always holds zero, which is exact then (padding). Candidates shrink both ends together.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    if high - low <= 0 or not np.isfinite(high - low):
-        return ActivationQuantizer(1.0, 0, bits)
-    candidates = [_from_range(low * ratio, high * ratio, bits) for ratio in CLIP_RATIOS]
+    candidates = [quantizer_of_range(low * ratio, high * ratio, bits) for ratio in CLIP_RATIOS]
     errors = [float(np.mean((quantizer(samples) - samples) ** 2)) for quantizer in candidates]
     return candidates[int(np.argmin(errors))]
 
 
-def _from_range(low: float, high: float, bits: int) -> ActivationQuantizer:
+def quantizer_of_range(low: float, high: float, bits: int) -> ActivationQuantizer:
+    """From the least number, at most 0, to the largest, at least 0; any step where both are 0."""
     levels = 2**bits - 1
     scale = np.float32((high - low) / levels)
+    if not 0 < scale < np.inf:
+        return ActivationQuantizer(1.0, 0, bits)
     return ActivationQuantizer(float(scale), int(np.clip(np.rint(-low / scale), 0, levels)), bits)
 
 

@@ -1,0 +1,86 @@
+"""Layers that train while their weight and their input are rounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mindspore import nn, ops
+
+from .cells import ms  # noqa: F401  loads MindSpore the fast way
+from .rounding import Input, Weight
+
+
+class TrainedLayer(nn.Cell):
+    """A convolution or dense layer: ``operator(input_quantizer(x), weight_quantizer(weight)) + bias``.
+
+    It holds the layer's own parameters, under their own names. state: a BatchNorm without factors that reads, while
+    training, what the layer would give with its weight as it will be deployed (:class:`autocomp.primitives.slb.SLB`).
+    """
+
+    def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
+        super().__init__()
+        self.state = state
+        self.norm: Any = None
+        self.weight = layer.weight
+        self.has_bias = bool(layer.has_bias)
+        self.bias = layer.bias if self.has_bias else None
+        self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
+
+
+class TrainedConv2d(TrainedLayer):
+    def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
+        super().__init__(layer, weight_quantizer, input_quantizer, state)
+        self.conv2d = ops.Conv2D(
+            layer.out_channels,
+            layer.kernel_size,
+            1,
+            layer.pad_mode,
+            layer.padding,
+            layer.stride,
+            layer.dilation,
+            layer.group,
+        )
+
+    def construct(self, x: Any) -> Any:
+        x = self.input_quantizer(x)
+        y = self._operate(x, self.weight_quantizer(self.weight))
+        if self.state is not None and self.training:
+            deployed = self._operate(x, self.weight_quantizer.deployed(self.weight))
+            y = ops.depend(y, self.state(ops.stop_gradient(deployed)))
+        return y
+
+    def _operate(self, x: Any, weight: Any) -> Any:
+        y = self.conv2d(x, weight)
+        return ops.bias_add(y, self.bias) if self.has_bias else y
+
+
+class TrainedDense(TrainedLayer):
+    """x: (..., in)."""
+
+    def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
+        super().__init__(layer, weight_quantizer, input_quantizer, state)
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.activation = layer.activation
+        self.outputs, self.inputs = layer.weight.shape
+
+    def construct(self, x: Any) -> Any:
+        shape = x.shape
+        x = self.input_quantizer(x).reshape((-1, self.inputs))
+        y = self.matmul(x, self.weight_quantizer(self.weight))
+        if self.has_bias:
+            y = ops.bias_add(y, self.bias)
+        y = y.reshape((*shape[:-1], self.outputs))
+        return self.activation(y) if self.activation is not None else y
+
+
+def trained_layer(layer: Any, weight_quantizer: Weight, input_quantizer: Input, norm: Any, state: Any) -> TrainedLayer:
+    """norm: the BatchNorm cell behind the layer or None."""
+    form = TrainedConv2d if isinstance(layer, nn.Conv2d) else TrainedDense
+    found: TrainedLayer = form(layer, weight_quantizer, input_quantizer, state if form is TrainedConv2d else None)
+    object.__setattr__(found, "norm", norm)  # not a part of the layer: the network holds it elsewhere
+    return found
+
+
+def trains_rounded(layer: Any) -> bool:
+    """Whether there is a form of the layer that trains rounded; a transposed convolution trains in float."""
+    return isinstance(layer, nn.Conv2d | nn.Dense)

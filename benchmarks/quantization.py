@@ -1,0 +1,256 @@
+"""What each quantizer costs in accuracy and in training time: ResNet-20 on CIFAR-10 (JPEG images), 10,000 test images.
+
+python benchmarks/quantization.py --shared ../shared [--rows "float,lsq w3a3"] [--seeds 1] [--again] [--quick]
+
+Trained rows, the float network among them, get the same small fine-tuning: two epochs over the same 20,000 images,
+cropped and flipped, batches of 125, cosine decay. Settings were chosen on 5,000 other training images (--validate),
+never on the test images. Post-training rows are compared with the float network as it came. Finished rows are kept in
+runs/quantization.jsonl, so that the command can be stopped and continued; --again measures the named rows anew.
+
+The last line is ``worst_margin: <value> points``, the least of (goal - points lost) over the rows that have a goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.platform import forward, load_mindspore
+
+ms = load_mindspore()
+
+import mindspore.dataset as ds
+from mindspore import nn
+
+from autocomp.primitives import LSQ, PACT, SLB, SimQAT
+
+ROWS = Path("runs/quantization.jsonl")
+TRAINED, VALIDATED, BATCH, EPOCHS, PAD = 20_000, 5_000, 125, 2, 4
+QUICK_TRAINED, QUICK_TEST = 1_000, 500
+
+
+@dataclass(frozen=True)
+class Row:
+    """goal: points lost at most, to the float network trained alike; step_goal: of the float network's step."""
+
+    name: str
+    make: Callable[[], Any] | None
+    rate: float
+    goal: float | None = None
+    step_goal: float | None = None
+
+
+ALL = (
+    Row("float", None, 0.01),
+    Row("simqat w8a8", lambda: SimQAT(8, 8), 0.01, 0.2, 1.6),
+    Row("simqat w4a4", lambda: SimQAT(4, 4), 0.01, 1.5, 1.6),
+    Row("lsq w3a3", lambda: LSQ(3, 3), 0.01, 2.0, 1.6),
+    Row("lsq w2a2", lambda: LSQ(2, 2), 0.01, 4.0, 1.6),
+    Row("pact w4a4", lambda: PACT(4, 4), 0.01, 2.0, 1.6),
+    Row("slb w4a8", lambda: SLB(4, 8), 0.01, 0.7, 2.2),
+    Row("slb w2a8", lambda: SLB(2, 8), 0.01, 1.2, 2.2),
+    Row("slb w1a8", lambda: SLB(1, 8), 0.01, 2.5, 2.2),
+)
+
+
+@dataclass(frozen=True)
+class Images:
+    x: np.ndarray
+    y: np.ndarray
+
+    def part(self, start: int, stop: int) -> Images:
+        return Images(self.x[start:stop], self.y[start:stop])
+
+
+class Augmented:
+    """Batches for training: reflected borders cropped at random, flipped at random; anew in every epoch."""
+
+    def __init__(self, images: Images, seed: int) -> None:
+        self.images, self.rng = images, np.random.default_rng(seed)
+        self.padded = np.pad(images.x, ((0, 0), (0, 0), (PAD, PAD), (PAD, PAD)), mode="reflect")
+
+    def __len__(self) -> int:
+        return len(self.images.x) // BATCH
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = self.rng.permutation(len(self.images.x))[: len(self) * BATCH].reshape(-1, BATCH)
+        for chosen in order:
+            yield self._crop(chosen), self.images.y[chosen]
+
+    def _crop(self, chosen: np.ndarray) -> np.ndarray:
+        size = self.images.x.shape[-1]
+        tops, lefts = self.rng.integers(0, 2 * PAD + 1, (2, len(chosen)))
+        flips = self.rng.random(len(chosen)) < 0.5
+        batch = np.empty((len(chosen), *self.images.x.shape[1:]), np.float32)
+        for i, (image, top, left, flip) in enumerate(zip(chosen, tops, lefts, flips, strict=True)):
+            crop = self.padded[image, :, top : top + size, left : left + size]
+            batch[i] = crop[:, :, ::-1] if flip else crop
+        return batch
+
+
+@dataclass
+class Bench:
+    shared: Path
+    quick: bool
+    validate: bool
+
+    def __post_init__(self) -> None:
+        for folder in ("data", "models"):
+            sys.path.insert(0, str(self.shared / folder))
+        import load
+        import resnet_cifar
+
+        def images(split: str, limit: int | None) -> Images:
+            pixels, labels = load.cifar10(split, limit)
+            x = (pixels.astype(np.float32) / 255 - resnet_cifar.MEAN) / resnet_cifar.STD
+            return Images(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), labels)
+
+        self.network = lambda: resnet_cifar.trained(20)
+        count = QUICK_TRAINED if self.quick else TRAINED
+        self.train = images("train", count)
+        if self.validate:
+            self.test = images("train", None).part(50_000 - VALIDATED, 50_000)
+        else:
+            self.test = images("test", QUICK_TEST if self.quick else None)
+
+    def accuracy(self, net: Any) -> float:
+        """In percent."""
+        parts = [forward(net, (self.test.x[i : i + 500],))[0] for i in range(0, len(self.test.x), 500)]
+        return 100 * float((np.concatenate(parts).argmax(1) == self.test.y).mean())
+
+    def measure(self, row: Row, seed: int) -> dict[str, Any]:
+        ms.set_seed(seed)
+        started = time.perf_counter()
+        algorithm = row.make() if row.make else None
+        net = self.network()
+        if algorithm is not None:
+            net = algorithm.apply(net, inputs=(1, 3, 32, 32))
+        self.fit(net, row.rate, seed, algorithm.callbacks() if algorithm else [])
+        deployed = algorithm.convert(net) if algorithm else net
+        return {
+            "row": row.name, "seed": seed, "accuracy": self.accuracy(deployed),
+            "seconds": round(time.perf_counter() - started, 1),
+        }  # fmt: skip
+
+    def fit(self, net: Any, rate: float, seed: int, callbacks: list[Any]) -> None:
+        batches = Augmented(self.train, seed)
+        steps = EPOCHS * len(batches)
+        rates = [rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
+        optimizer = nn.Momentum(groups(net), rates, 0.9, use_nesterov=True)
+        loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+        dataset = ds.GeneratorDataset(batches, ["image", "label"], shuffle=False)
+        ms.Model(net, loss, optimizer).train(EPOCHS, dataset, callbacks=callbacks, dataset_sink_mode=False)
+
+    def step_time(self, row: Row, repeats: int = 7) -> float:
+        """A training step of the row over the float network's: medians of steps taken in turns."""
+        x, y = ms.Tensor(self.train.x[:BATCH]), ms.Tensor(self.train.y[:BATCH])
+        loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+        assert row.make is not None
+        nets = (self.network(), row.make().apply(self.network(), calibrate=self.train.x[:64]))
+        steps = [
+            nn.TrainOneStepCell(nn.WithLossCell(net, loss), nn.Momentum(net.trainable_params(), 1e-4, 0.9)).set_train()
+            for net in nets
+        ]
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(repeats + 1):
+            for step, found in zip(steps, times, strict=True):
+                started = time.perf_counter()
+                step(x, y).asnumpy()
+                found.append(time.perf_counter() - started)
+        return median(times[1][1:]) / median(times[0][1:])
+
+
+def groups(net: Any) -> list[dict[str, Any]]:
+    """Scales and choices without weight decay."""
+    own = [p for p in net.trainable_params() if p.name.endswith(("scale", "logits"))]
+    mine = {id(p) for p in own}
+    others = [p for p in net.trainable_params() if id(p) not in mine]
+    return [{"params": others, "weight_decay": 1e-4}, *([{"params": own, "weight_decay": 0.0}] if own else [])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
+    parser.add_argument("--rows", help="names joined by commas; default: all")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rate", type=float, help="another learning rate, with --validate")
+    parser.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="1,000 training and 500 test images; nothing is kept")
+    options = parser.parse_args()
+    names = options.rows.split(",") if options.rows else [row.name for row in ALL]
+    rows = [row for row in ALL if row.name in names]
+    kept = not (options.quick or options.validate)
+    done = stored() if kept and not options.again else {}
+    for row in rows:
+        for seed in range(options.seeds):
+            if (row.name, seed) in done:
+                continue
+            found = in_a_process(
+                measured, (options.shared, options.quick, options.validate), row.name, seed, options.rate
+            )
+            print(json.dumps(found), flush=True)
+            done[row.name, seed] = found
+            if kept:
+                ROWS.parent.mkdir(exist_ok=True)
+                with ROWS.open("a") as file:
+                    file.write(json.dumps(found) + "\n")
+    settings = (options.shared, True, False)
+    report(rows, done, {row.name: in_a_process(stepped, settings, row.name) for row in rows if row.make})
+
+
+def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The memory of a compiled network never comes back to its process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def measured(settings: tuple[Path, bool, bool], name: str, seed: int, rate: float | None) -> dict[str, Any]:
+    ms.set_context(mode=ms.GRAPH_MODE)
+    row = next(row for row in ALL if row.name == name)
+    return Bench(*settings).measure(row if rate is None else replace(row, rate=rate), seed)
+
+
+def stepped(settings: tuple[Path, bool, bool], name: str) -> float:
+    ms.set_context(mode=ms.GRAPH_MODE)
+    return Bench(*settings).step_time(next(row for row in ALL if row.name == name))
+
+
+def stored() -> dict[tuple[str, int], dict[str, Any]]:
+    if not ROWS.exists():
+        return {}
+    return {(row["row"], row["seed"]): row for row in map(json.loads, ROWS.read_text().splitlines())}
+
+
+def report(rows: list[Row], done: dict[tuple[str, int], dict[str, Any]], steps: dict[str, float]) -> None:
+    def mean(name: str) -> float:
+        return float(np.mean([row["accuracy"] for (other, _), row in done.items() if other == name]))
+
+    whole = mean("float") if any(name == "float" for name, _ in done) else float("nan")
+    margins = []
+    print(f"{'row':14}{'seeds':>6}{'accuracy':>10}{'lost':>8}{'goal':>7}{'step':>7}{'goal':>6}")
+    for row in rows:
+        accuracy, seeds = mean(row.name), sum(name == row.name for name, _ in done)
+        lost = whole - accuracy
+        if row.goal is not None:
+            margins.append(row.goal - lost)
+        goal, step_goal = ("" if g is None else f"{g:.1f}" for g in (row.goal, row.step_goal))
+        print(
+            f"{row.name:14}{seeds:6}{accuracy:9.2f}%{lost:8.2f}{goal:>7}{steps.get(row.name, 1.0):7.2f}{step_goal:>6}"
+        )
+    print(f"worst_margin: {min(margins, default=float('nan')):.2f} points")
+
+
+if __name__ == "__main__":
+    main()
