@@ -157,21 +157,21 @@ class Identities:
 
 
 def _grouped(state: Identities) -> NetworkGraph:
-    full = {layer: ids for layer, ids in state.produced.items() if (ids != STAYS).all()}
-    roots = {layer: np.array([state.root(int(i)) for i in ids]) for layer, ids in full.items()}
-    units = {root: STAYS for rows in roots.values() for root in rows.tolist()}
+    root_of = np.array([state.root(i) for i in range(len(state.parent))] + [STAYS])  # the last for STAYS
+    roots = {layer: root_of[ids] for layer, ids in state.produced.items() if (ids != STAYS).all()}
+    unit_of = np.full(len(root_of), STAYS)
     groups: dict[str, ChannelGroup] = {}
     start = 0
     for layers, members in _components(state, roots):
-        for unit, root in enumerate(members):
-            units[root] = start + unit
+        unit_of[members] = np.arange(start, start + len(members))
         name = _name(layers, groups)
         groups[name] = ChannelGroup(name, layers, start, start + len(members))
         start += len(members)
+    unit_of = unit_of[root_of]
     nodes = []
     for node, carried in zip(state.graph.nodes, state.carried, strict=True):
         found = {"axis": carried.axis, "heads": state.choices.get(node.name, 0) > 0}
-        nodes.append(replace(node, units=_units(state, carried.ids, units), attributes={**node.attributes, **found}))
+        nodes.append(replace(node, units=unit_of[carried.ids], attributes={**node.attributes, **found}))
     whole = {
         layer: state.reasons[int(rows[0])]
         for layer, rows in roots.items()
@@ -201,9 +201,3 @@ def _components(state: Identities, roots: dict[str, np.ndarray]) -> list[tuple[t
 def _name(layers: tuple[str, ...], taken: Collection[str]) -> str:
     """The first of its layers after which no other group is named."""
     return next((layer for layer in layers if layer not in taken), f"{layers[0]}@{len(taken)}")
-
-
-def _units(state: Identities, ids: np.ndarray, units: dict[int, int]) -> np.ndarray:
-    known, places = np.unique(ids, return_inverse=True)
-    found = [STAYS if i == STAYS else units.get(state.root(i), STAYS) for i in known.tolist()]
-    return np.array(found, np.int64)[places.reshape(-1)] if len(ids) else np.empty(0, np.int64)
