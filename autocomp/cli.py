@@ -216,10 +216,13 @@ def _make_folder(path: Path) -> None:
     """Before the search: an unwritable place must not cost what was found."""
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"--out must be a folder, but {path} is a file")
-    path.mkdir(parents=True, exist_ok=True)
     probe = path / ".autocomp"
-    probe.touch()
-    probe.unlink()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {path}: {error.strerror}") from error
 
 
 def _log_to_stderr() -> None:

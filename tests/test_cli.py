@@ -175,7 +175,7 @@ SEARCH = {"--budget": "size<90%", "--device": "ascend", "--trials": "2", "--net"
         ({"--primitives": "magic"}, "magic"),
         ({"--inputs": "1,1,eight,8"}, "a shape is whole numbers from 1"),
         ({"--out": "{net}"}, "--out must be a folder, but"),
-        ({"--out": "/proc/nowhere"}, "/proc/nowhere"),
+        ({"--out": "/proc/nowhere"}, "cannot write to the folder /proc/nowhere"),
     ],
 )
 def test_bad_input_gets_one_sentence(
