@@ -191,6 +191,11 @@ def main() -> None:
     options = parser.parse_args()
     names = options.rows.split(",") if options.rows else [row.name for row in ALL]
     rows = [row for row in ALL if row.name in names]
+    if unknown := set(names) - {row.name for row in ALL}:
+        known = ", ".join(row.name for row in ALL)
+        parser.error(f"--rows must be of {known}, but got {', '.join(sorted(unknown))}")
+    if not (options.shared / "models" / "resnet_cifar.py").exists():
+        parser.error(f"--shared must hold data/ and models/, but {options.shared} does not")
     kept = not (options.quick or options.validate)
     done = stored() if kept and not options.again else {}
     for row in rows:

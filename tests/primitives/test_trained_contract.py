@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ ms = load_mindspore()
 
 import mindspore.dataset as ds  # noqa: E402
 from mindspore import nn  # noqa: E402
+from mindspore.train import Callback  # noqa: E402
 
 FORMS: dict[str, Callable[..., Any]] = {
     "simqat": lambda **more: SimQAT(**{"weight_bits": 4, "activation_bits": 8, **more}),
@@ -42,7 +44,6 @@ FORMS: dict[str, Callable[..., Any]] = {
     "slb": lambda **more: SLB(**{"weight_bits": 2, "activation_bits": 8, **more}),
 }
 X, Y = images(64), np.random.default_rng(1).integers(0, 5, 64).astype(np.int32)
-SMALLER = {"simqat": 4, "simqat-tensor": 4, "lsq": 4, "pact": 4, "slb": 4}  # bits of a stored weight
 
 
 def train(net: Any, algorithm: Any, epochs: int = 2, graph: bool = True) -> None:
@@ -76,9 +77,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
     net_q = algorithm.apply(net, inputs=X[:1])
     untrained = values(net_q)
     train(net_q, algorithm)
-    found = Trained(algorithm, net, before, net_q, untrained, algorithm.convert(net_q))
-    request.node.smaller = SMALLER[request.param]
-    return found
+    return Trained(algorithm, net, before, net_q, untrained, algorithm.convert(net_q))
 
 
 def test_the_network_is_untouched(trained: Trained) -> None:
@@ -216,6 +215,57 @@ def test_a_network_without_layers_is_refused(form: str) -> None:
         FORMS[form]().convert(nn.Dense(2, 2))
     with pytest.raises(ValueError, match=r"call apply\(net\) first"):
         FORMS[form]().callbacks()
+
+
+class Look(Callback):
+    """Of each step: a BatchNorm's running mean, the upper end of a layer's input, whether its weight is rounded."""
+
+    def __init__(self, net_q: Any) -> None:
+        super().__init__()
+        self.layer = applied_to(net_q).layers["blocks.0.conv1"]
+        self.seen: list[list[float]] = []
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        layer = self.layer
+        watched = (layer.norm.moving_mean, layer.input_quantizer.high, layer.weight_quantizer.on)
+        self.seen.append([float(parameter.asnumpy().reshape(-1)[0]) for parameter in watched])
+
+
+@pytest.mark.parametrize(
+    ("settings", "mean_moves", "range_moves", "rounds"),
+    [
+        ({}, [1, 1, 1], [1, 1, 1], [1, 1, 1, 1]),
+        ({"freeze_batchnorm": 2}, [1, 0, 0], [1, 1, 1], [1, 1, 1, 1]),
+        ({"freeze_observers": 2}, [1, 1, 1], [1, 0, 0], [1, 1, 1, 1]),
+        ({"delay": 2}, [1, 1, 1], [1, 1, 1], [0, 0, 1, 1]),
+    ],
+)
+def test_simqat_keeps_its_schedule_in_a_compiled_network(
+    settings: dict[str, int], mean_moves: list[int], range_moves: list[int], rounds: list[int]
+) -> None:
+    """What is set after the first step must reach the graph that was compiled for it."""
+    algorithm = SimQAT(4, 4, **settings)  # type: ignore[arg-type]
+    net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X)
+    dataset = ds.NumpySlicesDataset((X, Y), ["image", "label"], shuffle=False).batch(16)
+    look, optimizer = Look(net_q), nn.Momentum(net_q.trainable_params(), 0.01, 0.9)
+    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    with execution_mode(graph=True):
+        ms.Model(net_q, loss, optimizer).train(1, dataset, [*algorithm.callbacks(), look], dataset_sink_mode=False)
+    means, ends, on = zip(*look.seen, strict=True)
+    assert [a != b for a, b in pairwise(means)] == [bool(moves) for moves in mean_moves]
+    assert [a != b for a, b in pairwise(ends)] == [bool(moves) for moves in range_moves]
+    assert list(on) == rounds
+
+
+def test_slb_takes_the_statistics_of_the_likeliest_values() -> None:
+    algorithm = SLB(2, 8, calibration_batches=0)
+    net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X)
+    layer = applied_to(net_q).layers["blocks.0.conv1"]
+    before = layer.norm.moving_mean.asnumpy().copy()
+    train(net_q, algorithm, epochs=1)
+    np.testing.assert_array_equal(layer.norm.moving_mean.asnumpy(), layer.state.moving_mean.asnumpy())
+    np.testing.assert_array_equal(layer.norm.moving_variance.asnumpy(), layer.state.moving_variance.asnumpy())
+    assert not np.array_equal(layer.norm.moving_mean.asnumpy(), before)
 
 
 @pytest.mark.parametrize(
