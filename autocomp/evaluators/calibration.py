@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
-from ..primitives.patches import PatchMoments, PatchSums, patch_width, sample_patches
+from ..primitives.patches import PATCHES, PatchMoments, PatchSums, narrow_layers, sample_patches
 from ..primitives.quantizers import ActivationQuantizer, fit_activation
 from ..primitives.realise import Parameters, Realisation, Statistics, kept_channels
 from ..primitives.reconstruction import MOST_CHANNELS, Moments, moments_of
@@ -16,9 +16,6 @@ from .engines import Arrays, BatchStatistics, Engine
 
 SAMPLES = 50_000  # values of a tensor on which its range is fitted
 ROWS = 20_000  # pixels of a layer's input whose moments are taken
-PATCHES = 8_000  # of a layer's input whose second moments are taken
-MOST_WIDTH = 512 * 9  # numbers of a patch; rounding for a layer that wide takes some ten seconds
-MOST_MOMENTS = 100_000_000  # float32 numbers of all layers together
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
 
 
@@ -111,25 +108,13 @@ def layer_second_moments(
 ) -> dict[str, PatchMoments]:
     """Layer -> moments of the patches that its weight is multiplied with, for those of ``layers`` that are no wider
     than 4,608 numbers, the narrowest first until the memory for them is used up."""
-    sums = {layer: PatchSums() for layer in _narrow(graph, layers)}
+    sums = {layer: PatchSums() for layer in narrow_layers(graph, layers)}
     rng = np.random.default_rng(seed)
     for layer, values, share in _read(engine, plain, inputs, sums):
         node = graph.nodes[graph.layers[layer]]
         if node.kind == "dense" or values.ndim == 4:
             sums[layer].add(sample_patches(node, values, math.ceil(PATCHES * share), rng))
     return {layer: sums[layer].moments() for layer in graph.layers if layer in sums and sums[layer].count}
-
-
-def _narrow(graph: NetworkGraph, layers: Collection[str]) -> list[str]:
-    nodes = {layer: graph.nodes[i] for layer, i in graph.layers.items() if layer in layers}
-    sizes = {
-        layer: node.groups * width**2
-        for layer, node in nodes.items()
-        if not node.transposed and (width := patch_width(node)) <= MOST_WIDTH
-    }
-    order = sorted(sizes, key=lambda layer: sizes[layer])
-    used = np.cumsum([sizes[layer] for layer in order])
-    return [layer for layer, total in zip(order, used, strict=True) if total <= MOST_MOMENTS]
 
 
 def moved_statistics(

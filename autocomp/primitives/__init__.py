@@ -1,8 +1,8 @@
 """How a choice changes a network.
 
 Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers that
-train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and :class:`RTN`, which does not;
-:class:`Distilled` trains towards the float network. MindSpore is loaded when one of them is used.
+train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
+:class:`AdaRound`; :class:`Distilled` trains towards the float network. MindSpore is loaded when one of them is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -15,6 +15,7 @@ from .by_hand import channel_groups, fold_batchnorm, prune_channels
 from .trace import trace
 
 if TYPE_CHECKING:
+    from .adaround import AdaRound
     from .distillation import Distilled
     from .lsq import LSQ
     from .pact import PACT
@@ -22,13 +23,22 @@ if TYPE_CHECKING:
     from .simqat import SimQAT
     from .slb import SLB
 
-LAZY = {"Distilled": "distillation", "RTN": "rtn", "LSQ": "lsq", "PACT": "pact", "SLB": "slb", "SimQAT": "simqat"}
+LAZY = {
+    "AdaRound": "adaround",
+    "Distilled": "distillation",
+    "LSQ": "lsq",
+    "PACT": "pact",
+    "RTN": "rtn",
+    "SLB": "slb",
+    "SimQAT": "simqat",
+}
 
 __all__ = [
     "LSQ",
     "PACT",
     "RTN",
     "SLB",
+    "AdaRound",
     "Distilled",
     "SimQAT",
     "channel_groups",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..search_spaces import NetworkGraph
+from .patches import PatchMoments
 from .trained_layers import TrainedLayer
 
 MARK = "autocomp_applied"
@@ -13,12 +15,14 @@ MARK = "autocomp_applied"
 
 @dataclass
 class Applied:
-    """original: the float network; layers: by path; calibrated: whether ranges of inputs were found."""
+    """original: the float network; layers: by path; calibrated: whether ranges of inputs were found; patches: moments
+    of what layers' weights are multiplied with, where the algorithm asks for them."""
 
     original: Any
     graph: NetworkGraph
     layers: dict[str, TrainedLayer]
     calibrated: bool = False
+    patches: Mapping[str, PatchMoments] = field(default_factory=dict)
 
 
 def mark(net_q: Any, applied: Applied) -> None:

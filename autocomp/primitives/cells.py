@@ -73,7 +73,8 @@ class RoundedInput(nn.Cell):
 
 
 class StoredWeight(nn.Cell):
-    """A weight kept as int8 (5 to 8 bits) or as two integers a byte (2 to 4 bits), with a scale per output channel."""
+    """A weight kept as int8 (5 to 8 bits) or as two integers a byte (2 to 4 bits), with a scale for each output channel
+    or each part of its inputs, and a zero point where the weight has one."""
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__()
@@ -81,17 +82,27 @@ class StoredWeight(nn.Cell):
         self.count = int(np.prod(self.shape))
         self.packed = weight.bits <= 4
         self.weight = parameter(pack_pairs(weight.integers) if self.packed else weight.integers, "weight")
-        self.scale = parameter(weight.scale.reshape(-1, *([1] * (len(self.shape) - 1))), "scale")
+        parts = weight.scale.ndim > 1
+        column = (*weight.scale.shape, 1) if parts else (-1, *([1] * (len(self.shape) - 1)))
+        self.parted = (*weight.scale.shape, -1) if parts else self.shape
+        self.scale = parameter(weight.scale.reshape(column), "scale")
+        self.shifted = weight.zero_point is not None
+        if weight.zero_point is not None:
+            self.zero_point = parameter(weight.zero_point.reshape(column), "zero_point")
 
     def construct(self) -> Any:
+        levels = self._levels().reshape(self.parted)
+        if self.shifted:
+            levels = levels - self.zero_point.astype(ms.float32)
+        return (levels * self.scale).reshape(self.shape)
+
+    def _levels(self) -> Any:
         stored = self.weight.astype(ms.float32)
         if not self.packed:
-            return stored * self.scale
-        second = ops.floor((stored + 8) * 0.0625)
-        pairs = ops.stack((stored - second * 16, second), 1)
-        if self.count % 2:
-            pairs = pairs.reshape((-1,))[: self.count]
-        return pairs.reshape(self.shape) * self.scale
+            return stored
+        second = ops.floor(stored * 0.0625)
+        pairs = ops.stack((stored - second * 16 - 8, second), 1).reshape((-1,))
+        return pairs[: self.count] if self.count % 2 else pairs
 
 
 class QuantizedConv2d(nn.Cell):

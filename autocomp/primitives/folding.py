@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..search_spaces import NetworkGraph, Node
-from .quantizers import QuantizedWeight
 from .realise import LayerState, Parameters, Realisation, kept_channels
 
 
@@ -70,7 +69,7 @@ def fold(state: LayerState, factor: np.ndarray, shift: np.ndarray) -> LayerState
     column = factor.reshape(-1, *([1] * (state.weight.ndim - 1)))
     quantized = state.quantized
     if quantized is not None:
-        quantized = QuantizedWeight(quantized.integers, (quantized.scale * factor).astype(np.float32), quantized.bits)
+        quantized = quantized.times(factor)
         weight = quantized.dequantized()
     else:
         weight = (state.weight * column).astype(np.float32)

@@ -138,9 +138,7 @@ class Writer:
             return self.weights[name]
         if state.quantized is None or not self.style.integer_weights:
             return self.initializer(name, turned(state.weight, groups) if node.transposed else state.weight)
-        scale = self.initializer(f"{name}.scale", np.abs(state.quantized.scale))
-        integers = self._integers(name, _positive(state.quantized))
-        weight = self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
+        weight = self._dequantized(name, state.quantized.with_positive_scale())  # ONNX asks for a positive one
         self.weights[name] = self._turned(weight, state.weight.shape, groups) if node.transposed else weight
         return self.weights[name]
 
@@ -153,13 +151,27 @@ class Writer:
         back = self.constant([groups * columns, rows // groups, *kernel])
         return self.emit("Reshape", [weight, back], f"{weight}.whole")
 
-    def _integers(self, name: str, weight: QuantizedWeight) -> str:
-        if weight.bits > 4:
-            return self.initializer(name, weight.integers)
+    def _dequantized(self, name: str, weight: QuantizedWeight) -> str:
+        scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
+        if weight.scale.ndim == 1 and weight.zero_point is None:
+            integers = self._integers(name, weight.integers, weight.bits)
+            return self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
+        # A row for each scale. onnxruntime's integer convolution takes no zero point of a channel: the Reshape keeps
+        # the layer in float.
+        arguments = [self._integers(name, weight.integers.reshape(weight.scale.size, -1), weight.bits), scale]
+        if weight.zero_point is not None:
+            arguments.append(self._integers(f"{name}.zero_point", weight.zero_point.reshape(-1), weight.bits))
+        parted = self.emit("DequantizeLinear", arguments, f"{name}.parted", axis=0)
+        return self.emit("Reshape", [parted, self.constant(list(weight.integers.shape))], f"{name}.float")
+
+    def _integers(self, name: str, integers: np.ndarray, bits: int) -> str:
+        if bits > 4:
+            return self.initializer(name, integers)
         self.opset = OPSET_INT4
-        packed = pack_nibbles(weight.integers).tobytes()  # as ONNX packs them; helper.make_tensor needs more bytes
-        shape = weight.integers.shape
-        self.initializers[name] = TensorProto(name=name, data_type=TensorProto.INT4, dims=shape, raw_data=packed)
+        packed = pack_nibbles(integers).tobytes()  # as ONNX packs them; helper.make_tensor needs more bytes
+        self.initializers[name] = TensorProto(
+            name=name, data_type=TensorProto.INT4, dims=integers.shape, raw_data=packed
+        )
         return name
 
     def layer_bias(self, node: Node, state: LayerState) -> list[str]:
@@ -215,9 +227,3 @@ class Writer:
     def _output(self, node: int, name: str) -> onnx.ValueInfoProto:
         self.emit("Identity", [self.names[node][0]], name)
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *self.graph.nodes[node].shape[1:]])
-
-
-def _positive(weight: QuantizedWeight) -> QuantizedWeight:
-    """ONNX asks for positive scales: a negative one (folded from a negative BatchNorm factor) turns its integers."""
-    sign = np.where(weight.scale < 0, -1, 1).astype(np.int8).reshape(-1, *([1] * (weight.integers.ndim - 1)))
-    return QuantizedWeight(weight.integers * sign, np.abs(weight.scale), weight.bits)

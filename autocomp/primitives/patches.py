@@ -5,12 +5,16 @@ The output error that a rounding of the weight causes, E|(W' - W) x|^2, depends 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..search_spaces import NetworkGraph, Node
 
+PATCHES = 8_000  # of a layer's input, whose second moments are taken
+MOST_WIDTH = 512 * 9  # numbers of a patch; rounding for a layer that wide takes some ten seconds
+MOST_MOMENTS = 100_000_000  # float32 numbers of all layers together
 RIDGE, DOUBT = 0.01, 0.2  # of the mean variance; the second for every number of a patch per patch seen
 
 
@@ -89,6 +93,19 @@ def sample_patches(node: Node, values: np.ndarray, count: int, rng: np.random.Ge
     columns_at = (x * stride_x)[:, None, None] + dilation_x * np.arange(kernel_x)
     patches = padded[image[:, None, None], rows_at, columns_at]  # (n, kernel_y, kernel_x, channels)
     return patches.transpose(0, 3, 1, 2).reshape(len(image), node.groups, -1)
+
+
+def narrow_layers(graph: NetworkGraph, layers: Collection[str]) -> list[str]:
+    """The layers whose moments are worth their memory, the narrowest first; transposed convolutions have no patches."""
+    nodes = {layer: graph.nodes[i] for layer, i in graph.layers.items() if layer in layers}
+    sizes = {
+        layer: node.groups * width**2
+        for layer, node in nodes.items()
+        if not node.transposed and (width := patch_width(node)) <= MOST_WIDTH
+    }
+    order = sorted(sizes, key=lambda layer: sizes[layer])
+    used = np.cumsum([sizes[layer] for layer in order])
+    return [layer for layer, total in zip(order, used, strict=True) if total <= MOST_MOMENTS]
 
 
 def patch_width(node: Node) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .calibrators import Calibration
+from .ranged_weight import RangedWeight, check_zero_points
 from .rounding import Input, Weight, assign
 from .simqat import MaxScaledWeight, ObservedInput
 from .trained_quantization import TrainedQuantization
@@ -34,20 +35,28 @@ class Rounded(TrainedQuantization):
 
     def __init__(
         self,
-        weight_bits: int,
-        activation_bits: int,
-        ends_bits: int | None,
-        calibration: Calibration,
+        bits: tuple[int, int, int | None, Calibration],
         per_channel: bool,
         symmetric: bool,
         clip: Clip,
+        symmetric_weights: bool,
+        group_size: int | None,
     ) -> None:
-        super().__init__(weight_bits, activation_bits, ends_bits, calibration)
+        super().__init__(*bits)
         if clip not in ("mse", "max"):
             raise ValueError(f"clip must be 'mse' or 'max', but got {clip!r}")
+        if group_size is not None and (group_size < 1 or not per_channel):
+            raise ValueError(
+                "group_size must be 1 or more inputs of a channel (per_channel=True), or None, "
+                f"but got group_size={group_size}, per_channel={per_channel}"
+            )
+        check_zero_points(symmetric_weights, per_channel)
         self.per_channel, self.symmetric, self.clip = per_channel, symmetric, clip
+        self.symmetric_weights, self.group_size = symmetric_weights, group_size
 
     def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+        if self.group_size is not None or not self.symmetric_weights:
+            return RangedWeight(weight, self.symmetric_weights, self.group_size, self.clip)
         return ClippedWeight(weight, self.per_channel, norm, self.clip)
 
     def input_quantizer(self, positive: bool) -> Input:

@@ -3,8 +3,8 @@
     q = clip(round(x / scale) + zero_point, low, high)        x' = (q - zero_point) * scale
 
 (Jacob et al., CVPR 2018, eq. 1; Krishnamoorthi 2018, section 2.) Rounding is half to even, as ONNX's QuantizeLinear.
-Weights use the narrow range -(2^(b-1) - 1) .. 2^(b-1) - 1 without a zero point, so that a sign or a positive factor
-of a channel (BatchNorm folding) moves into the scale and leaves the integers as they are.
+Weights use the narrow range -(2^(b-1) - 1) .. 2^(b-1) - 1 without a zero point, unless one is asked for, so that a sign
+or a positive factor of a channel (BatchNorm folding) moves into the scale and leaves the integers as they are.
 """
 
 from __future__ import annotations
@@ -22,14 +22,44 @@ COARSE, FINE = (
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """integers: as the weight, int8; scale: (out,) float32; the weight is ``integers * scale``."""
+    """The weight is ``(integers - zero_point) * scale``.
+
+    integers: as the weight, (out, ...) int8. scale: (out,) float32, or (out, parts) where each row is cut into equal
+    parts of its inputs, with a scale each. zero_point: int8 of the shape of scale; None: 0.
+    """
 
     integers: np.ndarray
     scale: np.ndarray
     bits: int
+    zero_point: np.ndarray | None = None
 
     def dequantized(self) -> np.ndarray:
-        return self.integers.astype(np.float32) * _column(self.scale, self.integers.ndim)
+        levels = self.integers.reshape(*self.scale.shape, -1).astype(np.float32)
+        if self.zero_point is not None:
+            levels -= self.zero_point[..., None]
+        return (levels * self.scale[..., None]).reshape(self.integers.shape)
+
+    def rows(self, kept: np.ndarray) -> QuantizedWeight:
+        """kept: (out,) bool."""
+        zero_point = None if self.zero_point is None else self.zero_point[kept]
+        return QuantizedWeight(self.integers[kept], self.scale[kept], self.bits, zero_point)
+
+    def times(self, factor: np.ndarray) -> QuantizedWeight:
+        """Of each row, (out,), its sign too: the integers stay."""
+        scale = self.scale * factor.reshape(-1, *[1] * (self.scale.ndim - 1))
+        return QuantizedWeight(self.integers, scale.astype(np.float32), self.bits, self.zero_point)
+
+    def with_positive_scale(self) -> QuantizedWeight:
+        """The same weight; of a row whose scale is negative the integers are turned."""
+        negative = self.scale < 0
+        turn = negative[..., None]
+        levels = self.integers.reshape(*self.scale.shape, -1)
+        zero_point = self.zero_point
+        if zero_point is None:
+            levels = np.where(turn, -levels, levels)
+        else:  # the lowest integer has no negative: ~q = -1 - q
+            levels, zero_point = np.where(turn, ~levels, levels), np.where(negative, ~zero_point, zero_point)
+        return QuantizedWeight(levels.reshape(self.integers.shape), np.abs(self.scale), self.bits, zero_point)
 
 
 @dataclass(frozen=True)
@@ -86,10 +116,6 @@ def _round(rows: np.ndarray, scale: np.ndarray, top: int) -> np.ndarray:
     return np.clip(np.rint(rows / scale[:, None]), -top, top)
 
 
-def _column(scale: np.ndarray, dimensions: int) -> np.ndarray:
-    return scale.reshape(-1, *([1] * (dimensions - 1)))
-
-
 def fit_activation(samples: np.ndarray, low: float, high: float, bits: int) -> ActivationQuantizer:
     """The range with the least squared error on samples of a tensor whose extremes are ``low`` and ``high``.
 
@@ -126,18 +152,19 @@ def unpack_nibbles(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def pack_pairs(integers: np.ndarray) -> np.ndarray:
-    """int8 values of -7..7, two in a byte as ``16 * second + first``: (ceil(n / 2),) int8.
+    """int8 values of -8..7, two in a byte as ``16 * second + (first + 8)``: (ceil(n / 2),) int8.
 
     Unlike nibbles they are told apart by arithmetic alone, with few operators:
-    ``second = floor((byte + 8) / 16)``, ``first = byte - 16 * second``.
+    ``second = floor(byte / 16)``, ``first = byte - 16 * second - 8``.
     """
     flat = integers.reshape(-1).astype(np.int16)
     flat = np.concatenate([flat, np.zeros(len(flat) % 2, np.int16)])
-    return (16 * flat[1::2] + flat[0::2]).astype(np.int8)
+    return (16 * flat[1::2] + flat[0::2] + 8).astype(np.int8)
 
 
 def unpack_pairs(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The int8 array of ``shape`` that :func:`pack_pairs` packed."""
     wide = packed.astype(np.int16)
-    second = (wide + 8) // 16
-    return np.stack([wide - 16 * second, second], 1).reshape(-1)[: int(np.prod(shape))].astype(np.int8).reshape(shape)
+    second = wide // 16
+    flat = np.stack([wide - 16 * second - 8, second], 1).reshape(-1)
+    return flat[: int(np.prod(shape))].astype(np.int8).reshape(shape)

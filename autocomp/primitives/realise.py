@@ -2,8 +2,8 @@
 
 Channels are cut first, the layers that read them take in what can be told of them, the remaining weights are rounded
 then, so that all three see the same numbers. Below 8 bits weights are rounded for the layer's output where it is known
-what the layer reads (``adaround.py``), and the bias takes in the shift of the output's mean (Nagel et al., "Data-Free
-Quantization", ICCV 2019, section 4.2) unless BatchNorm behind it does.
+what the layer reads (``adaptive_rounding.py``), and the bias takes in the shift of the output's mean (Nagel et al.,
+"Data-Free Quantization", ICCV 2019, section 4.2) unless BatchNorm behind it does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
-from .adaround import WIDE, adaptive_rounding
+from .adaptive_rounding import WIDE, adaptive_rounding
 from .patches import PatchMoments, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
@@ -117,7 +117,7 @@ class Realiser:
         quantized = None
         if chosen.weight_bits < FLOAT_BITS:
             rounded, moved = self._round(node, whole, chosen.weight_bits, columns)
-            quantized = QuantizedWeight(rounded.integers[rows], rounded.scale[rows], rounded.bits)
+            quantized = rounded.rows(rows)
             weight, shift = quantized.dequantized(), shift - moved
         bias = self.parameters[node.attributes["bias"]][rows] + shift[rows] if "bias" in node.attributes else None
         activation = self._range(node.layer, chosen.activation_bits)

@@ -30,6 +30,9 @@ class RTN:
         calibration: of inputs' ranges: "mse" (least squared error), "minmax", "percentile" or "kl".
         per_channel: a scale for each output channel of a weight, else one; then a BatchNorm behind it is folded first.
         symmetric: ranges of inputs around zero. clip: of weights, "mse" or "max".
+        symmetric_weights: ranges of weights around zero; else they have a zero point, too.
+        group_size: so many inputs of an output channel share a scale (and zero point), or, where a layer's inputs are
+            not a multiple of it, the largest divisor; None: all of them.
     """
 
     name = "rtn"
@@ -43,8 +46,11 @@ class RTN:
         per_channel: bool = True,
         symmetric: bool = False,
         clip: Clip = "mse",
+        symmetric_weights: bool = True,
+        group_size: int | None = None,
     ) -> None:
-        self._settings = (weight_bits, activation_bits, ends_bits, calibration, per_channel, symmetric, clip)
+        self._bits = (weight_bits, activation_bits, ends_bits, calibration)
+        self._ranges = (per_channel, symmetric, clip, symmetric_weights, group_size)
         self._needs_inputs = activation_bits != FLOAT_BITS
         self._made: Rounded | None = None
 
@@ -53,7 +59,7 @@ class RTN:
         if self._made is None:
             from .post_training import Rounded  # loads MindSpore, which a search's workers do without
 
-            self._made = Rounded(*self._settings)
+            self._made = Rounded(self._bits, *self._ranges)
         return self._made
 
     def apply(

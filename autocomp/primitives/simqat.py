@@ -11,6 +11,7 @@ from .applied import applied_to
 from .calibrators import Calibration
 from .cells import parameter
 from .quantizers import ActivationQuantizer
+from .ranged_weight import RangedWeight, check_zero_points
 from .rounding import LEAST_SCALE, Input, Weight, assign, number, rounded
 from .trained_quantization import TrainedQuantization
 from .training_callbacks import AtStep
@@ -137,8 +138,8 @@ class ObservedInput(Input):
 class SimQAT(TrainedQuantization):
     """Simulated quantization-aware training (Jacob et al., CVPR 2018; Krishnamoorthi 2018, arXiv:1806.08342).
 
-    Weights symmetric, without a zero point (Krishnamoorthi, section 2.2: a factor of a channel then moves into its
-    scale), inputs asymmetric. BatchNorm is folded on conversion. With a scale for each channel that is exact whether or
+    Weights symmetric, without a zero point (Krishnamoorthi, section 2.2: integer kernels are faster without), inputs
+    asymmetric. BatchNorm is folded on conversion. With a scale for each channel that is exact whether or
     not training folded it; with one for the tensor training rounds the folded weight, in the form with one convolution:
     the form with two (a second one, in float, for the batch's statistics) costs twice as much, and is the same from the
     moment when BatchNorm is frozen.
@@ -146,7 +147,8 @@ class SimQAT(TrainedQuantization):
     Args:
         weight_bits, activation_bits, ends_bits, calibration: see :class:`TrainedQuantization`.
         per_channel: a scale for each output channel of a weight, else one.
-        symmetric: ranges of inputs symmetric around zero.
+        symmetric: ranges of inputs symmetric around zero. symmetric_weights: the same of weights; else they have a zero
+            point for each output channel.
         observer: "ema", the moving average of batches' extremes with this momentum, or "minmax".
         delay: steps before anything is rounded; ranges are observed meanwhile.
         freeze_observers: steps after which ranges stay. freeze_batchnorm: steps after which BatchNorm normalises by its
@@ -168,6 +170,7 @@ class SimQAT(TrainedQuantization):
         delay: int = 0,
         freeze_observers: int | None = None,
         freeze_batchnorm: int | None = None,
+        symmetric_weights: bool = True,
     ) -> None:
         super().__init__(weight_bits, activation_bits, ends_bits, calibration)
         if observer not in ("ema", "minmax"):
@@ -181,10 +184,14 @@ class SimQAT(TrainedQuantization):
         ):
             if steps is not None and steps < 0:
                 raise ValueError(f"{argument} must be a number of steps, 0 or more, but got {argument}={steps}")
+        check_zero_points(symmetric_weights, per_channel)
         self.per_channel, self.symmetric, self.observer, self.momentum = per_channel, symmetric, observer, momentum
+        self.symmetric_weights = symmetric_weights
         self.delay, self.freeze_observers, self.freeze_batchnorm = delay, freeze_observers, freeze_batchnorm
 
     def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+        if not self.symmetric_weights:
+            return RangedWeight(weight, symmetric=False)
         return MaxScaledWeight(weight, self.per_channel, norm)
 
     def input_quantizer(self, positive: bool) -> Input:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from .training_callbacks import CalibrateFirst
 
 CALIBRATED = 256  # images at most, 32 at a time
 CHUNK = 32
+KEPT_VALUES = 1_000_000  # of what a layer reads of a chunk, at random; networks with large images fill memory otherwise
 
 
 class TrainedQuantization:
@@ -154,18 +155,22 @@ class TrainedQuantization:
 
     def calibrate(self, net_q: Any, arrays: tuple[np.ndarray, ...]) -> None:
         """Find the range of every layer's input on these samples, (n, ...) each, with the float network."""
-        applied = applied_to(net_q)
-        elastic = ElasticNetwork(applied.original, applied.graph)
+        applied, rng = applied_to(net_q), np.random.default_rng(0)
         seen: dict[str, list[np.ndarray]] = {path: [] for path in applied.layers}
-        for start in range(0, min(len(arrays[0]), CALIBRATED), CHUNK):
-            chunk = tuple(array[start : start + CHUNK] for array in arrays)
-            for path, values in elastic.layer_inputs(chunk).items():
-                seen[path].append(values)
+        for path, values in self._layer_inputs(applied, arrays):
+            seen[path].append(_thinned(values, rng))
         for path, layer in applied.layers.items():
             quantizer = layer.input_quantizer
             if quantizer.bits < FLOAT_BITS and seen[path]:
                 quantizer.start(fit_range(seen[path], quantizer.bits, self.calibration))
         applied.calibrated = True
+
+    def _layer_inputs(self, applied: Applied, arrays: tuple[np.ndarray, ...]) -> Iterator[tuple[str, np.ndarray]]:
+        """Layer and what it reads of some samples, with the float network."""
+        elastic = ElasticNetwork(applied.original, applied.graph)
+        for start in range(0, min(len(arrays[0]), CALIBRATED), CHUNK):
+            chunk = tuple(array[start : start + CHUNK] for array in arrays)
+            yield from elastic.layer_inputs(chunk).items()
 
     # training and after ----------------------------------------------------------------------------------------------
 
@@ -203,6 +208,14 @@ class TrainedQuantization:
         for parameter in twin.get_parameters():
             parameter.set_data(ms.Tensor(trained[parameter.name]))
         return convert(twin, applied.graph, parameters_of(twin), self.quantized(net_q))
+
+
+def _thinned(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With both extremes."""
+    if values.size <= KEPT_VALUES:
+        return values
+    some = rng.choice(values.reshape(-1), KEPT_VALUES, replace=False, shuffle=False)
+    return np.append(some, [values.min(), values.max()]).astype(values.dtype)
 
 
 def first_and_last(graph: NetworkGraph) -> frozenset[str]:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from autocomp.evaluators import OnnxEngine, calibration
+from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.calibration import (
     calibrate_ranges,
     layer_second_moments,
     moved_statistics,
     rounded_layers,
 )
+from autocomp.primitives import patches
 from autocomp.primitives.patches import patch_width
 from autocomp.primitives.realise import kept_channels
 from autocomp.search_spaces import Plan
@@ -132,7 +133,7 @@ def test_only_layers_that_may_be_rounded_and_are_narrow(
     assert rounded_layers(subject.space) == everything
     assert rounded_layers(subject.space, below=4) == set()
     widest = max(everything, key=lambda layer: patch_width(subject.graph.nodes[subject.graph.layers[layer]]))
-    monkeypatch.setattr(calibration, "MOST_WIDTH", 431)
+    monkeypatch.setattr(patches, "MOST_WIDTH", 431)
     assert layers() == everything - {widest}
-    monkeypatch.setattr(calibration, "MOST_MOMENTS", 20**2 + 16**2 + 27**2)
+    monkeypatch.setattr(patches, "MOST_MOMENTS", 20**2 + 16**2 + 27**2)
     assert layers() == {"head", "narrow.0", "stem.0"}, "the narrowest first"
