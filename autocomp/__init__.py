@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from autocomp.budget import Budget
     from autocomp.data import Data
     from autocomp.driver import load, search
-    from autocomp.estimates import estimate
+    from autocomp.estimates import compare, estimate
     from autocomp.front import ParetoSet, Point
     from autocomp.hardware_models import device, devices
     from autocomp.rebuilding import rebuild
@@ -32,6 +32,7 @@ __all__ = [
     "Plan",
     "Point",
     "Study",
+    "compare",
     "device",
     "devices",
     "estimate",
@@ -48,6 +49,7 @@ _MODULES = {
     "Plan": "autocomp.search_spaces",
     "Point": "autocomp.front",
     "Study": "autocomp.study",
+    "compare": "autocomp.estimates",
     "device": "autocomp.hardware_models",
     "devices": "autocomp.hardware_models",
     "estimate": "autocomp.estimates",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,10 +15,11 @@ from .errors import BudgetError
 from .metrics import METRICS, rounded_up
 
 if TYPE_CHECKING:
-    from .hardware_models import Cost
+    from .hardware_models import Cost, LatencyErrors
 
 ACCURACY = "accuracy"
 DEFAULT_OBJECTIVES = ("latency", "size")
+LEAST_CONFIDENCE, MOST_CONFIDENCE = Decimal("0.5"), Decimal("0.95")  # as hardware_models/uncertainty.py has them
 _NAMES = (*METRICS, ACCURACY)
 _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
@@ -29,16 +30,21 @@ class Bound:
 
     value: of a cost in the unit of Cost, or as a share of the float network's where ``relative``; of the accuracy
         a share of 1, or the share that may be lost of it where ``relative``.
+    confidence: with which a measured latency is to hold the bound, in (0, 1); None bounds the prediction itself.
+    margin: how many times the prediction the measured latency stays below with that confidence on the device,
+        which :meth:`Budget.on` knows.
     """
 
     metric: str
     value: float
     relative: bool = False
+    confidence: float | None = None
+    margin: float | None = field(default=None, compare=False)
 
     def limit(self, float_cost: Cost, float_accuracy: float | None) -> float:
-        """The bound as an absolute value of its metric."""
+        """What the predicted cost, or the accuracy, must hold: an absolute value of its metric."""
         if not self.relative:
-            return self.value
+            return self.value if self.confidence is None else self.value / self._known_margin
         if self.metric != ACCURACY:
             return self.value * float(getattr(float_cost, METRICS[self.metric].attribute))
         if float_accuracy is None:
@@ -53,7 +59,14 @@ class Bound:
             return f"{self.metric}<{_plain(exact * 100)}%"
         metric = METRICS[self.metric]
         unit = metric.unit_for(self.value)
-        return f"{self.metric}<{_plain(exact / metric.scale(unit))}{unit}"
+        confidence = "" if self.confidence is None else f"@{_plain(Decimal(repr(self.confidence)) * 100)}%"
+        return f"{self.metric}<{_plain(exact / metric.scale(unit))}{unit}{confidence}"
+
+    @property
+    def _known_margin(self) -> float:
+        if self.margin is None:
+            raise ValueError(f"{self} needs the errors of a device's predictions: Budget.on(errors, device) sets them")
+        return self.margin
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,8 @@ class Budget:
 
         Costs (latency, memory, size, energy, macs, params) take ``<`` or ``<=``, which mean the same, and a unit or
         ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than the float network,
-        ``accuracy>90%`` and ``accuracy>0.9`` are absolute. A mistake raises ValueError that points at it.
+        ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` asks that nine of ten networks so
+        predicted measure less than 5 ms. A mistake raises ValueError that points at it.
         """
         if text is None:
             return cls()
@@ -84,6 +98,18 @@ class Budget:
         if not isinstance(text, str):
             raise TypeError(f"a budget must be text, a Budget or None, but got {type(text).__name__}")
         return cls(tuple(_Reader(text).bounds()))
+
+    def on(self, errors: LatencyErrors | None, device: str) -> Budget:
+        """The same bounds, those with a confidence held against the errors of the device's predictions.
+
+        ValueError where a bound has a confidence and the device's errors are not known.
+        """
+        if not any(bound.confidence for bound in self.bounds):
+            return self
+        if errors is None:
+            raise ValueError(f"{self} needs the errors of predicted latencies, but none were measured for {device}")
+        margins = [b.confidence and errors.margin(b.confidence) for b in self.bounds]
+        return Budget(tuple(replace(b, margin=m) for b, m in zip(self.bounds, margins, strict=True)))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -155,6 +181,9 @@ def _unreachable(bound: Bound, nearest: float, of_float: float, device: str) -> 
     metric = METRICS[bound.metric]
     absolute, share = metric.format(rounded_up(nearest)), f"{rounded_up(100 * nearest / of_float):.3g} %"
     whole = f"of the float network's {metric.format(of_float)}"
+    if bound.margin is not None:
+        surely = metric.format(rounded_up(nearest * bound.margin))
+        return f"{bound} cannot be reached on {device}: the nearest is {surely}, of which {absolute} are predicted"
     value = f"{share} {whole}, {absolute}" if bound.relative else f"{absolute} ({share} {whole})"
     return f"{bound} cannot be reached on {device}: the nearest is {value}"
 
@@ -204,6 +233,8 @@ class _Reader:
         number = self._number()
         self._space()
         if self._take("%"):
+            if self._take(r"\s*@"):
+                self._fail("no confidence", " (a share of the float network's cost has none: both are predictions)")
             return Bound(name, self._positive(number / 100, start), relative=True)
         metric = METRICS[name]
         unit_at = self.at
@@ -214,7 +245,26 @@ class _Reader:
             self.at = unit_at
             named = ", ".join(unit for unit in metric.known_units if unit)
             self._fail(f"a unit ({named}, or % of the float network's)")
-        return Bound(name, self._positive(number * metric.scale(unit), start))
+        return Bound(name, self._positive(number * metric.scale(unit), start), confidence=self._confidence(name))
+
+    def _confidence(self, name: str) -> float | None:
+        start = self.at
+        self._space()
+        if not self._take("@"):
+            self.at = start
+            return None
+        if name != "latency":
+            self.at = start
+            self._fail("no confidence", " (errors of predictions are known of the latency only)")
+        self._space()
+        start = self.at
+        number = self._number()
+        self._space()
+        share = number / 100 if self._take("%") else number
+        if not LEAST_CONFIDENCE <= share <= MOST_CONFIDENCE:
+            self.at = start
+            self._fail(f"a confidence from {LEAST_CONFIDENCE:.0%} to {MOST_CONFIDENCE:.0%}")
+        return float(share)
 
     def _accuracy(self) -> Bound:
         start = self.at

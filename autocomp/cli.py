@@ -1,4 +1,4 @@
-"""The command line: ``autocomp search | quickstart | estimate | devices``."""
+"""The command line: ``autocomp search | quickstart | estimate | compare | devices``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Annotated
 import typer
 
 import autocomp
+from autocomp import cli_devices
 from autocomp.errors import AutocompError
+
+from .cli_options import DeviceName, Inputs, Net, Weights
 
 QUICK_TRIALS = 24
 QUICK_SAMPLES = 500
@@ -23,24 +26,6 @@ app = typer.Typer(
     help="Compress trained MindSpore networks for a device and a budget.",
 )
 
-Net = Annotated[
-    str,
-    typer.Option(
-        "--net",
-        metavar="REF",
-        help="The network: package.module:build or path/to/file.py:build, a Cell or its builder.",
-    ),
-]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="Its parameters: a .ckpt or .npz file.")
-]
-DeviceName = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="One of 'autocomp devices', or a path to a .toml file.")
-]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Option("--inputs", metavar="SHAPE", help="Input shape, batch first: 8,3,224,224. Once for each input."),
-]
 Workers = Annotated[
     str | None,
     typer.Option(
@@ -148,43 +133,13 @@ def quickstart(
     run(out, trials=trials, workers=_worker_count(workers), seed=seed, quick=quick)
 
 
-@app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device ascend --inputs 8,3,224,224 --layers")
-def estimate(
-    net: Net,
-    device: DeviceName,
-    inputs: Inputs = None,
-    weights: Weights = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="Format of every layer, as in w8a8; the device's float if none.")
-    ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Operator by operator.")] = False,
-) -> None:
-    """What a network costs on a device, uncompressed."""
-    from rich.console import Console
-
-    from autocomp import sources, tables
-    from autocomp.estimates import operator_costs
-
-    shapes = sources.parse_shapes(inputs or ())
-    chip = autocomp.device(device)
-    cell = sources.load_net(net, weights)
-    console = Console()
-    typer.echo(f"{net} on {chip.name}, {precision or f'fp{chip.float_bits}'}")
-    if layers:
-        console.print(tables.operator_table(operator_costs(cell, chip, shapes, precision)))
-    console.print(tables.cost_table(autocomp.estimate(cell, chip, shapes, precision)))
-
-
-@app.command()
-def devices() -> None:
-    """The devices that are shipped: throughput, memory, formats, and where the figures come from."""
-    from rich.console import Console
-
-    from autocomp import tables
-    from autocomp.hardware_models.device import aliases
-
-    chips = [autocomp.device(name) for name in autocomp.devices()]
-    Console().print(tables.device_table(chips, aliases()))
+app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device ascend --inputs 8,3,224,224 --layers")(
+    cli_devices.estimate
+)
+app.command(epilog="Example: autocomp compare --net resnet.py:resnet18 --device ascend --device gpu --precision w8a8")(
+    cli_devices.compare
+)
+app.command()(cli_devices.devices)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

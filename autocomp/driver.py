@@ -71,7 +71,8 @@ def search(
     Returns:
         The front. Ctrl-C, the time limit and errors in mid-search return what was found until then.
     """
-    chip, bounds, samples = find_device(device), Budget.parse(budget), Data.coerce(data)
+    chip, samples = find_device(device), Data.coerce(data)
+    bounds = Budget.parse(budget).on(chip.errors, chip.name)
     check_cell(net)
     check_sampler(sampler)
     names = _primitive_names(primitives)
@@ -108,7 +109,14 @@ def search(
     notes = (*job.notes(float_cost), *samples.notes)
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity)
     return ParetoSet(
-        records, deployer, device=chip.name, budget=bounds, objectives=chosen, settings=settings, notes=notes
+        records,
+        deployer,
+        device=chip.name,
+        budget=bounds,
+        objectives=chosen,
+        settings=settings,
+        notes=notes,
+        errors=chip.errors,
     )
 
 

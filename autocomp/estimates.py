@@ -1,16 +1,17 @@
-"""What a network costs on a device before anything is compressed, or with every layer in one format."""
+"""What a network costs on devices before anything is compressed, or with every layer in one format."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autocomp.hardware_models import Cost, Device, OperatorCost
+from autocomp.hardware_models import Cost, Device, OperatorCost, devices
 from autocomp.hardware_models import device as find_device
 from autocomp.primitives.trace import example_inputs, find_inputs, trace
-from autocomp.search_spaces import Format, Knob, SearchSpace, Workload
+from autocomp.search_spaces import Format, Knob, NetworkGraph, SearchSpace, Workload
 
 
 def estimate(net: Any, device: str | Path | Device, inputs: Any = None, precision: str | None = None) -> Cost:
@@ -21,6 +22,35 @@ def estimate(net: Any, device: str | Path | Device, inputs: Any = None, precisio
     """
     chip = find_device(device)
     return chip.costs(uniform_workload(net, chip, inputs, precision))[0]
+
+
+def compare(
+    net: Any,
+    devices: Iterable[str | Path | Device] | None = None,
+    inputs: Any = None,
+    precision: str | None = None,
+) -> dict[str, Cost]:
+    """Name of each device -> predicted costs, as :func:`estimate` gives them; the network is traced once.
+
+    devices: None takes all that are shipped. A device that does not offer ``precision`` is left out.
+    """
+    return {chip.name: chip.costs(workload)[0] for chip, workload in workloads(net, devices, inputs, precision)}
+
+
+def workloads(
+    net: Any,
+    chosen: Iterable[str | Path | Device] | None = None,
+    inputs: Any = None,
+    precision: str | None = None,
+) -> list[tuple[Device, Workload]]:
+    """For each device that offers the format the network in it."""
+    form = Format() if precision is None else Format.parse(precision)
+    chips = [find_device(name) for name in (devices() if chosen is None else chosen)]
+    able = [chip for chip in chips if form in chip.formats]
+    if not able:
+        raise ValueError(f"precision must be a format that one of the devices offers, but got {precision!r}")
+    graph, batch = _traced(net, inputs)
+    return [(chip, _uniform(graph, batch, form)) for chip in able]
 
 
 def operator_costs(
@@ -38,8 +68,19 @@ def uniform_workload(net: Any, device: Device, inputs: Any = None, precision: st
         raise ValueError(
             f"precision must be one of {', '.join(map(str, device.formats))} on {device.name}, but got {precision!r}"
         )
+    return _uniform(*_traced(net, inputs), chosen)
+
+
+def in_format(workload: Workload, form: Format) -> Workload:
+    """The same network with every layer in another format."""
+    return _uniform(workload.graph, workload.batch, form)
+
+
+def _traced(net: Any, inputs: Any) -> tuple[NetworkGraph, int]:
     arrays = find_inputs(net) if inputs is None else example_inputs(inputs)
-    graph = trace(net, arrays)
-    knobs = [Knob(f"format/{layer}", "rtn", (layer,), (str(chosen),)) for layer in graph.layers]
-    space = SearchSpace(graph, tuple(knobs))
-    return Workload(space, np.zeros((1, len(knobs)), np.int64), batch=len(arrays[0]))
+    return trace(net, arrays), len(arrays[0])
+
+
+def _uniform(graph: NetworkGraph, batch: int, form: Format) -> Workload:
+    knobs = tuple(Knob(f"format/{layer}", "rtn", (layer,), (str(form),)) for layer in graph.layers)
+    return Workload(SearchSpace(graph, knobs), np.zeros((1, len(knobs)), np.int64), batch)

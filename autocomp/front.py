@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from rich.table import Table
 
+    from autocomp.hardware_models import LatencyErrors
+
 __all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Record", "short"]
 
 NEAREST = 10
@@ -34,6 +36,7 @@ class ParetoSet(Sequence[Point]):
     reference: what ``hypervolume`` counts from, as (error, costs as shares of the float network's).
     settings: what the search ran with, shown in the report.
     remarks: what the search had to say; with what the front itself has to say they are ``notes``.
+    errors: of the device's predicted latencies, for bounds such as ``latency<5ms@90%``.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class ParetoSet(Sequence[Point]):
         objectives: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         notes: Iterable[str] = (),
+        errors: LatencyErrors | None = None,
     ) -> None:
         self.deployer = deployer
         self.device = device
-        self.budget = Budget.parse(budget)
+        self.errors = errors
+        self.budget = Budget.parse(budget).on(errors, device)
         self.objectives = _objectives(self.budget, objectives)
         self.settings = dict(settings or {})
         self.reference = (1.0,) * (1 + len(self.objectives))
@@ -130,7 +135,7 @@ class ParetoSet(Sequence[Point]):
         front come into question where no point of the front meets the bounds, as they may on other costs than
         the objectives. ValueError where nothing does; it names the nearest.
         """
-        bounds = Budget.parse(expression)
+        bounds = Budget.parse(expression).on(self.errors, self.device)
         if not bounds:
             return self.knee
         others = [point for point in self.evaluated if point.feasible or not self.feasible]
@@ -210,6 +215,7 @@ class ParetoSet(Sequence[Point]):
             objectives=saved.objectives,
             settings=saved.settings,
             notes=saved.notes,
+            errors=saved.errors,
         )
         for point in front.evaluated:
             point.measured.update(saved.measured.get(point.plan.key, {}))

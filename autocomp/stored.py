@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autocomp.hardware_models import Cost
+from autocomp.hardware_models import Cost, LatencyErrors
 from autocomp.search_spaces import Plan
 
 from .metrics import METRICS
@@ -52,6 +52,7 @@ class Stored:
     notes: tuple[str, ...]
     records: tuple[StoredRecord, ...]
     measured: dict[str, dict[str, float]]
+    errors: LatencyErrors | None = None
 
 
 def to_json(front: ParetoSet) -> str:
@@ -64,6 +65,7 @@ def to_json(front: ParetoSet) -> str:
         "hypervolume": front.hypervolume(),
         "settings": front.settings,
         "notes": front.remarks,
+        "errors": front.errors and front.errors.as_dict(),
         "records": [_record(point) for point in front.evaluated],
     }
     return json.dumps(value, indent=1, default=str) + "\n"
@@ -114,6 +116,7 @@ def _stored(value: dict[str, Any]) -> Stored:
         notes=tuple(value["notes"]),
         records=tuple(_read_record(record) for record in value["records"]),
         measured={Plan(record["plan"]).key: record["measured"] for record in value["records"]},
+        errors=LatencyErrors.parse(value["errors"]) if value.get("errors") else None,
     )
 
 

@@ -10,10 +10,12 @@ from rich.table import Table
 
 from autocomp.search_spaces import Format
 
+from .estimates import in_format
 from .metrics import METRICS, significant
 
 if TYPE_CHECKING:
-    from autocomp.hardware_models import Cost, Device, OperatorCost
+    from autocomp.hardware_models import Cost, Device, LatencyErrors, OperatorCost
+    from autocomp.search_spaces import Workload
 
 
 def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
@@ -59,18 +61,35 @@ def _optional(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def cost_table(cost: Cost) -> Table:
+def cost_table(cost: Cost, errors: LatencyErrors | None = None) -> Table:
+    """errors: of the device's predicted latencies, which give the interval beside the latency."""
     table = Table(show_header=False)
     for metric in METRICS.values():
-        table.add_row(metric.name, metric.format(float(getattr(cost, metric.attribute))))
+        value = float(getattr(cost, metric.attribute))
+        between = f"{_interval(value, errors)} in 9 of 10 networks" if metric.name == "latency" and errors else ""
+        table.add_row(metric.name, metric.format(value), *([between] if errors else []))
     return table
 
 
-def operator_table(rows: Sequence[OperatorCost]) -> Table:
-    """One row for each operator as the device runs it, with what is fused into it."""
-    table = Table()
+def _interval(latency_ms: float, errors: LatencyErrors | None) -> str:
+    if errors is None:
+        return "not known"
+    low, high = map(METRICS["latency"].format, errors.range(latency_ms))
+    return f"{low} to {high}"
+
+
+def operator_table(rows: Sequence[OperatorCost], cost: Cost, inference_ms: float) -> Table:
+    """One row for each operator as the device runs it, with what is fused into it; ``inference_ms``: the fixed time."""
+    table = Table(show_footer=True)
+    total = float(cost.latency_ms)
+    footers = {
+        "latency": METRICS["latency"].format(total),
+        "share": "100.0%",
+        "moved": METRICS["size"].format(sum(row.bytes for row in rows) / 1e6),
+        "MACs": METRICS["macs"].format(sum(row.macs for row in rows)),
+    }
     for name in ("operator", "kind", "fused", "latency", "share", "bound by", "moved", "MACs"):
-        table.add_column(name, justify="right" if name in ("latency", "share", "moved", "MACs") else "left")
+        table.add_column(name, footers.get(name, ""), justify="right" if name in footers else "left")
     for row in rows:
         table.add_row(
             row.name,
@@ -82,4 +101,64 @@ def operator_table(rows: Sequence[OperatorCost]) -> Table:
             METRICS["size"].format(row.bytes / 1e6),
             METRICS["macs"].format(row.macs) if row.macs else "",
         )
+    table.add_row("fixed", "", "", METRICS["latency"].format(inference_ms), f"{inference_ms / total:.1%}")
     return table
+
+
+INTEGERS = Format(8, 8)
+
+
+def comparison_table(rows: Sequence[tuple[Device, Workload]]) -> Table:
+    """One row a device, the fastest first; each with the network in one format."""
+    table = Table(caption_justify="left")
+    names = (
+        "device",
+        "latency",
+        "in 9 of 10 networks",
+        "w8a8",
+        "memory",
+        "energy",
+        "compute",
+        "memory",
+        "launch",
+        "from",
+    )
+    for name in names:
+        table.add_column(name, justify="left" if name == "device" else "right", no_wrap=name == "device")
+    found = {chip.name: chip.costs(workload)[0] for chip, workload in rows}
+    rows = sorted(rows, key=lambda row: found[row[0].name].latency_ms)
+    sources = list(dict.fromkeys(rates_source(chip) for chip, _ in rows))
+    for chip, workload in rows:
+        cost = found[chip.name]
+        latency = float(cost.latency_ms)
+        table.add_row(
+            chip.name,
+            METRICS["latency"].format(latency),
+            _interval(latency, chip.errors),
+            _in_integers(chip, workload, latency),
+            METRICS["memory"].format(float(cost.memory_mb)),
+            METRICS["energy"].format(float(cost.energy_mj)),
+            *(f"{share:.0%}" for share in _bounds(chip, workload, latency)),
+            f"{1 + sources.index(rates_source(chip))}",
+        )
+    notes = [
+        "Predicted. w8a8: latency with every layer in 8-bit integers, as a share. compute, memory, launch: share of "
+        "the latency in operators so bound, fixed times under launch.",
+        *(f"{i}  {source}" for i, source in enumerate(sources, 1)),
+    ]
+    table.caption = escape("\n".join(notes))
+    return table
+
+
+def _in_integers(chip: Device, workload: Workload, latency_ms: float) -> str:
+    if INTEGERS not in chip.formats or not chip.executes(INTEGERS):
+        return "-"
+    return f"{float(chip.costs(in_format(workload, INTEGERS)).latency_ms[0]) / latency_ms:.0%}"
+
+
+def _bounds(chip: Device, workload: Workload, latency_ms: float) -> list[float]:
+    found = dict.fromkeys(("compute", "memory", "launch"), 0.0)
+    for row in chip.cost_table(workload):
+        found[row.bound] += row.latency_ms / latency_ms
+    found["launch"] += chip.rates.inference_s * 1e3 / latency_ms
+    return list(found.values())

@@ -17,7 +17,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from autocomp.hardware_models import Device, device, devices
+from autocomp.hardware_models import Device, LatencyErrors, device, devices
 from autocomp.hardware_models.calibration import Observation, fit, left_out
 from autocomp.hardware_models.rates import Rates
 from benchmarks import published
@@ -115,9 +115,10 @@ def calibrate(name: str, observations: list[Observation], free: tuple[str, ...],
     chip = device(name)
     errors = left_out(guess(chip), observations, free)
     fitted = completed(fit(guess(chip), observations, free), chip)
-    mean, (low, high) = np.abs(errors).mean(), np.quantile(errors, [0.05, 0.95])
+    mean, known = np.abs(errors).mean(), LatencyErrors.of(errors)
+    low, high = known.values[0], known.values[-1]
     print(f"{chip.name}: {len(observations)} rows, left-out error {mean:.1%}, 90 % in {low:+.0%} {high:+.0%}")
-    fact: dict[str, object] = {"data": data, "mean_error": float(mean), "interval": [float(low), float(high)]}
+    fact: dict[str, object] = {"data": data, "mean_error": float(mean), "errors": known.as_dict()}
     write(chip, fitted, "fitted to the published measurements named under [fit]", fact)
     for relative in devices():
         if relative.partition("-")[0] == chip.name.partition("-")[0] and relative != chip.name:
@@ -125,7 +126,7 @@ def calibrate(name: str, observations: list[Observation], free: tuple[str, ...],
             text = f"efficiencies fitted on {chip.name} applied to this chip's specification; not measured on this chip"
             wider = {
                 "data": f"none on this chip; errors are those of {chip.name}",
-                "interval": [float(low), float(high)],
+                "errors": known.as_dict(),
             }
             write(other, derived(fitted, chip, other), text, wider)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from autocomp.budget import Bound, Budget, check_reachable, objectives
 from autocomp.errors import BudgetError
+from autocomp.hardware_models import LatencyErrors
 from autocomp.metrics import METRICS, rounded_up, significant
 
 ATTRIBUTES = tuple(metric.attribute for metric in METRICS.values())
@@ -84,7 +85,6 @@ def test_written_in_the_largest_fitting_unit() -> None:
         ("latency<5 and size<1MB", 10, "a unit (us, ms, s"),
         ("size<1MB, latency<5MB", 19, "a unit (us, ms, s, or % of the float network's) here, but got 'MB'"),
         ("latency<5ms size<1MB", 12, "a comma, 'and' or the end here, but got 'size<1MB'"),
-        ("latency<5ms@90%", 11, "a comma, 'and' or the end here, but got '@90%'"),
         ("latency<5ms,", 12, "another bound"),
         ("latency<5ms,,size<1MB", 12, "but got ','"),
         ("accuracy>90", 9, "at most 100% or 1 here, but got '90'"),
@@ -175,3 +175,52 @@ def test_rounded_up_is_never_below_and_close(value: float) -> None:
 )
 def test_significant(value: float, text: str) -> None:
     assert significant(value) == text
+
+
+ERRORS = LatencyErrors((0.05, 0.1, 0.5, 0.9, 0.95), (-0.3, -0.2, 0.0, 0.25, 0.4))
+
+
+def test_a_confidence_asks_for_room_below_the_bound() -> None:
+    """A tenth of the left-out networks took 1 / 0.8 of their prediction or longer."""
+    budget = Budget.parse("latency < 5 ms @ 90%").on(ERRORS, "mine")
+    assert str(budget) == "latency<5ms@90%"
+    assert budget.bounds[0].limit(cost(), None) == pytest.approx(4.0)
+    found = budget.violation(cost(latency_ms=np.array([3.9, 4.0, 4.1])), None, cost(), None)
+    assert found == pytest.approx([-0.025, 0, 0.025])
+    assert str(budget.resolve(cost(), None)) == "latency<4ms"
+
+
+@given(st.floats(0.5, 0.95), st.floats(0.5, 0.95))
+def test_more_confidence_never_allows_more(one: float, other: float) -> None:
+    limits = [Bound("latency", 5.0, confidence=c, margin=ERRORS.margin(c)).limit(cost(), None) for c in (one, other)]
+    assert max(limits) <= 5.0
+    assert (limits[0] <= limits[1]) or one <= other
+
+
+def test_a_confidence_needs_known_errors() -> None:
+    budget = Budget.parse("size<1MB, latency<5ms@0.8")
+    with pytest.raises(ValueError, match="none were measured for mine"):
+        budget.on(None, "mine")
+    with pytest.raises(ValueError, match="needs the errors of a device"):
+        budget.violation(cost(), None, cost(), None)
+    assert Budget.parse("latency<5ms").on(None, "mine") == Budget.parse("latency<5ms")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("latency<5ms@99%", "a confidence from 50% to 95%"),
+        ("latency<5ms@", "a number"),
+        ("latency<50%@90%", "a share of the float network's cost has none"),
+        ("size<1MB@90%", "known of the latency only"),
+    ],
+)
+def test_a_confidence_that_cannot_be_held_is_pointed_at(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Budget.parse(text)
+
+
+def test_an_unreachable_confidence_names_what_can_be_asked_for() -> None:
+    budget = Budget.parse("latency<1ms@90%").on(ERRORS, "mine")
+    with pytest.raises(BudgetError, match=r"the nearest is 2.50 ms, of which 2.00 ms are predicted"):
+        check_reachable(budget, cost(latency_ms=np.array([2.0, 4.0])), cost(latency_ms=4.0), "mine")

@@ -84,7 +84,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"autocomp {autocomp.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["search", "quickstart", "estimate", "devices"])
+@pytest.mark.parametrize("command", ["search", "quickstart", "estimate", "compare", "devices"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"autocomp {command}" in capsys.readouterr().out
@@ -122,8 +122,47 @@ def test_estimate_by_layer_adds_up(net: str, capsys: pytest.CaptureFixture[str])
     table = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│") and "%" in line]
     names = [row[1].strip() for row in table]
     shares = [float(row[5].strip().rstrip("%")) for row in table]
-    assert names[:2] == ["0", "3"] and names[-1] == "7"
-    assert 0 < sum(shares) <= 100.5
+    assert names[:2] == ["0", "3"] and names[-3:] == ["7", "fixed", ""]
+    assert sum(shares[:-1]) == pytest.approx(shares[-1], abs=0.5)
+
+
+def test_an_estimate_says_how_far_measurements_lie_from_it(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from autocomp.metrics import METRICS
+    from autocomp.sources import load_net
+
+    assert run("estimate", "--net", f"{net}:build", "--device", "ascend", "--inputs", "4,1,8,8") == 0
+    latency = autocomp.estimate(load_net(f"{net}:build"), "ascend", (4, 1, 8, 8)).latency_ms
+    errors = autocomp.device("ascend").errors
+    assert errors is not None
+    low, high = errors.range(latency)
+    assert low < latency < high
+    expected = f"{METRICS['latency'].format(low)} to {METRICS['latency'].format(high)} in 9 of 10 networks"
+    assert expected in capsys.readouterr().out
+
+
+def test_devices_are_compared_side_by_side(
+    net: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autocomp.sources import load_net
+
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("compare", "--net", f"{net}:build", "--inputs", "4,1,8,8") == 0
+    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    costs = autocomp.compare(load_net(f"{net}:build"), inputs=(4, 1, 8, 8))
+    assert [row[0].strip() for row in rows] == sorted(costs, key=lambda name: costs[name].latency_ms)
+    assert set(costs) == set(autocomp.devices())
+    for row in rows:
+        assert sum(float(share.strip(" %")) for share in row[6:9]) == pytest.approx(100, abs=2)
+        assert row[3].strip() == "-" or float(row[3].strip(" %")) <= 100
+
+
+def test_devices_without_the_format_are_left_out_of_a_comparison(net: str) -> None:
+    from autocomp.sources import load_net
+
+    found = autocomp.compare(load_net(f"{net}:build"), ["ascend", "gpu"], (1, 1, 8, 8), "w4a4")
+    assert list(found) == ["nvidia-t4"]
+    with pytest.raises(ValueError, match="a format that one of the devices offers"):
+        autocomp.compare(load_net(f"{net}:build"), ["ascend"], (1, 1, 8, 8), "w4a4")
 
 
 def test_estimate_in_another_precision(net: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,5 +6,6 @@ if __name__ != "autocomp.hardware_models":
 from .cost import Cost, OperatorCost
 from .device import Device, device, devices
 from .tables import CostTables
+from .uncertainty import LatencyErrors
 
-__all__ = ["Cost", "CostTables", "Device", "OperatorCost", "device", "devices"]
+__all__ = ["Cost", "CostTables", "Device", "LatencyErrors", "OperatorCost", "device", "devices"]

@@ -20,6 +20,7 @@ from . import model
 from .cost import Cost, OperatorCost
 from .rates import Rates
 from .roofline import MatrixUnits
+from .uncertainty import LatencyErrors
 
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
@@ -36,7 +37,7 @@ class Device:
     concat_in_place: whether a concatenation that fits the cache costs nothing.
     residual_share: of a residual's bytes that its addition to a layer's output still has to read.
     energy_pj: ``mac`` by precision, ``vector`` an element, ``dram`` and ``cache`` a byte.
-    interval: relative errors of the latency, ``low`` and ``high``, between which 90 % of left-out networks fell.
+    errors: of predicted latencies, on networks that the fit had not seen; None where nothing was measured.
     data: the whole file.
     """
 
@@ -50,7 +51,7 @@ class Device:
     concat_in_place: bool
     residual_share: float
     energy_pj: Mapping[str, Any]
-    interval: tuple[float, float] | None
+    errors: LatencyErrors | None
     data: Mapping[str, Any]
 
     @cached_property
@@ -91,7 +92,7 @@ class Device:
                 concat_in_place=data["fusion"]["concat_in_place"],
                 residual_share=data["fusion"]["residual_share"],
                 energy_pj=data["energy_pj"],
-                interval=tuple(data["fit"]["interval"]) if "interval" in data.get("fit", {}) else None,
+                errors=LatencyErrors.parse(data["fit"]["errors"]) if "errors" in data.get("fit", {}) else None,
                 data=data,
             )
         except KeyError as missing:

@@ -1,0 +1,30 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Net = Annotated[
+    str,
+    typer.Option(
+        "--net",
+        metavar="REF",
+        help="The network: package.module:build or path/to/file.py:build, a Cell or its builder.",
+    ),
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", help="Its parameters: a .ckpt or .npz file.")
+]
+DeviceName = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="One of 'autocomp devices', or a path to a .toml file.")
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--inputs", metavar="SHAPE", help="Input shape, batch first: 8,3,224,224. Once for each input."),
+]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="Format of every layer, as in w8a8; the device's float if none.")
+]
