@@ -13,19 +13,17 @@ from .budget import Budget, check_reachable, objectives
 from .data import Data
 from .deploy import NetworkDeployer
 from .evaluators import OnnxEngine, score
-from .executors import executor
+from .executors import Executor, executor
 from .front import ParetoSet
 from .hardware_models import Device
 from .hardware_models import device as find_device
-from .jobs import prepare
+from .jobs import Job, prepare, spanning
 from .ledger import Ledger
 from .primitives.registry import primitive
 from .primitives.trace import check_cell
+from .resolving import ScoreResolver
 from .samplers import check_sampler
-from .search_spaces import SearchSpace
 from .study import Study
-
-PROBED_PLANS = 4096  # looked at by the cost model before a budget is called unreachable
 
 
 def search(
@@ -78,20 +76,18 @@ def search(
     names = _primitive_names(primitives)
     job = prepare(net, chip, samples, inputs, names, seed)
     float_cost = job.costs(np.zeros((1, len(job.space.knobs)), np.int64))[0]
-    check_reachable(bounds, job.costs(_spanning(job.space, seed)), float_cost, chip.name)
-    if workers is not None and isinstance(job.evaluator.engine, OnnxEngine) and isinstance(workers, int):
-        job.evaluator.engine.threads = max(1, len(os.sched_getaffinity(0)) // max(1, workers))
-    chosen = objectives(bounds)
+    check_reachable(bounds, job.costs(spanning(job.space, seed)), float_cost, chip.name)
+    ledger = Ledger(job.space, storage, f"{job.evaluator.key}-{chip.key}", objectives(bounds))
     study = Study(
         job.space,
-        executor(job.evaluator, workers),
+        _executor(job, workers),
         job.costs,
-        objectives=chosen,
+        objectives=objectives(bounds),
         budget=bounds,
         sampler=sampler,
         trials=trials,
         time_limit=time_limit,
-        ledger=Ledger(job.space, storage, f"{job.evaluator.key}-{chip.key}", chosen),
+        ledger=ledger,
         seed=seed,
         scores=lambda: score(job.evaluator),
         progress=progress,
@@ -106,32 +102,39 @@ def search(
         "stopped": study.stopped,
         "inputs": [list(array.shape[1:]) for array in job.inputs],
     }
-    notes = (*job.notes(float_cost), *samples.notes)
-    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity)
     return ParetoSet(
         records,
-        deployer,
+        NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity),
         device=chip.name,
         budget=bounds,
-        objectives=chosen,
+        objectives=study.objectives,
         settings=settings,
-        notes=notes,
+        notes=(*job.notes(float_cost), *samples.notes),
         errors=chip.errors,
+        resolver=ScoreResolver(job.space, job.costs, chip, study.known_scores, job.evaluator, ledger),
     )
 
 
-def load(folder: str | Path, net: Any = None) -> ParetoSet:
+def _executor(job: Job, workers: int | str | None) -> Executor:
+    """Workers on this machine share its processors."""
+    if isinstance(workers, int) and isinstance(job.evaluator.engine, OnnxEngine):
+        job.evaluator.engine.threads = max(1, len(os.sched_getaffinity(0)) // max(1, workers))
+    return executor(job.evaluator, workers)
+
+
+def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     """The front that ``front.save(folder)`` wrote.
 
-    net: the network that was searched, with the same weights; points can then be carried out and exported again.
-        Without it they can be read and picked.
+    net: the network that was searched, with the same weights; points can then be carried out and exported again, and
+        other budgets resolved. Without it points can be read and picked.
+    data: what was searched with; plans can then be evaluated, as they can without where the search had none either.
     """
     if net is None:
         return ParetoSet.load(folder)
     check_cell(net)
     from .restore import restore
 
-    return restore(net, folder)
+    return restore(net, folder, Data.coerce(data).evaluation)
 
 
 def _primitive_names(given: str | Iterable[str]) -> str | tuple[str, ...]:
@@ -141,17 +144,3 @@ def _primitive_names(given: str | Iterable[str]) -> str | tuple[str, ...]:
     for name in names:
         primitive(name)
     return names
-
-
-def _spanning(space: SearchSpace, seed: int) -> np.ndarray:
-    """Vectors among which the cheapest plan of every cost is: each knob's cheapest values, alone and together.
-
-    Costs fall with every knob's strength but for formats, where storage and speed part ways: so every format in all
-    layers, with all channel groups cut to their least, and random plans besides.
-    """
-    formats = max((len(knob.values) for knob in space.knobs if knob.kind == "format"), default=1)
-    strongest = space.sizes - 1
-    rows = [np.zeros(len(space.knobs), np.int64), strongest]
-    is_format = np.array([knob.kind == "format" for knob in space.knobs])
-    rows += [np.where(is_format, np.minimum(i, strongest), strongest) for i in range(formats)]
-    return np.concatenate([np.stack(rows), space.random(np.random.default_rng(seed), PROBED_PLANS)])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -14,14 +15,16 @@ from .budget import ACCURACY, Budget, objectives
 from .metrics import METRICS
 from .pareto import hypervolume, knee, nondominated
 from .point import Deployer, ExportReport, Point, Record, short
+from .prediction import Prediction, Resolver
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from rich.table import Table
 
     from autocomp.hardware_models import LatencyErrors
+    from autocomp.search_spaces import Plan
 
-__all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Record", "short"]
+__all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Prediction", "Record", "Resolver", "short"]
 
 NEAREST = 10
 
@@ -35,6 +38,7 @@ class ParetoSet(Sequence[Point]):
     evaluated: every plan that was evaluated, in order.
     reference: what ``hypervolume`` counts from, as (error, costs as shares of the float network's).
     settings: what the search ran with, shown in the report.
+    resolver: answers for other budgets.
     remarks: what the search had to say; with what the front itself has to say they are ``notes``.
     errors: of the device's predicted latencies, for bounds such as ``latency<5ms@90%``.
     """
@@ -50,8 +54,9 @@ class ParetoSet(Sequence[Point]):
         settings: Mapping[str, Any] | None = None,
         notes: Iterable[str] = (),
         errors: LatencyErrors | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
-        self.deployer = deployer
+        self.deployer, self.resolver = deployer, resolver
         self.device = device
         self.errors = errors
         self.budget = Budget.parse(budget).on(errors, device)
@@ -163,6 +168,46 @@ class ParetoSet(Sequence[Point]):
             return (costs[0], -point.accuracy, *costs[1:])
         return (-point.accuracy, *costs)
 
+    @overload
+    def resolve(self, budget: str | Budget, evaluate: Literal[False] = False) -> Prediction: ...
+    @overload
+    def resolve(self, budget: str | Budget, evaluate: Literal[True]) -> Point: ...
+    def resolve(self, budget: str | Budget, evaluate: bool = False) -> Prediction | Point:
+        """The plan that should be the best one for another budget, from the search's scores and evaluations.
+
+        With a bound on the accuracy it is the cheapest in the first objective, else the most accurate, as with
+        :meth:`pick`, which chooses among what was evaluated. This is a prediction: ``evaluate=True`` evaluates it and
+        returns a point, see :meth:`evaluate`.
+
+        ValueError without bounds, or where the front was loaded without its network. BudgetError where no plan is
+        predicted to meet the budget; it names the nearest.
+        """
+        bounds = Budget.parse(budget).on(self.errors, self.device)
+        if not bounds:
+            raise ValueError("resolve needs a budget with at least one bound, as in 'latency<3ms'")
+        found = self._resolver().solve(bounds, self.objectives[0], self.evaluated)
+        return self.evaluate(found.plan) if evaluate else found
+
+    def evaluate(self, plan: Plan | Prediction) -> Point:
+        """Evaluate a plan as the search did. It is ``evaluated`` then, and on the front if nothing there beats it."""
+        wanted = plan.plan if isinstance(plan, Prediction) else plan
+        for point in self.evaluated:
+            if point.plan == wanted:
+                return point
+        record = self._resolver().evaluate(wanted)
+        of_float = self.float_point
+        violation = self.budget.violation(record.cost, record.measurement.accuracy, of_float.cost, of_float.accuracy)
+        point = Point.of(replace(record, violation=float(violation[0])), of_float, self.deployer)
+        self.evaluated = (*self.evaluated, point)
+        self._points = self._find()
+        self.__dict__.pop("knee", None)
+        return point
+
+    def _resolver(self) -> Resolver:
+        if self.resolver is None:
+            raise ValueError("another budget needs the network that was searched: use autocomp.load(folder, net)")
+        return self.resolver
+
     def table(self, rows: int | None = None) -> Table:
         """A rich Table: the float network, then ``rows`` points (unless said at most 20), the rest in a line."""
         from .front_table import LINES, table
@@ -202,7 +247,7 @@ class ParetoSet(Sequence[Point]):
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, deployer: Deployer | None = None) -> ParetoSet:
+    def load(cls, folder: str | Path, deployer: Deployer | None = None, resolver: Resolver | None = None) -> ParetoSet:
         """What :meth:`save` wrote; points need a deployer for ``net`` and ``export`` only."""
         from .stored import read
 
@@ -216,6 +261,7 @@ class ParetoSet(Sequence[Point]):
             settings=saved.settings,
             notes=saved.notes,
             errors=saved.errors,
+            resolver=resolver,
         )
         for point in front.evaluated:
             point.measured.update(saved.measured.get(point.plan.key, {}))

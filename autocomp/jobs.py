@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,7 @@ log = logging.getLogger("autocomp")
 
 Arrays = tuple[np.ndarray, ...]
 CHECKED = 4  # images on which the engine must reproduce MindSpore
+PROBED_PLANS = 4096  # looked at by the cost model before a budget is called unreachable
 FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression does not lower it
 
 
@@ -37,6 +38,20 @@ class Choices:
     formats: Sequence[Format]
     granularity: int
     primitives: str | Sequence[str] = "auto"
+
+
+class RepeatedCosts:
+    """Costs of plans; asked for the same plans again, as whoever weighs costs against bounds does, it remembers."""
+
+    def __init__(self, costs: Callable[[np.ndarray], Cost]) -> None:
+        self._costs = costs
+        self._vectors = np.empty((0, 0))
+        self._found: Cost | None = None
+
+    def __call__(self, vectors: np.ndarray) -> Cost:
+        if self._found is None or not np.array_equal(vectors, self._vectors):
+            self._vectors, self._found = vectors.copy(), self._costs(vectors)
+        return self._found
 
 
 @dataclass
@@ -54,9 +69,9 @@ class Job:
         return self.evaluator.space
 
     @cached_property
-    def costs(self) -> CostTables:
+    def costs(self) -> RepeatedCosts:
         """Of vectors, (n, knobs) int."""
-        return CostTables(self.device, self.space, self.batch)
+        return RepeatedCosts(CostTables(self.device, self.space, self.batch))
 
     def notes(self, float_cost: Cost) -> tuple[str, ...]:
         """Where the float network's latency is mostly fixed costs of the chip: compression does not lower them."""
@@ -70,6 +85,20 @@ class Job:
             f"{share:.0%} of the float network's latency at batch {self.batch} are fixed costs of an inference and "
             f"its operators on {self.device.name}, which no compression lowers; a larger batch amortises them",
         )
+
+
+def spanning(space: SearchSpace, seed: int = 0) -> np.ndarray:
+    """Vectors among which the cheapest plan of every cost is: each knob's cheapest values, alone and together.
+
+    Costs fall with every knob's strength but for formats, where storage and speed part ways: so every format in all
+    layers, with all channel groups cut to their least, and random plans besides.
+    """
+    formats = max((len(knob.values) for knob in space.knobs if knob.kind == "format"), default=1)
+    strongest = space.sizes - 1
+    rows = [np.zeros(len(space.knobs), np.int64), strongest]
+    is_format = np.array([knob.kind == "format" for knob in space.knobs])
+    rows += [np.where(is_format, np.minimum(i, strongest), strongest) for i in range(formats)]
+    return np.concatenate([np.stack(rows), space.random(np.random.default_rng(seed), PROBED_PLANS)])
 
 
 def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[str, ...], seed: int) -> Job:

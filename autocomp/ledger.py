@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autocomp.evaluators import Measurement
+from autocomp.evaluators import Measurement, Scores
 from autocomp.search_spaces import Plan, SearchSpace
 
 from .metrics import METRICS
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from autocomp.hardware_models import Cost
 
 logger = logging.getLogger("autocomp")
+
+SCORES = "scores"  # what they are remembered under
 
 
 class Ledger:
@@ -95,6 +97,14 @@ class Ledger:
 
     def recall(self, name: str) -> str | None:
         return self._remembered.get(name)
+
+    def scores(self, measure: Callable[[], Scores]) -> Scores:
+        """Those that are remembered, or else measured now."""
+        found = Scores.from_json(self.recall(SCORES) or "", self.space)
+        if found is None:
+            found = measure()
+            self.remember(SCORES, found.to_json())
+        return found
 
     def _params(self, plan: Plan) -> tuple[dict, dict[str, optuna.distributions.BaseDistribution]]:
         import optuna

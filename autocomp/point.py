@@ -155,11 +155,11 @@ class Point:
     @cached_property
     def net(self) -> Any:
         """The network as a Cell of its own: channels really gone, weights really in integers."""
-        return self._deployer().net(self.plan)
+        return self.carried_out_by.net(self.plan)
 
     def export(self, path: str | Path) -> ExportReport:
         """Write the network to ``path`` (.mindir or .onnx), load it again and compare; what that measured is kept."""
-        report = self._deployer().export(self.plan, path)
+        report = self.carried_out_by.export(self.plan, path)
         self.measured["size_mb"] = report.size_mb
         if report.latency_ms is not None:
             self.measured["latency_ms"] = report.latency_ms
@@ -180,7 +180,9 @@ class Point:
     def _share(self, metric: str) -> str:
         return "" if self.reference is None else f" ({share(self.ratio(metric))})"
 
-    def _deployer(self) -> Deployer:
+    @property
+    def carried_out_by(self) -> Deployer:
+        """ValueError where there is none, as in a front that was loaded without its network."""
         if self.deployer is None:
             raise ValueError("a point needs its network to be carried out: use autocomp.load(folder, net)")
         return self.deployer

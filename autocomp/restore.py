@@ -9,19 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .data import Samples
+from .evaluators import PlanEvaluator, Scores, score, synthetic_inputs
 from .front import ParetoSet
-from .jobs import Choices, evaluator_of
+from .hardware_models import CostTables, Device
+from .jobs import Choices, RepeatedCosts, evaluator_of
+from .ledger import SCORES, Ledger
+from .point import Point, percent
 from .primitives.channels import group_channels
 from .primitives.export import written_whole
 from .primitives.realise import Parameters, parameters_of
 from .primitives.trace import trace
+from .resolving import ScoreResolver
 from .search_spaces import Format
+from .stored import read
 
 if TYPE_CHECKING:
     from .deploy import NetworkDeployer
 
 FILE = "network.npz"
 SAMPLES = 8  # on which exported files are compared
+SAME = 1e-6  # of accuracies on the same samples
 
 
 def parameters_key(parameters: Parameters) -> str:
@@ -48,13 +56,17 @@ def store(folder: Path, deployer: NetworkDeployer) -> None:
         "formats": list(formats[0].values) if formats else [],
         "granularity": deployer.granularity,
         "seed": evaluator.seed,
+        "synthetic": evaluator.synthetic,
     }
     with written_whole(folder / FILE) as draft:
         np.savez_compressed(draft, description=np.array(json.dumps(description)), **arrays)
 
 
-def restore(net: Any, folder: str | Path) -> ParetoSet:
-    """The front, its points able to be carried out on ``net``; ValueError where that is another network."""
+def restore(net: Any, folder: str | Path, given: Samples | None = None) -> ParetoSet:
+    """The front, its points able to be carried out on ``net``; ValueError where that is another network.
+
+    given: samples to evaluate on, those of the search; ValueError where they are others.
+    """
     from .deploy import NetworkDeployer
 
     path = Path(folder) / FILE
@@ -72,11 +84,56 @@ def restore(net: Any, folder: str | Path) -> ParetoSet:
         graph = group_channels(graph, missing)
     formats = [Format.parse(text) for text in description["formats"]]
     choices = Choices(formats, description["granularity"], description["primitives"])
-    evaluator = evaluator_of(net, graph, choices, samples, None, calibration, seed=description["seed"])
+    seed, synthetic = description["seed"], description.get("synthetic", False)
+    labels = None
+    if given is not None:
+        samples, labels = tuple(x.astype(np.float32, copy=False) for x in given.x), given.y
+    elif synthetic:
+        samples = synthetic_inputs(graph, seed)
+    evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed)
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     deployer = NetworkDeployer(net, evaluator, calibration, description["batch"], description["granularity"])
-    return ParetoSet.load(folder, deployer)
+    with_samples = given is not None or synthetic
+    front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, description["batch"], with_samples))
+    if given is not None:
+        _check_samples(front.float_point, evaluator)
+    return front
+
+
+def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: bool) -> ScoreResolver | None:
+    """None for a front that was saved without what it takes."""
+    saved = read(folder).resolver
+    if saved is None:
+        return None
+
+    def measured() -> Scores:
+        if not with_samples:
+            raise ValueError(
+                "a front whose search needed no scores takes its data: use autocomp.load(folder, net, data)"
+            )
+        return score(evaluator)
+
+    space, chip = evaluator.space, Device.parse(saved["device"], str(folder))
+    ledger = Ledger(space)
+    ledger.remember(SCORES, saved["scores"] or "")
+    costs = RepeatedCosts(CostTables(chip, space, batch))
+    known = evaluator if with_samples else None
+    return ScoreResolver(space, costs, chip, lambda: ledger.scores(measured), known, ledger)
+
+
+def _check_samples(of_float: Point, evaluator: PlanEvaluator) -> None:
+    found = evaluator.accuracy_of(evaluator.plain_outputs), evaluator.metric, len(evaluator.inputs[0])
+    expected = of_float.accuracy, of_float.metric, of_float.samples
+    if found[1:] != expected[1:] or abs(found[0] - expected[0]) > SAME:
+        raise ValueError(
+            "data must be what the front was searched with, where the float network has "
+            f"{_said(*expected)}, but got data where it has {_said(*found)}"
+        )
+
+
+def _said(accuracy: float, metric: str, samples: int) -> str:
+    return f"{metric} {percent(accuracy)} on {samples} samples"
 
 
 def _numbered(arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:

@@ -43,7 +43,7 @@ class StoredRecord:
 
 @dataclass(frozen=True)
 class Stored:
-    """measured: of each plan, by its key."""
+    """measured: of each plan, by its key. resolver: what it takes to solve for other budgets, where that is known."""
 
     device: str
     budget: str
@@ -53,6 +53,7 @@ class Stored:
     records: tuple[StoredRecord, ...]
     measured: dict[str, dict[str, float]]
     errors: LatencyErrors | None = None
+    resolver: dict[str, Any] | None = None
 
 
 def to_json(front: ParetoSet) -> str:
@@ -67,6 +68,7 @@ def to_json(front: ParetoSet) -> str:
         "notes": front.remarks,
         "errors": front.errors and front.errors.as_dict(),
         "records": [_record(point) for point in front.evaluated],
+        "resolver": None if front.resolver is None else front.resolver.stored(),
     }
     return json.dumps(value, indent=1, default=str) + "\n"
 
@@ -116,6 +118,7 @@ def _stored(value: dict[str, Any]) -> Stored:
         notes=tuple(value["notes"]),
         records=tuple(_read_record(record) for record in value["records"]),
         measured={Plan(record["plan"]).key: record["measured"] for record in value["records"]},
+        resolver=value.get("resolver"),
         errors=LatencyErrors.parse(value["errors"]) if value.get("errors") else None,
     )
 

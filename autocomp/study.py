@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
-SCORES = "scores"  # what the ledger keeps them under
 
 
 @dataclass(frozen=True)
@@ -160,16 +159,14 @@ class Study:
             costs=self._objective_costs,
             excess=self._excess if self.budget.metrics else None,
             floor=max(floors, default=None),
-            scores=None if self.scores is None else self._known_scores,
+            scores=None if self.scores is None else self.known_scores,
         )
 
-    def _known_scores(self) -> Scores:
-        assert self.scores is not None
-        found = Scores.from_json(self.ledger.recall(SCORES) or "", self.space)
-        if found is None:
-            found = self.scores()
-            self.ledger.remember(SCORES, found.to_json())
-        return found
+    def known_scores(self) -> Scores:
+        """Those of the ledger, or else measured now and kept there."""
+        if self.scores is None:
+            raise ValueError("a study needs scores= to know how much values hurt, but it has none")
+        return self.ledger.scores(self.scores)
 
     def _objective_costs(self, vectors: np.ndarray) -> np.ndarray:
         costs = self.costs(vectors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from autocomp.evaluators import PlanEvaluator
 from autocomp.front import ParetoSet
 from autocomp.primitives.export import run_mindir, run_onnx
 from autocomp.primitives.platform import forward
+from autocomp.search_spaces import Plan
 from tests.networks import Residual, images, nn, randomised
 from tests.odd_networks import CumulativeProduct, Infinite, SeveralEnds
 from tests.searching import BATCH, TRIALS, network, samples, search, told
@@ -204,6 +206,33 @@ class TestLoad:
     def test_folder_without_a_front(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path))):
             autocomp.load(tmp_path, network())
+
+
+class TestResolve:
+    BUDGET = "size<30%, latency<95%"
+
+    def test_a_loaded_front_says_the_same(self, front: ParetoSet, folder: Path) -> None:
+        found = copy(front).resolve(self.BUDGET)
+        loaded = autocomp.load(folder, network(), samples())
+        again = loaded.resolve(self.BUDGET)
+        assert (again.plan, again.accuracy) == (found.plan, pytest.approx(found.accuracy))
+        point = loaded.resolve(self.BUDGET, evaluate=True)
+        x, y = samples()
+        expected = np.mean(forward(again.net, (x,), graph=False)[0].argmax(1) == y)
+        assert point.plan == again.plan and point.samples == 300
+        assert point.accuracy == pytest.approx(float(expected), abs=0.01)
+
+    def test_scores_that_were_measured_are_saved(self, front: ParetoSet, tmp_path: Path) -> None:
+        found = front.resolve(self.BUDGET)
+        loaded = autocomp.load(front.save(tmp_path / "scored"), network())
+        assert loaded.resolve(self.BUDGET) == found
+        with pytest.raises(ValueError, match=r"takes the data of the search: use autocomp\.load\(folder, net, data\)"):
+            loaded.evaluate(Plan(dict([next(iter(found.plan.items()))])))
+
+    def test_other_data_are_refused(self, folder: Path) -> None:
+        x, y = samples()
+        with pytest.raises(ValueError, match=r"has accuracy .* on 300 samples, but got data .* on 200 samples"):
+            autocomp.load(folder, network(), (x[:200], y[:200]))
 
 
 @pytest.mark.usefixtures("nothing_is_evaluated")

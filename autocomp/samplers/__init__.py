@@ -1,7 +1,8 @@
 """Who proposes plans."""
 
 from .base import Outcome, Problem, Sampler, Vector
-from .frontier import FrontierSampler
+from .frontier import FrontierSampler, learned
+from .frontier_solver import Solver, directions
 from .optuna_samplers import OptunaSampler, quiet
 from .proposals import Proposals
 from .registry import check_sampler, register, sampler, samplers
@@ -15,9 +16,12 @@ __all__ = [
     "Proposals",
     "RandomSampler",
     "Sampler",
+    "Solver",
     "UniformSampler",
     "Vector",
     "check_sampler",
+    "directions",
+    "learned",
     "quiet",
     "register",
     "sampler",

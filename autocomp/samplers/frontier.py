@@ -109,16 +109,10 @@ class FrontierSampler:
         return np.zeros(len(vectors)) if self._problem.excess is None else self._problem.excess(vectors)
 
     def _learn(self) -> Surrogate:
-        surrogate = Surrogate(self.scores)
-        if self._told:
-            vectors, accuracies = self._known()
-            if len(vectors) > MOST:
-                # The others say little about the front: they lie far below it.
-                below = _below_front(self._costs(vectors), accuracies)
-                kept = np.argsort(below, kind="stable")[:MOST]
-                vectors, accuracies = vectors[kept], accuracies[kept]
-            surrogate.fit(vectors, self._float_accuracy - accuracies)
-        return surrogate
+        if not self._told:
+            return Surrogate(self.scores)
+        vectors, accuracies = self._known()
+        return learned(self.scores, vectors, self._costs(vectors), accuracies, self._float_accuracy)
 
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(list(self._told), np.int64), np.array(list(self._told.values()))
@@ -209,6 +203,19 @@ class FrontierSampler:
             costs, accuracies = costs[front], accuracies[front]
         floors = (self._floor, max(self._floor, self._float_accuracy - FOCUS))
         return Gain(costs, accuracies, floors[0]), Gain(costs, accuracies, floors[1])
+
+
+def learned(
+    scores: Scores, vectors: np.ndarray, costs: np.ndarray, accuracies: np.ndarray, of_float: float
+) -> Surrogate:
+    """What the evaluated plans, (n, knobs) int, with costs (n, objectives), say of others."""
+    if len(vectors) > MOST:
+        # The others say little about the front: they lie far below it.
+        kept = np.argsort(_below_front(costs, accuracies), kind="stable")[:MOST]
+        vectors, accuracies = vectors[kept], accuracies[kept]
+    surrogate = Surrogate(scores)
+    surrogate.fit(vectors, of_float - accuracies)
+    return surrogate
 
 
 def ranked(space: SearchSpace) -> Scores:

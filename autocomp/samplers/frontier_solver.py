@@ -9,7 +9,7 @@ import numpy as np
 from autocomp.search_spaces import SearchSpace
 
 ROUNDS = 40
-FINALISTS, EXCHANGES, PAIRS = 4, 8, 8192
+FINALISTS, EXCHANGES, PAIRS = 4, 40, 512
 PENALTY = 100.0  # a nat for each percent of excess: dearer than any damage
 
 Damage = Callable[[np.ndarray], np.ndarray]
@@ -57,7 +57,11 @@ class Solver:
         return vectors.astype(np.int64)
 
     def least_damage(self, objectives: int, starts: int = 16, seed: int = 0) -> np.ndarray:
-        """(knobs,): the predicted best plan that is allowed; where none is found the one that exceeds least.
+        """(knobs,): the predicted best plan that is allowed; where none is found the one that exceeds least."""
+        return np.asarray(self.finalists(objectives, starts, seed)[0])
+
+    def finalists(self, objectives: int, starts: int = 16, seed: int = 0) -> np.ndarray:
+        """(n, knobs), at most four: the predicted best plans that were found under the bound, the best first.
 
         Under a bound a descent ends at the first plan from which every single change is worse; so it is begun at many
         prices, and the best of its ends are improved by changing two knobs at once.
@@ -66,31 +70,42 @@ class Solver:
         first = np.concatenate([self.space.random(rng, starts - 1), np.zeros((1, len(self.space.knobs)), np.int64)])
         found = self.descend(first, directions(rng, starts, objectives))
         found = np.unique(found, axis=0)
-        ends = [self._improved(vector, rng) for vector in found[self._order(found)[:FINALISTS]]]
-        return np.asarray(ends[self._order(np.stack(ends))[0]], np.int64)
+        ends = np.stack([self.improve(vector) for vector in found[self._order(found)[:FINALISTS]]])
+        return np.asarray(ends[self._order(ends)])
 
-    def _improved(self, vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        for _ in range(EXCHANGES):
-            better = self._exchanged(vector, rng)
+    def improve(self, vector: np.ndarray, rounds: int = EXCHANGES) -> np.ndarray:
+        """(knobs,): changed in one or two knobs at a time for as long as that makes it better."""
+        for _ in range(rounds):
+            better = self._exchanged(vector)
             if np.array_equal(better, vector):
                 break
             vector = better
         return vector
 
-    def _exchanged(self, vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The best plan that two choices lead to, of all pairs of them or of 8192."""
-        one, other = np.triu_indices(len(self._knobs))
-        if len(one) > PAIRS:
-            some = rng.choice(len(one), PAIRS, replace=False)
-            one, other = one[some], other[some]
-        changed = np.tile(vector.astype(np.int16), (len(one) + 1, 1))
-        rows = np.arange(len(one))
-        changed[rows, self._knobs[one]] = self._values[one]
-        changed[rows, self._knobs[other]] = self._values[other]
-        changed[-1] = vector
-        best = changed[self._order(changed)[0]]
-        improves = self._order(np.stack([vector, best]))[0] == 1
-        return best if improves else vector
+    def _exchanged(self, vector: np.ndarray) -> np.ndarray:
+        """The best plan that one or two choices lead to, among the pairs that promise most.
+
+        What two changes do is taken to be the sum of what each does; the pairs that then are allowed and hurt least
+        are looked at in truth.
+        """
+        around = self.neighbours(vector[None])[0]
+        harm, over = self.damage(around), self.excess(around)
+        here = self.damage(vector[None])[0], self.excess(vector[None])[0]
+        one, other = np.triu_indices(len(around), 1)
+        promised = harm[one] + harm[other] - here[0]
+        excess = np.maximum(over[one] + over[other] - here[1], 0)
+        apart = self._knobs[one] != self._knobs[other]
+        promised, excess = np.where(apart, promised, np.inf), np.where(apart, excess, np.inf)
+        some = np.lexsort((promised, excess))[:PAIRS] if here[1] > 0 else _least(promised + PENALTY * excess, PAIRS)
+        pairs = around[one[some]]
+        rows = np.arange(len(some))
+        pairs[rows, self._knobs[other[some]]] = self._values[other[some]]
+        tried = np.concatenate([vector[None].astype(np.int16), around, pairs])
+        return self.best(tried)
+
+    def best(self, vectors: np.ndarray) -> np.ndarray:
+        """(knobs,): of those that are allowed the one with the least damage; else the one that exceeds least."""
+        return np.asarray(vectors[self._order(vectors)[0]], np.int64)
 
     def _order(self, vectors: np.ndarray) -> np.ndarray:
         over = np.maximum(self.excess(vectors), 0)
@@ -114,6 +129,11 @@ class Solver:
     def _value(self, vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
         priced = (self.costs(vectors) * weights).sum(1)
         return np.asarray(self.damage(vectors) + priced + PENALTY * np.maximum(self.excess(vectors), 0))
+
+
+def _least(values: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the smallest, in no order."""
+    return np.argpartition(values, count)[:count] if len(values) > count else np.arange(len(values))
 
 
 def directions(rng: np.random.Generator, count: int, objectives: int) -> np.ndarray:

@@ -109,6 +109,11 @@ class Prediction:
         """(n, 8): equally likely values of each plan's loss, rising; ``spread`` scales the doubt."""
         return np.asarray(np.exp(self.mean[:, None] + spread * self.deviation[:, None] * QUANTILES) - RESOLUTION)
 
+    def interval(self, share: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Two (n,): between which each plan's loss lies with this probability."""
+        reach = norm.ppf((1 + share) / 2) * self.deviation
+        return np.exp(self.mean - reach) - RESOLUTION, np.exp(self.mean + reach) - RESOLUTION
+
     def expect(self, i: int) -> None:
         """Take the i-th plan for evaluated, with the loss that is predicted: plans like it become as certain."""
         prior = self._surrogate.covariance(self._described, self._described[i])
