@@ -2,7 +2,8 @@
 
 Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers that
 train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
-:class:`AdaRound`; :class:`Distilled` trains towards the float network. MindSpore is loaded when one of them is used.
+:class:`AdaRound`; :class:`Distilled` trains towards the float network; what prunes:
+:class:`ChannelPruner`, :class:`SCOP`. MindSpore is loaded when one of them is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -16,19 +17,23 @@ from .trace import trace
 
 if TYPE_CHECKING:
     from .adaround import AdaRound
+    from .channel_pruner import ChannelPruner
     from .distillation import Distilled
     from .lsq import LSQ
     from .pact import PACT
     from .rtn import RTN
+    from .scop import SCOP
     from .simqat import SimQAT
     from .slb import SLB
 
 LAZY = {
     "AdaRound": "adaround",
+    "ChannelPruner": "channel_pruner",
     "Distilled": "distillation",
     "LSQ": "lsq",
     "PACT": "pact",
     "RTN": "rtn",
+    "SCOP": "scop",
     "SLB": "slb",
     "SimQAT": "simqat",
 }
@@ -37,8 +42,10 @@ __all__ = [
     "LSQ",
     "PACT",
     "RTN",
+    "SCOP",
     "SLB",
     "AdaRound",
+    "ChannelPruner",
     "Distilled",
     "SimQAT",
     "channel_groups",

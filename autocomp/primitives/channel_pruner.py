@@ -1,0 +1,66 @@
+"""Channels pruned by a measure of their importance, fine-tuned, cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .applied import applied_to
+from .importance import OF_THE_LOSS, OF_WEIGHTS
+from .realise import parameters_of
+from .selection import Share
+from .trained_pruning import Batch, TrainedPruning, gate_gradients
+
+IMPORTANCES = (*OF_WEIGHTS, *OF_THE_LOSS)
+
+
+class ChannelPruner(TrainedPruning):
+    """One measure of importance, one shot: the least important units go before fine-tuning.
+
+    >>> algorithm = ChannelPruner("taylor", flops=0.5)
+    >>> net_p = algorithm.apply(net)
+    >>> ms.Model(net_p, loss, optimizer).train(5, train_set, callbacks=algorithm.callbacks())
+    >>> smaller = algorithm.convert(net_p)
+
+    Args:
+        importance: "taylor", "fisher", "magnitude", "batchnorm_scale" or "geometric_median": see
+            :mod:`autocomp.primitives.importance`.
+        keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
+            that stays.
+        per_layer, granularity, floor: see :class:`autocomp.primitives.selection.Share`.
+        reconstruct: see :class:`TrainedPruning`.
+        batches: of the training set, on which gradients are taken ("taylor"). samples: likewise, one at a time
+            ("fisher").
+    """
+
+    name = "channel-pruner"
+
+    def __init__(
+        self,
+        importance: str = "taylor",
+        *,
+        keep_ratio: float | None = None,
+        flops: float | None = None,
+        parameters: float | None = None,
+        per_layer: bool = False,
+        granularity: int = 1,
+        floor: float = 0.1,
+        reconstruct: bool = True,
+        batches: int = 16,
+        samples: int = 256,
+    ) -> None:
+        if importance not in IMPORTANCES:
+            raise ValueError(f"importance must be one of {', '.join(IMPORTANCES)}, but got importance={importance!r}")
+        for argument, value in (("batches", batches), ("samples", samples)):
+            if value < 1:
+                raise ValueError(f"{argument} must be 1 or more, but got {argument}={value}")
+        super().__init__(Share(keep_ratio, flops, parameters, per_layer, granularity, floor), reconstruct)
+        self.measure, self.batches, self.samples = importance, batches, samples
+
+    def importance(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:
+        if self.measure in OF_WEIGHTS:
+            return OF_WEIGHTS[self.measure](applied_to(net_p).graph, parameters_of(net_p))
+        size, most = (1, self.samples) if self.measure == "fisher" else (None, self.batches)
+        return OF_THE_LOSS[self.measure](gate_gradients(net_p, batches, loss, size, most))

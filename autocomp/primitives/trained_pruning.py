@@ -1,0 +1,286 @@
+"""What the algorithms that prune units have in common: apply to a network, fine-tune with their callbacks, convert."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from mindspore import nn
+from mindspore.train import Callback
+
+from ..errors import NoEffectError
+from ..search_spaces import NetworkGraph, SearchSpace
+from .applied import Applied, applied_to, mark
+from .by_hand import inputs_for
+from .cells import ms, parameter
+from .convert import convert
+from .cut_cost import macs_cost, parameters_cost
+from .elastic import ElasticNetwork
+from .masks import gated_layers
+from .mindir import copy_network
+from .platform import execution_mode, to_tensors
+from .realise import Realiser, parameters_of
+from .reconstruction import MOST_CHANNELS, Moments, moments_of
+from .rounding import assign
+from .selection import Share, select
+from .surgery import rename_parameters, replace_cells
+from .trace import check_cell, trace
+from .trial_cut import keep_what_cuts
+from .weight_layout import turned, weight_of
+
+log = logging.getLogger("autocomp")
+
+KEPT = "kept_units"
+RECONSTRUCTED = 128  # images that the reconstruction sees, CHUNK at a time
+CHUNK = 32
+ROWS = 20_000  # pixels of them at most, for each layer
+
+Batch = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a network keeps: (units,) bool, and exactly what the converted network will hold and compute.
+
+    macs: multiply-accumulates at batch 1; parameters: elements, BatchNorm's statistics among them.
+    """
+
+    kept: np.ndarray
+    macs: int
+    parameters: int
+
+
+class TrainedPruning:
+    """Channel groups lose their least important units, the network is fine-tuned, the units are cut off.
+
+    >>> algorithm = SCOP(flops=0.5)
+    >>> net_p = algorithm.apply(net)                      # a new Cell; net is not touched
+    >>> ms.Model(net_p, loss, optimizer).train(5, train_set, callbacks=algorithm.callbacks())
+    >>> smaller = algorithm.convert(net_p)                # channels sliced off; can be trained on or quantized
+
+    The callbacks score and prune on the training set before the first step; ``prune`` does so by hand. What is pruned
+    stands in the parameter ``kept_units`` and so in every checkpoint.
+
+    Args:
+        share: what stays. reconstruct: whether the layers that read pruned units take in what the kept ones tell of
+            them (:mod:`autocomp.primitives.reconstruction`), before the fine-tuning.
+
+    Subclasses score the units.
+    """
+
+    name = "trained-pruning"
+
+    def __init__(self, share: Share, reconstruct: bool = True) -> None:
+        self.share, self.reconstruct = share, reconstruct
+        self._last: Any = None  # the network applied to last, which callbacks work on
+
+    def importance(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:
+        """(units,) float64, the more the more important. batches: inputs and labels; loss: of (outputs, labels)."""
+        raise NotImplementedError
+
+    def apply(self, net: Any, inputs: Any = None) -> Any:
+        """A new Cell of the same class, with the same parameter names and one more, whose units can be pruned.
+
+        Args:
+            net: a MindSpore Cell; it is copied, never changed.
+            inputs: as ``autocomp.search`` takes them; None: the usual image sizes are tried.
+
+        Raises:
+            TypeError: net is no Cell. NoEffectError: none of its channels can be cut.
+        """
+        check_cell(net)
+        arrays = inputs_for(net, inputs)
+        graph = self._graph(keep_what_cuts(net, trace(net, arrays), parameters_of(net), arrays))
+        original, twin = copy_network(net), copy_network(net)
+        kept = parameter(np.ones(graph.unit_count, np.float32), KEPT)
+        names = {id(p): p.name for p in twin.get_parameters()} | {id(kept): KEPT}
+        layers = self._layers(twin, graph, kept)
+        replace_cells(twin, layers)
+        rename_parameters(twin, names)
+        mark(twin, Applied(original, graph, layers))
+        self._last = twin
+        return twin.set_train(net.training)
+
+    def _graph(self, graph: NetworkGraph) -> NetworkGraph:
+        if not graph.channel_groups:
+            reasons = "; ".join(sorted(set(graph.whole.values()))) or "it has no nn.Conv2d and no nn.Dense"
+            raise NoEffectError(f"{self.name} found no channel group to cut: {reasons}")
+        return graph
+
+    def _layers(self, twin: Any, graph: NetworkGraph, kept: Any) -> dict[str, Any]:
+        """New cells for the layers that read units."""
+        return gated_layers(twin, graph, kept)
+
+    # pruning ---------------------------------------------------------------------------------------------------------
+
+    def prune(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> None:
+        """Score and prune by hand; compiles nothing in ``net_p`` anew.
+
+        Args:
+            batches: arrays of the network's inputs and labels, (n, ...) each; can be gone through several times.
+                Measures of the weights alone need none; without, nothing is reconstructed.
+            loss: of (outputs, labels), averaged over the batch; None: the network returns it itself.
+
+        Raises:
+            ValueError: net_p did not come from ``apply``, or the share cannot be reached.
+        """
+        applied = applied_to(net_p)
+        importance = self.importance(net_p, batches, loss)
+        self.keep(net_p, select(applied.graph, parameters_of(net_p), importance, self.share), batches)
+
+    def keep(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch] = ()) -> None:
+        """Prune all but these units, (units,) bool; batches: to reconstruct on, as ``prune`` takes them."""
+        assign(kept_parameter(net_p), kept)
+        if self.reconstruct:
+            self._reconstruct(net_p, batches)
+        log.info("%s keeps %d of %d units: %d MACs", self.name, int(kept.sum()), len(kept), self.cut(net_p).macs)
+
+    def _reconstruct(self, net_p: Any, batches: Iterable[Batch]) -> None:
+        """Weights and biases behind the pruned units become those that tell them from the kept ones."""
+        applied = applied_to(net_p)
+        moments = input_moments(net_p, batches)
+        trained = parameters_of(net_p)
+        kept = trained[KEPT] > 0.5
+        realisation = Realiser(SearchSpace(applied.graph, ()), trained, moments=moments).of(kept, {})
+        parameters = {p.name: p for p in net_p.get_parameters()}
+        for path, state in realisation.layers.items():
+            node = applied.graph.nodes[applied.graph.layers[path]]
+            if path not in moments or state.columns.all():
+                continue
+            weight = np.array(weight_of(node, trained))
+            weight[np.ix_(state.rows, state.columns)] = state.weight
+            assign(parameters[node.attributes["weight"]], turned(weight, node.groups) if node.transposed else weight)
+            if state.bias is not None:
+                bias = np.array(trained[node.attributes["bias"]])
+                bias[state.rows] = state.bias
+                assign(parameters[node.attributes["bias"]], bias)
+
+    def is_pruned(self, net_p: Any) -> bool:
+        return bool((kept_parameter(net_p).asnumpy() < 0.5).any())
+
+    def cut(self, net_p: Any) -> Cut:
+        """What is kept now, and what the converted network will compute and hold."""
+        graph = applied_to(net_p).graph
+        kept = kept_parameter(net_p).asnumpy() > 0.5
+        own = parameters_of(applied_to(net_p).original)
+        return Cut(kept, round(macs_cost(graph).of(kept)), round(parameters_cost(graph, own).of(kept)))
+
+    # training and after ----------------------------------------------------------------------------------------------
+
+    def callbacks(self) -> list[Any]:
+        """For ``mindspore.Model.train``, for the network that was applied last."""
+        if self._last is None:
+            raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
+        return [PruneFirst(self, self._last)]
+
+    def convert(self, net_p: Any) -> Any:
+        """A new Cell without the pruned units; BatchNorm stays, so that it can be trained on, quantized, or folded.
+
+        ValueError for a network that did not come from ``apply``, or is not pruned yet.
+        """
+        applied = applied_to(net_p)
+        if not self.is_pruned(net_p):
+            raise ValueError(
+                f"{self.name} has pruned nothing yet: train with callbacks=algorithm.callbacks(), or call "
+                "algorithm.prune(net_p, batches, loss)"
+            )
+        trained = parameters_of(net_p)
+        twin = with_values(applied.original, trained)
+        realisation = Realiser(SearchSpace(applied.graph, ()), trained).of(trained[KEPT] > 0.5, {})
+        return convert(twin, applied.graph, trained, realisation, folds=False)
+
+
+class PruneFirst(Callback):
+    """Before the first step, the network is scored on the training set and pruned, unless it already is."""
+
+    def __init__(self, algorithm: TrainedPruning, net_p: Any) -> None:
+        super().__init__()
+        self.algorithm, self.net_p = algorithm, net_p
+
+    def on_train_begin(self, run_context: Any) -> None:
+        arguments = run_context.original_args()
+        if not self.algorithm.is_pruned(self.net_p):
+            training = self.net_p.training
+            self.algorithm.prune(self.net_p, Batches(arguments.train_dataset), arguments.loss_fn)
+            self.net_p.set_train(training)
+
+
+class Batches:
+    """A MindSpore dataset as batches of arrays, from its beginning each time."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.dataset.create_tuple_iterator(output_numpy=True, num_epochs=1))
+
+
+def kept_parameter(net_p: Any) -> Any:
+    return next(p for p in net_p.get_parameters() if p.name == KEPT)
+
+
+def with_values(net: Any, values: dict[str, np.ndarray]) -> Any:
+    """A copy of a network with these values for its parameters, by name."""
+    twin = copy_network(net)
+    for own in twin.get_parameters():
+        own.set_data(ms.Tensor(values[own.name]))
+    return twin
+
+
+def input_count(net_p: Any) -> int:
+    return sum(node.kind == "input" for node in applied_to(net_p).graph.nodes)
+
+
+def rebatched(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same samples in batches of at most this size."""
+    for batch in batches:
+        for start in range(0, len(batch[0]), size):
+            yield tuple(column[start : start + size] for column in batch)
+
+
+def input_moments(net_p: Any, batches: Iterable[Batch]) -> dict[str, Moments]:
+    """Of what the layers read in the network as it is, before anything is pruned."""
+    applied = applied_to(net_p)
+    elastic = ElasticNetwork(with_values(applied.original, parameters_of(net_p)), applied.graph)
+    rows: dict[str, list[np.ndarray]] = {}
+    count = input_count(net_p)
+    for batch in islice(rebatched(batches, CHUNK), RECONSTRUCTED // CHUNK):
+        for path, values in elastic.layer_inputs(batch[:count]).items():
+            if values.shape[1 if values.ndim == 4 else -1] <= MOST_CHANNELS:
+                rows.setdefault(path, []).append(_pixels(values))
+    return {path: moments_of(np.concatenate(found)) for path, found in rows.items()}
+
+
+def _pixels(values: np.ndarray) -> np.ndarray:
+    """(pixels, channels) of a layer's input, not too many."""
+    channels = values.shape[1 if values.ndim == 4 else -1]
+    rows = (values.swapaxes(1, -1) if values.ndim == 4 else values).reshape(-1, channels)
+    return rows[:: max(1, len(rows) * RECONSTRUCTED // CHUNK // ROWS)]
+
+
+def gate_gradients(net_p: Any, batches: Iterable[Batch], loss: Any, size: int | None, most: int) -> np.ndarray:
+    """(batches, units): of the mean loss of each batch, by the gates of all units at 1, in evaluation mode.
+
+    size: samples in a batch; None: as they come. most: batches at most.
+    """
+    network = (nn.WithLossCell(net_p, loss) if loss is not None else net_p).set_train(False)
+    gate = kept_parameter(net_p)
+    gate.requires_grad = True
+    step = ms.value_and_grad(network, None, weights=ms.ParameterTuple([gate]))
+    found = []
+    batches = iter(batches if size is None else rebatched(batches, size))
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("the importance of units is measured on data: give batches of inputs and labels")
+    try:
+        with execution_mode(graph=True):
+            for batch in islice(chain([first], batches), most):
+                if len(batch[0]) == len(first[0]):  # another shape would be compiled anew
+                    found.append(step(*to_tensors(batch))[1][0].asnumpy())
+    finally:
+        gate.requires_grad = False
+    return np.stack(found)
