@@ -78,6 +78,9 @@ def search(
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", metavar="SECONDS", min=1.0, help="Stop after.")
     ] = None,
+    patience: Annotated[
+        int, typer.Option("--patience", min=1, help="Stop when the front has not grown in so many batches of eight.")
+    ] = 8,
     sampler: Annotated[str, typer.Option("--sampler", help="Who proposes plans.")] = "auto",
     workers: Workers = None,
     storage: Annotated[
@@ -105,6 +108,7 @@ def search(
         primitives=primitives if primitives == "auto" else [name.strip() for name in primitives.split(",")],
         trials=trials or (QUICK_TRIALS if quick else 200),
         time_limit=time_limit,
+        patience=patience,
         sampler=sampler,
         workers=_worker_count(workers),
         storage=storage,

@@ -25,6 +25,8 @@ from .resolving import ScoreResolver
 from .samplers import check_sampler
 from .study import Study
 
+PATIENCE = 8
+
 
 def search(
     net: Any,
@@ -36,6 +38,7 @@ def search(
     primitives: str | Iterable[str] = "auto",
     trials: int = 200,
     time_limit: float | None = None,
+    patience: int | None = PATIENCE,
     sampler: str = "auto",
     workers: int | str | None = None,
     storage: str | Path | None = None,
@@ -55,6 +58,8 @@ def search(
         primitives: "auto" or names.
         trials: how many plans are evaluated, the float network among them.
         time_limit: seconds after which no further evaluation begins.
+        patience: batches of eight evaluations in which the front's hypervolume must grow by a thousandth, or the
+            search ends; None: all trials are made.
         sampler: who proposes plans.
         workers: None evaluates in this process, a number on so many Ray workers here, "auto" or "ray://host:port" on
             a cluster. The front is the same.
@@ -87,9 +92,10 @@ def search(
         sampler=sampler,
         trials=trials,
         time_limit=time_limit,
+        patience=patience,
         ledger=ledger,
         seed=seed,
-        scores=lambda: score(job.evaluator),
+        scores=lambda measure: score(job.evaluator, measure=measure),
         progress=progress,
     )
     records = study.run()
@@ -111,7 +117,7 @@ def search(
         settings=settings,
         notes=(*job.notes(float_cost), *samples.notes),
         errors=chip.errors,
-        resolver=ScoreResolver(job.space, job.costs, chip, study.known_scores, job.evaluator, ledger),
+        resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(job.evaluator), job.evaluator, ledger),
     )
 
 

@@ -8,9 +8,9 @@ import pickle
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import ModuleType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement
@@ -23,13 +23,15 @@ PATIENCE_S = 10.0  # for processors to become free
 MOST_WORKERS = 32  # taken of a cluster that offers more
 
 Result = Measurement | EvaluationError
+Found = TypeVar("Found")
+Question = Callable[[Any, Plan], Found]  # an importable function of an evaluator and a plan
 
 
 class Executor(Protocol):
-    """Evaluates plans, between entering and leaving it.
+    """Evaluates plans, between entering and leaving it; or asks its evaluator something else about them.
 
-    >>> with executor(evaluator, workers=2) as evaluate:
-    ...     dict(evaluate.map([plan, other]))
+    >>> with executor(evaluator, workers=2) as running:
+    ...     dict(running.map([plan, other]))
     {1: Measurement(...), 0: EvaluationError('...')}
     """
 
@@ -41,6 +43,12 @@ class Executor(Protocol):
 
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
         """Index of a plan and what was found, as soon as it is; an error comes as a value and names its plan."""
+        ...
+
+    def ask(
+        self, question: Question[Found], plans: Sequence[Plan]
+    ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
+        """The same with what the question finds; where it raises, the error comes as a value."""
         ...
 
 
@@ -60,10 +68,14 @@ def executor(evaluator: Evaluator, workers: int | str | None = None) -> Executor
     return RayWorkers(evaluator, workers)
 
 
-def evaluate(evaluator: Evaluator, plan: Plan) -> Result:
-    """The evaluator's measurement, or its error with the plan's name to it."""
+def evaluate(evaluator: Evaluator, plan: Plan) -> Measurement:
+    return evaluator.evaluate(plan)
+
+
+def answer(question: Question[Found], evaluator: Evaluator, plan: Plan) -> Found | EvaluationError:
+    """What is found, or the error with the plan's name to it."""
     try:
-        return evaluator.evaluate(plan)
+        return question(evaluator, plan)
     except Exception as error:
         reason = str(error) if isinstance(error, EvaluationError) else f"{type(error).__name__}: {error}"
         failure = EvaluationError(f"plan {plan} could not be evaluated: {reason}")
@@ -86,8 +98,13 @@ class InProcess:
         pass
 
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
+        return self.ask(evaluate, plans)
+
+    def ask(
+        self, question: Question[Found], plans: Sequence[Plan]
+    ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
         for i, plan in enumerate(plans):
-            yield i, evaluate(self._evaluator, plan)
+            yield i, answer(question, self._evaluator, plan)
 
 
 class Worker:
@@ -96,14 +113,14 @@ class Worker:
     def __init__(self) -> None:
         self._evaluator: Evaluator | None = None
 
-    def evaluate(self, plan: Plan, shared: list[Any]) -> Result:
+    def answer(self, question: Question[Found], plan: Plan, shared: list[Any]) -> Found | EvaluationError:
         """``shared``: references to the pickled evaluator and to the driver's import path, which are in Ray's store."""
         try:
             if self._evaluator is None:
                 self._evaluator = self._load(*shared)
         except Exception as error:
             return EvaluationError(f"the evaluator cannot be loaded in a worker: {type(error).__name__}: {error}")
-        result = evaluate(self._evaluator, plan)
+        result = answer(question, self._evaluator, plan)
         if isinstance(result, EvaluationError):
             result.__cause__ = None  # need not be picklable
         return result
@@ -154,6 +171,11 @@ class RayWorkers:
         self._stop()
 
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
+        return self.ask(evaluate, plans)
+
+    def ask(
+        self, question: Question[Found], plans: Sequence[Plan]
+    ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
         waiting = deque(enumerate(plans))
         idle = deque(self._actors)
         running: dict[Any, tuple[Any, int]] = {}
@@ -161,16 +183,15 @@ class RayWorkers:
             while waiting and idle:
                 i, plan = waiting.popleft()
                 actor = idle.popleft()
-                running[actor.evaluate.remote(plan, self._shared)] = (actor, i)
+                running[actor.answer.remote(question, plan, self._shared)] = (actor, i)
             for done in self._ray.wait(list(running), num_returns=1)[0]:
                 actor, i = running.pop(done)
                 idle.append(actor)
                 yield i, self._result(done, plans[i])
 
-    def _result(self, done: Any, plan: Plan) -> Result:
+    def _result(self, done: Any, plan: Plan) -> Any:
         try:
-            result: Result = self._ray.get(done)
-            return result
+            return self._ray.get(done)
         except self._ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0]
             return EvaluationError(f"plan {plan} could not be evaluated: its worker died {RETRIES + 1} times: {reason}")

@@ -31,9 +31,9 @@ Costs = Callable[[np.ndarray], Cost]
 class ScoreResolver:
     """A :class:`autocomp.prediction.Resolver` for one search.
 
-    scores: called once, when they are needed; leaves them in the ledger.
+    scores: measures them where the ledger has none.
     evaluator: None where the samples of the search are not at hand.
-    ledger: takes what is evaluated.
+    ledger: takes what is measured and evaluated.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ScoreResolver:
 
     @cached_property
     def scores(self) -> Scores:
-        return self._measure()
+        return self._ledger.scores(self._measure)
 
     def stored(self) -> Mapping[str, Any]:
         return {"scores": self._ledger.recall(SCORES), "device": self.device.data}

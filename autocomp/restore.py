@@ -119,7 +119,7 @@ def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: 
     ledger.remember(SCORES, saved["scores"] or "")
     costs = RepeatedCosts(CostTables(chip, space, batch))
     known = evaluator if with_samples else None
-    return ScoreResolver(space, costs, chip, lambda: ledger.scores(measured), known, ledger)
+    return ScoreResolver(space, costs, chip, measured, known, ledger)
 
 
 def _check_samples(of_float: Point, evaluator: PlanEvaluator) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autocomp.errors import EvaluationError
-from autocomp.evaluators import Measurement, Scores
+from autocomp.evaluators import RUINED, Measure, Measurement, Scores, divergence
 from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
 from autocomp.search_spaces import Plan, SearchSpace
 
 from .budget import ACCURACY, Budget
 from .ledger import Ledger
 from .metrics import METRICS
-from .progress import SearchProgress
+from .progress import Growth, RunningFront, SearchProgress
 
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
+DIVERGENCES = "divergences"  # what the ledger keeps under it: by the plan's key, of a scoring pass
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,11 @@ class Study:
     objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
     sampler: a name, or a sampler of one's own.
     trials: evaluations, those found in the ledger and those that failed among them.
-    time_limit: seconds; looked at after each evaluation.
-    scores: how much each value of each knob hurts, for samplers that ask for it; measured once, kept in the ledger.
+    time_limit: seconds; looked at after each evaluation, and after each plan that is scored.
+    patience: ends it when the front has not grown in so many batches, see :class:`autocomp.progress.Growth`.
+    scores: how much each value of each knob hurts, for samplers that ask for it: given what measures the divergences
+        of plans, on the executor's workers. Called once, kept in the ledger; so is what was measured for them when
+        they were cut off.
     progress: a line on standard error; None shows it where that is a terminal.
     """
 
@@ -71,13 +77,19 @@ class Study:
         sampler: str | Sampler = "auto",
         trials: int = 100,
         time_limit: float | None = None,
+        patience: int | None = None,
         ledger: Ledger | None = None,
         seed: int = 0,
         batch: int = BATCH,
-        scores: Callable[[], Scores] | None = None,
+        scores: Callable[[Measure], Scores] | None = None,
         progress: bool | None = False,
     ) -> None:
-        _check(objectives, sampler, trials, time_limit, batch)
+        _check(objectives, sampler)
+        for name, value in (("trials", trials), ("batch", batch), ("patience", patience)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, but got {name}={value}")
+        if time_limit is not None and not time_limit > 0:
+            raise ValueError(f"time_limit must be a number of seconds above 0, but got time_limit={time_limit}")
         self.space = space
         self.executor = executor
         self.costs = costs
@@ -86,6 +98,7 @@ class Study:
         self.sampler = sampler
         self.trials = trials
         self.time_limit = time_limit
+        self.patience = patience
         self.ledger = ledger if ledger is not None else Ledger(space)
         self.seed = seed
         self.batch = batch
@@ -100,6 +113,10 @@ class Study:
         self.reused = 0  # of them, those found in the ledger
         self.stopped: str | None = None  # why the last run ended
         self._failure: EvaluationError | None = None
+        self._front = RunningFront(
+            self.objectives, self.float_cost, any(bound.metric == ACCURACY for bound in self.budget.bounds)
+        )
+        self._growth = Growth(self.patience)
         self._start = time.monotonic()
 
     def run(self) -> list[Record]:
@@ -109,10 +126,12 @@ class Study:
         raises: EvaluationError.
         """
         self._reset()
-        self._bar = SearchProgress(self.objectives, self.float_cost, self.trials, self.time_limit, self.progress)
+        self._bar = SearchProgress(self.objectives[0], self.trials, self.time_limit, self.progress)
         try:
             with self.executor, self._bar:
                 self._search()
+        except _TimeUp:
+            pass
         except (KeyboardInterrupt, Exception) as error:
             if not self.records:
                 raise
@@ -140,6 +159,7 @@ class Study:
                 return
             # A batch is always proposed whole: a study of more trials then proposes what this one did, and more.
             proposals.tell(self._evaluate(batch[: self.trials - self.done]))
+            self._growth.add(self._front)
 
     def _proposals(self) -> Proposals:
         chosen = self.sampler
@@ -159,14 +179,36 @@ class Study:
             costs=self._objective_costs,
             excess=self._excess if self.budget.metrics else None,
             floor=max(floors, default=None),
-            scores=None if self.scores is None else self.known_scores,
+            scores=None if self.scores is None else partial(self._known_scores, self.scores),
         )
 
-    def known_scores(self) -> Scores:
-        """Those of the ledger, or else measured now and kept there."""
-        if self.scores is None:
-            raise ValueError("a study needs scores= to know how much values hurt, but it has none")
-        return self.ledger.scores(self.scores)
+    def _known_scores(self, measure: Callable[[Measure], Scores]) -> Scores:
+        return self.ledger.scores(lambda: measure(self._divergences))
+
+    def _divergences(self, plans: Sequence[Plan]) -> list[float]:
+        """Of each plan; _TimeUp when there is no more time. What was measured is kept in any case."""
+        known: dict[str, float] = json.loads(self.ledger.recall(DIVERGENCES) or "{}")
+        missing = [plan for plan in plans if plan.key not in known]
+        last = time.monotonic()
+        try:
+            with closing(self.executor.ask(divergence, missing)) as results:
+                for i, found in results:
+                    known[missing[i].key] = self._divergence(found)
+                    self._bar.scoring(len(known), time.monotonic() - last)
+                    last = time.monotonic()
+                    if self._over():
+                        raise _TimeUp
+        finally:
+            if missing:
+                self.ledger.remember(DIVERGENCES, json.dumps(known))
+        return [known[plan.key] for plan in plans]
+
+    @staticmethod
+    def _divergence(found: float | EvaluationError) -> float:
+        if isinstance(found, EvaluationError):
+            logger.warning("%s", found)
+            return RUINED
+        return found
 
     def _objective_costs(self, vectors: np.ndarray) -> np.ndarray:
         costs = self.costs(vectors)
@@ -180,6 +222,8 @@ class Study:
             self.stopped = f"{self.trials} evaluations"
         elif self.time_limit is not None and time.monotonic() - self._start >= self.time_limit:
             self.stopped = f"the time limit of {self.time_limit:g} s"
+        elif self._growth.over:
+            self.stopped = f"no growth of the front in {self.patience} batches"
         return self.stopped is not None
 
     def _evaluate(self, batch: list[Vector]) -> list[Outcome]:
@@ -196,9 +240,11 @@ class Study:
             # At once and in the batch's order: an exception may end the batch at any time.
             self.records[earlier:] = [record for _, record in sorted(finished.items()) if record is not None]
             self.done += 1
+            if (record := finished[i]) is not None:
+                self._front.add(record)
             if i not in known:
                 self._store(plans[i], finished[i])
-            self._bar.update(self.done, self.records)
+            self._bar.update(self.done, self.reused, self._front)
 
         self.reused += len(known)
         for i, measurement in known.items():
@@ -259,15 +305,13 @@ class Study:
         return tuple(float(getattr(cost, METRICS[name].attribute)) for name in self.objectives)
 
 
-def _check(objectives: Sequence[str], chosen: str | Sampler, trials: int, time_limit: float | None, batch: int) -> None:
+class _TimeUp(Exception):
+    """The time limit was reached between two evaluations; ``stopped`` says so."""
+
+
+def _check(objectives: Sequence[str], chosen: str | Sampler) -> None:
     if isinstance(chosen, str):
         check_sampler(chosen)
     unknown = [name for name in objectives if name not in METRICS]
     if unknown or not objectives or len(set(objectives)) != len(tuple(objectives)):
         raise ValueError(f"objectives must be of {', '.join(METRICS)}, each once, but got objectives={objectives}")
-    if trials < 1:
-        raise ValueError(f"trials must be at least 1, but got trials={trials}")
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, but got batch={batch}")
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit must be a number of seconds above 0, but got time_limit={time_limit}")

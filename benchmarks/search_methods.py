@@ -93,7 +93,7 @@ class Bench:
             trials=trials,
             seed=seed,
             ledger=self.ledger,
-            scores=lambda: self.scores,
+            scores=lambda _: self.scores,
         )
         started = time.perf_counter()
         records = study.run()

@@ -155,7 +155,7 @@ def found(known: Truth, sampler: str, trials: int, seed: int) -> np.ndarray:
         sampler=sampler,
         trials=trials,
         seed=seed,
-        scores=lambda: known.scores,
+        scores=lambda _: known.scores,
     )
     return known.points(np.array([record.vector for record in study.run()]))
 

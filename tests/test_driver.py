@@ -215,7 +215,7 @@ class TestResolve:
         found = copy(front).resolve(self.BUDGET)
         loaded = autocomp.load(folder, network(), samples())
         again = loaded.resolve(self.BUDGET)
-        assert (again.plan, again.accuracy) == (found.plan, pytest.approx(found.accuracy))
+        assert again.plan == found.plan and again.accuracy == pytest.approx(found.accuracy)
         point = loaded.resolve(self.BUDGET, evaluate=True)
         x, y = samples()
         expected = np.mean(forward(again.net, (x,), graph=False)[0].argmax(1) == y)

@@ -59,6 +59,12 @@ class TestEveryExecutor:
         found = results(Wrong(), workers)
         assert str(found[0]) == f"plan {PLANS[0]} could not be evaluated: Unpicklable: no such layer"
 
+    def test_asks_whatever_can_be_asked(self, workers: int | None) -> None:
+        with executor(ToyEvaluator(SPACE), workers) as evaluate:
+            found = dict(evaluate.ask(length, [*PLANS[:2], Plan()]))
+        assert [found[0], found[1]] == [len(PLANS[0]), len(PLANS[1])]
+        assert str(found[2]) == "plan {} could not be evaluated: ValueError: empty"
+
     def test_maps_nothing_and_maps_twice(self, workers: int | None) -> None:
         with executor(ToyEvaluator(SPACE), workers) as evaluate:
             assert list(evaluate.map([])) == []
@@ -72,6 +78,12 @@ class TestEveryExecutor:
             next(running)
             assert time.monotonic() - start < 0.8
             running.close()
+
+
+def length(evaluator: Evaluator, plan: Plan) -> int:
+    if not plan:
+        raise ValueError("empty")
+    return len(plan)
 
 
 class Unpicklable(Exception):

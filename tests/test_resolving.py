@@ -30,12 +30,10 @@ def scores_of(space: Any) -> Scores:
 def searched(space: Any, trials: int, evaluator: bool = True, budget: str = "") -> ParetoSet:
     """A front on the toy; scores lack the weights that its knobs have, and their interactions."""
     toy, costs, ledger = ToyEvaluator(space), partial(toy_costs, space), Ledger(space)
-    scores = partial(scores_of, space)
-    study = Study(
-        space, InProcess(toy), costs, trials=trials, scores=scores, ledger=ledger, budget=Budget.parse(budget)
-    )
+    scores, bounds = scores_of(space), Budget.parse(budget)
+    study = Study(space, InProcess(toy), costs, trials=trials, scores=lambda _: scores, ledger=ledger, budget=bounds)
     chip = device("cpu")
-    resolver = ScoreResolver(space, costs, chip, study.known_scores, toy if evaluator else None, ledger)
+    resolver = ScoreResolver(space, costs, chip, lambda: scores, toy if evaluator else None, ledger)
     return ParetoSet(study.run(), device=chip.name, budget=budget, objectives=study.objectives, resolver=resolver)
 
 

@@ -84,6 +84,11 @@ def test_workers_find_the_same(undisturbed: dict[str, Any]) -> None:
     assert json.loads(json.dumps(told(search(workers=2)))) == undisturbed
 
 
+def test_workers_share_the_scoring_pass() -> None:
+    settings: dict[str, Any] = {"sampler": "auto", "trials": 10}
+    assert told(search(workers=2, **settings)) == told(search(**settings))
+
+
 def test_another_seed_finds_something_else(undisturbed: dict[str, Any]) -> None:
     other = json.loads(json.dumps(told(search(seed=4))))
     assert other["evaluated"][0] == undisturbed["evaluated"][0], "the float network comes first in any case"

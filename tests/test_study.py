@@ -155,6 +155,14 @@ class TestStopping:
         assert search.stopped == "the time limit of 0.6 s"
         assert found(records) == found(study(trials=len(records)).run())
 
+    def test_patience_ends_it_when_the_front_no_longer_grows(self) -> None:
+        search = study(sampler="random", patience=2, trials=10_000)
+        records = search.run()
+        assert search.stopped == "no growth of the front in 2 batches"
+        assert 17 <= len(records) < 1000 and (len(records) - 1) % 8 == 0
+        patient = study(sampler="random", trials=len(records) + 8)
+        assert found(patient.run())[: len(records)] == found(records) and str(patient.stopped).endswith("evaluations")
+
     def test_ctrl_c_keeps_what_was_found(self) -> None:
         evaluator = Clock(toy(4)[0])
         evaluator.error = KeyboardInterrupt
@@ -266,6 +274,7 @@ class TestArguments:
             ({"sampler": "annealing"}, "unknown sampler 'annealing'; known: auto"),
             ({"trials": 0}, "trials must be at least 1, but got trials=0"),
             ({"batch": 0}, "batch must be at least 1"),
+            ({"patience": 0}, "patience must be at least 1, but got patience=0"),
             ({"time_limit": 0}, "time_limit must be a number of seconds above 0"),
             ({"objectives": ("speed",)}, r"objectives must be of latency, .* objectives=\('speed',\)"),
             ({"objectives": ()}, "objectives must be of"),

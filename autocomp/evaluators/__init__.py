@@ -6,11 +6,13 @@ if __name__ != "autocomp.evaluators":
 from .accuracy import PlanEvaluator, synthetic_inputs
 from .base import Evaluator, Measurement, Metric
 from .engines import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
-from .scores import Scores, score
+from .scores import RUINED, Measure, Scores, divergence, score
 
 __all__ = [
+    "RUINED",
     "Engine",
     "Evaluator",
+    "Measure",
     "Measurement",
     "Metric",
     "MindSporeEngine",
@@ -18,6 +20,7 @@ __all__ = [
     "PlanEvaluator",
     "Scores",
     "choose_engine",
+    "divergence",
     "relative_error",
     "score",
     "synthetic_inputs",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..search_spaces import Knob, Plan, SearchSpace
 from .accuracy import PlanEvaluator
-from .engines import Arrays
 
 log = logging.getLogger("autocomp")
 
@@ -25,7 +24,7 @@ FORMATS_SHARE = 2 / 3  # of the plans, at most
 NEGLIGIBLE = 1e-3  # nats: the mildest formats of all layers together; then no layer is looked at by itself
 RUINED = 10.0  # nats: a plan whose outputs are not finite
 
-Measure = Callable[[Plan], float]
+Measure = Callable[[Sequence[Plan]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -58,19 +57,30 @@ class Scores:
         return found if fits and [len(d) for d in found.damage] == space.sizes.tolist() else None
 
 
-def score(evaluator: PlanEvaluator, most: int | None = None, samples: int | None = None) -> Scores:
+def score(
+    evaluator: PlanEvaluator, most: int | None = None, samples: int | None = None, measure: Measure | None = None
+) -> Scores:
     """Measure about ``most`` plans on so many of the evaluator's samples; needs no labels.
 
     What is not measured is derived: formats of 8 bits are measured in all layers at once, and by halves only where
     that hurts; coarser weights layer by layer, or in runs of neighbours where there are many; what coarse weights and
     rounded inputs do adds up; between two ratios of channels the damage is interpolated in its logarithm.
+
+    measure: the divergences of plans, :func:`divergence` of each; None takes them one after the other, here.
     """
     started = time.perf_counter()
     count = len(evaluator.inputs[0])
     samples = affordable_images(count) if samples is None else min(samples, count)
-    divergence = Divergence(evaluator, samples)
-    damage = _scores(evaluator.space, divergence, affordable_plans(evaluator, samples) if most is None else most)
-    log.info("scored %d knobs by %d plans in %.1f s", len(damage), divergence.measured, time.perf_counter() - started)
+    measured: list[Plan] = []
+
+    def counted(plans: Sequence[Plan]) -> Sequence[float]:
+        measured.extend(plans)
+        if measure is not None:
+            return measure(plans)
+        return [divergence(evaluator, plan, samples) for plan in plans]
+
+    damage = _scores(evaluator.space, counted, affordable_plans(evaluator, samples) if most is None else most)
+    log.info("scored %d knobs by %d plans in %.1f s", len(damage), len(measured), time.perf_counter() - started)
     return Scores(damage)
 
 
@@ -85,29 +95,21 @@ def affordable_plans(evaluator: PlanEvaluator, images: int) -> int:
     return max(LEAST_PLANS, int(EVALUATIONS * (count + statistics) / (images + statistics)))
 
 
-class Divergence:
-    """Of a plan's outputs from the float network's, on evenly chosen samples."""
-
-    def __init__(self, evaluator: PlanEvaluator, samples: int) -> None:
-        count = len(evaluator.inputs[0])
-        chosen = np.unique(np.linspace(0, count - 1, min(samples, count)).astype(int))
-        self.evaluator = evaluator
-        self.inputs: Arrays = tuple(array[chosen] for array in evaluator.inputs)
-        self.expected: Arrays = tuple(output[chosen] for output in evaluator.plain_outputs)
-        self.measured = 0
-
-    def __call__(self, plan: Plan) -> float:
-        self.measured += 1
-        try:
-            found = self.evaluator.engine.outputs(self.evaluator.realise(plan), self.inputs)
-        except Exception as error:  # whatever an engine raises; the plan then counts as useless
-            log.warning("plan %s could not be scored: %s", plan, error)
-            return RUINED
-        if self.evaluator.metric == "fidelity":
-            value = float(np.mean([_error(a, b) for a, b in zip(found, self.expected, strict=True)]))
-        else:
-            value = float(np.mean(divergences(self.expected[0], found[0])))
-        return min(value, RUINED) if np.isfinite(value) else RUINED
+def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None) -> float:
+    """Of the plan's outputs from the float network's, on evenly chosen samples: as many as a scoring pass takes."""
+    count = len(evaluator.inputs[0])
+    chosen = np.unique(np.linspace(0, count - 1, min(samples or affordable_images(count), count)).astype(int))
+    expected = [output[chosen] for output in evaluator.plain_outputs]
+    try:
+        found = evaluator.engine.outputs(evaluator.realise(plan), tuple(array[chosen] for array in evaluator.inputs))
+    except Exception as error:  # whatever an engine raises; the plan then counts as useless
+        log.warning("plan %s could not be scored: %s", plan, error)
+        return RUINED
+    if evaluator.metric == "fidelity":
+        value = float(np.mean([_error(a, b) for a, b in zip(found, expected, strict=True)]))
+    else:
+        value = float(np.mean(divergences(expected[0], found[0])))
+    return min(value, RUINED) if np.isfinite(value) else RUINED
 
 
 def divergences(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -131,59 +133,72 @@ def _error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[float, ...], ...]:
+    """All that can be measured at once is: the plans of one call may be shared by many workers."""
     formats = [knob for knob in space.knobs if knob.kind == "format"]
     others = [knob for knob in space.knobs if knob.kind != "format"]
     for_formats = max(1, int(FORMATS_SHARE * most))
-    known = _mild(formats, measure) | _rough(formats, measure, for_formats)
     left = most - min(for_formats, sum(len(_measured_alone(knob)) for knob in formats))
     counts = _shares([len(knob.values) - 1 for knob in others], left)
-    chosen = {knob.name: count for knob, count in zip(others, counts, strict=True)}
-    return tuple(
-        _format_damage(knob, known) if knob.kind == "format" else _damage(knob, chosen[knob.name], measure)
-        for knob in space.knobs
-    )
+    positions = {knob.name: _positions(knob, count) for knob, count in zip(others, counts, strict=True)}
+    mild, rough = _mild(formats), _rough(formats, for_formats)
+    of_others = [Plan({knob.name: knob.values[i]}) for knob in others for i in positions[knob.name]]
+    found = iter(measure([*map(_plan, mild), *map(_plan, rough), *of_others]))
+    whole = [next(found) for _ in mild]
+    known = _apart(rough, [next(found) for _ in rough]) | _by_halves(mild, whole, measure)
+    damage = {knob.name: _damage(knob, positions[knob.name], found) for knob in others}
+    return tuple(damage[knob.name] if knob.name in damage else _format_damage(knob, known) for knob in space.knobs)
 
 
 # Formats --------------------------------------------------------------------------------------------------------------
 
 Known = dict[tuple[str, str], float]  # (knob, value) -> damage
+Run = tuple[Sequence[Knob], str]  # knobs that are set to one value together
 
 
-def _mild(knobs: Sequence[Knob], measure: Measure) -> Known:
-    """The values with no fewer than 8 bits."""
+def _plan(run: Run) -> Plan:
+    knobs, value = run
+    return Plan(dict.fromkeys((knob.name for knob in knobs), value))
+
+
+def _apart(runs: Sequence[Run], damages: Sequence[float]) -> Known:
+    """Each knob has its equal share of what a run does together."""
+    return {
+        (knob.name, value): whole / len(knobs)
+        for (knobs, value), whole in zip(runs, damages, strict=True)
+        for knob in knobs
+    }
+
+
+def _mild(knobs: Sequence[Knob]) -> list[Run]:
+    """The values with no fewer than 8 bits, each in all layers that have it."""
     values = dict.fromkeys(str(v) for knob in knobs for v in knob.values[1:] if not _is_rough(knob, str(v)))
-    found: Known = {}
-    for value in values:
-        found |= _by_halves([knob for knob in knobs if value in knob.values], value, measure)
-    return found
+    return [([knob for knob in knobs if value in knob.values], value) for value in values]
 
 
-def _by_halves(knobs: Sequence[Knob], value: str, measure: Measure) -> Known:
-    whole = _of_all(knobs, value, measure)
-    if len(knobs) == 1 or sum(whole.values()) <= NEGLIGIBLE:
-        return whole
-    middle = len(knobs) // 2
-    return _by_halves(knobs[:middle], value, measure) | _by_halves(knobs[middle:], value, measure)
+def _by_halves(runs: Sequence[Run], damages: Sequence[float], measure: Measure) -> Known:
+    """What hurts is measured again in halves, down to single layers."""
+    known = _apart(runs, damages)
+    hurting = [run for run, whole in zip(runs, damages, strict=True) if whole > NEGLIGIBLE and len(run[0]) > 1]
+    if not hurting:
+        return known
+    halves = [
+        (part, value) for knobs, value in hurting for part in (knobs[: len(knobs) // 2], knobs[len(knobs) // 2 :])
+    ]
+    return known | _by_halves(halves, measure([_plan(run) for run in halves]), measure)
 
 
-def _of_all(knobs: Sequence[Knob], value: str, measure: Measure) -> Known:
-    """Each has its equal share of what they do together."""
-    whole = measure(Plan(dict.fromkeys((knob.name for knob in knobs), value)))
-    return {(knob.name, value): whole / len(knobs) for knob in knobs}
-
-
-def _rough(knobs: Sequence[Knob], measure: Measure, most: int) -> Known:
-    """The values with fewer bits, of one layer at a time, or of neighbours where that would be more than ``most``."""
+def _rough(knobs: Sequence[Knob], most: int) -> list[Run]:
+    """The values with fewer bits, in one layer at a time, or in neighbours where that would be more than ``most``."""
     wanted: dict[str, list[Knob]] = {}
     for knob in knobs:
         for value in _measured_alone(knob):
             wanted.setdefault(value, []).append(knob)
     together = -(-sum(map(len, wanted.values())) // most)
-    found: Known = {}
-    for value, having in wanted.items():
-        for start in range(0, len(having), together):
-            found |= _of_all(having[start : start + together], value, measure)
-    return found
+    return [
+        (having[start : start + together], value)
+        for value, having in wanted.items()
+        for start in range(0, len(having), together)
+    ]
 
 
 def _is_rough(knob: Knob, value: str) -> bool:
@@ -229,13 +244,20 @@ def _shares(wanted: Sequence[int], left: int) -> list[int]:
     return counts
 
 
-def _damage(knob: Knob, count: int, measure: Measure) -> tuple[float, ...]:
-    """The strongest value and others evenly between are measured; the rest lie on the line of the logarithms."""
+def _positions(knob: Knob, count: int) -> np.ndarray:
+    """(count,) int, rising: the values that are measured, the strongest and others evenly between."""
+    last = len(knob.values) - 1
+    if last == 0:
+        return np.empty(0, int)
+    return np.unique(np.linspace(last, 1, count + 1 if count == 1 else count).round().astype(int)[:count])
+
+
+def _damage(knob: Knob, positions: np.ndarray, found: Iterator[float]) -> tuple[float, ...]:
+    """The next of what was found are the damages at these positions; the rest lie on the line of the logarithms."""
     last = len(knob.values) - 1
     if last == 0:
         return (0.0,)
-    positions = np.unique(np.linspace(last, 1, count + 1 if count == 1 else count).round().astype(int)[:count])
-    measured = np.array([max(measure(Plan({knob.name: knob.values[i]})), 1e-9) for i in positions])
+    measured = np.array([max(next(found), 1e-9) for _ in positions])
     x = np.array([_strength(knob, i) for i in range(last + 1)])
     logs = np.interp(x, x[positions], np.log(measured))
     below = x < x[positions[0]]

@@ -51,21 +51,26 @@ class FrontierSampler:
 
     def ask(self, count: int) -> list[np.ndarray]:
         self._asked += 1
+        if self._asked == 1 and (formats := self._formats()[:count]):
+            return self._proposed(formats)
         rng = np.random.default_rng([self._problem.seed, self._asked])
         surrogate = self._learn()
         pool = self._pool(rng, surrogate)
         if not len(pool):
             return []
-        chosen = self._formats()[:count] if self._asked == 1 else []
-        chosen += [pool[i] for i in self._choose(pool, surrogate, count)]
-        chosen = [np.array(vector) for vector in list(dict.fromkeys(map(_vector, chosen)))[:count]]
+        return self._proposed([pool[i] for i in self._choose(pool, surrogate, count)])
+
+    def _proposed(self, chosen: list[np.ndarray]) -> list[np.ndarray]:
         for vector in map(_vector, chosen):
             self._pending[vector] = None
             self._spent.add(vector)
         return [np.array(vector, np.int64) for vector in chosen]
 
     def _formats(self) -> list[np.ndarray]:
-        """Each format in all layers, where the budget allows it: evaluated first, in case scores mislead."""
+        """Each format in all layers, where the budget allows it: evaluated first, in case scores mislead.
+
+        They need no scores: a search that is stopped while these are measured has found something.
+        """
         plans = []
         knobs = self._space.knobs
         for value in dict.fromkeys(value for knob in knobs if knob.kind == "format" for value in knob.values[1:]):

@@ -39,15 +39,17 @@ class Proposals:
         self._sampler.tell(outcomes)
 
     def batch(self, count: int) -> list[Vector]:
-        """``count`` plans that are new and cheap enough; fewer when there are no more, and then none."""
+        """At most ``count`` plans that are new and cheap enough; none when there are no more."""
         self._batches += 1
         chosen: list[Vector] = []
         for _ in range(PATIENCE):
             asked = self._sampler.ask(count - len(chosen))
             if not asked:
                 return chosen
+            wanted = count - len(chosen)
             chosen += self._sift([_vector(plan) for plan in asked])
-            if len(chosen) == count:
+            # A sampler that gives less than it was asked for wants to know what became of it first.
+            if len(chosen) == count or (chosen and len(asked) < wanted):
                 return chosen
         return chosen + self._find(count - len(chosen))
 

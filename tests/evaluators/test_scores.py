@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -21,15 +21,17 @@ FORMATS = ("float", "w8", "w8a8", "w4", "w4a8")
 
 @dataclass
 class Known:
-    """An evaluator whose plans hurt as a table says; ``measured`` counts them."""
+    """What hurts as a table says; ``measured`` counts the plans, ``calls`` how often some were asked for together."""
 
     space: SearchSpace
     table: Mapping[tuple[str, Any], float]
     measured: int = 0
+    calls: int = 0
 
-    def __call__(self, plan: Plan) -> float:
-        self.measured += 1
-        return sum(self.table[name, value] for name, value in plan.items())
+    def __call__(self, plans: Sequence[Plan]) -> list[float]:
+        self.measured += len(plans)
+        self.calls += 1
+        return [sum(self.table[name, value] for name, value in plan.items()) for plan in plans]
 
 
 def known(layers: int = 4, inputs: float = 0.05) -> Known:
@@ -56,14 +58,14 @@ def test_all_that_is_affordable_is_measured_and_the_rest_adds_up() -> None:
     subject = known()
     for found, wanted in zip(measured(subject, 99), expected(subject), strict=True):
         np.testing.assert_allclose(found, wanted, atol=scoring.NEGLIGIBLE)
-    assert subject.measured < sum(subject.space.sizes)
+    assert subject.measured < sum(subject.space.sizes) and subject.calls == 3, "four layers are halved twice"
 
 
 def test_layers_that_8_bits_do_not_hurt_are_measured_once_together() -> None:
     subject = known(layers=32, inputs=0.0)
     subject.table = {key: 1e-6 if str(key[1]).startswith("w8") else 0.1 for key in subject.table}
     found = measured(subject, 99)
-    assert subject.measured == 2 + 32 + 3
+    assert subject.measured == 2 + 32 + 3 and subject.calls == 1
     np.testing.assert_allclose([damage[1:3] for damage in found[1:]], 1e-6)
 
 
@@ -105,8 +107,11 @@ def by_hand(expected: np.ndarray, found: np.ndarray) -> float:
     return float((p * np.log(p / q)).sum(1).mean())
 
 
-def test_the_same_scores_again(subject: Subject) -> None:
-    assert score(subject.evaluator) == score(subject.evaluator)
+def test_the_same_scores_again_whoever_measures(subject: Subject) -> None:
+    def elsewhere(plans: Sequence[Plan]) -> list[float]:
+        return [scoring.divergence(subject.evaluator, plan) for plan in plans]
+
+    assert score(subject.evaluator) == score(subject.evaluator, measure=elsewhere)
 
 
 def test_outputs_that_are_probabilities_already() -> None:
@@ -127,8 +132,7 @@ def test_a_plan_that_cannot_run_counts_as_ruined(subject: Subject, caplog: pytes
         engine=Broken(), realise=subject.evaluator.realise, inputs=(subject.x,), metric="accuracy",
         plain_outputs=subject.evaluator.plain_outputs,
     )  # fmt: skip
-    divergence = scoring.Divergence(evaluator, 8)  # type: ignore[arg-type]
-    assert divergence(subject.plans(1)[0]) == scoring.RUINED
+    assert scoring.divergence(evaluator, subject.plans(1)[0]) == scoring.RUINED  # type: ignore[arg-type]
     assert "no memory" in caplog.text
 
 

@@ -246,7 +246,7 @@ class TestFrontierSampler:
     def test_asks_again_before_it_is_told(self) -> None:
         chosen = FrontierSampler(problem(LARGE))
         asked = [tuple(vector.tolist()) for _ in range(3) for vector in chosen.ask(5)]
-        assert len(set(asked)) == 15
+        assert len(asked) == len(set(asked)) == 14, "first the four formats"
 
     def test_asking_stays_quick_after_thousands_of_trials(self) -> None:
         """What is learned from is bounded."""
@@ -254,7 +254,7 @@ class TestFrontierSampler:
         chosen.tell(outcomes(LARGE, list(np.unique(LARGE.random(np.random.default_rng(0), 3000), axis=0))))
         surrogate = chosen._learn()
         assert len(surrogate._features) <= 300
-        assert len(chosen.ask(8)) == 8
+        assert [len(chosen.ask(8)) for _ in range(2)] == [4, 8], "first the four formats"
 
 
 def test_ranked_scores_rise_with_the_values() -> None:
