@@ -25,7 +25,8 @@ class Primitive(Protocol):
     in one place for all primitives, :mod:`autocomp.primitives.realise`.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def knobs(
         self,

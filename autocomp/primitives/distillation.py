@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from mindspore import nn, ops
 
-from .cells import ms  # noqa: F401  loads MindSpore the fast way
+from .block_outputs import compare_blocks
+from .cells import ms
 from .mindir import copy_network
 
 
@@ -15,7 +18,9 @@ class Distilled(nn.Cell):
 
         share * T^2 * KL(softmax(teacher / T) || softmax(student / T)) + (1 - share) * loss(student, labels)
 
-    (Hinton et al. 2015, arXiv:1503.02531, section 2.)
+    (Hinton et al. 2015, arXiv:1503.02531, section 2), and, with blocks, as Romero et al. (FitNets, ICLR 2015, eq. 3):
+
+        + block_weight * mean over blocks of |student's output - teacher's|^2 / |teacher's output|^2
 
     Args:
         student: the network that trains; its first output, (n, classes), is compared.
@@ -23,31 +28,57 @@ class Distilled(nn.Cell):
             Dropout drops nothing.
         loss: of (outputs, labels); None: only the teacher counts, and no labels are taken.
         temperature: T, above 0. share: of the teacher, in (0, 1].
+        blocks: paths of cells whose outputs are compared, too, ``["layer1", "layer2"]``; each must run once and return
+            one tensor, of the same shape in both networks. Their gradients take the loss's as 1: no loss scaling.
+        example: with blocks, one batch of the network's input as the training set gives it; all batches must be alike.
+        block_weight: of the blocks' distances, above 0.
     """
 
     def __init__(
-        self, student: Any, teacher: Any, loss: Any = None, temperature: float = 4.0, share: float = 0.7
+        self,
+        student: Any,
+        teacher: Any,
+        loss: Any = None,
+        temperature: float = 4.0,
+        share: float = 0.7,
+        blocks: Sequence[str] = (),
+        example: np.ndarray | tuple[np.ndarray, ...] | None = None,
+        block_weight: float = 1.0,
     ) -> None:
         super().__init__(auto_prefix=False)
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0, but got temperature={temperature}")
         if not 0 < share <= 1:
             raise ValueError(f"share must be in (0, 1], but got share={share}")
+        if blocks and (example is None or block_weight <= 0):
+            raise ValueError(
+                "blocks need example, one batch of the network's input, and a block_weight above 0, "
+                f"but got example={'None' if example is None else 'given'}, block_weight={block_weight}"
+            )
         self.student, self.teacher = student, always_evaluating(copy_network(teacher))
         for parameter in self.teacher.get_parameters():
             parameter.name = f"teacher.{parameter.name}"
             parameter.requires_grad = False
         self.loss, self.temperature, self.share = loss, temperature, 1.0 if loss is None else share
         self.log_softmax = nn.LogSoftmax(axis=1)
+        self.distances: Any = ()
+        if blocks and example is not None:
+            self.student = copy_network(student, shares_parameters=True)  # the caller's own stays as it is
+            found = compare_blocks(self.student, self.teacher, blocks, example, block_weight)
+            self.distances = ms.ParameterTuple(found)
+        self.block_weight = block_weight / max(len(self.distances), 1)
 
     def construct(self, x: Any, labels: Any = None) -> Any:
+        expected = self.log_softmax(ops.stop_gradient(self.teacher(x)) / self.temperature)  # writes blocks' outputs
         outputs = self.student(x)
-        expected = self.log_softmax(ops.stop_gradient(self.teacher(x)) / self.temperature)
         found = self.log_softmax(outputs / self.temperature)
         divergence = (ops.exp(expected) * (expected - found)).sum(1).mean() * self.temperature**2
-        if self.loss is None:
-            return divergence
-        return self.share * divergence + (1 - self.share) * self.loss(outputs, labels)
+        total = divergence
+        if self.loss is not None:
+            total = self.share * divergence + (1 - self.share) * self.loss(outputs, labels)
+        for distance in self.distances:
+            total = total + self.block_weight * distance  # a number here: its gradient is added in the block
+        return total
 
 
 def always_evaluating(net: Any) -> Any:

@@ -10,6 +10,7 @@ from ..errors import NoEffectError
 from ..search_spaces import Format, Knob, NetworkGraph, SearchSpace
 from .base import Primitive
 from .channel_pruning import ChannelPruning
+from .format_knobs import TrainedFormats
 from .reconstruction import Moments
 from .rtn import RTN
 
@@ -41,8 +42,8 @@ def search_space(
     names: str | Iterable[str] = "auto",
     moments: Mapping[str, Moments] | None = None,
 ) -> SearchSpace:
-    """All knobs of the primitives; with "auto", of every registered one that finds something to do."""
-    chosen = primitives() if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
+    """All knobs of the primitives; with "auto", of every one that needs no training and finds something to do."""
+    chosen = tuple(AUTOMATIC) if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
     knobs: list[Knob] = []
     for name in chosen:
         try:
@@ -50,10 +51,26 @@ def search_space(
         except NoEffectError:
             if names != "auto":
                 raise
+    check_places(knobs)
     if not knobs:
         raise NoEffectError("there is nothing to compress: the network has no nn.Conv2d and no nn.Dense")
     return SearchSpace(graph, tuple(knobs))
 
 
+def check_places(knobs: Iterable[Knob]) -> None:
+    """ValueError where two primitives would choose for the same place."""
+    owners: dict[str, str] = {}
+    for knob in knobs:
+        other = owners.setdefault(knob.name, knob.primitive)
+        if other != knob.primitive:
+            raise ValueError(f"primitives {other} and {knob.primitive} both choose {knob.name}: leave one of them out")
+
+
 register(ChannelPruning())
 register(RTN())
+AUTOMATIC = primitives()
+register(TrainedFormats("adaround", "AdaRound"))
+register(TrainedFormats("simqat", "SimQAT"))
+register(TrainedFormats("lsq", "LSQ"))
+register(TrainedFormats("pact", "PACT"))
+register(TrainedFormats("slb", "SLB", most_bits=4))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import NoEffectError
 from ..search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph, Plan
+from .format_knobs import format_knobs
 from .reconstruction import Moments
 
 if TYPE_CHECKING:
@@ -92,7 +92,4 @@ class RTN:
         granularity: int,
         moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
-        values = tuple(dict.fromkeys(["float", *map(str, formats)]))
-        if not graph.layers:
-            raise NoEffectError("rtn found no nn.Conv2d and no nn.Dense whose weight it could round")
-        return tuple(Knob(f"format/{layer}", self.name, (layer,), values) for layer in graph.layers)
+        return format_knobs(self.name, tuple(graph.layers), formats)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import NoEffectError
-from ..search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace
+from ..search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph, Plan, SearchSpace
 from .applied import Applied, applied_to, mark
 from .by_hand import inputs_for
 from .calibrators import Calibration, fit_range
@@ -19,6 +19,8 @@ from .elastic import ElasticNetwork, never_negative
 from .folding import foldable
 from .mindir import copy_network
 from .realise import Realisation, Realiser, parameters_of
+from .reconstruction import Moments
+from .registry import primitive
 from .rounding import Input, Weight
 from .surgery import cell_at, rename_parameters, replace_cells
 from .trace import check_cell, trace
@@ -150,6 +152,17 @@ class TrainedQuantization:
     @property
     def _bits(self) -> tuple[int, int]:
         return self.weight_bits, self.activation_bits
+
+    def knobs(
+        self,
+        graph: NetworkGraph,
+        parameters: Mapping[str, np.ndarray],
+        formats: Sequence[Format],
+        granularity: int,
+        moments: Mapping[str, Moments],
+    ) -> tuple[Knob, ...]:
+        """As part of a search space: see :class:`autocomp.primitives.format_knobs.TrainedFormats`."""
+        return primitive(self.name).knobs(graph, parameters, formats, granularity, moments)
 
     # ranges ----------------------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class TestRegistry:
             search_space(empty, {}, [], 16)
 
     def test_unknown_and_twice(self) -> None:
-        with pytest.raises(ValueError, match=r"unknown primitive 'x'; known: channel-pruning, rtn"):
+        with pytest.raises(ValueError, match=r"unknown primitive 'x'; known: .*channel-pruning.*rtn"):
             primitive("x")
         with pytest.raises(ValueError, match="a primitive called 'rtn' is already registered"):
             register(RTN())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,9 @@ from autocomp.quickstart import load_network, load_samples
 from tests.networks import NETWORKS, images, randomised
 
 ms = load_mindspore()
-nn = ms.nn
+
+from mindspore import nn, ops  # noqa: E402
+
 X, Y = images(64), np.random.default_rng(1).integers(0, 5, 64).astype(np.int32)
 
 
@@ -42,24 +46,90 @@ def test_training_brings_the_student_nearer_and_leaves_the_teacher() -> None:
     algorithm = LSQ(2, 8)
     net_q = algorithm.apply(teacher, calibrate=train)
     before = norm_error(forward(net_q, (held,))[0], expected)
-    distilled = Distilled(net_q, teacher)
+    distilled = Distilled(net_q, teacher, blocks=["stages.0", "stages.1"], example=train[:64], block_weight=10.0)
     assert {p.name for p in distilled.trainable_params()} == {p.name for p in net_q.trainable_params()}
     step = nn.TrainOneStepCell(distilled, nn.Adam(distilled.trainable_params(), 1e-3)).set_train()
+    distances = []
     with execution_mode(graph=True):
         for i in range(20):
             start = 64 * (i % 4)
             step(ms.Tensor(train[start : start + 64]))
+            distances.append([float(distance.asnumpy()) for distance in distilled.distances])
+    assert all(last < 0.9 * first for first, last in zip(distances[0], distances[-4], strict=True))
+    assert not any("target" in p.name for p in net_q.get_parameters())
     assert norm_error(forward(net_q, (held,))[0], expected) < 0.8 * before
     np.testing.assert_array_equal(forward(teacher, (held,))[0], expected)
     distilled.teacher.set_train(True)
     with execution_mode(graph=True):
-        np.testing.assert_allclose(distilled.teacher(ms.Tensor(held)).asnumpy(), expected, rtol=1e-4, atol=1e-5)
+        found = distilled.teacher(ms.Tensor(held[:64])).asnumpy()
+    np.testing.assert_allclose(found, expected[:64], rtol=1e-4, atol=1e-5)
+
+
+class Explicit(nn.Cell):
+    """The same loss written down for one network, whose block can be called apart."""
+
+    def __init__(self, student: Any, teacher: Any, weight: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.student, self.teacher, self.weight = student, teacher, weight
+
+    def construct(self, x: Any) -> Any:
+        mine, its = self.student.stem(x), ops.stop_gradient(self.teacher.stem(x))
+        inner, wanted = self.student.wide(mine), ops.stop_gradient(self.teacher.wide(its))
+        outputs, expected = self.student.rest(inner), ops.stop_gradient(self.teacher.rest(wanted))
+        p, q = ops.log_softmax(expected / 4, 1), ops.log_softmax(outputs / 4, 1)
+        loss = (ops.exp(p) * (p - q)).sum(1).mean() * 16
+        for a, b in ((mine, its), (inner, wanted)):
+            loss = loss + self.weight / 2 * ((a - b) ** 2).mean() / (b**2).mean()
+        return loss
+
+
+class Parts(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide = nn.Dense(6, 8, activation="relu"), nn.Dense(8, 8)
+        self.rest = nn.SequentialCell(nn.ReLU(), nn.Dense(8, 3))
+
+    def construct(self, x: Any) -> Any:
+        return self.rest(self.wide(self.stem(x)))
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_blocks_add_their_distance_and_its_gradient(graph: bool) -> None:
+    student, teacher = (randomised(Parts(), seed) for seed in (0, 1))
+    x = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
+    weights = student.trainable_params()
+    distilled = Distilled(student, teacher, blocks=["stem", "wide"], example=x, block_weight=0.7)
+    for parameter in teacher.get_parameters():
+        parameter.name = f"its.{parameter.name}"
+    expected = ms.value_and_grad(Explicit(student, teacher, 0.7), None, weights)
+    assert [p.name for p in distilled.trainable_params()] == [p.name for p in weights]
+    found = ms.value_and_grad(distilled, None, weights)
+    with execution_mode(graph):
+        for scale in (1, 2):
+            values, others = found(ms.Tensor(scale * x)), expected(ms.Tensor(scale * x))
+            assert float(values[0].asnumpy()) == pytest.approx(float(others[0].asnumpy()), rel=1e-5)
+            for mine, its in zip(values[1], others[1], strict=True):
+                np.testing.assert_allclose(mine.asnumpy(), its.asnumpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_blocks_that_cannot_be_compared() -> None:
+    net, x = randomised(Parts()), np.zeros((2, 6), np.float32)
+    with pytest.raises(
+        ValueError, match=r"blocks must be cells of the network, but got body; cells: stem, .*wide, rest"
+    ):
+        Distilled(net, net, blocks=["body"], example=x)
+    with pytest.raises(ValueError, match="blocks need example"):
+        Distilled(net, net, blocks=["stem"])
+    narrow = randomised(Parts())
+    narrow.stem, narrow.wide = nn.Dense(6, 4, activation="relu"), nn.Dense(4, 8)
+    with pytest.raises(ValueError, match=r"stem must give one shape in both networks, but got \(2, 4\) and \(2, 8\)"):
+        Distilled(narrow, net, blocks=["stem"], example=x)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"), [({"temperature": 0.0}, "temperature must"), ({"share": 2.0}, "share must")]
 )
-def test_bad_arguments(settings: dict[str, float], message: str) -> None:
+def test_bad_arguments(settings: dict[str, Any], message: str) -> None:
     net = NETWORKS["concatenating"]()
     with pytest.raises(ValueError, match=message):
         Distilled(net, net, **settings)

@@ -1,0 +1,79 @@
+"""What holds for every registered primitive as a part of the search space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from autocomp.errors import NoEffectError
+from autocomp.primitives.format_knobs import TrainedFormats
+from autocomp.primitives.registry import AUTOMATIC, primitive, primitives, search_space
+from autocomp.search_spaces import Format, Knob, NetworkGraph
+from tests.conftest import Subject
+
+FORMATS = tuple(map(Format.parse, ("float", "w8", "w8a8", "w4", "w4a8")))
+EMPTY = NetworkGraph((), ())
+
+
+@pytest.fixture(params=primitives())
+def knobs(request: pytest.FixtureRequest, named_subject: Callable[[str], Subject]) -> tuple[Subject, tuple[Knob, ...]]:
+    subject = named_subject("residual")
+    made = primitive(request.param)
+    found = made.knobs(subject.graph, subject.parameters, FORMATS, 4, {})
+    assert all(knob.primitive == made.name == request.param for knob in found)
+    return subject, found
+
+
+def test_knobs_bind_layers_of_the_graph(knobs: tuple[Subject, tuple[Knob, ...]]) -> None:
+    subject, found = knobs
+    assert found and len({knob.name for knob in found}) == len(found)
+    for knob in found:
+        assert knob.layers and set(knob.layers) <= set(subject.graph.layers)
+        assert len(knob.values) > 1 and knob.values[0] in ("float", 1.0), "the first leaves the network as it is"
+
+
+def test_a_plan_of_any_values_can_be_carried_out(knobs: tuple[Subject, tuple[Knob, ...]]) -> None:
+    subject, found = knobs
+    space = search_space(subject.graph, subject.parameters, FORMATS, 4, found[0].primitive)
+    plan = space.decode(space.random(np.random.default_rng(0), 1)[0])
+    assert space.kept(plan).any() and set(space.formats(plan)) <= set(subject.graph.layers)
+
+
+def test_the_trained_ones_name_their_algorithm() -> None:
+    for name in primitives():
+        made = primitive(name)
+        if isinstance(made, TrainedFormats):
+            assert made.algorithm(weight_bits=4, activation_bits=8).name == name
+
+
+def test_slb_reaches_four_bits_at_most(named_subject: Callable[[str], Subject]) -> None:
+    subject = named_subject("residual")
+    found = primitive("slb").knobs(subject.graph, subject.parameters, FORMATS, 4, {})
+    assert found[0].values == ("float", "w4", "w4a8")
+    with pytest.raises(NoEffectError, match="slb found no number format"):
+        primitive("slb").knobs(subject.graph, subject.parameters, FORMATS[:3], 4, {})
+
+
+def test_auto_takes_what_needs_no_training(named_subject: Callable[[str], Subject]) -> None:
+    subject = named_subject("residual")
+    space = search_space(subject.graph, subject.parameters, FORMATS, 4)
+    assert {knob.primitive for knob in space.knobs} == set(AUTOMATIC) == {"channel-pruning", "rtn"}
+
+
+def test_one_primitive_for_each_place(named_subject: Callable[[str], Subject]) -> None:
+    subject = named_subject("residual")
+    with pytest.raises(ValueError, match=r"primitives rtn and lsq both choose format/stem: leave one of them out"):
+        search_space(subject.graph, subject.parameters, FORMATS, 4, ("rtn", "lsq"))
+
+
+@pytest.mark.parametrize("name", primitives())
+def test_nothing_to_do_is_said(name: str) -> None:
+    with pytest.raises(NoEffectError, match=name):
+        primitive(name).knobs(EMPTY, {}, FORMATS, 4, {})
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match=r"unknown primitive 'x'; known: .*rtn"):
+        primitive("x")
