@@ -3,7 +3,7 @@
 Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers that
 train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
 :class:`AdaRound`; :class:`Distilled` trains towards the float network; what prunes:
-:class:`ChannelPruner`, :class:`SCOP`. MindSpore is loaded when one of them is used.
+:class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .scop import SCOP
     from .simqat import SimQAT
     from .slb import SLB
+    from .sparsity import Sparsity
+    from .unipruning import UniPruning
 
 LAZY = {
     "AdaRound": "adaround",
@@ -36,6 +38,8 @@ LAZY = {
     "SCOP": "scop",
     "SLB": "slb",
     "SimQAT": "simqat",
+    "Sparsity": "sparsity",
+    "UniPruning": "unipruning",
 }
 
 __all__ = [
@@ -48,6 +52,8 @@ __all__ = [
     "ChannelPruner",
     "Distilled",
     "SimQAT",
+    "Sparsity",
+    "UniPruning",
     "channel_groups",
     "fold_batchnorm",
     "prune_channels",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +61,24 @@ class Share:
         return units_cost(graph) if self.parameters is None else parameters_cost(graph, parameters)
 
 
+Price = Callable[[np.ndarray, np.ndarray], float]
+
+
+def for_what_it_saves(importance: np.ndarray, saved: np.ndarray) -> float:
+    return float(importance.sum() / max(saved.sum(), 1e-12))
+
+
 def select(
-    graph: NetworkGraph, parameters: Mapping[str, np.ndarray], importance: np.ndarray, share: Share
+    graph: NetworkGraph,
+    parameters: Mapping[str, np.ndarray],
+    importance: np.ndarray,
+    share: Share,
+    price: Price = for_what_it_saves,
 ) -> np.ndarray:
-    """(units,) bool, the units that stay. importance: (units,), NOT_RATED for those that must stay.
+    """(units,) bool, the units that stay.
+
+    importance: (units,), NOT_RATED for those that must stay. price: of a granule, from the importance of its units and
+    what each saves; the cheapest goes first where groups compete.
 
     Raises:
         ValueError: the floor does not allow the share, with the smallest that it does.
@@ -75,7 +89,10 @@ def select(
     cost = share.cost(graph, parameters)
     whole = cost.of(np.ones(graph.unit_count, bool))
     target = share.value * whole
-    kept = _alike(graph, cost, ladders, target) if share.per_layer else _competing(cost, ladders, importance, target)
+    if share.per_layer:
+        kept = _alike(graph, cost, ladders, target)
+    else:
+        kept = _competing(cost, ladders, importance, target, price)
     if (left := cost.of(kept)) > target + 0.5:
         raise ValueError(
             f"{share.name}={share.value} cannot be reached: with floor={share.floor} and "
@@ -131,8 +148,10 @@ def _kept_at(graph: NetworkGraph, ladders: list[_Ladder], ratio: float) -> np.nd
     return kept
 
 
-def _competing(cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, target: float) -> np.ndarray:
-    """The granule with the least importance for what it frees goes, again and again."""
+def _competing(
+    cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, target: float, price: Price
+) -> np.ndarray:
+    """The cheapest granule goes, again and again."""
     rated = importance[importance != NOT_RATED]
     worth = importance - min(float(rated.min(initial=0)), 0.0)  # a ratio of negative numbers would rank the wrong way
     kept = np.ones(len(importance), bool)
@@ -143,9 +162,9 @@ def _competing(cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, ta
         for i, ladder in enumerate(ladders):
             if rungs[i] + 1 < len(ladder.counts):
                 granule = ladder.cut(rungs[i] + 1)[len(ladder.cut(rungs[i])) :]
-                price = worth[granule].sum() / max(saved[granule].sum(), 1e-12)
-                if price < least:
-                    best, least = i, price
+                asked = price(worth[granule], saved[granule])
+                if asked < least:
+                    best, least = i, asked
         if best is None:
             break
         rungs[best] += 1

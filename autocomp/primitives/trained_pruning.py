@@ -26,7 +26,7 @@ from .platform import execution_mode, to_tensors
 from .realise import Realiser, parameters_of
 from .reconstruction import MOST_CHANNELS, Moments, moments_of
 from .rounding import assign
-from .selection import Share, select
+from .selection import Share, for_what_it_saves, select
 from .surgery import rename_parameters, replace_cells
 from .trace import check_cell, trace
 from .trial_cut import keep_what_cuts
@@ -73,6 +73,7 @@ class TrainedPruning:
     """
 
     name = "trained-pruning"
+    price = staticmethod(for_what_it_saves)
 
     def __init__(self, share: Share, reconstruct: bool = True) -> None:
         self.share, self.reconstruct = share, reconstruct
@@ -130,7 +131,7 @@ class TrainedPruning:
         """
         applied = applied_to(net_p)
         importance = self.importance(net_p, batches, loss)
-        self.keep(net_p, select(applied.graph, parameters_of(net_p), importance, self.share), batches)
+        self.keep(net_p, select(applied.graph, parameters_of(net_p), importance, self.share, self.price), batches)
 
     def keep(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch] = ()) -> None:
         """Prune all but these units, (units,) bool; batches: to reconstruct on, as ``prune`` takes them."""
