@@ -17,6 +17,7 @@ from .trace import trace
 
 if TYPE_CHECKING:
     from .adaround import AdaRound
+    from .batchnorm_statistics import reestimate_batchnorm
     from .channel_pruner import ChannelPruner
     from .distillation import Distilled
     from .lsq import LSQ
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .unipruning import UniPruning
 
 LAZY = {
+    "reestimate_batchnorm": "batchnorm_statistics",
     "AdaRound": "adaround",
     "ChannelPruner": "channel_pruner",
     "Distilled": "distillation",
@@ -57,6 +59,7 @@ __all__ = [
     "channel_groups",
     "fold_batchnorm",
     "prune_channels",
+    "reestimate_batchnorm",
     "trace",
 ]
 
