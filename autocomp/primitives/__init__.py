@@ -3,7 +3,8 @@
 Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers that
 train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
 :class:`AdaRound`; :class:`Distilled` trains towards the float network; what prunes:
-:class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`. MindSpore is loaded when one is used.
+:class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`; and what puts cheaper
+layers in the place of others: :class:`LowRank`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .batchnorm_statistics import reestimate_batchnorm
     from .channel_pruner import ChannelPruner
     from .distillation import Distilled
+    from .low_rank import LowRank
     from .lsq import LSQ
     from .pact import PACT
     from .rtn import RTN
@@ -35,6 +37,7 @@ LAZY = {
     "ChannelPruner": "channel_pruner",
     "Distilled": "distillation",
     "LSQ": "lsq",
+    "LowRank": "low_rank",
     "PACT": "pact",
     "RTN": "rtn",
     "SCOP": "scop",
@@ -53,6 +56,7 @@ __all__ = [
     "AdaRound",
     "ChannelPruner",
     "Distilled",
+    "LowRank",
     "SimQAT",
     "Sparsity",
     "UniPruning",

@@ -170,7 +170,7 @@ class Growing(Callback):
 
 
 def two_of_four(magnitudes: np.ndarray) -> np.ndarray:
-    """(out, in, ...) float32 of 0 and 1: the two largest of every four along the second axis, the first of equal ones."""
+    """(out, in, ...) float32 of 0 and 1: the two largest of every four along the second axis, of equals the first."""
     rows = np.moveaxis(magnitudes, 1, -1)
     fours = rows.reshape(-1, 4)
     order = np.argsort(-fours, axis=1, kind="stable")

@@ -13,7 +13,7 @@ from mindspore import nn
 from mindspore.train import Callback
 
 from ..errors import NoEffectError
-from ..search_spaces import NetworkGraph, SearchSpace
+from ..search_spaces import ChannelGroup, NetworkGraph, SearchSpace
 from .applied import Applied, applied_to, mark
 from .by_hand import inputs_for
 from .cells import ms, parameter
@@ -143,8 +143,8 @@ class TrainedPruning:
     def _reconstruct(self, net_p: Any, batches: Iterable[Batch]) -> None:
         """Weights and biases behind the pruned units become those that tell them from the kept ones."""
         applied = applied_to(net_p)
-        moments = input_moments(net_p, batches)
         trained = parameters_of(net_p)
+        moments = input_moments(with_values(applied.original, trained), applied.graph, batches)
         kept = trained[KEPT] > 0.5
         realisation = Realiser(SearchSpace(applied.graph, ()), trained, moments=moments).of(kept, {})
         parameters = {p.name: p for p in net_p.get_parameters()}
@@ -162,6 +162,10 @@ class TrainedPruning:
 
     def is_pruned(self, net_p: Any) -> bool:
         return bool((kept_parameter(net_p).asnumpy() < 0.5).any())
+
+    def groups(self, net_p: Any) -> tuple[ChannelGroup, ...]:
+        """The channel groups; ``start`` to ``stop`` of each are its rows in what is kept."""
+        return applied_to(net_p).graph.channel_groups
 
     def cut(self, net_p: Any) -> Cut:
         """What is kept now, and what the converted network will compute and hold."""
@@ -243,12 +247,11 @@ def rebatched(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
             yield tuple(column[start : start + size] for column in batch)
 
 
-def input_moments(net_p: Any, batches: Iterable[Batch]) -> dict[str, Moments]:
-    """Of what the layers read in the network as it is, before anything is pruned."""
-    applied = applied_to(net_p)
-    elastic = ElasticNetwork(with_values(applied.original, parameters_of(net_p)), applied.graph)
+def input_moments(net: Any, graph: NetworkGraph, batches: Iterable[Batch]) -> dict[str, Moments]:
+    """Of what the layers of a network read; batches: of its inputs, and labels beside them."""
+    elastic = ElasticNetwork(net, graph)
     rows: dict[str, list[np.ndarray]] = {}
-    count = input_count(net_p)
+    count = sum(node.kind == "input" for node in graph.nodes)
     for batch in islice(rebatched(batches, CHUNK), RECONSTRUCTED // CHUNK):
         for path, values in elastic.layer_inputs(batch[:count]).items():
             if values.shape[1 if values.ndim == 4 else -1] <= MOST_CHANNELS:
