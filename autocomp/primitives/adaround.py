@@ -13,8 +13,9 @@ from .calibrators import Calibration
 from .cells import parameter
 from .patches import PATCHES, PatchMoments, PatchSums, narrow_layers, sample_patches
 from .post_training import Rounded
+from .quantizers import LEAST_SCALE
 from .realise import Realiser, parameters_of
-from .rounding import LEAST_SCALE, Weight, assign, rounded
+from .rounding import Weight, assign, rounded
 from .trained_quantization import CALIBRATED
 
 

@@ -9,25 +9,48 @@ from mindspore import ops
 
 from .calibrators import Calibration
 from .cells import parameter
-from .quantizers import ActivationQuantizer
-from .rounding import LEAST_SCALE, Input, SymmetricInput, Weight, assign, number, rounded, scaled_gradient
+from .nearest_levels import HALVES, STORED_BITS, best_scale
+from .quantizers import LEAST_SCALE, ActivationQuantizer, QuantizedWeight
+from .rounding import Input, SymmetricInput, Weight, assign, number, rounded, scaled_gradient
 from .trained_quantization import TrainedQuantization
 
 
 class LearnedScaleWeight(Weight):
-    """Its scale, one a channel or one in all, has the gradient of eq. 3 times 1 / sqrt(weights of a scale * top)."""
+    """Its scale, one a channel or one in all, has the gradient of eq. 3 times 1 / sqrt(weights of a scale * top).
+
+    Two bits stand for -1.5, -0.5, 0.5, 1.5 times the scale: all four values, evenly around zero, where -1, 0, 1 would
+    leave one out (Choi et al., "Accurate and Efficient 2-bit Quantized Neural Networks", MLSys 2019). They are stored
+    as the integers -3, -1, 1, 3 of half the scale.
+    """
 
     def __init__(self, like: np.ndarray, per_channel: bool) -> None:
         super().__init__(like, per_channel)
         self.scale = parameter(np.ones(self.scale_shape, np.float32), "scale", trains=True)
+        self.half = number(0, "half")
         self.count = float(like.size // self.scale.size)
 
     def construct(self, weight: Any) -> Any:
         scale = ops.maximum(scaled_gradient(self.scale, ops.rsqrt(self.count * self.top)), LEAST_SCALE)
-        return rounded(weight, scale, -self.top, self.top, self.on)
+        shift = self.half * self.on * scale  # its gradient in the scale makes eq. 3 that of the shifted levels
+        return rounded(weight - shift, scale, -self.top - 2 * self.half, self.top, self.on) + shift
 
     def start(self, bits: int, weight: np.ndarray) -> None:
-        assign(self.scale, self._best_scale(bits, weight))
+        two = bits == 2
+        assign(self.half, 0.5 if two else 0)
+        if two:
+            assign(self.top, 1)
+            rows = weight if self.per_channel else weight.reshape(1, -1)
+            assign(self.scale, 2 * best_scale(rows, HALVES).reshape(self.scale_shape))
+        else:
+            assign(self.scale, self._best_scale(bits, weight))
+
+    def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
+        if self.bits != 2:
+            return super().quantized(weight)
+        scale = self.scale_of(weight)
+        column = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        halves = 2 * np.clip(np.rint((weight - column / 2) / column), -2, 1) + 1
+        return QuantizedWeight(halves.astype(np.int8), scale / 2, STORED_BITS)
 
     def scale_of(self, weight: np.ndarray) -> np.ndarray:
         scale = np.maximum(self.scale.asnumpy(), np.float32(LEAST_SCALE)).reshape(-1)
@@ -57,7 +80,8 @@ class LSQ(TrainedQuantization):
     """Learned step size quantization (Esser et al., ICLR 2020).
 
     Steps start where the squared error is least, instead of at 2 E|w| / sqrt(top) (section 2.1), since that needs fewer
-    training steps; first and last layer at 8 bits (section 3). Inputs behind a ReLU are unsigned, others signed.
+    training steps; first and last layer at 8 bits (section 3); weights of 2 bits have their four values evenly around
+    zero, without zero. Inputs behind a ReLU are unsigned, others signed.
 
     Args:
         weight_bits, activation_bits, ends_bits, calibration: see :class:`TrainedQuantization`.

@@ -9,8 +9,8 @@ from mindspore import ops
 
 from .calibrators import Calibration
 from .cells import NO_BOUND
-from .quantizers import ActivationQuantizer
-from .rounding import LEAST_SCALE, Input, SymmetricInput, Weight, assign, number, to_steps
+from .quantizers import LEAST_SCALE, ActivationQuantizer
+from .rounding import Input, SymmetricInput, Weight, assign, number, to_steps
 from .simqat import MaxScaledWeight
 from .trained_quantization import TrainedQuantization
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LEAST_SCALE = 1e-8
 CLIP_RATIOS = np.linspace(1.0, 0.4, 25)  # searched for the least squared error of a tensor
 COARSE, FINE = (
     np.linspace(1.0, 0.4, 7),

@@ -8,8 +8,8 @@ import numpy as np
 from mindspore import ops
 
 from .cells import parameter
-from .quantizers import CLIP_RATIOS, QuantizedWeight
-from .rounding import LEAST_SCALE, Weight, assign, number, rounded
+from .quantizers import CLIP_RATIOS, LEAST_SCALE, QuantizedWeight
+from .rounding import Weight, assign, number, rounded
 
 
 class RangedWeight(Weight):

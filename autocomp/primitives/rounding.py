@@ -24,8 +24,6 @@ from ..search_spaces import FLOAT_BITS
 from .cells import NO_BOUND, ROUNDER, ms, parameter
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 
-LEAST_SCALE = 1e-8
-
 
 def to_steps(x: Any, scale: Any, on: Any) -> Any:
     """x at the nearest multiple of scale; it must be within bounds already."""

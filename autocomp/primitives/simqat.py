@@ -10,9 +10,9 @@ from mindspore import nn, ops
 from .applied import applied_to
 from .calibrators import Calibration
 from .cells import parameter
-from .quantizers import ActivationQuantizer
+from .quantizers import LEAST_SCALE, ActivationQuantizer
 from .ranged_weight import RangedWeight, check_zero_points
-from .rounding import LEAST_SCALE, Input, Weight, assign, number, rounded
+from .rounding import Input, Weight, assign, number, rounded
 from .trained_quantization import TrainedQuantization
 from .training_callbacks import AtStep
 

@@ -12,13 +12,13 @@ from .applied import applied_to
 from .calibrators import Calibration
 from .cells import ms, parameter
 from .lsq import LearnedScaleInput, LearnedScaleWeight
+from .nearest_levels import STORED_BITS, best_scale
 from .quantizers import QuantizedWeight
-from .rounding import LEAST_SCALE, Input, Weight, assign, number
+from .rounding import Input, Weight, assign, number
 from .trained_quantization import TrainedQuantization
 from .training_callbacks import BeforeEvaluation, CalibrateBatchNorm, Schedule
 
 MOST_BITS = 4  # of a weight that is searched
-STORED_BITS = 3  # at least: the integers -3, -1, 1, 3 that stand for 2 bits
 START_SHARPNESS = 4.0  # of the choice that a trained weight begins with, per squared distance of two values
 
 
@@ -83,25 +83,6 @@ def levels_of(bits: int) -> np.ndarray:
     if bits <= 2:
         return np.arange(-(2**bits) + 1, 2**bits, 2)
     return np.arange(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1))
-
-
-def best_scale(weight: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """(out, 1, ...) float32 of the least squared error: alternately the nearest levels and the best scale for them."""
-    rows = weight.reshape(len(weight), -1)
-    top = float(levels[-1])
-    best, error = np.ones((len(rows), 1)), np.full(len(rows), np.inf)
-    for ratio in (0.3, 0.5, 0.7, 1.0):
-        scale = np.maximum(np.abs(rows).max(1, keepdims=True) * ratio / top, LEAST_SCALE)
-        for _ in range(8):
-            nearest = levels[np.abs(rows[:, :, None] / scale[:, :, None] - levels).argmin(2)]
-            fitted = (rows * nearest).sum(1, keepdims=True) / np.maximum(
-                (nearest**2).sum(1, keepdims=True), LEAST_SCALE
-            )
-            scale = np.where(fitted > LEAST_SCALE, fitted, scale)
-        found = ((rows - nearest * scale) ** 2).sum(1)
-        best = np.where((found < error)[:, None], scale, best)
-        error = np.minimum(found, error)
-    return best.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
 
 
 class SLB(TrainedQuantization):

@@ -1,0 +1,29 @@
+"""The scale of a few given levels that fits a weight best."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .quantizers import LEAST_SCALE
+
+HALVES = np.array([-3, -1, 1, 3])  # of half a scale: what two bits stand for
+STORED_BITS = 3  # at least, for these
+
+
+def best_scale(weight: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """(out, 1, ...) float32 of the least squared error: alternately the nearest levels and the best scale for them."""
+    rows = weight.reshape(len(weight), -1)
+    top = float(levels[-1])
+    best, error = np.ones((len(rows), 1)), np.full(len(rows), np.inf)
+    for ratio in (0.3, 0.5, 0.7, 1.0):
+        scale = np.maximum(np.abs(rows).max(1, keepdims=True) * ratio / top, LEAST_SCALE)
+        for _ in range(8):
+            nearest = levels[np.abs(rows[:, :, None] / scale[:, :, None] - levels).argmin(2)]
+            fitted = (rows * nearest).sum(1, keepdims=True) / np.maximum(
+                (nearest**2).sum(1, keepdims=True), LEAST_SCALE
+            )
+            scale = np.where(fitted > LEAST_SCALE, fitted, scale)
+        found = ((rows - nearest * scale) ** 2).sum(1)
+        best = np.where((found < error)[:, None], scale, best)
+        error = np.minimum(found, error)
+    return best.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
