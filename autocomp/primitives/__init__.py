@@ -2,9 +2,9 @@
 
 Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers that
 train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
-:class:`AdaRound`; :class:`Distilled` trains towards the float network; what prunes:
-:class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`; and what puts cheaper
-layers in the place of others: :class:`LowRank`. MindSpore is loaded when one is used.
+:class:`AdaRound`; :class:`Distilled` trains towards the float network; what prunes: :class:`ChannelPruner`,
+:class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`; and what puts cheaper layers in the place
+of others: :class:`LowRank`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .batchnorm_statistics import reestimate_batchnorm
     from .channel_pruner import ChannelPruner
     from .distillation import Distilled
+    from .head_pruning import HeadPruning
     from .low_rank import LowRank
     from .lsq import LSQ
     from .pact import PACT
@@ -36,6 +37,7 @@ LAZY = {
     "AdaRound": "adaround",
     "ChannelPruner": "channel_pruner",
     "Distilled": "distillation",
+    "HeadPruning": "head_pruning",
     "LSQ": "lsq",
     "LowRank": "low_rank",
     "PACT": "pact",
@@ -56,6 +58,7 @@ __all__ = [
     "AdaRound",
     "ChannelPruner",
     "Distilled",
+    "HeadPruning",
     "LowRank",
     "SimQAT",
     "Sparsity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,13 @@ class GatedInput(nn.Cell):
         return self.layer(self.gate(x))
 
 
-def gated_layers(net: Any, graph: NetworkGraph, values: Any) -> dict[str, Any]:
-    """Of the layers that read units, new cells whose weights are gated by ``values``. Closing a unit's gate is cutting
-    the unit: behind every activation its channels are read as zeros.
+Gating = Callable[[Any, np.ndarray, tuple[int, ...]], UnitGate]
+
+
+def gated_layers(net: Any, graph: NetworkGraph, values: Any, gating: Gating = UnitGate) -> dict[str, Any]:
+    """Of the layers that read units, new cells whose weights are gated by ``values``, (units,).
+
+    Closing a unit's gate is cutting the unit: behind every activation its channels are read as zeros.
 
     A depthwise layer reads and makes the same units; it is cut with what reads it.
     """
@@ -57,17 +62,17 @@ def gated_layers(net: Any, graph: NetworkGraph, values: Any) -> dict[str, Any]:
         node = graph.nodes[position]
         units = graph.input_units(node)
         if not node.depthwise and (units >= 0).any():
-            cells[path] = _gated(cell_at(net, path), graph, node, values)
+            cells[path] = _gated(cell_at(net, path), graph, node, values, gating)
     return cells
 
 
-def _gated(layer: Any, graph: NetworkGraph, node: Node, values: Any) -> Any:
+def _gated(layer: Any, graph: NetworkGraph, node: Node, values: Any, gating: Gating) -> Any:
     units = graph.input_units(node)
     if trains_rounded(layer):
         columns = units.reshape(node.groups, -1)[0]
         shape = (1, -1, *[1] * (layer.weight.ndim - 2))
-        return trained_layer(layer, UnitGate(values, columns, shape), nn.Identity(), None, None)
-    return GatedInput(layer, UnitGate(values, units, (1, -1, 1, 1)))
+        return trained_layer(layer, gating(values, columns, shape), nn.Identity(), None, None)
+    return GatedInput(layer, gating(values, units, (1, -1, 1, 1)))
 
 
 class ElementMask(nn.Cell):
