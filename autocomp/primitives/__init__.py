@@ -4,7 +4,7 @@ Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :fu
 train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
 :class:`AdaRound`; :class:`Distilled` trains towards the float network; what prunes: :class:`ChannelPruner`,
 :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`; and what puts cheaper layers in the place
-of others: :class:`LowRank`. MindSpore is loaded when one is used.
+of others: :class:`LowRank`, :class:`Ghost`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .batchnorm_statistics import reestimate_batchnorm
     from .channel_pruner import ChannelPruner
     from .distillation import Distilled
+    from .ghost import Ghost
     from .head_pruning import HeadPruning
     from .low_rank import LowRank
     from .lsq import LSQ
@@ -37,6 +38,7 @@ LAZY = {
     "AdaRound": "adaround",
     "ChannelPruner": "channel_pruner",
     "Distilled": "distillation",
+    "Ghost": "ghost",
     "HeadPruning": "head_pruning",
     "LSQ": "lsq",
     "LowRank": "low_rank",
@@ -58,6 +60,7 @@ __all__ = [
     "AdaRound",
     "ChannelPruner",
     "Distilled",
+    "Ghost",
     "HeadPruning",
     "LowRank",
     "SimQAT",
