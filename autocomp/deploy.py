@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import pathlib
+import time
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from .evaluators import PlanEvaluator
-from .front import ExportReport
+from .data import Samples
+from .evaluators import Measurement, PlanEvaluator
+from .evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of
+from .front import Deployer, ExportReport
 from .primitives.convert import convert
 from .primitives.export import (
     EXACT,
@@ -24,8 +27,8 @@ from .primitives.export import (
 )
 from .primitives.onnx_network import Style, onnx_network
 from .primitives.platform import forward
-from .primitives.realise import Realisation
-from .search_spaces import Plan
+from .primitives.realise import Parameters, Realisation
+from .search_spaces import NetworkGraph, Plan
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -50,30 +53,96 @@ class NetworkDeployer:
 
     def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
         """Write, load again, compare, and only then put the file in its place."""
-        ending = export_format(path)
-        realisation = self.evaluator.realise(plan)
-        net = convert(self._float, self.evaluator.space.graph, self.evaluator.parameters, realisation)
-        rounded = any(state.activation is not None for state in realisation.layers.values())
-        inputs = tuple(np.resize(x, (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
-        with written_whole(path) as draft:
-            if ending == ".mindir":
-                export_mindir(net, inputs, draft)
-            else:
-                draft.write_bytes(self._onnx(realisation))
-            run = run_mindir if ending == ".mindir" else run_onnx
-            error = compare(run, draft, inputs, forward(net, inputs), ROUNDED if rounded else EXACT)
-            size = draft.stat().st_size
-        return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error)
+        realisation, known = self.evaluator.realise(plan), self.evaluator
+        net = convert(self._float, known.space.graph, known.parameters, realisation)
+        return export(net, known.space.graph, known.parameters, realisation, self._samples, path)
 
-    def _onnx(self, realisation: Realisation) -> bytes:
-        style = Style(integer_weights=True)
-        data: bytes = onnx_network(
-            self.evaluator.space.graph, self.evaluator.parameters, realisation, style
-        ).SerializeToString()
-        return data
+    @property
+    def _samples(self) -> Arrays:
+        return tuple(np.resize(x, (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
+
+    def fine_tune(
+        self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
+    ) -> tuple[Deployer, Measurement]:
+        """Train the plan's network; what carries it out from now on, and how good it is on the search's samples."""
+        started = time.perf_counter()
+        samples = train if hasattr(train, "create_tuple_iterator") else _pair(Samples.read(train, "train"))
+        tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress)
+        outputs = outputs_of(tuned, self.evaluator)
+        found = Measurement(
+            accuracy=self.evaluator.accuracy_of(outputs),
+            metric=self.evaluator.metric,
+            samples=len(self.evaluator.inputs[0]),
+            seconds=time.perf_counter() - started,
+            seed=settings.seed,
+            fidelity=f"{len(self.evaluator.inputs[0])} samples, after {settings.epochs} epochs of {tuned.samples}",
+        )
+        return TunedDeployer(plan, tuned, self._samples), found
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """What :func:`autocomp.load` needs to carry plans out again, beside the network itself."""
         from .restore import store
 
         store(folder, self)
+
+
+class TunedDeployer:
+    """Carries out the one plan whose network was trained."""
+
+    def __init__(self, plan: Plan, tuned: Tuned, samples: Arrays) -> None:
+        self.plan, self.tuned, self._samples = plan, tuned, samples
+
+    def net(self, plan: Plan) -> Any:
+        self._check(plan)
+        return self.tuned.net
+
+    def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
+        self._check(plan)
+        tuned = self.tuned
+        return export(tuned.net, tuned.graph, tuned.parameters, tuned.realisation, self._samples, path)
+
+    def fine_tune(
+        self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
+    ) -> tuple[Deployer, Measurement]:
+        raise ValueError("this point is fine-tuned already: fine-tune the front's own point, for more epochs")
+
+    def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
+        raise ValueError(
+            "a fine-tuned point is kept as a file: point.export(path), or mindspore.save_checkpoint(point.net, path) "
+            "and autocomp.rebuild(net, point.plan)"
+        )
+
+    def _check(self, plan: Plan) -> None:
+        if plan != self.plan:
+            raise ValueError(f"only the plan that was fine-tuned can be carried out here, but got {plan}")
+
+
+def export(
+    net: Any,
+    graph: NetworkGraph,
+    parameters: Parameters,
+    realisation: Realisation,
+    inputs: Arrays,
+    path: str | os.PathLike[str],
+) -> ExportReport:
+    """Write the converted network, which ``realisation`` gives in numbers; load it again and compare."""
+    ending = export_format(path)
+    rounded = any(state.activation is not None for state in realisation.layers.values())
+    with written_whole(path) as draft:
+        if ending == ".mindir":
+            export_mindir(net, inputs, draft)
+        else:
+            draft.write_bytes(onnx_bytes(graph, parameters, realisation))
+        run = run_mindir if ending == ".mindir" else run_onnx
+        error = compare(run, draft, inputs, forward(net, inputs), ROUNDED if rounded else EXACT)
+        size = draft.stat().st_size
+    return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error)
+
+
+def onnx_bytes(graph: NetworkGraph, parameters: Parameters, realisation: Realisation) -> bytes:
+    data: bytes = onnx_network(graph, parameters, realisation, Style(integer_weights=True)).SerializeToString()
+    return data
+
+
+def _pair(samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
+    return samples.x[0], samples.y

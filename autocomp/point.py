@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from autocomp.hardware_models import Cost
 from autocomp.search_spaces import Plan
 
 from .metrics import METRICS, significant
+
+if TYPE_CHECKING:
+    from .evaluators.fine_tuning import FineTuning, Progress
 
 
 class Measured(Protocol):
@@ -80,6 +83,12 @@ class Deployer(Protocol):
     def net(self, plan: Plan) -> Any: ...
 
     def export(self, plan: Plan, path: str | Path) -> ExportReport: ...
+
+    def fine_tune(
+        self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
+    ) -> tuple[Deployer, Measured]:
+        """Train the plan's network: what carries it out then, and how good it is."""
+        ...
 
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:
         """Write into the folder what it takes to carry these plans out later."""
@@ -164,6 +173,47 @@ class Point:
         if report.latency_ms is not None:
             self.measured["latency_ms"] = report.latency_ms
         return report
+
+    def fine_tune(
+        self,
+        train: Any,
+        epochs: int = 2,
+        *,
+        batch: int = 128,
+        rate: float = 0.01,
+        algorithm: str = "lsq",
+        teacher: float = 0.7,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> Point:
+        """The same plan, its network trained while it is rounded; with the accuracy that it has then.
+
+        The costs stay. What comes back stands by itself: it can be exported, and is on no front.
+
+        Args:
+            train: (x, y) arrays, y (n,) classes; x alone, then the float network is the only teacher; or a batched
+                ``mindspore.dataset.Dataset`` of both, which can augment.
+            epochs: over ``train``. batch: samples a step, of arrays. rate: of learning at the start; Nesterov momentum
+                0.9, falling by a cosine to 0.
+            algorithm: "lsq", "simqat" or "pact". teacher: share of the float network's outputs in the loss, 0 to 1.
+            progress: whether a bar is shown; None: where standard error is a terminal.
+        """
+        from .evaluators.fine_tuning import FineTuning
+        from .training_bar import training_bar
+
+        settings = FineTuning(epochs, batch, rate, algorithm, teacher, seed)
+        with training_bar(progress) as report:
+            deployer, found = self.carried_out_by.fine_tune(self.plan, train, settings, report)
+        return replace(
+            self,
+            accuracy=float(found.accuracy),
+            samples=found.samples,
+            fidelity=found.fidelity,
+            seed=found.seed,
+            seconds=found.seconds,
+            measured={},
+            deployer=deployer,
+        )
 
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:
         """One line.

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from autocomp.deploy import NetworkDeployer
+from autocomp.deploy import NetworkDeployer, onnx_bytes
 from autocomp.errors import ExportError
 from autocomp.front import ParetoSet
 from autocomp.jobs import Choices, evaluator_of
@@ -74,11 +74,12 @@ def test_wrong_export_does_not_take_the_place_of_a_right_one(
     path = tmp_path / "net.onnx"
     deployer.export(Plan(), path)
     before = path.read_bytes()
-    other = deployer._onnx(deployer.evaluator.realise(quantized(deployer, "w4")))
-    monkeypatch.setattr(NetworkDeployer, "_onnx", lambda self, realisation: other)
+    known = deployer.evaluator
+    other = onnx_bytes(known.space.graph, known.parameters, known.realise(quantized(deployer, "w4")))
+    monkeypatch.setattr("autocomp.deploy.onnx_bytes", lambda *_: other)
     with pytest.raises(ExportError, match=r"\.onnx file computes something else than the network in memory: relative"):
         deployer.export(Plan(), path)
-    monkeypatch.setattr(NetworkDeployer, "_onnx", lambda self, realisation: b"no model")
+    monkeypatch.setattr("autocomp.deploy.onnx_bytes", lambda *_: b"no model")
     with pytest.raises(ExportError, match=r"the exported \.onnx file cannot be loaded again: "):
         deployer.export(Plan(), path)
     assert path.read_bytes() == before
@@ -118,7 +119,8 @@ def test_weights_are_rounded_alike_after_loading(
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
     assert set(evaluator.realiser.patches) == set(subject.graph.layers)
     NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 4).store(tmp_path, [])
-    monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer: deployer)
+    monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
+    monkeypatch.setattr("autocomp.restore._resolver", lambda *_: None)  # there is no front in the folder
     restored: Any = restore(subject.net, tmp_path)
     plan = Plan({f"format/{layer}": "w4" for layer in subject.graph.layers} | {"keep/stem": 0.5})
     before, after = evaluator.realise(plan).layers, restored.evaluator.realise(plan).layers

@@ -167,6 +167,9 @@ class Recorder:
     def export(self, plan: Plan, path: str | Path) -> ExportReport:
         return ExportReport(Path(path), "onnx", 0.25, 1e-7, latency_ms=1.5)
 
+    def fine_tune(self, plan: Plan, train: Any, settings: Any, progress: Any = None) -> tuple[Any, Any]:
+        raise NotImplementedError
+
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:
         self.stored.append((folder, list(plans)))
 

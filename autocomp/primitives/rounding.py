@@ -48,7 +48,8 @@ def rounded(x: Any, scale: Any, low: Any, high: Any, on: Any, bounded_below: boo
 
 def scaled_gradient(x: Any, factor: Any) -> Any:
     """x, whose gradient is multiplied by ``factor``."""
-    return x * factor + ops.stop_gradient(x - x * factor)
+    held = ops.stop_gradient(x)
+    return held + (x - held) * factor
 
 
 def number(value: float, name: str, trains: bool = False) -> Any:

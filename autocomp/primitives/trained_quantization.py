@@ -137,6 +137,11 @@ class TrainedQuantization:
         """Set the bits of every layer; compiles nothing. ValueError for a layer that the network does not have."""
         applied = applied_to(net_q)
         formats = self._own(applied.graph) if plan is None else _formats(applied.graph, plan)
+        left = [path for path, chosen in formats.items() if path not in applied.layers and chosen != Format()]
+        if left and plan is not None:
+            raise ValueError(
+                f"{self.name} trains nn.Conv2d and nn.Dense; in its plans {', '.join(left)} must stay in float"
+            )
         for path, layer in applied.layers.items():
             chosen = formats.get(path, Format())
             layer.weight_quantizer.set_bits(chosen.weight_bits, layer.weight.asnumpy())

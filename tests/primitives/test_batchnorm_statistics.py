@@ -50,4 +50,4 @@ def test_what_it_cannot_do_is_said() -> None:
     with pytest.raises(ValueError, match="needs 2 samples or more at a time, but got batch=1"):
         reestimate_batchnorm(randomised(NETWORKS["residual"]()), X, batch=1)
     with pytest.raises(TypeError, match="must be a mindspore"):
-        reestimate_batchnorm("net", X)  # type: ignore[arg-type]
+        reestimate_batchnorm("net", X)

@@ -1,0 +1,217 @@
+"""A plan's network, fine-tuned: channels cut off, trained while weights and inputs are rounded, then converted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..primitives.convert import convert
+from ..primitives.format_knobs import TrainedFormats
+from ..primitives.platform import execution_mode, forward, load_mindspore
+from ..primitives.realise import Parameters, Realisation, parameters_of
+from ..primitives.registry import primitive, primitives
+from ..search_spaces import NetworkGraph, Plan
+from .accuracy import PlanEvaluator
+from .engines import Arrays, OnnxEngine, batch_of
+
+log = logging.getLogger("autocomp")
+
+Progress = Callable[[int, int, float], None]  # step from 1, steps, loss
+WEIGHT_DECAY = 1e-4
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How the network of a plan is trained.
+
+    epochs: over the training samples. batch: samples a step, where they are arrays; the rest of an epoch that fills no
+        batch is left out. rate: of learning at the start, with Nesterov momentum 0.9, falling by a cosine to 0.
+    algorithm: that trains what is rounded: "lsq", "simqat" or "pact".
+    teacher: share of the float network's outputs in the loss (:class:`autocomp.primitives.Distilled`), 0 to 1; without
+        labels they are all of it.
+    seed: of the order of samples; a Dropout draws from MindSpore's own.
+    """
+
+    epochs: int = 2
+    batch: int = 128
+    rate: float = 0.01
+    algorithm: str = "lsq"
+    teacher: float = 0.7
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but got {name}={getattr(self, name)}")
+        if not self.rate > 0:
+            raise ValueError(f"rate must be above 0, but got rate={self.rate}")
+        if not 0 <= self.teacher <= 1:
+            raise ValueError(f"teacher must be a share from 0 to 1, but got teacher={self.teacher}")
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, but got {self.algorithm!r}")
+
+
+ALGORITHMS = tuple(
+    name
+    for name in primitives()
+    if name in ("lsq", "simqat", "pact")  # SLB lays its values out for the bits of one plan
+)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A trained network: as a Cell, converted, and in numbers. samples: how many an epoch had."""
+
+    net: Any
+    graph: NetworkGraph
+    parameters: Parameters
+    realisation: Realisation
+    samples: int
+
+
+def fine_tune(
+    net: Any,
+    evaluator: PlanEvaluator,
+    plan: Plan,
+    train: Any,
+    settings: FineTuning,
+    calibration: Arrays,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Train the network that ``plan`` makes of ``net``, whose numbers ``evaluator`` knows.
+
+    Args:
+        train: (x, y) arrays, y (n,) classes or None; or a batched ``mindspore.dataset.Dataset`` of images and classes,
+            gone through anew in each epoch, so that it can augment.
+        calibration: arrays (n, ...), for the ranges that training begins with.
+
+    Raises:
+        ValueError: the network takes or gives several tensors; the plan rounds what cannot be trained rounded.
+    """
+    from ..primitives.applied import applied_to
+    from ..primitives.distillation import Distilled
+
+    _check_single(evaluator.space.graph)
+    dataset, batch, samples = _batches(train, settings)
+    _check_shape(batch[0].shape[1:], evaluator.inputs[0].shape[1:])
+    form = primitive(settings.algorithm)
+    assert isinstance(form, TrainedFormats)
+    algorithm = form.algorithm()
+    pruned = pruned_only(net, evaluator, plan)
+    formats = {name: value for name, value in plan.items() if name.startswith("format/")}
+    student = algorithm.apply(pruned, calibrate=tuple(x[:256] for x in calibration), plan=formats)
+    ms = load_mindspore()
+    labelled = batch[1] is not None
+    loss = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean") if labelled else None
+    trained, criterion = student, loss
+    if settings.teacher or not labelled:
+        trained, criterion = Distilled(student, net, loss, share=settings.teacher or 1.0), None
+    with execution_mode(graph=True):
+        _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
+    graph = applied_to(student).graph
+    return Tuned(algorithm.convert(student), graph, parameters_of(student), algorithm.quantized(student), samples)
+
+
+def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
+    """Of the samples that the search evaluates on, by its own engine where that takes another graph."""
+    if isinstance(evaluator.engine, OnnxEngine):
+        engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads)
+        return engine.outputs(tuned.realisation, evaluator.inputs)
+    size = batch_of(tuned.graph)
+    (x,) = evaluator.inputs
+    parts = [forward(tuned.net, (x[i : i + size],)) for i in range(0, len(x), size)]
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan) -> Any:
+    """The plan's channels cut off and what reads them reconstructed; nothing rounded, nothing folded."""
+    cuts = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
+    realisation = evaluator.realise(cuts)
+    return convert(net, evaluator.space.graph, evaluator.parameters, realisation, folds=False)
+
+
+def _check_single(graph: NetworkGraph) -> None:
+    inputs = sum(node.kind == "input" for node in graph.nodes)
+    if inputs != 1 or len(graph.outputs) != 1:
+        raise ValueError(
+            "fine-tuning takes networks with one input and one output, "
+            f"but this one has {inputs} and {len(graph.outputs)}; apply a quantizer of autocomp.primitives to point.net"
+        )
+
+
+def _check_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if given != expected:
+        raise ValueError(f"samples to train on must have the shape {expected} of the search's, but got {given}")
+
+
+class Shuffled:
+    """Batches of arrays in another order in every epoch."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray | None, batch: int, seed: int) -> None:
+        self.x, self.y, self.batch = x, y, min(batch, len(x))
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self.x) // self.batch
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        order = self.rng.permutation(len(self.x))[: len(self) * self.batch].reshape(-1, self.batch)
+        for rows in order:
+            yield (self.x[rows],) if self.y is None else (self.x[rows], self.y[rows].astype(np.int32))
+
+
+def _batches(train: Any, settings: FineTuning) -> tuple[Any, tuple[Any, Any], int]:
+    """A MindSpore dataset, its first batch (of which the labels may be None), and its samples an epoch."""
+    load_mindspore()
+    import mindspore.dataset as ds
+
+    if hasattr(train, "create_tuple_iterator"):
+        first = next(train.create_tuple_iterator(num_epochs=1, output_numpy=True))
+        labels = first[1] if len(first) > 1 else None
+        return train, (first[0], labels), train.get_dataset_size() * len(first[0])
+    x, y = train if isinstance(train, tuple) else (train, None)
+    source = Shuffled(np.asarray(x, np.float32), y, settings.batch, settings.seed)
+    columns = ["image"] if y is None else ["image", "label"]
+    dataset = ds.GeneratorDataset(source, columns, shuffle=False, python_multiprocessing=False)
+    return dataset, (x[:1], y), len(source) * source.batch
+
+
+def _train(
+    trained: Any,
+    criterion: Any,
+    student: Any,
+    dataset: Any,
+    settings: FineTuning,
+    callbacks: Sequence[Any],
+    progress: Progress | None,
+) -> None:
+    ms = load_mindspore()
+    steps = settings.epochs * dataset.get_dataset_size()
+    rates = [settings.rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
+    optimizer = ms.nn.Momentum(parameter_groups(student), rates, 0.9, use_nesterov=True)
+    model = ms.Model(trained, criterion, optimizer)
+    model.train(settings.epochs, dataset, callbacks=[*callbacks, _reporting(progress, steps)], dataset_sink_mode=False)
+
+
+def parameter_groups(net: Any) -> list[Mapping[str, Any]]:
+    """Scales of quantizers without weight decay."""
+    scales = [p for p in net.trainable_params() if p.name.endswith("quantizer.scale")]
+    mine = {id(p) for p in scales}
+    others = [p for p in net.trainable_params() if id(p) not in mine]
+    groups: list[Mapping[str, Any]] = [{"params": others, "weight_decay": WEIGHT_DECAY}]
+    return groups + ([{"params": scales, "weight_decay": 0.0}] if scales else [])
+
+
+def _reporting(progress: Progress | None, steps: int) -> Any:
+    from mindspore.train import LambdaCallback
+
+    def report(run_context: Any) -> None:
+        arguments = run_context.original_args()
+        if progress is not None:
+            progress(arguments.cur_step_num, steps, float(arguments.net_outputs.asnumpy().mean()))
+
+    return LambdaCallback(on_train_step_end=report)
