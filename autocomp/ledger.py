@@ -7,8 +7,9 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autocomp.evaluators import Measurement, Scores
 from autocomp.search_spaces import Plan, SearchSpace
@@ -47,6 +48,7 @@ class Ledger:
         self._measurements: dict[Plan, Measurement] = {}
         self._remembered: dict[str, str] = {}
         self._study: optuna.Study | None = None
+        self._database: optuna.storages.RDBStorage | None = None  # where the storage is an SQLite file
         if storage is not None:
             self._open(storage, f"autocomp-{fingerprint}")
 
@@ -58,21 +60,17 @@ class Ledger:
 
     def add(self, plan: Plan, measurement: Measurement, cost: Cost, violations: Mapping[str, float]) -> None:
         """Stored when this returns. ``violations``: by the text of the bound."""
-        import optuna
 
         self._measurements[plan] = measurement
         if self._study is None:
             return
         costs = [getattr(cost, METRICS[name].attribute) for name in self.objectives]
-        params, distributions = self._params(plan)
-        trial = optuna.trial.create_trial(
+        self._store(
+            plan,
             values=[measurement.accuracy, *costs],
-            params=params,
-            distributions=distributions,
             user_attrs={"plan": str(plan), "measurement": measurement.to_json(), "cost": asdict(cost)},
             constraints=dict(violations),
         )
-        self._study.add_trial(trial)
 
     def fail(self, plan: Plan, reason: str) -> None:
         """For people to see; the plan is tried again when it comes up again."""
@@ -80,14 +78,7 @@ class Ledger:
 
         if self._study is None:
             return
-        params, distributions = self._params(plan)
-        trial = optuna.trial.create_trial(
-            state=optuna.trial.TrialState.FAIL,
-            params=params,
-            distributions=distributions,
-            user_attrs={"plan": str(plan), "error": reason},
-        )
-        self._study.add_trial(trial)
+        self._store(plan, state=optuna.trial.TrialState.FAIL, user_attrs={"plan": str(plan), "error": reason})
 
     def remember(self, name: str, text: str) -> None:
         """Keep something that is not an evaluation, under the same fingerprint."""
@@ -106,13 +97,39 @@ class Ledger:
             self.remember(SCORES, found.to_json())
         return found
 
-    def _params(self, plan: Plan) -> tuple[dict, dict[str, optuna.distributions.BaseDistribution]]:
+    def _store(self, plan: Plan, **trial: Any) -> None:
+        """The trial whole or not at all, and its parameters, which are there for people: the plan is an attribute.
+
+        Optuna looks up and writes one parameter after the other, a millisecond each in SQL; here they are one insert.
+        """
         import optuna
 
-        values = {knob.name: plan.get(knob.name, knob.values[0]) for knob in self.space.knobs}
-        return values, {
-            knob.name: optuna.distributions.CategoricalDistribution(knob.values) for knob in self.space.knobs
-        }
+        assert self._study is not None
+        storage, study = self._study._storage, self._study._study_id
+        if self._database is None:
+            values = {knob.name: plan.get(knob.name, knob.values[0]) for knob in self.space.knobs}
+            created = optuna.trial.create_trial(params=values, distributions=self._distributions, **trial)
+            storage.create_new_trial(study, template_trial=created)
+            return
+        number = storage.create_new_trial(study, template_trial=optuna.trial.create_trial(**trial))
+        rows = [
+            {"trial_id": number, "param_name": name, "param_value": float(choice), "distribution_json": text}
+            for (name, text), choice in zip(self._described, self.space.encode(plan), strict=True)
+        ]
+        with self._database.engine.begin() as connection:
+            connection.execute(optuna.storages._rdb.models.TrialParamModel.__table__.insert(), rows)
+
+    @cached_property
+    def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        import optuna
+
+        return {knob.name: optuna.distributions.CategoricalDistribution(knob.values) for knob in self.space.knobs}
+
+    @cached_property
+    def _described(self) -> list[tuple[str, str]]:
+        import optuna
+
+        return [(name, optuna.distributions.distribution_to_json(d)) for name, d in self._distributions.items()]
 
     def _open(self, storage: str | Path, prefix: str) -> None:
         from autocomp.samplers import quiet
@@ -129,9 +146,8 @@ class Ledger:
         import optuna
 
         if url.startswith("sqlite:"):
-            backend: optuna.storages.BaseStorage = optuna.storages.RDBStorage(
-                url, engine_kwargs={"connect_args": {"timeout": 60}}
-            )
+            self._database = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+            backend: optuna.storages.BaseStorage = self._database
         else:
             backend = optuna.storages.get_storage(url)
         maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE

@@ -18,7 +18,7 @@ from .ledger import SCORES, Ledger
 from .metrics import METRICS
 from .point import Point
 from .prediction import Prediction
-from .samplers import Solver, learned
+from .samplers import Solver, Told, learned
 from .search_spaces import Plan, SearchSpace
 from .stored import StoredMeasurement, StoredRecord
 
@@ -99,8 +99,8 @@ class _Question:
         self.vectors = np.array([point.vector for point in evaluated], np.int64)
         self.accuracies = np.array([point.accuracy for point in evaluated])
         self.measured = dict(zip(map(bytes, self.vectors.astype(np.int16)), self.accuracies, strict=True))
-        shares = self.shares(self.vectors)
-        self.surrogate = learned(asked.scores, self.vectors, shares, self.accuracies, self.of_float.accuracy)
+        told = Told.of(self.vectors, self.shares(self.vectors), self.accuracies)
+        self.surrogate = learned(asked.scores, told, self.of_float.accuracy)
 
     def answer(self) -> np.ndarray:
         """(knobs,): with a bound on the accuracy the cheapest plan, else the most accurate one.

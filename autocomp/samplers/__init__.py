@@ -1,15 +1,20 @@
 """Who proposes plans."""
 
+from .amc import AMCSampler
 from .base import Outcome, Problem, Sampler, Vector
-from .frontier import FrontierSampler, learned
+from .frontier import FrontierSampler
 from .frontier_solver import Solver, directions
+from .frontier_told import Told, learned
+from .haq import HAQSampler
 from .optuna_samplers import OptunaSampler, quiet
 from .proposals import Proposals
 from .registry import check_sampler, register, sampler, samplers
 from .uniform import RandomSampler, UniformSampler, spread, uniform_plans
 
 __all__ = [
+    "AMCSampler",
     "FrontierSampler",
+    "HAQSampler",
     "OptunaSampler",
     "Outcome",
     "Problem",
@@ -17,6 +22,7 @@ __all__ = [
     "RandomSampler",
     "Sampler",
     "Solver",
+    "Told",
     "UniformSampler",
     "Vector",
     "check_sampler",

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import moocore
 import numpy as np
 
 from autocomp.evaluators import Scores
 from autocomp.search_spaces import SearchSpace
 
-from .base import Outcome, Problem, Vector
+from .base import Outcome, Problem
 from .frontier_gain import Gain
 from .frontier_solver import Solver, directions
-from .frontier_surrogate import MOST, Prediction, Surrogate
+from .frontier_surrogate import Prediction, Surrogate
+from .frontier_told import Told, distinct, learned, rows
 from .registry import register
 from .uniform import spread, uniform_plans
 
 ENUMERABLE = 6000  # plans of a space that is looked at as a whole
-STARTS = 24  # descents a time
+STARTS = 24  # descents the first time, fewer from then on: what they found stays
 CLIMBS, CLIMBERS = 2, 8  # rounds of looking around the most promising plans, and how many
-SHORTLIST = 128  # plans among which a batch is chosen
+AROUND, AROUND_LATE, LATE = 2048, 512, 1000  # plans around those, about; fewer after so many evaluations
+SHORTLIST = 64  # plans among which a batch is chosen
+CELLS = 20  # of each cost of the float network, from all of which plans come into question
 FOCUS = 0.05  # accuracy lost, within which every other plan must lie
 EXPLORED = 8  # one plan in so many is chosen with doubled doubt
 
@@ -43,10 +45,12 @@ class FrontierSampler:
             raise ValueError("the sampler 'frontier' needs the costs of plans, but the problem has none")
         self._problem, self._space = problem, problem.space
         self._of_float = np.maximum(problem.costs(np.zeros((1, len(self._space.knobs)), np.int64))[0], 1e-12)
-        self._told: dict[Vector, float] = {}  # accuracies
-        self._pending: dict[Vector, None] = {}
-        self._spent: set[Vector] = set()  # proposed or known: not proposed again
+        self._told = Told(len(self._space.knobs), len(self._of_float))
+        self._pending: dict[bytes, np.ndarray] = {}
+        self._spent: set[bytes] = set()  # proposed or known: not proposed again
+        self._solved = np.empty((0, len(self._space.knobs)), np.int64)
         self._asked = 0
+        self._surrogate: Surrogate | None = None
         self._scores: Scores | None = None
 
     def ask(self, count: int) -> list[np.ndarray]:
@@ -61,9 +65,9 @@ class FrontierSampler:
         return self._proposed([pool[i] for i in self._choose(pool, surrogate, count)])
 
     def _proposed(self, chosen: list[np.ndarray]) -> list[np.ndarray]:
-        for vector in map(_vector, chosen):
-            self._pending[vector] = None
-            self._spent.add(vector)
+        for row, vector in zip(rows(np.array(chosen).reshape(-1, len(self._space.knobs))), chosen, strict=True):
+            self._pending[row] = vector
+            self._spent.add(row)
         return [np.array(vector, np.int64) for vector in chosen]
 
     def _formats(self) -> list[np.ndarray]:
@@ -76,17 +80,19 @@ class FrontierSampler:
         for value in dict.fromkeys(value for knob in knobs if knob.kind == "format" for value in knob.values[1:]):
             plan = [knob.index(value) if knob.kind == "format" and value in knob.values else 0 for knob in knobs]
             vector = np.array(plan, np.int64)
-            if _vector(vector) not in self._spent and self._excess(vector[None])[0] <= 0:
+            if rows(vector[None])[0] not in self._spent and self._excess(vector[None])[0] <= 0:
                 plans.append(vector)
         return plans
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            self._pending.pop(outcome.vector, None)
-            self._spent.add(outcome.vector)
+            vector = np.array([outcome.vector], np.int64)
+            row = rows(vector)[0]
+            self._pending.pop(row, None)
+            self._spent.add(row)
             # What was turned down for its costs was not evaluated: its accuracy is no observation.
-            if outcome.values is not None and self._excess(np.array([outcome.vector]))[0] <= 0:
-                self._told[outcome.vector] = -outcome.values[0]
+            if outcome.values is not None and self._excess(vector)[0] <= 0:
+                self._told.add(row, vector, self._costs(vector), -outcome.values[0])
 
     # What is known ----------------------------------------------------------------------------------------------------
 
@@ -99,7 +105,8 @@ class FrontierSampler:
 
     @property
     def _float_accuracy(self) -> float:
-        return self._told.get((0,) * len(self._space.knobs), max(self._told.values(), default=1.0))
+        found = self._told.accuracies[(self._told.vectors == 0).all(1)]
+        return float(found[0] if len(found) else self._told.accuracies.max(initial=0.0) or 1.0)
 
     @property
     def _floor(self) -> float:
@@ -114,13 +121,10 @@ class FrontierSampler:
         return np.zeros(len(vectors)) if self._problem.excess is None else self._problem.excess(vectors)
 
     def _learn(self) -> Surrogate:
-        if not self._told:
+        if not len(self._told):
             return Surrogate(self.scores)
-        vectors, accuracies = self._known()
-        return learned(self.scores, vectors, self._costs(vectors), accuracies, self._float_accuracy)
-
-    def _known(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(list(self._told), np.int64), np.array(list(self._told.values()))
+        self._surrogate = learned(self.scores, self._told, self._float_accuracy, self._surrogate)
+        return self._surrogate
 
     # What could be proposed -------------------------------------------------------------------------------------------
 
@@ -129,36 +133,42 @@ class FrontierSampler:
             return self._new(_all(self._space))
         solver = Solver(self._space, self.scores, self._costs, self._excess)
         starts = self._starts(rng)
-        pool = solver.descend(starts, directions(rng, len(starts), self._problem.objectives - 1))
+        if len(starts):
+            solved = solver.descend(starts, directions(rng, len(starts), self._problem.objectives - 1))
+            self._solved = distinct(np.concatenate([self._solved, solved]))
+        pool = self._solved
+        around = AROUND if len(self._told) < LATE else AROUND_LATE
+        climbers = int(np.clip(around // self._space.sizes.sum(), 1, CLIMBERS))
         gains = self._gains()
         for _ in range(CLIMBS):
-            best = self._promising(pool, surrogate, gains, CLIMBERS)
-            around = solver.neighbours(best).reshape(-1, len(self._space.knobs))
-            pool = np.unique(np.concatenate([pool, around, _crossed(rng, best)]), axis=0)
+            best = self._promising(pool, surrogate, gains, climbers)
+            changed = solver.neighbours(best).reshape(-1, len(self._space.knobs))
+            pool = distinct(np.concatenate([pool, changed, _crossed(rng, best)]))
             pool = self._promising(self._new(pool), surrogate, gains, SHORTLIST)
         return pool
 
     def _starts(self, rng: np.random.Generator) -> np.ndarray:
-        """Uniform plans, evaluated ones, random ones."""
-        uniform = spread(uniform_plans(self._space), self._space.sizes)[: STARTS // 4]
-        found = [uniform, self._space.random(rng, STARTS // 4)]
-        if self._told:
-            vectors, accuracies = self._known()
-            near = np.argsort(_below_front(self._costs(vectors), accuracies), kind="stable")[: 2 * STARTS]
-            found.append(vectors[rng.permutation(near)[: STARTS - sum(map(len, found))]])
-        starts = np.concatenate(found)
-        more = self._space.random(rng, STARTS - len(starts))
-        return np.concatenate([starts, more])
+        """Uniform plans, evaluated ones, random ones; fewer each time, since what was solved stays."""
+        count = STARTS // self._asked or 2 * (self._asked % 16 == 0)
+        uniform = spread(uniform_plans(self._space), self._space.sizes)[: count // 4]
+        near = np.argsort(self._told.below, kind="stable")[: 2 * STARTS]
+        evaluated = self._told.vectors[rng.permutation(near)[: count // 2]]
+        more = self._space.random(rng, count - len(uniform) - len(evaluated))
+        return np.concatenate([uniform, evaluated, more])
 
     def _promising(self, pool: np.ndarray, surrogate: Surrogate, gains: Sequence[Gain], count: int) -> np.ndarray:
-        """The plans with the largest gains, ``count`` for each kind of gain."""
+        """The plans with the largest gains, ``count`` for each kind of gain, from all over the costs.
+
+        Around the best plan are many nearly as good, and when one of them is taken the others add nothing any more.
+        """
         costs, accuracies = self._costs(pool), self._accuracies(surrogate.predict(pool))
-        best = [np.argsort(-gain(costs, accuracies), kind="stable")[:count] for gain in gains]
+        cells = np.unique((costs * CELLS).astype(np.int64), axis=0, return_inverse=True)[1].reshape(-1)
+        best = [spread_out(gain(costs, accuracies), cells, count) for gain in gains]
         return np.asarray(pool[np.unique(np.concatenate(best))], np.int64)
 
     def _new(self, pool: np.ndarray) -> np.ndarray:
         """Those that were not proposed and are allowed; of none allowed those nearest to it."""
-        fresh = np.array([_vector(v) not in self._spent for v in pool], bool)
+        fresh = np.array([row not in self._spent for row in rows(pool)], bool)
         pool = pool[fresh]
         excess = self._excess(pool)
         return pool[excess <= max(0.0, float(excess.min(initial=0.0)))]
@@ -167,7 +177,7 @@ class FrontierSampler:
 
     def _choose(self, pool: np.ndarray, surrogate: Surrogate, count: int) -> list[int]:
         """Positions in the pool, one after the other; what was asked for and not yet told counts as chosen before."""
-        pending = np.array(list(self._pending), np.int64).reshape(-1, pool.shape[1])
+        pending = np.array(list(self._pending.values()), np.int64).reshape(-1, pool.shape[1])
         pool = np.concatenate([pool, pending])
         costs, prediction = self._costs(pool), surrogate.predict(pool)
         expected = self._accuracies(prediction).mean(1)
@@ -190,9 +200,12 @@ class FrontierSampler:
     ) -> int:
         spread = 2.0 if number % EXPLORED == EXPLORED - 1 else 1.0
         accuracies = self._accuracies(prediction, spread)
-        # Where nothing is expected to add to the front, what comes nearest to it.
-        worth = gains[number % 2](costs, accuracies) + 1e-12 * (accuracies.mean(1) - costs.mean(1))
-        return int(np.argmax(np.where(left, worth, -np.inf)))
+        # Where nothing is expected to add to this gain, to the other; else what comes nearest to the front.
+        for gain in (gains[number % 2], gains[1 - number % 2]):
+            worth = np.where(left, gain(costs, accuracies), -np.inf)
+            if worth.max() > 0:
+                return int(worth.argmax())
+        return int(np.where(left, accuracies.mean(1) - costs.mean(1), -np.inf).argmax())
 
     def _accuracies(self, prediction: Prediction, spread: float = 1.0) -> np.ndarray:
         """(n, 8): equally likely."""
@@ -200,39 +213,23 @@ class FrontierSampler:
 
     def _gains(self) -> tuple[Gain, Gain]:
         """Counted from the budget's floor, and from a little below the float network's accuracy."""
-        costs, accuracies = np.empty((0, len(self._of_float))), np.empty(0)
-        if self._told:
-            vectors, accuracies = self._known()
-            costs = self._costs(vectors)
-            front = _below_front(costs, accuracies) <= 0
-            costs, accuracies = costs[front], accuracies[front]
+        front = self._told.below <= 0
+        costs, accuracies = self._told.costs[front], self._told.accuracies[front]
         floors = (self._floor, max(self._floor, self._float_accuracy - FOCUS))
         return Gain(costs, accuracies, floors[0]), Gain(costs, accuracies, floors[1])
 
 
-def learned(
-    scores: Scores, vectors: np.ndarray, costs: np.ndarray, accuracies: np.ndarray, of_float: float
-) -> Surrogate:
-    """What the evaluated plans, (n, knobs) int, with costs (n, objectives), say of others."""
-    if len(vectors) > MOST:
-        # The others say little about the front: they lie far below it.
-        kept = np.argsort(_below_front(costs, accuracies), kind="stable")[:MOST]
-        vectors, accuracies = vectors[kept], accuracies[kept]
-    surrogate = Surrogate(scores)
-    surrogate.fit(vectors, of_float - accuracies)
-    return surrogate
+def spread_out(worth: np.ndarray, cells: np.ndarray, count: int) -> np.ndarray:
+    """Positions, at most ``count``, of the best of every cell, then of every second best, and so on."""
+    order = np.lexsort((-worth, cells))
+    first = np.searchsorted(cells[order], cells[order])
+    place = np.arange(len(order)) - first  # within the cell
+    return order[np.lexsort((-worth[order], place))][:count]
 
 
 def ranked(space: SearchSpace) -> Scores:
     """Where nothing is known of the values: the square of their rank, the strongest of a knob 0.1 nats."""
     return Scores(tuple(tuple((0.1 * (np.arange(n) / max(n - 1, 1)) ** 2).tolist()) for n in space.sizes))
-
-
-def _below_front(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
-    """(n,): how much accuracy each lacks to the best plan that costs no more; 0 for those on the front."""
-    best = moocore.is_nondominated(np.column_stack([costs, -accuracies]))
-    reached = (costs[None, best] <= costs[:, None] + 1e-12).all(2)
-    return np.asarray(np.where(reached, accuracies[best], -np.inf).max(1) - accuracies)
 
 
 def _crossed(rng: np.random.Generator, parents: np.ndarray) -> np.ndarray:
@@ -244,7 +241,3 @@ def _crossed(rng: np.random.Generator, parents: np.ndarray) -> np.ndarray:
 def _all(space: SearchSpace) -> np.ndarray:
     sizes = tuple(int(size) for size in space.sizes)
     return np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
-
-
-def _vector(plan: np.ndarray) -> Vector:
-    return tuple(int(i) for i in plan)

@@ -53,12 +53,28 @@ class Gain:
         """(n,) of plans with costs (n, objectives) and equally likely accuracies (n, quantiles)."""
         levels, inverse = np.unique(self._best.round(9), return_inverse=True)
         member = np.eye(len(levels))[inverse.reshape(-1)]
-        parts = [slice(start, start + CHUNK) for start in range(0, len(costs), CHUNK)]
-        return np.concatenate([np.empty(0)] + [self._gain(costs[p], accuracies[p], levels, member) for p in parts])
+        found = np.zeros(len(costs))
+        hopeful = np.flatnonzero(accuracies.max(1, initial=0) > self._at(costs))
+        for start in range(0, len(hopeful), CHUNK):
+            part = hopeful[start : start + CHUNK]
+            found[part] = self._gain(costs[part], accuracies[part], levels, member)
+        return found
+
+    def _at(self, costs: np.ndarray) -> np.ndarray:
+        """(n,): the front's accuracy in the cell of the costs, the lowest of the cells that they reach."""
+        columns = zip(self._edges, costs.T, strict=True)
+        cells = [np.clip(np.searchsorted(edges, c, "right") - 1, 0, len(edges) - 2) for edges, c in columns]
+        return np.asarray(self._best[tuple(cells)])
 
     def _gain(self, costs: np.ndarray, accuracies: np.ndarray, levels: np.ndarray, member: np.ndarray) -> np.ndarray:
-        above = np.maximum(accuracies[:, :, None] - levels, 0).mean(1)
-        return np.asarray((above * (self._overlap(costs) @ member)).sum(1))
+        """The sum of (accuracy - level) * volume over the levels below an accuracy, from sums over the first levels."""
+        volumes = self._overlap(costs) @ member
+        reached, filled = np.zeros((2, len(costs), len(levels) + 1))
+        np.cumsum(volumes, axis=1, out=reached[:, 1:])
+        np.cumsum(volumes * levels, axis=1, out=filled[:, 1:])
+        below = np.searchsorted(levels, accuracies)
+        each = accuracies * np.take_along_axis(reached, below, 1) - np.take_along_axis(filled, below, 1)
+        return np.asarray(each.mean(1))
 
     def _overlap(self, costs: np.ndarray) -> np.ndarray:
         """(n, cells): how much of each cell the costs reach."""

@@ -16,6 +16,7 @@ MOST = 300  # evaluations that are learned from
 CURVE, SLOPE, CONSTANT = 0.3, 0.1, 0.3  # prior variances of the loss over the total damage
 STRETCH = 2.0  # of the logarithm of the total damage
 AMPLITUDES, LENGTHS, NOISES = (0.05, 0.2, 0.6), (0.25, 0.5, 1.0), (0.003, 0.01)  # noise: of an accuracy
+MANY, NEARLY = 100, 1.25  # evaluations from which on parameters are not chosen anew for a few more
 TRUST = 8  # evaluations that the prior variances are worth
 QUANTILES = norm.ppf((np.arange(8) + 0.5) / 8)
 
@@ -35,16 +36,24 @@ class Surrogate:
         self._scores = scores
         self._roots = [np.sqrt(damage) for damage in scores.damage]
         self._features = np.empty((0, len(scores.damage) + 1))
-        self._chosen, self._scale = (AMPLITUDES[1], LENGTHS[1]), 1.0
+        self._parameters, self._scale = (AMPLITUDES[1], LENGTHS[1], NOISES[0]), 1.0
+        self._chosen_from = 0
 
-    def fit(self, vectors: np.ndarray, losses: np.ndarray) -> None:
-        """vectors: (n, knobs) int; losses: (n,), of accuracy, as a share of 1."""
+    def fit(self, vectors: np.ndarray, losses: np.ndarray, earlier: Surrogate | None = None) -> None:
+        """vectors: (n, knobs) int; losses: (n,), of accuracy, as a share of 1.
+
+        earlier: its parameters are taken where they were chosen from more than a hundred plans and nearly as many.
+        """
         self._features = self._describe(vectors)
         losses = np.maximum(losses, -RESOLUTION / 2)
         target = np.log(RESOLUTION + losses) - _usual(self._features[:, 0])
         shared, apart = self._parts(self._features)
         best = -np.inf
-        for amplitude, length, noise in product(AMPLITUDES, LENGTHS, NOISES):
+        candidates = list(product(AMPLITUDES, LENGTHS, NOISES))
+        self._chosen_from = len(vectors)
+        if earlier is not None and MANY < len(vectors) < NEARLY * earlier._chosen_from:
+            candidates, self._chosen_from = [earlier._parameters], earlier._chosen_from
+        for amplitude, length, noise in candidates:
             # What is the same error in accuracy is a smaller one in the logarithm of a larger loss.
             doubt = (noise / (RESOLUTION + np.maximum(losses, 0))) ** 2
             kernel = shared + amplitude * np.exp(-apart / (2 * length**2)) + np.diag(doubt)
@@ -53,13 +62,13 @@ class Surrogate:
             scale = (TRUST + white @ white) / (TRUST + len(white))
             likelihood = -(len(white) + TRUST) * np.log(scale) / 2 - np.log(np.diag(factor)).sum()
             if likelihood > best:
-                best, self._chosen = likelihood, (amplitude, length)
+                best, self._parameters = likelihood, (amplitude, length, noise)
                 self._factor, self._white, self._scale = factor, white, scale
 
     def predict(self, vectors: np.ndarray) -> Prediction:
         described = self._describe(vectors)
         u, mean = described[:, 0], _usual(described[:, 0])
-        amplitude, length = self._chosen
+        amplitude, length, _ = self._parameters
         variance = CONSTANT + SLOPE * u**2 + CURVE + amplitude
         reduced = np.empty((0, len(u)))
         if len(self._features):
@@ -72,7 +81,7 @@ class Surrogate:
 
     def covariance(self, described: np.ndarray, one: np.ndarray) -> np.ndarray:
         """(n,) prior covariances of plans with one of them."""
-        amplitude, length = self._chosen
+        amplitude, length, _ = self._parameters
         u, v = described[:, 0], one[0]
         apart = ((described[:, 1:] - one[1:]) ** 2).sum(1)
         shared = CONSTANT + SLOPE * u * v + CURVE * np.exp(-((u - v) ** 2) / (2 * STRETCH**2))

@@ -241,7 +241,7 @@ class TestFrontierSampler:
         given = problem(LARGE, excess=lambda v: costs_of(LARGE, v)[:, 0] - 2.0)
         chosen = FrontierSampler(given)
         chosen.tell([Outcome((0,) * 12, (0.0, *costs_of(LARGE, np.zeros((1, 12), np.int64))[0]), (1.0,))])
-        assert not chosen._told
+        assert not len(chosen._told)
 
     def test_asks_again_before_it_is_told(self) -> None:
         chosen = FrontierSampler(problem(LARGE))
