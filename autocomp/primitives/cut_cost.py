@@ -29,20 +29,8 @@ class CutCost:
 
     def of(self, kept: np.ndarray) -> float:
         """kept: (units,) bool."""
-        rows, columns = self._rows(kept), self._columns(kept)
+        rows, columns = self.fixed_rows + self.row_counts @ kept, self.fixed_columns + self.column_counts @ kept
         return float(self.constant + kept @ self.linear + (self.factor * rows * columns).sum())
-
-    def saved(self, kept: np.ndarray) -> np.ndarray:
-        """(units,): what the next unit to go saves, to first order."""
-        rows, columns = self._rows(kept), self._columns(kept)
-        by_rows, by_columns = (self.factor * columns) @ self.row_counts, (self.factor * rows) @ self.column_counts
-        return np.asarray(self.linear + by_rows + by_columns)
-
-    def _rows(self, kept: np.ndarray) -> np.ndarray:
-        return np.asarray(self.fixed_rows + self.row_counts @ kept)
-
-    def _columns(self, kept: np.ndarray) -> np.ndarray:
-        return np.asarray(self.fixed_columns + self.column_counts @ kept)
 
 
 def macs_cost(graph: NetworkGraph) -> CutCost:

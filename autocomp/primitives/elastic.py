@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,9 +70,11 @@ class ElasticNetwork:
         with execution_mode(graph=True):
             return to_arrays(self.cell(*to_tensors(inputs)))
 
-    def layer_inputs(self, inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-        """What each layer reads: layer -> (n, ...) float32."""
-        return self._read_by(self.inputs, inputs)
+    def layer_inputs(
+        self, inputs: tuple[np.ndarray, ...], layers: Collection[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """What each layer reads, or each of these: layer -> (n, ...) float32."""
+        return self._read_by(self.inputs if layers is None else {path: self.inputs[path] for path in layers}, inputs)
 
     def batch_statistics(
         self, inputs: tuple[np.ndarray, ...], kept: np.ndarray

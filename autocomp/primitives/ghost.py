@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +66,10 @@ class Ghost(Replacing):
 
     name = "ghost"
 
-    def __init__(self, *, ratio: int = 2, kernel: int = 3, macs: float | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, *, ratio: int = 2, kernel: int = 3, macs: float | None = None, layers: Collection[str] | None = None
+    ) -> None:
+        super().__init__(layers)
         if ratio < 2:
             raise ValueError(f"ratio must be 2 or more, but got ratio={ratio}")
         if kernel < 1 or kernel % 2 == 0:
@@ -91,7 +94,7 @@ class Ghost(Replacing):
 
     def _layers(self, net: Any, graph: NetworkGraph) -> list[str]:
         ends = first_and_last(graph)
-        nodes = {path: graph.nodes[i] for path, i in graph.layers.items() if path not in ends}
+        nodes = {path: graph.nodes[graph.layers[path]] for path in self.allowed(graph) if path not in ends}
         plain = [path for path, node in nodes.items() if node.groups == 1 and isinstance(cell_at(net, path), nn.Conv2d)]
         return [path for path in plain if self._macs(graph, path) < macs_of(graph, path)]
 

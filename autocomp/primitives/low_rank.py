@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from .realise import parameters_of
 from .reconstruction import Moments
 from .replacing import Replacement, Replacing, calls_of, macs_of
 from .surgery import cell_at
-from .trained_pruning import CHUNK, input_moments
+from .trained_pruning import CHUNK, RECONSTRUCTED, input_moments, rebatched
 
 LEVELS = 1 - np.geomspace(0.003, 0.9, 24)  # shares of the energy that are tried for a layer
 
@@ -48,6 +48,7 @@ class LowRank(Replacing):
             that is kept. macs: the share of the network's multiply-accumulates that stays; ranks are those that lose
             the least energy, summed over the layers. ranks: by layer, ``{"fc": (16,), "conv": (8, 12)}``.
         granularity: ranks are multiples of it.
+        layers: paths of the layers that may be replaced, or of cells that hold them; None: all.
 
     Left as they are: layers that would not be cheaper, grouped and transposed convolutions.
     """
@@ -61,8 +62,9 @@ class LowRank(Replacing):
         macs: float | None = None,
         ranks: Mapping[str, tuple[int, ...]] | None = None,
         granularity: int = 1,
+        layers: Collection[str] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(layers)
         if sum(value is not None for value in (energy, macs, ranks)) != 1:
             raise ValueError(f"exactly one of energy, macs and ranks must be given, but got {energy}, {macs}, {ranks}")
         for argument, value in (("energy", energy), ("macs", macs)):
@@ -77,7 +79,7 @@ class LowRank(Replacing):
     ) -> dict[str, Replacement]:
         parameters, moments = parameters_of(net), _moments(net, graph, calibrate)
         spectra = {}
-        for path in factorisable(graph, net):
+        for path in factorisable(graph, net, self.allowed(graph)):
             node = graph.nodes[graph.layers[path]]
             weighing = _weighing(moments.get(path), "bias" in node.attributes)
             spectra[path] = Spectrum.of(_matrix(parameters[node.attributes["weight"]]), weighing)
@@ -113,9 +115,9 @@ class LowRank(Replacing):
         return tuple(min(math.ceil(r / step) * step, len(v)) for r, v in zip(ranks, spectrum.values, strict=True))
 
 
-def factorisable(graph: NetworkGraph, net: Any) -> list[str]:
-    """Layers of one group, not transposed."""
-    nodes = {path: graph.nodes[i] for path, i in graph.layers.items()}
+def factorisable(graph: NetworkGraph, net: Any, allowed: Collection[str]) -> list[str]:
+    """Of the allowed layers, those of one group, not transposed."""
+    nodes = {path: graph.nodes[graph.layers[path]] for path in allowed}
     return [
         path
         for path, node in nodes.items()
@@ -151,8 +153,7 @@ def _matrix(weight: np.ndarray) -> np.ndarray:
 def _moments(net: Any, graph: NetworkGraph, calibrate: tuple[np.ndarray, ...] | None) -> dict[str, Moments]:
     if calibrate is None:
         return {}
-    starts = range(0, len(calibrate[0]), CHUNK)
-    return input_moments(net, graph, (tuple(array[start : start + CHUNK] for array in calibrate) for start in starts))
+    return input_moments(net, graph, rebatched([tuple(array[:RECONSTRUCTED] for array in calibrate)], CHUNK))
 
 
 def _weighing(moments: Moments | None, biased: bool) -> np.ndarray | None:

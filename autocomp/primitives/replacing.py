@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +51,26 @@ class Replacing:
     >>> ms.Model(net_f, loss, optimizer).train(2, train_set, callbacks=algorithm.callbacks())
     >>> smaller = algorithm.convert(net_f)
 
+    Args:
+        layers: paths of the layers that may be replaced, or of cells that hold them; None: all.
+
     Subclasses say which layers are replaced by what.
     """
 
     name = "replacing"
 
-    def __init__(self) -> None:
-        self._last: Any = None
+    def __init__(self, layers: Collection[str] | None = None) -> None:
+        self.layers = layers
+        self._last: Any = None  # the network applied to last, which callbacks work on
+
+    def allowed(self, graph: NetworkGraph) -> list[str]:
+        """Layers that may be replaced; ValueError for a path with none."""
+        if self.layers is None:
+            return list(graph.layers)
+        held = {path: [layer for layer in graph.layers if f"{layer}.".startswith(f"{path}.")] for path in self.layers}
+        if empty := [path for path, found in held.items() if not found]:
+            raise ValueError(f"layers must be of {', '.join(graph.layers)}, or hold some, but got {', '.join(empty)}")
+        return [layer for layer in graph.layers if any(layer in found for found in held.values())]
 
     def replacements(
         self, net: Any, graph: NetworkGraph, calibrate: tuple[np.ndarray, ...] | None

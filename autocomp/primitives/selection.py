@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,8 +20,7 @@ class Share:
     """What stays of a network: exactly one of the first three, each a share of the float network's in (0, 1).
 
     keep_ratio: of the units. flops: of the multiply-accumulates. parameters: of their elements.
-    per_layer: the same ratio in every channel group; else units of all groups compete, by importance for each
-        multiply-accumulate (or parameter) that they free.
+    per_layer: the same ratio in every channel group; else units of all groups compete.
     granularity: units are cut in granules of so many; a group of fewer than two of them in eighths of its own.
     floor: the share of each group's units that stays in any case, and at least one granule does.
     """
@@ -55,17 +54,21 @@ class Share:
     def value(self) -> float:
         return float(getattr(self, self.name))
 
+    def in_rounds(self, rounds: int) -> list[Share]:
+        """Shares that lead to this one, each the same part of the one before."""
+        return [replace(self, **{self.name: self.value ** ((i + 1) / rounds)}) for i in range(rounds)]
+
     def cost(self, graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> CutCost:
         if self.flops is not None:
             return macs_cost(graph)
         return units_cost(graph) if self.parameters is None else parameters_cost(graph, parameters)
 
 
-Price = Callable[[np.ndarray, np.ndarray], float]
+Price = Callable[[np.ndarray], float]
 
 
-def for_what_it_saves(importance: np.ndarray, saved: np.ndarray) -> float:
-    return float(importance.sum() / max(saved.sum(), 1e-12))
+def mean_importance(importance: np.ndarray) -> float:
+    return float(importance.mean())
 
 
 def select(
@@ -73,12 +76,12 @@ def select(
     parameters: Mapping[str, np.ndarray],
     importance: np.ndarray,
     share: Share,
-    price: Price = for_what_it_saves,
+    price: Price = mean_importance,
 ) -> np.ndarray:
     """(units,) bool, the units that stay.
 
-    importance: (units,), NOT_RATED for those that must stay. price: of a granule, from the importance of its units and
-    what each saves; the cheapest goes first where groups compete.
+    importance: (units,), NOT_RATED for those that must stay. price: of a granule, from the importance of its units; the
+    cheapest goes first where groups compete.
 
     Raises:
         ValueError: the floor does not allow the share, with the smallest that it does.
@@ -152,17 +155,14 @@ def _competing(
     cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, target: float, price: Price
 ) -> np.ndarray:
     """The cheapest granule goes, again and again."""
-    rated = importance[importance != NOT_RATED]
-    worth = importance - min(float(rated.min(initial=0)), 0.0)  # a ratio of negative numbers would rank the wrong way
     kept = np.ones(len(importance), bool)
     rungs = [0] * len(ladders)
     while cost.of(kept) > target:
-        saved = cost.saved(kept)
         best, least = None, np.inf
         for i, ladder in enumerate(ladders):
             if rungs[i] + 1 < len(ladder.counts):
                 granule = ladder.cut(rungs[i] + 1)[len(ladder.cut(rungs[i])) :]
-                asked = price(worth[granule], saved[granule])
+                asked = price(importance[granule])
                 if asked < least:
                     best, least = i, asked
         if best is None:

@@ -23,10 +23,11 @@ from .elastic import ElasticNetwork
 from .masks import gated_layers
 from .mindir import copy_network
 from .platform import execution_mode, to_tensors
-from .realise import Realiser, parameters_of
+from .realise import Realisation, Realiser, parameters_of
 from .reconstruction import MOST_CHANNELS, Moments, moments_of
+from .refit import refitted
 from .rounding import assign
-from .selection import Share, for_what_it_saves, select
+from .selection import Share, mean_importance, select
 from .surgery import rename_parameters, replace_cells
 from .trace import check_cell, trace
 from .trial_cut import keep_what_cuts
@@ -73,7 +74,7 @@ class TrainedPruning:
     """
 
     name = "trained-pruning"
-    price = staticmethod(for_what_it_saves)
+    price = staticmethod(mean_importance)
 
     def __init__(self, share: Share, reconstruct: bool = True) -> None:
         self.share, self.reconstruct = share, reconstruct
@@ -135,24 +136,27 @@ class TrainedPruning:
 
     def keep(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch] = ()) -> None:
         """Prune all but these units, (units,) bool; batches: to reconstruct on, as ``prune`` takes them."""
+        applied, trained = applied_to(net_p), parameters_of(net_p)
+        graph, whole = applied.graph, with_values(applied.original, trained)
+        images = _images(graph, batches) if self.reconstruct else []
+        moments = input_moments(whole, graph, images)
+        realisation = Realiser(SearchSpace(graph, ()), trained, moments=moments).of(kept, {})
+        if images:
+            realisation = refitted(whole, graph, realisation, images)
         assign(kept_parameter(net_p), kept)
-        if self.reconstruct:
-            self._reconstruct(net_p, batches)
+        self._store(net_p, realisation)
         log.info("%s keeps %d of %d units: %d MACs", self.name, int(kept.sum()), len(kept), self.cut(net_p).macs)
 
-    def _reconstruct(self, net_p: Any, batches: Iterable[Batch]) -> None:
-        """Weights and biases behind the pruned units become those that tell them from the kept ones."""
-        applied = applied_to(net_p)
-        trained = parameters_of(net_p)
-        moments = input_moments(with_values(applied.original, trained), applied.graph, batches)
-        kept = trained[KEPT] > 0.5
-        realisation = Realiser(SearchSpace(applied.graph, ()), trained, moments=moments).of(kept, {})
+    def _store(self, net_p: Any, realisation: Realisation) -> None:
+        """Weights of pruned inputs become zero, the others those of the realisation; rows of pruned outputs stay."""
+        graph, trained = applied_to(net_p).graph, parameters_of(net_p)
         parameters = {p.name: p for p in net_p.get_parameters()}
         for path, state in realisation.layers.items():
-            node = applied.graph.nodes[applied.graph.layers[path]]
-            if path not in moments or state.columns.all():
+            if state.columns.all():
                 continue
+            node = graph.nodes[graph.layers[path]]
             weight = np.array(weight_of(node, trained))
+            weight[:, ~state.columns] = 0
             weight[np.ix_(state.rows, state.columns)] = state.weight
             assign(parameters[node.attributes["weight"]], turned(weight, node.groups) if node.transposed else weight)
             if state.bias is not None:
@@ -247,13 +251,18 @@ def rebatched(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
             yield tuple(column[start : start + size] for column in batch)
 
 
-def input_moments(net: Any, graph: NetworkGraph, batches: Iterable[Batch]) -> dict[str, Moments]:
-    """Of what the layers of a network read; batches: of its inputs, and labels beside them."""
+def _images(graph: NetworkGraph, batches: Iterable[Batch]) -> list[Batch]:
+    """Inputs of the network, some at a time, from its batches, which may hold labels beside them."""
+    count = sum(node.kind == "input" for node in graph.nodes)
+    return [batch[:count] for batch in islice(rebatched(batches, CHUNK), RECONSTRUCTED // CHUNK)]
+
+
+def input_moments(net: Any, graph: NetworkGraph, images: Iterable[Batch]) -> dict[str, Moments]:
+    """Of what the layers of a network read; images: inputs of the network."""
     elastic = ElasticNetwork(net, graph)
     rows: dict[str, list[np.ndarray]] = {}
-    count = sum(node.kind == "input" for node in graph.nodes)
-    for batch in islice(rebatched(batches, CHUNK), RECONSTRUCTED // CHUNK):
-        for path, values in elastic.layer_inputs(batch[:count]).items():
+    for batch in images:
+        for path, values in elastic.layer_inputs(batch).items():
             if values.shape[1 if values.ndim == 4 else -1] <= MOST_CHANNELS:
                 rows.setdefault(path, []).append(_pixels(values))
     return {path: moments_of(np.concatenate(found)) for path, found in rows.items()}
@@ -266,25 +275,25 @@ def _pixels(values: np.ndarray) -> np.ndarray:
     return rows[:: max(1, len(rows) * RECONSTRUCTED // CHUNK // ROWS)]
 
 
-def gate_gradients(net_p: Any, batches: Iterable[Batch], loss: Any, size: int | None, most: int) -> np.ndarray:
-    """(batches, units): of the mean loss of each batch, by the gates of all units at 1, in evaluation mode.
+class GateGradients:
+    """Gradients of the mean loss of a batch by the gates of all units, in evaluation mode; compiles once."""
 
-    size: samples in a batch; None: as they come. most: batches at most.
-    """
-    network = (nn.WithLossCell(net_p, loss) if loss is not None else net_p).set_train(False)
-    gate = kept_parameter(net_p)
-    gate.requires_grad = True
-    step = ms.value_and_grad(network, None, weights=ms.ParameterTuple([gate]))
-    found = []
-    batches = iter(batches if size is None else rebatched(batches, size))
-    first = next(batches, None)
-    if first is None:
-        raise ValueError("the importance of units is measured on data: give batches of inputs and labels")
-    try:
-        with execution_mode(graph=True):
-            for batch in islice(chain([first], batches), most):
-                if len(batch[0]) == len(first[0]):  # another shape would be compiled anew
-                    found.append(step(*to_tensors(batch))[1][0].asnumpy())
-    finally:
-        gate.requires_grad = False
-    return np.stack(found)
+    def __init__(self, net_p: Any, loss: Any) -> None:
+        self.network = nn.WithLossCell(net_p, loss) if loss is not None else net_p
+        self.gate = kept_parameter(net_p)
+        self._step = ms.value_and_grad(self.network, None, weights=ms.ParameterTuple([self.gate]))
+
+    def __call__(self, batches: Iterable[Batch], size: int | None, most: int) -> np.ndarray:
+        """(batches, units). size: samples in a batch; None: as they come. most: batches at most."""
+        batches = iter(batches if size is None else rebatched(batches, size))
+        first = next(batches, None)
+        if first is None:
+            raise ValueError("the importance of units is measured on data: give batches of inputs and labels")
+        alike = (batch for batch in chain([first], batches) if len(batch[0]) == len(first[0]))  # others compile anew
+        self.network.set_train(False)
+        self.gate.requires_grad = True
+        try:
+            with execution_mode(graph=True):
+                return np.stack([self._step(*to_tensors(b))[1][0].asnumpy() for b in islice(alike, most)])
+        finally:
+            self.gate.requires_grad = False

@@ -67,8 +67,8 @@ class UniPruning(TrainedPruning):
         self.every, self.soft = every, soft
 
     @staticmethod
-    def price(importance: np.ndarray, saved: np.ndarray) -> float:
-        """A granule's median, whatever it saves."""
+    def price(importance: np.ndarray) -> float:
+        """A granule stands for its median."""
         return float(np.median(importance))
 
     def importance(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,17 +140,6 @@ def test_gates_train_then_the_choice_is_final(pruned: Pruned) -> None:
     assert on == (1, 1, 1, 1, 0, 0, 0, 0)
     np.testing.assert_allclose(strengths[:4], [0, 0.25, 0.5, 0.5])
     assert (pruned.net_p.head_gating.log_alpha.asnumpy() != pruned.before).all()
-
-
-def test_the_checkpoint_and_the_file(pruned: Pruned, tmp_path: Path) -> None:
-    ms.save_checkpoint(pruned.net_p, str(tmp_path / "h.ckpt"))
-    again = pruned.algorithm.apply(pruned.net, inputs=X[:1])
-    assert ms.load_param_into_net(again, ms.load_checkpoint(str(tmp_path / "h.ckpt"))) == ([], [])
-    smaller, expected = pruned.algorithm.convert(again), forward(pruned.algorithm.convert(pruned.net_p), (X[:4],))[0]
-    ms.export(smaller, Tensor(X[:4]), file_name=str(tmp_path / "h"), file_format="MINDIR")
-    with execution_mode(graph=True):
-        found = nn.GraphCell(ms.load(str(tmp_path / "h.mindir")))(Tensor(X[:4])).asnumpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_heads_that_nothing_reads_are_those_that_go() -> None:

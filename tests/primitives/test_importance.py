@@ -12,7 +12,7 @@ from autocomp.primitives import ChannelPruner
 from autocomp.primitives.applied import applied_to
 from autocomp.primitives.importance import batchnorm_scale, fisher, geometric_median, magnitude, taylor
 from autocomp.primitives.platform import forward, load_mindspore
-from autocomp.primitives.trained_pruning import KEPT, gate_gradients, kept_parameter
+from autocomp.primitives.trained_pruning import KEPT, GateGradients, kept_parameter
 from autocomp.search_spaces import NetworkGraph
 from tests.conftest import Subject
 
@@ -60,7 +60,7 @@ def test_gradients_of_gates_are_those_of_the_loss(planted: Planted) -> None:
     algorithm = ChannelPruner(keep_ratio=0.5)
     net_p = algorithm.apply(planted.net, inputs=planted.batches[0][0][:1])
     x, y = planted.batches[0]
-    (found,) = gate_gradients(net_p, [(x, y)], planted.loss, None, 1)
+    (found,) = GateGradients(net_p, planted.loss)([(x, y)], None, 1)
 
     def loss_with(unit: int, value: float) -> float:
         gates = np.ones(len(found), np.float32)

@@ -28,19 +28,6 @@ def test_costs_are_those_of_the_network_that_is_really_cut(subject: Subject) -> 
     assert parameters_cost(subject.graph, subject.parameters).of(kept) == elements
 
 
-def test_what_a_unit_saves_is_the_slope_of_the_cost(subject: Subject) -> None:
-    """The cost is at most quadratic in a single unit, so a central difference is exact."""
-    rng = np.random.default_rng(1)
-    for cost in (macs_cost(subject.graph), parameters_cost(subject.graph, subject.parameters)):
-        kept = rng.uniform(0, 1, subject.graph.unit_count)
-        saved = cost.saved(kept)
-        for unit in rng.choice(subject.graph.unit_count, 5, replace=False):
-            more, less = kept.copy(), kept.copy()
-            more[unit] += 0.5
-            less[unit] -= 0.5
-            assert saved[unit] == pytest.approx(cost.of(more) - cost.of(less), rel=1e-6)
-
-
 @pytest.mark.parametrize("name", ["keep_ratio", "flops", "parameters"])
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_the_share_is_met_and_the_floor_kept(subject: Subject, name: str, per_layer: bool) -> None:
@@ -75,6 +62,12 @@ def test_over_the_whole_network_what_is_useless_goes_first(subject: Subject) -> 
     inside = np.zeros(len(kept), bool)
     inside[victim.start : victim.stop] = True
     assert kept[~inside].all() and (~kept[inside]).sum() == pytest.approx(0.5 * victim.units, abs=1)
+
+
+def test_rounds_lead_to_the_share() -> None:
+    shares = Share(flops=0.5, per_layer=True).in_rounds(3)
+    np.testing.assert_allclose([share.value for share in shares], [0.5 ** (1 / 3), 0.5 ** (2 / 3), 0.5])
+    assert all(share.per_layer and share.name == "flops" for share in shares)
 
 
 def test_negative_scores_rank_below_zero(subject: Subject) -> None:

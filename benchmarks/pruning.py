@@ -1,0 +1,227 @@
+"""What pruning, factors and ghosts cost in accuracy: ResNet-20 on CIFAR-10 (JPEG images), 10,000 test images.
+
+python benchmarks/pruning.py --shared ../shared [--rows "float,scop"] [--seeds 3] [--again] [--quick]
+
+Every row, the float network among them, gets the small fine-tuning of benchmarks/quantization.py: two epochs over the
+same 20,000 images, batches of 125, cosine decay. What an algorithm does before its first step (scores, the knockoff
+phase, which trains no weight) is beside that, and in the seconds. Multiply-accumulates and parameters are those of the
+converted network, traced. Settings are chosen on 5,000 other training images (--validate), never on the test images.
+Finished rows are kept in runs/pruning.jsonl, so that the command can be stopped and continued; --again measures anew.
+
+Beside the rows, the time of a step of SCOP's knockoff phase over a training step of the float network (goal 2.2), and
+what SCOP has above magnitude at the same multiply-accumulates (goal 0.3, in the mean of three seeds).
+
+The last line is ``worst_margin: <value> points``, the least of (goal - points lost) over the rows that have a goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.platform import load_mindspore
+
+ms = load_mindspore()
+
+from mindspore import nn
+from quantization import BATCH, Bench, in_a_process
+
+from autocomp.primitives import SCOP, ChannelPruner, Ghost, LowRank, SimQAT, Sparsity, UniPruning, trace
+from autocomp.primitives.replacing import Replacing
+from autocomp.primitives.scop import KnockoffPhase
+
+ROWS = Path("runs/pruning.jsonl")
+SHAPE = (1, 3, 32, 32)
+CALIBRATED, QUICK_STEPS = 128, 8
+STEP_GOAL = 2.2
+
+
+class Composed:
+    """Prunes, factorises the last stage, quantizes; one fine-tuning over all."""
+
+    def __init__(self) -> None:
+        self.pruner = ChannelPruner("taylor", flops=0.7)
+        self.factors = LowRank(energy=0.85, layers=("layer3",))
+        self.quantizer = SimQAT(4, 8)
+
+    def apply(self, net: Any, images: np.ndarray, labels: np.ndarray) -> Any:
+        net_p = self.pruner.apply(net, SHAPE)
+        batches = [(images[i : i + BATCH], labels[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+        self.pruner.prune(net_p, batches, cross_entropy())
+        net_f = self.factors.apply(self.pruner.convert(net_p), calibrate=images[:CALIBRATED])
+        return self.quantizer.apply(self.factors.convert(net_f), SHAPE)
+
+    def callbacks(self) -> list[Any]:
+        return self.quantizer.callbacks()
+
+    def convert(self, net: Any) -> Any:
+        return self.quantizer.convert(net)
+
+
+@dataclass(frozen=True)
+class Row:
+    """goal: points lost at most, to the float network trained alike."""
+
+    name: str
+    make: Callable[[], Any] | None
+    rate: float = 0.01
+    goal: float | None = None
+
+
+ALL = (
+    Row("float", None),
+    Row("scop", lambda: SCOP(flops=0.5), goal=2.0),
+    Row("magnitude", lambda: ChannelPruner("magnitude", flops=0.5)),
+    Row("taylor", lambda: ChannelPruner("taylor", flops=0.5), goal=2.2),
+    Row("fisher", lambda: ChannelPruner("fisher", flops=0.5)),
+    Row("batchnorm scale", lambda: ChannelPruner("batchnorm_scale", flops=0.5)),
+    Row("geometric median", lambda: ChannelPruner("geometric_median", flops=0.5)),
+    Row("scop per layer", lambda: SCOP(flops=0.5, per_layer=True)),
+    Row("unipruning", lambda: UniPruning(parameters=0.5, granularity=8), goal=2.5),
+    Row("low rank", lambda: LowRank(macs=0.6), goal=2.5),
+    Row("ghost", lambda: Ghost(macs=0.6), goal=2.5),
+    Row("2:4", lambda: Sparsity("2:4"), goal=1.0),
+    Row("composed w4a8", Composed, goal=2.0),
+)
+
+
+def cross_entropy() -> Any:
+    return nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+
+
+def applied(algorithm: Any, net: Any, bench: Any) -> Any:
+    images = bench.train.x
+    if isinstance(algorithm, Composed):
+        return algorithm.apply(net, images[: 16 * BATCH], bench.train.y[: 16 * BATCH])
+    if isinstance(algorithm, Replacing):
+        return algorithm.apply(net, calibrate=images[:CALIBRATED])
+    return algorithm.apply(net, SHAPE)
+
+
+def measure(bench: Any, row: Row, seed: int) -> dict[str, Any]:
+    ms.set_seed(seed)
+    started = time.perf_counter()
+    algorithm = row.make() if row.make else None
+    if bench.quick and isinstance(algorithm, SCOP):
+        algorithm.steps = QUICK_STEPS
+    net = bench.network()
+    whole, elements = trace(net, SHAPE), sum(p.size for p in net.get_parameters())
+    if algorithm is not None:
+        net = applied(algorithm, net, bench)
+    bench.fit(net, row.rate, seed, algorithm.callbacks() if algorithm else [])
+    smaller = algorithm.convert(net) if algorithm else net
+    counted = trace(smaller, SHAPE)
+    return {
+        "row": row.name, "seed": seed, "accuracy": bench.accuracy(smaller),
+        "macs": None if isinstance(algorithm, Composed) else round(counted.macs / whole.macs, 4),
+        "parameters": round(sum(p.size for p in smaller.get_parameters()) / elements, 4),
+        "seconds": round(time.perf_counter() - started, 1),
+    }  # fmt: skip
+
+
+def knockoff_step(bench: Any, repeats: int = 7) -> float:
+    """A step of the knockoff phase over a training step of the float network: medians of steps taken in turns."""
+    x, y = bench.train.x[:BATCH], bench.train.y[:BATCH]
+    net = bench.network()
+    optimizer = nn.Momentum(net.trainable_params(), 1e-4, 0.9)
+    step = nn.TrainOneStepCell(nn.WithLossCell(net, cross_entropy()), optimizer).set_train()
+    phase = KnockoffPhase(SCOP(flops=0.5).apply(bench.network(), SHAPE), cross_entropy())
+    tensors = (ms.Tensor(x), ms.Tensor(y))
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats + 1):
+        for run, found in zip((lambda: step(*tensors).asnumpy(), lambda: phase.gradient((x, y))), times, strict=True):
+            started = time.perf_counter()
+            run()
+            found.append(time.perf_counter() - started)
+    return median(times[1][1:]) / median(times[0][1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
+    parser.add_argument("--rows", help="names joined by commas; default: all")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rate", type=float, help="another learning rate, with --validate")
+    parser.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="1,000 training and 500 test images; nothing is kept")
+    options = parser.parse_args()
+    names = options.rows.split(",") if options.rows else [row.name for row in ALL]
+    rows = [row for row in ALL if row.name in names]
+    if unknown := set(names) - {row.name for row in ALL}:
+        known = ", ".join(row.name for row in ALL)
+        parser.error(f"--rows must be of {known}, but got {', '.join(sorted(unknown))}")
+    if not (options.shared / "models" / "resnet_cifar.py").exists():
+        parser.error(f"--shared must hold data/ and models/, but {options.shared} does not")
+    kept = not (options.quick or options.validate)
+    settings = (options.shared, options.quick, options.validate)
+    done = stored() if kept and not options.again else {}
+    for row in rows:
+        for seed in range(options.seeds):
+            if (row.name, seed) not in done:
+                done[row.name, seed] = found = in_a_process(measured, settings, row.name, seed, options.rate)
+                print(json.dumps(found), flush=True)
+                if kept:
+                    ROWS.parent.mkdir(exist_ok=True)
+                    with ROWS.open("a") as file:
+                        file.write(json.dumps(found) + "\n")
+    report(rows, done)
+    if any(row.name.startswith("scop") for row in rows):
+        ratio = in_a_process(knockoff, (options.shared, True, False))
+        print(f"knockoff_step: {ratio:.2f} of the float network's, goal {STEP_GOAL}")
+    margins(rows, done)
+
+
+def measured(settings: tuple[Path, bool, bool], name: str, seed: int, rate: float | None) -> dict[str, Any]:
+    ms.set_context(mode=ms.GRAPH_MODE)
+    row = next(row for row in ALL if row.name == name)
+    return measure(Bench(*settings), replace(row, rate=rate) if rate else row, seed)
+
+
+def knockoff(settings: tuple[Path, bool, bool]) -> float:
+    ms.set_context(mode=ms.GRAPH_MODE)
+    return knockoff_step(Bench(*settings))
+
+
+def stored() -> dict[tuple[str, int], dict[str, Any]]:
+    if not ROWS.exists():
+        return {}
+    return {(row["row"], row["seed"]): row for row in map(json.loads, ROWS.read_text().splitlines())}
+
+
+Done = dict[tuple[str, int], dict[str, Any]]
+
+
+def mean(done: Done, name: str, column: str = "accuracy") -> float:
+    values = [row[column] for (other, _), row in done.items() if other == name]
+    return float(np.mean(values)) if values and None not in values else float("nan")
+
+
+def report(rows: list[Row], done: Done) -> None:
+    whole = mean(done, "float")
+    print(f"{'row':18}{'seeds':>6}{'MACs':>7}{'param.':>8}{'accuracy':>10}{'lost':>7}{'goal':>6}")
+    for row in rows:
+        seeds = sum(name == row.name for name, _ in done)
+        macs, elements = (100 * mean(done, row.name, column) for column in ("macs", "parameters"))
+        accuracy, goal = mean(done, row.name), "" if row.goal is None else f"{row.goal:.1f}"
+        print(f"{row.name:18}{seeds:6}{macs:6.1f}%{elements:7.1f}%{accuracy:9.2f}%{whole - accuracy:7.2f}{goal:>6}")
+
+
+def margins(rows: list[Row], done: Done) -> None:
+    lost = {row.name: mean(done, "float") - mean(done, row.name) for row in rows}
+    if {"scop", "magnitude"} <= lost.keys():
+        print(f"scop_over_magnitude: {lost['magnitude'] - lost['scop']:.2f} points, goal 0.3")
+    found = [row.goal - lost[row.name] for row in rows if row.goal is not None]
+    print(f"worst_margin: {min(found, default=float('nan')):.2f} points")
+
+
+if __name__ == "__main__":
+    main()

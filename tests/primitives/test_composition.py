@@ -1,0 +1,54 @@
+"""Prune, then factorise or replace, then quantize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autocomp.primitives import ChannelPruner, Ghost, LowRank, SimQAT, trace
+from autocomp.primitives.export import norm_error
+from autocomp.primitives.platform import execution_mode, forward, load_mindspore
+from tests.networks import NETWORKS, images, randomised
+
+ms = load_mindspore()
+
+from mindspore import nn  # noqa: E402
+
+X = images(64)
+
+
+@pytest.mark.parametrize(
+    "replacing", [LowRank(energy=0.7, layers=("blocks.1",)), Ghost(layers=("blocks.1.conv1", "blocks.1.conv2"))]
+)
+def test_pruned_then_replaced_then_quantized(replacing: Any, tmp_path: Path) -> None:
+    pruner, quantizer = ChannelPruner("batchnorm_scale", flops=0.7), SimQAT(4, 8)
+    net = randomised(NETWORKS["residual"]())
+    net_p = pruner.apply(net, inputs=X[:1])
+    pruner.prune(net_p)
+    net_r = replacing.apply(pruner.convert(net_p), calibrate=X)
+    size = replacing.size(net_r)
+    assert size.macs < pruner.cut(net_p).macs <= 0.7 * trace(net, (X[:1],)).macs
+    replaced = {
+        path for path, cell in net_r.cells_and_names() if type(cell).__name__ in ("SequentialCell", "GhostConv2d")
+    }
+    assert {"blocks.1.conv1", "blocks.1.conv2"} <= replaced and not any("blocks.0.conv" in path for path in replaced)
+    smaller = replacing.convert(net_r)
+    assert trace(smaller, (X[:1],)).macs == size.macs
+    net_q = quantizer.apply(smaller, calibrate=X)
+    deployed = quantizer.convert(net_q)
+    expected = forward(deployed, (X,), graph=False)[0]
+    assert norm_error(expected, forward(net_q, (X,), graph=False)[0]) < 0.05
+    if isinstance(replacing, LowRank):
+        ms.export(deployed, ms.Tensor(X), file_name=str(tmp_path / "c"), file_format="MINDIR")
+        with execution_mode(graph=True):
+            found = nn.GraphCell(ms.load(str(tmp_path / "c.mindir")))(ms.Tensor(X)).asnumpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_are_not_there_are_named() -> None:
+    for algorithm in (LowRank(energy=0.7, layers=("blocks.7",)), Ghost(layers=("blocks.7",))):
+        with pytest.raises(ValueError, match=r"layers must be of stem, .*, or hold some, but got blocks\.7"):
+            algorithm.apply(randomised(NETWORKS["residual"]()), inputs=X[:1])
