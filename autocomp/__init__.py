@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from autocomp.driver import load, search
     from autocomp.estimates import compare, estimate
     from autocomp.front import ParetoSet, Point
-    from autocomp.hardware_models import device, devices
+    from autocomp.hardware_models import devices
+    from autocomp.processor import device
     from autocomp.rebuilding import rebuild
     from autocomp.search_spaces import Plan
     from autocomp.study import Study
@@ -50,7 +51,7 @@ _MODULES = {
     "Point": "autocomp.front",
     "Study": "autocomp.study",
     "compare": "autocomp.estimates",
-    "device": "autocomp.hardware_models",
+    "device": "autocomp.processor",
     "devices": "autocomp.hardware_models",
     "estimate": "autocomp.estimates",
     "load": "autocomp.driver",

@@ -1,4 +1,4 @@
-"""The command line: ``autocomp search | quickstart | estimate | compare | devices``."""
+"""The command line: ``autocomp search | quickstart | estimate | compare | profile | calibrate | devices``."""
 
 from __future__ import annotations
 
@@ -143,6 +143,8 @@ app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device
 app.command(epilog="Example: autocomp compare --net resnet.py:resnet18 --device ascend --device gpu --precision w8a8")(
     cli_devices.compare
 )
+app.command(epilog="Example: autocomp profile --device my.toml --out table.csv --models models")(cli_devices.profile)
+app.command()(cli_devices.calibrate)
 app.command()(cli_devices.devices)
 
 

@@ -16,11 +16,11 @@ from .evaluators import OnnxEngine, score
 from .executors import Executor, executor
 from .front import ParetoSet
 from .hardware_models import Device
-from .hardware_models import device as find_device
 from .jobs import Job, prepare, spanning
 from .ledger import Ledger
 from .primitives.registry import primitive
 from .primitives.trace import check_cell
+from .processor import device as find_device
 from .resolving import ScoreResolver
 from .samplers import check_sampler
 from .study import Study

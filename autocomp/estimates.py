@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from autocomp.hardware_models import Cost, Device, OperatorCost, devices
-from autocomp.hardware_models import device as find_device
 from autocomp.primitives.trace import example_inputs, find_inputs, trace
+from autocomp.processor import device as find_device
 from autocomp.search_spaces import Format, Knob, NetworkGraph, SearchSpace, Workload
 
 
@@ -45,7 +45,7 @@ def workloads(
 ) -> list[tuple[Device, Workload]]:
     """For each device that offers the format the network in it."""
     form = Format() if precision is None else Format.parse(precision)
-    chips = [find_device(name) for name in (devices() if chosen is None else chosen)]
+    chips = [find_device(name, chosen is not None) for name in (devices() if chosen is None else chosen)]
     able = [chip for chip in chips if form in chip.formats]
     if not able:
         raise ValueError(f"precision must be a format that one of the devices offers, but got {precision!r}")

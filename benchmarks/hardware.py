@@ -25,6 +25,7 @@ from autocomp.hardware_models.calibration import Measured, Observation, left_out
 from autocomp.search_spaces import Knob, SearchSpace
 from benchmarks import float32_operators as float32
 from benchmarks import published
+from benchmarks.processor import processor
 from examples import calibrate_devices as calibrated
 
 CHIPS = {
@@ -130,7 +131,7 @@ def error_as_shipped() -> Row:
 
 
 def main() -> None:
-    table = [*ascend(), error_as_shipped(), *t4(), *operators(), *million()]
+    table = [*ascend(), error_as_shipped(), *t4(), *operators(), *million(), *processor()]
     for what, value, unit, goal in table:
         print(f"{what:72s} {value:8.4g} {unit:6s} {'goal ' + goal if goal else ''}")
     print(f"ascend_left_out_error: {table[0][1]:.2f} %")

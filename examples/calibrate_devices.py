@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from autocomp.hardware_models import Device, LatencyErrors, device, devices
 from autocomp.hardware_models.calibration import Observation, fit, left_out
+from autocomp.hardware_models.device_file import derived, rates_data, section
 from autocomp.hardware_models.rates import Rates
 from benchmarks import published
 
@@ -53,25 +54,13 @@ def guess(chip: Device) -> Rates:
     )
 
 
-def derived(fitted: Rates, source: Device, chip: Device) -> Rates:
-    """The fitted efficiencies on another chip's specification."""
-    old, new = source.data["specification"], chip.data["specification"]
-    arithmetic = new["fp16_tflops"] / old["fp16_tflops"]
-    bandwidth = new["memory_gb_per_s"] / old["memory_gb_per_s"]
-    tops = {"float": "fp16_tflops", "int8": "int8_tops", "int4": "int4_tops"}
-    per_peak = {name: fitted.macs_per_s[name] / old[tops[name]] for name in fitted.macs_per_s}
-    per_peak.setdefault("int4", per_peak["int8"])
-    operator_s = {**fitted.operator_s, "int4": fitted.operator_s["int8"]}
-    return replace(
-        fitted,
-        macs_per_s={name: per_peak[name] * new[tops[name]] for name in chip.rates.macs_per_s},
-        thin_macs_per_s=fitted.thin_macs_per_s * arithmetic,
-        cache_bytes=new["l2_mb"] * 1e6,
-        cache_bytes_per_s=fitted.cache_bytes_per_s * (arithmetic if fitted.overlapped else bandwidth),
-        dram_bytes_per_s=fitted.dram_bytes_per_s * bandwidth,
-        vector_per_s=fitted.vector_per_s * arithmetic,
-        operator_s={name: operator_s[name] for name in chip.rates.operator_s},
-    )
+def executed(rates: Rates, chip: Device) -> Rates:
+    """Of the precisions that the chip executes; int4, where its relative has none, as efficient as int8."""
+    spec, names = chip.data["specification"], chip.rates.macs_per_s
+    macs, launch = dict(rates.macs_per_s), {"int4": rates.operator_s["int8"], **rates.operator_s}
+    if "int4" in names and "int4" not in macs:
+        macs["int4"] = macs["int8"] * spec["int4_tops"] / spec["int8_tops"]
+    return replace(rates, macs_per_s={n: macs[n] for n in names}, operator_s={n: launch[n] for n in names})
 
 
 def completed(fitted: Rates, chip: Device) -> Rates:
@@ -87,27 +76,12 @@ def completed(fitted: Rates, chip: Device) -> Rates:
     return replace(fitted, macs_per_s=macs, operator_s=launch)
 
 
-def section(values: Mapping[str, object]) -> str:
-    def text(value: object) -> str:
-        if isinstance(value, dict):
-            return "{ " + ", ".join(f"{key} = {text(entry)}" for key, entry in value.items()) + " }"
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, str):
-            return f'"{value}"'
-        if isinstance(value, list):
-            return "[" + ", ".join(map(text, value)) + "]"
-        return f"{value:.4g}"
-
-    return "\n".join(f"{name} = {text(value)}" for name, value in values.items())
-
-
 def write(chip: Device, rates: Rates, source: str, measured: Mapping[str, object]) -> None:
     """Replaces all between [rates] and [energy_pj]."""
     file = FOLDER / f"{chip.name}.toml"
     before, _, rest = file.read_text().partition("[rates]\n")
     after = rest[rest.index("[energy_pj]") :]
-    values = {"source": source, **{name: getattr(rates, name) for name in Rates.__dataclass_fields__}}
+    values = {"source": source, **rates_data(rates)}
     file.write_text(f"{before}[rates]\n{section(values)}\n\n[fit]\n{section(measured)}\n\n{after}")
 
 
@@ -128,7 +102,8 @@ def calibrate(name: str, observations: list[Observation], free: tuple[str, ...],
                 "data": f"none on this chip; errors are those of {chip.name}",
                 "errors": known.as_dict(),
             }
-            write(other, derived(fitted, chip, other), text, wider)
+            rates = derived(fitted, chip.data["specification"], other.data["specification"])
+            write(other, executed(rates, other), text, wider)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Observation:
     group: str  # network or shape; a group is left out as a whole
     demand: Demand
     seconds: float
+    fixed: bool = True  # whether the fixed time of an inference is among the seconds
 
 
 def observe(device: Device, workload: Workload, seconds: float, group: str) -> Observation:
@@ -50,16 +51,18 @@ class Measured:
     demand: Demand
     starts: np.ndarray
     seconds: np.ndarray
+    fixed: np.ndarray
 
     @classmethod
     def of(cls, observations: Sequence[Observation]) -> Measured:
         lengths = [len(one.demand.traffic) for one in observations]
         starts = np.cumsum([0, *lengths[:-1]])
-        return cls(joined([o.demand for o in observations]), starts, np.array([o.seconds for o in observations]))
+        seconds, fixed = (np.array([getattr(o, name) for o in observations]) for name in ("seconds", "fixed"))
+        return cls(joined([o.demand for o in observations]), starts, seconds, fixed)
 
     def predicted(self, rates: Rates) -> np.ndarray:
         """(observations,) seconds."""
-        return np.add.reduceat(rates.seconds(self.demand).total, self.starts) + rates.inference_s
+        return np.add.reduceat(rates.seconds(self.demand).total, self.starts) + rates.inference_s * self.fixed
 
 
 def changed(rates: Rates, factors: Mapping[str, float]) -> Rates:

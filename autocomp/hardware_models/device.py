@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import import_module, resources
 from pathlib import Path
@@ -18,8 +18,11 @@ from autocomp.search_spaces import Format, Workload
 
 from . import model
 from .cost import Cost, OperatorCost
+from .device_file import merged
+from .measured import MeasuredTable
 from .rates import Rates
-from .roofline import MatrixUnits
+from .roofline import CONTAINERS, Container, MatrixUnits
+from .shapes import read_table, rows_data, rows_of, table_device
 from .uncertainty import LatencyErrors
 
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -35,10 +38,13 @@ class Device:
     matrix, rates: how the chip cuts products of matrices, and how fast it is.
     thin_outside: whether depthwise convolutions run outside the matrix unit.
     concat_in_place: whether a concatenation that fits the cache costs nothing.
+    integer_chain: kinds of layers that run in integers only where all that read their output do, and no others run
+        in integers at all, as in onnxruntime; empty where every layer may.
     residual_share: of a residual's bytes that its addition to a layer's output still has to read.
     energy_pj: ``mac`` by precision, ``vector`` an element, ``dram`` and ``cache`` a byte.
     errors: of predicted latencies, on networks that the fit had not seen; None where nothing was measured.
     data: the whole file.
+    table: measured operators, which move what the rates say; their rows are in ``data``.
     """
 
     name: str
@@ -49,19 +55,26 @@ class Device:
     rates: Rates
     thin_outside: bool
     concat_in_place: bool
+    integer_chain: tuple[str, ...]
     residual_share: float
     energy_pj: Mapping[str, Any]
     errors: LatencyErrors | None
     data: Mapping[str, Any]
+    table: MeasuredTable = field(default_factory=lambda: MeasuredTable(()))
 
     @cached_property
     def bytes_per_element(self) -> np.ndarray:
-        """By precision: float, int8, int4."""
-        return np.array([self.float_bits / 8, 1.0, 0.5])
+        """By precision: float, int8, int4, unpacked."""
+        return np.array([self.float_bits / 8, 1.0, 0.5, self.float_bits / 8])
+
+    @property
+    def container(self) -> Container:
+        """Of the files that are deployed on it: MindIR unless it says ``container = "onnx"``."""
+        return CONTAINERS[self.data.get("container", "mindir")]
 
     @cached_property
     def key(self) -> str:
-        """Changes with anything in the device's file."""
+        """Changes with anything in the device's file, and with every row of its table."""
         return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()[:16]
 
     def executes(self, some: Format) -> bool:
@@ -79,9 +92,13 @@ class Device:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], origin: str) -> Device:
-        """From the content of a TOML file; ValueError names what is missing."""
+        """From the content of a TOML file, with the rows of its table under ``measured``.
+
+        ValueError names what is missing.
+        """
+        rows = data.get("measured", {}).get("rows", ())
         try:
-            return cls(
+            found = cls(
                 name=data["name"],
                 float_bits=data["float_bits"],
                 formats=tuple(Format.parse(text) for text in data["formats"]),
@@ -90,28 +107,55 @@ class Device:
                 rates=Rates.parse(data["rates"]),
                 thin_outside=data["fusion"]["thin_outside"],
                 concat_in_place=data["fusion"]["concat_in_place"],
+                integer_chain=tuple(data["fusion"].get("integer_chain", ())),
                 residual_share=data["fusion"]["residual_share"],
                 energy_pj=data["energy_pj"],
                 errors=LatencyErrors.parse(data["fit"]["errors"]) if "errors" in data.get("fit", {}) else None,
                 data=data,
             )
+            return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found
         except KeyError as missing:
             raise ValueError(f"a device file must have the entry {missing}, but {origin} has none") from missing
 
 
 def device(name: str | Path | Device) -> Device:
-    """By name, alias or path of a TOML file."""
+    """By name, alias, or path of a TOML file or of a measured table."""
     if isinstance(name, Device):
         return name
     path = Path(name)
-    if path.suffix == ".toml":
+    if path.suffix in (".toml", ".csv"):
         if not path.is_file():
             raise FileNotFoundError(f"there is no device file {path}")
-        return Device.parse(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+        return _read(path) if path.suffix == ".toml" else _of_table(path)
     shipped = _shipped()
     if str(name) not in shipped:
         raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(shipped)}; or a path to a .toml file")
     return shipped[str(name)]
+
+
+def _read(path: Path) -> Device:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"a device file must be TOML, but {path} is not: {error}") from error
+    if "like" in data:
+        data = merged(data, device(data["like"]).data)
+    return Device.parse(with_table(data, path), str(path))
+
+
+def _of_table(path: Path) -> Device:
+    """The device that the table names, with the table's rows in the place of its own."""
+    base = device(table_device(path))
+    data = {**base.data, "name": path.stem, "aliases": [], "measured": {"table": path.name, "of": base.name}}
+    return Device.parse(with_table(data, path), str(path))
+
+
+def with_table(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The content of a file with the rows of the table beside it that it names, where it names one."""
+    measured = data.get("measured", {})
+    if "table" not in measured:
+        return dict(data)
+    return {**data, "measured": {**measured, "rows": rows_data(read_table(file.parent / measured["table"]))}}
 
 
 def devices() -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import Workload
+from autocomp.search_spaces import WEIGHTED, Workload
 
 from .cost import Cost, OperatorCost
 from .operators import Program, lower
-from .roofline import FILE_BYTES_PER_NODE, Traced, work
+from .roofline import Traced, transient_bytes, work
 
 if TYPE_CHECKING:
     from .device import Device
@@ -46,6 +46,7 @@ def costs(device: Device, workload: Workload) -> Cost:
     program = lower(workload.graph)
     operators = [lookup.tabulated(workload) for lookup in _operators(device, program, workload)]
     tensors = {node: lookup.tabulated(workload) for node, lookup in _tensors(device, program, workload).items()}
+    transients = {p: lookup.tabulated(workload) for p, lookup in _transients(device, program, workload).items()}
     totals = np.empty((len(workload), COLUMNS))
     peak = np.empty(len(workload))
     for start in range(0, len(workload), CHUNK):
@@ -54,7 +55,7 @@ def costs(device: Device, workload: Workload) -> Cost:
         totals[part] = _constant(device, program, workload)
         for lookup in operators:
             totals[part] += lookup(chunk)
-        peak[part] = _peak(program, tensors, chunk)
+        peak[part] = _peak(program, tensors, transients, chunk)
     seconds, weights, file, joules, macs, params = totals.T
     return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, macs, params.copy())
 
@@ -66,15 +67,17 @@ def _constant(device: Device, program: Program, workload: Workload) -> np.ndarra
     norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * traced.norm_params_per_channel
     others = float(graph.other_params - norms)
     return np.array(
-        [device.rates.inference_s, others * 4, others * 4 + FILE_BYTES_PER_NODE * len(graph.nodes), 0.0, 0.0, others]
+        [device.rates.inference_s, others * 4, others * 4 + device.container.node * len(graph.nodes), 0.0, 0.0, others]
     )
 
 
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:
     def rows(position: int) -> Callable[[Workload], np.ndarray]:
         def function(some: Workload) -> np.ndarray:
-            w = work(Traced(device, program, some), position)
-            columns = (device.rates.seconds(w.demand).total, w.memory_bytes, w.file_bytes, w.energy_j, w.macs, w.params)
+            traced = Traced(device, program, some)
+            w = work(traced, position)
+            seconds = device.rates.seconds(w.demand).total * device.table.factor(traced, position)
+            columns = (seconds, w.memory_bytes, w.file_bytes, w.energy_j, w.macs, w.params)
             return np.stack(columns, axis=1)
 
         return function
@@ -94,12 +97,31 @@ def _tensors(device: Device, program: Program, workload: Workload) -> dict[int, 
         return function
 
     def knobs(node: int) -> tuple[int, ...]:
-        return workload.knobs_of([node], {program.operators[p].head for p in program.readers[node]})
+        readers = {program.operators[p].head for p in program.readers[node]}
+        if device.integer_chain:
+            readers |= Traced(device, program, workload).deciding(node)
+        return workload.knobs_of([node], readers)
 
     return {node: Lookup(knobs(node), size(node)) for node in program.readers}
 
 
-def _peak(program: Program, tensors: dict[int, Lookup], workload: Workload) -> np.ndarray:
+def _transients(device: Device, program: Program, workload: Workload) -> dict[int, Lookup]:
+    """For each operator that needs room of its own while it runs, by position."""
+
+    def size(position: int) -> Callable[[Workload], np.ndarray]:
+        return lambda some: transient_bytes(Traced(device, program, some), position)
+
+    if not device.integer_chain:
+        return {}
+    traced = Traced(device, program, workload)
+    operators = enumerate(program.operators)
+    layers = [(i, operator) for i, operator in operators if workload.graph.nodes[operator.head].kind in WEIGHTED]
+    return {i: Lookup(traced.knobs(operator), size(i)) for i, operator in layers}
+
+
+def _peak(
+    program: Program, tensors: dict[int, Lookup], transients: dict[int, Lookup], workload: Workload
+) -> np.ndarray:
     """(n,) bytes: the most that is live at once. A tensor lives from the operator that writes it to its last reader."""
     sizes = {node: lookup(workload) for node, lookup in tensors.items()}
     written = {operator.output for operator in program.operators}
@@ -107,7 +129,8 @@ def _peak(program: Program, tensors: dict[int, Lookup], workload: Workload) -> n
     peak = live.copy()
     for position, operator in enumerate(program.operators):
         live += sizes[operator.output]
-        np.maximum(peak, live, out=peak)
+        room = transients[position](workload) if position in transients else 0.0
+        np.maximum(peak, live + room, out=peak)
         for node in {*operator.reads, operator.output}:
             if program.last_reader(node) <= position:
                 live -= sizes[node]
@@ -123,18 +146,20 @@ def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:
     names: Sequence[str] = [node.layer or node.name for node in workload.graph.nodes]
     works = [work(traced, position) for position in range(len(program.operators))]
     times = [device.rates.seconds(w.demand) for w in works]
-    total = device.rates.inference_s + sum(float(time.total[0]) for time in times)
+    factors = [float(np.ravel(device.table.factor(traced, position))[0]) for position in range(len(works))]
+    seconds = [float(time.total[0]) * factor for time, factor in zip(times, factors, strict=True)]
+    total = device.rates.inference_s + sum(seconds)
     rows = []
-    for operator, w, time in zip(program.operators, works, times, strict=True):
+    for operator, w, time, taken in zip(program.operators, works, times, seconds, strict=True):
         parts = {"compute": time.compute[0], "memory": time.memory[0], "launch": np.ravel(time.launch)[0]}
         rows.append(
             OperatorCost(
                 name=names[operator.head],
                 kind=workload.graph.nodes[operator.head].kind,
                 fused=tuple(names[i] for i in operator.nodes[1:]),
-                latency_ms=float(time.total[0]) * 1e3,
+                latency_ms=taken * 1e3,
                 bound=max(parts, key=lambda part, parts=parts: parts[part]),  # type: ignore[misc]
-                share=float(time.total[0]) / total,
+                share=taken / total,
                 bytes=float(w.demand.traffic[0] + w.demand.weights[0]),
                 macs=float(w.macs[0]),
             )

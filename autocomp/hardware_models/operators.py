@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from autocomp.search_spaces import NetworkGraph
+from autocomp.search_spaces import WEIGHTED, NetworkGraph
 
 FREE = ("flatten", "reshape")
 ELEMENTWISE = ("batchnorm", "activation", "add", "mul")
 FUSES_ELEMENTWISE = ("conv", "dense", "matmul", *ELEMENTWISE)
+PASSES_INTEGERS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2")
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,17 @@ class Program:
     readers: node whose output lies in memory -> positions of the operators that read it.
     kept: nodes whose outputs the network returns.
     bystanders: for each operator the elements, as traced, that are live beside what it reads and writes.
+    writer: node whose output lies in memory -> position of the operator that writes it.
+    integer_readers: such a node -> heads of the layers that read it, as their main input or through operators that
+        integers pass; None where anything else reads it.
     """
 
     operators: tuple[Operator, ...]
     readers: dict[int, tuple[int, ...]]
     kept: frozenset[int]
     bystanders: tuple[int, ...]
+    writer: dict[int, int]
+    integer_readers: dict[int, tuple[int, ...] | None]
 
     def last_reader(self, node: int) -> int:
         """Position of the operator after which the node's output may be overwritten."""
@@ -86,8 +92,30 @@ def lower(graph: NetworkGraph) -> Program:
         for source in operator.reads:
             readers[source].append(position)
     kept = frozenset(stored[output] for output in graph.outputs)
-    program = Program(operators, {node: tuple(positions) for node, positions in readers.items()}, kept, ())
-    return replace(program, bystanders=_bystanders(graph, program))
+    written = {operator.output: position for position, operator in enumerate(operators)}
+    program = Program(operators, {node: tuple(positions) for node, positions in readers.items()}, kept, (), written, {})
+    return replace(program, bystanders=_bystanders(graph, program), integer_readers=_integer_readers(graph, program))
+
+
+def _integer_readers(graph: NetworkGraph, program: Program) -> dict[int, tuple[int, ...] | None]:
+    """Computed from the last operator to the first: what a pool passes on is read by the pool's readers."""
+    found: dict[int, tuple[int, ...] | None] = {}
+    order = sorted(program.readers, key=lambda node: program.writer.get(node, -1), reverse=True)
+    for node in order:
+        heads: tuple[int, ...] | None = None if node in program.kept or not program.readers[node] else ()
+        for position in program.readers[node]:
+            operator = program.operators[position]
+            if heads is None:
+                break
+            if graph.nodes[operator.head].kind in WEIGHTED and operator.reads[0] == node not in operator.reads[1:]:
+                heads = (*heads, operator.head)
+            elif graph.nodes[operator.head].op in PASSES_INTEGERS and len(operator.nodes) == 1:
+                behind = found[operator.output]
+                heads = None if behind is None else (*heads, *behind)
+            else:
+                heads = None
+        found[node] = heads
+    return found
 
 
 def _bystanders(graph: NetworkGraph, program: Program) -> tuple[int, ...]:

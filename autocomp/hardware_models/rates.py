@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-FLOAT, INT8, INT4 = range(3)
-PRECISIONS = ("float", "int8", "int4")
+FLOAT, INT8, INT4, UNPACKED = range(4)
+PRECISIONS = ("float", "int8", "int4", "unpacked")  # the last: in floats, made of stored integers at each inference
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Demand:
     vector, soft, reduced: elementwise operations; elements of transcendental functions; of softmaxes and layer norms.
     in_place: whether the operator only joins tensors that lie side by side.
     precision: index of the arithmetic that the layer is set to.
+    unpacked: weights turned from integers into floats at each inference.
+    groups: thin groups of unpacked layers, which run one after another, of all images.
+    rounded: activations turned into integers, or back, by operators of their own.
+    gathered: inputs copied together for each position of a kernel before they are multiplied.
     """
 
     matrix: Mapping[str, np.ndarray]
@@ -35,6 +40,10 @@ class Demand:
     reduced: np.ndarray
     in_place: np.ndarray
     precision: np.ndarray
+    unpacked: np.ndarray
+    rounded: np.ndarray
+    gathered: np.ndarray
+    groups: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,15 @@ class Seconds:
 class Rates:
     """A chip's speed.
 
-    macs_per_s: precision -> rate of the matrix unit; a precision that is missing is not executed.
-    thin_macs_per_s: of depthwise convolutions outside the matrix unit.
+    macs_per_s: precision -> rate of the matrix unit; a precision that is missing is not executed. Without
+        ``unpacked`` weights that are only stored in integers are turned into floats once, before any inference.
+    thin_macs_per_s: of depthwise convolutions outside the matrix unit; ``thin_share``: precision -> factor to it.
     cache_bytes, cache_bytes_per_s, dram_bytes_per_s: what an operator moves goes through the cache as far as it fits.
     vector_per_s: elementwise operations; a transcendental function takes ``soft_operations`` of them, an
         element of a softmax or layer norm ``reduced_operations``.
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
     overlapped: whether activations move while the arithmetic runs.
+    unpack_per_s, round_per_s, gather_per_s: elements of what a demand calls so. group_s: of one of its groups.
     """
 
     macs_per_s: Mapping[str, float]
@@ -69,10 +80,16 @@ class Rates:
     operator_s: Mapping[str, float]
     inference_s: float
     overlapped: bool
+    thin_share: Mapping[str, float] = field(default_factory=dict)
+    unpack_per_s: float = math.inf
+    round_per_s: float = math.inf
+    gather_per_s: float = math.inf
+    group_s: float = 0.0
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Rates:
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+        optional = {f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING}
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in optional})
 
     def spilled(self, demand: Demand) -> np.ndarray:
         """(n,) bytes of activations that do not find room in the cache; a tenth of it is always the operator's own."""
@@ -80,14 +97,15 @@ class Rates:
         return np.maximum(demand.traffic - room, 0)
 
     def seconds(self, demand: Demand) -> Seconds:
-        """A layer set to integers runs in floats where that is quicker."""
+        """A layer set to integers runs in floats where that is quicker; one that is unpacked has no choice."""
         spilled = self.spilled(demand)
         cached = np.where(demand.in_place, 0, demand.traffic - spilled)
         weights = demand.weights / self.dram_bytes_per_s
         activations = cached / self.cache_bytes_per_s + spilled / self.dram_bytes_per_s
         slow = demand.soft * self.soft_operations + demand.reduced * self.reduced_operations
         vector = (demand.vector + slow) / self.vector_per_s
-        serial = vector + demand.thin / self.thin_macs_per_s
+        serial = vector + self._thin(demand) + demand.unpacked / self.unpack_per_s
+        serial = serial + demand.rounded / self.round_per_s + demand.gathered / self.gather_per_s
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         best = self._together(demand.matrix["float"] / self.macs_per_s["float"], weights, activations, launch)
         for code, name in enumerate(PRECISIONS):
@@ -95,9 +113,14 @@ class Rates:
                 time = self._together(
                     demand.matrix[name] / self.macs_per_s[name], weights, activations, self.operator_s[name]
                 )
-                quicker = (demand.precision >= code) & (time[3] < best[3])
+                unpacked = demand.precision == UNPACKED
+                quicker = unpacked if code == UNPACKED else ~unpacked & (demand.precision >= code) & (time[3] < best[3])
                 best = tuple(np.where(quicker, new, old) for new, old in zip(time, best, strict=True))
         return Seconds(best[0] + serial, best[1], best[2], best[3] + serial)
+
+    def _thin(self, demand: Demand) -> np.ndarray:
+        shares = np.array([self.thin_share.get(name, 1.0) for name in PRECISIONS])
+        return demand.thin / (self.thin_macs_per_s * shares[demand.precision]) + demand.groups * self.group_s
 
     def _together(
         self, compute: np.ndarray, weights: np.ndarray, activations: np.ndarray, launch: Any

@@ -12,20 +12,36 @@ import numpy as np
 
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node, Workload
 
-from .operators import Operator, Program
-from .rates import FLOAT, INT4, INT8, PRECISIONS, Demand
+from .operators import PASSES_INTEGERS, Operator, Program
+from .rates import FLOAT, INT4, INT8, PRECISIONS, UNPACKED, Demand
 
 if TYPE_CHECKING:
     from .device import Device
 
-# Of a MindIR file, beside the numbers: fitted to exports of 30 plans of three small networks, largest miss 600 bytes.
-FILE_BYTES_PER_NODE = 335  # attributes and shape of an operator
-FILE_BYTES_INTEGERS, FILE_BYTES_PACKED = 314, 883  # the operators that turn a layer's integers into its weight
-FILE_BYTES_ROUNDED = 734  # those that round its input
+
+@dataclass(frozen=True)
+class Container:
+    """Bytes of an exported file beside the numbers in it.
+
+    node: attributes and shape of an operator. integers, packed: the operators that turn a layer's integers, or two of
+    them in a byte, into its weight. rounded: those that round its input.
+    """
+
+    node: int
+    integers: int
+    packed: int
+    rounded: int
+
+
+CONTAINERS = {
+    "mindir": Container(335, 314, 883, 734),  # fitted to 30 plans of three small networks, largest miss 600 bytes
+    "onnx": Container(109, 182, 213, 319),  # to 30 plans of three ImageNet networks, largest miss 1,800 bytes
+}
 SOFT = frozenset(
     ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus")
 )
 REDUCED = ("softmax", "layernorm")
+KEEPS_INTEGERS = ("ReLU", "ReLU6")  # activations that rounding to unsigned integers carries out on its way
 MOST_THIN = 4  # channels of a group that a GPU convolves outside its matrix unit
 
 
@@ -59,8 +75,8 @@ class Traced:
             return np.full(len(self.workload), float(shape.elements * batch))
         return self.workload.channels_of(node) * (shape.elements / len(shape.units) * batch)
 
-    def precision(self, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: in which arithmetic the device carries a layer out."""
+    def asked(self, layer: int) -> np.ndarray:
+        """(n,) index into PRECISIONS: the arithmetic that the layer's format asks for, of those that the device has."""
         weight, activation = self.workload.bits_of(layer)
         found = np.zeros(len(self.workload), np.intp)
         for code, bits in ((INT8, 8), (INT4, 4)):
@@ -68,16 +84,67 @@ class Traced:
                 found[(weight <= bits) & (activation <= bits)] = code
         return found
 
+    def precision(self, layer: int) -> np.ndarray:
+        """(n,) index into PRECISIONS: in which arithmetic the device carries a layer out.
+
+        Where that needs an ``integer_chain`` its output must be read in integers alone, and its weights have bytes.
+        """
+        asked = self.asked(layer)
+        if not self.device.integer_chain:
+            return asked
+        weight, _ = self.workload.bits_of(layer)
+        chained = (asked > FLOAT) & (weight > 4) & self._read_in_integers(layer)
+        chained &= self.graph.nodes[layer].kind in self.device.integer_chain
+        unpacked = UNPACKED if PRECISIONS[UNPACKED] in self.device.rates.macs_per_s else FLOAT
+        return np.where(chained, asked, np.where(weight <= 8, unpacked, FLOAT))
+
+    def _read_in_integers(self, layer: int) -> np.ndarray:
+        """(n,) bool: whether all that read what the layer's operator writes ask for integers."""
+        operator = self.operator_of(layer)
+        heads = self.program.integer_readers.get(operator.output)
+        fused = [self.graph.nodes[i] for i in operator.nodes[1:]]
+        if not heads or any(node.kind != "batchnorm" and node.op not in KEEPS_INTEGERS for node in fused):
+            return np.zeros(len(self.workload), bool)
+        return np.logical_and.reduce([self.asked(head) > FLOAT for head in heads])
+
+    def operator_of(self, head: int) -> Operator:
+        return next(operator for operator in self.program.operators if operator.head == head)
+
+    def origin(self, node: int) -> int | None:
+        """The layer whose integers a reader of the node finds, through operators that pass them; None without one."""
+        while node in self.program.writer:
+            operator = self.program.operators[self.program.writer[node]]
+            if self.graph.nodes[operator.head].kind in WEIGHTED:
+                return operator.head
+            if self.graph.nodes[operator.head].op not in PASSES_INTEGERS or not operator.reads:
+                return None
+            node = operator.reads[0]
+        return None
+
+    def rounded(self, operator: Operator) -> np.ndarray:
+        """(n,) elements that operators of their own turn into integers, and back, before a layer."""
+        none = np.zeros(len(self.workload))
+        if self.graph.nodes[operator.head].kind not in WEIGHTED or not self.device.integer_chain:
+            return none
+        _, bits = self.workload.bits_of(operator.head)
+        origin = self.origin(operator.reads[0])
+        floats = none == 0 if origin is None else self.precision(origin) != INT8
+        back = self.precision(operator.head) == UNPACKED
+        return np.where(bits <= 8, self.elements(operator.reads[0]) * (floats * 1.0 + back), 0.0)
+
     def width(self, node: int) -> np.ndarray:
         """(n,) bytes of an element of the node's output in memory: the widest that any reader asks for."""
         widths = self.device.bytes_per_element
         if node in self.program.kept or not self.program.readers[node]:
             return np.full(len(self.workload), widths[FLOAT])
+        if self.device.integer_chain:
+            origin = self.origin(node)
+            return np.full(len(self.workload), widths[FLOAT]) if origin is None else widths[self.precision(origin)]
         widest = np.zeros(len(self.workload))
         for position in self.program.readers[node]:
             operator = self.program.operators[position]
             if self.graph.nodes[operator.head].kind in WEIGHTED and operator.reads[0] == node not in operator.reads[1:]:
-                widest = np.maximum(widest, widths[self.precision(operator.head)])
+                widest = np.maximum(widest, widths[self.asked(operator.head)])
             else:
                 widest = np.full(len(self.workload), widths[FLOAT])
         return widest
@@ -90,7 +157,21 @@ class Traced:
             for node in (*operator.reads, operator.output)
             for p in self.program.readers[node]
         }
+        if self.device.integer_chain:
+            neighbours |= self._chain(operator)
         return self.workload.knobs_of(touched, {operator.head, *neighbours})
+
+    def _chain(self, operator: Operator) -> set[int]:
+        """Layers whose formats decide in which arithmetic the operator and the one before it run."""
+        found = set(self.program.integer_readers.get(operator.output) or ())
+        return found.union(*(self.deciding(node) for node in operator.reads))
+
+    def deciding(self, node: int) -> set[int]:
+        """Layers whose formats decide whether the node's output is in integers."""
+        origin = self.origin(node)
+        if origin is None:
+            return set()
+        return {origin, *(self.program.integer_readers.get(self.operator_of(origin).output) or ())}
 
 
 @dataclass(frozen=True)
@@ -99,6 +180,7 @@ class MatrixUnits:
 
     tile: precision -> (rows, channels out, channels in).
     pack: channels of thin groups that run side by side.
+    thin_depth: whether fewer channels in than a tile are multiplied as they are.
     whole_depth: whether the depth is padded over all kernel positions together.
     blocks, splits: (rows, channels out) that one core computes, and into how many parts the depth may be cut; the
         quickest is taken. None: cores never idle.
@@ -107,6 +189,7 @@ class MatrixUnits:
     tile: Mapping[str, tuple[int, int, int]]
     pack: int
     whole_depth: bool = False
+    thin_depth: bool = False
     blocks: tuple[tuple[int, int], ...] = ()
     splits: tuple[int, ...] = (1,)
     cores: int = 1
@@ -117,7 +200,7 @@ class MatrixUnits:
         tile = {name: tuple(shape) for name, shape in data["tile"].items()}
         blocks = tuple(map(tuple, data.get("blocks", ())))
         splits = tuple(data.get("splits", (1,)))
-        known = {name: data[name] for name in ("whole_depth", "cores", "half_block") if name in data}
+        known = {name: data[name] for name in ("whole_depth", "thin_depth", "cores", "half_block") if name in data}
         return cls(tile, data["pack"], blocks=blocks, splits=splits, **known)
 
     def waves(
@@ -167,7 +250,9 @@ class Layer:
         if units.whole_depth:
             deep = padded(self.channels_in * together * self.kernel, depth)
         else:
-            deep = padded(self.channels_in * together, depth) * self.kernel
+            channels = self.channels_in * together
+            as_it_is = units.thin_depth & (channels < depth)
+            deep = np.where(as_it_is, channels, padded(channels, depth)) * self.kernel
         if not units.blocks:
             return padded(self.rows, rows) * matrices * padded(width, columns) * deep
         return np.minimum.reduce(
@@ -223,12 +308,14 @@ def work(traced: Traced, position: int) -> Work:
     layer = layer_of(traced, operator.head) if node.kind in WEIGHTED and node.weight_shape else None
     precision = traced.precision(operator.head)
     matrix = {name: np.zeros(n) for name in PRECISIONS}
-    macs, thin, weights, stored, bias = np.zeros((5, n))
+    macs, thin, weights, stored, bias, gathered, groups = np.zeros((7, n))
     if layer is not None:
         macs, weights = layer.macs, layer.weights
         stored, bias = _stored(traced, operator.head, layer)
+        gathered = layer.macs / layer.channels_out * (layer.kernel > 1) * (precision > FLOAT)
         if traced.device.thin_outside and node.groups > 1 and node.weight_shape and node.weight_shape[1] <= MOST_THIN:
             thin = macs
+            groups = layer.groups * traced.workload.batch * (precision == UNPACKED)
         else:
             units = traced.device.matrix
             matrix |= {name: layer.matrix_macs(units, name) for name in traced.device.rates.macs_per_s}
@@ -249,16 +336,39 @@ def work(traced: Traced, position: int) -> Work:
         reduced=traced.elements(operator.head) * float(node.kind in REDUCED),
         in_place=np.full(n, node.kind == "concat" and traced.device.concat_in_place),
         precision=precision,
+        unpacked=weights * (precision == UNPACKED),
+        rounded=traced.rounded(operator),
+        gathered=gathered,
+        groups=groups,
     )
     first = node.layer is None or traced.graph.layers.get(node.layer, operator.head) == operator.head
     return Work(
         demand=demand,
         file_bytes=(stored + (bias + _folded(operator, layer, norms, bias, params)) * 4) * first,
-        memory_bytes=(demand.weights + (bias + params) * 4) * first,
+        memory_bytes=(weights * _resident_width(traced, operator.head, precision) + (bias + params) * 4) * first,
         energy_j=_energy(traced, operator, demand, macs),
         macs=macs,
         params=(weights + bias + params) * first,
     )
+
+
+def _resident_width(traced: Traced, index: int, precision: np.ndarray) -> np.ndarray:
+    """(n,) bytes of a weight in memory: what is unpacked at each inference stays in integers between them."""
+    bits = traced.workload.bits_of(index)[0]
+    return np.where(precision == UNPACKED, np.where(bits <= 4, 0.5, 1.0), traced.device.bytes_per_element[precision])
+
+
+def transient_bytes(traced: Traced, position: int) -> np.ndarray:
+    """(n,) bytes that live while a layer runs as onnxruntime runs it: unpacked weights, an image's input gathered for
+    the kernel, the input in integers and back, and sums in 32 bits."""
+    operator = traced.program.operators[position]
+    demand, floats = work(traced, position).demand, traced.device.bytes_per_element[FLOAT]
+    gathered = demand.gathered / traced.workload.batch * (demand.precision == UNPACKED) * (demand.thin == 0)
+    source = operator.reads[0]
+    again = floats * (len(traced.program.readers[source]) > 1) * (demand.precision == UNPACKED)
+    rounded = (demand.rounded > 0) * traced.elements(source) * (1 + again)
+    sums = 4 * traced.elements(operator.head) * (demand.precision == INT8)
+    return (demand.unpacked + gathered) * floats + rounded + sums
 
 
 def _stored(traced: Traced, index: int, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -267,9 +377,10 @@ def _stored(traced: Traced, index: int, layer: Layer) -> tuple[np.ndarray, np.nd
     bits, activation_bits = traced.workload.bits_of(index)
     width = np.where(bits <= 4, 0.5, np.where(bits <= 8, 1.0, 4.0))
     bias = layer.channels_out * float(bool(traced.graph.nodes[index].attributes.get("bias")))
-    unpacked = np.where(bits <= 4, FILE_BYTES_PACKED, FILE_BYTES_INTEGERS)
+    container = traced.device.container
+    unpacked = np.where(bits <= 4, container.packed, container.integers)
     stored = layer.weights * width + np.where(bits <= 8, layer.channels_out * 4 + unpacked, 0)
-    return stored + np.where(activation_bits <= 8, FILE_BYTES_ROUNDED, 0), bias
+    return stored + np.where(activation_bits <= 8, container.rounded, 0), bias
 
 
 def _folded(
@@ -325,7 +436,7 @@ def window(node: Node) -> int:
 
 def _energy(traced: Traced, operator: Operator, demand: Demand, macs: np.ndarray) -> np.ndarray:
     device = traced.device
-    picojoules = np.array([device.energy_pj["mac"].get(name, 0.0) for name in PRECISIONS])
+    picojoules = np.array([device.energy_pj["mac"].get(name, device.energy_pj["mac"]["float"]) for name in PRECISIONS])
     outside = device.rates.spilled(demand) + demand.weights
     moved = outside * device.energy_pj["dram"] + demand.traffic * device.energy_pj["cache"]
     arithmetic = macs * picojoules[demand.precision] + traced.elements(operator.output) * device.energy_pj["vector"]

@@ -77,12 +77,14 @@ class Writer:
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         array = np.asarray(value, dtype)
+        array = np.atleast_1d(array) if dtype == np.int64 else array  # axes and sizes are lists in ONNX
         return self.initializer(
             f"#{array.dtype}{array.shape}{array.tobytes().hex()[:64]}#{len(self.initializers)}", array
         )
 
     def initializer(self, name: str, array: np.ndarray | np.generic) -> str:
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        """A scalar stays one: where bounds and scales are, onnxruntime can run a layer in integers."""
+        self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
 
     def argument(self, argument: tuple[Any, ...]) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autocomp.hardware_models import Cost, device, devices
 from autocomp.hardware_models import model as model_module
-from autocomp.hardware_models.roofline import FILE_BYTES_PACKED, FILE_BYTES_ROUNDED
+from autocomp.hardware_models.roofline import CONTAINERS
 from autocomp.search_spaces import Knob, SearchSpace
 
 from .networks import FORMATS, Builder, mixed, spaces
@@ -40,7 +40,7 @@ def test_looked_up_costs_equal_computed_ones(monkeypatch: pytest.MonkeyPatch) ->
     assert device("ascend").costs(space.workload(plans, 8)) == looked_up
 
 
-OPERATORS_MB = (FILE_BYTES_PACKED + FILE_BYTES_ROUNDED) / 1e6
+OPERATORS_MB = (CONTAINERS["mindir"].packed + CONTAINERS["mindir"].rounded) / 1e6
 
 
 @settings(max_examples=40, deadline=None)

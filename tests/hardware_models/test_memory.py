@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from autocomp.hardware_models import device
-from autocomp.hardware_models.roofline import (
-    FILE_BYTES_INTEGERS,
-    FILE_BYTES_PACKED,
-    FILE_BYTES_PER_NODE,
-    FILE_BYTES_ROUNDED,
-)
+from autocomp.hardware_models.roofline import CONTAINERS
 from autocomp.search_spaces import SearchSpace
 
 from .networks import FORMATS, Builder
@@ -60,7 +55,7 @@ def test_pruned_channels_leave_memory_size_and_macs() -> None:
     assert cost.params == weights
     assert cost.macs == 100 * weights
     assert cost.memory_mb * 1e6 == 2 * weights + 2 * 100 * 8
-    assert cost.size_mb * 1e6 == 4 * weights + 4 * FILE_BYTES_PER_NODE
+    assert cost.size_mb * 1e6 == 4 * weights + 4 * CONTAINERS["mindir"].node
 
 
 def test_integer_activations_take_a_byte() -> None:
@@ -75,8 +70,8 @@ def test_integer_activations_take_a_byte() -> None:
 def test_a_quantized_layer_stores_its_weights_and_a_scale_for_each_channel(text: str, byte: float) -> None:
     space = chain()
     cost = device("ascend").costs(space.workload(row(space, format_conv1=FORMATS.index(text))))[0]
-    unpacked = FILE_BYTES_PACKED if byte < 1 else FILE_BYTES_INTEGERS
-    overhead = 4 * FILE_BYTES_PER_NODE + unpacked + FILE_BYTES_ROUNDED * text.endswith("a8")
+    unpacked = CONTAINERS["mindir"].packed if byte < 1 else CONTAINERS["mindir"].integers
+    overhead = 4 * CONTAINERS["mindir"].node + unpacked + CONTAINERS["mindir"].rounded * text.endswith("a8")
     assert cost.size_mb * 1e6 == pytest.approx(9 * 32 * byte + 8 * 4 + 4 * 9 * (16 + 12) + overhead)
 
 

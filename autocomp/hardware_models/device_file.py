@@ -1,0 +1,94 @@
+"""Device files: what may be left out of one, and how one is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from .rates import Rates
+
+PEAKS = {"float": "fp16_tflops", "int8": "int8_tops", "int4": "int4_tops"}
+
+
+def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, Any]:
+    """A file that is ``like`` another device: what it does not say is its relative's.
+
+    Where it says nothing of rates they are the relative's efficiencies on its own specification. ValueError where a
+    specification is not enough for that.
+    """
+    whole = {key: value for key, value in relative.items() if key not in ("aliases", "fit", "measured")}
+    for key, value in data.items():
+        whole[key] = {**whole[key], **value} if isinstance(value, Mapping) and key in whole else value
+    if "rates" not in data:
+        old, new = relative["specification"], whole["specification"]
+        text = f"efficiencies of {relative['name']} on this chip's specification; not measured"
+        rates = derived(Rates.parse(relative["rates"]), old, new)
+        whole["rates"] = {"source": text, **rates_data(rates)}
+    return whole
+
+
+def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Rates:
+    """Efficiencies of a chip with specification ``old`` on another: every rate grows as what it is made of.
+
+    Integers that the other's specification does not name are not executed there.
+    """
+    arithmetic = _grown("fp16_tflops", old, new)
+    bandwidth = _grown("memory_gb_per_s", old, new)
+    able = [name for name in fitted.macs_per_s if name not in ("int8", "int4") or new.get(PEAKS[name])]
+    macs = {name: fitted.macs_per_s[name] * _grown(PEAKS.get(name, "fp16_tflops"), old, new) for name in able}
+    return replace(
+        fitted,
+        macs_per_s=macs,
+        thin_macs_per_s=fitted.thin_macs_per_s * arithmetic,
+        cache_bytes=new.get("l2_mb", old.get("l2_mb", fitted.cache_bytes / 1e6)) * 1e6,
+        cache_bytes_per_s=fitted.cache_bytes_per_s * (arithmetic if fitted.overlapped else bandwidth),
+        dram_bytes_per_s=fitted.dram_bytes_per_s * bandwidth,
+        vector_per_s=fitted.vector_per_s * arithmetic,
+    )
+
+
+def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
+    """The ratio of a figure of two specifications; 1 where neither has it."""
+    if name not in old:
+        return 1.0
+    if name not in new or not new[name] > 0:
+        raise ValueError(f"a device file's specification must have {name} above 0, but got {new.get(name)}")
+    return float(new[name]) / float(old[name])
+
+
+def rates_data(rates: Rates) -> dict[str, Any]:
+    """As it stands in a file: to its digits, and nothing that is infinite or empty."""
+    defaults = {name: field.default for name, field in Rates.__dataclass_fields__.items()}
+    return {name: _rounded(value) for name, value in asdict(rates).items() if value not in (defaults[name], {})}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def device_text(data: Mapping[str, Any]) -> str:
+    """TOML: numbers to four digits, which is more than any fit knows."""
+    plain = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
+    tables = {key: dict(value) for key, value in data.items() if isinstance(value, Mapping)}
+    tables.get("measured", {}).pop("rows", None)  # they are in the table that it names
+    parts = [section(plain), *(f"[{key}]\n{section(value)}" for key, value in tables.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def section(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name} = {_text(value)}" for name, value in values.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_text(entry)}" for key, entry in value.items()) + " }"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,102 @@
+"""Measured tables: a measured operator costs what was measured; near one, what the model says moves as it did there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autocomp.search_spaces import WEIGHTED
+
+from .operators import lower
+from .roofline import Layer, Traced, layer_of, product_of, work
+from .shapes import MeasuredShape
+
+if TYPE_CHECKING:
+    from .device import Device
+
+REACH = 1.0  # doublings of a size at which a neighbour counts as much as the model
+LEAST_SHARE = 0.1  # of the model's time that is left to operators where the fixed time eats what was measured
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Measured operators of one sort. sizes: (m, f) log2; precision: (m,); ratio: (m,) log of measured / model."""
+
+    sizes: np.ndarray
+    precision: np.ndarray
+    ratio: np.ndarray
+
+    def factor(self, sizes: np.ndarray, precision: np.ndarray) -> np.ndarray:
+        """(n,): weighted by the inverse square of the distance, the model itself at a distance of REACH."""
+        distance = np.square(sizes[:, None] - self.sizes[None]).sum(2)
+        weight = (precision[:, None] == self.precision[None]) / (distance + 1e-12)
+        return np.exp((weight * self.ratio).sum(1) / (weight.sum(1) + 1 / REACH**2))
+
+
+class MeasuredTable:
+    """Rows of a device's table, held against its model.
+
+    rows: those without a latency are passed over.
+    """
+
+    def __init__(self, rows: Sequence[MeasuredShape]) -> None:
+        self.rows = tuple(row for row in rows if row.latency_ms is not None)
+        self.sorts: dict[str, Neighbours] = {}
+
+    def held_against(self, device: Device) -> MeasuredTable:
+        """The same rows with their ratios to what the device's rates say."""
+        found: dict[str, list[tuple[np.ndarray, int, float]]] = {}
+        for row in self.rows:
+            for sort, sizes, precision, ratio in _ratios(device, row):
+                found.setdefault(sort, []).append((sizes, precision, ratio))
+        table = MeasuredTable(self.rows)
+        for sort, entries in found.items():
+            sizes, precisions, ratios = zip(*entries, strict=True)
+            table.sorts[sort] = Neighbours(np.stack(sizes), np.array(precisions), np.array(ratios))
+        return table
+
+    def factor(self, traced: Traced, position: int) -> np.ndarray | float:
+        """(n,) measured over modelled time of the operator, for the plans at hand; 1 where none like it was."""
+        if not self.sorts:
+            return 1.0
+        sort, sizes, precision = described(traced, position)
+        return self.sorts[sort].factor(sizes, precision) if sort in self.sorts else 1.0
+
+
+def described(traced: Traced, position: int) -> tuple[str, np.ndarray, np.ndarray]:
+    """An operator's sort, its sizes, (n, f) log2, and the precision, (n,), in which it runs."""
+    head = traced.program.operators[position].head
+    node = traced.graph.nodes[head]
+    precision = traced.precision(head)
+    if node.kind in WEIGHTED and node.weight_shape is not None:
+        sort = "depthwise" if node.depthwise else "grouped" if node.groups > 1 else "layer"
+        return sort, _sizes(layer_of(traced, head)), precision
+    if node.kind == "matmul" and node.inputs:
+        return "matmul", _sizes(product_of(traced, head)), precision
+    sort = f"{node.kind} {node.op}" if node.kind in ("activation", "pool") else node.kind
+    return sort, np.log2(np.maximum(traced.elements(head), 1))[:, None], precision
+
+
+def _sizes(layer: Layer) -> np.ndarray:
+    kernel = np.full(len(layer.rows), float(layer.kernel))
+    sizes = (layer.rows, layer.channels_in, layer.channels_out, layer.groups, kernel)
+    return np.log2(np.maximum(np.stack(sizes, axis=1), 1))
+
+
+def _ratios(device: Device, row: MeasuredShape) -> list[tuple[str, np.ndarray, int, float]]:
+    """One ratio for the whole stack, entered for each different operator of it but the tail."""
+    workload = row.shape.workload()
+    traced = Traced(device, lower(workload.graph), workload)
+    positions = range(len(traced.program.operators))
+    model = sum(float(device.rates.seconds(work(traced, p).demand).total[0]) for p in positions)
+    assert row.latency_ms is not None
+    seconds = row.latency_ms / 1e3 - (device.rates.inference_s if row.fixed else 0.0)
+    ratio = float(np.log(max(seconds / model, LEAST_SHARE)))
+    found = {}
+    for position in positions[: min(2, row.shape.repeat)]:
+        sort, sizes, precision = described(traced, position)
+        found[sort, tuple(sizes[0]), int(precision[0])] = (sort, sizes[0], int(precision[0]), ratio)
+    return list(found.values())

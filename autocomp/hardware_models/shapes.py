@@ -1,0 +1,290 @@
+"""Operators by their sizes, as small networks of their own: what is measured where a device has no figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autocomp.search_spaces import Format, Knob, NetworkGraph, Node, SearchSpace, Workload
+
+LAYERS = ("conv", "dense")
+KINDS = (*LAYERS, "matmul", "add", "pool", "mean", "softmax", "layernorm", "activation")
+ACTIVATION = "ReLU"  # behind every layer of a stack
+TAIL = 8  # channels of the layer behind a stack: it reads in the stack's format, so that the last of them runs in it
+
+
+@dataclass(frozen=True)
+class OperatorShape:
+    """One operator, or a stack of them, in one format.
+
+    kind: of KINDS. op: MindSpore's operator, of an activation or a pool. format: of all layers.
+    channels_in, channels_out, height, width: of the input and of the output's channels. A dense layer has ``height``
+        rows; a product of matrices is ``groups`` times (height, channels_in) by (channels_in, channels_out); softmax
+        and layer norm run over ``channels_in``, ``groups`` times ``height`` rows.
+    kernel, stride, groups: of a conv; the kernel of a pool, which steps by it.
+    repeat: layers in a row, each behind a ReLU; where the channels differ every second one goes back.
+    """
+
+    kind: str
+    op: str = ""
+    format: str = "float"
+    batch: int = 1
+    channels_in: int = 1
+    channels_out: int = 1
+    height: int = 1
+    width: int = 1
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    repeat: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"the kind of an operator shape must be one of {', '.join(KINDS)}, but got {self.kind!r}")
+        Format.parse(self.format)
+
+    @property
+    def name(self) -> str:
+        """Unique, and a file's name: profilers' outputs are matched by it."""
+        sizes = f"{self.channels_in}x{self.height}x{self.width}-{self.channels_out}"
+        window = f"k{self.kernel}s{self.stride}g{self.groups}"
+        return f"{self.kind}{self.op}-{sizes}-{window}-x{self.repeat}-{self.format}-b{self.batch}"
+
+    def graph(self) -> NetworkGraph:
+        return _Stack(self).graph()
+
+    def workload(self) -> Workload:
+        """One plan: every layer in the shape's format."""
+        graph = self.graph()
+        layers = () if Format.parse(self.format) == Format() else graph.layers
+        knobs = tuple(Knob(f"format/{layer}", "rtn", (layer,), ("float", self.format)) for layer in layers)
+        return Workload(SearchSpace(graph, knobs), np.ones((1, len(knobs)), np.int64), self.batch)
+
+
+class _Stack:
+    """The network of a shape, with all that the ONNX writer and the cost model read of a node."""
+
+    def __init__(self, shape: OperatorShape) -> None:
+        self.shape = shape
+        self.nodes: list[Node] = []
+        self.image = (1, shape.channels_in, shape.height, shape.width)
+        self.rows = (1, shape.groups, shape.height, shape.channels_in)
+
+    def graph(self) -> NetworkGraph:
+        {"conv": self._convs, "dense": self._denses}.get(self.shape.kind, self._single)()
+        return NetworkGraph(tuple(self.nodes), (len(self.nodes) - 1,))
+
+    def _convs(self) -> None:
+        s, x = self.shape, self._input(self.image)
+        for i in range(s.repeat):
+            out = s.channels_in if i % 2 else s.channels_out
+            x = self._relu(self._conv(x, out, s.kernel, s.stride, s.groups))
+        self._conv(x, TAIL, 1, 1, 1)
+
+    def _denses(self) -> None:
+        s = self.shape
+        x = self._input((1, s.channels_in) if s.height == 1 else (1, s.height, s.channels_in))
+        for i in range(s.repeat):
+            x = self._relu(self._dense(x, s.channels_in if i % 2 else s.channels_out))
+        self._dense(x, TAIL)
+
+    def _single(self) -> None:
+        s = self.shape
+        if s.kind == "matmul":
+            a, b = self._input(self.rows), self._input((1, s.groups, s.channels_in, s.channels_out))
+            self._add("BatchMatMul", (a, b), (1, s.groups, s.height, s.channels_out), constants=(False, False))
+        elif s.kind == "add":
+            self._add("Add", (self._input(self.image), self._input(self.image)), self.image)
+        elif s.kind == "pool":
+            down = (1, s.channels_in, s.height // s.kernel, s.width // s.kernel)
+            window = {"kernel_size": (1, 1, s.kernel, s.kernel), "strides": (1, 1, s.kernel, s.kernel)}
+            self._add(s.op, (self._input(self.image),), down, operator=window | {"pad_mode": "VALID"})
+        elif s.kind == "mean":
+            self._add("ReduceMean", (self._input(self.image),), self.image[:2], constants=((2, 3),))
+        elif s.kind == "softmax":
+            self._add("Softmax", (self._input(self.rows),), self.rows, constants=(-1,))
+        elif s.kind == "layernorm":
+            self._add("LayerNorm", (self._input(self.rows),), self.rows, (-1, -1, 1e-5), ("gamma", "beta"))
+        else:
+            self._add(s.op, (self._input(self.image),), self.image)
+
+    def _input(self, shape: tuple[int, ...]) -> int:
+        name = f"x{len(self.nodes)}"
+        return self._node(Node(name, "input", "Input", (), shape, attributes={"operator": {"name": name}}))
+
+    def _conv(self, x: int, out: int, kernel: int, stride: int, groups: int) -> int:
+        _, channels, height, width = self.nodes[x].shape
+        pad = kernel // 2
+        shape = (1, out, *((size + 2 * pad - kernel) // stride + 1 for size in (height, width)))
+        window = {"kernel": (kernel, kernel), "stride": (stride, stride), "pad": (pad,) * 4, "dilation": (1, 1)}
+        weight = (out, channels // groups, kernel, kernel)
+        return self._layer("conv", "Conv2D", x, shape, weight, {**window, "groups": groups})
+
+    def _dense(self, x: int, out: int) -> int:
+        shape = self.nodes[x].shape
+        return self._layer("dense", "Dense", x, (*shape[:-1], out), (out, shape[-1]), {})
+
+    def _relu(self, x: int) -> int:
+        name = f"relu{len(self.nodes)}"
+        arguments = {"arguments": (("node", x, 0),), "constants": (), "operator": {}}
+        return self._node(Node(name, "activation", ACTIVATION, (x,), self.nodes[x].shape, attributes=arguments))
+
+    def _layer(
+        self,
+        kind: str,
+        op: str,
+        x: int,
+        shape: tuple[int, ...],
+        weight: tuple[int, ...],
+        window: Mapping[str, object],
+    ) -> int:
+        name = f"{kind}{len(self.nodes)}"
+        own = {"weight": f"{name}.weight", "bias": f"{name}.bias", "arguments": (("node", x, 0),), "constants": ()}
+        attributes = {**own, **window, "operator": {}}
+        return self._node(Node(name, kind, op, (x,), shape, name, weight, attributes))
+
+    def _add(
+        self,
+        op: str,
+        inputs: tuple[int, ...],
+        shape: tuple[int, ...],
+        constants: tuple[object, ...] = (),
+        parameters: tuple[str, ...] = (),
+        operator: Mapping[str, object] | None = None,
+    ) -> int:
+        """The operator of the shape's own kind."""
+        arguments: list[tuple[object, ...]] = [("node", i, 0) for i in inputs]
+        arguments += [("parameter", name) for name in parameters] + [("constant", value) for value in constants]
+        attributes = {
+            "operator": dict(operator or {}),
+            "constants": constants,
+            "parameters": parameters,
+            "arguments": tuple(arguments),
+        }
+        return self._node(Node(self.shape.kind, self.shape.kind, op, inputs, shape, attributes=attributes))
+
+    def _node(self, node: Node) -> int:
+        """All channels stay: on the second axis of an image, on the last of rows."""
+        channels = node.shape[1] if self.shape.kind == "conv" else node.shape[-1]
+        self.nodes.append(replace(node, units=np.full(channels, -1)))
+        return len(self.nodes) - 1
+
+
+@dataclass(frozen=True)
+class MeasuredShape:
+    """A row of a table. latency_ms: of one inference, None where it is still to be measured.
+
+    fixed: whether it holds the fixed time of an inference, or is a sum of operators only, as a profiler gives it.
+    """
+
+    shape: OperatorShape
+    latency_ms: float | None = None
+    fixed: bool = True
+
+
+COLUMNS = tuple(field.name for field in fields(OperatorShape))
+
+
+def read_table(path: Path) -> list[MeasuredShape]:
+    """ValueError names the line that cannot be read."""
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    found = []
+    for number, line in enumerate(lines, 2):
+        try:
+            found.append(_row(line))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"line {number} of {path} must be as 'autocomp profile' writes it, but: {error}"
+            ) from error
+    return found
+
+
+def rows_data(rows: Iterable[MeasuredShape]) -> list[list[Any]]:
+    """Plain values, for a device's data."""
+    return [[*(getattr(row.shape, name) for name in COLUMNS), row.latency_ms, row.fixed] for row in rows]
+
+
+def rows_of(data: Iterable[Sequence[Any]]) -> list[MeasuredShape]:
+    return [MeasuredShape(OperatorShape(*values), latency, fixed) for *values, latency, fixed in data]
+
+
+def table_device(path: Path) -> str:
+    """The device that a table's rows belong to: its name, or its file beside the table."""
+    with path.open(encoding="utf-8", newline="") as file:
+        names = {line.get("device") or "" for line in csv.DictReader(file)}
+    if len(names) != 1 or names == {""}:
+        raise ValueError(f"the rows of a measured table must name one device, but {path} names {sorted(names)}")
+    name = names.pop()
+    return str(path.parent / name) if name.endswith(".toml") else name
+
+
+def _row(line: Mapping[str, str]) -> MeasuredShape:
+    texts = ("kind", "op", "format")
+    shape = OperatorShape(**{name: line[name] if name in texts else int(line[name]) for name in COLUMNS})  # type: ignore[arg-type]
+    latency = float(line["latency_ms"]) if line["latency_ms"] else None
+    if latency is not None and not 0 < latency < float("inf"):
+        raise ValueError(f"latency_ms must be above 0, but got {line['latency_ms']}")
+    return MeasuredShape(shape, latency, line["fixed"] != "no")
+
+
+def table_text(rows: Iterable[MeasuredShape], device: str) -> str:
+    """CSV: the shape's name, its sizes, the latency where it is known, and the device that the rows belong to."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("name", *COLUMNS, "latency_ms", "fixed", "device"))
+    for row in rows:
+        latency = "" if row.latency_ms is None else f"{row.latency_ms:.6g}"
+        sizes = (getattr(row.shape, name) for name in COLUMNS)
+        writer.writerow((row.shape.name, *sizes, latency, "yes" if row.fixed else "no", device))
+    return file.getvalue()
+
+
+def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[OperatorShape]:
+    """Sizes that span those of usual networks, for chips of any speed: 0.5 to 460 million multiply-accumulates."""
+    found = []
+    for channels, pixels in ((16, 56), (24, 28), (32, 28), (64, 56), (64, 14), (128, 28), (256, 14), (512, 7)):
+        found.append(OperatorShape("conv", "", "float", 1, channels, channels, pixels, pixels, 3, repeat=4))
+    for channels, out, pixels in (
+        *((16, 16, 28), (32, 64, 56), (64, 64, 14), (64, 256, 28), (96, 24, 28), (256, 128, 14), (512, 512, 14)),
+        *((1024, 256, 7), (320, 1280, 7)),
+    ):
+        found.append(OperatorShape("conv", "", "float", 1, channels, out, pixels, pixels, 1, repeat=4))
+    for channels, pixels, kernel in ((16, 56, 3), (64, 56, 3), (96, 28, 3), (256, 14, 3), (512, 7, 3), (128, 14, 5)):
+        found.append(OperatorShape("conv", "", "float", 1, channels, channels, pixels, pixels, kernel, 1, channels, 8))
+    found += [
+        OperatorShape("conv", "", "float", 1, 3, 32, 224, 224, 3, 2),
+        OperatorShape("conv", "", "float", 1, 3, 64, 112, 112, 7, 2),
+        OperatorShape("conv", "", "float", 1, 64, 128, 56, 56, 3, 2),
+        OperatorShape("conv", "", "float", 1, 256, 512, 14, 14, 3, 2),
+        OperatorShape("conv", "", "float", 2, 16, 96, 112, 112, 1, repeat=2),  # more than caches hold, from here
+        OperatorShape("conv", "", "float", 2, 96, 96, 112, 112, 3, 1, 96, 2),
+        OperatorShape("conv", "", "float", 2, 144, 144, 56, 56, 3, 1, 144, 2),
+        OperatorShape("conv", "", "float", 2, 64, 64, 112, 112, 3, repeat=2),  # to here
+        OperatorShape("conv", "", "float", 8, 64, 64, 14, 14, 3, repeat=4),
+        OperatorShape("conv", "", "float", 8, 256, 128, 7, 7, 1, repeat=4),
+        OperatorShape("conv", "", "float", 1, 128, 128, 14, 14, 3, groups=4, repeat=4),
+    ]
+    for rows, channels, out in ((1, 512, 1000), (1, 2048, 1000), (64, 256, 1024), (128, 768, 768)):
+        found.append(OperatorShape("dense", "", "float", 1, channels, out, rows, repeat=2))
+    layers = [replace(shape, format=form) for shape in found for form in formats]
+    return layers + _others()
+
+
+def _others() -> list[OperatorShape]:
+    images = ((64, 56), (256, 28), (512, 7), (64, 224))
+    return [
+        *(OperatorShape("add", "Add", channels_in=c, height=p, width=p) for c, p in images),
+        *(OperatorShape("pool", "MaxPool", channels_in=c, height=p, width=p, kernel=2) for c, p in images[:2]),
+        *(OperatorShape("mean", channels_in=c, height=p, width=p) for c, p in images),
+        *(OperatorShape("activation", "Sigmoid", channels_in=c, height=p, width=p) for c, p in images),
+        *(OperatorShape("matmul", channels_in=64, channels_out=n, height=n, groups=12) for n in (64, 196)),
+        *(OperatorShape("softmax", channels_in=n, height=n, groups=12) for n in (64, 196)),
+        *(OperatorShape("layernorm", channels_in=768, height=n) for n in (64, 196)),
+    ]
