@@ -14,11 +14,12 @@ from .cells import ms, parameter
 from .lsq import LearnedScaleInput, LearnedScaleWeight
 from .nearest_levels import STORED_BITS, best_scale
 from .quantizers import QuantizedWeight
-from .rounding import Input, Weight, assign, number
+from .rounding import Input, Weight, assign, number, scaled_gradient
 from .trained_quantization import TrainedQuantization
 from .training_callbacks import BeforeEvaluation, CalibrateBatchNorm, Schedule
 
 MOST_BITS = 4  # of a weight that is searched
+LOGIT_STEP = 2.0  # over scale^2: of the gradient of logits, so that the weight they stand for moves as one that trains
 START_SHARPNESS = 4.0  # of the choice that a trained weight begins with, per squared distance of two values
 
 
@@ -28,6 +29,10 @@ class ChosenWeight(Weight):
     The values are -s and s for 1 bit, -s, -s/3, s/3, s for 2 bits, and 2^b - 1 even steps from -s to s above, zero
     among them: the paper's 2^b-th value would not fit a b-bit integer without a zero point. s, for each output channel,
     has the least squared error on the weight that the search begins with and stays.
+
+    A logit moves the weight by s times the share that it shifts, and its gradient is s times that of the weight: with
+    one learning rate for all parameters it would stand still. Its gradient is therefore multiplied by 2 / s^2, which
+    lets an undecided weight of two values move as one that is trained itself.
     """
 
     def __init__(self, like: np.ndarray, bits: int) -> None:
@@ -44,7 +49,8 @@ class ChosenWeight(Weight):
 
     def construct(self, weight: Any) -> Any:
         if self.training:
-            return self._mixed(self.softmax(self.logits / self.temperature), weight)
+            logits = scaled_gradient(self.logits, LOGIT_STEP / (self.scale * self.scale))
+            return self._mixed(self.softmax(logits / self.temperature), weight)
         return self.deployed(weight)
 
     def deployed(self, weight: Any) -> Any:

@@ -256,6 +256,22 @@ def test_slb_chooses_among_few_values(bits: int) -> None:
     assert distances[0] > distances[1] > 100 * distances[2]
 
 
+@pytest.mark.parametrize("graph", [True, False])
+def test_slb_moves_logits_by_what_moves_the_weight(graph: bool) -> None:
+    """The softmax's gradient, times 2 / scale^2."""
+    cell = ChosenWeight(WEIGHT, 2)
+    cell.set_bits(2, WEIGHT)
+    cell.set_train(True)
+    sensitivity = RNG.normal(size=WEIGHT.shape).astype(np.float32)
+    logits, scale = cell.logits.asnumpy().astype(np.float64), cell.scale.asnumpy()
+    (_, found) = gradient(cell, WEIGHT, [cell.logits], sensitivity, graph)
+    shares = np.exp(logits - logits.max(0))
+    shares /= shares.sum(0)
+    levels = levels_of(2).reshape(-1, 1, 1, 1, 1)
+    expected = sensitivity * scale * shares * (levels - (shares * levels).sum(0)) * 2 / scale**2
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_slb_starts_at_the_scale_of_least_error() -> None:
     for bits in (1, 2, 3, 4):
         levels = levels_of(bits)
