@@ -34,7 +34,7 @@ from autocomp.search_spaces import Plan
 from autocomp.study import Record, Study
 
 CACHE = Path(__file__).parent / ".cache"
-SAMPLERS = ("frontier", "tpe", "nsga2", "random", "uniform")
+SAMPLERS = ("frontier", "tpe", "nsga2", "amc", "haq", "random", "uniform")
 BATCH = 256
 REFERENCE = np.ones(3)
 

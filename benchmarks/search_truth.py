@@ -34,7 +34,7 @@ from autocomp.study import Study
 CACHE = Path(__file__).parent / ".cache" / "search_truth.npz"
 FORMATS = ("float", "w8a8", "w4a8")
 KEPT = {0: (1.0, 0.5), 1: (1.0, 0.75, 0.5, 0.25), 2: (1.0, 0.875, 0.75, 0.625, 0.5, 0.25)}
-SAMPLERS = ("frontier", "tpe", "nsga2", "random", "uniform")
+SAMPLERS = ("frontier", "tpe", "nsga2", "amc", "haq", "random", "uniform")
 BATCH = 256
 
 

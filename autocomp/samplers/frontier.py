@@ -20,7 +20,8 @@ from .uniform import spread, uniform_plans
 ENUMERABLE = 6000  # plans of a space that is looked at as a whole
 STARTS = 24  # descents the first time, fewer from then on: what they found stays
 CLIMBS, CLIMBERS = 2, 8  # rounds of looking around the most promising plans, and how many
-AROUND, AROUND_LATE, LATE = 2048, 512, 1000  # plans around those, about; fewer after so many evaluations
+AROUND = 2048  # plans around those, about
+LATE, AROUND_LATE = 1000, 512  # evaluations after which there is one round, and fewer plans around
 SHORTLIST = 64  # plans among which a batch is chosen
 CELLS = 20  # of each cost of the float network, from all of which plans come into question
 FOCUS = 0.05  # accuracy lost, within which every other plan must lie
@@ -137,10 +138,10 @@ class FrontierSampler:
             solved = solver.descend(starts, directions(rng, len(starts), self._problem.objectives - 1))
             self._solved = distinct(np.concatenate([self._solved, solved]))
         pool = self._solved
-        around = AROUND if len(self._told) < LATE else AROUND_LATE
-        climbers = int(np.clip(around // self._space.sizes.sum(), 1, CLIMBERS))
+        late = len(self._told) >= LATE
+        climbers = int(np.clip((AROUND_LATE if late else AROUND) // self._space.sizes.sum(), 1, CLIMBERS))
         gains = self._gains()
-        for _ in range(CLIMBS):
+        for _ in range(1 if late else CLIMBS):
             best = self._promising(pool, surrogate, gains, climbers)
             changed = solver.neighbours(best).reshape(-1, len(self._space.knobs))
             pool = distinct(np.concatenate([pool, changed, _crossed(rng, best)]))

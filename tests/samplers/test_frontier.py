@@ -10,10 +10,11 @@ import pytest
 
 from autocomp.evaluators import Scores
 from autocomp.samplers import FrontierSampler, Outcome, Problem, sampler
-from autocomp.samplers.frontier import ranked
+from autocomp.samplers.frontier import CELLS, ranked, spread_out
 from autocomp.samplers.frontier_gain import Gain
 from autocomp.samplers.frontier_solver import Solver, directions
 from autocomp.samplers.frontier_surrogate import RESOLUTION, Surrogate
+from autocomp.samplers.frontier_told import distinct
 from autocomp.search_spaces import SearchSpace
 from tests.toy import DAMAGE, toy_accuracy, toy_costs, toy_space
 
@@ -248,6 +249,18 @@ class TestFrontierSampler:
         asked = [tuple(vector.tolist()) for _ in range(3) for vector in chosen.ask(5)]
         assert len(asked) == len(set(asked)) == 14, "first the four formats"
 
+    def test_plans_from_all_over_the_costs_come_into_question(self) -> None:
+        chosen = FrontierSampler(problem(LARGE))
+        chosen.tell(outcomes(LARGE, [np.zeros(12, np.int64)]))
+        pool = LARGE.random(np.random.default_rng(0), 2000)
+        best = chosen._promising(pool, chosen._learn(), chosen._gains(), 12)
+
+        def cells(vectors: np.ndarray) -> set[tuple[int, ...]]:
+            return {tuple(row) for row in (CELLS * chosen._costs(vectors)).astype(int).tolist()}
+
+        assert len(cells(pool)) > 12 and 12 <= len(best) <= 24
+        assert len(cells(best)) >= 12, "one of each cell before a second of any"
+
     def test_asking_stays_quick_after_thousands_of_trials(self) -> None:
         """What is learned from is bounded."""
         chosen = FrontierSampler(problem(LARGE, trials=5000))
@@ -255,6 +268,17 @@ class TestFrontierSampler:
         surrogate = chosen._learn()
         assert len(surrogate._features) <= 300
         assert [len(chosen.ask(8)) for _ in range(2)] == [4, 8], "first the four formats"
+
+
+def test_spread_out_is_the_best_of_every_cell_then_the_second_best() -> None:
+    worth, cells = np.array([9.0, 8.0, 7.0, 1.0, 6.0, 2.0]), np.array([0, 0, 0, 1, 2, 2])
+    assert spread_out(worth, cells, 5).tolist() == [0, 4, 3, 1, 5]
+    assert spread_out(worth, cells, 99).tolist() == [0, 4, 3, 1, 5, 2]
+
+
+def test_each_vector_once_where_it_first_stands() -> None:
+    vectors = np.array([[2, 1], [0, 3], [2, 1], [1, 1], [0, 3]])
+    assert distinct(vectors).tolist() == [[2, 1], [0, 3], [1, 1]]
 
 
 def test_ranked_scores_rise_with_the_values() -> None:

@@ -1,0 +1,185 @@
+"""What a search spends on anything but forward passes.
+
+Asking: milliseconds a plan that the frontier sampler and the study around it take when so many trials are finished, for
+a space of 16 and of 54 layers with formats and channels. Recording: milliseconds an evaluation that the ledger takes in
+an SQLite file. Neither needs MindSpore. The rest: the quick start's network is searched, and the time within forward
+passes taken from the whole (goal: at most 10 % are left).
+
+python benchmarks/overhead.py [--finished 100,1000,5000] [--asked 32] [--network]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autocomp.evaluators import Measurement, Scores
+from autocomp.hardware_models import Cost, CostTables, device
+from autocomp.jobs import RepeatedCosts
+from autocomp.ledger import Ledger
+from autocomp.samplers import Outcome, Problem, Proposals, sampler
+from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Node, SearchSpace
+
+RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+CHANNELS, PIXELS, BATCH = 64, 14, 8
+
+
+def chain(layers: int) -> SearchSpace:
+    """So many 3x3 convolutions one after the other: a format for each, a keep ratio for all but the last."""
+    shape = (1, CHANNELS, PIXELS, PIXELS)
+    nodes = [Node("input", "input", "Parameter", (), shape, units=np.full(CHANNELS, -1))]
+    groups, knobs = [], []
+    chip = device("ascend-310p3")
+    attributes = {"kernel": (3, 3), "stride": (1, 1), "groups": 1, "bias": False}
+    for i in range(layers):
+        units = np.full(CHANNELS, -1)
+        if i < layers - 1:
+            groups.append(ChannelGroup(f"g{i}", (f"conv{i}",), i * CHANNELS, (i + 1) * CHANNELS))
+            units = np.arange(i * CHANNELS, (i + 1) * CHANNELS)
+            order = np.arange(CHANNELS)
+            knobs.append(Knob(f"keep/g{i}", "channels", (f"conv{i}",), RATIOS, groups[-1], order, chip.granularity))
+        weight = (CHANNELS, CHANNELS, 3, 3)
+        nodes.append(
+            Node(f"conv{i}", "conv", "Conv2D", (i,), shape, f"conv{i}", weight, attributes=attributes, units=units)
+        )
+        knobs.append(Knob(f"format/conv{i}", "rtn", (f"conv{i}",), tuple(map(str, chip.formats))))
+    return SearchSpace(NetworkGraph(tuple(nodes), (layers,), tuple(groups)), tuple(knobs))
+
+
+def damages(space: SearchSpace) -> Scores:
+    """Rising with a value's rank, another size for each knob."""
+    sizes = np.exp(np.random.default_rng(0).normal(-3, 1, len(space.knobs)))
+    ranks = [np.arange(n) / max(n - 1, 1) for n in space.sizes]
+    return Scores(tuple(tuple((size * rank**2).tolist()) for size, rank in zip(sizes, ranks, strict=True)))
+
+
+def outcomes(scores: Scores, costs: Callable[[np.ndarray], Cost], vectors: np.ndarray) -> list[Outcome]:
+    accuracies, found = 0.1 + 0.82 * np.exp(-2 * scores(vectors)), costs(vectors)
+    columns = zip(vectors.tolist(), accuracies, found.latency_ms, found.size_mb, strict=True)
+    return [Outcome(tuple(v), (-float(a), float(ms), float(mb))) for v, a, ms, mb in columns]
+
+
+def asking(space: SearchSpace, finished: int, asked: int) -> float:
+    """Milliseconds a plan, proposed and told in batches of eight."""
+    scores, costs = damages(space), RepeatedCosts(CostTables(device("ascend-310p3"), space, BATCH))
+
+    def objectives(vectors: np.ndarray) -> np.ndarray:
+        found = costs(vectors)
+        return np.stack([found.latency_ms, found.size_mb], axis=1)
+
+    problem = Problem(space, 3, finished + asked, costs=objectives, scores=lambda: scores)
+    proposals = Proposals(space, sampler("frontier", problem), lambda vectors: [None] * len(vectors))
+    origin = np.zeros((1, len(space.knobs)), np.int64)
+    known = np.concatenate([origin, space.random(np.random.default_rng(1), finished - 1)])
+    proposals.tell(outcomes(scores, costs, np.unique(known, axis=0)))
+    proposals.batch(8)  # solves the front for the first time
+    started, told = time.perf_counter(), 0.0
+    for _ in range(asked // 8):
+        batch = np.array(proposals.batch(8))
+        pause = time.perf_counter()
+        found = outcomes(scores, costs, batch)
+        told += time.perf_counter() - pause
+        proposals.tell(found)
+    return 1e3 * (time.perf_counter() - started - told) / (8 * (asked // 8))
+
+
+def recording(space: SearchSpace, count: int = 100) -> float:
+    """Milliseconds an evaluation that the ledger takes in an SQLite file."""
+    vectors = space.random(np.random.default_rng(0), count)
+    costs = CostTables(device("ascend-310p3"), space, BATCH)(vectors)
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(space, Path(folder) / "run.db", "overhead")
+        started = time.perf_counter()
+        for vector, cost in zip(vectors, costs, strict=True):
+            ledger.add(space.decode(vector), Measurement(0.5), cost, {"latency<50%": 0.1})
+        return 1e3 * (time.perf_counter() - started) / count
+
+
+class Watched:
+    """An engine, and how many seconds it spends running sessions."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine, self.seconds = engine, 0.0
+        engine._session = self._outside(engine._session)
+
+    def _outside(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*arguments: Any, **settings: Any) -> Any:
+            started = time.perf_counter()
+            session = make(*arguments, **settings)
+            self.seconds -= time.perf_counter() - started
+            return session
+
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._engine, name)
+        if name not in ("outputs", "layer_inputs", "batch_statistics"):
+            return found
+
+        def timed(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return found(*arguments)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed
+
+
+def network(trials: int) -> None:
+    """The share of a search of the quick start's network, after it was prepared, that is no forward pass."""
+    import autocomp
+    from autocomp.evaluators import score
+    from autocomp.executors import InProcess
+    from autocomp.jobs import prepare
+    from autocomp.quickstart import load_network, load_samples
+    from autocomp.study import Study
+
+    data = autocomp.Data(calibrate=load_samples("calibrate").take(512), evaluate=load_samples("evaluate"))
+    job = prepare(load_network(), device("ascend-310p3"), data, (256, 1, 28, 28), "auto", 0)
+    watched = Watched(job.evaluator.engine)
+    job.evaluator.engine = watched
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(
+            job.space,
+            InProcess(job.evaluator),
+            job.costs,
+            trials=trials,
+            ledger=Ledger(job.space, Path(folder) / "run.db", "overhead"),
+            scores=lambda measure: score(job.evaluator, measure=measure),
+        )
+        started = time.perf_counter()
+        study.run()
+        whole = time.perf_counter() - started
+    evaluating = sum(record.measurement.seconds for record in study.records)
+    print(
+        f"quick start, {len(study.records)} evaluations: {whole:.1f} s, {watched.seconds:.1f} s of it forward passes; "
+        f"{1 - watched.seconds / whole:.1%} are anything else, evaluations took {evaluating:.1f} s"
+    )
+
+
+def main(finished: Sequence[int], asked: int) -> None:
+    for layers in (16, 54):
+        space = chain(layers)
+        print(f"{layers} layers, {len(space.knobs)} knobs, {int(space.sizes.sum())} values", flush=True)
+        print(f"  ledger: {recording(space):.1f} ms an evaluation", flush=True)
+        for count in finished:
+            print(f"  asking at {count} finished trials: {asking(space, count, asked):.1f} ms a plan", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--finished", default="100,1000,5000")
+    parser.add_argument("--asked", type=int, default=32, help="plans asked for, a multiple of eight")
+    parser.add_argument("--network", action="store_true", help="also search the quick start's network")
+    parser.add_argument("--trials", type=int, default=40, help="of that search")
+    given = parser.parse_args()
+    main([int(count) for count in given.finished.split(",")], given.asked)
+    if given.network:
+        network(given.trials)
