@@ -7,6 +7,7 @@ same 20,000 images, batches of 125, cosine decay. What an algorithm does before 
 phase, which trains no weight) is beside that, and in the seconds. Multiply-accumulates and parameters are those of the
 converted network, traced. Settings are chosen on 5,000 other training images (--validate), never on the test images.
 Finished rows are kept in runs/pruning.jsonl, so that the command can be stopped and continued; --again measures anew.
+With --untrained what prunes does so on the training images, and nothing is fine-tuned.
 
 Beside the rows, the time of a step of SCOP's knockoff phase over a training step of the float network (goal 2.2), and
 what SCOP has above magnitude at the same multiply-accumulates (goal 0.3, in the mean of three seeds).
@@ -37,6 +38,7 @@ from quantization import BATCH, Bench, in_a_process
 from autocomp.primitives import SCOP, ChannelPruner, Ghost, LowRank, SimQAT, Sparsity, UniPruning, trace
 from autocomp.primitives.replacing import Replacing
 from autocomp.primitives.scop import KnockoffPhase
+from autocomp.primitives.trained_pruning import TrainedPruning
 
 ROWS = Path("runs/pruning.jsonl")
 SHAPE = (1, 3, 32, 32)
@@ -54,8 +56,7 @@ class Composed:
 
     def apply(self, net: Any, images: np.ndarray, labels: np.ndarray) -> Any:
         net_p = self.pruner.apply(net, SHAPE)
-        batches = [(images[i : i + BATCH], labels[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-        self.pruner.prune(net_p, batches, cross_entropy())
+        self.pruner.prune(net_p, batches(images, labels), cross_entropy())
         net_f = self.factors.apply(self.pruner.convert(net_p), calibrate=images[:CALIBRATED])
         return self.quantizer.apply(self.factors.convert(net_f), SHAPE)
 
@@ -68,7 +69,7 @@ class Composed:
 
 @dataclass(frozen=True)
 class Row:
-    """goal: points lost at most, to the float network trained alike."""
+    """rate: of learning, 0 for no fine-tuning; goal: points lost at most, to the float network trained alike."""
 
     name: str
     make: Callable[[], Any] | None
@@ -91,6 +92,10 @@ ALL = (
     Row("2:4", lambda: Sparsity("2:4"), goal=1.0),
     Row("composed w4a8", Composed, goal=2.0),
 )
+
+
+def batches(images: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(images[i : i + BATCH], labels[i : i + BATCH]) for i in range(0, len(images), BATCH)]
 
 
 def cross_entropy() -> Any:
@@ -116,7 +121,11 @@ def measure(bench: Any, row: Row, seed: int) -> dict[str, Any]:
     whole, elements = trace(net, SHAPE), sum(p.size for p in net.get_parameters())
     if algorithm is not None:
         net = applied(algorithm, net, bench)
-    bench.fit(net, row.rate, seed, algorithm.callbacks() if algorithm else [])
+    if not row.rate:
+        if isinstance(algorithm, TrainedPruning):
+            algorithm.prune(net, batches(bench.train.x, bench.train.y), cross_entropy())
+    else:
+        bench.fit(net, row.rate, seed, algorithm.callbacks() if algorithm else [])
     smaller = algorithm.convert(net) if algorithm else net
     counted = trace(smaller, SHAPE)
     return {
@@ -151,6 +160,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rate", type=float, help="another learning rate, with --validate")
     parser.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
+    parser.add_argument("--untrained", action="store_true", help="no fine-tuning; nothing is kept")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--quick", action="store_true", help="1,000 training and 500 test images; nothing is kept")
     options = parser.parse_args()
@@ -161,13 +171,14 @@ def main() -> None:
         parser.error(f"--rows must be of {known}, but got {', '.join(sorted(unknown))}")
     if not (options.shared / "models" / "resnet_cifar.py").exists():
         parser.error(f"--shared must hold data/ and models/, but {options.shared} does not")
-    kept = not (options.quick or options.validate)
+    kept = not (options.quick or options.validate or options.untrained)
+    rate = 0.0 if options.untrained else options.rate
     settings = (options.shared, options.quick, options.validate)
     done = stored() if kept and not options.again else {}
     for row in rows:
         for seed in range(options.seeds):
             if (row.name, seed) not in done:
-                done[row.name, seed] = found = in_a_process(measured, settings, row.name, seed, options.rate)
+                done[row.name, seed] = found = in_a_process(measured, settings, row.name, seed, rate)
                 print(json.dumps(found), flush=True)
                 if kept:
                     ROWS.parent.mkdir(exist_ok=True)
@@ -183,7 +194,7 @@ def main() -> None:
 def measured(settings: tuple[Path, bool, bool], name: str, seed: int, rate: float | None) -> dict[str, Any]:
     ms.set_context(mode=ms.GRAPH_MODE)
     row = next(row for row in ALL if row.name == name)
-    return measure(Bench(*settings), replace(row, rate=rate) if rate else row, seed)
+    return measure(Bench(*settings), row if rate is None else replace(row, rate=rate), seed)
 
 
 def knockoff(settings: tuple[Path, bool, bool]) -> float:

@@ -19,7 +19,7 @@ from .realise import parameters_of
 from .rounding import assign
 from .selection import NOT_RATED, Share
 from .surgery import cell_at, rename_parameters, replace_cells
-from .trained_pruning import Batch, TrainedPruning, input_count, with_values
+from .trained_pruning import Batch, TrainedPruning, holds, input_count, with_values
 
 Knockoffs = Callable[[Batch, np.random.Generator], Batch]
 
@@ -119,8 +119,8 @@ class KnockoffPhase:
     """A copy of the network that mixes its feature maps with those of knockoffs; compiles once."""
 
     def __init__(self, net_p: Any, loss: Any, knockoffs: Knockoffs = shuffled, seed: int = 0) -> None:
-        if loss is None:
-            raise ValueError("scop compares outputs for the real half of a batch with labels: give the loss to Model")
+        if loss is None or holds(loss, net_p):
+            raise ValueError("scop takes the loss on the real half of the outputs: give Model a loss of its own")
         applied = applied_to(net_p)
         graph, twin = applied.graph, with_values(applied.original, parameters_of(net_p))
         self.kappa = parameter(np.full(graph.unit_count, 0.5, np.float32), "kappa", trains=True)

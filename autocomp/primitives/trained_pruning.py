@@ -125,7 +125,8 @@ class TrainedPruning:
         Args:
             batches: arrays of the network's inputs and labels, (n, ...) each; can be gone through several times.
                 Measures of the weights alone need none; without, nothing is reconstructed.
-            loss: of (outputs, labels), averaged over the batch; None: the network returns it itself.
+            loss: of (outputs, labels), averaged over the batch, or a Cell that holds ``net_p`` and computes its loss
+                from the batch (:class:`autocomp.primitives.Distilled`).
 
         Raises:
             ValueError: net_p did not come from ``apply``, or the share cannot be reached.
@@ -136,16 +137,20 @@ class TrainedPruning:
 
     def keep(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch] = ()) -> None:
         """Prune all but these units, (units,) bool; batches: to reconstruct on, as ``prune`` takes them."""
-        applied, trained = applied_to(net_p), parameters_of(net_p)
-        graph, whole = applied.graph, with_values(applied.original, trained)
-        images = _images(graph, batches) if self.reconstruct else []
-        moments = input_moments(whole, graph, images)
-        realisation = Realiser(SearchSpace(graph, ()), trained, moments=moments).of(kept, {})
-        if images:
-            realisation = refitted(whole, graph, realisation, images)
+        realisation = self._realised(net_p, kept, batches)
         assign(kept_parameter(net_p), kept)
         self._store(net_p, realisation)
         log.info("%s keeps %d of %d units: %d MACs", self.name, int(kept.sum()), len(kept), self.cut(net_p).macs)
+
+    def _realised(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch]) -> Realisation:
+        """The cut in numbers: reconstructed and fitted where there are batches to do so."""
+        applied, trained = applied_to(net_p), parameters_of(net_p)
+        space, images = SearchSpace(applied.graph, ()), _images(applied.graph, batches) if self.reconstruct else []
+        if not images:
+            return Realiser(space, trained).of(kept, {})
+        whole = with_values(applied.original, trained)
+        moments = input_moments(whole, applied.graph, images)
+        return refitted(whole, applied.graph, Realiser(space, trained, moments=moments).of(kept, {}), images)
 
     def _store(self, net_p: Any, realisation: Realisation) -> None:
         """Weights of pruned inputs become zero, the others those of the realisation; rows of pruned outputs stay."""
@@ -213,8 +218,9 @@ class PruneFirst(Callback):
     def on_train_begin(self, run_context: Any) -> None:
         arguments = run_context.original_args()
         if not self.algorithm.is_pruned(self.net_p):
+            loss = arguments.network if arguments.loss_fn is None else arguments.loss_fn
             training = self.net_p.training
-            self.algorithm.prune(self.net_p, Batches(arguments.train_dataset), arguments.loss_fn)
+            self.algorithm.prune(self.net_p, Batches(arguments.train_dataset), loss)
             self.net_p.set_train(training)
 
 
@@ -275,11 +281,18 @@ def _pixels(values: np.ndarray) -> np.ndarray:
     return rows[:: max(1, len(rows) * RECONSTRUCTED // CHUNK // ROWS)]
 
 
+def holds(loss: Any, net_p: Any) -> bool:
+    """Whether a loss is a Cell with the network inside."""
+    return isinstance(loss, nn.Cell) and any(cell is net_p for _, cell in loss.cells_and_names())
+
+
 class GateGradients:
     """Gradients of the mean loss of a batch by the gates of all units, in evaluation mode; compiles once."""
 
     def __init__(self, net_p: Any, loss: Any) -> None:
-        self.network = nn.WithLossCell(net_p, loss) if loss is not None else net_p
+        if loss is None:
+            raise ValueError("the importance of units is measured by the loss: give one")
+        self.network = loss if holds(loss, net_p) else nn.WithLossCell(net_p, loss)
         self.gate = kept_parameter(net_p)
         self._step = ms.value_and_grad(self.network, None, weights=ms.ParameterTuple([self.gate]))
 
@@ -290,6 +303,7 @@ class GateGradients:
         if first is None:
             raise ValueError("the importance of units is measured on data: give batches of inputs and labels")
         alike = (batch for batch in chain([first], batches) if len(batch[0]) == len(first[0]))  # others compile anew
+        training = self.network.training
         self.network.set_train(False)
         self.gate.requires_grad = True
         try:
@@ -297,3 +311,4 @@ class GateGradients:
                 return np.stack([self._step(*to_tensors(b))[1][0].asnumpy() for b in islice(alike, most)])
         finally:
             self.gate.requires_grad = False
+            self.network.set_train(training)

@@ -20,6 +20,8 @@ from .planted import Planted, planted_network
 
 ms = load_mindspore()
 
+from mindspore import nn  # noqa: E402
+
 
 @pytest.fixture(scope="module")
 def planted() -> Planted:
@@ -77,6 +79,14 @@ def test_gradients_of_gates_are_those_of_the_loss(planted: Planted) -> None:
     assert not kept_parameter(net_p).requires_grad and KEPT not in {p.name for p in net_p.trainable_params()}
 
 
+def test_a_network_with_its_loss_gives_the_same_gradients(planted: Planted) -> None:
+    net_p = ChannelPruner(keep_ratio=0.5).apply(planted.net, inputs=planted.batches[0][0][:1])
+    whole = nn.WithLossCell(net_p, planted.loss).set_train(True)
+    alone, held = (GateGradients(net_p, loss)(planted.batches, 8, 2) for loss in (planted.loss, whole))
+    np.testing.assert_allclose(alone, held, rtol=1e-5, atol=1e-7)
+    assert alone.shape == (2, 112) and whole.training and net_p.training
+
+
 def test_taylor_and_fisher_are_means_of_squares() -> None:
     gradients = np.array([[1.0, -2.0], [3.0, 2.0]])
     np.testing.assert_allclose(taylor(gradients), [5, 4])
@@ -108,5 +118,7 @@ def test_bad_arguments(planted: Planted) -> None:
         ChannelPruner("fisher", keep_ratio=0.5, samples=0)
     pruner = ChannelPruner("taylor", keep_ratio=0.5)
     net_p = pruner.apply(planted.net, inputs=(1, 3, 12, 12))
+    with pytest.raises(ValueError, match="measured by the loss: give one"):
+        pruner.prune(net_p, planted.batches)
     with pytest.raises(ValueError, match="give batches of inputs and labels"):
         pruner.prune(net_p, [], planted.loss)

@@ -112,7 +112,7 @@ def test_lenet_keeps_its_trainable_parameters_and_shrinks() -> None:
 def test_what_it_needs_is_said(planted: Planted) -> None:
     algorithm = SCOP(keep_ratio=0.5)
     net_p = algorithm.apply(planted.net, inputs=(1, 3, 12, 12))
-    with pytest.raises(ValueError, match="give the loss to Model"):
+    with pytest.raises(ValueError, match="give Model a loss of its own"):
         algorithm.prune(net_p, planted.batches)
     with pytest.raises(ValueError, match="scop learns on data"):
         algorithm.prune(net_p, [], planted.loss)
