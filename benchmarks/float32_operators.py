@@ -22,6 +22,12 @@ class Chip:
     cores: int
     macs_per_s: float
     bytes_per_s: float
+    watts: float
+
+    def throttled(self, time: np.ndarray, arithmetic: float, macs_per_joule: float, after: float) -> np.ndarray:
+        """Runs that are long beside ``after`` seconds are slowed to what the board's power allows."""
+        slowdown = max(self.macs_per_s * arithmetic / (self.watts * macs_per_joule) - 1, 0.0)
+        return time * (1 + slowdown * time / (time + after))
 
 
 def waves(
@@ -56,10 +62,10 @@ class Matmuls:
     seconds: np.ndarray
     shape: np.ndarray
 
-    #        arithmetic, memory, launch, slowdown of long runs (power), after seconds, overlap
-    START = (0.85, 0.7, 4e-5, 0.1, 1e-3, 2.0)
-    MOST = (1.05, 1.0, 5e-4, 2.6, 2e-2, 20.0)
-    LEAST = (0.1, 0.1, 5e-6, 1e-3, 5e-5, 0.2)
+    #        arithmetic, memory, launch, MACs a joule, slowed after seconds, overlap
+    START = (0.85, 0.7, 4e-5, 2.2e10, 1e-3, 2.0)
+    MOST = (1.05, 1.0, 5e-4, 1e11, 2e-2, 20.0)
+    LEAST = (0.1, 0.1, 5e-6, 1e10, 5e-5, 0.2)
 
     @classmethod
     def of(cls, chip: Chip, table: dict[str, np.ndarray]) -> Matmuls:
@@ -68,12 +74,12 @@ class Matmuls:
         return cls(chip, gemm(m, n, k, chip.cores), moved, table["latency_ms"] * 1e-3, np.stack([m, n, k]))
 
     def predicted(self, constants: np.ndarray) -> np.ndarray:
-        arithmetic, memory, launch, slowdown, after, overlap = constants
+        arithmetic, memory, launch, macs_per_joule, after, overlap = constants
         compute = self.macs / (self.chip.macs_per_s * arithmetic)
         moving = self.bytes / (self.chip.bytes_per_s * memory)
         power = overlap + 1
         time = (compute**power + moving**power) ** (1 / power)
-        return launch + time * (1 + slowdown * time / (time + after))
+        return launch + self.chip.throttled(time, arithmetic, macs_per_joule, after)
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,10 @@ class Convolutions:
     seconds: np.ndarray
     shape: np.ndarray
 
-    #        three arithmetics, memory, three launches, slowdown, after, sharpness of the choice, transforms, weights
-    START = (0.7, 0.7, 0.7, 0.7, 5e-5, 1e-5, 1e-5, 0.1, 1e-3, 3.0, 0.7, 0.7, 1.0)
-    MOST = (2.2, 2.2, 2.2, 1.2, 5e-4, 1e-4, 1e-4, 2.6, 2e-2, 20.0, 3.0, 3.0, 10.0)
-    LEAST = (0.2, 0.2, 0.2, 0.2, 5e-6, 1e-7, 1e-7, 1e-3, 2e-5, 1.0, 0.05, 0.05, 0.05)
+    #        three arithmetics, memory, three launches, MACs a joule, after, sharpness of choice, transforms, weights
+    START = (0.7, 0.7, 0.7, 0.7, 5e-5, 1e-5, 1e-5, 2.2e10, 1e-3, 3.0, 0.7, 0.7, 1.0)
+    MOST = (2.2, 2.2, 2.2, 1.2, 5e-4, 1e-4, 1e-4, 1e11, 2e-2, 20.0, 3.0, 3.0, 10.0)
+    LEAST = (0.2, 0.2, 0.2, 0.2, 5e-6, 1e-7, 1e-7, 1e10, 2e-5, 1.0, 0.05, 0.05, 0.05)
 
     @classmethod
     def of(cls, chip: Chip, table: dict[str, np.ndarray]) -> Convolutions:
@@ -114,9 +120,7 @@ class Convolutions:
         )
 
     def predicted(self, constants: np.ndarray) -> np.ndarray:
-        implicit, small, large, memory, launch, two, four, slowdown, after, sharp, share, weight_share, extra = (
-            constants
-        )
+        implicit, small, large, memory, launch, two, four, joule, after, sharp, share, weight_share, extra = constants
         rate, width = self.chip.macs_per_s, self.chip.bytes_per_s * memory
         moving = (self.activations + self.weights) / width
         transforms = (self.transformed * share + self.transformed_weights * weight_share) / width
@@ -129,7 +133,7 @@ class Convolutions:
         )
         best = ways.min(0)
         time = best * ((ways / best) ** -sharp).sum(0) ** (-1 / sharp) + extra * self.weights / width
-        return launch + time * (1 + slowdown * time / (time + after))
+        return launch + self.chip.throttled(time, implicit, joule, after)
 
 
 Table = Matmuls | Convolutions
