@@ -82,7 +82,6 @@ def search(
     job = prepare(net, chip, samples, inputs, names, seed)
     float_cost = job.costs(np.zeros((1, len(job.space.knobs)), np.int64))[0]
     check_reachable(bounds, job.costs(spanning(job.space, seed)), float_cost, chip.name)
-    ledger = Ledger(job.space, storage, f"{job.evaluator.key}-{chip.key}", objectives(bounds))
     study = Study(
         job.space,
         _executor(job, workers),
@@ -93,31 +92,35 @@ def search(
         trials=trials,
         time_limit=time_limit,
         patience=patience,
-        ledger=ledger,
+        ledger=Ledger(job.space, storage, f"{job.evaluator.key}-{chip.key}", objectives(bounds)),
         seed=seed,
         scores=lambda measure: score(job.evaluator, measure=measure),
         progress=progress,
     )
-    records = study.run()
     settings = {
         "batch": job.batch,
         "primitives": names if isinstance(names, str) else ", ".join(names),
         "sampler": sampler,
         "seed": seed,
         "trials": trials,
-        "stopped": study.stopped,
         "inputs": [list(array.shape[1:]) for array in job.inputs],
     }
+    return _front(net, job, study, settings, (*job.notes(float_cost), *samples.notes))
+
+
+def _front(net: Any, job: Job, study: Study, settings: dict[str, Any], notes: tuple[str, ...]) -> ParetoSet:
+    """What the study finds, with the means to carry plans out and to answer for other budgets."""
+    records, chip, evaluator = study.run(), job.device, job.evaluator
     return ParetoSet(
         records,
-        NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity),
+        NetworkDeployer(net, evaluator, job.calibration, job.batch, chip.granularity),
         device=chip.name,
-        budget=bounds,
+        budget=study.budget,
         objectives=study.objectives,
-        settings=settings,
-        notes=(*job.notes(float_cost), *samples.notes),
+        settings=settings | {"stopped": study.stopped},
+        notes=notes,
         errors=chip.errors,
-        resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(job.evaluator), job.evaluator, ledger),
+        resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(evaluator), evaluator, study.ledger),
     )
 
 
