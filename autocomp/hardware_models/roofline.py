@@ -241,10 +241,16 @@ class Layer:
     def matrix_macs(self, units: MatrixUnits, precision: str) -> np.ndarray:
         """What the matrix units carry out: sizes filled up to their tile, in blocks spread over the cores.
 
-        Groups too thin for the unit run side by side as one matrix with zeros in it, until ``pack`` channels are full.
+        Groups too thin for the unit run side by side as one matrix with zeros in it, up to ``pack`` channels, as many
+        as is best.
         """
+        most = np.clip(units.pack // np.maximum(self.channels_in, 1), 1, self.groups)
+        counts = range(1, int(most.max(initial=1)) + 1)
+        return np.minimum.reduce([self._packed(units, precision, np.minimum(count, most)) for count in counts])
+
+    def _packed(self, units: MatrixUnits, precision: str, together: np.ndarray) -> np.ndarray:
+        """With so many groups side by side, (n,)."""
         rows, columns, depth = units.tile[precision]
-        together = np.clip(units.pack // np.maximum(self.channels_in, 1), 1, self.groups)
         matrices = np.ceil(self.groups / together)
         width = np.ceil(self.channels_out / self.groups) * together
         if units.whole_depth:
@@ -298,6 +304,15 @@ class Work:
     params: np.ndarray
 
 
+@dataclass(frozen=True)
+class Arithmetic:
+    """Multiply-accumulates of an operator, each (n,); the matrix unit's by precision, padding included."""
+
+    macs: np.ndarray
+    matrix: dict[str, np.ndarray]
+    thin: np.ndarray
+
+
 def work(traced: Traced, position: int) -> Work:
     """Of the operator at a position of the program."""
     operator = traced.program.operators[position]
@@ -306,31 +321,54 @@ def work(traced: Traced, position: int) -> Work:
     norms = [i for i in operator.nodes if traced.graph.nodes[i].kind == "batchnorm"]
     params = sum((traced.workload.channels_of(i) * float(traced.norm_params_per_channel) for i in norms), np.zeros(n))
     layer = layer_of(traced, operator.head) if node.kind in WEIGHTED and node.weight_shape else None
-    precision = traced.precision(operator.head)
-    matrix = {name: np.zeros(n) for name in PRECISIONS}
-    macs, thin, weights, stored, bias, gathered, groups = np.zeros((7, n))
+    weights, stored, bias = np.zeros((3, n))
     if layer is not None:
-        macs, weights = layer.macs, layer.weights
+        weights = layer.weights
         stored, bias = _stored(traced, operator.head, layer)
+    arithmetic = _arithmetic(traced, operator, layer)
+    demand = _demand(traced, position, layer, arithmetic)
+    first = node.layer is None or traced.graph.layers.get(node.layer, operator.head) == operator.head
+    resident = _resident_width(traced, operator.head, demand.precision)
+    return Work(
+        demand=demand,
+        file_bytes=(stored + (bias + _folded(operator, layer, norms, bias, params)) * 4) * first,
+        memory_bytes=(weights * resident + (bias + params) * 4) * first,
+        energy_j=_energy(traced, operator, demand, arithmetic.macs),
+        macs=arithmetic.macs,
+        params=(weights + bias + params) * first,
+    )
+
+
+def _arithmetic(traced: Traced, operator: Operator, layer: Layer | None) -> Arithmetic:
+    node, none = traced.graph.nodes[operator.head], np.zeros(len(traced.workload))
+    matrix = dict.fromkeys(PRECISIONS, none)
+    if layer is None and node.kind == "matmul" and node.inputs:
+        layer = product_of(traced, operator.head)
+    if layer is None:
+        return Arithmetic(none, matrix, none)
+    grouped = node.groups > 1 and node.weight_shape is not None and node.weight_shape[1] <= MOST_THIN
+    if traced.device.thin_outside and grouped:
+        return Arithmetic(layer.macs, matrix, layer.macs)
+    units = traced.device.matrix
+    matrix |= {name: layer.matrix_macs(units, name) for name in traced.device.rates.macs_per_s}
+    return Arithmetic(layer.macs, matrix, none)
+
+
+def _demand(traced: Traced, position: int, layer: Layer | None, arithmetic: Arithmetic) -> Demand:
+    operator, n = traced.program.operators[position], len(traced.workload)
+    node, precision = traced.graph.nodes[operator.head], traced.precision(operator.head)
+    weights, gathered, groups = np.zeros((3, n))
+    if layer is not None:
+        weights = layer.weights
         gathered = layer.macs / layer.channels_out * (layer.kernel > 1) * (precision > FLOAT)
-        if traced.device.thin_outside and node.groups > 1 and node.weight_shape and node.weight_shape[1] <= MOST_THIN:
-            thin = macs
-            groups = layer.groups * traced.workload.batch * (precision == UNPACKED)
-        else:
-            units = traced.device.matrix
-            matrix |= {name: layer.matrix_macs(units, name) for name in traced.device.rates.macs_per_s}
-    elif node.kind == "matmul" and node.inputs:
-        product = product_of(traced, operator.head)
-        macs = product.macs
-        matrix |= {name: product.matrix_macs(traced.device.matrix, name) for name in traced.device.rates.macs_per_s}
-    demand = Demand(
-        matrix=matrix,
-        thin=thin,
+        groups = layer.groups * traced.workload.batch * (precision == UNPACKED) * (arithmetic.thin > 0)
+    beside = traced.program.bystanders[position] * traced.workload.batch * traced.device.float_bits / 8
+    return Demand(
+        matrix=arithmetic.matrix,
+        thin=arithmetic.thin,
         traffic=_traffic(traced, operator),
         weights=weights * traced.device.bytes_per_element[precision],
-        bystanders=np.full(
-            n, traced.program.bystanders[position] * traced.workload.batch * traced.device.float_bits / 8
-        ),
+        bystanders=np.full(n, beside),
         vector=_vector(traced, operator),
         soft=sum((traced.elements(i) for i in operator.nodes if traced.graph.nodes[i].op in SOFT), np.zeros(n)),
         reduced=traced.elements(operator.head) * float(node.kind in REDUCED),
@@ -340,15 +378,6 @@ def work(traced: Traced, position: int) -> Work:
         rounded=traced.rounded(operator),
         gathered=gathered,
         groups=groups,
-    )
-    first = node.layer is None or traced.graph.layers.get(node.layer, operator.head) == operator.head
-    return Work(
-        demand=demand,
-        file_bytes=(stored + (bias + _folded(operator, layer, norms, bias, params)) * 4) * first,
-        memory_bytes=(weights * _resident_width(traced, operator.head, precision) + (bias + params) * 4) * first,
-        energy_j=_energy(traced, operator, demand, macs),
-        macs=macs,
-        params=(weights + bias + params) * first,
     )
 
 
