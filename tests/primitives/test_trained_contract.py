@@ -293,7 +293,14 @@ class TestRTN:
     """Without training: apply and convert."""
 
     @pytest.mark.parametrize(
-        "settings", [{}, {"per_channel": False}, {"clip": "max", "calibration": "minmax"}, {"symmetric": True}]
+        "settings",
+        [
+            {},
+            {"per_channel": False},
+            {"clip": "max", "calibration": "minmax"},
+            {"symmetric": True},
+            {"symmetric_weights": False, "group_size": 4},
+        ],
     )
     def test_eight_bits_are_near_the_float_network(self, settings: dict[str, Any]) -> None:
         net = randomised(NETWORKS["residual"]())
