@@ -182,7 +182,8 @@ class TestPoints:
         assert point.net is point.net and point.net.plan == point.plan
         assert deployer.nets == 1
 
-    def test_export_keeps_what_was_measured(self) -> None:
+    def test_export_keeps_what_was_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "160")  # the header of a narrower table takes several lines
         result = front(ROWS, deployer=Recorder())
         report = result[1].export("a.onnx")
         assert str(report) == "a.onnx: onnx, 250 KB, 1.50 ms measured, outputs agree to 1.0e-07"
