@@ -71,9 +71,7 @@ def test_the_float_network_is_untouched(point: Point, tuned: Point) -> None:
 def test_it_is_exported_and_smaller_by_as_much(point: Point, tuned: Point, tmp_path: Path, ending: str) -> None:
     before, after = (p.export(tmp_path / f"{name}.{ending}") for name, p in (("before", point), ("after", tuned)))
     assert after.max_relative_error < 0.05
-    assert after.size_mb == pytest.approx(
-        before.size_mb, rel=0.05
-    )  # each reader of a tensor has its own range
+    assert after.size_mb == pytest.approx(before.size_mb, rel=0.05)  # each reader of a tensor has its own range
 
 
 def test_what_it_measured_is_what_the_network_does(tuned: Point) -> None:
