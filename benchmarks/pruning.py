@@ -17,8 +17,6 @@ The last line is ``worst_margin: <value> points``, the least of (goal - points l
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +31,8 @@ from autocomp.primitives.platform import load_mindspore
 ms = load_mindspore()
 
 from mindspore import nn
-from quantization import BATCH, Bench, in_a_process
+from quantization import BATCH, Bench
+from rows import Done, collect, in_a_process, parser, read
 
 from autocomp.primitives import SCOP, ChannelPruner, Ghost, LowRank, SimQAT, Sparsity, UniPruning, trace
 from autocomp.primitives.replacing import Replacing
@@ -154,36 +153,18 @@ def knockoff_step(bench: Any, repeats: int = 7) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
-    parser.add_argument("--rows", help="names joined by commas; default: all")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--rate", type=float, help="another learning rate, with --validate")
-    parser.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
-    parser.add_argument("--untrained", action="store_true", help="no fine-tuning; nothing is kept")
-    parser.add_argument("--again", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="1,000 training and 500 test images; nothing is kept")
-    options = parser.parse_args()
-    names = options.rows.split(",") if options.rows else [row.name for row in ALL]
-    rows = [row for row in ALL if row.name in names]
-    if unknown := set(names) - {row.name for row in ALL}:
-        known = ", ".join(row.name for row in ALL)
-        parser.error(f"--rows must be of {known}, but got {', '.join(sorted(unknown))}")
-    if not (options.shared / "models" / "resnet_cifar.py").exists():
-        parser.error(f"--shared must hold data/ and models/, but {options.shared} does not")
-    kept = not (options.quick or options.validate or options.untrained)
+    made = parser(__doc__)
+    made.add_argument("--untrained", action="store_true", help="no fine-tuning; nothing is kept")
+    options = read(made, [row.name for row in ALL])
+    rows = [row for row in ALL if row.name in options.names]
     rate = 0.0 if options.untrained else options.rate
     settings = (options.shared, options.quick, options.validate)
-    done = stored() if kept and not options.again else {}
-    for row in rows:
-        for seed in range(options.seeds):
-            if (row.name, seed) not in done:
-                done[row.name, seed] = found = in_a_process(measured, settings, row.name, seed, rate)
-                print(json.dumps(found), flush=True)
-                if kept:
-                    ROWS.parent.mkdir(exist_ok=True)
-                    with ROWS.open("a") as file:
-                        file.write(json.dumps(found) + "\n")
+    done = collect(
+        ROWS,
+        options,
+        kept=not (options.quick or options.validate or options.untrained),
+        measure=lambda name, seed: in_a_process(measured, settings, name, seed, rate),
+    )
     report(rows, done)
     if any(row.name.startswith("scop") for row in rows):
         ratio = in_a_process(knockoff, (options.shared, True, False))
@@ -200,15 +181,6 @@ def measured(settings: tuple[Path, bool, bool], name: str, seed: int, rate: floa
 def knockoff(settings: tuple[Path, bool, bool]) -> float:
     ms.set_context(mode=ms.GRAPH_MODE)
     return knockoff_step(Bench(*settings))
-
-
-def stored() -> dict[tuple[str, int], dict[str, Any]]:
-    if not ROWS.exists():
-        return {}
-    return {(row["row"], row["seed"]): row for row in map(json.loads, ROWS.read_text().splitlines())}
-
-
-Done = dict[tuple[str, int], dict[str, Any]]
 
 
 def mean(done: Done, name: str, column: str = "accuracy") -> float:

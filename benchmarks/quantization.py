@@ -13,14 +13,10 @@ The last line is ``worst_margin: <value> points``, the least of (goal - points l
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +29,9 @@ ms = load_mindspore()
 
 import mindspore.dataset as ds
 from mindspore import nn
+from rows import Done, collect, in_a_process, parser, read
 
+from autocomp.evaluators.fine_tuning import parameter_groups
 from autocomp.primitives import LSQ, PACT, RTN, SLB, AdaRound, SimQAT
 
 ROWS = Path("runs/quantization.jsonl")
@@ -160,7 +158,7 @@ class Bench:
         batches = Augmented(self.train, seed)
         steps = EPOCHS * len(batches)
         rates = [rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
-        optimizer = nn.Momentum(groups(net), rates, 0.9, use_nesterov=True)
+        optimizer = nn.Momentum(parameter_groups(net), rates, 0.9, use_nesterov=True)
         loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
         dataset = ds.GeneratorDataset(batches, ["image", "label"], shuffle=False)
         ms.Model(net, loss, optimizer).train(EPOCHS, dataset, callbacks=callbacks, dataset_sink_mode=False)
@@ -184,54 +182,18 @@ class Bench:
         return median(times[1][1:]) / median(times[0][1:])
 
 
-def groups(net: Any) -> list[dict[str, Any]]:
-    """Scales and choices without weight decay."""
-    own = [p for p in net.trainable_params() if p.name.endswith(("scale", "logits"))]
-    mine = {id(p) for p in own}
-    others = [p for p in net.trainable_params() if id(p) not in mine]
-    return [{"params": others, "weight_decay": 1e-4}, *([{"params": own, "weight_decay": 0.0}] if own else [])]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
-    parser.add_argument("--rows", help="names joined by commas; default: all")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--rate", type=float, help="another learning rate, with --validate")
-    parser.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
-    parser.add_argument("--again", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="1,000 training and 500 test images; nothing is kept")
-    options = parser.parse_args()
-    names = options.rows.split(",") if options.rows else [row.name for row in ALL]
-    rows = [row for row in ALL if row.name in names]
-    if unknown := set(names) - {row.name for row in ALL}:
-        known = ", ".join(row.name for row in ALL)
-        parser.error(f"--rows must be of {known}, but got {', '.join(sorted(unknown))}")
-    if not (options.shared / "models" / "resnet_cifar.py").exists():
-        parser.error(f"--shared must hold data/ and models/, but {options.shared} does not")
-    kept = not (options.quick or options.validate)
-    done = stored() if kept and not options.again else {}
-    for row in rows:
-        for seed in range(options.seeds):
-            if (row.name, seed) in done:
-                continue
-            found = in_a_process(
-                measured, (options.shared, options.quick, options.validate), row.name, seed, options.rate
-            )
-            print(json.dumps(found), flush=True)
-            done[row.name, seed] = found
-            if kept:
-                ROWS.parent.mkdir(exist_ok=True)
-                with ROWS.open("a") as file:
-                    file.write(json.dumps(found) + "\n")
-    settings = (options.shared, True, False)
-    report(rows, done, {row.name: in_a_process(stepped, settings, row.name) for row in rows if row.step_goal})
-
-
-def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
-    """The memory of a compiled network never comes back to its process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+    options = read(parser(__doc__), [row.name for row in ALL])
+    rows = [row for row in ALL if row.name in options.names]
+    settings = (options.shared, options.quick, options.validate)
+    done = collect(
+        ROWS,
+        options,
+        kept=not (options.quick or options.validate),
+        measure=lambda name, seed: in_a_process(measured, settings, name, seed, options.rate),
+    )
+    timed = (options.shared, True, False)
+    report(rows, done, {row.name: in_a_process(stepped, timed, row.name) for row in rows if row.step_goal})
 
 
 def measured(settings: tuple[Path, bool, bool], name: str, seed: int, rate: float | None) -> dict[str, Any]:
@@ -245,13 +207,7 @@ def stepped(settings: tuple[Path, bool, bool], name: str) -> float:
     return Bench(*settings).step_time(next(row for row in ALL if row.name == name))
 
 
-def stored() -> dict[tuple[str, int], dict[str, Any]]:
-    if not ROWS.exists():
-        return {}
-    return {(row["row"], row["seed"]): row for row in map(json.loads, ROWS.read_text().splitlines())}
-
-
-def report(rows: list[Row], done: dict[tuple[str, int], dict[str, Any]], steps: dict[str, float]) -> None:
+def report(rows: list[Row], done: Done, steps: dict[str, float]) -> None:
     def mean(name: str) -> float:
         return float(np.mean([row["accuracy"] for (other, _), row in done.items() if other == name]))
 

@@ -21,7 +21,6 @@ PLANS = [SPACE.decode((i % 5, i % 4, 0, 1, 0, 0, 0, 0)) for i in range(6)]
 
 def test_a_cluster_that_does_not_answer() -> None:
     """Stands first: Ray, once connected, is used whatever address is asked for."""
-    pytest.importorskip("ray")
     evaluate = executor(ToyEvaluator(SPACE), "auto")
     with pytest.raises(ConnectionError, match="no Ray cluster answers at workers='auto'"):
         evaluate.__enter__()
@@ -30,7 +29,8 @@ def test_a_cluster_that_does_not_answer() -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """A Ray that is there already, which an executor must use and leave as it is."""
-    ray = pytest.importorskip("ray")
+    import ray
+
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     assert ray.is_initialized()

@@ -98,7 +98,7 @@ def test_bad_arguments(tuned: Point) -> None:
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"rate": 0.0}, "rate must be above 0"),
         ({"teacher": 2.0}, "teacher must be a share"),
-        ({"algorithm": "slb"}, "algorithm must be one of simqat, lsq, pact"),
+        ({"algorithm": "slb"}, "algorithm must be one of lsq, simqat, pact"),
     )
     for settings, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -262,7 +262,6 @@ class TestResume:
 
 
 def test_ray_equals_serial() -> None:
-    pytest.importorskip("ray")
     settings: dict[str, Any] = {"budget": Budget.parse("latency<60%"), "sampler": "auto"}
     assert found(study(workers=2, **settings).run()) == found(study(**settings).run())
 

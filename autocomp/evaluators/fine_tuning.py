@@ -13,7 +13,7 @@ from ..primitives.convert import convert
 from ..primitives.format_knobs import TrainedFormats
 from ..primitives.platform import execution_mode, forward, load_mindspore
 from ..primitives.realise import Parameters, Realisation, parameters_of
-from ..primitives.registry import primitive, primitives
+from ..primitives.registry import primitive
 from ..search_spaces import NetworkGraph, Plan
 from .accuracy import PlanEvaluator
 from .engines import Arrays, OnnxEngine, batch_of
@@ -22,6 +22,7 @@ log = logging.getLogger("autocomp")
 
 Progress = Callable[[int, int, float], None]  # step from 1, steps, loss
 WEIGHT_DECAY = 1e-4
+ALGORITHMS = ("lsq", "simqat", "pact")  # SLB lays its values out for the bits of one plan
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,6 @@ class FineTuning:
             raise ValueError(f"teacher must be a share from 0 to 1, but got teacher={self.teacher}")
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, but got {self.algorithm!r}")
-
-
-ALGORITHMS = tuple(
-    name
-    for name in primitives()
-    if name in ("lsq", "simqat", "pact")  # SLB lays its values out for the bits of one plan
-)
 
 
 @dataclass(frozen=True)
@@ -198,8 +192,8 @@ def _train(
 
 
 def parameter_groups(net: Any) -> list[Mapping[str, Any]]:
-    """Scales of quantizers without weight decay."""
-    scales = [p for p in net.trainable_params() if p.name.endswith("quantizer.scale")]
+    """Scales and choices of quantizers without weight decay."""
+    scales = [p for p in net.trainable_params() if p.name.endswith(("quantizer.scale", "quantizer.logits"))]
     mine = {id(p) for p in scales}
     others = [p for p in net.trainable_params() if id(p) not in mine]
     groups: list[Mapping[str, Any]] = [{"params": others, "weight_decay": WEIGHT_DECAY}]
