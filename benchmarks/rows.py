@@ -1,0 +1,64 @@
+"""Rows that take minutes each: options to choose them by, and a file that keeps the finished ones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+Done = dict[tuple[str, int], dict[str, Any]]  # (row, seed) -> what was measured
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
+    made.add_argument("--rows", help="names joined by commas; default: all")
+    made.add_argument("--seeds", type=int, default=1)
+    made.add_argument("--rate", type=float, help="another learning rate, with --validate")
+    made.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
+    made.add_argument("--again", action="store_true")
+    made.add_argument("--quick", action="store_true", help="1,000 training and 500 test images; nothing is kept")
+    return made
+
+
+def read(made: argparse.ArgumentParser, known: Sequence[str]) -> argparse.Namespace:
+    """The options, with ``names``, those of the chosen rows in the order of ``known``."""
+    options = made.parse_args()
+    names = options.rows.split(",") if options.rows else known
+    if unknown := set(names) - set(known):
+        made.error(f"--rows must be of {', '.join(known)}, but got {', '.join(sorted(unknown))}")
+    if not (options.shared / "models" / "resnet_cifar.py").exists():
+        made.error(f"--shared must hold data/ and models/, but {options.shared} does not")
+    options.names = [name for name in known if name in names]
+    return options
+
+
+def collect(file: Path, options: argparse.Namespace, kept: bool, measure: Callable[[str, int], dict[str, Any]]) -> Done:
+    """What ``measure`` finds for each row and seed that the file does not have."""
+    done = stored(file) if kept and not options.again else {}
+    for name in options.names:
+        for seed in range(options.seeds):
+            if (name, seed) not in done:
+                done[name, seed] = found = measure(name, seed)
+                print(json.dumps(found), flush=True)
+                if kept:
+                    file.parent.mkdir(exist_ok=True)
+                    with file.open("a") as lines:
+                        lines.write(json.dumps(found) + "\n")
+    return done
+
+
+def stored(file: Path) -> Done:
+    if not file.exists():
+        return {}
+    return {(row["row"], row["seed"]): row for row in map(json.loads, file.read_text().splitlines())}
+
+
+def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The memory of a compiled network never comes back to its process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
