@@ -63,7 +63,7 @@ class Distilled(nn.Cell):
         self.log_softmax = nn.LogSoftmax(axis=1)
         self.distances: Any = ()
         if blocks and example is not None:
-            self.student = copy_network(student, shares_parameters=True)  # the caller's own stays as it is
+            self.student = copy_network(student, shares=True)  # the caller's own stays as it is
             found = compare_blocks(self.student, self.teacher, blocks, example, block_weight)
             self.distances = ms.ParameterTuple(found)
         self.block_weight = block_weight / max(len(self.distances), 1)

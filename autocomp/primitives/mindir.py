@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError
+from .compiling import quick_compilation
 from .platform import execution_mode, load_mindspore, to_tensors
 
 
@@ -62,7 +63,7 @@ class Graph:
 def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
     """The graph of a network in evaluation mode. The network itself is not touched; a copy is exported."""
     ms = load_mindspore()
-    twin = copy_network(net, shares_parameters=True).set_train(False)
+    twin = copy_network(net, shares=True).set_train(False)
     owned = {parameter.name for parameter in twin.get_parameters()}
     graphs = []
 
@@ -74,7 +75,7 @@ def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
             raise ValueError(f"parameters were made outside of cells: {', '.join(sorted(names - owned))}")
         model.Clear()
 
-    with tempfile.TemporaryDirectory() as folder, execution_mode(graph=True):
+    with tempfile.TemporaryDirectory() as folder, execution_mode(graph=True), quick_compilation():
         path = pathlib.Path(folder) / "net.mindir"
         level = ms.get_context("jit_syntax_level")  # which a failed export leaves changed
         try:
@@ -94,13 +95,14 @@ def first_line(error: BaseException) -> str:
     return next((line for line in lines if line and not line.startswith("-")), type(error).__name__)
 
 
-def copy_network(net: Any, shares_parameters: bool = False) -> Any:
+def copy_network(net: Any, shares: bool = False) -> Any:
     """A deep copy; TraceError names the cell that cannot be copied.
 
-    shares_parameters: the copy holds the network's own parameters, for what only reads them; they take half the time.
+    shares: the copy holds the network's own parameters and primitives, for what only reads them; most of the time is
+    theirs.
     """
     try:
-        return _copied(net, {id(p): p for p in net.get_parameters()} if shares_parameters else {})
+        return _copied(net, {id(part): part for part in _parts(net)} if shares else {})
     except Exception as error:  # whatever the user's __deepcopy__ raises
         for name, cell in reversed(list(net.cells_and_names())):
             try:
@@ -112,6 +114,12 @@ def copy_network(net: Any, shares_parameters: bool = False) -> Any:
                     "keep what cannot be copied (files, locks, generators) outside of the cell"
                 ) from error
         raise TraceError(f"the network cannot be copied: {first_line(error)}") from error
+
+
+def _parts(net: Any) -> Iterator[Any]:
+    yield from net.get_parameters()
+    for _, cell in net.cells_and_names():
+        yield from cell._primitives.values()
 
 
 def _copied(net: Any, kept: dict[int, Any]) -> Any:

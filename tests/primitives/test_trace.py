@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -216,3 +218,26 @@ class TestInputs:
         with pytest.raises(TraceError, match=r"takes none of the usual image sizes .*: give inputs=") as error:
             find_inputs(nn.Dense(7, 3))
         assert "(1, 3, 224, 224)" in str(error.value)
+
+
+def test_the_network_is_untouched() -> None:
+    net = randomised(NETWORKS["depthwise"](), 0)
+    before = state(net)
+    read(net)
+    assert state(net) == before
+
+
+def state(net: Any) -> list[Any]:
+    """Every parameter by identity and value, every primitive with its attributes, every cell with its flags."""
+    parameters = [(p.name, id(p), p.requires_grad, p.asnumpy().tobytes()) for p in net.get_parameters()]
+    cells = [cell for _, cell in net.cells_and_names()]
+    primitives = [(name, id(p), str(p.attrs)) for cell in cells for name, p in cell._primitives.items()]
+    return [parameters, primitives, [(id(cell), cell.training, sorted(cell.phase)) for cell in cells]]
+
+
+def test_what_a_compilation_borrows_is_given_back() -> None:
+    source, frozen = inspect.getsourcelines, gc.get_freeze_count()
+    with pytest.raises(TraceError):
+        read(NETWORKS["residual"](), (1, 5, 12, 12))
+    assert inspect.getsourcelines is source
+    assert gc.get_freeze_count() == frozen
