@@ -3,9 +3,10 @@
 python benchmarks/pruning.py --shared ../shared [--rows "float,scop"] [--seeds 3] [--again] [--quick]
 
 Every row, the float network among them, gets the small fine-tuning of benchmarks/quantization.py: two epochs over the
-same 20,000 images, batches of 125, cosine decay. What an algorithm does before its first step (scores, the knockoff
-phase, which trains no weight) is beside that, and in the seconds. Multiply-accumulates and parameters are those of the
-converted network, traced. Settings are chosen on 5,000 other training images (--validate), never on the test images.
+same 20,000 images, batches of 125, cosine decay, towards the float network's outputs. Importance is that for the
+labels, as the float network's own outputs give it no gradient. What an algorithm does before its first step (scores, the
+knockoff phase, which trains no weight) is beside that, and in the seconds. Multiply-accumulates and parameters are those
+of the converted network, traced. Settings are chosen on 5,000 other training images (--validate), never on the test images.
 Finished rows are kept in runs/pruning.jsonl, so that the command can be stopped and continued; --again measures anew.
 With --untrained what prunes does so on the training images, and nothing is fine-tuned.
 
@@ -120,10 +121,9 @@ def measure(bench: Any, row: Row, seed: int) -> dict[str, Any]:
     whole, elements = trace(net, SHAPE), sum(p.size for p in net.get_parameters())
     if algorithm is not None:
         net = applied(algorithm, net, bench)
-    if not row.rate:
-        if isinstance(algorithm, TrainedPruning):
-            algorithm.prune(net, batches(bench.train.x, bench.train.y), cross_entropy())
-    else:
+    if isinstance(algorithm, TrainedPruning) and not (row.rate and isinstance(algorithm, UniPruning)):
+        algorithm.prune(net, batches(bench.train.x, bench.train.y), cross_entropy())
+    if row.rate:
         bench.fit(net, row.rate, seed, algorithm.callbacks() if algorithm else [])
     smaller = algorithm.convert(net) if algorithm else net
     counted = trace(smaller, SHAPE)

@@ -3,10 +3,11 @@
 python benchmarks/quantization.py --shared ../shared [--rows "float,lsq w3a3"] [--seeds 1] [--again] [--quick]
 
 Trained rows, the float network among them, get the same small fine-tuning: two epochs over the same 20,000 images,
-cropped and flipped, batches of 125, cosine decay. Settings are those of the algorithms' defaults and one learning rate
-for all; none was chosen on the test images (--validate measures on 5,000 other training images). Rows that do not train
-are calibrated on 256 training images and compared with the float network as it came. Finished rows are kept in
-runs/quantization.jsonl, so that the command can be stopped and continued; --again measures the named rows anew.
+cropped and flipped, batches of 125, cosine decay, towards the outputs of the float network as it came (distillation).
+Settings are those of the algorithms' defaults and one learning rate for all; none was chosen on the test images
+(--validate measures on 5,000 other training images). Rows that do not train are calibrated on 256 training images and
+compared with the float network as it came. Finished rows are kept in runs/quantization.jsonl, so that the command can
+be stopped and continued; --again measures the named rows anew. Steps are timed without the teacher.
 
 The last line is ``worst_margin: <value> points``, the least of (goal - points lost) over the rows that have a goal.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -23,19 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.platform import forward, load_mindspore
+from autocomp.primitives.platform import load_mindspore
 
 ms = load_mindspore()
 
-import mindspore.dataset as ds
 from mindspore import nn
 from rows import Done, collect, in_a_process, parser, read
+from training import BATCH, Images, accuracy, cross_entropy, fit
 
-from autocomp.evaluators.fine_tuning import parameter_groups
 from autocomp.primitives import LSQ, PACT, RTN, SLB, AdaRound, SimQAT
 
 ROWS = Path("runs/quantization.jsonl")
-TRAINED, VALIDATED, BATCH, EPOCHS, PAD = 20_000, 5_000, 125, 2, 4
+TRAINED, VALIDATED, EPOCHS = 20_000, 5_000, 2
 QUICK_TRAINED, QUICK_TEST, CALIBRATED = 1_000, 500, 256
 
 
@@ -73,41 +73,6 @@ ALL = (
 )
 
 
-@dataclass(frozen=True)
-class Images:
-    x: np.ndarray
-    y: np.ndarray
-
-    def part(self, start: int, stop: int) -> Images:
-        return Images(self.x[start:stop], self.y[start:stop])
-
-
-class Augmented:
-    """Batches for training: reflected borders cropped at random, flipped at random; anew in every epoch."""
-
-    def __init__(self, images: Images, seed: int) -> None:
-        self.images, self.rng = images, np.random.default_rng(seed)
-        self.padded = np.pad(images.x, ((0, 0), (0, 0), (PAD, PAD), (PAD, PAD)), mode="reflect")
-
-    def __len__(self) -> int:
-        return len(self.images.x) // BATCH
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        order = self.rng.permutation(len(self.images.x))[: len(self) * BATCH].reshape(-1, BATCH)
-        for chosen in order:
-            yield self._crop(chosen), self.images.y[chosen]
-
-    def _crop(self, chosen: np.ndarray) -> np.ndarray:
-        size = self.images.x.shape[-1]
-        tops, lefts = self.rng.integers(0, 2 * PAD + 1, (2, len(chosen)))
-        flips = self.rng.random(len(chosen)) < 0.5
-        batch = np.empty((len(chosen), *self.images.x.shape[1:]), np.float32)
-        for i, (image, top, left, flip) in enumerate(zip(chosen, tops, lefts, flips, strict=True)):
-            crop = self.padded[image, :, top : top + size, left : left + size]
-            batch[i] = crop[:, :, ::-1] if flip else crop
-        return batch
-
-
 @dataclass
 class Bench:
     shared: Path
@@ -135,8 +100,7 @@ class Bench:
 
     def accuracy(self, net: Any) -> float:
         """In percent."""
-        parts = [forward(net, (self.test.x[i : i + 500],))[0] for i in range(0, len(self.test.x), 500)]
-        return 100 * float((np.concatenate(parts).argmax(1) == self.test.y).mean())
+        return accuracy(net, self.test)
 
     def measure(self, row: Row, seed: int) -> dict[str, Any]:
         ms.set_seed(seed)
@@ -155,18 +119,12 @@ class Bench:
         }  # fmt: skip
 
     def fit(self, net: Any, rate: float, seed: int, callbacks: list[Any]) -> None:
-        batches = Augmented(self.train, seed)
-        steps = EPOCHS * len(batches)
-        rates = [rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
-        optimizer = nn.Momentum(parameter_groups(net), rates, 0.9, use_nesterov=True)
-        loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
-        dataset = ds.GeneratorDataset(batches, ["image", "label"], shuffle=False)
-        ms.Model(net, loss, optimizer).train(EPOCHS, dataset, callbacks=callbacks, dataset_sink_mode=False)
+        fit(net, self.train, EPOCHS, rate, seed, callbacks, teacher=self.network())
 
     def step_time(self, row: Row, repeats: int = 7) -> float:
         """A training step of the row over the float network's: medians of steps taken in turns."""
         x, y = ms.Tensor(self.train.x[:BATCH]), ms.Tensor(self.train.y[:BATCH])
-        loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+        loss = cross_entropy()
         assert row.make is not None
         nets = (self.network(), row.make().apply(self.network(), calibrate=self.train.x[:64]))
         steps = [
