@@ -4,11 +4,11 @@ python benchmarks/pruning.py --shared ../shared [--rows "float,scop"] [--seeds 3
 
 Every row, the float network among them, gets the small fine-tuning of benchmarks/quantization.py: two epochs over the
 same 20,000 images, batches of 125, cosine decay, towards the float network's outputs. Importance is that for the
-labels, as the float network's own outputs give it no gradient. What an algorithm does before its first step (scores, the
-knockoff phase, which trains no weight) is beside that, and in the seconds. Multiply-accumulates and parameters are those
-of the converted network, traced. Settings are chosen on 5,000 other training images (--validate), never on the test images.
-Finished rows are kept in runs/pruning.jsonl, so that the command can be stopped and continued; --again measures anew.
-With --untrained what prunes does so on the training images, and nothing is fine-tuned.
+labels, as the float network's own outputs give it no gradient. What an algorithm does before its first step (scores,
+the knockoff phase, which trains no weight) is beside that, and in the seconds. Multiply-accumulates and parameters are
+those of the converted network, traced. Settings are chosen on 5,000 other training images (--validate), never on the
+test images. Finished rows are kept in runs/pruning.jsonl, so that the command can be stopped and continued; --again
+measures anew. With --untrained what prunes does so on the training images, and nothing is fine-tuned.
 
 Beside the rows, the time of a step of SCOP's knockoff phase over a training step of the float network (goal 2.2), and
 what SCOP has above magnitude at the same multiply-accumulates (goal 0.3, in the mean of three seeds).

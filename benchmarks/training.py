@@ -74,8 +74,8 @@ def fit(
     adam: bool = False,
     teacher: Any = None,
 ) -> None:
-    """rate: at the start, with Nesterov momentum 0.9 or Adam; it falls by a cosine to 0. teacher: a network whose outputs
-    are learned, in the place of labels."""
+    """rate: at the start, with Nesterov momentum 0.9 or Adam; it falls by a cosine to 0. teacher: a network whose
+    outputs are learned, in the place of labels."""
     batches = Augmented(images, seed)
     rates, groups = cosine(rate, epochs * len(batches)), parameter_groups(net)
     optimizer = nn.AdamWeightDecay(groups, rates) if adam else nn.Momentum(groups, rates, 0.9, use_nesterov=True)
