@@ -29,6 +29,9 @@ def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None
         return turned.index(axis) if axis in turned else None
     if node.op in ("Stack", "StackExt"):
         return axis + (_constant_axis(node) % rank <= axis)
+    if node.op == "Gather":
+        at = _constant_axis(node) % len(shape)
+        return None if at == axis else axis + (rank - len(shape) if at < axis else 0)
     if rank < len(shape):
         gone = _gone(node, len(shape))
         return None if gone is None or axis in gone else axis - sum(g < axis for g in gone)

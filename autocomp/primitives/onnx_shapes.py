@@ -167,6 +167,20 @@ def pad(w: Writer, node: Node) -> str:
     return w.emit("Pad", inputs, node.name, mode={"constant": "constant", "reflect": "reflect"}.get(mode, "edge"))
 
 
+def gather(w: Writer, node: Node) -> str:
+    """By positions that the network holds; the channels of this axis all stay."""
+    kind, value, *_ = node.attributes["arguments"][1]
+    positions = w.parameters[value] if kind == "parameter" else value
+    if not isinstance(positions, np.ndarray) or positions.dtype.kind != "i":
+        raise ExportError(f"{node.name} gathers by positions that are computed, which has no ONNX form in autocomp")
+    if node.attributes["operator"].get("batch_dims"):
+        raise ExportError(f"{node.name} gathers for each row apart, which has no ONNX form in autocomp")
+    if node.inputs and w.batch_axis[w.position] is None and w.batch_axis[node.inputs[0]] is not None:
+        raise ExportError(f"{node.name} picks images of the batch, which must stay free in ONNX")
+    at = w.initializer(f"{node.name}.positions", positions.astype(np.int64))
+    return w.emit("Gather", [operand(w, node), at], node.name, axis=_axis(node))
+
+
 def resize(mode: str) -> Any:
     def form(w: Writer, node: Node) -> str:
         align, half = ([value for value in node.attributes["constants"] if isinstance(value, bool)] + [False] * 2)[:2]
@@ -197,6 +211,7 @@ SHAPES: dict[str, Any] = {
     "Tile": tile,
     "Part": part,
     "StridedSlice": strided_slice,
+    "Gather": gather,
     "Pad": pad,
     "PadV3": pad,
     "ResizeBilinearV2": resize("linear"),

@@ -19,7 +19,7 @@ from autocomp.primitives.realise import Realiser, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.trace import trace
 from autocomp.primitives.trial_cut import keep_what_cuts
-from autocomp.search_spaces import Format, Plan
+from autocomp.search_spaces import Format, Plan, SearchSpace
 from tests.networks import randomised
 
 from . import adversarial as nets
@@ -62,6 +62,7 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
         {("stem.0",): 12, ("plain",): 4, ("grouped", "depthwise"): 6, ("wide",): 6}, {"image": OUTPUT}
     ),
     nets.Detector: Expected({("stem.0", "deeper.0"): 16, ("head.0",): 8}, {"boxes": OUTPUT}),
+    nets.Gathered: Expected({}, {"head": OUTPUT, "stem.0": "Gather", "last.0": "Add"}),
     nets.SqueezeExcite: Expected({("stem.0", "expand"): 16, ("reduce",): 8}),
     nets.Transformer: Expected(
         {("wide",): 32},
@@ -144,3 +145,23 @@ def test_adversarial(network: type[nets.nn.Cell], tmp_path: Path) -> None:
 def agree(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
     assert len(found) == len(expected)
     assert max(norm_error(a, b) for a, b in zip(found, expected, strict=True)) <= EXACT
+
+
+class PicksImages(nets.nn.Cell):
+    def construct(self, x: nets.Tensor) -> nets.Tensor:
+        return nets.ops.gather(x, nets.Tensor(np.zeros(2, np.int32)), 0)
+
+
+class PicksComputed(nets.nn.Cell):
+    def construct(self, x: nets.Tensor, positions: nets.Tensor) -> nets.Tensor:
+        return nets.ops.gather(x, positions, 1)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"), [(PicksImages, "picks images of the batch"), (PicksComputed, "positions that are computed")]
+)
+def test_gathers_without_an_onnx_form(network: type[nets.nn.Cell], reason: str) -> None:
+    inputs = (np.ones((1, 3, 4), np.float32), np.zeros(1, np.int32))[: 1 + (network is PicksComputed)]
+    graph = trace(network(), inputs)
+    with pytest.raises(ExportError, match=reason):
+        onnx_network(graph, {}, Realiser(SearchSpace(graph, ()), {}).of(np.ones(0, bool), {}))
