@@ -1,4 +1,4 @@
-"""The command line: ``autocomp search | quickstart | estimate | compare | profile | calibrate | devices``."""
+"""The command line: ``autocomp search | resolve | quickstart | estimate | compare | profile | calibrate | devices``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ Workers = Annotated[
         "--workers", metavar="N", help="Ray workers on this machine, or ray://host:port or auto; none: this process."
     ),
 ]
+Budget = Annotated[
+    str,
+    typer.Option("--budget", help="Bounds joined by commas: 'latency<5ms', 'size<30%, accuracy>-1%', 'macs<2G'."),
+]
+Samples = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="REF",
+        help="autocomp.Data, a dict of its arguments or a pair (x, y), or what returns one.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same front.")]
 
 
@@ -57,21 +69,11 @@ def _root(
 )
 def search(
     net: Net,
-    budget: Annotated[
-        str,
-        typer.Option("--budget", help="Bounds joined by commas: 'latency<5ms', 'size<30%, accuracy>-1%', 'macs<2G'."),
-    ],
+    budget: Budget,
     device: DeviceName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the front and its report.html go.")],
     weights: Weights = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="REF",
-            help="autocomp.Data, a dict of its arguments or a pair (x, y), or what returns one.",
-        ),
-    ] = None,
+    data: Samples = None,
     inputs: Inputs = None,
     primitives: Annotated[str, typer.Option("--primitives", help="auto, or names joined by commas.")] = "auto",
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.", show_default="200")] = None,
@@ -86,6 +88,15 @@ def search(
     storage: Annotated[
         str | None, typer.Option("--storage", help="A path or storage URL; the same call again resumes from it.")
     ] = None,
+    fine_tune: Annotated[
+        int,
+        typer.Option(
+            "--fine-tune",
+            metavar="EPOCHS",
+            min=0,
+            help="Train the best plans on the data's train samples, where none keeps the accuracy that is asked for.",
+        ),
+    ] = 2,
     seed: Seed = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"A first look: {QUICK_TRIALS} evaluations on {QUICK_SAMPLES} samples.")
@@ -112,12 +123,47 @@ def search(
         sampler=sampler,
         workers=_worker_count(workers),
         storage=storage,
+        fine_tune=fine_tune,
         seed=seed,
         progress=True,
     )
     typer.echo(str(front))
     front.save(out)
     typer.echo(f"front and report.html are in {out}")
+
+
+@app.command(
+    epilog="Example: autocomp resolve runs/a --net resnet.py:resnet18 --weights resnet18.ckpt --budget 'size<9%'"
+)
+def resolve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where autocomp search stored the front.")],
+    net: Net,
+    budget: Budget,
+    weights: Weights = None,
+    data: Samples = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="Write the network: a .mindir or .onnx file.")
+    ] = None,
+) -> None:
+    """The best plan for another budget, predicted from a search's scores and evaluations.
+
+    With the data of the search it is evaluated, and the front stored anew with it.
+    """
+    from autocomp import sources
+    from autocomp.primitives.export import export_format
+
+    autocomp.Budget.parse(budget)
+    if export is not None:
+        export_format(export)
+    samples = sources.load_data(data) if data is not None else None
+    front = autocomp.load(folder, sources.load_net(net, weights), samples)
+    found = front.resolve(budget) if samples is None else front.resolve(budget, evaluate=True)
+    typer.echo(found.summary(front.metrics))
+    typer.echo(f"plan: {found.plan}")
+    if samples is not None:
+        front.save(folder)
+    if export is not None:
+        typer.echo(str(found.export(export)))
 
 
 @app.command()

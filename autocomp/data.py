@@ -252,15 +252,15 @@ def _is_dataset(value: Any) -> bool:
     return hasattr(value, "create_tuple_iterator")
 
 
-def _is_batched(dataset: Any) -> bool:
+def is_batched(dataset: Any) -> bool:
     """Whether some step of the pipeline batches; ``get_batch_size`` is 1 for a batch of one and for no batch."""
     if "Batch" in type(dataset).__name__:
         return True
-    return any(_is_batched(child) for child in getattr(dataset, "children", ()))
+    return any(is_batched(child) for child in getattr(dataset, "children", ()))
 
 
 def _read_dataset(dataset: Any, role: str, limit: int) -> Samples:
-    batched, rows, count, held = _is_batched(dataset), [], 0, 0
+    batched, rows, count, held = is_batched(dataset), [], 0, 0
     complete = True
     for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
         if count >= limit or held >= LIMIT_BYTES:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from .data import Samples
 from .evaluators import Measurement, PlanEvaluator
-from .evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of
+from .evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
 from .front import Deployer, ExportReport
 from .primitives.convert import convert
 from .primitives.export import (
@@ -29,6 +30,7 @@ from .primitives.onnx_network import Style, onnx_network
 from .primitives.platform import forward
 from .primitives.realise import Parameters, Realisation
 from .search_spaces import NetworkGraph, Plan
+from .tuned_files import TrainedWeights, file_of
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -63,7 +65,7 @@ class NetworkDeployer:
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
-    ) -> tuple[Deployer, Measurement]:
+    ) -> tuple[TunedDeployer, Measurement]:
         """Train the plan's network; what carries it out from now on, and how good it is on the search's samples."""
         started = time.perf_counter()
         samples = train if hasattr(train, "create_tuple_iterator") else _pair(Samples.read(train, "train"))
@@ -77,7 +79,16 @@ class NetworkDeployer:
             seed=settings.seed,
             fidelity=f"{len(self.evaluator.inputs[0])} samples, after {settings.epochs} epochs of {tuned.samples}",
         )
-        return TunedDeployer(plan, tuned, self._samples), found
+        weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found)
+        return TunedDeployer(weights, lambda: tuned, self._samples), found
+
+    def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
+        return self.trained(TrainedWeights.read(folder / file_of(plan)))
+
+    def trained(self, weights: TrainedWeights) -> TunedDeployer:
+        """What carries out a plan whose network was trained earlier; it is built when it is first needed."""
+        make = partial(rebuilt, self._float, self.evaluator, weights.plan, weights.algorithm, weights.parameters)
+        return TunedDeployer(weights, make, self._samples)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """What :func:`autocomp.load` needs to carry plans out again, beside the network itself."""
@@ -87,10 +98,14 @@ class NetworkDeployer:
 
 
 class TunedDeployer:
-    """Carries out the one plan whose network was trained."""
+    """Carries out the one plan whose network was trained. make: gives that network, called once, when it is needed."""
 
-    def __init__(self, plan: Plan, tuned: Tuned, samples: Arrays) -> None:
-        self.plan, self.tuned, self._samples = plan, tuned, samples
+    def __init__(self, weights: TrainedWeights, make: Callable[[], Tuned], samples: Arrays) -> None:
+        self.weights, self._make, self._samples = weights, make, samples
+
+    @cached_property
+    def tuned(self) -> Tuned:
+        return self._make()
 
     def net(self, plan: Plan) -> Any:
         self._check(plan)
@@ -107,13 +122,15 @@ class TunedDeployer:
         raise ValueError("this point is fine-tuned already: fine-tune the front's own point, for more epochs")
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
-        raise ValueError(
-            "a fine-tuned point is kept as a file: point.export(path), or mindspore.save_checkpoint(point.net, path) "
-            "and autocomp.rebuild(net, point.plan)"
-        )
+        for plan in plans:
+            self._check(plan)
+            self.weights.write(folder / file_of(plan))
+
+    def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
+        raise ValueError("what was stored is read with the float network: use autocomp.load(folder, net)")
 
     def _check(self, plan: Plan) -> None:
-        if plan != self.plan:
+        if plan != self.weights.plan:
             raise ValueError(f"only the plan that was fine-tuned can be carried out here, but got {plan}")
 
 

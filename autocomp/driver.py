@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .budget import Budget, check_reachable, objectives
 from .data import Data
 from .deploy import NetworkDeployer
 from .evaluators import OnnxEngine, score
+from .evaluators.fine_tuning import FineTuning
 from .executors import Executor, executor
 from .front import ParetoSet
 from .hardware_models import Device
 from .jobs import Job, prepare, spanning
-from .ledger import Ledger
+from .ledger import Ledger, beside
 from .primitives.registry import primitive
 from .primitives.trace import check_cell
 from .processor import device as find_device
 from .resolving import ScoreResolver
 from .samplers import check_sampler
-from .study import Study
+from .study import INTERRUPTED, Study
+from .tuning import Tuner, settings_of
+
+log = logging.getLogger("autocomp")
 
 PATIENCE = 8
+EPOCHS = 2  # of fine-tuning
 
 
 def search(
@@ -42,6 +46,7 @@ def search(
     sampler: str = "auto",
     workers: int | str | None = None,
     storage: str | Path | None = None,
+    fine_tune: int | FineTuning = EPOCHS,
     seed: int = 0,
     progress: bool | None = True,
 ) -> ParetoSet:
@@ -64,6 +69,8 @@ def search(
         workers: None evaluates in this process, a number on so many Ray workers here, "auto" or "ray://host:port" on
             a cluster. The front is the same.
         storage: a path or an Optuna storage URL; the same call continues there what was stopped.
+        fine_tune: epochs over ``data.train``, or :class:`FineTuning`. Where no evaluated plan keeps the accuracy that
+            the budget asks for, up to three are trained, one after the other, until one does. 0: none.
         seed: the same seed gives the same front.
         progress: a progress bar on standard error; None shows it where that is a terminal.
 
@@ -78,47 +85,57 @@ def search(
     bounds = Budget.parse(budget).on(chip.errors, chip.name)
     check_cell(net)
     check_sampler(sampler)
-    names = _primitive_names(primitives)
+    tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
     job = prepare(net, chip, samples, inputs, names, seed)
-    float_cost = job.costs(np.zeros((1, len(job.space.knobs)), np.int64))[0]
-    check_reachable(bounds, job.costs(spanning(job.space, seed)), float_cost, chip.name)
-    study = Study(
+    check_reachable(bounds, job.costs(spanning(job.space, seed)), job.float_cost, chip.name)
+    limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
+    study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
+    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity)
+    front = _front(job, study, deployer, names, samples.notes)
+    if tuning is not None and samples.train is not None and not front.feasible and study.stopped != INTERRUPTED:
+        Tuner(deployer, tuning, samples, study, beside(storage, "tuned")).reach_budget(front)
+    if not front.feasible:
+        log.warning("%s", front.notes[0])
+    return front
+
+
+def _study(job: Job, bounds: Budget, workers: int | str | None, storage: str | Path | None, **settings: Any) -> Study:
+    """settings: as Study has them."""
+    minimised = objectives(bounds)
+    return Study(
         job.space,
         _executor(job, workers),
         job.costs,
-        objectives=objectives(bounds),
+        objectives=minimised,
         budget=bounds,
-        sampler=sampler,
-        trials=trials,
-        time_limit=time_limit,
-        patience=patience,
-        ledger=Ledger(job.space, storage, f"{job.evaluator.key}-{chip.key}", objectives(bounds)),
-        seed=seed,
+        ledger=Ledger(job.space, storage, f"{job.evaluator.key}-{job.device.key}", minimised),
         scores=lambda measure: score(job.evaluator, measure=measure),
-        progress=progress,
+        **settings,
     )
-    settings = {
-        "batch": job.batch,
-        "primitives": names if isinstance(names, str) else ", ".join(names),
-        "sampler": sampler,
-        "seed": seed,
-        "trials": trials,
-        "inputs": [list(array.shape[1:]) for array in job.inputs],
-    }
-    return _front(net, job, study, settings, (*job.notes(float_cost), *samples.notes))
 
 
-def _front(net: Any, job: Job, study: Study, settings: dict[str, Any], notes: tuple[str, ...]) -> ParetoSet:
+def _front(
+    job: Job, study: Study, deployer: NetworkDeployer, primitives: str | tuple[str, ...], notes: tuple[str, ...]
+) -> ParetoSet:
     """What the study finds, with the means to carry plans out and to answer for other budgets."""
     records, chip, evaluator = study.run(), job.device, job.evaluator
+    settings = {
+        "batch": job.batch,
+        "primitives": primitives if isinstance(primitives, str) else ", ".join(primitives),
+        "sampler": study.sampler,
+        "seed": study.seed,
+        "trials": study.trials,
+        "inputs": [list(array.shape[1:]) for array in job.inputs],
+        "stopped": study.stopped,
+    }
     return ParetoSet(
         records,
-        NetworkDeployer(net, evaluator, job.calibration, job.batch, chip.granularity),
+        deployer,
         device=chip.name,
         budget=study.budget,
         objectives=study.objectives,
-        settings=settings | {"stopped": study.stopped},
-        notes=notes,
+        settings=settings,
+        notes=(*job.notes, *notes),
         errors=chip.errors,
         resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(evaluator), evaluator, study.ledger),
     )

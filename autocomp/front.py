@@ -35,7 +35,8 @@ class ParetoSet(Sequence[Point]):
     Where no plan meets the budget it holds up to ten that come nearest to it, and ``notes`` says so.
 
     float_point: the float network, evaluated like every plan; it need not be on the front.
-    evaluated: every plan that was evaluated, in order.
+    evaluated: every plan that was evaluated, in order, as cut and rounded.
+    tuned: points whose networks were fine-tuned, one a plan; on the front like others.
     reference: what ``hypervolume`` counts from, as (error, costs as shares of the float network's).
     settings: what the search ran with, shown in the report.
     resolver: answers for other budgets.
@@ -55,6 +56,7 @@ class ParetoSet(Sequence[Point]):
         notes: Iterable[str] = (),
         errors: LatencyErrors | None = None,
         resolver: Resolver | None = None,
+        tuned: Iterable[tuple[Record, Deployer | None]] = (),
     ) -> None:
         self.deployer, self.resolver = deployer, resolver
         self.device = device
@@ -72,20 +74,27 @@ class ParetoSet(Sequence[Point]):
             self.float_point if record is of_float else Point.of(record, self.float_point, deployer)
             for record in records
         )
+        self.tuned = tuple(
+            replace(Point.of(record, self.float_point, deployer), tuned=True) for record, deployer in tuned
+        )
         self.remarks = tuple(notes)
         self._points = self._find()
 
     def _find(self) -> tuple[Point, ...]:
-        found = [point for point in self.evaluated if point.feasible]
+        found = [point for point in self._every if point.feasible]
         if found:
             kept = nondominated(self._matrix(found))
         else:
-            found = sorted(self.evaluated, key=lambda point: point.violation)
+            found = sorted(self._every, key=lambda point: point.violation)
             violations = np.array([point.violation for point in found])
             kept = nondominated(np.column_stack([violations, self._matrix(found)]))
             kept &= np.cumsum(kept) <= NEAREST
         best = [point for point, keep in zip(found, kept, strict=True) if keep]
         return tuple(sorted(best, key=lambda point: (-point.value(self.objectives[0]), -point.accuracy)))
+
+    @property
+    def _every(self) -> tuple[Point, ...]:
+        return (*self.evaluated, *self.tuned)
 
     def _matrix(self, points: Sequence[Point]) -> np.ndarray:
         """(n, 1 + objectives): error, and costs as shares of the float network's; all to be minimised."""
@@ -112,7 +121,33 @@ class ParetoSet(Sequence[Point]):
         """What the reader of the table should know."""
         if self.feasible:
             return self.remarks
-        return (f"no evaluated plan meets the budget {self.budget}: these come nearest", *self.remarks)
+        advice = self._advice(self.budget)
+        return (f"no evaluated plan meets the budget {self.budget}: these come nearest{advice}", *self.remarks)
+
+    def short_of_accuracy(self, bounds: Budget | None = None) -> list[Point]:
+        """What was evaluated and misses of these bounds, unless said the budget, only the one on accuracy.
+
+        The most accurate first, none of them fine-tuned: what training may win back.
+        """
+        bounds = self.budget if bounds is None else bounds
+        costs = Budget(tuple(bound for bound in bounds.bounds if bound.metric != ACCURACY))
+        missing = [
+            point
+            for point in self.evaluated
+            if not point.is_float and self._excess(costs, point) <= 0 < self._excess(bounds, point)
+        ]
+        return sorted(missing, key=lambda point: -point.accuracy)
+
+    def _advice(self, bounds: Budget) -> str:
+        """For bounds that nothing meets: whether training may help."""
+        missing = self.short_of_accuracy(bounds)
+        if not missing or self.tuned:
+            return ""
+        lacks = f"{100 * self._excess(bounds, missing[0]):.2g} points"
+        return (
+            f"; the most accurate plan within the bounds on costs lacks {lacks} of accuracy, which fine-tuning may win "
+            "back: point.fine_tune(train), or a search whose data have train"
+        )
 
     @cached_property
     def limits(self) -> Budget:
@@ -143,7 +178,7 @@ class ParetoSet(Sequence[Point]):
         bounds = Budget.parse(expression).on(self.errors, self.device)
         if not bounds:
             return self.knee
-        others = [point for point in self.evaluated if point.feasible or not self.feasible]
+        others = [point for point in self._every if point.feasible or not self.feasible]
         for candidates in (self._points, others):
             fitting = [point for point in candidates if self._excess(bounds, point) <= 0]
             if fitting:
@@ -151,7 +186,9 @@ class ParetoSet(Sequence[Point]):
         nearest = min(others, key=lambda point: self._excess(bounds, point))
         metrics = tuple(dict.fromkeys((*bounds.metrics, *self.metrics)))
         among = f" within the budget {self.budget}" if self.budget and self.feasible else ""
-        raise ValueError(f"no evaluated plan{among} meets {bounds}; the nearest is {nearest.summary(metrics)}")
+        raise ValueError(
+            f"no evaluated plan{among} meets {bounds}; the nearest is {nearest.summary(metrics)}{self._advice(bounds)}"
+        )
 
     @cached_property
     def knee(self) -> Point:
@@ -194,14 +231,33 @@ class ParetoSet(Sequence[Point]):
         for point in self.evaluated:
             if point.plan == wanted:
                 return point
-        record = self._resolver().evaluate(wanted)
-        of_float = self.float_point
-        violation = self.budget.violation(record.cost, record.measurement.accuracy, of_float.cost, of_float.accuracy)
-        point = Point.of(replace(record, violation=float(violation[0])), of_float, self.deployer)
+        point = Point.of(self._resolver().evaluate(wanted), self.float_point, self.deployer)
+        point = replace(point, violation=self._excess(self.budget, point))
         self.evaluated = (*self.evaluated, point)
+        self._renew()
+        return point
+
+    def add(self, point: Point) -> None:
+        """A point that was fine-tuned (:meth:`Point.fine_tune`); it is on the front if nothing there beats it.
+
+        It takes the place of another of the same plan. ValueError for a point that was not fine-tuned, or was measured
+        otherwise than the front's.
+        """
+        if not point.tuned:
+            raise ValueError(f"add takes a fine-tuned point, evaluate(plan) any plan, but got {point.summary()}")
+        own = self.float_point
+        if (point.metric, point.samples) != (own.metric, own.samples):
+            raise ValueError(
+                f"a point of this front has {own.metric} on {own.samples} samples, "
+                f"but got {point.metric} on {point.samples}"
+            )
+        added = replace(point, reference=own, violation=self._excess(self.budget, point))
+        self.tuned = (*(other for other in self.tuned if other.plan != point.plan), added)
+        self._renew()
+
+    def _renew(self) -> None:
         self._points = self._find()
         self.__dict__.pop("knee", None)
-        return point
 
     def _resolver(self) -> Resolver:
         if self.resolver is None:
@@ -243,6 +299,9 @@ class ParetoSet(Sequence[Point]):
         write_text(folder / FILE, to_json(self))
         if self.deployer is not None:
             self.deployer.store(folder, [point.plan for point in self])
+        for point in self.tuned:
+            if point.deployer is not None:
+                point.deployer.store(folder, [point.plan])
         self.report(folder / "report.html")
         return folder
 
@@ -262,9 +321,11 @@ class ParetoSet(Sequence[Point]):
             notes=saved.notes,
             errors=saved.errors,
             resolver=resolver,
+            tuned=[(record, deployer and deployer.restored(Path(folder), record.plan)) for record in saved.tuned],
         )
-        for point in front.evaluated:
-            point.measured.update(saved.measured.get(point.plan.key, {}))
+        for points, measured in ((front.evaluated, saved.measured), (front.tuned, saved.measured_tuned)):
+            for point in points:
+                point.measured.update(measured.get(point.plan.key, {}))
         return front
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .metrics import METRICS, decimals
-from .point import Point, points, share, short
+from .point import Point, points, share
 
 if TYPE_CHECKING:
     from .front import ParetoSet
@@ -49,7 +49,7 @@ def rows(front: ParetoSet, shown: Sequence[Point]) -> Iterator[list[str]]:
     places = {name: decimals(_scaled(front, name, point.value(name)) for point in shown) for name in front.metrics}
     for point in shown:
         cells = [
-            short(point.plan),
+            point.name,
             f"{100 * point.accuracy:.1f}",
             "" if point.is_float else points(point.accuracy_change),
         ]
@@ -93,12 +93,13 @@ def selected(front: ParetoSet, count: int) -> list[Point]:
 def description(front: ParetoSet) -> str:
     """One line on what was searched."""
     budget = f", budget {front.budget}" if front.budget else ""
-    return f"{front.device}{budget}: {len(front)} points from {len(front.evaluated)} evaluations"
+    tuned = f", {len(front.tuned)} fine-tuned" if front.tuned else ""
+    return f"{front.device}{budget}: {len(front)} points from {len(front.evaluated)} evaluations{tuned}"
 
 
 def explanations(front: ParetoSet) -> list[str]:
     """What the numbers are: what the accuracy was measured on and how sure it is, and what the costs are."""
-    kinds = {point.fidelity: point for point in front.evaluated}
+    kinds = {point.fidelity: point for point in (*front.evaluated, *front.tuned)}
     texts = [f"{kind or 'samples'}{_interval(point)}" for kind, point in kinds.items()]
     meanings = {
         "agreement": " (share of answers that are the float network's)",

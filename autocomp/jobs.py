@@ -73,12 +73,21 @@ class Job:
         """Of vectors, (n, knobs) int."""
         return RepeatedCosts(CostTables(self.device, self.space, self.batch))
 
-    def notes(self, float_cost: Cost) -> tuple[str, ...]:
+    @cached_property
+    def float_cost(self) -> Cost:
+        return self.costs(self._float)[0]
+
+    @property
+    def _float(self) -> np.ndarray:
+        return np.zeros((1, len(self.space.knobs)), np.int64)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
         """Where the float network's latency is mostly fixed costs of the chip: compression does not lower them."""
-        rows = self.device.cost_table(self.space.workload(np.zeros((1, len(self.space.knobs)), np.int64), self.batch))
+        rows = self.device.cost_table(self.space.workload(self._float, self.batch))
         rates = self.device.rates
         fixed_s = rates.inference_s + len(rows) * rates.operator_s["float"]
-        share = 1e3 * fixed_s / float_cost.latency_ms
+        share = 1e3 * fixed_s / self.float_cost.latency_ms
         if share < FIXED_SHARE:
             return ()
         return (

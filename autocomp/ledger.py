@@ -196,3 +196,10 @@ def _url(storage: str | Path) -> str:
     path = Path(text).expanduser().resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{path}"
+
+
+def beside(storage: str | Path | None, name: str) -> Path | None:
+    """A path beside an SQLite file, ``search.db.<name>``; None for other storages."""
+    if storage is None or not (url := _url(storage)).startswith("sqlite:///"):
+        return None
+    return Path(f"{url.removeprefix('sqlite:///')}.{name}")

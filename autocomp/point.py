@@ -94,6 +94,10 @@ class Deployer(Protocol):
         """Write into the folder what it takes to carry these plans out later."""
         ...
 
+    def restored(self, folder: Path, plan: Plan) -> Deployer:
+        """What carries out a fine-tuned plan, from what the deployer of that stored in the folder."""
+        ...
+
 
 @dataclass(frozen=True)
 class Point:
@@ -104,6 +108,7 @@ class Point:
     cost: predicted.
     measured: costs that were measured, by their names in ``cost``; filled by :meth:`export`.
     violation: of the budget, 0 or less where it holds.
+    tuned: whether the network was fine-tuned.
     reference: the float network's point; None for itself.
     """
 
@@ -116,6 +121,7 @@ class Point:
     samples: int = 0
     fidelity: str = ""
     seed: int = 0
+    tuned: bool = False
     seconds: float = field(default=0.0, compare=False)
     measured: dict[str, float] = field(default_factory=dict, compare=False)
     reference: Point | None = field(default=None, compare=False, repr=False)
@@ -146,6 +152,11 @@ class Point:
     @property
     def is_float(self) -> bool:
         return not self.plan
+
+    @property
+    def name(self) -> str:
+        """The plan in short, see :func:`short`; and that it was fine-tuned."""
+        return short(self.plan) + ", fine-tuned" * self.tuned
 
     @property
     def accuracy_change(self) -> float:
@@ -188,7 +199,7 @@ class Point:
     ) -> Point:
         """The same plan, its network trained while it is rounded; with the accuracy that it has then.
 
-        The costs stay. What comes back stands by itself: it can be exported, and is on no front.
+        The costs stay. What comes back stands by itself: it can be exported, and is on no front until ``front.add``.
 
         Args:
             train: (x, y) arrays, y (n,) classes; x alone, then the float network is the only teacher; or a batched
@@ -203,7 +214,10 @@ class Point:
 
         settings = FineTuning(epochs, batch, rate, algorithm, teacher, seed)
         with training_bar(progress) as report:
-            deployer, found = self.carried_out_by.fine_tune(self.plan, train, settings, report)
+            return self.trained(*self.carried_out_by.fine_tune(self.plan, train, settings, report))
+
+    def trained(self, deployer: Deployer, found: Measured) -> Point:
+        """The same plan with a network that was trained: what carries it out, and how good it is."""
         return replace(
             self,
             accuracy=float(found.accuracy),
@@ -211,6 +225,7 @@ class Point:
             fidelity=found.fidelity,
             seed=found.seed,
             seconds=found.seconds,
+            tuned=True,
             measured={},
             deployer=deployer,
         )
@@ -225,7 +240,7 @@ class Point:
         if self.reference is not None:
             accuracy += f" ({points(self.accuracy_change)})"
         costs = [f"{name} {METRICS[name].format(self.value(name))}{self._share(name)}" for name in metrics]
-        return f"{short(self.plan)}: {', '.join([accuracy, *costs])}"
+        return f"{self.name}: {', '.join([accuracy, *costs])}"
 
     def _share(self, metric: str) -> str:
         return "" if self.reference is None else f" ({share(self.ratio(metric))})"

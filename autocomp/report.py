@@ -17,7 +17,7 @@ from .budget import ACCURACY
 from .front_table import LINES, columns, description, explanations, rows, selected
 from .metrics import METRICS
 from .pareto import staircase
-from .point import Point, percent, points, share, short
+from .point import Point, percent, points, share
 
 if TYPE_CHECKING:
     from .front import ParetoSet
@@ -127,7 +127,7 @@ def _measured(front: ParetoSet, name: str) -> go.Scatter:
 
 def _hover(front: ParetoSet, point: Point) -> str:
     change = "" if point.is_float else f" ({points(point.accuracy_change)} points)"
-    lines = [f"<b>{markup.escape(short(point.plan))}</b>", f"{point.metric} {percent(point.accuracy)}{change}"]
+    lines = [f"<b>{markup.escape(point.name)}</b>", f"{point.metric} {percent(point.accuracy)}{change}"]
     for name in front.metrics:
         metric = METRICS[name]
         ratio = "" if point.is_float else f" ({share(point.ratio(name))} of float)"

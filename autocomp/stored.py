@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ class StoredRecord:
 
 @dataclass(frozen=True)
 class Stored:
-    """measured: of each plan, by its key. resolver: what it takes to solve for other budgets, where that is known."""
+    """tuned: records of plans whose networks were fine-tuned. measured, measured_tuned: of each plan, by its key.
+    resolver: what it takes to solve for other budgets, where that is known."""
 
     device: str
     budget: str
@@ -54,6 +56,8 @@ class Stored:
     measured: dict[str, dict[str, float]]
     errors: LatencyErrors | None = None
     resolver: dict[str, Any] | None = None
+    tuned: tuple[StoredRecord, ...] = ()
+    measured_tuned: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def to_json(front: ParetoSet) -> str:
@@ -68,6 +72,7 @@ def to_json(front: ParetoSet) -> str:
         "notes": front.remarks,
         "errors": front.errors and front.errors.as_dict(),
         "records": [_record(point) for point in front.evaluated],
+        "tuned": [_record(point) for point in front.tuned],
         "resolver": None if front.resolver is None else front.resolver.stored(),
     }
     return json.dumps(value, indent=1, default=str) + "\n"
@@ -117,10 +122,16 @@ def _stored(value: dict[str, Any]) -> Stored:
         settings=value["settings"],
         notes=tuple(value["notes"]),
         records=tuple(_read_record(record) for record in value["records"]),
-        measured={Plan(record["plan"]).key: record["measured"] for record in value["records"]},
+        measured=_measured(value["records"]),
+        tuned=tuple(_read_record(record) for record in value.get("tuned", ())),
+        measured_tuned=_measured(value.get("tuned", ())),
         resolver=value.get("resolver"),
         errors=LatencyErrors.parse(value["errors"]) if value.get("errors") else None,
     )
+
+
+def _measured(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    return {Plan(record["plan"]).key: record["measured"] for record in records}
 
 
 def _read_record(value: dict[str, Any]) -> StoredRecord:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
+INTERRUPTED = "interrupted"
 DIVERGENCES = "divergences"  # what the ledger keeps under it: by the plan's key, of a scoring pass
 
 
@@ -136,11 +137,16 @@ class Study:
             if not self.records:
                 raise
             if isinstance(error, KeyboardInterrupt):
-                self.stopped = "interrupted"
+                self.stopped = INTERRUPTED
             else:
                 self.stopped = f"an error: {error}"
                 logger.error("the search ended after %d evaluations by %s", self.done, error, exc_info=True)
         return self.records
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the time limit, since the run began."""
+        return math.inf if self.time_limit is None else self.time_limit - (time.monotonic() - self._start)
 
     def _search(self) -> None:
         origin = (0,) * len(self.space.knobs)
@@ -220,7 +226,7 @@ class Study:
     def _over(self) -> bool:
         if self.done >= self.trials:
             self.stopped = f"{self.trials} evaluations"
-        elif self.time_limit is not None and time.monotonic() - self._start >= self.time_limit:
+        elif self.seconds_left <= 0:
             self.stopped = f"the time limit of {self.time_limit:g} s"
         elif self._growth.over:
             self.stopped = f"no growth of the front in {self.patience} batches"

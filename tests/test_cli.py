@@ -37,6 +37,11 @@ def data():
     return rng.standard_normal((96, 1, 8, 8)).astype(np.float32), rng.integers(0, 3, 96)
 
 
+def other_data():
+    x, y = data()
+    return x[:40], y[:40]
+
+
 def wide_data():
     return np.zeros((8, 3, 8, 8), np.float32), np.zeros(8, int)
 
@@ -84,7 +89,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"autocomp {autocomp.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["search", "quickstart", "estimate", "compare", "devices"])
+@pytest.mark.parametrize("command", ["search", "resolve", "quickstart", "estimate", "compare", "devices"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"autocomp {command}" in capsys.readouterr().out
@@ -172,15 +177,55 @@ def test_estimate_in_another_precision(net: str, capsys: pytest.CaptureFixture[s
     assert "precision must be one of float, w8" in refused(capsys, *arguments, "w3")
 
 
-def test_search_stores_the_front_and_a_report(net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "runs" / "a"
+@pytest.fixture(scope="module")
+def stored(net: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A front that the command line searched."""
+    logger = logging.getLogger("autocomp")
+    before = logger.handlers[:], logger.level, logger.propagate
+    out = tmp_path_factory.mktemp("stored") / "runs" / "a"
     arguments = ["--net", f"{net}:build", "--data", f"{net}:data", "--budget", "size<90%", "--device", "ascend"]
     assert run("search", *arguments, "--out", str(out), "--trials", "6", "--inputs", "8,1,8,8") == 0
-    front = autocomp.load(out)
+    logger.handlers[:], logger.level, logger.propagate = before
+    return out
+
+
+def test_search_stores_the_front_and_a_report(stored: Path) -> None:
+    front = autocomp.load(stored)
     assert len(front.evaluated) == 6
     assert front.float_point.samples == 96
-    assert "float network" in capsys.readouterr().out
-    assert "<html" in (out / "report.html").read_text()
+    assert "<html" in (stored / "report.html").read_text()
+
+
+def test_a_stored_front_is_resolved_for_another_budget(
+    net: str, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["resolve", str(stored), "--net", f"{net}:build", "--budget", "size<40%"]
+    assert run(*arguments, "--export", str(tmp_path / "net.onnx")) == 0
+    summary, plan, report = capsys.readouterr().out.splitlines()
+    assert " predicted (" in summary and f"{tmp_path / 'net.onnx'}: onnx, " in report
+    assert (tmp_path / "net.onnx").stat().st_size < 6000 and len(autocomp.load(stored).evaluated) == 6
+    assert run(*arguments, "--data", f"{net}:data") == 0
+    assert plan in capsys.readouterr().out
+    chosen = autocomp.Plan.parse(plan.removeprefix("plan: "))
+    assert chosen in [point.plan for point in autocomp.load(stored).evaluated]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"resolve": "{tmp}"}, "a saved front is a folder with front.json, but"),
+        ({"--budget": "size<1%"}, "size<1% cannot be reached on ascend-310p3: the nearest is"),
+        ({"--budget": "size!40%"}, "the budget must have < or <= here"),
+        ({"--data": "{net}:other_data"}, "data must be what the front was searched with"),
+        ({"--export": "net.air"}, "an export's path must end in .mindir or .onnx, but got 'net.air'"),
+        ({"--net": "{net}:number"}, "--net must give a mindspore.nn.Cell, but"),
+    ],
+)
+def test_bad_input_of_resolve_gets_one_sentence(
+    changed: dict[str, str], said: str, net: str, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"resolve": str(stored), "--net": "{net}:build", "--budget": "size<40%"} | changed
+    assert said in refused(capsys, *[part.format(net=net, tmp=tmp_path) for pair in given.items() for part in pair])
 
 
 def test_quick_search_looks_at_fewer_samples(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

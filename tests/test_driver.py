@@ -98,6 +98,13 @@ class TestSearch:
         found = search(time_limit=1e-3)
         assert len(found.evaluated) == 1 and "time limit" in found.settings["stopped"]
 
+    def test_an_accuracy_that_no_plan_keeps_is_said_with_what_may_help(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.WARNING, logger="autocomp"):
+            found = search(budget="size<60%, accuracy>99%", trials=4)
+        assert not found.feasible and not found.tuned
+        assert "fine-tuning may win back: point.fine_tune(train), or a search whose data have train" in found.notes[0]
+        assert found.notes[0] in caplog.text
+
 
 class TestWithoutData:
     def test_three_arguments(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -250,6 +257,7 @@ class TestBadInput:
             ({"budget": 5}, TypeError, r"a budget must be text, a Budget or None, but got int"),
             ({"trials": 0}, ValueError, r"trials must be at least 1, but got trials=0"),
             ({"time_limit": -1}, ValueError, r"time_limit must be .* above 0, but got time_limit=-1"),
+            ({"fine_tune": -1}, ValueError, r"fine_tune must be at least 0 epochs, but got fine_tune=-1"),
             ({"workers": 0}, ValueError, r"workers must be at least 1, but got workers=0"),
             ({"workers": "two"}, ValueError, r"workers must be None, a number, .* but got workers='two'"),
             ({"inputs": (64, 3, 9, 9)}, ValueError, r"inputs must have the shape of the data, but got .*9, 9.*12, 12"),

@@ -1,4 +1,4 @@
-"""A point's network trained: on the quick start's network and real images."""
+"""A search whose budget only fine-tuning reaches: on the quick start's network and real images."""
 
 from __future__ import annotations
 
@@ -12,46 +12,83 @@ import pytest
 import autocomp
 from autocomp.deploy import NetworkDeployer
 from autocomp.evaluators.fine_tuning import FineTuning
-from autocomp.jobs import Choices, evaluator_of
+from autocomp.front import ParetoSet
 from autocomp.point import Point
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.platform import forward, load_mindspore
-from autocomp.primitives.trace import trace
 from autocomp.quickstart import load_network, load_samples
-from autocomp.search_spaces import Format, Plan
+from autocomp.search_spaces import Plan
 from tests.conftest import Subject
 from tests.test_deploy import deployer_of
 
 ms = load_mindspore()
 
-TRAINED = 768
+TRAINED, ALLOWED = 768, "accuracy>-16%"
+
+
+def search(storage: Path, **settings: Any) -> ParetoSet:
+    """The few plans within the bound on MACs have four bits and the fewest channels: they lose 31 points."""
+    train = load_samples("calibrate").take(TRAINED)
+    data = autocomp.Data(calibrate=train.x[0][:128], evaluate=load_samples("evaluate").take(500), train=train)
+    given: dict[str, Any] = {"inputs": (4, 1, 28, 28), "trials": 3, "sampler": "random", "progress": False}
+    given |= {"fine_tune": FineTuning(epochs=2, batch=64, rate=0.02), "storage": storage}
+    return autocomp.search(load_network(), f"macs<18%, {ALLOWED}", "ascend-310p3", data, **given | settings)
 
 
 @pytest.fixture(scope="module")
-def point() -> Point:
-    """The fewest channels of every group, four bits: a plan that loses much."""
-    net, calibration, held = load_network(), load_samples("calibrate"), load_samples("evaluate").take(500)
-    graph = trace(net, (calibration.x[0][:1],))
-    choices = Choices([Format.parse(text) for text in ("float", "w4a8")], 4, ("channel-pruning", "rtn"))
-    samples = tuple(x[:128] for x in calibration.x)
-    evaluator = evaluator_of(net, graph, choices, held.x, held.y, samples, False, 0)
-    fewest = {knob.name: knob.values[-1] for knob in evaluator.space.knobs if knob.kind == "keep"}
-    plan = Plan({f"format/{layer}": "w4a8" for layer in evaluator.space.graph.layers} | fewest)
-    deployer = NetworkDeployer(net, evaluator, samples, batch=4, granularity=4)
-    found = evaluator.evaluate(plan)
-    cost: Any = None
-    return Point(plan, found.accuracy, found.metric, cost, fidelity=found.fidelity, deployer=deployer)
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fine_tuning") / "search.db"
 
 
 @pytest.fixture(scope="module")
-def tuned(point: Point) -> Point:
-    return point.fine_tune(training(), epochs=2, batch=64, rate=0.02)
+def front(storage: Path) -> ParetoSet:
+    return search(storage)
 
 
-def training() -> tuple[np.ndarray, np.ndarray]:
-    samples = load_samples("calibrate").take(TRAINED)
-    assert samples.y is not None
-    return samples.x[0], samples.y
+@pytest.fixture(scope="module")
+def point(front: ParetoSet) -> Point:
+    return front.short_of_accuracy()[0]
+
+
+@pytest.fixture(scope="module")
+def tuned(front: ParetoSet) -> Point:
+    return front.pick(ALLOWED)
+
+
+def same_network(one: Point, other: Point) -> bool:
+    x = load_samples("evaluate").take(16).x
+    found, expected = (forward(point.net, x, graph=False)[0] for point in (one, other))
+    return np.array_equal(found, expected)
+
+
+class TestSearch:
+    def test_the_budget_is_reached(self, front: ParetoSet, tuned: Point) -> None:
+        assert front.feasible and list(front) == [tuned] and tuned.tuned
+        assert all(p.accuracy < tuned.accuracy - 0.1 for p in front.evaluated if not p.is_float)
+        assert not any("no evaluated plan meets" in note for note in front.notes)
+        assert "fine-tuned" in str(front) and "500 samples, after 2 epochs of 768" in str(front)
+
+    def test_it_goes_on_without_training_again(
+        self, front: ParetoSet, tuned: Point, storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def train(*_: Any) -> None:
+            raise AssertionError("nothing is to be trained")
+
+        monkeypatch.setattr(NetworkDeployer, "fine_tune", train)
+        again = search(storage)
+        assert list(again) == list(front) and again.evaluated == front.evaluated
+        assert same_network(again[0], tuned)
+        assert again[0].export(tmp_path / "net.onnx").max_relative_error < 0.05
+
+    def test_saved_with_its_weights(self, front: ParetoSet, tuned: Point, tmp_path: Path) -> None:
+        front.save(tmp_path)
+        loaded = autocomp.load(tmp_path, load_network())
+        assert list(loaded) == list(front) and loaded.tuned == front.tuned
+        assert same_network(loaded[0], tuned)
+        without = autocomp.load(tmp_path)
+        assert list(without) == list(front)
+        with pytest.raises(ValueError, match=r"use autocomp\.load\(folder, net\)"):
+            _ = without[0].net
 
 
 def test_it_wins_accuracy_back(point: Point, tuned: Point) -> None:
@@ -90,10 +127,11 @@ def test_a_checkpoint_of_it_loads_into_the_rebuilt_network(tuned: Point, tmp_pat
 
 
 def test_bad_arguments(tuned: Point) -> None:
+    train = load_samples("calibrate").take(8)
     with pytest.raises(ValueError, match="this point is fine-tuned already"):
-        tuned.fine_tune(training())
+        tuned.fine_tune(train)
     with pytest.raises(ValueError, match="needs its network to be carried out"):
-        replace(tuned, deployer=None).fine_tune(training())
+        replace(tuned, deployer=None).fine_tune(train)
     cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"rate": 0.0}, "rate must be above 0"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from autocomp.front import ExportReport, ParetoSet, short
 from autocomp.front_table import render, selected
 from autocomp.pareto import hypervolume, knee, nondominated
 from autocomp.search_spaces import Plan
+from autocomp.stored import StoredMeasurement
 
 from .fronts import FLOAT_ACCURACY, front, record
 
@@ -142,7 +144,10 @@ class TestPick:
             ValueError, match=r"no evaluated plan meets accuracy>-1%, latency<30%; the nearest is w8a8"
         ) as e:
             front(ROWS).pick("accuracy>-1%, latency<30%")
-        assert str(e.value).endswith("w8a8 x1: accuracy 80.0 % (-10.0), latency 1.20 ms (30 %), size 200 KB (20 %)")
+        assert "w8a8 x1: accuracy 80.0 % (-10.0), latency 1.20 ms (30 %), size 200 KB (20 %); the most" in str(e.value)
+        assert "within the bounds on costs lacks 9 points of accuracy, which fine-tuning may win back" in str(e.value)
+        with pytest.raises(ValueError, match=r"size 200 KB \(20 %\)$"):  # no training makes it cheaper
+            front(ROWS).pick("latency<10%")
 
     def test_stays_within_the_budget(self) -> None:
         with pytest.raises(ValueError, match="no evaluated plan within the budget latency<50% meets accuracy>-1%"):
@@ -168,7 +173,10 @@ class Recorder:
         return ExportReport(Path(path), "onnx", 0.25, 1e-7, latency_ms=1.5)
 
     def fine_tune(self, plan: Plan, train: Any, settings: Any, progress: Any = None) -> tuple[Any, Any]:
-        raise NotImplementedError
+        return self, StoredMeasurement(train, "accuracy", 2000, 9.0, 0, f"2000 images, after {settings.epochs} epochs")
+
+    def restored(self, folder: Path, plan: Plan) -> Recorder:
+        return self
 
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:
         self.stored.append((folder, list(plans)))
@@ -204,6 +212,34 @@ class TestPoints:
         assert list(front(ROWS)) == list(front(ROWS))
         assert len({*front(ROWS), *front(ROWS)}) == len(front(ROWS))
         assert list(front(ROWS)) != list(front([(0.891, 0.6, 0.5), *ROWS[1:]]))
+
+
+class TestFineTuned:
+    def test_it_joins_the_front_where_nothing_beats_it(self, tmp_path: Path) -> None:
+        deployer = Recorder()
+        result = front(ROWS, "accuracy>-3%", deployer=deployer)
+        cheapest = next(point for point in result.evaluated if point.accuracy == 0.8)
+        tuned = cheapest.fine_tune(0.885, epochs=3)
+        assert tuned.accuracy == 0.885 and tuned.cost == cheapest.cost and tuned.fidelity.endswith("after 3 epochs")
+        result.add(tuned)
+        assert list(result) == [result.float_point, result.evaluated[1], result.tuned[0]]
+        assert result.tuned[0].feasible and result.pick("accuracy>-2%") == result.tuned[0]
+        assert tuned.summary().startswith("w8a8 x1, fine-tuned: accuracy 88.5 % (-1.5)")
+        assert "5 evaluations, 1 fine-tuned" in str(result)
+        result.add(cheapest.fine_tune(0.89, epochs=4))
+        assert [point.accuracy for point in result.tuned] == [0.89]
+        result.tuned[0].measured["size_mb"] = 0.3
+        loaded = ParetoSet.load(result.save(tmp_path), deployer)
+        assert list(loaded) == list(result) and loaded.tuned[0].measured == {"size_mb": 0.3}
+        assert not any(point.measured for point in loaded.evaluated) and loaded.tuned[0].deployer is deployer
+        assert deployer.stored[-1] == (tmp_path, [cheapest.plan])
+
+    def test_others_are_refused(self) -> None:
+        result = front(ROWS, deployer=Recorder())
+        with pytest.raises(ValueError, match=r"add takes a fine-tuned point, evaluate\(plan\) any plan, but got w8a8"):
+            result.add(result[1])
+        with pytest.raises(ValueError, match="has accuracy on 2000 samples, but got accuracy on 5"):
+            result.add(replace(result[1].fine_tune(0.9), samples=5))
 
 
 def test_short_counts_the_choices() -> None:

@@ -58,13 +58,17 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A trained network: as a Cell, converted, and in numbers. samples: how many an epoch had."""
+    """A trained network: as a Cell, converted, and in numbers.
+
+    parameters: by name, of the network as it trained; :func:`rebuilt` needs no more.
+    samples: how many an epoch had; 0 where the network was rebuilt.
+    """
 
     net: Any
     graph: NetworkGraph
     parameters: Parameters
     realisation: Realisation
-    samples: int
+    samples: int = 0
 
 
 def fine_tune(
@@ -86,18 +90,13 @@ def fine_tune(
     Raises:
         ValueError: the network takes or gives several tensors; the plan rounds what cannot be trained rounded.
     """
-    from ..primitives.applied import applied_to
     from ..primitives.distillation import Distilled
 
     _check_single(evaluator.space.graph)
     dataset, batch, samples = _batches(train, settings)
     _check_shape(batch[0].shape[1:], evaluator.inputs[0].shape[1:])
-    form = primitive(settings.algorithm)
-    assert isinstance(form, TrainedFormats)
-    algorithm = form.algorithm()
-    pruned = pruned_only(net, evaluator, plan)
-    formats = {name: value for name, value in plan.items() if name.startswith("format/")}
-    student = algorithm.apply(pruned, calibrate=tuple(x[:256] for x in calibration), plan=formats)
+    ranges_from = tuple(x[:256] for x in calibration)
+    algorithm, student = _student(net, evaluator, plan, settings.algorithm, calibrate=ranges_from)
     ms = load_mindspore()
     labelled = batch[1] is not None
     loss = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean") if labelled else None
@@ -106,8 +105,33 @@ def fine_tune(
         trained, criterion = Distilled(student, net, loss, share=settings.teacher or 1.0), None
     with execution_mode(graph=True):
         _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
-    graph = applied_to(student).graph
-    return Tuned(algorithm.convert(student), graph, parameters_of(student), algorithm.quantized(student), samples)
+    return _tuned(algorithm, student, samples)
+
+
+def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
+    """The network again that :func:`fine_tune` trained, from the parameters that it left; nothing is trained."""
+    one_image = tuple(x[:1] for x in evaluator.inputs)
+    chosen, student = _student(net, evaluator, plan, algorithm, inputs=one_image)
+    ms = load_mindspore()
+    for parameter in student.get_parameters():
+        parameter.set_data(ms.Tensor(parameters[parameter.name]))
+    return _tuned(chosen, student)
+
+
+def _student(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, **samples: Arrays) -> tuple[Any, Any]:
+    """The quantizer, and the pruned network that it is applied to. samples: as ``apply`` takes them."""
+    form = primitive(algorithm)
+    assert isinstance(form, TrainedFormats)
+    chosen = form.algorithm()
+    formats = {name: value for name, value in plan.items() if name.startswith("format/")}
+    return chosen, chosen.apply(pruned_only(net, evaluator, plan), plan=formats, **samples)
+
+
+def _tuned(algorithm: Any, student: Any, samples: int = 0) -> Tuned:
+    from ..primitives.applied import applied_to
+
+    graph, parameters = applied_to(student).graph, parameters_of(student)
+    return Tuned(algorithm.convert(student), graph, parameters, algorithm.quantized(student), samples)
 
 
 def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:

@@ -70,17 +70,26 @@ class Proposals:
         """New plans where the sampler gives none: out of the whole space where it is small, else by chance."""
         rng = np.random.default_rng([self._seed, self._batches])
         size = 10**self._space.log10_size
-        pool = self._all() if size <= ENUMERABLE else self._near(rng)
-        allowed = np.array([rejection is None for rejection in self._screen(pool)])
+        pool = self._allowed(self._all() if size <= ENUMERABLE else self._near(rng))
+        if not len(pool) and size > ENUMERABLE:
+            pool = self._allowed(self._strong(rng))
         found: dict[Vector, None] = {}
-        for i in rng.permutation(np.flatnonzero(allowed)):
-            vector = _vector(pool[i])
+        for plan in rng.permutation(pool):
+            vector = _vector(plan)
             if vector not in self._seen:
                 found[vector] = None
             if len(found) == count:
                 break
         self._seen.update(found)
         return list(found)
+
+    def _allowed(self, pool: np.ndarray) -> np.ndarray:
+        return pool[[rejection is None for rejection in self._screen(pool)]]
+
+    def _strong(self, rng: np.random.Generator) -> np.ndarray:
+        """Some to all of the knobs at their strongest, the others by chance: what a tight budget allows."""
+        strongest = rng.random((CANDIDATES, len(self._space.knobs))) < rng.random((CANDIDATES, 1))
+        return np.where(strongest, self._space.sizes - 1, self._space.random(rng, CANDIDATES))
 
     def _all(self) -> np.ndarray:
         sizes = tuple(int(size) for size in self._space.sizes)

@@ -72,6 +72,22 @@ def test_a_large_space_is_searched_near_the_best_where_the_sampler_fails() -> No
     assert all(vector[0] % 2 == 0 for vector in batch)
 
 
+def test_a_tight_budget_is_met_where_chance_never_does() -> None:
+    strongest = LARGE.sizes - 1
+
+    def forbid_mild(vectors: np.ndarray) -> list[Outcome | None]:
+        mild = (vectors != strongest).sum(1) > 2
+        return [
+            Outcome(tuple(v.tolist()), (0.0, 1.0), (1.0,)) if m else None for v, m in zip(vectors, mild, strict=True)
+        ]
+
+    proposals = Proposals(LARGE, sampler("random", Problem(LARGE, 2, 99)), forbid_mild)
+    proposals.tell(origin(LARGE))
+    batch = proposals.batch(8)
+    assert len(batch) == len(set(batch)) == 8
+    assert ((np.array(batch) != strongest).sum(1) <= 2).all()
+
+
 def test_a_sampler_that_ends_is_not_made_up_for() -> None:
     proposals = Proposals(SMALL, sampler("uniform", Problem(SMALL, 2, 99)), allow_all)
     proposals.tell(origin(SMALL))
