@@ -71,6 +71,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None) -> Paret
 
     path = Path(folder) / FILE
     if not path.is_file():
+        read(Path(folder))  # says so where there is no front at all
         raise FileNotFoundError(f"{folder} holds no {FILE}: the front was saved without its network")
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}

@@ -86,14 +86,17 @@ class FrontierSampler:
         return plans
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            vector = np.array([outcome.vector], np.int64)
-            row = rows(vector)[0]
+        if not outcomes:
+            return
+        vectors = np.array([outcome.vector for outcome in outcomes], np.int64)
+        for row in rows(vectors):
             self._pending.pop(row, None)
             self._spent.add(row)
-            # What was turned down for its costs was not evaluated: its accuracy is no observation.
-            if outcome.values is not None and self._excess(vector)[0] <= 0:
-                self._told.add(row, vector, self._costs(vector), -outcome.values[0])
+        # What was turned down for its costs was not evaluated: its accuracy is no observation.
+        found = {i: -outcome.values[0] for i, outcome in enumerate(outcomes) if outcome.values is not None}
+        seen = [i for i in np.flatnonzero(self._excess(vectors) <= 0) if i in found]
+        if seen:
+            self._told.add(vectors[seen], self._costs(vectors[seen]), np.array([found[i] for i in seen]))
 
     # What is known ----------------------------------------------------------------------------------------------------
 
@@ -106,8 +109,8 @@ class FrontierSampler:
 
     @property
     def _float_accuracy(self) -> float:
-        found = self._told.accuracies[(self._told.vectors == 0).all(1)]
-        return float(found[0] if len(found) else self._told.accuracies.max(initial=0.0) or 1.0)
+        found = self._told.of_float
+        return float(self._told.accuracies.max(initial=0.0) or 1.0) if found is None else found
 
     @property
     def _floor(self) -> float:

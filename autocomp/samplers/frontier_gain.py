@@ -51,14 +51,21 @@ class Gain:
 
     def __call__(self, costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
         """(n,) of plans with costs (n, objectives) and equally likely accuracies (n, quantiles)."""
-        levels, inverse = np.unique(self._best.round(9), return_inverse=True)
-        member = np.eye(len(levels))[inverse.reshape(-1)]
+        levels = self._levels()
         found = np.zeros(len(costs))
         hopeful = np.flatnonzero(accuracies.max(1, initial=0) > self._at(costs))
         for start in range(0, len(hopeful), CHUNK):
             part = hopeful[start : start + CHUNK]
-            found[part] = self._gain(costs[part], accuracies[part], levels, member)
+            found[part] = self._gain(costs[part], accuracies[part], *levels)
         return found
+
+    def _levels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The front's accuracies, rising; the cells in that order, and where in it the cells of each begin."""
+        best = self._best.round(9).reshape(-1)
+        order = best.argsort(kind="stable")
+        best = best[order]
+        first = np.flatnonzero(np.concatenate([[True], best[1:] > best[:-1]]))
+        return best[first], order, first
 
     def _at(self, costs: np.ndarray) -> np.ndarray:
         """(n,): the front's accuracy in the cell of the costs, the lowest of the cells that they reach."""
@@ -66,9 +73,11 @@ class Gain:
         cells = [np.clip(np.searchsorted(edges, c, "right") - 1, 0, len(edges) - 2) for edges, c in columns]
         return np.asarray(self._best[tuple(cells)])
 
-    def _gain(self, costs: np.ndarray, accuracies: np.ndarray, levels: np.ndarray, member: np.ndarray) -> np.ndarray:
+    def _gain(
+        self, costs: np.ndarray, accuracies: np.ndarray, levels: np.ndarray, order: np.ndarray, first: np.ndarray
+    ) -> np.ndarray:
         """The sum of (accuracy - level) * volume over the levels below an accuracy, from sums over the first levels."""
-        volumes = self._overlap(costs) @ member
+        volumes = np.add.reduceat(self._overlap(costs)[:, order], first, axis=1)
         reached, filled = np.zeros((2, len(costs), len(levels) + 1))
         np.cumsum(volumes, axis=1, out=reached[:, 1:])
         np.cumsum(volumes * levels, axis=1, out=filled[:, 1:])

@@ -36,15 +36,23 @@ class Told:
         found._position = {row: i for i, row in enumerate(rows(vectors))}
         return found
 
-    def add(self, row: bytes, vector: np.ndarray, costs: np.ndarray, accuracy: float) -> None:
-        """vector: (1, knobs), costs: (1, objectives)."""
+    def add(self, vectors: np.ndarray, costs: np.ndarray, accuracies: np.ndarray) -> None:
+        """Of different plans; what is known of one of them is replaced."""
         self.__dict__.pop("below", None)
-        if row in self._position:
-            self.accuracies[self._position[row]] = accuracy
-            return
-        self._position[row] = len(self)
-        self.vectors, self.costs = np.concatenate([self.vectors, vector]), np.concatenate([self.costs, costs])
-        self.accuracies = np.append(self.accuracies, accuracy)
+        found = rows(vectors)
+        new = np.array([row not in self._position for row in found], bool)
+        for i in np.flatnonzero(~new):
+            self.accuracies[self._position[found[i]]] = accuracies[i]
+        self._position |= {found[i]: len(self) + n for n, i in enumerate(np.flatnonzero(new))}
+        self.vectors = np.concatenate([self.vectors, vectors[new]])
+        self.costs = np.concatenate([self.costs, costs[new]])
+        self.accuracies = np.concatenate([self.accuracies, accuracies[new]])
+
+    @property
+    def of_float(self) -> float | None:
+        """The float network's accuracy."""
+        found = self._position.get(rows(np.zeros((1, self.vectors.shape[1]), np.int64))[0])
+        return None if found is None else float(self.accuracies[found])
 
 
 def learned(scores: Scores, told: Told, of_float: float, earlier: Surrogate | None = None) -> Surrogate:
