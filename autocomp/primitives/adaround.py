@@ -11,12 +11,11 @@ from ..search_spaces import FLOAT_BITS, Format, Plan, SearchSpace
 from .applied import Applied, applied_to
 from .calibrators import Calibration
 from .cells import parameter
-from .patches import PATCHES, PatchMoments, PatchSums, narrow_layers, sample_patches
+from .patches import PatchMoments
 from .post_training import Rounded
 from .quantizers import LEAST_SCALE
 from .realise import Realiser, parameters_of
 from .rounding import Weight, assign, rounded
-from .trained_quantization import CALIBRATED
 
 
 class SetWeight(Weight):
@@ -52,6 +51,7 @@ class AdaRound(Rounded):
     """
 
     name = "adaround"
+    adapts = True
 
     def __init__(
         self,
@@ -77,17 +77,6 @@ class AdaRound(Rounded):
         net_q = super().apply(net, inputs, calibrate, plan)
         self.set_plan(net_q, plan)  # now that it is known what layers read
         return net_q
-
-    def calibrate(self, net_q: Any, arrays: tuple[np.ndarray, ...]) -> None:
-        super().calibrate(net_q, arrays)
-        applied, rng = applied_to(net_q), np.random.default_rng(0)
-        sums = {path: PatchSums() for path in narrow_layers(applied.graph, applied.layers)}
-        share = -(-PATCHES * 32 // min(len(arrays[0]), CALIBRATED))
-        for path, values in self._layer_inputs(applied, arrays):
-            if path in sums:
-                node = applied.graph.nodes[applied.graph.layers[path]]
-                sums[path].add(sample_patches(node, values, share, rng))
-        applied.patches = {path: found.moments() for path, found in sums.items() if found.count}
 
     def callbacks(self) -> list[Any]:
         """None are needed: there is no training."""

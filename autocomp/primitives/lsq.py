@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
+from .adaptive_rounding import adaptive_rounding
 from .calibrators import Calibration
 from .cells import parameter
-from .nearest_levels import HALVES, STORED_BITS, best_scale
+from .nearest_levels import STORED_BITS, best_scale, odd_levels
 from .quantizers import LEAST_SCALE, ActivationQuantizer, QuantizedWeight
-from .rounding import Input, SymmetricInput, Weight, assign, number, rounded, scaled_gradient
+from .rounding import Input, SymmetricInput, Weight, assign, number, rounded, scaled_gradient, within_reach
 from .trained_quantization import TrainedQuantization
 
 
@@ -40,9 +41,17 @@ class LearnedScaleWeight(Weight):
         if two:
             assign(self.top, 1)
             rows = weight if self.per_channel else weight.reshape(1, -1)
-            assign(self.scale, 2 * best_scale(rows, HALVES).reshape(self.scale_shape))
+            assign(self.scale, 2 * best_scale(rows, odd_levels(2)).reshape(self.scale_shape))
         else:
             assign(self.scale, self._best_scale(bits, weight))
+
+    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+        if not self.per_channel or not 2 <= self.bits < 8:
+            return weight
+        step = 2 if self.bits == 2 else 1
+        found = adaptive_rounding(weight, self.bits, second_moment, quick, halves=self.bits == 2)
+        assign(self.scale, step * found.scale)
+        return within_reach(weight, found, step)
 
     def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
         if self.bits != 2:
@@ -89,6 +98,7 @@ class LSQ(TrainedQuantization):
     """
 
     name = "lsq"
+    adapts = True
 
     def __init__(
         self,

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from .quantizers import LEAST_SCALE
+from .quantizers import LEAST_SCALE, QuantizedWeight
 
-HALVES = np.array([-3, -1, 1, 3])  # of half a scale: what two bits stand for
-STORED_BITS = 3  # at least, for these
+STORED_BITS = 3  # at least, for odd integers
+
+
+def odd_levels(bits: int) -> np.ndarray:
+    """-2^bits + 1, ..., -1, 1, ..., 2^bits - 1: in halves of a scale, 2^bits levels evenly around zero."""
+    return np.arange(-(2**bits) + 1, 2**bits, 2)
+
+
+def nearest_halves(weight: np.ndarray, bits: int) -> QuantizedWeight:
+    """Each weight (out, ...) at the nearest of the odd levels, in the scale of the least squared error."""
+    levels = odd_levels(bits)
+    scale = best_scale(weight, levels)
+    odd = 2 * np.clip(np.floor(weight / scale / 2), -len(levels) // 2, len(levels) // 2 - 1) + 1
+    return QuantizedWeight(odd.astype(np.int8), scale.reshape(-1), max(bits, STORED_BITS))
 
 
 def best_scale(weight: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ from ..search_spaces import FLOAT_BITS
 from .cells import NO_BOUND, ROUNDER, ms, parameter
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 
+REACH = 0.4  # of a step, at most, between a level and a weight that is to round to it
+
 
 def to_steps(x: Any, scale: Any, on: Any) -> Any:
     """x at the nearest multiple of scale; it must be within bounds already."""
@@ -85,6 +87,11 @@ class Weight(nn.Cell):
         """The scale that this number of bits begins with."""
         raise NotImplementedError
 
+    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+        """Begin where the layer's output asks to, and give the weight that rounds so; arguments as
+        :func:`autocomp.primitives.adaptive_rounding.adaptive_rounding` takes them."""
+        return weight
+
     def scale_of(self, weight: np.ndarray) -> np.ndarray:
         """(out,) float32 of the weight as trained."""
         raise NotImplementedError
@@ -106,6 +113,19 @@ class Weight(nn.Cell):
         """Of the least squared error, in ``scale_shape``."""
         rows = weight if self.per_channel else weight.reshape(1, -1)
         return quantize_weight(rows, bits).scale.reshape(self.scale_shape)
+
+
+def within_reach(weight: np.ndarray, found: QuantizedWeight, step: int = 1) -> np.ndarray:
+    """The nearest weight that lies safely within the bin of the level that was found for it.
+
+    step: between two levels, in integers.
+    """
+    unit = found.scale.reshape(-1, *[1] * (weight.ndim - 1))
+    reach, integers = REACH * step * unit, found.integers.astype(np.float32)
+    highest = integers.max()
+    low = np.where(integers == -highest, -np.inf, integers * unit - reach)
+    high = np.where(integers == highest, np.inf, integers * unit + reach)
+    return np.clip(weight, low, high).astype(np.float32)
 
 
 class Input(nn.Cell):

@@ -8,19 +8,20 @@ import numpy as np
 from mindspore import ops
 
 from ..search_spaces import FLOAT_BITS
+from .adaptive_rounding import adaptive_rounding
 from .applied import applied_to
 from .calibrators import Calibration
 from .cells import ms, parameter
 from .lsq import LearnedScaleInput, LearnedScaleWeight
-from .nearest_levels import STORED_BITS, best_scale
+from .nearest_levels import STORED_BITS, best_scale, odd_levels
 from .quantizers import QuantizedWeight
-from .rounding import Input, Weight, assign, number, scaled_gradient
+from .rounding import Input, Weight, assign, number, scaled_gradient, within_reach
 from .trained_quantization import TrainedQuantization
 from .training_callbacks import BeforeEvaluation, CalibrateBatchNorm, Schedule
 
 MOST_BITS = 4  # of a weight that is searched
 LOGIT_STEP = 2.0  # over scale^2: of the gradient of logits, so that the weight they stand for moves as one that trains
-START_SHARPNESS = 4.0  # of the choice that a trained weight begins with, per squared distance of two values
+START_SHARPNESS = 2.0  # of the choice that a trained weight begins with, per squared distance of two values
 
 
 class ChosenWeight(Weight):
@@ -38,6 +39,7 @@ class ChosenWeight(Weight):
     def __init__(self, like: np.ndarray, bits: int) -> None:
         super().__init__(like, per_channel=True)
         self.levels = levels_of(bits)
+        self.step = int(self.levels[1] - self.levels[0])
         self.width = bits
         self.values = parameter(self.levels.astype(np.float32), "values")
         self.scale = parameter(np.ones(self.scale_shape, np.float32), "scale")
@@ -67,11 +69,18 @@ class ChosenWeight(Weight):
             raise ValueError(
                 f"the values of an SLB weight were laid out for {self.width} bits, but a plan asks for {bits}"
             )
-        scale = best_scale(weight, self.levels)
+        self._begin(weight, best_scale(weight, self.levels))
+
+    def _begin(self, weight: np.ndarray, scale: np.ndarray) -> None:
         distance = weight[None] / scale - self.levels.reshape(self.column)
-        step = float(self.levels[1] - self.levels[0])
         assign(self.scale, scale)
-        assign(self.logits, -START_SHARPNESS * (distance / step) ** 2)
+        assign(self.logits, -START_SHARPNESS * (distance / self.step) ** 2)
+
+    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+        if self.bits < FLOAT_BITS:
+            found = adaptive_rounding(weight, self.width, second_moment, quick, halves=self.step == 2)
+            self._begin(within_reach(weight, found, self.step), found.scale.reshape(self.scale_shape))
+        return weight
 
     @property
     def bits(self) -> int:
@@ -87,7 +96,7 @@ class ChosenWeight(Weight):
 def levels_of(bits: int) -> np.ndarray:
     """The integers that stand for the values: (-1, 1), (-3, -1, 1, 3), (-7 .. 7), ..."""
     if bits <= 2:
-        return np.arange(-(2**bits) + 1, 2**bits, 2)
+        return odd_levels(bits)
     return np.arange(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1))
 
 
@@ -112,6 +121,7 @@ class SLB(TrainedQuantization):
     """
 
     name = "slb"
+    adapts = True
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import NoEffectError
 from ..search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph, Plan, SearchSpace
+from .adaptive_rounding import WIDE
 from .applied import Applied, applied_to, mark
 from .by_hand import inputs_for
 from .calibrators import Calibration, fit_range
@@ -18,10 +19,11 @@ from .convert import convert
 from .elastic import ElasticNetwork, never_negative
 from .folding import foldable
 from .mindir import copy_network
+from .patches import PATCHES, PatchSums, narrow_layers, sample_patches
 from .realise import Realisation, Realiser, parameters_of
 from .reconstruction import Moments
 from .registry import primitive
-from .rounding import Input, Weight
+from .rounding import Input, Weight, assign
 from .surgery import cell_at, rename_parameters, replace_cells
 from .trace import check_cell, trace
 from .trained_layers import TrainedLayer, trained_layer, trains_rounded
@@ -51,6 +53,7 @@ class TrainedQuantization:
     """
 
     name = "trained"
+    adapts = False  # weights begin with the rounding that costs the layer's output least, where inputs have been seen
 
     def __init__(
         self,
@@ -146,6 +149,13 @@ class TrainedQuantization:
             chosen = formats.get(path, Format())
             layer.weight_quantizer.set_bits(chosen.weight_bits, layer.weight.asnumpy())
             layer.input_quantizer.set_bits(chosen.activation_bits)
+        self._adapt(applied)
+
+    def _adapt(self, applied: Applied) -> None:
+        for path, patches in applied.patches.items():
+            layer, weight = applied.layers[path], applied.layers[path].weight.asnumpy()
+            moment = patches.second_moment(centred=layer.norm is not None)
+            assign(layer.weight, layer.weight_quantizer.adapted(weight, moment, quick=moment.shape[-1] > WIDE))
 
     def _own(self, graph: NetworkGraph) -> dict[str, Format]:
         ends = first_and_last(graph) if self.ends_bits is not None else frozenset()
@@ -175,8 +185,15 @@ class TrainedQuantization:
         """Find the range of every layer's input on these samples, (n, ...) each, with the float network."""
         applied, rng = applied_to(net_q), np.random.default_rng(0)
         seen: dict[str, list[np.ndarray]] = {path: [] for path in applied.layers}
+        sums = {path: PatchSums() for path in narrow_layers(applied.graph, applied.layers)} if self.adapts else {}
+        share = -(-PATCHES * CHUNK // min(len(arrays[0]), CALIBRATED))
         for path, values in self._layer_inputs(applied, arrays):
             seen[path].append(_thinned(values, rng))
+            if path in sums:
+                node = applied.graph.nodes[applied.graph.layers[path]]
+                sums[path].add(sample_patches(node, values, share, rng))
+        applied.patches = {path: found.moments() for path, found in sums.items() if found.count}
+        self._adapt(applied)
         for path, layer in applied.layers.items():
             quantizer = layer.input_quantizer
             if quantizer.bits < FLOAT_BITS and seen[path]:
