@@ -88,8 +88,8 @@ class LearnedScaleInput(SymmetricInput):
 class LSQ(TrainedQuantization):
     """Learned step size quantization (Esser et al., ICLR 2020).
 
-    Steps start where the squared error is least, instead of at 2 E|w| / sqrt(top) (section 2.1), since that needs fewer
-    training steps; first and last layer at 8 bits (section 3); weights of 2 bits have their four values evenly around
+    Steps and weights start where the error of the layer's output is least (:mod:`adaptive_rounding`, once ranges are
+    found), instead of at 2 E|w| / sqrt(top) (section 2.1), since that needs fewer training steps; first and last layer at 8 bits (section 3); weights of 2 bits have their four values evenly around
     zero, without zero. Inputs behind a ReLU are unsigned, others signed.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from autocomp.primitives.adaptive_rounding import WIDE, adaptive_rounding
+from autocomp.primitives.nearest_levels import nearest_halves, odd_levels
 from autocomp.primitives.patches import PatchMoments
 from autocomp.primitives.quantizers import QuantizedWeight, quantize_weight
 from autocomp.primitives.realise import Realiser
@@ -76,6 +77,23 @@ def test_never_worse_than_to_nearest(name: str, bits: int) -> None:
     assert (found.integers[3] == 0).all()
 
 
+@pytest.mark.parametrize("bits", [1, 2, 3])
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_levels_around_zero_are_never_worse_than_to_nearest(name: str, bits: int) -> None:
+    weight, second = weight_of(24, 4, 3, 3), DEGENERATE[name]
+    weight[3] = 0
+    weight[4] *= 1e-6
+    found, nearest = adaptive_rounding(weight, bits, second, halves=True), nearest_halves(weight, bits)
+    for rounded in (found, nearest):
+        assert set(np.unique(rounded.integers)) <= set(odd_levels(bits)) and len(odd_levels(bits)) == 2**bits
+        assert np.isfinite(rounded.scale).all() and (rounded.scale > 0).all()
+    assert (errors(found, weight, second) <= errors(nearest, weight, second) * (1 + 1e-9)).all()
+    level = odd_levels(bits)[:, None] * nearest.scale
+    distance = np.abs(weight.reshape(1, 24, -1) - level[..., None]).min(0)
+    np.testing.assert_allclose(np.abs(nearest.dequantized() - weight).reshape(24, -1), distance, atol=1e-5)
+
+
+
 @pytest.mark.parametrize(("bits", "share"), [(2, 0.6), (3, 0.45), (4, 0.35)])
 def test_much_better_where_inputs_are_correlated(bits: int, share: float) -> None:
     weight, second = weight_of(32, 144), moment(144)
@@ -83,18 +101,20 @@ def test_much_better_where_inputs_are_correlated(bits: int, share: float) -> Non
     assert found < share * usual
 
 
-@pytest.mark.parametrize("bits", [2, 3])
-def test_close_to_the_best_of_all_roundings(bits: int) -> None:
+@pytest.mark.parametrize(("bits", "halves"), [(2, False), (3, False), (1, True), (2, True)])
+def test_close_to_the_best_of_all_roundings(bits: int, halves: bool) -> None:
     """Of every assignment of integers to a row of up to 8 weights, under the scale that was found."""
     top, ratios = 2 ** (bits - 1) - 1, []
+    levels = odd_levels(bits) if halves else np.arange(-top, top + 1)
     for seed in range(40):
-        width = {2: 4 + seed % 5, 3: 3 + seed % 3}[bits]
+        width = {1: 4 + seed % 5, 2: 4 + seed % 5, 3: 3 + seed % 3}[bits]
         weight, second = weight_of(1, width, seed=seed), moment(width, seed)
-        rounded = adaptive_rounding(weight, bits, second)
-        every = np.array(list(itertools.product(range(-top, top + 1), repeat=width)))
+        rounded = adaptive_rounding(weight, bits, second, halves=halves)
+        every = np.array(list(itertools.product(levels, repeat=width)))
         difference = every * np.float64(rounded.scale[0]) - weight[0]
         best = ((difference @ second) * difference).sum(1).min()
-        found, usual = errors(rounded, weight, second)[0], errors(quantize_weight(weight, bits), weight, second)[0]
+        nearest = nearest_halves(weight, bits) if halves else quantize_weight(weight, bits)
+        found, usual = errors(rounded, weight, second)[0], errors(nearest, weight, second)[0]
         assert best * (1 - 1e-9) <= found <= usual * (1 + 1e-9)
         ratios.append(found / best)
     assert np.mean(np.array(ratios) < 1.001) >= 0.8, np.sort(ratios)

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from autocomp.primitives.adaptive_rounding import adaptive_rounding
 from autocomp.primitives.calibrators import CALIBRATIONS, fit_range
 from autocomp.primitives.lsq import LearnedScaleInput, LearnedScaleWeight
 from autocomp.primitives.nearest_levels import best_scale
@@ -286,6 +287,29 @@ def test_slb_starts_at_the_scale_of_least_error() -> None:
     np.testing.assert_allclose(
         best_scale(WEIGHT, levels_of(1)).reshape(-1), np.abs(WEIGHT).reshape(6, -1).mean(1), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(("form", "bits"), [("lsq", 2), ("lsq", 3), ("slb", 1), ("slb", 2), ("slb", 4)])
+def test_weights_begin_as_the_output_asks(form: str, bits: int) -> None:
+    """At the levels of adaptive rounding, safely within their bins, and no further from the float weight than that."""
+    x = RNG.normal(size=(400, 36)) @ RNG.normal(size=(36, 36))
+    moment = x.T @ x / len(x)
+    halves = bits <= 2
+    found = adaptive_rounding(WEIGHT, bits, moment, halves=halves)
+    cell = LearnedScaleWeight(WEIGHT, per_channel=True) if form == "lsq" else ChosenWeight(WEIGHT, bits)
+    cell.set_bits(bits, WEIGHT)
+    weight = cell.adapted(WEIGHT, moment, quick=False)
+    stored = cell.quantized(weight)
+    assert stored is not None
+    np.testing.assert_array_equal(stored.integers, found.integers)
+    np.testing.assert_allclose(stored.scale, found.scale, rtol=1e-6)
+    if form == "lsq":
+        step = (2 if halves else 1) * found.scale.reshape(-1, 1, 1, 1)
+        beyond = np.abs(found.integers) == np.abs(found.integers).max()
+        assert (np.abs(weight - found.dequantized()) <= 0.4001 * step)[~beyond].all()
+        moved = weight != WEIGHT
+        assert 0 < moved.mean() < 0.9
+        assert (np.abs(weight - found.dequantized()) < np.abs(WEIGHT - found.dequantized()))[moved].all()
 
 
 def test_slb_cools_after_its_warm_up() -> None:
