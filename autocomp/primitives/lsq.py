@@ -89,8 +89,9 @@ class LSQ(TrainedQuantization):
     """Learned step size quantization (Esser et al., ICLR 2020).
 
     Steps and weights start where the error of the layer's output is least (:mod:`adaptive_rounding`, once ranges are
-    found), instead of at 2 E|w| / sqrt(top) (section 2.1), since that needs fewer training steps; first and last layer at 8 bits (section 3); weights of 2 bits have their four values evenly around
-    zero, without zero. Inputs behind a ReLU are unsigned, others signed.
+    found), instead of at 2 E|w| / sqrt(top) (section 2.1), since that needs fewer training steps; first and last layer
+    at 8 bits (section 3); weights of 2 bits have their four values evenly around zero, without zero. Inputs behind a
+    ReLU are unsigned, others signed.
 
     Args:
         weight_bits, activation_bits, ends_bits, calibration: see :class:`TrainedQuantization`.

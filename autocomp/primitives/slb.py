@@ -29,8 +29,8 @@ class ChosenWeight(Weight):
 
     The values are -s and s for 1 bit, -s, -s/3, s/3, s for 2 bits, and 2^b - 1 even steps from -s to s above, zero
     among them: the paper's 2^b-th value would not fit a b-bit integer without a zero point. s, for each output channel,
-    has the least squared error on the weight that the search begins with, or, once inputs have been seen, on the layer's
-    output (:mod:`adaptive_rounding`), and stays; the choice begins with the values found there.
+    has the least squared error on the weight that the search begins with, or, once inputs have been seen, on the
+    layer's output (:mod:`adaptive_rounding`), and stays; the choice begins with the values found there.
 
     A logit moves the weight by s times the share that it shifts, and its gradient is s times that of the weight: with
     one learning rate for all parameters it would stand still. Its gradient is therefore multiplied by 2 / s^2, which

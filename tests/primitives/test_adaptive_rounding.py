@@ -93,7 +93,6 @@ def test_levels_around_zero_are_never_worse_than_to_nearest(name: str, bits: int
     np.testing.assert_allclose(np.abs(nearest.dequantized() - weight).reshape(24, -1), distance, atol=1e-5)
 
 
-
 @pytest.mark.parametrize(("bits", "share"), [(2, 0.6), (3, 0.45), (4, 0.35)])
 def test_much_better_where_inputs_are_correlated(bits: int, share: float) -> None:
     weight, second = weight_of(32, 144), moment(144)
