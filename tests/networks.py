@@ -88,6 +88,21 @@ class Depthwise(nn.Cell):
         return self.head(ops.mean(x, (2, 3)))
 
 
+class Encoder(nn.Cell):
+    """Two layers of ``nn.TransformerEncoder``, four heads each, over the patches of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, 4, has_bias=True)
+        layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Dense(16, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = ops.transpose(ops.flatten(self.patches(x), start_dim=2), (0, 2, 1))
+        return self.head(ops.mean(self.encoder(x), 1))
+
+
 NETWORKS = {"residual": Residual, "concatenating": Concatenating, "depthwise": Depthwise}
 
 

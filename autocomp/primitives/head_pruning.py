@@ -26,7 +26,7 @@ from .trained_pruning import Batch, Batches, TrainedPruning
 # stretch and temperature of Louizos et al., ICLR 2018, section 4
 LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
 OPEN_SHIFT = TEMPERATURE * math.log(-LOW / HIGH)
-GATES = "head_gates"
+START = 2.5  # log alpha; without noise a gate is open from log((1 - LOW) / (HIGH - 1)) = 2.4 on
 
 
 class HeadPruning(TrainedPruning):
@@ -138,7 +138,7 @@ class Gates(nn.Cell):
     def __init__(self, graph: NetworkGraph, gain: float) -> None:
         super().__init__()
         count, self.gain = graph.unit_count, gain
-        self.log_alpha = parameter(np.full(count, 2.0 / gain, np.float32), "log_alpha", trains=True)
+        self.log_alpha = parameter(np.full(count, START / gain, np.float32), "log_alpha", trains=True)
         self.noise = parameter(np.zeros(count, np.float32), "noise")
         self.strength = parameter(np.float32(0), "strength")
         self.on = parameter(np.float32(1), "on")

@@ -47,25 +47,27 @@ class SCOP(TrainedPruning):
 
         |gamma| * (kappa - kappa'),
 
-    gamma of the BatchNorm that it runs through, relative to its group's mean; 1 without. The units that score least are
+    gamma of the BatchNorm that it runs through, relative to its group's mean, so that units of all groups compare (the
+    authors' code takes gamma itself and the same share from every layer); 1 without. The units that score least are
     pruned, and the fine-tuning begins. All layers of a channel group share kappa: a mixed residual sum is the sum
     of its mixed terms. Feature maps are mixed where they are read, behind BatchNorm and activation, since that is
-    where a cut channel is a zero.
+    where a cut channel is a zero; MindSpore Golden Stick mixes them between convolution and BatchNorm.
 
-    Knockoffs. The paper trains a generator of inputs; the form here shuffles the images of a batch, as the authors'
-    code can, too. It is the control that is meant where images are independent: A' has the very distribution of A, in
-    every layer and jointly over all channels, and is independent of the label, so that nothing but the association
-    with the image tells A from A', and exchanging all of A with all of A' changes no distribution. What it gives up is
-    the exchange of single channels: a shuffled channel is independent of its neighbours, while the generator's keeps
-    their correlation. A unit that others can stand in for is therefore rated higher than by the generator; the
-    reconstruction of the layers behind makes up for a part of that. ``knockoffs`` takes a generator.
+    Knockoffs. The paper trains a generator of inputs, which the authors' code feeds with noise. The form here shuffles
+    the images of a batch, as Golden Stick does. It is the control that is meant where images are independent: A' has
+    the very distribution of A, in every layer and jointly over all channels, and is independent of the label, so that
+    nothing but the association with the image tells A from A', and exchanging all of A with all of A' changes no
+    distribution. What it gives up is the exchange of single channels, which the paper's definition asks for: a shuffled
+    channel is independent of its neighbours, an exchangeable one keeps their correlation. A unit that others can stand
+    in for is therefore rated higher than by such a knockoff; the reconstruction of the layers behind makes up for a
+    part of that. ``knockoffs`` takes a generator.
 
     Args:
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
         per_layer, granularity, floor: see :class:`autocomp.primitives.selection.Share`.
         reconstruct: see :class:`TrainedPruning`.
-        steps: of the knockoff phase, a batch each.
+        steps: of the knockoff phase, a batch each. (The authors' code trains kappa by Adam for 20 epochs.)
         travel: how far kappa of a unit with the root mean square gradient goes if that never changes its sign.
         knockoffs: of (inputs, random generator), arrays of the same shapes; None: :func:`shuffled`.
         seed: of the knockoffs.

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -13,16 +9,14 @@ from autocomp.errors import NoEffectError
 from autocomp.primitives import Ghost
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.ghost import GhostConv2d, fitted
-from autocomp.primitives.platform import execution_mode, forward, load_mindspore
-from autocomp.primitives.trace import trace
+from autocomp.primitives.platform import forward, load_mindspore
 from tests.networks import NETWORKS, images, randomised
+
+from .contract import X
 
 ms = load_mindspore()
 
-import mindspore.dataset as ds  # noqa: E402
 from mindspore import nn, ops  # noqa: E402
-
-X, Y = images(64), np.random.default_rng(1).integers(0, 5, 64).astype(np.int32)
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -52,50 +46,6 @@ def test_a_ghost_of_duplicates_is_the_layer() -> None:
     ghost = GhostConv2d(conv, fitted(expected, 2, 3, True))
     np.testing.assert_allclose(forward(ghost, (X,), graph=False)[0], expected, atol=0.02)
     assert ghost.primary.weight.shape == (4, 3, 3, 3)
-
-
-@dataclass
-class Ghosted:
-    algorithm: Ghost
-    net: Any
-    before: dict[str, np.ndarray]
-    net_g: Any
-    smaller: Any
-
-
-@pytest.fixture(scope="module")
-def ghosted() -> Ghosted:
-    net = randomised(NETWORKS["residual"]())
-    before = {p.name: p.asnumpy().copy() for p in net.get_parameters()}
-    algorithm = Ghost(macs=0.7)
-    net_g = algorithm.apply(net, calibrate=X)
-    dataset = ds.NumpySlicesDataset((X, Y), ["image", "label"], shuffle=False).batch(32)
-    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
-    with execution_mode(graph=True):
-        model = ms.Model(net_g, loss, nn.Momentum(net_g.trainable_params(), 0.01, 0.9))
-        model.train(1, dataset, algorithm.callbacks(), dataset_sink_mode=False)
-    return Ghosted(algorithm, net, before, net_g, algorithm.convert(net_g))
-
-
-def test_the_count_is_what_was_promised(ghosted: Ghosted) -> None:
-    size, whole = ghosted.algorithm.size(ghosted.net_g), trace(ghosted.net, (X[:1],))
-    assert trace(ghosted.smaller, (X[:1],)).macs == size.macs
-    assert 0.5 * whole.macs < size.macs <= 0.7 * whole.macs
-    assert sum(p.size for p in ghosted.smaller.get_parameters()) == size.parameters
-
-
-def test_the_smaller_network_computes_the_same_and_the_network_is_untouched(ghosted: Ghosted, tmp_path: Path) -> None:
-    expected = forward(ghosted.net_g, (X,))[0]
-    np.testing.assert_allclose(forward(ghosted.smaller, (X,), graph=False)[0], expected, rtol=1e-4, atol=1e-5)
-    for parameter in ghosted.net.get_parameters():
-        np.testing.assert_array_equal(parameter.asnumpy(), ghosted.before[parameter.name])
-    ms.save_checkpoint(ghosted.net_g, str(tmp_path / "g.ckpt"))
-    again = ghosted.algorithm.apply(ghosted.net, calibrate=X)
-    assert ms.load_param_into_net(again, ms.load_checkpoint(str(tmp_path / "g.ckpt"))) == ([], [])
-    ms.export(ghosted.smaller, ms.Tensor(X[:4]), file_name=str(tmp_path / "g"), file_format="MINDIR")
-    with execution_mode(graph=True):
-        found = nn.GraphCell(ms.load(str(tmp_path / "g.mindir")))(ms.Tensor(X[:4])).asnumpy()
-    np.testing.assert_allclose(found, expected[:4], rtol=1e-4, atol=1e-5)
 
 
 def test_calibration_brings_the_outputs_nearer() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,20 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autocomp.errors import NoEffectError
 from autocomp.primitives import ChannelPruner, LowRank, SimQAT
 from autocomp.primitives.export import norm_error
-from autocomp.primitives.factors import Spectrum
-from autocomp.primitives.platform import execution_mode, forward, load_mindspore
+from autocomp.primitives.factors import RIDGE, Spectrum
+from autocomp.primitives.platform import forward, load_mindspore
 from autocomp.primitives.trace import trace
 from tests.networks import NETWORKS, images, randomised
 
-ms = load_mindspore()
+from .contract import X
 
-import mindspore.dataset as ds  # noqa: E402
+load_mindspore()
+
 from mindspore import nn  # noqa: E402
 
-X, Y = images(64), np.random.default_rng(1).integers(0, 5, 64).astype(np.int32)
 SHAPES = st.sampled_from([(6, 9), (9, 6), (5, 8, 3, 3), (8, 5, 3, 1)])
 
 
@@ -52,7 +49,7 @@ def test_of_matrices_no_other_product_is_nearer_in_the_outputs(seed: int, rank: 
         return float(((x @ difference.T) ** 2).sum() / ((x @ weight.T) ** 2).sum())
 
     aware = Spectrum.of(weight, second)
-    assert error(aware) == pytest.approx(aware.lost((rank,)), rel=0.05)
+    assert error(aware) == pytest.approx(aware.lost((rank,)), rel=0.05, abs=RIDGE)
     assert error(aware) <= error(Spectrum.of(weight)) * 1.01
 
 
@@ -75,65 +72,15 @@ def test_ranks_are_the_smallest_that_keep_the_energy(seed: int, energy: float) -
     assert rank == 1 or spectrum.lost((rank - 1,)) > 1 - energy
 
 
-def loss_function() -> Any:
-    return nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
-
-
-def train(net: Any, algorithm: Any, graph: bool = True) -> None:
-    dataset = ds.NumpySlicesDataset((X, Y), ["image", "label"], shuffle=False).batch(32)
-    optimizer = nn.Momentum(net.trainable_params(), 0.01, 0.9)
-    with execution_mode(graph):
-        ms.Model(net, loss_function(), optimizer).train(1, dataset, algorithm.callbacks(), dataset_sink_mode=False)
-
-
-@dataclass
-class Factorised:
-    algorithm: LowRank
-    net: Any
-    before: dict[str, np.ndarray]
-    net_f: Any
-    smaller: Any
-
-
-@pytest.fixture(scope="module")
-def factorised() -> Factorised:
+def test_the_product_is_of_plain_layers_under_the_layers_name() -> None:
     net = randomised(NETWORKS["residual"]())
-    before = {p.name: p.asnumpy().copy() for p in net.get_parameters()}
-    algorithm = LowRank(macs=0.6)
-    net_f = algorithm.apply(net, calibrate=X)
-    train(net_f, algorithm)
-    return Factorised(algorithm, net, before, net_f, algorithm.convert(net_f))
-
-
-def test_the_count_is_what_was_promised(factorised: Factorised) -> None:
-    size, whole = factorised.algorithm.size(factorised.net_f), trace(factorised.net, (X[:1],))
-    assert trace(factorised.smaller, (X[:1],)).macs == size.macs
-    assert 0.5 * whole.macs < size.macs <= 0.6 * whole.macs
-    assert sum(p.size for p in factorised.smaller.get_parameters()) == size.parameters
-
-
-def test_the_network_is_untouched_and_names_are_kept(factorised: Factorised) -> None:
-    for parameter in factorised.net.get_parameters():
-        np.testing.assert_array_equal(parameter.asnumpy(), factorised.before[parameter.name])
-    names = {p.name for p in factorised.net_f.get_parameters()}
-    assert all(name in names or name.rpartition(".")[2] in ("weight", "bias") for name in factorised.before)
+    net_f = LowRank(macs=0.6).apply(net, calibrate=X)
+    names = {p.name for p in net_f.get_parameters()}
+    assert all(p.name in names or p.name.rpartition(".")[2] in ("weight", "bias") for p in net.get_parameters())
     assert any(name.endswith("conv2.1.weight") for name in names)
-    for path, cell in factorised.smaller.cells_and_names():
+    for path, cell in net_f.cells_and_names():
         if path.endswith(("conv2.0", "conv2.2")):
-            assert cell.kernel_size == (1, 1)
-
-
-def test_the_smaller_network_computes_the_same(factorised: Factorised) -> None:
-    expected = forward(factorised.net_f, (X,))[0]
-    np.testing.assert_allclose(forward(factorised.smaller, (X,), graph=False)[0], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_the_checkpoint_loads_again(factorised: Factorised, tmp_path: Path) -> None:
-    ms.save_checkpoint(factorised.net_f, str(tmp_path / "f.ckpt"))
-    again = factorised.algorithm.apply(factorised.net, calibrate=X)
-    assert ms.load_param_into_net(again, ms.load_checkpoint(str(tmp_path / "f.ckpt"))) == ([], [])
-    expected = forward(factorised.net_f, (X,), graph=False)[0]
-    np.testing.assert_array_equal(forward(again, (X,), graph=False)[0], expected)
+            assert type(cell) is nn.Conv2d and cell.kernel_size == (1, 1)
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
@@ -169,9 +116,10 @@ def test_calibration_brings_the_outputs_nearer() -> None:
     assert errors[1] < errors[0]
 
 
-def test_factors_can_be_pruned_and_quantized(factorised: Factorised) -> None:
-    pruner, quantizer = ChannelPruner("magnitude", flops=0.8), SimQAT(8, 8)
-    net_p = pruner.apply(factorised.smaller, inputs=X[:1])
+def test_factors_can_be_pruned_and_quantized() -> None:
+    factors, pruner, quantizer = LowRank(macs=0.6), ChannelPruner("magnitude", flops=0.8), SimQAT(8, 8)
+    net_f = factors.apply(randomised(NETWORKS["residual"]()), calibrate=X)
+    net_p = pruner.apply(factors.convert(net_f), inputs=X[:1])
     assert any(".conv2.0" in name for group in pruner.groups(net_p) for name in group.layers)
     pruner.prune(net_p)
     smaller = pruner.convert(net_p)
@@ -194,9 +142,3 @@ def test_what_cannot_be_done_is_refused() -> None:
         LowRank(ranks={"head": (6,)}).apply(net, inputs=X[:1])
     with pytest.raises(ValueError, match=r"ranks are given for layers of stem, .*, but got 'nothing'"):
         LowRank(ranks={"nothing": (6,)}).apply(net, inputs=X[:1])
-    with pytest.raises(NoEffectError, match="low-rank found no layer that is cheaper for being replaced"):
-        LowRank(energy=0.9).apply(nn.SequentialCell(nn.ReLU(), nn.MaxPool2d(2, 2)), inputs=X[:1])
-    with pytest.raises(ValueError, match="did not come from apply"):
-        LowRank(macs=0.5).convert(net)
-    with pytest.raises(ValueError, match=r"call apply\(net\) first"):
-        LowRank(macs=0.5).callbacks()

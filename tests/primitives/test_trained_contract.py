@@ -17,9 +17,10 @@ from autocomp.primitives.applied import applied_to
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.platform import execution_mode, forward, load_mindspore
 from autocomp.search_spaces import FLOAT_BITS
-from tests.networks import NETWORKS, images, randomised
+from tests.networks import NETWORKS, randomised
 
 from .compilations import counted
+from .contract import X, Y, loss_function, train, values
 
 ms = load_mindspore()
 
@@ -43,19 +44,6 @@ FORMS: dict[str, Callable[..., Any]] = {
     "pact": lambda **more: PACT(**{"weight_bits": 4, "activation_bits": 8, **more}),
     "slb": lambda **more: SLB(**{"weight_bits": 2, "activation_bits": 8, **more}),
 }
-X, Y = images(64), np.random.default_rng(1).integers(0, 5, 64).astype(np.int32)
-
-
-def train(net: Any, algorithm: Any, epochs: int = 2, graph: bool = True) -> None:
-    dataset = ds.NumpySlicesDataset((X, Y), ["image", "label"], shuffle=False).batch(32)
-    optimizer = nn.Momentum(net.trainable_params(), 0.01, 0.9)
-    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
-    with execution_mode(graph):
-        ms.Model(net, loss, optimizer).train(epochs, dataset, algorithm.callbacks(), dataset_sink_mode=False)
-
-
-def values(net: Any) -> dict[str, np.ndarray]:
-    return {p.name: p.asnumpy().copy() for p in net.get_parameters()}
 
 
 @dataclass
@@ -76,7 +64,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
     algorithm = FORMS[request.param]()
     net_q = algorithm.apply(net, inputs=X[:1])
     untrained = values(net_q)
-    train(net_q, algorithm)
+    train(net_q, algorithm.callbacks())
     return Trained(algorithm, net, before, net_q, untrained, algorithm.convert(net_q))
 
 
@@ -156,7 +144,7 @@ def test_another_plan_compiles_nothing(trained: Trained) -> None:
         plan = {"format/blocks.0.conv1": "w2a4", "format/head": "w8a8"}
     else:
         plan = {"format/stem": "w8a8", "format/blocks.0.conv1": "w3a4", "format/blocks.1.conv2": "w4"}
-    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    loss = loss_function()
     net_q = trained.algorithm.apply(trained.net, calibrate=X[:32])
     step = nn.TrainOneStepCell(
         nn.WithLossCell(net_q, loss), nn.Momentum(net_q.trainable_params(), 0.01, 0.9)
@@ -190,7 +178,7 @@ def test_the_same_seed_gives_the_same_result(form: str) -> None:
         ms.set_seed(0)
         algorithm = FORMS[form]()
         net_q = algorithm.apply(randomised(NETWORKS["depthwise"]()), inputs=X[:1])
-        train(net_q, algorithm, epochs=1)
+        train(net_q, algorithm.callbacks(), epochs=1)
         return np.asarray(forward(algorithm.convert(net_q), (X,))[0])
 
     np.testing.assert_array_equal(once(), once())
@@ -200,7 +188,7 @@ def test_the_same_seed_gives_the_same_result(form: str) -> None:
 def test_trains_in_pynative_mode_too(form: str) -> None:
     algorithm = FORMS[form]()
     net_q = algorithm.apply(randomised(NETWORKS["concatenating"]()), inputs=X[:1])
-    train(net_q, algorithm, epochs=1, graph=False)
+    train(net_q, algorithm.callbacks(), epochs=1, graph=False)
     deployed = forward(algorithm.convert(net_q), (X,))[0]
     assert norm_error(deployed, forward(net_q, (X,))[0]) < 0.05
 
@@ -248,9 +236,10 @@ def test_simqat_keeps_its_schedule_in_a_compiled_network(
     net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X)
     dataset = ds.NumpySlicesDataset((X, Y), ["image", "label"], shuffle=False).batch(16)
     look, optimizer = Look(net_q), nn.Momentum(net_q.trainable_params(), 0.01, 0.9)
-    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     with execution_mode(graph=True):
-        ms.Model(net_q, loss, optimizer).train(1, dataset, [*algorithm.callbacks(), look], dataset_sink_mode=False)
+        ms.Model(net_q, loss_function(), optimizer).train(
+            1, dataset, [*algorithm.callbacks(), look], dataset_sink_mode=False
+        )
     means, ends, on = zip(*look.seen, strict=True)
     assert [a != b for a, b in pairwise(means)] == [bool(moves) for moves in mean_moves]
     assert [a != b for a, b in pairwise(ends)] == [bool(moves) for moves in range_moves]
@@ -262,7 +251,7 @@ def test_slb_takes_the_statistics_of_the_likeliest_values() -> None:
     net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X)
     layer = applied_to(net_q).layers["blocks.0.conv1"]
     before = layer.norm.moving_mean.asnumpy().copy()
-    train(net_q, algorithm, epochs=1)
+    train(net_q, algorithm.callbacks(), epochs=1)
     np.testing.assert_array_equal(layer.norm.moving_mean.asnumpy(), layer.state.moving_mean.asnumpy())
     np.testing.assert_array_equal(layer.norm.moving_variance.asnumpy(), layer.state.moving_variance.asnumpy())
     assert not np.array_equal(layer.norm.moving_mean.asnumpy(), before)
