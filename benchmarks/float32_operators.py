@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-BLOCKS = ((128, 128), (256, 128), (128, 256), (128, 64), (64, 128), (64, 64), (128, 32), (32, 128), (32, 32))
-WINOGRAD_BLOCKS = ((32, 32), (32, 64), (32, 128))
-FILL = 40  # steps of depth before and after which a block computes nothing
-SPLIT = 32  # steps of depth that adding up the parts of a split depth costs
+from autocomp.hardware_models.measured import Neighbours
+
+BLOCKS = ((128, 128), (64, 64), (32, 32))
+IMPLICIT_BLOCKS = ((128, 32), (64, 64))
+WINOGRAD_BLOCKS = ((128, 64), (64, 64), (32, 128))
+PATCH = (8, 16)  # pixels that a block of the fused Winograd kernel computes, of as many channels:
+PATCH_CHANNELS = 32
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Chip:
 
     def throttled(self, time: np.ndarray, arithmetic: float, macs_per_joule: float, after: float) -> np.ndarray:
         """Runs that are long beside ``after`` seconds are slowed to what the board's power allows."""
-        slowdown = max(self.macs_per_s * arithmetic / (self.watts * macs_per_joule) - 1, 0.0)
+        slowdown = max(self.macs_per_s / arithmetic / (self.watts * macs_per_joule) - 1, 0.0)
         return time * (1 + slowdown * time / (time + after))
 
 
@@ -37,10 +40,10 @@ def waves(
     count: int,
     cores: int,
     blocks: Sequence[tuple[int, int]],
-    split: int,
+    split: int = 1,
 ) -> np.ndarray:
     """(n,) multiply-accumulates of all cores, for the best of the block shapes; idle cores count."""
-    part = np.ceil(depth / split / 8) * 8 + FILL + (SPLIT if split > 1 else 0)
+    part = np.ceil(depth / split / 8) * 8
     best = np.full(rows.shape, np.inf)
     for height, breadth in blocks:
         number = count * np.ceil(rows / height) * np.ceil(width / breadth) * split
@@ -48,92 +51,78 @@ def waves(
     return best
 
 
-def gemm(rows: np.ndarray, width: np.ndarray, depth: np.ndarray, cores: int) -> np.ndarray:
-    return np.minimum.reduce([waves(rows, width, depth, 1, cores, BLOCKS, split) for split in (1, 2, 4, 8, 16)])
-
-
 @dataclass(frozen=True)
 class Matmuls:
-    """Rows of a table, on one chip."""
+    """Rows of a table, on one chip: as in ``nn.Linear``, rows times transposed weights and a bias."""
 
     chip: Chip
     macs: np.ndarray
-    bytes: np.ndarray
+    bytes: np.ndarray  # (3, n): inputs, weights, outputs
     seconds: np.ndarray
     shape: np.ndarray
 
-    #        arithmetic, memory, launch, MACs a joule, slowed after seconds, overlap
-    START = (0.85, 0.7, 4e-5, 2.2e10, 1e-3, 2.0)
-    MOST = (1.05, 1.0, 5e-4, 1e11, 2e-2, 20.0)
-    LEAST = (0.1, 0.1, 5e-6, 1e10, 5e-5, 0.2)
+    #        arithmetic, three numbers of passes over bytes, launch, MACs a joule, slowed after seconds, overlap
+    START = (1.1, 0.5, 0.8, 1.5, 5e-5, 2.2e10, 1e-3, 0.1)
+    MOST = (3.0, 5.0, 5.0, 10.0, 5e-4, 1e11, 2e-2, 5.0)
+    LEAST = (0.5, 1e-3, 1e-2, 1e-2, 5e-6, 1e10, 5e-5, 1e-3)
 
     @classmethod
     def of(cls, chip: Chip, table: dict[str, np.ndarray]) -> Matmuls:
         m, n, k = table["B"] * table["M"], table["N"], table["K"]
-        moved = 4 * (m * k + n * k + m * n)
-        return cls(chip, gemm(m, n, k, chip.cores), moved, table["latency_ms"] * 1e-3, np.stack([m, n, k]))
+        ways = [waves(m, n, k, 1, chip.cores, BLOCKS, split) for split in (1, 2, 4, 8, 16)]
+        moved = 4 * np.stack([m * k, n * k, m * n])
+        return cls(chip, np.minimum.reduce(ways), moved, table["latency_ms"] * 1e-3, np.stack([m, n, k]))
 
     def predicted(self, constants: np.ndarray) -> np.ndarray:
-        arithmetic, memory, launch, macs_per_joule, after, overlap = constants
-        compute = self.macs / (self.chip.macs_per_s * arithmetic)
-        moving = self.bytes / (self.chip.bytes_per_s * memory)
-        power = overlap + 1
-        time = (compute**power + moving**power) ** (1 / power)
-        return launch + self.chip.throttled(time, arithmetic, macs_per_joule, after)
+        """Bytes pass beside the arithmetic, not under it; a launch partly does."""
+        arithmetic, passes, (launch, macs_per_joule, after, overlap) = constants[0], constants[1:4], constants[4:]
+        time = self.macs / self.chip.macs_per_s * arithmetic + passes @ self.bytes / self.chip.bytes_per_s
+        slowed = self.chip.throttled(time, arithmetic, macs_per_joule, after)
+        power = 1 + overlap
+        return np.exp(np.logaddexp(power * np.log(launch), power * np.log(slowed)) / power)
 
 
 @dataclass(frozen=True)
 class Convolutions:
-    """3x3, stride 1: the quickest of implicit GEMM, fused Winograd of 2x2 and Winograd of 4x4 in separate kernels."""
+    """3x3, stride 1: the quickest of implicit GEMM, fused Winograd of 2x2 and Winograd of 4x4 in separate kernels.
+
+    work: (3, 5, n) seconds at the chip's peaks: 10 microseconds, arithmetic, bytes in, out and of weights.
+    """
 
     chip: Chip
-    implicit: np.ndarray
-    small: np.ndarray
-    large: np.ndarray
-    activations: np.ndarray  # bytes
-    weights: np.ndarray
-    transformed: np.ndarray
-    transformed_weights: np.ndarray
+    work: np.ndarray
     seconds: np.ndarray
     shape: np.ndarray
 
-    #        three arithmetics, memory, three launches, MACs a joule, after, sharpness of choice, transforms, weights
-    START = (0.7, 0.7, 0.7, 0.7, 5e-5, 1e-5, 1e-5, 2.2e10, 1e-3, 3.0, 0.7, 0.7, 1.0)
-    MOST = (2.2, 2.2, 2.2, 1.2, 5e-4, 1e-4, 1e-4, 1e11, 2e-2, 20.0, 3.0, 3.0, 10.0)
-    LEAST = (0.2, 0.2, 0.2, 0.2, 5e-6, 1e-7, 1e-7, 1e10, 2e-5, 1.0, 0.05, 0.05, 0.05)
+    #        for each algorithm: launch, arithmetic, three numbers of passes over bytes; sharpness of the choice
+    START = (20, 1.2, 1.0, 0.5, 6.0, 20, 1.4, 0.9, 4.0, 5.0, 25, 1.3, 3.3, 1.2, 4.0, 8.0)
+    MOST = (60, 5.0, 15.0, 15.0, 60.0) * 3 + (40.0,)
+    LEAST = (0.5, 0.5, 0.02, 0.02, 0.02) * 3 + (1.0,)
 
     @classmethod
     def of(cls, chip: Chip, table: dict[str, np.ndarray]) -> Convolutions:
         batch, wide, out, pixels = (table[name] for name in ("B", "cin", "cout", "h_in"))
-        two, four = batch * np.ceil(pixels / 2) ** 2, batch * np.ceil(pixels / 4) ** 2
-        return cls(
-            chip,
-            implicit=gemm(batch * pixels**2, out, 9 * wide, chip.cores),
-            small=waves(two, out, wide, 1, chip.cores, WINOGRAD_BLOCKS, 1) * 16,
-            large=waves(four, out, wide, 36, chip.cores, BLOCKS, 1),
-            activations=4 * batch * pixels**2 * (wide + out),
-            weights=4 * 9 * wide * out,
-            transformed=4 * 36 * 2 * four * (wide + out),
-            transformed_weights=4 * 36 * 2 * wide * out,
-            seconds=table["latency_ms"] * 1e-3,
-            shape=np.stack([batch, wide, out, pixels]),
-        )
-
-    def predicted(self, constants: np.ndarray) -> np.ndarray:
-        implicit, small, large, memory, launch, two, four, joule, after, sharp, share, weight_share, extra = constants
-        rate, width = self.chip.macs_per_s, self.chip.bytes_per_s * memory
-        moving = (self.activations + self.weights) / width
-        transforms = (self.transformed * share + self.transformed_weights * weight_share) / width
-        ways = np.stack(
+        tiles = batch * np.ceil(pixels / 4) ** 2
+        patches = batch * np.ceil(pixels / PATCH[0]) * np.ceil(pixels / PATCH[1])
+        block = (1, PATCH_CHANNELS)
+        macs = np.stack(
             [
-                np.maximum(self.implicit / (rate * implicit), moving),
-                np.maximum(self.small / (rate * small), moving) + two + self.weights * 16 / 9 / width,
-                self.large / (rate * large) + moving + transforms + four,
+                waves(batch * pixels**2, out, 9 * wide, 1, chip.cores, IMPLICIT_BLOCKS),
+                waves(patches, out, wide, 1, chip.cores, (block,)) * PATCH[0] * PATCH[1] * 16 / 4,
+                waves(tiles, out, wide, 36, chip.cores, WINOGRAD_BLOCKS),
             ]
         )
-        best = ways.min(0)
-        time = best * ((ways / best) ** -sharp).sum(0) ** (-1 / sharp) + extra * self.weights / width
-        return launch + self.chip.throttled(time, implicit, joule, after)
+        moved = 4 * np.stack([batch * pixels**2 * wide, batch * pixels**2 * out, 9 * wide * out])
+        transformed = 4 * 36 * np.stack([tiles * wide, tiles * out, wide * out])
+        launch = np.full((3, 1, len(batch)), 1e-5)
+        bytes_ = np.stack([moved, moved, transformed]) / chip.bytes_per_s
+        work = np.concatenate([launch, macs[:, None] / chip.macs_per_s, bytes_], axis=1)
+        return cls(chip, work, table["latency_ms"] * 1e-3, np.stack([batch, wide, out, pixels]))
+
+    def predicted(self, constants: np.ndarray) -> np.ndarray:
+        ways = np.einsum("afn,af->an", self.work, constants[:15].reshape(3, 5))
+        best: np.ndarray = ways.min(0)
+        return best * ((ways / best) ** -constants[15]).sum(0) ** (-1 / constants[15])
 
 
 Table = Matmuls | Convolutions
@@ -163,12 +152,22 @@ def mean_error(table: Table, constants: np.ndarray, some: np.ndarray) -> float:
     return float(np.abs(table.predicted(constants) / table.seconds - 1)[some].mean())
 
 
-def held_out(tables: Mapping[str, Table]) -> dict[str, float]:
-    """For each chip the error on the half of its shapes that the fit did not see."""
+def corrected(table: Table, constants: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(n,) seconds: the model's, moved as a measured device's are by the rows near in shape that were seen."""
+    sizes, predicted = np.log2(table.shape).T, table.predicted(constants)
+    known = Neighbours(sizes[seen], np.zeros(seen.sum()), np.log(table.seconds / predicted)[seen])
+    return predicted * known.factor(sizes, np.zeros(len(sizes)))
+
+
+def held_out(tables: Mapping[str, Table]) -> dict[str, tuple[float, float]]:
+    """For each chip the errors on the half of its shapes that the fit did not see: the model's alone, and with the
+    seen half as the device's measured table."""
     found = {}
     for name, table in tables.items():
         seen = halves(table.shape)
-        found[name] = mean_error(table, fit([(table, seen)]), ~seen)
+        constants = fit([(table, seen)])
+        near = np.abs(corrected(table, constants, seen) / table.seconds - 1)[~seen].mean()
+        found[name] = mean_error(table, constants, ~seen), float(near)
     return found
 
 

@@ -17,6 +17,9 @@ from .shapes import MeasuredShape
 if TYPE_CHECKING:
     from .device import Device
 
+NEAREST = (
+    16  # neighbours that are asked: of inverse squares in three or more sizes, the many that are far outweigh them
+)
 REACH = 1.0  # doublings of a size at which a neighbour counts as much as the model
 LEAST_SHARE = 0.1  # of the model's time that is left to operators where the fixed time eats what was measured
 
@@ -31,8 +34,10 @@ class Neighbours:
 
     def factor(self, sizes: np.ndarray, precision: np.ndarray) -> np.ndarray:
         """(n,): weighted by the inverse square of the distance, the model itself at a distance of REACH."""
-        distance = np.square(sizes[:, None] - self.sizes[None]).sum(2)
-        weight = (precision[:, None] == self.precision[None]) / (distance + 1e-12)
+        square = np.square(sizes[:, None] - self.sizes[None]).sum(2)
+        square = np.where(precision[:, None] == self.precision[None], square, np.inf)
+        farthest = min(NEAREST, square.shape[1]) - 1
+        weight = (square <= np.partition(square, farthest, axis=1)[:, farthest, None]) / (square + 1e-12)
         return np.exp((weight * self.ratio).sum(1) / (weight.sum(1) + 1 / REACH**2))
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import WEIGHTED, Workload
+from autocomp.search_spaces import Workload
 
 from .cost import Cost, OperatorCost
 from .operators import Program, lower
-from .roofline import Traced, transient_bytes, work
+from .roofline import Traced, work
+from .transient import transient_bytes, transient_knobs
 
 if TYPE_CHECKING:
     from .device import Device
@@ -106,7 +107,7 @@ def _tensors(device: Device, program: Program, workload: Workload) -> dict[int, 
 
 
 def _transients(device: Device, program: Program, workload: Workload) -> dict[int, Lookup]:
-    """For each operator that needs room of its own while it runs, by position."""
+    """For each operator, by position, the room that it needs while it runs."""
 
     def size(position: int) -> Callable[[Workload], np.ndarray]:
         return lambda some: transient_bytes(Traced(device, program, some), position)
@@ -114,9 +115,7 @@ def _transients(device: Device, program: Program, workload: Workload) -> dict[in
     if not device.integer_chain:
         return {}
     traced = Traced(device, program, workload)
-    operators = enumerate(program.operators)
-    layers = [(i, operator) for i, operator in operators if workload.graph.nodes[operator.head].kind in WEIGHTED]
-    return {i: Lookup(traced.knobs(operator), size(i)) for i, operator in layers}
+    return {i: Lookup(transient_knobs(traced, operator), size(i)) for i, operator in enumerate(program.operators)}
 
 
 def _peak(

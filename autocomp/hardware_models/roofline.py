@@ -37,9 +37,9 @@ CONTAINERS = {
     "mindir": Container(335, 314, 883, 734),  # fitted to 30 plans of three small networks, largest miss 600 bytes
     "onnx": Container(109, 182, 213, 319),  # to 30 plans of three ImageNet networks, largest miss 1,800 bytes
 }
-SOFT = frozenset(
-    ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus")
-)
+SOFT = dict.fromkeys(  # transcendental functions for each element of the output
+    ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus"), 1
+) | {"LSTM": 5}
 REDUCED = ("softmax", "layernorm")
 KEEPS_INTEGERS = ("ReLU", "ReLU6")  # activations that rounding to unsigned integers carries out on its way
 MOST_THIN = 4  # channels of a group that a GPU convolves outside its matrix unit
@@ -344,6 +344,8 @@ def _arithmetic(traced: Traced, operator: Operator, layer: Layer | None) -> Arit
     matrix = dict.fromkeys(PRECISIONS, none)
     if layer is None and node.kind == "matmul" and node.inputs:
         layer = product_of(traced, operator.head)
+    elif node.op == "LSTM":
+        layer = steps_of(traced, operator.head)
     if layer is None:
         return Arithmetic(none, matrix, none)
     grouped = node.groups > 1 and node.weight_shape is not None and node.weight_shape[1] <= MOST_THIN
@@ -357,9 +359,9 @@ def _arithmetic(traced: Traced, operator: Operator, layer: Layer | None) -> Arit
 def _demand(traced: Traced, position: int, layer: Layer | None, arithmetic: Arithmetic) -> Demand:
     operator, n = traced.program.operators[position], len(traced.workload)
     node, precision = traced.graph.nodes[operator.head], traced.precision(operator.head)
-    weights, gathered, groups = np.zeros((3, n))
+    gathered, groups = np.zeros((2, n))
+    weights = _parameters_read(traced, operator.head) if layer is None else layer.weights
     if layer is not None:
-        weights = layer.weights
         gathered = layer.macs / layer.channels_out * (layer.kernel > 1) * (precision > FLOAT)
         groups = layer.groups * traced.workload.batch * (precision == UNPACKED) * (arithmetic.thin > 0)
     beside = traced.program.bystanders[position] * traced.workload.batch * traced.device.float_bits / 8
@@ -370,7 +372,7 @@ def _demand(traced: Traced, position: int, layer: Layer | None, arithmetic: Arit
         weights=weights * traced.device.bytes_per_element[precision],
         bystanders=np.full(n, beside),
         vector=_vector(traced, operator),
-        soft=sum((traced.elements(i) for i in operator.nodes if traced.graph.nodes[i].op in SOFT), np.zeros(n)),
+        soft=sum((traced.elements(i) * SOFT.get(traced.graph.nodes[i].op, 0) for i in operator.nodes), np.zeros(n)),
         reduced=traced.elements(operator.head) * float(node.kind in REDUCED),
         in_place=np.full(n, node.kind == "concat" and traced.device.concat_in_place),
         precision=precision,
@@ -385,19 +387,6 @@ def _resident_width(traced: Traced, index: int, precision: np.ndarray) -> np.nda
     """(n,) bytes of a weight in memory: what is unpacked at each inference stays in integers between them."""
     bits = traced.workload.bits_of(index)[0]
     return np.where(precision == UNPACKED, np.where(bits <= 4, 0.5, 1.0), traced.device.bytes_per_element[precision])
-
-
-def transient_bytes(traced: Traced, position: int) -> np.ndarray:
-    """(n,) bytes that live while a layer runs as onnxruntime runs it: unpacked weights, an image's input gathered for
-    the kernel, the input in integers and back, and sums in 32 bits."""
-    operator = traced.program.operators[position]
-    demand, floats = work(traced, position).demand, traced.device.bytes_per_element[FLOAT]
-    gathered = demand.gathered / traced.workload.batch * (demand.precision == UNPACKED) * (demand.thin == 0)
-    source = operator.reads[0]
-    again = floats * (len(traced.program.readers[source]) > 1) * (demand.precision == UNPACKED)
-    rounded = (demand.rounded > 0) * traced.elements(source) * (1 + again)
-    sums = 4 * traced.elements(operator.head) * (demand.precision == INT8)
-    return (demand.unpacked + gathered) * floats + rounded + sums
 
 
 def _stored(traced: Traced, index: int, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -432,7 +421,36 @@ def product_of(traced: Traced, index: int) -> Layer:
         behind = last - int(node.attributes.get("axis", last))
         sizes[min(behind, 2)] *= traced.workload.channels_of(index) / len(node.units)
     depth = traced.graph.nodes[node.inputs[0]].shape[-1]
+    if len(node.inputs) == 1:  # by a parameter: the rows of all matrices are one
+        return Layer(sizes[1] * sizes[2], depth * ones, sizes[0], ones, 1)
     return Layer(sizes[1], depth * ones, sizes[0] * sizes[2], sizes[2], 1)
+
+
+def steps_of(traced: Traced, index: int) -> Layer:
+    """An LSTM of one direction, output (steps, batch, hidden), as a layer whose groups are the steps: each multiplies
+    the rows of its batch, input and state side by side, by the weights of four gates."""
+    node, ones = traced.graph.nodes[index], np.ones(len(traced.workload))
+    sizes = node.attributes["operator"]
+    steps, rows, hidden = node.shape
+    return Layer(
+        rows * traced.workload.batch * ones,
+        (sizes["input_size"] + sizes["hidden_size"]) * ones,
+        4 * hidden * steps * ones,
+        steps * ones,
+        1,
+    )
+
+
+def _parameters_read(traced: Traced, index: int) -> np.ndarray:
+    """(n,) elements of parameters that what is no layer reads: an LSTM's, a matrix, rows of an embedding."""
+    node = traced.graph.nodes[index]
+    if node.op == "LSTM":
+        layer = steps_of(traced, index)
+        return layer.weights / layer.groups
+    if node.kind == "matmul" and len(node.inputs) == 1:
+        return product_of(traced, index).weights
+    gathers = node.op == "Gather" and node.attributes.get("parameters")
+    return traced.elements(index) * float(bool(gathers))
 
 
 def _traffic(traced: Traced, operator: Operator) -> np.ndarray:

@@ -1,0 +1,102 @@
+"""What onnxruntime holds for a moment, beside weights and tensors: copies of inputs in another form, floats made of
+stored integers, and what its kernels gather. The constants are read from its source and held against its peaks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autocomp.search_spaces import WEIGHTED
+
+from .operators import Operator
+from .rates import FLOAT, INT8, UNPACKED
+from .roofline import Traced, layer_of
+
+PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
+FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
+POINTER = 8  # bytes: an integer convolution holds one for each position of its kernel at each pixel of an image
+
+
+def transient_bytes(traced: Traced, position: int) -> np.ndarray:
+    """(n,) bytes while an operator runs, beside the tensors that are still to be read."""
+    operator, inputs = traced.program.operators[position], traced.program.readers.keys() - traced.program.writer.keys()
+    read = [node for node in inputs if traced.program.last_reader(node) < position]
+    held = sum((traced.elements(node) * traced.width(node) for node in read), np.zeros(len(traced.workload)))
+    node = traced.graph.nodes[operator.head]
+    if node.kind == "pool" and operator.reads:
+        return held + _reordered(traced, operator, traced.width(operator.reads[0]) == traced.device.float_bits / 8)
+    if node.kind not in WEIGHTED or not node.weight_shape:
+        return held
+    layer, precision = layer_of(traced, operator.head), traced.precision(operator.head)
+    floats = traced.device.bytes_per_element[FLOAT]
+    pixels = layer.rows / traced.workload.batch
+    pointers = POINTER * layer.kernel * pixels * (precision == INT8) * (node.kind == "conv" and layer.kernel > 1)
+    gathers = (layer.kernel > 1) & (layer.channels_out / layer.groups > pixels)
+    gathered = layer.channels_in * layer.kernel * pixels * gathers
+    unpacked = (layer.weights + gathered) * floats * (precision == UNPACKED)
+    return held + _copies(traced, operator) + pointers + unpacked
+
+
+def transient_knobs(traced: Traced, operator: Operator) -> tuple[int, ...]:
+    """Positions of the knobs that decide it."""
+    blocking = _blocking(traced, operator.reads[0]) if operator.reads else set()
+    return tuple(sorted({*traced.knobs(operator), *traced.workload.knobs_of(operator.reads, blocking)}))
+
+
+def _copies(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) bytes of a layer's input in another form."""
+    source, node = operator.reads[0], traced.graph.nodes[operator.head]
+    elements, floats = traced.elements(source), traced.device.bytes_per_element[FLOAT]
+    precision = traced.precision(operator.head)
+    _, bits = traced.workload.bits_of(operator.head)
+    in_integers = traced.width(source) < floats
+    again = (precision == UNPACKED) & _stays(traced, source)
+    rounded = np.where((bits <= 8) & ~in_integers, elements * (1 + floats * again), 0)
+    copies = np.where(in_integers & (precision == UNPACKED), elements * floats, rounded)
+    return np.maximum(copies, _reordered(traced, operator, (precision == FLOAT) & (node.kind == "conv")))
+
+
+def _reordered(traced: Traced, operator: Operator, in_blocks: np.ndarray) -> np.ndarray:
+    """(n,) bytes of the input in blocks, or out of them, less the room that the output does not take yet."""
+    source = operator.reads[0]
+    blocked, wide = blocked_output(traced, source), traced.graph.nodes[source].shape[1] >= FEWEST_BLOCKED
+    size = traced.elements(source) * traced.device.bytes_per_element[FLOAT]
+    output = traced.elements(operator.output) * traced.width(operator.output)
+    again = size if _stays(traced, source) else np.maximum(size - output, 0)
+    return np.where(in_blocks, ~blocked & wide, blocked) * again
+
+
+def _stays(traced: Traced, node: int) -> bool:
+    """Whether a tensor outlives its copy: others read it, or it is the network's input, which is the caller's."""
+    return len(traced.program.readers[node]) > 1 or node not in traced.program.writer
+
+
+def blocked_output(traced: Traced, node: int) -> np.ndarray:
+    """(n,) bool: whether a tensor lies in blocks of channels, as convolutions in floats write it."""
+    none = np.zeros(len(traced.workload), bool)
+    if node not in traced.program.writer:
+        return none
+    operator = traced.program.operators[traced.program.writer[node]]
+    kind = traced.graph.nodes[operator.head].kind
+    if kind == "conv":
+        return traced.precision(operator.head) == FLOAT
+    if kind == "pool":
+        return traced.width(node) == traced.device.float_bits / 8
+    if kind not in PASSES_BLOCKS or not operator.reads:
+        return none
+    return np.logical_and.reduce([blocked_output(traced, source) for source in operator.reads])
+
+
+def _blocking(traced: Traced, node: int) -> set[int]:
+    """Layers whose formats decide whether a tensor lies in blocks, or in integers."""
+    if node not in traced.program.writer:
+        return set()
+    operator = traced.program.operators[traced.program.writer[node]]
+    kind = traced.graph.nodes[operator.head].kind
+    if kind == "conv":
+        return {operator.head, *(traced.program.integer_readers.get(operator.output) or ())}
+    if kind == "pool":
+        return traced.deciding(node)
+    if kind not in PASSES_BLOCKS:
+        return set()
+    return set().union(*(_blocking(traced, source) for source in operator.reads))

@@ -1,0 +1,71 @@
+"""Memory as onnxruntime uses it, of networks small enough to count by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import autocomp.hardware_models
+from autocomp.hardware_models import device
+from autocomp.hardware_models import model as model_module
+from autocomp.search_spaces import SearchSpace
+
+from .networks import FORMATS, Builder, spaces
+
+TEMPLATE = Path(autocomp.hardware_models.__file__).parent / "templates" / "onnxruntime.toml"
+TENSOR = 4 * 16 * 16 * 16  # bytes of 16 channels at 16x16 pixels
+WEIGHT = 9 * 16 * 16  # elements of a layer
+
+
+def chain() -> SearchSpace:
+    """Three convolutions, 16 channels at 16x16 pixels, with a ReLU behind each."""
+    b = Builder(16, 16)
+    x = 0
+    for _ in range(3):
+        x = b.add("activation", b.conv(x, 16, units=np.full(16, -1)))
+        b.nodes[x] = type(b.nodes[x])(**{**vars(b.nodes[x]), "op": "ReLU"})
+    return b.space()
+
+
+def memory(space: SearchSpace, *formats: str) -> float:
+    row = np.array([[FORMATS.index(text) for text in formats]])
+    return float(device(TEMPLATE).costs(space.workload(row)).memory_mb[0]) * 1e6
+
+
+@pytest.mark.parametrize(
+    ("formats", "stored", "peak"),
+    [
+        # the input, which the caller holds, in blocks, and the first output
+        (("float", "float", "float"), 12 * WEIGHT, 3 * TENSOR),
+        # the input, two tensors, the floats of a layer's weight
+        (("w8", "w8", "w8"), 3 * WEIGHT, 3 * TENSOR + 4 * WEIGHT),
+        # at the last: the input, what it reads in integers and in floats, its output and the floats of its weight
+        (("w8a8", "w8a8", "w8a8"), 3 * WEIGHT, 3.25 * TENSOR + 4 * WEIGHT),
+        # at the middle: the input, what it reads out of its blocks, rounded and in floats again, its output
+        (("float", "w4a8", "float"), 8 * WEIGHT + WEIGHT / 2, 3.25 * TENSOR + 4 * WEIGHT),
+    ],
+)
+def test_a_runtime_holds_copies_for_a_moment(formats: tuple[str, ...], stored: float, peak: float) -> None:
+    assert memory(chain(), *formats) == pytest.approx(stored + peak)
+
+
+def test_few_pixels_are_gathered_for_the_kernel() -> None:
+    """Where a layer has more filters than pixels, all that its kernel sees is copied together."""
+    b = Builder(64, 2)
+    b.conv(0, 64, units=np.full(64, -1))
+    weight = 9 * 64 * 64
+    assert memory(b.space(), "w8") == weight + 4 * (weight + 9 * 64 * 4 + 2 * 64 * 4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(spaces())
+def test_looked_up_memory_equals_computed(space: SearchSpace) -> None:
+    chip = device(TEMPLATE)
+    plans = space.random(np.random.default_rng(0), 400)
+    looked_up = chip.costs(space.workload(plans, 2)).memory_mb
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_module, "MOST_COMBINATIONS", 0)
+        assert np.array_equal(chip.costs(space.workload(plans, 2)).memory_mb, looked_up)
