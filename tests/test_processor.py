@@ -78,13 +78,28 @@ def test_other_devices_are_what_they_are() -> None:
     assert autocomp.device("ascend").key == find_device("ascend").key
 
 
-def operators(model: bytes, tmp_path: Path) -> Counter[str]:
-    """What onnxruntime makes of a model."""
+def optimized(model: bytes, tmp_path: Path) -> onnx.GraphProto:
+    """What onnxruntime makes of a model, in the order in which it runs."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+    return onnx.load(options.optimized_model_filepath).graph
+
+
+def operators(model: bytes, tmp_path: Path) -> Counter[str]:
+    return Counter(node.op_type for node in optimized(model, tmp_path).node)
+
+
+def test_the_floats_of_one_weight_live_at_a_time(tmp_path: Path) -> None:
+    graph = optimized(operator_model(OperatorShape("conv", "", "w4a8", 1, 16, 16, 8, 8, 3, repeat=3)), tmp_path)
+    stored = {initializer.name for initializer in graph.initializer if len(initializer.dims) == 4}
+    live = most = 0
+    for node in graph.node:
+        live += node.op_type == "DequantizeLinear" and node.input[0] in stored
+        most = max(most, live)
+        live -= node.op_type in ("Conv", "FusedConv")
+    assert most == 1 and live == 0
 
 
 @pytest.mark.parametrize("activation", ["ReLU", "ReLU6"])
@@ -107,6 +122,15 @@ def test_every_standard_shape_runs() -> None:
     assert {shape.kind for shape in small.values()} >= {"conv", "dense", "matmul", "softmax", "layernorm", "pool"}
     for row in measure(list(small.values()), passes=1):
         assert row.latency_ms is not None and row.latency_ms > 0
+
+
+def test_stacks_rank_as_they_run() -> None:
+    """Each has four times the arithmetic of the one before."""
+    sizes = ((16, 14), (32, 14), (32, 28), (64, 28), (64, 56))
+    stacks = [OperatorShape("conv", "", "float", 1, c, c, p, p, 3, repeat=2) for c, p in reversed(sizes)]
+    rows = measure(stacks, passes=1)
+    expected = [predicted(find_device(processor.TEMPLATE), row) for row in rows]
+    assert np.array_equal(np.argsort(expected), np.argsort([row.latency_ms or 0.0 for row in rows]))
 
 
 def test_models_compute_what_their_shape_says(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def _copies(traced: Traced, operator: Operator) -> np.ndarray:
 def _reordered(traced: Traced, operator: Operator, in_blocks: np.ndarray) -> np.ndarray:
     """(n,) bytes of the input in blocks, or out of them, less the room that the output does not take yet."""
     source = operator.reads[0]
-    blocked, wide = blocked_output(traced, source), traced.graph.nodes[source].shape[1] >= FEWEST_BLOCKED
+    blocked = blocked_output(traced, source)
+    wide = traced.graph.nodes[source].shape[1:2] >= (FEWEST_BLOCKED,)
     size = traced.elements(source) * traced.device.bytes_per_element[FLOAT]
     output = traced.elements(operator.output) * traced.width(operator.output)
     again = size if _stays(traced, source) else np.maximum(size - output, 0)

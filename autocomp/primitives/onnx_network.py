@@ -54,6 +54,7 @@ class Writer:
     def __init__(self, graph: NetworkGraph, parameters: Parameters, realisation: Realisation, style: Style) -> None:
         self.graph, self.parameters, self.realisation, self.style = graph, parameters, realisation, style
         self.nodes: list[onnx.NodeProto] = []
+        self.unpacking: list[onnx.NodeProto] = []  # floats made of stored integers
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.inputs: list[onnx.ValueInfoProto] = []
         self.extra_outputs: list[str] = []
@@ -140,8 +141,11 @@ class Writer:
             return self.weights[name]
         if state.quantized is None or not self.style.integer_weights:
             return self.initializer(name, turned(state.weight, groups) if node.transposed else state.weight)
+        before = len(self.nodes)
         weight = self._dequantized(name, state.quantized.with_positive_scale())  # ONNX asks for a positive one
         self.weights[name] = self._turned(weight, state.weight.shape, groups) if node.transposed else weight
+        self.unpacking += self.nodes[before:]
+        del self.nodes[before:]
         return self.weights[name]
 
     def _turned(self, weight: str, shape: tuple[int, ...], groups: int) -> str:
@@ -222,7 +226,10 @@ class Writer:
             self.names.append((names,) if isinstance(names, str) else names)
         values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
         values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]
-        graph = helper.make_graph(self.nodes, "network", self.inputs, values, list(self.initializers.values()))
+        # Of two inputs onnxruntime computes that first whose node stands behind: floats of a weight are made last, and
+        # live while their layer runs. Behind the layer's input they would all be made before the first layer.
+        nodes = [*self.unpacking, *self.nodes]
+        graph = helper.make_graph(nodes, "network", self.inputs, values, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", self.opset)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
 
