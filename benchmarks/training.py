@@ -33,9 +33,9 @@ class Images:
 class Augmented:
     """Batches for training: reflected borders cropped at random, flipped at random; anew in every epoch."""
 
-    def __init__(self, images: Images, seed: int) -> None:
-        self.images, self.rng = images, np.random.default_rng(seed)
-        self.padded = np.pad(images.x, ((0, 0), (0, 0), (PAD, PAD), (PAD, PAD)), mode="reflect")
+    def __init__(self, images: Images, seed: int, pad: int = PAD) -> None:
+        self.images, self.rng, self.pad = images, np.random.default_rng(seed), pad
+        self.padded = np.pad(images.x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="reflect")
 
     def __len__(self) -> int:
         return len(self.images.x) // BATCH
@@ -47,7 +47,7 @@ class Augmented:
 
     def _crop(self, chosen: np.ndarray) -> np.ndarray:
         size = self.images.x.shape[-1]
-        tops, lefts = self.rng.integers(0, 2 * PAD + 1, (2, len(chosen)))
+        tops, lefts = self.rng.integers(0, 2 * self.pad + 1, (2, len(chosen)))
         flips = self.rng.random(len(chosen)) < 0.5
         batch = np.empty((len(chosen), *self.images.x.shape[1:]), np.float32)
         for i, (image, top, left, flip) in enumerate(zip(chosen, tops, lefts, flips, strict=True)):
@@ -73,12 +73,13 @@ def fit(
     callbacks: Sequence[Any] = (),
     adam: bool = False,
     teacher: Any = None,
+    pad: int = PAD,
 ) -> None:
     """rate: at the start, with Nesterov momentum 0.9 or Adam; it falls by a cosine to 0. teacher: a network whose
     outputs are learned, in the place of labels."""
-    batches = Augmented(images, seed)
+    batches = Augmented(images, seed, pad)
     rates, groups = cosine(rate, epochs * len(batches)), parameter_groups(net)
-    optimizer = nn.AdamWeightDecay(groups, rates) if adam else nn.Momentum(groups, rates, 0.9, use_nesterov=True)
+    optimizer = nn.Adam(groups, rates) if adam else nn.Momentum(groups, rates, 0.9, use_nesterov=True)
     dataset = ds.GeneratorDataset(batches, ["image", "label"], shuffle=False)
     taught, loss = (net, cross_entropy()) if teacher is None else (Distilled(net, teacher, share=1.0), None)
     ms.Model(taught, loss, optimizer).train(epochs, dataset, callbacks=[*callbacks], dataset_sink_mode=False)
