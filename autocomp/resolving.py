@@ -23,6 +23,7 @@ from .search_spaces import Plan, SearchSpace
 from .stored import StoredMeasurement, StoredRecord
 
 PRICES = np.geomspace(1e-3, 30.0, 24)  # nats for all of the objective
+PROBED = 64  # random plans, on which costs must add up
 ROUNDS = 12  # of improving a plan by what the evaluations say
 
 Costs = Callable[[np.ndarray], Cost]
@@ -50,6 +51,10 @@ class ScoreResolver:
         self._ledger = ledger if ledger is not None else Ledger(space)
 
     @cached_property
+    def added(self) -> AddedCosts:
+        return AddedCosts(self.space, self.costs)
+
+    @cached_property
     def scores(self) -> Scores:
         return self._ledger.scores(self._measure)
 
@@ -62,7 +67,7 @@ class ScoreResolver:
         budget: held against the errors of this device, where it has a confidence.
         """
         question = _Question(self, budget, objective, evaluated)
-        check_reachable(budget, self.costs(spanning(self.space)), question.of_float.cost, self.device.name)
+        check_reachable(budget, question.costs(spanning(self.space)), question.of_float.cost, self.device.name)
         vector = question.answer()
         found = question.prediction(vector)
         if question.over(vector[None])[0] > 0:
@@ -90,6 +95,37 @@ class ScoreResolver:
         return StoredRecord(plan, tuple(vector.tolist()), measurement, cost, 0.0)
 
 
+class AddedCosts:
+    """Costs of plans as sums over their knobs, for those costs that are that: with formats alone the size is.
+
+    A few plans are then priced in a small part of the time that the cost model takes.
+    """
+
+    def __init__(self, space: SearchSpace, costs: Costs) -> None:
+        self._first = np.cumsum(space.sizes) - space.sizes
+        alone = np.zeros((int(space.sizes.sum()), len(space.knobs)), np.int64)
+        for k, (first, size) in enumerate(zip(self._first, space.sizes, strict=True)):
+            alone[first : first + size, k] = np.arange(size)
+        some = space.random(np.random.default_rng(0), PROBED)
+        probed = costs(np.concatenate([alone, some]))
+        self._plain = costs(np.zeros((1, len(space.knobs)), np.int64))[0]
+        self._steps = {
+            metric.attribute: getattr(probed, metric.attribute)[: len(alone)] - getattr(self._plain, metric.attribute)
+            for metric in METRICS.values()
+        }
+        sums, rest = self(some), slice(len(alone), None)
+        pairs = {
+            name: (getattr(sums, metric.attribute), getattr(probed, metric.attribute)[rest])
+            for name, metric in METRICS.items()
+        }
+        self.metrics = frozenset(name for name, pair in pairs.items() if np.allclose(*pair, rtol=1e-9, atol=0))
+
+    def __call__(self, vectors: np.ndarray) -> Cost:
+        """Those in ``metrics`` are right, whatever the plan."""
+        rows = self._first + vectors
+        return Cost(**{name: getattr(self._plain, name) + step[rows].sum(1) for name, step in self._steps.items()})
+
+
 class _Question:
     """One budget, and what is known of the plans under it."""
 
@@ -99,6 +135,8 @@ class _Question:
         self.vectors = np.array([point.vector for point in evaluated], np.int64)
         self.accuracies = np.array([point.accuracy for point in evaluated])
         self.measured = dict(zip(map(bytes, self.vectors.astype(np.int16)), self.accuracies, strict=True))
+        added = set(self.metrics) <= asked.added.metrics
+        self.costs: Costs = asked.added if added else asked.costs
         told = Told.of(self.vectors, self.shares(self.vectors), self.accuracies)
         self.surrogate = learned(asked.scores, told, self.of_float.accuracy)
 
@@ -109,7 +147,7 @@ class _Question:
         """
         space, scores = self.asked.space, self.asked.scores
         solver = Solver(space, scores, self.shares, self.excess)
-        if any(bound.metric == ACCURACY for bound in self.budget.bounds):
+        if self._bounds_accuracy:
             starts = np.zeros((len(PRICES), len(space.knobs)), np.int64)
             weights = np.zeros((len(PRICES), len(self.metrics)))
             weights[:, self.metrics.index(self.objective)] = PRICES
@@ -117,7 +155,7 @@ class _Question:
             final = Solver(space, self.objective_share, self.shares, self.over)
         else:
             solved = solver.finalists(len(self.metrics))
-            final = Solver(space, self.losses, self.shares, self.over)
+            final = Solver(space, self.losses, self.shares, self.excess)
         return final.improve(final.best(np.concatenate([solved, self.vectors])), ROUNDS)
 
     def prediction(self, vector: np.ndarray) -> Prediction:
@@ -131,12 +169,17 @@ class _Question:
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """The costs that are weighed: those that are bounded, and the objective."""
-        return tuple(dict.fromkeys((*self.budget.metrics, self.objective)))
+        """The costs that are weighed: those that are bounded and, where the accuracy is, the objective."""
+        bounded = self.budget.metrics
+        return tuple(dict.fromkeys((*bounded, self.objective))) if self._bounds_accuracy else bounded
+
+    @property
+    def _bounds_accuracy(self) -> bool:
+        return any(bound.metric == ACCURACY for bound in self.budget.bounds)
 
     def shares(self, vectors: np.ndarray) -> np.ndarray:
         """(n, metrics): costs as shares of the float network's."""
-        costs = self.asked.costs(vectors)
+        costs = self.costs(vectors)
         whole = [max(self.of_float.value(name), 1e-12) for name in self.metrics]
         columns = [getattr(costs, METRICS[name].attribute) for name in self.metrics]
         return np.stack([column / most for column, most in zip(columns, whole, strict=True)], axis=1)
@@ -146,12 +189,12 @@ class _Question:
 
     def excess(self, vectors: np.ndarray) -> np.ndarray:
         """(n,): over the bounds on costs."""
-        return self.budget.violation(self.asked.costs(vectors), None, self.of_float.cost, self.of_float.accuracy)
+        return self.budget.violation(self.costs(vectors), None, self.of_float.cost, self.of_float.accuracy)
 
     def over(self, vectors: np.ndarray) -> np.ndarray:
         """(n,): over any bound, with the accuracy that is expected."""
         expected, of_float = self.expected(vectors), self.of_float
-        return self.budget.violation(self.asked.costs(vectors), expected, of_float.cost, of_float.accuracy)
+        return self.budget.violation(self.costs(vectors), expected, of_float.cost, of_float.accuracy)
 
     def losses(self, vectors: np.ndarray) -> np.ndarray:
         return self.of_float.accuracy - self.expected(vectors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from functools import cache, partial
 from typing import Any
@@ -14,10 +15,13 @@ from autocomp.errors import BudgetError
 from autocomp.evaluators import Scores
 from autocomp.executors import InProcess
 from autocomp.front import ParetoSet, Point, Prediction
-from autocomp.hardware_models import device
+from autocomp.hardware_models import CostTables, device
 from autocomp.ledger import Ledger
-from autocomp.resolving import ScoreResolver
+from autocomp.metrics import METRICS
+from autocomp.resolving import AddedCosts, ScoreResolver
+from autocomp.search_spaces import Knob, SearchSpace
 from autocomp.study import Study
+from tests.conftest import Subject
 from tests.toy import DAMAGE, ToyEvaluator, toy_accuracy, toy_costs, toy_space
 
 SMALL, LARGE = toy_space(2), toy_space(6)
@@ -59,6 +63,27 @@ def best(budget: str) -> float:
     of_float = toy_costs(SMALL, every[:1])[0]
     allowed = Budget.parse(budget).violation(toy_costs(SMALL, every), None, of_float, 1.0) <= 0
     return max(toy_accuracy(SMALL, SMALL.decode(vector)) for vector in every[allowed])
+
+
+class TestAddedCosts:
+    def test_formats_alone_add_up(self) -> None:
+        space = toy_space(6, ratios=(1.0,))
+        added = AddedCosts(space, partial(toy_costs, space))
+        plans = space.random(np.random.default_rng(5), 200)
+        found, expected = added(plans), toy_costs(space, plans)
+        assert added.metrics == set(METRICS)
+        for metric in METRICS.values():
+            np.testing.assert_allclose(getattr(found, metric.attribute), getattr(expected, metric.attribute))
+
+    def test_what_does_not_is_left_out(self) -> None:
+        assert AddedCosts(LARGE, partial(toy_costs, LARGE)).metrics == set()  # a layer's inputs are another's channels
+
+    def test_the_size_of_a_network_does(self, named_subject: Callable[[str], Subject]) -> None:
+        graph, chip = named_subject("residual").evaluator.space.graph, device("ascend-310p3")
+        formats = tuple(map(str, chip.formats))
+        space = SearchSpace(graph, tuple(Knob(f"format/{layer}", "rtn", (layer,), formats) for layer in graph.layers))
+        # Latency does not on this chip: what a layer stores depends on the formats of its readers.
+        assert {"size", "macs", "params"} == AddedCosts(space, CostTables(chip, space, 8)).metrics
 
 
 class TestAnswer:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -39,8 +40,14 @@ class Scores:
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """(n,) of (n, knobs) int."""
-        columns = np.asarray(vectors).T
-        return np.sum([np.array(d)[c] for d, c in zip(self.damage, columns, strict=True)], axis=0)
+        first, every = self._flat
+        return np.asarray(every[first + np.asarray(vectors)].sum(1))
+
+    @cached_property
+    def _flat(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each knob's numbers begin, and all of them."""
+        sizes = np.array([len(damage) for damage in self.damage], np.intp)
+        return np.cumsum(sizes) - sizes, np.array([number for damage in self.damage for number in damage])
 
     def to_json(self) -> str:
         return json.dumps({"version": VERSION, "damage": self.damage})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from autocomp.search_spaces import SearchSpace
 
 ROUNDS = 40
 FINALISTS, EXCHANGES, PAIRS = 4, 40, 512
+SWEPT = np.geomspace(1e-4, 1e4, 49)  # prices, in nats for all of the float network's costs
+MIXTURES, FINER, SWEPT_FINALISTS = 8, 16, 2
+ADDS_UP = 0.05  # of a cost: how far the sum over the knobs may be from it
 PENALTY = 100.0  # a nat for each percent of excess: dearer than any damage
 
 Damage = Callable[[np.ndarray], np.ndarray]
@@ -64,14 +68,47 @@ class Solver:
         """(n, knobs), at most four: the predicted best plans that were found under the bound, the best first.
 
         Under a bound a descent ends at the first plan from which every single change is worse; so it is begun at many
-        prices, and the best of its ends are improved by changing two knobs at once.
+        prices, and the best of its ends are improved by changing two knobs at once. Where costs and damage add up over
+        the knobs, or nearly so, the best plans at many prices are known without a descent (:meth:`swept`).
         """
-        rng = np.random.default_rng(seed)
-        first = np.concatenate([self.space.random(rng, starts - 1), np.zeros((1, len(self.space.knobs)), np.int64)])
-        found = self.descend(first, directions(rng, starts, objectives))
+        found, adds_up = self.swept(np.random.default_rng(seed), objectives)
+        if not adds_up:
+            rng = np.random.default_rng(seed)
+            plain = np.zeros((1, len(self.space.knobs)), np.int64)
+            first = np.concatenate([self.space.random(rng, starts - 1), plain])
+            found = self.descend(first, directions(rng, starts, objectives))
         found = np.unique(found, axis=0)
-        ends = np.stack([self.improve(vector) for vector in found[self._order(found)[:FINALISTS]]])
+        best = found[self._order(found)[: SWEPT_FINALISTS if adds_up else FINALISTS]]
+        ends = np.stack([self.improve(vector) for vector in best])
         return np.asarray(ends[self._order(ends)])
+
+    def swept(self, rng: np.random.Generator, objectives: int) -> tuple[np.ndarray, bool]:
+        """(n, knobs): each knob's best value by itself at many prices; and whether that is about what is best jointly.
+
+        It is where damage and costs are sums over the knobs but for a few percent, as with formats alone. Of each
+        mixture of the objectives the least price is then looked for at which the plan is allowed.
+        """
+        plain = np.zeros((1, len(self.space.knobs)), np.int16)
+        every = np.concatenate([plain, self.neighbours(plain)[0]])
+        damage, costs = self.damage(every), self.costs(every)
+        alone = np.column_stack([damage, costs])[1:] - np.append(damage[0], costs[0])
+        mixtures = np.concatenate([np.eye(objectives), rng.dirichlet(np.ones(objectives), MIXTURES * (objectives > 1))])
+        coarse = self._cheapest(alone, (SWEPT[:, None, None] * mixtures).reshape(-1, objectives))
+        expected = np.append(damage[0], costs[0]) + alone[self._first + coarse].sum(1)
+        found = np.column_stack([self.damage(coarse), self.costs(coarse)])
+        if not np.allclose(found, expected, rtol=ADDS_UP):
+            return coarse, False
+        allowed = self.excess(coarse).reshape(len(SWEPT), -1) <= 0
+        least = np.where(allowed.any(0), allowed.argmax(0), len(SWEPT) - 1)
+        between = np.geomspace(SWEPT[np.maximum(least - 1, 0)], SWEPT[least], FINER)
+        fine = self._cheapest(alone, (between[:, :, None] * mixtures).reshape(-1, objectives))
+        return np.concatenate([coarse, fine]), True
+
+    def _cheapest(self, alone: np.ndarray, prices: np.ndarray) -> np.ndarray:
+        """(n, knobs) at each row of prices (n, objectives); alone: (choices, 1 + objectives), what each choice does."""
+        values = alone[:, 0] + prices @ alone[:, 1:].T
+        bounds = zip(self._first, self.space.sizes, strict=True)
+        return np.stack([values[:, a : a + size].argmin(1) for a, size in bounds], axis=1).astype(np.int16)
 
     def improve(self, vector: np.ndarray, rounds: int = EXCHANGES) -> np.ndarray:
         """(knobs,): changed in one or two knobs at a time for as long as that makes it better."""
@@ -88,20 +125,24 @@ class Solver:
         What two changes do is taken to be the sum of what each does; the pairs that then are allowed and hurt least
         are looked at in truth.
         """
-        around = self.neighbours(vector[None])[0]
-        harm, over = self.damage(around), self.excess(around)
-        here = self.damage(vector[None])[0], self.excess(vector[None])[0]
-        one, other = np.triu_indices(len(around), 1)
-        promised = harm[one] + harm[other] - here[0]
-        excess = np.maximum(over[one] + over[other] - here[1], 0)
+        tried = np.concatenate([vector[None].astype(np.int16), self.neighbours(vector[None])[0]])
+        harm, over = self.damage(tried), self.excess(tried)
+        one, other = self._pairs
+        promised = harm[1 + one] + harm[1 + other] - harm[0]
+        excess = np.maximum(over[1 + one] + over[1 + other] - over[0], 0)
+        some = np.lexsort((promised, excess))[:PAIRS] if over[0] > 0 else _least(promised + PENALTY * excess, PAIRS)
+        pairs = tried[1 + one[some]]
+        pairs[np.arange(len(some)), self._knobs[other[some]]] = self._values[other[some]]
+        harm, over = np.append(harm, self.damage(pairs)), np.append(over, self.excess(pairs))
+        best = np.lexsort((harm, np.maximum(over, 0)))[0]
+        return np.asarray(np.concatenate([tried, pairs])[best], np.int64)
+
+    @cached_property
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """All pairs of choices of different knobs."""
+        one, other = np.triu_indices(len(self._knobs), 1)
         apart = self._knobs[one] != self._knobs[other]
-        promised, excess = np.where(apart, promised, np.inf), np.where(apart, excess, np.inf)
-        some = np.lexsort((promised, excess))[:PAIRS] if here[1] > 0 else _least(promised + PENALTY * excess, PAIRS)
-        pairs = around[one[some]]
-        rows = np.arange(len(some))
-        pairs[rows, self._knobs[other[some]]] = self._values[other[some]]
-        tried = np.concatenate([vector[None].astype(np.int16), around, pairs])
-        return self.best(tried)
+        return one[apart], other[apart]
 
     def best(self, vectors: np.ndarray) -> np.ndarray:
         """(knobs,): of those that are allowed the one with the least damage; else the one that exceeds least."""

@@ -87,6 +87,25 @@ class TestSolver:
         assert solver.excess(found[None])[0] <= 0
         assert solver.damage(found[None])[0] <= 1.02 * solver.damage(allowed).min() + 1e-3
 
+    @pytest.mark.parametrize("limit", [11.0, 10.0, 9.0, 8.0])
+    def test_formats_alone_are_solved_without_a_descent(self, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        space = toy_space(6, ratios=(1.0,))
+        every = np.array(list(np.ndindex(*space.sizes)))
+        damages = np.random.default_rng(3).gamma(0.5, size=space.sizes.sum())
+        scores = Scores(tuple(tuple(np.sort(d) - d.min()) for d in np.split(damages, np.cumsum(space.sizes)[:-1])))
+        solver = self.solver(space, limit)
+        solver.damage = scores
+        monkeypatch.setattr(solver, "descend", None)
+        found = solver.least_damage(objectives=2)
+        allowed = every[solver.excess(every) <= 0]
+        assert 0 < len(allowed) < len(every) and solver.excess(found[None])[0] <= 0
+        assert solver.damage(found[None])[0] == pytest.approx(solver.damage(allowed).min(), rel=0.03)
+
+    def test_what_does_not_add_up_is_noticed(self) -> None:
+        rng = np.random.default_rng(0)
+        assert self.solver(toy_space(6, ratios=(1.0,))).swept(rng, 2)[1]
+        assert not self.solver(LARGE).swept(rng, 2)[1]
+
     def test_a_bound_that_nothing_meets_gives_what_comes_nearest(self) -> None:
         solver = self.solver(SMALL, 0.01)
         every = np.array(list(np.ndindex(*SMALL.sizes)))
