@@ -17,9 +17,7 @@ from .shapes import MeasuredShape
 if TYPE_CHECKING:
     from .device import Device
 
-NEAREST = (
-    16  # neighbours that are asked: of inverse squares in three or more sizes, the many that are far outweigh them
-)
+NEAREST = 16  # neighbours that are asked; by inverse squares in three or more sizes the many that are far outweigh them
 REACH = 1.0  # doublings of a size at which a neighbour counts as much as the model
 LEAST_SHARE = 0.1  # of the model's time that is left to operators where the fixed time eats what was measured
 
