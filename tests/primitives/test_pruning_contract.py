@@ -31,8 +31,8 @@ from mindspore import nn  # noqa: E402
 @dataclass(frozen=True)
 class Form:
     """nothing: what is said of a network without layers. other: a second network, on which it trains in PyNative mode.
-    by_hand: scored and pruned without a training, as another form trains alike. adds: parameters that it trains with
-    beside the network's own."""
+    by_hand: scored and pruned without a training, as another form trains alike, or, unipruning, in tests of its own.
+    adds: parameters that it trains with beside the network's own."""
 
     make: Callable[[], Any]
     nothing: str
@@ -54,7 +54,7 @@ FORMS = {
         lambda: ChannelPruner("batchnorm_scale", parameters=0.6, granularity=4, per_layer=True), UNCUT, by_hand=True
     ),
     "scop": Form(lambda: SCOP(flops=0.6, steps=2), UNCUT),
-    "unipruning": Form(lambda: UniPruning(parameters=0.6, granularity=4), UNCUT),
+    "unipruning": Form(lambda: UniPruning(parameters=0.6, granularity=4), UNCUT, by_hand=True),
     "heads": Form(lambda: HeadPruning(keep_ratio=0.5), HEADLESS, Encoder, Heads, adds=GATES),
     "2:4": Form(lambda: Sparsity("2:4"), UNMASKED, adds=("mask",)),
     "unstructured": Form(lambda: Sparsity("unstructured", 0.8, ramp=0.5), UNMASKED, adds=("mask",)),
@@ -74,7 +74,7 @@ class Compressed:
     smaller: Any
 
 
-@pytest.fixture(scope="module", params=list(FORMS))
+@pytest.fixture(scope="module", params=[name for name in FORMS if name != "unstructured"])  # masked as 2:4 is
 def compressed(request: pytest.FixtureRequest) -> Compressed:
     """Trained in graph mode; the tests below run it in both."""
     form = FORMS[request.param]
@@ -117,14 +117,14 @@ def test_it_is_really_smaller_and_as_small_as_promised(compressed: Compressed) -
     assert promised.parameters <= (getattr(asked, "parameters", None) or 1) * elements
 
 
-@pytest.mark.parametrize("compressed", ["2:4", "unstructured"], indirect=True)
+@pytest.mark.parametrize("compressed", ["2:4"], indirect=True)
 def test_zeros_are_as_many_as_promised(compressed: Compressed) -> None:
     found, after = compressed.algorithm.zeros(compressed.net_a), values(compressed.smaller)
     assert {name: value.shape for name, value in after.items()} == {
         name: value.shape for name, value in compressed.before.items()
     }
     assert found.zeros == sum(int((value == 0).sum()) for name, value in after.items() if name.endswith("weight"))
-    assert found.zeros / found.elements == pytest.approx(compressed.algorithm.share or 0.5, abs=1e-3)
+    assert 2 * found.zeros == found.elements
 
 
 def test_the_checkpoint_loads_again(compressed: Compressed, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_checkpoint_loads_again(compressed: Compressed, tmp_path: Path) -> N
         np.testing.assert_array_equal(smaller[name], value)
 
 
-@pytest.mark.parametrize("compressed", RESHAPING[2:], indirect=True)
+@pytest.mark.parametrize("compressed", ["scop", "heads", "low-rank", "ghost"], indirect=True)
 def test_its_files_compute_the_same(compressed: Compressed, tmp_path: Path) -> None:
     expected = forward(compressed.smaller, (X[:4],), graph=False)[0]
     for found in outputs_of_files(compressed.smaller, X[:4], tmp_path):
@@ -151,10 +151,10 @@ def test_before_anything_is_chosen_it_is_the_identity(name: str) -> None:
     np.testing.assert_allclose(forward(net_a, (X,), graph=False)[0], forward(net, (X,), graph=False)[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["scop", "unipruning", "heads", "unstructured"])
+@pytest.mark.parametrize("name", ["scop", "heads", "unstructured"])
 def test_the_same_seed_gives_the_same_result_in_pynative_mode(name: str) -> None:
-    """But for the last bits, which that mode does not hold on the CPU. Those whose callbacks choose; scop and head
-    pruning draw random numbers."""
+    """But for the last bits, which that mode does not hold on the CPU. Scop and head pruning draw random numbers, the
+    others none."""
     form, found = FORMS[name], []
     for _ in range(2):
         algorithm = form.make()
