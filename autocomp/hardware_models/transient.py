@@ -8,7 +8,7 @@ import numpy as np
 
 from autocomp.search_spaces import WEIGHTED
 
-from .operators import Operator
+from .operators import PASSES_INTEGERS, Operator
 from .rates import FLOAT, INT8, UNPACKED
 from .roofline import Traced, layer_of
 
@@ -24,7 +24,7 @@ def transient_bytes(traced: Traced, position: int) -> np.ndarray:
     held = sum((traced.elements(node) * traced.width(node) for node in read), np.zeros(len(traced.workload)))
     node = traced.graph.nodes[operator.head]
     if node.kind == "pool" and operator.reads:
-        return held + _reordered(traced, operator, traced.width(operator.reads[0]) == traced.device.float_bits / 8)
+        return held + _reordered(traced, operator, _pooled_in_blocks(traced, operator))
     if node.kind not in WEIGHTED or not node.weight_shape:
         return held
     layer, precision = layer_of(traced, operator.head), traced.precision(operator.head)
@@ -82,10 +82,19 @@ def blocked_output(traced: Traced, node: int) -> np.ndarray:
     if kind == "conv":
         return traced.precision(operator.head) == FLOAT
     if kind == "pool":
-        return traced.width(node) == traced.device.float_bits / 8
+        return _pooled_in_blocks(traced, operator)
     if kind not in PASSES_BLOCKS or not operator.reads:
         return none
     return np.logical_and.reduce([blocked_output(traced, source) for source in operator.reads])
+
+
+def _pooled_in_blocks(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) bool: not where all that read a max pool round it, since onnxruntime then rounds before the pool."""
+    floats = traced.width(operator.output) == traced.device.bytes_per_element[FLOAT]
+    heads = traced.program.integer_readers.get(operator.output)
+    if not heads or traced.graph.nodes[operator.head].op not in PASSES_INTEGERS:
+        return floats
+    return floats & ~np.logical_and.reduce([traced.workload.bits_of(head)[1] <= 8 for head in heads])
 
 
 def _blocking(traced: Traced, node: int) -> set[int]:
@@ -97,7 +106,7 @@ def _blocking(traced: Traced, node: int) -> set[int]:
     if kind == "conv":
         return {operator.head, *(traced.program.integer_readers.get(operator.output) or ())}
     if kind == "pool":
-        return traced.deciding(node)
+        return {*traced.deciding(node), *(traced.program.integer_readers.get(node) or ())}
     if kind not in PASSES_BLOCKS:
         return set()
     return set().union(*(_blocking(traced, source) for source in operator.reads))

@@ -60,6 +60,18 @@ def test_few_pixels_are_gathered_for_the_kernel() -> None:
     assert memory(b.space(), "w8") == weight + 4 * (weight + 9 * 64 * 4 + 2 * 64 * 4)
 
 
+def test_a_max_pool_whose_output_is_rounded_is_not_in_blocks() -> None:
+    """What a layer in blocks gives it is copied out of them first, beside the input that the caller holds."""
+    b = Builder(4, 16)
+    x = b.conv(0, 64, units=np.full(64, -1))
+    pool = b.add("pool", x, shape=(1, 64, 8, 8))
+    b.nodes[pool] = type(b.nodes[pool])(**{**vars(b.nodes[pool]), "op": "MaxPool"})
+    b.conv(pool, 16, 1, units=np.full(16, -1))
+    weights, image, tensor = 9 * 4 * 64, 4 * 4 * 256, 4 * 64 * 256
+    assert memory(b.space(), "float", "w4a8") == 4 * weights + 64 * 16 / 2 + image + 2 * tensor
+    assert memory(b.space(), "float", "w4") == 4 * weights + 64 * 16 / 2 + image + 1.25 * tensor
+
+
 @settings(max_examples=20, deadline=None)
 @given(spaces())
 def test_looked_up_memory_equals_computed(space: SearchSpace) -> None:
