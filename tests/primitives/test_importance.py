@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives import ChannelPruner
+from autocomp.primitives import ChannelPruner, Distilled
 from autocomp.primitives.applied import applied_to
 from autocomp.primitives.importance import batchnorm_scale, fisher, geometric_median, magnitude, taylor
 from autocomp.primitives.platform import forward, load_mindspore
@@ -122,3 +122,10 @@ def test_bad_arguments(planted: Planted) -> None:
         pruner.prune(net_p, planted.batches)
     with pytest.raises(ValueError, match="give batches of inputs and labels"):
         pruner.prune(net_p, [], planted.loss)
+
+
+def test_a_teacher_alone_says_nothing_of_importance(planted: Planted) -> None:
+    pruner = ChannelPruner("taylor", keep_ratio=0.5)
+    net_p = pruner.apply(planted.net, inputs=planted.batches[0][0][:1])
+    with pytest.raises(ValueError, match="a network that is its own teacher has no gradient"):
+        pruner.prune(net_p, planted.batches, Distilled(net_p, planted.net))
