@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autocomp.primitives import LSQ, Distilled
+from autocomp.primitives import Distilled, SimQAT
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.platform import execution_mode, forward, load_mindspore
 from autocomp.quickstart import load_network, load_samples
@@ -43,7 +43,7 @@ def test_training_brings_the_student_nearer_and_leaves_the_teacher() -> None:
     teacher, samples = load_network(), load_samples("calibrate").x[0]
     train, held = samples[:256], samples[256:512]
     expected = forward(teacher, (held,))[0]
-    algorithm = LSQ(2, 8)
+    algorithm = SimQAT(2, 8)
     net_q = algorithm.apply(teacher, calibrate=train)
     before = norm_error(forward(net_q, (held,))[0], expected)
     distilled = Distilled(net_q, teacher, blocks=["stages.0", "stages.1"], example=train[:64], block_weight=10.0)
