@@ -51,7 +51,7 @@ class LearnedScaleWeight(Weight):
         step = 2 if self.bits == 2 else 1
         found = adaptive_rounding(weight, self.bits, second_moment, quick, halves=self.bits == 2)
         assign(self.scale, step * found.scale)
-        return within_reach(weight, found, step)
+        return within_reach(weight, found, 3 if step == 2 else 2 ** (self.bits - 1) - 1, step)
 
     def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
         if self.bits != 2:

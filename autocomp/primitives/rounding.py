@@ -115,16 +115,15 @@ class Weight(nn.Cell):
         return quantize_weight(rows, bits).scale.reshape(self.scale_shape)
 
 
-def within_reach(weight: np.ndarray, found: QuantizedWeight, step: int = 1) -> np.ndarray:
+def within_reach(weight: np.ndarray, found: QuantizedWeight, top: int, step: int = 1) -> np.ndarray:
     """The nearest weight that lies safely within the bin of the level that was found for it.
 
-    step: between two levels, in integers.
+    top: the highest level, step: between two levels, both in integers.
     """
     unit = found.scale.reshape(-1, *[1] * (weight.ndim - 1))
     reach, integers = REACH * step * unit, found.integers.astype(np.float32)
-    highest = integers.max()
-    low = np.where(integers == -highest, -np.inf, integers * unit - reach)
-    high = np.where(integers == highest, np.inf, integers * unit + reach)
+    low = np.where(integers == -top, -np.inf, integers * unit - reach)
+    high = np.where(integers == top, np.inf, integers * unit + reach)
     return np.clip(weight, low, high).astype(np.float32)
 
 

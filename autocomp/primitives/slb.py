@@ -80,7 +80,9 @@ class ChosenWeight(Weight):
     def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
         if self.bits < FLOAT_BITS:
             found = adaptive_rounding(weight, self.width, second_moment, quick, halves=self.step == 2)
-            self._begin(within_reach(weight, found, self.step), found.scale.reshape(self.scale_shape))
+            self._begin(
+                within_reach(weight, found, int(self.levels[-1]), self.step), found.scale.reshape(self.scale_shape)
+            )
         return weight
 
     @property
