@@ -40,6 +40,13 @@ def values(net: Any) -> dict[str, np.ndarray]:
     return {p.name: p.asnumpy().copy() for p in net.get_parameters()}
 
 
+def assert_untouched(net: Any, before: dict[str, np.ndarray]) -> None:
+    after = values(net)
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+
+
 def outputs_of_files(net: Any, x: np.ndarray, folder: Path) -> list[np.ndarray]:
     """Of a float network's MindIR and ONNX file, loaded again."""
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)

@@ -21,7 +21,7 @@ from autocomp.primitives.trained_pruning import TrainedPruning
 from tests.networks import NETWORKS, Encoder, randomised
 
 from .adversarial import Heads
-from .contract import X, Y, loss_function, outputs_of_files, train, values
+from .contract import X, Y, assert_untouched, loss_function, outputs_of_files, train, values
 
 ms = load_mindspore()
 
@@ -88,10 +88,7 @@ def compressed(request: pytest.FixtureRequest) -> Compressed:
 
 
 def test_the_network_is_untouched(compressed: Compressed) -> None:
-    after = values(compressed.net)
-    assert list(after) == list(compressed.before)
-    for name, value in compressed.before.items():
-        np.testing.assert_array_equal(after[name], value)
+    assert_untouched(compressed.net, compressed.before)
     added = set(values(compressed.net_a)) - set(values(open_attention(compressed.net)))
     assert added and {name.rpartition(".")[2] for name in added} <= set(compressed.form.adds)
 

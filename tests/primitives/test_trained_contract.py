@@ -20,7 +20,7 @@ from autocomp.search_spaces import FLOAT_BITS
 from tests.networks import NETWORKS, randomised
 
 from .compilations import counted
-from .contract import X, Y, loss_function, train, values
+from .contract import X, Y, assert_untouched, loss_function, train, values
 
 ms = load_mindspore()
 
@@ -69,10 +69,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
 
 
 def test_the_network_is_untouched(trained: Trained) -> None:
-    after = values(trained.net)
-    assert list(after) == list(trained.before)
-    for name, value in trained.before.items():
-        np.testing.assert_array_equal(after[name], value)
+    assert_untouched(trained.net, trained.before)
     assert not any("quantizer" in name for name, _ in trained.net.cells_and_names())
 
 

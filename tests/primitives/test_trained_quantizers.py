@@ -17,8 +17,8 @@ from autocomp.primitives.lsq import LearnedScaleInput, LearnedScaleWeight
 from autocomp.primitives.nearest_levels import best_scale
 from autocomp.primitives.pact import ClippedInput
 from autocomp.primitives.platform import execution_mode, forward, load_mindspore
-from autocomp.primitives.quantizers import ActivationQuantizer, quantize_weight
-from autocomp.primitives.rounding import assign, rounded
+from autocomp.primitives.quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
+from autocomp.primitives.rounding import assign, rounded, within_reach
 from autocomp.primitives.simqat import MaxScaledWeight, ObservedInput
 from autocomp.primitives.slb import SLB, ChosenWeight, levels_of
 from autocomp.primitives.training_callbacks import AtStep, Schedule
@@ -310,6 +310,13 @@ def test_weights_begin_as_the_output_asks(form: str, bits: int) -> None:
         moved = weight != WEIGHT
         assert 0 < moved.mean() < 0.9
         assert (np.abs(weight - found.dequantized()) < np.abs(WEIGHT - found.dequantized()))[moved].all()
+
+
+def test_bins_are_closed_where_no_weight_has_the_highest_level() -> None:
+    found = QuantizedWeight(np.array([[1, -1, 1]], np.int8), np.float32([0.5]), 3)
+    weight = np.float32([[5, -5, 0]])  # of levels -3, -1, 1, 3: scale 0.5, steps of 1
+    np.testing.assert_allclose(within_reach(weight, found, top=3, step=2), [[0.9, -0.9, 0.1]], rtol=1e-6)
+    np.testing.assert_allclose(within_reach(weight, found, top=1, step=2), [[5, -5, 0.1]], rtol=1e-6)
 
 
 def test_slb_cools_after_its_warm_up() -> None:
