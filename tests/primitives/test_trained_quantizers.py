@@ -313,8 +313,8 @@ def test_weights_begin_as_the_output_asks(form: str, bits: int) -> None:
 
 
 def test_bins_are_closed_where_no_weight_has_the_highest_level() -> None:
-    found = QuantizedWeight(np.array([[1, -1, 1]], np.int8), np.float32([0.5]), 3)
-    weight = np.float32([[5, -5, 0]])  # of levels -3, -1, 1, 3: scale 0.5, steps of 1
+    found = QuantizedWeight(np.array([[1, -1, 1]], np.int8), np.array([0.5], np.float32), 3)
+    weight = np.array([[5, -5, 0]], np.float32)  # of levels -3, -1, 1, 3: scale 0.5, steps of 1
     np.testing.assert_allclose(within_reach(weight, found, top=3, step=2), [[0.9, -0.9, 0.1]], rtol=1e-6)
     np.testing.assert_allclose(within_reach(weight, found, top=1, step=2), [[5, -5, 0.1]], rtol=1e-6)
 
