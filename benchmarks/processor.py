@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,33 +32,11 @@ from autocomp.processor import FORMATS, TEMPLATE, fitted, measure_processor
 from autocomp.profiling import measure, typical_ms
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace, Workload
 from benchmarks import published
+from benchmarks.peak_memory import peak_mb
 
 NETWORKS = (("resnet18", 224), ("mobilenet_v2", 224), ("googlenet", 224))
 PLANS, BATCH, ROUNDS = 10, 2, 3  # of measuring, apart in time: what else runs on the machine comes and goes
 Row = tuple[str, float, str, str]  # what, value, unit, goal
-
-# Resident bytes at the peak of an inference, above those of a process that has run the network and let it go.
-MEMORY = """
-import gc, sys, numpy, onnxruntime
-def status(name):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
-def session():
-    options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena, options.enable_mem_pattern, options.intra_op_num_threads = False, False, 1
-    return onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-def run(some):
-    shape = [int(size) for size in sys.argv[2].split(",")]
-    some.run(None, {some.get_inputs()[0].name: numpy.ones(shape, numpy.float32)})
-run(session())
-gc.collect()
-before = status("VmRSS")
-kept = session()
-run(kept)
-open("/proc/self/clear_refs", "w").write("5")
-run(kept)
-print(status("VmHWM") - before)
-"""
-RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # freed memory leaves the process
 
 
 @dataclass(frozen=True)
@@ -139,24 +115,13 @@ def latencies(found: Sequence[Compared], threads: int) -> tuple[np.ndarray, Devi
     return np.median(networks, 0), fitted(rows, threads)
 
 
-def peak_mb(model: bytes, pixels: int) -> float:
-    """At the peak of an inference, weights included."""
-    shape = (BATCH, 3, pixels, pixels)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "network.onnx"
-        file.write_bytes(model)
-        run = [sys.executable, "-c", MEMORY, str(file), ",".join(map(str, shape))]
-        done = subprocess.run(run, check=True, capture_output=True, text=True, env=os.environ | RETURNING)
-    return float(done.stdout) / 1e6
-
-
 def processor(threads: int = 1) -> list[Row]:
     began = time.perf_counter()
     measure_processor(threads)
     seconds = time.perf_counter() - began
     found = [one for name, pixels in NETWORKS for one in compared(name, pixels)]
     truth, chip = latencies(found, threads)
-    peaks = np.array([peak_mb(one.model, one.pixels) for one in found])
+    peaks = np.array([peak_mb(one.model, (BATCH, 3, one.pixels, one.pixels)) for one in found])
     costs = [chip.costs(one.workload)[0] for one in found]
     latency, memory, size = (
         np.array([getattr(c, name) for c in costs]) for name in ("latency_ms", "memory_mb", "size_mb")

@@ -20,6 +20,7 @@ from autocomp.hardware_models.rates import INT8
 from autocomp.hardware_models.shapes import MeasuredShape, OperatorShape, read_table, standard_shapes
 from autocomp.operator_models import operator_inputs, operator_model
 from autocomp.profiling import measure
+from benchmarks.peak_memory import peak_mb
 
 CONVS = ((form, size, kernel) for form in ("float", "w8a8") for size in (8, 16) for kernel in (1, 3))
 SMALL = [
@@ -115,6 +116,14 @@ def test_a_stack_in_integers_runs_in_integers(activation: str, tmp_path: Path, m
     workload = shape.workload()
     traced = Traced(find_device(processor.TEMPLATE), lower(workload.graph), workload)
     assert sum(int(traced.precision(head)[0]) == INT8 for head in workload.graph.layers.values()) == 3
+
+
+@pytest.mark.parametrize("format", ["float", "w8", "w8a8", "w4a8"])
+def test_memory_is_what_a_process_takes(format: str) -> None:
+    """Layers of different shapes: onnxruntime keeps a buffer for a later tensor of the same, which is not modelled."""
+    shape = OperatorShape("conv", "", format, 1, 64, 48, 96, 96, 3)
+    measured = peak_mb(operator_model(shape), operator_inputs(shape)[0].shape)
+    assert find_device(processor.TEMPLATE).costs(shape.workload()).memory_mb[0] == pytest.approx(measured, rel=0.05)
 
 
 def test_every_standard_shape_runs() -> None:

@@ -47,12 +47,14 @@ def _copies(traced: Traced, operator: Operator) -> np.ndarray:
     """(n,) bytes of a layer's input in another form."""
     source, node = operator.reads[0], traced.graph.nodes[operator.head]
     elements, floats = traced.elements(source), traced.device.bytes_per_element[FLOAT]
-    precision = traced.precision(operator.head)
+    output = traced.elements(operator.output) * traced.width(operator.output)
+    precision, stays = traced.precision(operator.head), _stays(traced, source)
     _, bits = traced.workload.bits_of(operator.head)
     in_integers = traced.width(source) < floats
-    again = (precision == UNPACKED) & _stays(traced, source)
-    rounded = np.where((bits <= 8) & ~in_integers, elements * (1 + floats * again), 0)
-    copies = np.where(in_integers & (precision == UNPACKED), elements * floats, rounded)
+    unpacked = precision == UNPACKED
+    gone = np.minimum(elements, output) * unpacked  # integers, once there are floats of them and before the output
+    rounded = np.where((bits <= 8) & ~in_integers, elements + elements * floats * stays * unpacked - gone, 0)
+    copies = np.where(in_integers & unpacked, elements * floats - gone * (not stays), rounded)
     return np.maximum(copies, _reordered(traced, operator, (precision == FLOAT) & (node.kind == "conv")))
 
 

@@ -42,10 +42,10 @@ def memory(space: SearchSpace, *formats: str) -> float:
         (("float", "float", "float"), 12 * WEIGHT, 3 * TENSOR),
         # the input, two tensors, the floats of a layer's weight
         (("w8", "w8", "w8"), 3 * WEIGHT, 3 * TENSOR + 4 * WEIGHT),
-        # at the last: the input, what it reads in integers and in floats, its output and the floats of its weight
-        (("w8a8", "w8a8", "w8a8"), 3 * WEIGHT, 3.25 * TENSOR + 4 * WEIGHT),
-        # at the middle: the input, what it reads out of its blocks, rounded and in floats again, its output
-        (("float", "w4a8", "float"), 8 * WEIGHT + WEIGHT / 2, 3.25 * TENSOR + 4 * WEIGHT),
+        # at the last: the input, the floats of the integers that it reads, which are gone then, its output, its weight
+        (("w8a8", "w8a8", "w8a8"), 3 * WEIGHT, 3 * TENSOR + 4 * WEIGHT),
+        # at the middle: the input, what it reads rounded and in floats again, its output, the floats of its weight
+        (("float", "w4a8", "float"), 8 * WEIGHT + WEIGHT / 2, 3 * TENSOR + 4 * WEIGHT),
     ],
 )
 def test_a_runtime_holds_copies_for_a_moment(formats: tuple[str, ...], stored: float, peak: float) -> None:
