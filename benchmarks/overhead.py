@@ -176,17 +176,21 @@ class Watched:
         return timed
 
 
-def network(trials: int) -> None:
-    """The share of a search of the quick start's network, after it was prepared, that is no forward pass."""
+def network(name: str, shared: Path, trials: int) -> None:
+    """The share of a search, after it was prepared, that is no forward pass."""
+    from search_methods import BATCH as SEARCHED_BATCH
+    from search_methods import FULL, Subject
+
     import autocomp
     from autocomp.evaluators import score
     from autocomp.executors import InProcess
     from autocomp.jobs import prepare
-    from autocomp.quickstart import load_network, load_samples
     from autocomp.study import Study
 
-    data = autocomp.Data(calibrate=load_samples("calibrate").take(512), evaluate=load_samples("evaluate"))
-    job = prepare(load_network(), device("ascend-310p3"), data, (256, 1, 28, 28), "auto", 0)
+    subject = Subject.named(name, FULL, shared)
+    data = autocomp.Data(calibrate=subject.calibrate, evaluate=subject.evaluate)
+    shape = (SEARCHED_BATCH, *subject.calibrate.shape[1:])
+    job = prepare(subject.network, device("ascend-310p3"), data, shape, "auto", 0)
     watched = Watched(job.evaluator.engine)
     job.evaluator.engine = watched
     with tempfile.TemporaryDirectory() as folder:
@@ -203,7 +207,7 @@ def network(trials: int) -> None:
         whole = time.perf_counter() - started
     evaluating = sum(record.measurement.seconds for record in study.records)
     print(
-        f"quick start, {len(study.records)} evaluations: {whole:.1f} s, {watched.seconds:.1f} s of it forward passes; "
+        f"{name}, {len(study.records)} evaluations: {whole:.1f} s, {watched.seconds:.1f} s of it forward passes; "
         f"{1 - watched.seconds / whole:.1%} are anything else, evaluations took {evaluating:.1f} s"
     )
 
@@ -222,11 +226,12 @@ if __name__ == "__main__":
     parser.add_argument("--finished", default="100,1000,5000")
     parser.add_argument("--asked", type=int, default=32, help="plans asked for, a multiple of eight")
     parser.add_argument("--resolve", action="store_true", help="also solve for other budgets")
-    parser.add_argument("--network", action="store_true", help="also search the quick start's network")
+    parser.add_argument("--network", choices=("quickstart", "resnet20"), help="also search this network")
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
     parser.add_argument("--trials", type=int, default=40, help="of that search")
     given = parser.parse_args()
     main([int(count) for count in given.finished.split(",")], given.asked)
     if given.resolve:
         resolving()
     if given.network:
-        network(given.trials)
+        network(given.network, given.shared, given.trials)

@@ -14,7 +14,6 @@ The last line is ``worst_margin: <value> points``, the least of (goal - points l
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,9 +27,10 @@ from autocomp.primitives.platform import load_mindspore
 
 ms = load_mindspore()
 
+from cifar import Cifar
 from mindspore import nn
 from rows import Done, collect, in_a_process, parser, read
-from training import BATCH, Images, accuracy, cross_entropy, fit
+from training import BATCH, accuracy, cross_entropy, fit
 
 from autocomp.primitives import LSQ, PACT, RTN, SLB, AdaRound, SimQAT
 
@@ -80,23 +80,14 @@ class Bench:
     validate: bool
 
     def __post_init__(self) -> None:
-        for folder in ("data", "models"):
-            sys.path.insert(0, str(self.shared / folder))
-        import load
-        import resnet_cifar
-
-        def images(split: str, limit: int | None) -> Images:
-            pixels, labels = load.cifar10(split, limit)
-            x = (pixels.astype(np.float32) / 255 - resnet_cifar.MEAN) / resnet_cifar.STD
-            return Images(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), labels)
-
-        self.network = lambda: resnet_cifar.trained(20)
+        source = Cifar(self.shared)
+        self.network, self.images = source.network, source.images
         count = QUICK_TRAINED if self.quick else TRAINED
-        self.train = images("train", count)
+        self.train = self.images("train", count)
         if self.validate:
-            self.test = images("train", None).part(50_000 - VALIDATED, 50_000)
+            self.test = self.images("train", None).part(50_000 - VALIDATED, 50_000)
         else:
-            self.test = images("test", QUICK_TEST if self.quick else None)
+            self.test = self.images("test", QUICK_TEST if self.quick else None)
 
     def accuracy(self, net: Any) -> float:
         """In percent."""

@@ -1,11 +1,14 @@
-"""Samplers at equal numbers of evaluations on the quick start's network: hypervolume on images that none of them saw.
+"""Samplers at equal numbers of evaluations: hypervolume on images that none of them saw.
 
-Channels and formats together, ``ascend-310p3`` at batch 256. Plans are measured on the 2,000 evaluation images; of the
-front that a sampler has found after so many evaluations every point is then tested on the 10,000 test images. The
-hypervolume is counted from (error 1, the float network's latency and size). Evaluations and tests are kept beside this
-file: what was stopped goes on, another sampler or seed adds to it, the same command prints the table again.
+The quick start's network, or ResNet-20 for CIFAR-10 (JPEG images) with --network resnet20. Channels and formats
+together, ``ascend-310p3`` at batch 256. Plans are measured on 2,000 images, of CIFAR-10 the 45,000th training image and
+those behind it; of the front that a sampler has found after so many evaluations every point is then tested on the
+10,000 test images. The hypervolume is counted from (error 1, the float network's latency and size). Evaluations and
+tests are kept beside this file: what was stopped goes on, another sampler or seed adds to it, the same command prints
+the table again.
 
-python benchmarks/search_methods.py [--quick] [--seeds 5] [--samplers frontier,tpe] [--at 50,100,200] [--plot FILE.html]
+python benchmarks/search_methods.py [--network resnet20 --shared ../shared] [--quick] [--seeds 5]
+    [--samplers frontier,tpe] [--at 50,100,200] [--plot FILE.html]
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from plotly.graph_objects import Figure, Scatter
@@ -35,8 +39,10 @@ from autocomp.study import Record, Study
 
 CACHE = Path(__file__).parent / ".cache"
 SAMPLERS = ("frontier", "tpe", "nsga2", "amc", "haq", "random", "uniform")
-BATCH = 256
+NETWORKS = ("quickstart", "resnet20")
+BATCH, CALIBRATED, SEEN = 256, 512, 45_000
 REFERENCE = np.ones(3)
+Labelled = tuple[np.ndarray, np.ndarray]  # images and classes
 
 
 @dataclass(frozen=True)
@@ -50,21 +56,54 @@ class Extent:
 FULL, QUICK = Extent(2000, 10_000, (50, 100, 200), 5), Extent(500, 2000, (25, 50), 2)
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A trained network, and the images (x, y) that it is measured and tested on."""
+
+    network: Any
+    calibrate: np.ndarray
+    evaluate: Labelled
+    test: Labelled
+
+    @classmethod
+    def named(cls, name: str, extent: Extent, shared: Path) -> Subject:
+        return cls.resnet20(extent, shared) if name == "resnet20" else cls.quick_start(extent)
+
+    @classmethod
+    def quick_start(cls, extent: Extent) -> Subject:
+        def images(role: Literal["evaluate", "test"], count: int) -> Labelled:
+            samples = load_samples(role).take(count)
+            assert samples.y is not None
+            return samples.x[0], samples.y
+
+        calibrate = load_samples("calibrate").take(CALIBRATED).x[0]
+        return cls(load_network(), calibrate, images("evaluate", extent.evaluate), images("test", extent.test))
+
+    @classmethod
+    def resnet20(cls, extent: Extent, shared: Path) -> Subject:
+        from cifar import Cifar
+
+        source = Cifar(shared)
+        train, test = source.images("train", SEEN + extent.evaluate), source.images("test", extent.test)
+        others = train.part(SEEN, SEEN + extent.evaluate)
+        return cls(source.network(), train.x[:CALIBRATED], (others.x, others.y), (test.x, test.y))
+
+
 @dataclass
 class Bench:
     """One network with everything that was ever measured of it."""
 
     job: Job
     extent: Extent
+    test_images: Labelled
     tested: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def prepare(cls, extent: Extent) -> Bench:
-        data = autocomp.Data(
-            calibrate=load_samples("calibrate").take(512), evaluate=load_samples("evaluate").take(extent.evaluate)
-        )
-        job = prepare(load_network(), device("ascend-310p3"), data, (BATCH, 1, 28, 28), "auto", 0)
-        bench = cls(job, extent)
+    def prepare(cls, subject: Subject, extent: Extent) -> Bench:
+        data = autocomp.Data(calibrate=subject.calibrate, evaluate=subject.evaluate)
+        shape = (BATCH, *subject.calibrate.shape[1:])
+        job = prepare(subject.network, device("ascend-310p3"), data, shape, "auto", 0)
+        bench = cls(job, extent, subject.test)
         if bench.tests.exists():
             bench.tested = json.loads(bench.tests.read_text())
         return bench
@@ -116,16 +155,16 @@ class Bench:
 
     def test(self, plan: Plan) -> float:
         if plan.key not in self.tested:
-            evaluator, samples = self.job.evaluator, load_samples("test").take(self.extent.test)
-            outputs = evaluator.engine.outputs(evaluator.realise(plan), samples.x)[0]
-            self.tested[plan.key] = float(np.mean(outputs.argmax(1) == samples.y))
+            evaluator, (x, y) = self.job.evaluator, self.test_images
+            outputs = evaluator.engine.outputs(evaluator.realise(plan), (x,))[0]
+            self.tested[plan.key] = float(np.mean(outputs.argmax(1) == y))
             self.tests.write_text(json.dumps(self.tested))
         return self.tested[plan.key]
 
 
-def main(extent: Extent, samplers: Sequence[str], plot: Path | None) -> None:
+def main(subject: Subject, extent: Extent, samplers: Sequence[str], plot: Path | None) -> None:
     CACHE.mkdir(exist_ok=True)
-    bench = Bench.prepare(extent)
+    bench = Bench.prepare(subject, extent)
     volumes: dict[str, np.ndarray] = {}
     for name, seed in product(samplers, range(extent.seeds)):
         records = bench.search(name, seed, max(extent.at))
@@ -152,6 +191,8 @@ def figure(extent: Extent, volumes: dict[str, np.ndarray]) -> Figure:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0])
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
     parser.add_argument("--quick", action="store_true", help="500 images, 50 evaluations, two seeds")
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--seeds", type=int)
@@ -161,4 +202,4 @@ if __name__ == "__main__":
     chosen = QUICK if given.quick else FULL
     counts = tuple(int(count) for count in given.at.split(",")) if given.at else chosen.at
     chosen = Extent(chosen.evaluate, chosen.test, counts, given.seeds or chosen.seeds)
-    main(chosen, given.samplers.split(","), given.plot)
+    main(Subject.named(given.network, chosen, given.shared), chosen, given.samplers.split(","), given.plot)
