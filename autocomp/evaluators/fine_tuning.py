@@ -90,22 +90,36 @@ def fine_tune(
     Raises:
         ValueError: the network takes or gives several tensors; the plan rounds what cannot be trained rounded.
     """
-    from ..primitives.distillation import Distilled
-
     _check_single(evaluator.space.graph)
-    dataset, batch, samples = _batches(train, settings)
-    _check_shape(batch[0].shape[1:], evaluator.inputs[0].shape[1:])
-    ranges_from = tuple(x[:256] for x in calibration)
+    x, y = _first_batch(train) if _is_dataset(train) else _arrays(train)
+    _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
+    ranges_from = tuple(array[:256] for array in calibration)
     algorithm, student = _student(net, evaluator, plan, settings.algorithm, calibrate=ranges_from)
-    ms = load_mindspore()
-    labelled = batch[1] is not None
-    loss = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean") if labelled else None
-    trained, criterion = student, loss
-    if settings.teacher or not labelled:
-        trained, criterion = Distilled(student, net, loss, share=settings.teacher or 1.0), None
+    taught = bool(settings.teacher) or y is None
+    if _is_dataset(train):
+        dataset, samples = train, train.get_dataset_size() * len(x)
+    else:
+        expected = evaluator.engine.outputs(evaluator.realise(Plan()), (x,))[0] if taught else None
+        source = Shuffled([a for a in (x, expected, y) if a is not None], settings.batch, settings.seed)
+        dataset, samples = source.dataset(), len(source) * source.batch
+    trained, criterion = _with_loss(student, net if _is_dataset(train) else None, y is not None, taught, settings)
     with execution_mode(graph=True):
         _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
     return _tuned(algorithm, student, samples)
+
+
+def _with_loss(student: Any, teacher: Any, labelled: bool, taught: bool, settings: FineTuning) -> tuple[Any, Any]:
+    """What trains, and the loss beside it. teacher: None where batches bring its outputs."""
+    from ..primitives.distillation import Distilled, Taught
+
+    ms = load_mindspore()
+    loss = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean") if labelled else None
+    if not taught:
+        return student, loss
+    share = settings.teacher or 1.0
+    if teacher is None:
+        return Taught(student, loss, share=share), None
+    return Distilled(student, teacher, loss, share=share), None
 
 
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
@@ -167,35 +181,41 @@ def _check_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> None:
 
 
 class Shuffled:
-    """Batches of arrays in another order in every epoch."""
+    """Batches of arrays, (n, ...) each, in another order in every epoch."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray | None, batch: int, seed: int) -> None:
-        self.x, self.y, self.batch = x, y, min(batch, len(x))
+    def __init__(self, arrays: Sequence[np.ndarray], batch: int, seed: int) -> None:
+        self.arrays, self.batch = arrays, min(batch, len(arrays[0]))
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
-        return len(self.x) // self.batch
+        return len(self.arrays[0]) // self.batch
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        order = self.rng.permutation(len(self.x))[: len(self) * self.batch].reshape(-1, self.batch)
+        order = self.rng.permutation(len(self.arrays[0]))[: len(self) * self.batch].reshape(-1, self.batch)
         for rows in order:
-            yield (self.x[rows],) if self.y is None else (self.x[rows], self.y[rows].astype(np.int32))
+            yield tuple(array[rows] for array in self.arrays)
+
+    def dataset(self) -> Any:
+        """As MindSpore takes it."""
+        load_mindspore()
+        import mindspore.dataset as ds
+
+        columns = [f"column_{i}" for i in range(len(self.arrays))]
+        return ds.GeneratorDataset(self, columns, shuffle=False, python_multiprocessing=False)
 
 
-def _batches(train: Any, settings: FineTuning) -> tuple[Any, tuple[Any, Any], int]:
-    """A MindSpore dataset, its first batch (of which the labels may be None), and its samples an epoch."""
-    load_mindspore()
-    import mindspore.dataset as ds
+def _is_dataset(train: Any) -> bool:
+    return hasattr(train, "create_tuple_iterator")
 
-    if hasattr(train, "create_tuple_iterator"):
-        first = next(train.create_tuple_iterator(num_epochs=1, output_numpy=True))
-        labels = first[1] if len(first) > 1 else None
-        return train, (first[0], labels), train.get_dataset_size() * len(first[0])
+
+def _first_batch(train: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    first = next(train.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    return first[0], first[1] if len(first) > 1 else None
+
+
+def _arrays(train: Any) -> tuple[np.ndarray, np.ndarray | None]:
     x, y = train if isinstance(train, tuple) else (train, None)
-    source = Shuffled(np.asarray(x, np.float32), y, settings.batch, settings.seed)
-    columns = ["image"] if y is None else ["image", "label"]
-    dataset = ds.GeneratorDataset(source, columns, shuffle=False, python_multiprocessing=False)
-    return dataset, (x[:1], y), len(source) * source.batch
+    return np.asarray(x, np.float32), None if y is None else np.asarray(y, np.int32)
 
 
 def _train(

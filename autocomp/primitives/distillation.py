@@ -13,7 +13,47 @@ from .cells import ms
 from .mindir import copy_network
 
 
-class Distilled(nn.Cell):
+class Distillation(nn.Cell):
+    """What :class:`Distilled` and :class:`Taught` have in common: the loss of a student's outputs."""
+
+    def __init__(self, student: Any, loss: Any, temperature: float, share: float) -> None:
+        super().__init__(auto_prefix=False)
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, but got temperature={temperature}")
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be in (0, 1], but got share={share}")
+        self.student, self.loss = student, loss
+        self.temperature, self.share = temperature, 1.0 if loss is None else share
+        self.log_softmax = nn.LogSoftmax(axis=1)
+
+    def compared(self, outputs: Any, expected: Any, labels: Any) -> Any:
+        """outputs, expected: (n, classes), of the student and of the teacher; labels: (n,) classes, or None."""
+        wanted = self.log_softmax(ops.stop_gradient(expected) / self.temperature)
+        found = self.log_softmax(outputs / self.temperature)
+        divergence = (ops.exp(wanted) * (wanted - found)).sum(1).mean() * self.temperature**2
+        if self.loss is None:
+            return divergence
+        return self.share * divergence + (1 - self.share) * self.loss(outputs, labels)
+
+
+class Taught(Distillation):
+    """A network with the loss of :class:`Distilled`, for batches that bring the teacher's outputs with them:
+    ``construct(x, expected)``, with a loss ``construct(x, expected, labels)``.
+
+    The float network need not run in every step where the samples of an epoch are always the same.
+
+    Args:
+        student, loss, temperature, share: see :class:`Distilled`.
+    """
+
+    def __init__(self, student: Any, loss: Any = None, temperature: float = 4.0, share: float = 0.7) -> None:
+        super().__init__(student, loss, temperature, share)
+
+    def construct(self, x: Any, expected: Any, labels: Any = None) -> Any:
+        return self.compared(self.student(x), expected, labels)
+
+
+class Distilled(Distillation):
     """A network with its loss, for ``mindspore.Model(Distilled(net_q, net, loss), optimizer=...)``:
 
         share * T^2 * KL(softmax(teacher / T) || softmax(student / T)) + (1 - share) * loss(student, labels)
@@ -45,22 +85,16 @@ class Distilled(nn.Cell):
         example: np.ndarray | tuple[np.ndarray, ...] | None = None,
         block_weight: float = 1.0,
     ) -> None:
-        super().__init__(auto_prefix=False)
-        if temperature <= 0:
-            raise ValueError(f"temperature must be above 0, but got temperature={temperature}")
-        if not 0 < share <= 1:
-            raise ValueError(f"share must be in (0, 1], but got share={share}")
+        super().__init__(student, loss, temperature, share)
         if blocks and (example is None or block_weight <= 0):
             raise ValueError(
                 "blocks need example, one batch of the network's input, and a block_weight above 0, "
                 f"but got example={'None' if example is None else 'given'}, block_weight={block_weight}"
             )
-        self.student, self.teacher = student, always_evaluating(copy_network(teacher))
+        self.teacher = always_evaluating(copy_network(teacher))
         for parameter in self.teacher.get_parameters():
             parameter.name = f"teacher.{parameter.name}"
             parameter.requires_grad = False
-        self.loss, self.temperature, self.share = loss, temperature, 1.0 if loss is None else share
-        self.log_softmax = nn.LogSoftmax(axis=1)
         self.distances: Any = ()
         if blocks and example is not None:
             self.student = copy_network(student, shares=True)  # the caller's own stays as it is
@@ -69,13 +103,8 @@ class Distilled(nn.Cell):
         self.block_weight = block_weight / max(len(self.distances), 1)
 
     def construct(self, x: Any, labels: Any = None) -> Any:
-        expected = self.log_softmax(ops.stop_gradient(self.teacher(x)) / self.temperature)  # writes blocks' outputs
-        outputs = self.student(x)
-        found = self.log_softmax(outputs / self.temperature)
-        divergence = (ops.exp(expected) * (expected - found)).sum(1).mean() * self.temperature**2
-        total = divergence
-        if self.loss is not None:
-            total = self.share * divergence + (1 - self.share) * self.loss(outputs, labels)
+        expected = self.teacher(x)  # writes blocks' outputs, which the student's read
+        total = self.compared(self.student(x), expected, labels)
         for distance in self.distances:
             total = total + self.block_weight * distance  # a number here: its gradient is added in the block
         return total

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autocomp.primitives import Distilled, SimQAT
+from autocomp.primitives.distillation import Taught
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.platform import execution_mode, forward, load_mindspore
 from autocomp.quickstart import load_network, load_samples
@@ -36,6 +37,18 @@ def test_the_loss_is_the_papers() -> None:
     with execution_mode(graph=True):
         assert float(alone(x).asnumpy()) == pytest.approx(divergence, rel=1e-4)
         assert float(both(x, y).asnumpy()) == pytest.approx(0.25 * divergence + 0.75 * of_labels, rel=1e-4)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_outputs_of_the_teacher_may_come_with_the_batch(labelled: bool) -> None:
+    student, teacher = (randomised(NETWORKS["concatenating"](), seed) for seed in (0, 1))
+    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean") if labelled else None
+    labels = [ms.Tensor(Y)] if labelled else []
+    x, expected = ms.Tensor(X), ms.Tensor(forward(teacher, (X,))[0])
+    with execution_mode(graph=True):
+        wanted = Distilled(student, teacher, loss, share=0.4).set_train(False)(x, *labels)
+        found = Taught(student, loss, share=0.4).set_train(False)(x, expected, *labels)
+    assert float(found.asnumpy()) == pytest.approx(float(wanted.asnumpy()), rel=1e-5)
 
 
 def test_training_brings_the_student_nearer_and_leaves_the_teacher() -> None:
