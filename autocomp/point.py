@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from .metrics import METRICS, significant
 
 if TYPE_CHECKING:
     from .evaluators.fine_tuning import FineTuning, Progress
+
+log = logging.getLogger("autocomp")
 
 
 class Measured(Protocol):
@@ -214,7 +217,13 @@ class Point:
 
         settings = FineTuning(epochs, batch, rate, algorithm, teacher, seed)
         with training_bar(progress) as report:
-            return self.trained(*self.carried_out_by.fine_tune(self.plan, train, settings, report))
+            tuned = self.trained(*self.carried_out_by.fine_tune(self.plan, train, settings, report))
+        if tuned.accuracy < self.accuracy:
+            change = points(tuned.accuracy - self.accuracy)
+            log.warning(
+                "fine-tuning changed the accuracy by %s: give it more samples, or a rate below %g", change, rate
+            )
+        return tuned
 
     def trained(self, deployer: Deployer, found: Measured) -> Point:
         """The same plan with a network that was trained: what carries it out, and how good it is."""

@@ -241,6 +241,14 @@ class TestFineTuned:
         with pytest.raises(ValueError, match="has accuracy on 2000 samples, but got accuracy on 5"):
             result.add(replace(result[1].fine_tune(0.9), samples=5))
 
+    def test_a_training_that_harms_is_named(self, caplog: pytest.LogCaptureFixture) -> None:
+        point = front(ROWS, deployer=Recorder())[1]
+        point.fine_tune(point.accuracy)
+        assert not caplog.messages
+        assert point.fine_tune(point.accuracy - 0.02, rate=0.03).accuracy == point.accuracy - 0.02
+        (message,) = caplog.messages
+        assert message == "fine-tuning changed the accuracy by -2.0: give it more samples, or a rate below 0.03"
+
 
 def test_short_counts_the_choices() -> None:
     plan = Plan(
