@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from training import Images
 
-SHAPE = (1, 3, 32, 32)
-
 
 class Cifar:
     """shared: the folder with data/ and models/."""

@@ -121,7 +121,7 @@ def test_a_stack_in_integers_runs_in_integers(activation: str, tmp_path: Path, m
 @pytest.mark.parametrize("format", ["float", "w8", "w8a8", "w4a8"])
 def test_memory_is_what_a_process_takes(format: str) -> None:
     """Layers of different shapes: onnxruntime keeps a buffer for a later tensor of the same, which is not modelled."""
-    shape = OperatorShape("conv", "", format, 1, 64, 48, 96, 96, 3)
+    shape = OperatorShape("conv", "", format, 1, 64, 48, 160, 160, 3)
     measured = peak_mb(operator_model(shape), operator_inputs(shape)[0].shape)
     assert find_device(processor.TEMPLATE).costs(shape.workload()).memory_mb[0] == pytest.approx(measured, rel=0.05)
 
