@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .primitives.platform import is_dataset
+
 LIMIT = 50_000
 LIMIT_BYTES = 2_000_000_000
 CALIBRATION_SAMPLES = 1024
@@ -40,7 +42,7 @@ class Samples:
         """
         if isinstance(value, Samples):
             return value
-        if _is_dataset(value):
+        if is_dataset(value):
             return _read_dataset(value, role, limit)
         x, y = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
         inputs = tuple(x) if isinstance(x, (tuple, list)) else (x,)
@@ -102,7 +104,7 @@ class Data:
             raise ValueError(f"limit must be at least 1 sample, but got limit={self.limit}")
         for role in _ROLES:
             value = getattr(self, role)
-            if value is not None and not _is_dataset(value):
+            if value is not None and not is_dataset(value):
                 self._samples(role)
 
     @classmethod
@@ -246,10 +248,6 @@ def _array(value: Any) -> np.ndarray:
 
 def _listed(counts: list[int]) -> str:
     return ", ".join(map(str, counts))
-
-
-def _is_dataset(value: Any) -> bool:
-    return hasattr(value, "create_tuple_iterator")
 
 
 def is_batched(dataset: Any) -> bool:

@@ -27,7 +27,7 @@ from .primitives.export import (
     written_whole,
 )
 from .primitives.onnx_network import Style, onnx_network
-from .primitives.platform import forward
+from .primitives.platform import forward, is_dataset
 from .primitives.realise import Parameters, Realisation
 from .search_spaces import NetworkGraph, Plan
 from .tuned_files import TrainedWeights, file_of
@@ -68,7 +68,7 @@ class NetworkDeployer:
     ) -> tuple[TunedDeployer, Measurement]:
         """Train the plan's network; what carries it out from now on, and how good it is on the search's samples."""
         started = time.perf_counter()
-        samples = train if hasattr(train, "create_tuple_iterator") else _pair(Samples.read(train, "train"))
+        samples = train if is_dataset(train) else _pair(Samples.read(train, "train"))
         tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress)
         outputs = outputs_of(tuned, self.evaluator)
         found = Measurement(

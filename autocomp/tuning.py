@@ -15,6 +15,7 @@ from .data import Data, is_batched
 from .deploy import NetworkDeployer
 from .evaluators.fine_tuning import FineTuning
 from .front import ParetoSet, Point
+from .primitives.platform import is_dataset
 from .study import Study
 from .training_bar import training_bar
 from .tuned_files import TrainedWeights
@@ -50,7 +51,7 @@ class Tuner:
         self, deployer: NetworkDeployer, settings: FineTuning, data: Data, study: Study, folder: Path | None = None
     ) -> None:
         self.deployer, self.settings, self.study, self.folder = deployer, settings, study, folder
-        if hasattr(data.train, "create_tuple_iterator") and is_batched(data.train):
+        if is_dataset(data.train) and is_batched(data.train):
             self.train, self._samples_key = data.train, f"{data.train.get_dataset_size()} batches"
         else:
             assert data.training is not None

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..primitives.convert import convert
 from ..primitives.format_knobs import TrainedFormats
-from ..primitives.platform import execution_mode, forward, load_mindspore
+from ..primitives.platform import execution_mode, forward, is_dataset, load_mindspore
 from ..primitives.realise import Parameters, Realisation, parameters_of
 from ..primitives.registry import primitive
 from ..search_spaces import NetworkGraph, Plan
@@ -91,18 +91,19 @@ def fine_tune(
         ValueError: the network takes or gives several tensors; the plan rounds what cannot be trained rounded.
     """
     _check_single(evaluator.space.graph)
-    x, y = _first_batch(train) if _is_dataset(train) else _arrays(train)
+    augments = is_dataset(train)
+    x, y = _first_batch(train) if augments else _arrays(train)
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
     ranges_from = tuple(array[:256] for array in calibration)
     algorithm, student = _student(net, evaluator, plan, settings.algorithm, calibrate=ranges_from)
     taught = bool(settings.teacher) or y is None
-    if _is_dataset(train):
+    if augments:
         dataset, samples = train, train.get_dataset_size() * len(x)
     else:
         expected = evaluator.engine.outputs(evaluator.realise(Plan()), (x,))[0] if taught else None
         source = Shuffled([a for a in (x, expected, y) if a is not None], settings.batch, settings.seed)
         dataset, samples = source.dataset(), len(source) * source.batch
-    trained, criterion = _with_loss(student, net if _is_dataset(train) else None, y is not None, taught, settings)
+    trained, criterion = _with_loss(student, net if augments else None, y is not None, taught, settings)
     with execution_mode(graph=True):
         _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
     return _tuned(algorithm, student, samples)
@@ -202,10 +203,6 @@ class Shuffled:
 
         columns = [f"column_{i}" for i in range(len(self.arrays))]
         return ds.GeneratorDataset(self, columns, shuffle=False, python_multiprocessing=False)
-
-
-def _is_dataset(train: Any) -> bool:
-    return hasattr(train, "create_tuple_iterator")
 
 
 def _first_batch(train: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -34,6 +34,11 @@ def load_mindspore() -> ModuleType:
     return mindspore
 
 
+def is_dataset(value: Any) -> bool:
+    """Whether it is a ``mindspore.dataset.Dataset``, seen without loading MindSpore."""
+    return hasattr(value, "create_tuple_iterator")
+
+
 @contextmanager
 def execution_mode(graph: bool) -> Iterator[None]:
     """Run the body in GRAPH or PyNative mode and restore the mode that was set."""
