@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from search_methods import BATCH as SEARCHED_BATCH
+from search_methods import FULL, NETWORKS, Subject
 
 from autocomp.budget import Budget
 from autocomp.evaluators import Measurement, Scores
@@ -178,9 +180,6 @@ class Watched:
 
 def network(name: str, shared: Path, trials: int) -> None:
     """The share of a search, after it was prepared, that is no forward pass."""
-    from search_methods import BATCH as SEARCHED_BATCH
-    from search_methods import FULL, Subject
-
     import autocomp
     from autocomp.evaluators import score
     from autocomp.executors import InProcess
@@ -226,7 +225,7 @@ if __name__ == "__main__":
     parser.add_argument("--finished", default="100,1000,5000")
     parser.add_argument("--asked", type=int, default=32, help="plans asked for, a multiple of eight")
     parser.add_argument("--resolve", action="store_true", help="also solve for other budgets")
-    parser.add_argument("--network", choices=("quickstart", "resnet20"), help="also search this network")
+    parser.add_argument("--network", choices=NETWORKS, help="also search this network")
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
     parser.add_argument("--trials", type=int, default=40, help="of that search")
     given = parser.parse_args()

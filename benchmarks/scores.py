@@ -14,7 +14,6 @@ The last line is ``spearman: <value>``, of the random joint plans.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,31 +21,14 @@ from statistics import median
 
 import numpy as np
 from scipy.stats import spearmanr
-from search_methods import CACHE, FULL, NETWORKS, QUICK, Bench, Subject
+from search_methods import CACHE, FULL, NETWORKS, QUICK, Bench, Kept, Subject
 
-from autocomp.evaluators import Scores, score
+from autocomp.evaluators import Scores
 from autocomp.evaluators.scores import divergence
 from autocomp.samplers.frontier_surrogate import Surrogate
 from autocomp.search_spaces import Plan
 
 SEARCHED, NEAR, TIMED = 50, 0.1, 5
-
-
-class Kept:
-    """Measured numbers of plans, in a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.known: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
-
-    def of(self, bench: Bench, plan: Plan) -> tuple[float, float]:
-        """Accuracy and divergence."""
-        if plan.key not in self.known:
-            evaluator = bench.job.evaluator
-            self.known[plan.key] = [evaluator.evaluate(plan).accuracy, divergence(evaluator, plan)]
-            self.file.write_text(json.dumps(self.known))
-        accuracy, divergent = self.known[plan.key]
-        return accuracy, divergent
 
 
 def partly_changed(sizes: np.ndarray, count: int) -> np.ndarray:
@@ -65,14 +47,18 @@ def timed(bench: Bench) -> tuple[Scores, float, float]:
         evaluator.evaluate(plan)
         seconds.append(time.perf_counter() - started)
     started = time.perf_counter()
-    scores = score(evaluator)
+    scores = bench.scores
     return scores, time.perf_counter() - started, median(seconds)
 
 
 def measured(bench: Bench, kept: Kept, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n,) accuracies and divergences."""
-    found = [kept.of(bench, bench.job.space.decode(vector)) for vector in vectors]
-    accuracies, divergent = np.array(found).T
+    evaluator = bench.job.evaluator
+
+    def of(plan: Plan) -> list[float]:
+        return list(kept.of(plan, lambda: [evaluator.evaluate(plan).accuracy, divergence(evaluator, plan)]))
+
+    accuracies, divergent = np.array([of(bench.job.space.decode(vector)) for vector in vectors]).T
     return accuracies, divergent
 
 
@@ -91,7 +77,6 @@ def rank(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> fl
 def main(bench: Bench, plans: int) -> float:
     space, kept = bench.job.space, Kept(CACHE / f"scores-{bench.job.evaluator.key}.json")
     scores, of_pass, of_evaluation = timed(bench)
-    bench.__dict__["scores"] = scores
     print(f"scoring pass: {of_pass:.1f} s, {of_pass / of_evaluation:.1f} evaluations of {of_evaluation:.2f} s, goal 20")
     joint = space.random(np.random.default_rng(0), plans)
     accuracies, divergent = measured(bench, kept, joint)
@@ -103,7 +88,7 @@ def main(bench: Bench, plans: int) -> float:
     print(f"{plans} partly changed plans")
     print(f"  Spearman by accuracy {rank(-scores(partly), accuracies):.3f}; by divergence", end=" ")
     print(f"{rank(scores(partly), divergent):.3f}")
-    of_float, _ = kept.of(bench, Plan())
+    of_float, _ = measured(bench, kept, np.zeros((1, len(space.knobs)), np.int64))
     near = accuracies >= of_float - NEAR
     predicted = surrogate_of(bench, scores).predict(partly[near]).mean
     print(f"{near.sum()} of them within 10 points of the float network")

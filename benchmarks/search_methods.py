@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -89,6 +89,20 @@ class Subject:
         return cls(source.network(), train.x[:CALIBRATED], (others.x, others.y), (test.x, test.y))
 
 
+class Kept:
+    """What was measured of plans, in a JSON file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def of(self, plan: Plan, measure: Callable[[], Any]) -> Any:
+        if plan.key not in self.known:
+            self.known[plan.key] = measure()
+            self.file.write_text(json.dumps(self.known))
+        return self.known[plan.key]
+
+
 @dataclass
 class Bench:
     """One network with everything that was ever measured of it."""
@@ -96,21 +110,17 @@ class Bench:
     job: Job
     extent: Extent
     test_images: Labelled
-    tested: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def prepare(cls, subject: Subject, extent: Extent) -> Bench:
         data = autocomp.Data(calibrate=subject.calibrate, evaluate=subject.evaluate)
         shape = (BATCH, *subject.calibrate.shape[1:])
         job = prepare(subject.network, device("ascend-310p3"), data, shape, "auto", 0)
-        bench = cls(job, extent, subject.test)
-        if bench.tests.exists():
-            bench.tested = json.loads(bench.tests.read_text())
-        return bench
+        return cls(job, extent, subject.test)
 
-    @property
-    def tests(self) -> Path:
-        return CACHE / f"tested-{self.job.evaluator.key}-{self.extent.test}.json"
+    @cached_property
+    def tested(self) -> Kept:
+        return Kept(CACHE / f"tested-{self.job.evaluator.key}-{self.extent.test}.json")
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -154,12 +164,12 @@ class Bench:
         return np.array([(r.cost.latency_ms / of_float.latency_ms, r.cost.size_mb / of_float.size_mb) for r in records])
 
     def test(self, plan: Plan) -> float:
-        if plan.key not in self.tested:
+        def measured() -> float:
             evaluator, (x, y) = self.job.evaluator, self.test_images
             outputs = evaluator.engine.outputs(evaluator.realise(plan), (x,))[0]
-            self.tested[plan.key] = float(np.mean(outputs.argmax(1) == y))
-            self.tests.write_text(json.dumps(self.tested))
-        return self.tested[plan.key]
+            return float(np.mean(outputs.argmax(1) == y))
+
+        return float(self.tested.of(plan, measured))
 
 
 def main(subject: Subject, extent: Extent, samplers: Sequence[str], plot: Path | None) -> None:
