@@ -31,7 +31,7 @@ ms = load_mindspore()
 
 from mindspore import nn, ops
 from rows import Done, collect, in_a_process, parser, read
-from training import Images, accuracy, fit
+from training import Augmented, Images, TaughtBatches, accuracy, fit
 
 from autocomp.primitives import HeadPruning, trace
 from autocomp.primitives.attention import open_attention
@@ -99,7 +99,7 @@ class Bench:
     def first_training(self) -> None:
         ms.set_seed(0)
         net = Classifier()
-        fit(net, self.first, FIRST_EPOCHS, FIRST_RATE, 0, adam=True, pad=PAD)
+        fit(net, Augmented(self.first, 0, FIRST_EPOCHS, PAD), FIRST_RATE, adam=True)
         self.file.parent.mkdir(exist_ok=True)
         ms.save_checkpoint(net, str(self.file))
 
@@ -111,7 +111,7 @@ class Bench:
         if algorithm is not None and row == "at random":
             algorithm.keep(net, half_of_each_layer(seed))
         callbacks = algorithm.callbacks() if algorithm else []
-        fit(net, self.train, EPOCHS, rate, seed, callbacks, teacher=self.network(), pad=PAD)
+        fit(net, TaughtBatches(self.network(), self.train, seed, EPOCHS, PAD), rate, callbacks)
         heads = algorithm.cut(net).kept if algorithm else np.ones(LAYERS * HEADS, bool)
         smaller = algorithm.convert(net) if algorithm else net
         return {

@@ -68,7 +68,7 @@ class Terms:
 
     def half(self) -> dict[str, Any]:
         point = self._search("macs<50%", "channel-pruning").pick("macs<50%")
-        batches = Augmented(self.bench.train, 0)
+        batches = Augmented(self.bench.train, 0, EPOCHS)
         dataset = ds.GeneratorDataset(batches, ["image", "label"], shuffle=False)
         tuned = point.fine_tune(dataset, EPOCHS, rate=RATE, teacher=1.0, progress=False)
         return {"share": point.ratio("macs"), "untrained": self._tested(point), "accuracy": self._tested(tuned)}

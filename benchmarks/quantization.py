@@ -30,7 +30,7 @@ ms = load_mindspore()
 from cifar import Cifar
 from mindspore import nn
 from rows import Done, collect, in_a_process, parser, read
-from training import BATCH, accuracy, cross_entropy, fit
+from training import BATCH, TaughtBatches, accuracy, cross_entropy, fit
 
 from autocomp.primitives import LSQ, PACT, RTN, SLB, AdaRound, SimQAT
 
@@ -77,13 +77,14 @@ ALL = (
 class Bench:
     shared: Path
     quick: bool
-    validate: bool
+    validate: bool = False
+    trained: int = TRAINED
+    epochs: int = EPOCHS
 
     def __post_init__(self) -> None:
         source = Cifar(self.shared)
         self.network, self.images = source.network, source.images
-        count = QUICK_TRAINED if self.quick else TRAINED
-        self.train = self.images("train", count)
+        self.train = self.images("train", QUICK_TRAINED if self.quick else self.trained)
         if self.validate:
             self.test = self.images("train", None).part(50_000 - VALIDATED, 50_000)
         else:
@@ -110,7 +111,7 @@ class Bench:
         }  # fmt: skip
 
     def fit(self, net: Any, rate: float, seed: int, callbacks: list[Any]) -> None:
-        fit(net, self.train, EPOCHS, rate, seed, callbacks, teacher=self.network())
+        fit(net, TaughtBatches(self.network(), self.train, seed, self.epochs), rate, callbacks)
 
     def step_time(self, row: Row, repeats: int = 7) -> float:
         """A training step of the row over the float network's: medians of steps taken in turns."""

@@ -13,13 +13,14 @@ from typing import Any
 Done = dict[tuple[str, int], dict[str, Any]]  # (row, seed) -> what was measured
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
+def parser(doc: str | None, validates: bool = True) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
     made.add_argument("--rows", help="names joined by commas; default: all")
     made.add_argument("--seeds", type=int, default=1)
-    made.add_argument("--rate", type=float, help="another learning rate, with --validate")
-    made.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
+    made.add_argument("--rate", type=float, help="another learning rate")
+    if validates:
+        made.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
     made.add_argument("--again", action="store_true")
     made.add_argument("--quick", action="store_true", help="1,000 training and 500 test images; nothing is kept")
     return made

@@ -29,7 +29,7 @@ class ChannelPruner(TrainedPruning):
             :mod:`autocomp.primitives.importance`.
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
-        per_layer, granularity, floor: see :class:`autocomp.primitives.selection.Share`.
+        per_layer, granularity, floor, per_cost: see :class:`autocomp.primitives.selection.Share`.
         reconstruct: see :class:`TrainedPruning`.
         batches: of the training set, on which gradients are taken ("taylor"). samples: likewise, one at a time
             ("fisher").
@@ -49,6 +49,7 @@ class ChannelPruner(TrainedPruning):
         per_layer: bool = False,
         granularity: int = 1,
         floor: float = 0.1,
+        per_cost: bool = False,
         reconstruct: bool = True,
         batches: int = 16,
         samples: int = 256,
@@ -59,7 +60,8 @@ class ChannelPruner(TrainedPruning):
         for argument, value in (("batches", batches), ("samples", samples), ("rounds", rounds)):
             if value < 1:
                 raise ValueError(f"{argument} must be 1 or more, but got {argument}={value}")
-        super().__init__(Share(keep_ratio, flops, parameters, per_layer, granularity, floor), reconstruct)
+        share = Share(keep_ratio, flops, parameters, per_layer, granularity, floor, per_cost)
+        super().__init__(share, reconstruct)
         self.measure, self.batches, self.samples, self.rounds = importance, batches, samples, rounds
 
     def prune(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> None:

@@ -29,8 +29,18 @@ class CutCost:
 
     def of(self, kept: np.ndarray) -> float:
         """kept: (units,) bool."""
-        rows, columns = self.fixed_rows + self.row_counts @ kept, self.fixed_columns + self.column_counts @ kept
+        rows, columns = self._shape(kept)
         return float(self.constant + kept @ self.linear + (self.factor * rows * columns).sum())
+
+    def slopes(self, kept: np.ndarray) -> np.ndarray:
+        """(units,): what each unit costs beside the kept ones, to first order."""
+        rows, columns = self._shape(kept)
+        read = (self.factor * rows) @ self.column_counts
+        return np.asarray(self.linear + (self.factor * columns) @ self.row_counts + read)
+
+    def _shape(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(layers,) rows and columns that are left."""
+        return self.fixed_rows + self.row_counts @ kept, self.fixed_columns + self.column_counts @ kept
 
 
 def macs_cost(graph: NetworkGraph) -> CutCost:

@@ -65,7 +65,7 @@ class SCOP(TrainedPruning):
     Args:
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
-        per_layer, granularity, floor: see :class:`autocomp.primitives.selection.Share`.
+        per_layer, granularity, floor, per_cost: see :class:`autocomp.primitives.selection.Share`.
         reconstruct: see :class:`TrainedPruning`.
         steps: of the knockoff phase, a batch each. (The authors' code trains kappa by Adam for 20 epochs.)
         travel: how far kappa of a unit with the root mean square gradient goes if that never changes its sign.
@@ -84,6 +84,7 @@ class SCOP(TrainedPruning):
         per_layer: bool = False,
         granularity: int = 1,
         floor: float = 0.1,
+        per_cost: bool = False,
         reconstruct: bool = True,
         steps: int = 100,
         travel: float = 0.5,
@@ -94,7 +95,8 @@ class SCOP(TrainedPruning):
             raise ValueError(f"steps must be 1 or more, but got steps={steps}")
         if not travel > 0:
             raise ValueError(f"travel must be above 0, but got travel={travel}")
-        super().__init__(Share(keep_ratio, flops, parameters, per_layer, granularity, floor), reconstruct)
+        share = Share(keep_ratio, flops, parameters, per_layer, granularity, floor, per_cost)
+        super().__init__(share, reconstruct)
         self.steps, self.travel, self.knockoffs, self.seed = steps, travel, knockoffs or shuffled, seed
 
     def importance(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:

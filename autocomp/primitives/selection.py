@@ -23,6 +23,8 @@ class Share:
     per_layer: the same ratio in every channel group; else units of all groups compete.
     granularity: units are cut in granules of so many; a group of fewer than two of them in eighths of its own.
     floor: the share of each group's units that stays in any case, and at least one granule does.
+    per_cost: units compete by their importance over what they cost in the measure that the share is of, not by their
+        importance alone.
     """
 
     keep_ratio: float | None = None
@@ -31,6 +33,7 @@ class Share:
     per_layer: bool = False
     granularity: int = 1
     floor: float = 0.1
+    per_cost: bool = False
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in ("keep_ratio", "flops", "parameters")}
@@ -45,6 +48,8 @@ class Share:
             raise ValueError(f"granularity must be 1 or more, but got granularity={self.granularity}")
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor must be in [0, 1), but got floor={self.floor}")
+        if self.per_layer and self.per_cost:
+            raise ValueError("units compete in no measure where per_layer=True: leave out per_cost")
 
     @property
     def name(self) -> str:
@@ -95,7 +100,7 @@ def select(
     if share.per_layer:
         kept = _alike(graph, cost, ladders, target)
     else:
-        kept = _competing(cost, ladders, importance, target, price)
+        kept = _competing(cost, ladders, importance, target, price, share.per_cost)
     if (left := cost.of(kept)) > target + 0.5:
         raise ValueError(
             f"{share.name}={share.value} cannot be reached: with floor={share.floor} and "
@@ -152,17 +157,18 @@ def _kept_at(graph: NetworkGraph, ladders: list[_Ladder], ratio: float) -> np.nd
 
 
 def _competing(
-    cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, target: float, price: Price
+    cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, target: float, price: Price, per_cost: bool
 ) -> np.ndarray:
     """The cheapest granule goes, again and again."""
     kept = np.ones(len(importance), bool)
     rungs = [0] * len(ladders)
     while cost.of(kept) > target:
         best, least = None, np.inf
+        slopes = cost.slopes(kept) if per_cost else np.ones(len(kept))
         for i, ladder in enumerate(ladders):
             if rungs[i] + 1 < len(ladder.counts):
                 granule = ladder.cut(rungs[i] + 1)[len(ladder.cut(rungs[i])) :]
-                asked = price(importance[granule])
+                asked = price(importance[granule]) / max(float(slopes[granule].mean()), 1e-12)
                 if asked < least:
                     best, least = i, asked
         if best is None:

@@ -19,7 +19,7 @@ from .by_hand import inputs_for
 from .cells import ms, parameter
 from .convert import convert
 from .cut_cost import macs_cost, parameters_cost
-from .distillation import Distilled
+from .distillation import Distillation
 from .elastic import ElasticNetwork
 from .masks import gated_layers
 from .mindir import copy_network
@@ -293,7 +293,7 @@ class GateGradients:
     def __init__(self, net_p: Any, loss: Any) -> None:
         if loss is None:
             raise ValueError("the importance of units is measured by the loss: give one")
-        if isinstance(loss, Distilled) and loss.share == 1:
+        if isinstance(loss, Distillation) and loss.share == 1:
             raise ValueError(
                 "importance is measured by a loss of labels: a network that is its own teacher has no gradient. Call "
                 "algorithm.prune(net_p, batches, loss) first, or give Distilled a loss and a share below 1"

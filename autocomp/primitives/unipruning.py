@@ -40,7 +40,7 @@ class UniPruning(TrainedPruning):
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
         granularity: width of a granule; a group of fewer than two of them is cut in eighths of its own.
-        floor: see :class:`autocomp.primitives.selection.Share`.
+        floor, per_cost: see :class:`autocomp.primitives.selection.Share`.
         every: epochs between two choices. soft: share of the epochs before the final one, in [0, 1).
         reconstruct: see :class:`TrainedPruning`; at the final choice.
     """
@@ -55,6 +55,7 @@ class UniPruning(TrainedPruning):
         parameters: float | None = None,
         granularity: int = 16,
         floor: float = 0.1,
+        per_cost: bool = False,
         every: int = 1,
         soft: float = 0.5,
         reconstruct: bool = True,
@@ -63,7 +64,8 @@ class UniPruning(TrainedPruning):
             raise ValueError(f"every must be 1 epoch or more, but got every={every}")
         if not 0 <= soft < 1:
             raise ValueError(f"soft must be in [0, 1), but got soft={soft}")
-        super().__init__(Share(keep_ratio, flops, parameters, False, granularity, floor), reconstruct)
+        share = Share(keep_ratio, flops, parameters, False, granularity, floor, per_cost)
+        super().__init__(share, reconstruct)
         self.every, self.soft = every, soft
 
     @staticmethod

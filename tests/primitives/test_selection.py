@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,10 +30,33 @@ def test_costs_are_those_of_the_network_that_is_really_cut(subject: Subject) -> 
     assert parameters_cost(subject.graph, subject.parameters).of(kept) == elements
 
 
+@pytest.mark.parametrize("name", ["flops", "parameters"])
+def test_slopes_are_what_each_unit_costs(subject: Subject, name: str) -> None:
+    cost = Share(**{name: 0.5}).cost(subject.graph, subject.parameters)  # type: ignore[arg-type]
+    kept = select(subject.graph, subject.parameters, importance_of(subject), Share(keep_ratio=0.6))
+    slopes, step = cost.slopes(kept), 1e-4
+    for unit in range(0, len(kept), max(len(kept) // 16, 1)):
+        more = kept.astype(float)
+        more[unit] += step
+        assert slopes[unit] == pytest.approx((cost.of(more) - cost.of(kept)) / step, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["flops", "parameters"])
+def test_what_competes_by_its_cost_keeps_more_importance_in_the_same_share(subject: Subject, name: str) -> None:
+    importance, share = importance_of(subject), Share(**{name: 0.6})  # type: ignore[arg-type]
+    alone, by_cost = (
+        select(subject.graph, subject.parameters, importance, replace(share, per_cost=chosen))
+        for chosen in (False, True)
+    )
+    cost = share.cost(subject.graph, subject.parameters)
+    assert cost.of(by_cost) <= 0.6 * cost.of(np.ones_like(by_cost))
+    assert importance[by_cost].sum() >= importance[alone].sum()
+
+
 @pytest.mark.parametrize("name", ["keep_ratio", "flops", "parameters"])
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_the_share_is_met_and_the_floor_kept(subject: Subject, name: str, per_layer: bool) -> None:
-    share = Share(**{name: 0.55}, per_layer=per_layer, granularity=2, floor=0.25)
+    share = replace(Share(**{name: 0.55}), per_layer=per_layer, granularity=2, floor=0.25)  # type: ignore[arg-type]
     kept = select(subject.graph, subject.parameters, importance_of(subject), share)
     cost = share.cost(subject.graph, subject.parameters)
     left = cost.of(kept) / cost.of(np.ones_like(kept))
@@ -100,6 +125,7 @@ def test_a_share_out_of_reach_is_refused(subject: Subject) -> None:
         ({"flops": 1.5}, r"flops must be in \(0, 1\), but got flops=1.5"),
         ({"flops": 0.5, "granularity": 0}, "granularity must be 1 or more"),
         ({"flops": 0.5, "floor": 1.0}, "floor must be in"),
+        ({"flops": 0.5, "per_layer": True, "per_cost": True}, "leave out per_cost"),
     ],
 )
 def test_bad_shares(arguments: dict[str, float], message: str) -> None:
