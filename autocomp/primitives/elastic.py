@@ -74,7 +74,8 @@ class ElasticNetwork:
         self, inputs: tuple[np.ndarray, ...], layers: Collection[str] | None = None
     ) -> dict[str, np.ndarray]:
         """What each layer reads, or each of these: layer -> (n, ...) float32."""
-        return self._read_by(self.inputs if layers is None else {path: self.inputs[path] for path in layers}, inputs)
+        chosen = self.inputs if layers is None else {path: self.inputs[path] for path in layers}
+        return read_by(self.cell, chosen, inputs)
 
     def batch_statistics(
         self, inputs: tuple[np.ndarray, ...], kept: np.ndarray
@@ -88,28 +89,30 @@ class ElasticNetwork:
         try:
             for cell in cells.values():
                 cell.set_train(True)
-            seen = self._read_by(cells, inputs)
+            seen = read_by(self.cell, cells, inputs)
         finally:
             self.cell.set_train(False)
             for name, value in before.items():
                 self._assign(name, value)
         return {layer: _moments(x, kept_channels(norms[layer].units, kept)) for layer, x in seen.items()}
 
-    def _read_by(self, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-        """The first argument of each cell in a forward pass, in PyNative mode, where cells can be listened to."""
-        found: dict[str, np.ndarray] = {}
 
-        def listen(name: str) -> Callable[[Any, Any], None]:
-            return lambda _cell, arguments: found.__setitem__(name, arguments[0].asnumpy())
+def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+    """The first argument of each of a network's cells in a forward pass, in PyNative mode, where cells can be listened
+    to; of a cell that runs several times that of the last."""
+    found: dict[str, np.ndarray] = {}
 
-        handles = [cell.register_forward_pre_hook(listen(name)) for name, cell in cells.items()]
-        try:
-            with execution_mode(graph=False):
-                self.cell(*to_tensors(inputs))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return found
+    def listen(name: str) -> Callable[[Any, Any], None]:
+        return lambda _cell, arguments: found.__setitem__(name, arguments[0].asnumpy())
+
+    handles = [cell.register_forward_pre_hook(listen(name)) for name, cell in cells.items()]
+    try:
+        with execution_mode(graph=False):
+            net(*to_tensors(inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 def never_negative(graph: NetworkGraph, i: int) -> bool:

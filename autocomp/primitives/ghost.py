@@ -15,6 +15,7 @@ from .cells import ms
 from .elastic import ElasticNetwork
 from .platform import execution_mode, to_arrays, to_tensors
 from .reconstruction import moments_of, pivoted_order
+from .refit_replaced import Part
 from .replacing import Replacement, Replacing, calls_of, macs_of
 from .surgery import cell_at
 from .trained_quantization import first_and_last
@@ -60,6 +61,7 @@ class Ghost(Replacing):
         kernel: size of the cheap convolutions, odd (the paper's d).
         macs: the share of the network's multiply-accumulates that stays; the layers go first that lose least for what
             they free. None: all that get cheaper.
+        layers, reconstruct: see :class:`autocomp.primitives.replacing.Replacing`.
 
     Left as they are: the first and the last layer, grouped and transposed convolutions.
     """
@@ -67,9 +69,15 @@ class Ghost(Replacing):
     name = "ghost"
 
     def __init__(
-        self, *, ratio: int = 2, kernel: int = 3, macs: float | None = None, layers: Collection[str] | None = None
+        self,
+        *,
+        ratio: int = 2,
+        kernel: int = 3,
+        macs: float | None = None,
+        layers: Collection[str] | None = None,
+        reconstruct: bool = True,
     ) -> None:
-        super().__init__(layers)
+        super().__init__(layers, reconstruct)
         if ratio < 2:
             raise ValueError(f"ratio must be 2 or more, but got ratio={ratio}")
         if kernel < 1 or kernel % 2 == 0:
@@ -89,7 +97,9 @@ class Ghost(Replacing):
             cell = cell_at(net, path)
             fit = fitted(outputs_of(cell, graph, path, seen.get(path)), self.ratio, self.kernel, bool(cell.has_bias))
             new = GhostConv2d(cell, fit)
-            found[path] = Replacement(new, self._macs(graph, path), sum(p.size for p in new.get_parameters()), fit.lost)
+            parts = (Part("primary", fit.primary), Part("cheap", fit.others))
+            elements = sum(p.size for p in new.get_parameters())
+            found[path] = Replacement(new, self._macs(graph, path), elements, fit.lost, parts)
         return found if self.macs is None else _enough(graph, found, self.macs)
 
     def _layers(self, net: Any, graph: NetworkGraph) -> list[str]:

@@ -15,6 +15,7 @@ from .cells import ms
 from .factors import Factors, Spectrum, is_matrix
 from .realise import parameters_of
 from .reconstruction import Moments
+from .refit_replaced import Part
 from .replacing import Replacement, Replacing, calls_of, macs_of
 from .surgery import cell_at
 from .trained_pruning import CHUNK, RECONSTRUCTED, input_moments, rebatched
@@ -48,7 +49,7 @@ class LowRank(Replacing):
             that is kept. macs: the share of the network's multiply-accumulates that stays; ranks are those that lose
             the least energy, summed over the layers. ranks: by layer, ``{"fc": (16,), "conv": (8, 12)}``.
         granularity: ranks are multiples of it.
-        layers: paths of the layers that may be replaced, or of cells that hold them; None: all.
+        layers, reconstruct: see :class:`autocomp.primitives.replacing.Replacing`.
 
     Left as they are: layers that would not be cheaper, grouped and transposed convolutions.
     """
@@ -63,8 +64,9 @@ class LowRank(Replacing):
         ranks: Mapping[str, tuple[int, ...]] | None = None,
         granularity: int = 1,
         layers: Collection[str] | None = None,
+        reconstruct: bool = True,
     ) -> None:
-        super().__init__(layers)
+        super().__init__(layers, reconstruct)
         if sum(value is not None for value in (energy, macs, ranks)) != 1:
             raise ValueError(f"exactly one of energy, macs and ranks must be given, but got {energy}, {macs}, {ranks}")
         for argument, value in (("energy", energy), ("macs", macs)):
@@ -182,7 +184,8 @@ def _replacement(
         missing = (weight - factors.weight()).reshape(*weight.shape[:2], -1).sum(2)
         bias = bias + missing @ moments.mean
     new = _dense(cell, factors, bias) if isinstance(cell, nn.Dense) else _convolutions(cell, factors, bias)
-    return Replacement(new, choice.macs, sum(p.size for p in new.get_parameters()), choice.lost)
+    last = Part(str(len(new) - 1), np.arange(len(weight)))
+    return Replacement(new, choice.macs, sum(p.size for p in new.get_parameters()), choice.lost, (last,))
 
 
 def _dense(like: Any, factors: Factors, bias: np.ndarray | None) -> Any:

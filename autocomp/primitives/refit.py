@@ -78,18 +78,26 @@ def _patches(elastic: ElasticNetwork, readers: Mapping[str, Node], batch: Batch,
 
 def _fitted(state: LayerState, patches: np.ndarray, wanted: np.ndarray) -> LayerState:
     """patches: (n, k); wanted: (n, out)."""
-    taps = state.weight[0, 0].size
-    seen = patches[:, np.repeat(state.columns, taps)].astype(np.float64)
-    start = state.weight.reshape(len(state.weight), -1).astype(np.float64)
-    missing = wanted[:, state.rows] - seen @ start.T - (0 if state.bias is None else state.bias)
-    mean = seen.mean(0) if state.bias is not None else np.zeros(seen.shape[1])
+    seen = patches[:, np.repeat(state.columns, state.weight[0, 0].size)]
+    weight, bias = fitted_to(wanted[:, state.rows], seen, state.weight.reshape(len(state.weight), -1), state.bias)
+    return replace(state, weight=weight.reshape(state.weight.shape), bias=bias)
+
+
+def fitted_to(
+    wanted: np.ndarray, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The weight and the bias, moved so that ``seen @ weight.T + bias`` is near what is wanted; float32.
+
+    wanted: (n, out); seen: (n, k); weight: (out, k); bias: (out,), or None.
+    """
+    seen, weight = seen.astype(np.float64), weight.astype(np.float64)
+    missing = wanted - seen @ weight.T - (0 if bias is None else bias)
+    mean = seen.mean(0) if bias is not None else np.zeros(seen.shape[1])
     centred = seen - mean
     moment = centred.T @ centred
     width = len(moment)
     ridge = (RIDGE + DOUBT * width / len(seen)) * max(float(np.trace(moment)) / width, 1e-12)
     moved = np.linalg.solve(moment + ridge * np.eye(width), centred.T @ missing).T
-    weight = (start + moved).reshape(state.weight.shape).astype(np.float32)
-    bias = None
-    if state.bias is not None:
-        bias = (state.bias + missing.mean(0) - moved @ mean).astype(np.float32)
-    return replace(state, weight=weight, bias=bias)
+    if bias is not None:
+        bias = (bias + missing.mean(0) - moved @ mean).astype(np.float32)
+    return (weight + moved).astype(np.float32), bias

@@ -13,21 +13,25 @@ from ..search_spaces import NetworkGraph, Node
 from .applied import MARK, Applied, applied_to, mark
 from .by_hand import inputs_for
 from .mindir import copy_network
+from .refit_replaced import Part, refit
 from .surgery import cell_at, rename_parameters, replace_cells
 from .trace import check_cell, trace
+from .trained_pruning import CHUNK, RECONSTRUCTED, rebatched
 
 
 @dataclass(frozen=True)
 class Replacement:
     """A layer's new cell. macs: multiply-accumulates at batch 1 of all calls; parameters: elements.
 
-    lost: the share of the layer's output energy that the new cell does not give, as it was fitted.
+    lost: the share of the layer's output energy that the new cell does not give, as it was fitted. parts: layers of
+    the new cell that give the old one's outputs.
     """
 
     cell: Any
     macs: int
     parameters: int
     lost: float
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,16 @@ class Replacing:
 
     Args:
         layers: paths of the layers that may be replaced, or of cells that hold them; None: all.
+        reconstruct: whether, with ``calibrate``, the new cells and the layers behind them are fitted, one after the
+            other, to what the layers gave in the whole network (:mod:`autocomp.primitives.refit_replaced`).
 
     Subclasses say which layers are replaced by what.
     """
 
     name = "replacing"
 
-    def __init__(self, layers: Collection[str] | None = None) -> None:
-        self.layers = layers
+    def __init__(self, layers: Collection[str] | None = None, reconstruct: bool = True) -> None:
+        self.layers, self.reconstruct = layers, reconstruct
         self._last: Any = None  # the network applied to last, which callbacks work on
 
     def allowed(self, graph: NetworkGraph) -> list[str]:
@@ -100,6 +106,10 @@ class Replacing:
         names = {id(p): p.name for p in twin.get_parameters()}
         replace_cells(twin, {path: replacement.cell for path, replacement in found.items()})
         rename_parameters(twin, names)
+        if self.reconstruct and arrays is not None:
+            parts = {path: replacement.parts for path, replacement in found.items()}
+            batches = list(rebatched([tuple(array[:RECONSTRUCTED] for array in arrays)], CHUNK))
+            refit(net, graph, twin, trace(twin, tuple(array[:1] for array in arrays)), parts, batches)
         mark(twin, Replaced(net, graph, {}, replacements=found))
         self._last = twin
         return twin.set_train(net.training)
