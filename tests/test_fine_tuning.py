@@ -11,7 +11,7 @@ import pytest
 
 import autocomp
 from autocomp.deploy import NetworkDeployer
-from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.evaluators.fine_tuning import FineTuning, pruned_only
 from autocomp.front import ParetoSet
 from autocomp.point import Point
 from autocomp.primitives.export import norm_error
@@ -19,6 +19,7 @@ from autocomp.primitives.platform import forward, load_mindspore
 from autocomp.quickstart import load_network, load_samples
 from autocomp.search_spaces import Plan
 from tests.conftest import Subject
+from tests.networks import images
 from tests.test_deploy import deployer_of
 
 ms = load_mindspore()
@@ -142,6 +143,18 @@ def test_bad_arguments(tuned: Point) -> None:
     for settings, message in cases:
         with pytest.raises(ValueError, match=message):
             FineTuning(**settings)
+
+
+@pytest.mark.parametrize("name", ["residual", "concatenating"])
+def test_training_begins_with_layers_fitted_to_the_float_network(named_subject: Any, name: str) -> None:
+    subject: Subject = named_subject(name)
+    keeps = [knob for knob in subject.space.knobs if knob.name.startswith("keep/")]
+    plan, others = Plan({knob.name: knob.values[-1] for knob in keeps}), images(64, seed=9)
+    expected, errors = forward(subject.net, (others,), graph=False)[0], []
+    for seen in ((), (images(128),)):
+        smaller = pruned_only(subject.net, subject.evaluator, plan, seen)
+        errors.append(norm_error(forward(smaller, (others,), graph=False)[0], expected))
+    assert errors[1] < 0.9 * errors[0]
 
 
 def test_shapes_of_the_samples_are_checked(named_subject: Any) -> None:

@@ -85,7 +85,7 @@ def fine_tune(
     Args:
         train: (x, y) arrays, y (n,) classes or None; or a batched ``mindspore.dataset.Dataset`` of images and classes,
             gone through anew in each epoch, so that it can augment.
-        calibration: arrays (n, ...), for the ranges that training begins with.
+        calibration: arrays (n, ...), for the weights and ranges that training begins with.
 
     Raises:
         ValueError: the network takes or gives several tensors; the plan rounds what cannot be trained rounded.
@@ -95,7 +95,8 @@ def fine_tune(
     x, y = _first_batch(train) if augments else _arrays(train)
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
     ranges_from = tuple(array[:256] for array in calibration)
-    algorithm, student = _student(net, evaluator, plan, settings.algorithm, calibrate=ranges_from)
+    smaller = pruned_only(net, evaluator, plan, calibration)
+    algorithm, student = _student(smaller, plan, settings.algorithm, calibrate=ranges_from)
     taught = bool(settings.teacher) or y is None
     if augments:
         dataset, samples = train, train.get_dataset_size() * len(x)
@@ -126,20 +127,20 @@ def _with_loss(student: Any, teacher: Any, labelled: bool, taught: bool, setting
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
     """The network again that :func:`fine_tune` trained, from the parameters that it left; nothing is trained."""
     one_image = tuple(x[:1] for x in evaluator.inputs)
-    chosen, student = _student(net, evaluator, plan, algorithm, inputs=one_image)
+    chosen, student = _student(pruned_only(net, evaluator, plan), plan, algorithm, inputs=one_image)
     ms = load_mindspore()
     for parameter in student.get_parameters():
         parameter.set_data(ms.Tensor(parameters[parameter.name]))
     return _tuned(chosen, student)
 
 
-def _student(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, **samples: Arrays) -> tuple[Any, Any]:
-    """The quantizer, and the pruned network that it is applied to. samples: as ``apply`` takes them."""
+def _student(net: Any, plan: Plan, algorithm: str, **samples: Arrays) -> tuple[Any, Any]:
+    """The quantizer, and the network that trains. net: pruned; samples: as ``apply`` takes them."""
     form = primitive(algorithm)
     assert isinstance(form, TrainedFormats)
     chosen = form.algorithm()
     formats = {name: value for name, value in plan.items() if name.startswith("format/")}
-    return chosen, chosen.apply(pruned_only(net, evaluator, plan), plan=formats, **samples)
+    return chosen, chosen.apply(net, plan=formats, **samples)
 
 
 def _tuned(algorithm: Any, student: Any, samples: int = 0) -> Tuned:
@@ -160,10 +161,17 @@ def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan) -> Any:
-    """The plan's channels cut off and what reads them reconstructed; nothing rounded, nothing folded."""
+def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays = ()) -> Any:
+    """The plan's channels cut off and what reads them reconstructed; nothing rounded, nothing folded.
+
+    images: on which the layers that read them are fitted, one after the other, to what they gave before.
+    """
     cuts = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
     realisation = evaluator.realise(cuts)
+    if images and not realisation.kept.all():
+        from ..primitives.refit import refitted, to_fit_on
+
+        realisation = refitted(net, evaluator.space.graph, realisation.with_statistics({}), to_fit_on([images]))
     return convert(net, evaluator.space.graph, evaluator.parameters, realisation, folds=False)
 
 

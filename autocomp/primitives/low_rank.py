@@ -15,10 +15,11 @@ from .cells import ms
 from .factors import Factors, Spectrum, is_matrix
 from .realise import parameters_of
 from .reconstruction import Moments
+from .refit import to_fit_on
 from .refit_replaced import Part
 from .replacing import Replacement, Replacing, calls_of, macs_of
 from .surgery import cell_at
-from .trained_pruning import CHUNK, RECONSTRUCTED, input_moments, rebatched
+from .trained_pruning import input_moments
 
 LEVELS = 1 - np.geomspace(0.003, 0.9, 24)  # shares of the energy that are tried for a layer
 
@@ -155,7 +156,7 @@ def _matrix(weight: np.ndarray) -> np.ndarray:
 def _moments(net: Any, graph: NetworkGraph, calibrate: tuple[np.ndarray, ...] | None) -> dict[str, Moments]:
     if calibrate is None:
         return {}
-    return input_moments(net, graph, rebatched([tuple(array[:RECONSTRUCTED] for array in calibrate)], CHUNK))
+    return input_moments(net, graph, to_fit_on([calibrate]))
 
 
 def _weighing(moments: Moments | None, biased: bool) -> np.ndarray | None:

@@ -12,8 +12,9 @@ lost, which :mod:`autocomp.primitives.reconstruction`, where W comes from, does 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,22 @@ from .realise import LayerState, Realisation, parameters_of
 from .weight_layout import weight_of
 
 PATCHES = 8_000  # of a layer's input, from all batches together
+RECONSTRUCTED = 128  # images that are seen, CHUNK at a time
+CHUNK = 32
+
 Batch = tuple[np.ndarray, ...]
+
+
+def to_fit_on(batches: Iterable[Batch]) -> list[Batch]:
+    """The first images of these batches."""
+    return list(islice(rebatched(batches, CHUNK), RECONSTRUCTED // CHUNK))
+
+
+def rebatched(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same samples in batches of at most this size."""
+    for batch in batches:
+        for start in range(0, len(batch[0]), size):
+            yield tuple(column[start : start + size] for column in batch)
 
 
 def refitted(net: Any, graph: NetworkGraph, realisation: Realisation, batches: Sequence[Batch]) -> Realisation:

@@ -13,10 +13,10 @@ from ..search_spaces import NetworkGraph, Node
 from .applied import MARK, Applied, applied_to, mark
 from .by_hand import inputs_for
 from .mindir import copy_network
+from .refit import to_fit_on
 from .refit_replaced import Part, refit
 from .surgery import cell_at, rename_parameters, replace_cells
 from .trace import check_cell, trace
-from .trained_pruning import CHUNK, RECONSTRUCTED, rebatched
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,7 @@ class Replacing:
         rename_parameters(twin, names)
         if self.reconstruct and arrays is not None:
             parts = {path: replacement.parts for path, replacement in found.items()}
-            batches = list(rebatched([tuple(array[:RECONSTRUCTED] for array in arrays)], CHUNK))
-            refit(net, graph, twin, trace(twin, tuple(array[:1] for array in arrays)), parts, batches)
+            refit(net, graph, twin, trace(twin, tuple(array[:1] for array in arrays)), parts, to_fit_on([arrays]))
         mark(twin, Replaced(net, graph, {}, replacements=found))
         self._last = twin
         return twin.set_train(net.training)

@@ -26,7 +26,7 @@ from .mindir import copy_network
 from .platform import execution_mode, to_tensors
 from .realise import Realisation, Realiser, parameters_of
 from .reconstruction import MOST_CHANNELS, Moments, moments_of
-from .refit import refitted
+from .refit import CHUNK, RECONSTRUCTED, Batch, rebatched, refitted, to_fit_on
 from .rounding import assign
 from .selection import Share, mean_importance, select
 from .surgery import rename_parameters, replace_cells
@@ -37,11 +37,7 @@ from .weight_layout import turned, weight_of
 log = logging.getLogger("autocomp")
 
 KEPT = "kept_units"
-RECONSTRUCTED = 128  # images that the reconstruction sees, CHUNK at a time
-CHUNK = 32
 ROWS = 20_000  # pixels of them at most, for each layer
-
-Batch = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -251,17 +247,10 @@ def input_count(net_p: Any) -> int:
     return sum(node.kind == "input" for node in applied_to(net_p).graph.nodes)
 
 
-def rebatched(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """The same samples in batches of at most this size."""
-    for batch in batches:
-        for start in range(0, len(batch[0]), size):
-            yield tuple(column[start : start + size] for column in batch)
-
-
 def _images(graph: NetworkGraph, batches: Iterable[Batch]) -> list[Batch]:
     """Inputs of the network, some at a time, from its batches, which may hold labels beside them."""
     count = sum(node.kind == "input" for node in graph.nodes)
-    return [batch[:count] for batch in islice(rebatched(batches, CHUNK), RECONSTRUCTED // CHUNK)]
+    return [batch[:count] for batch in to_fit_on(batches)]
 
 
 def input_moments(net: Any, graph: NetworkGraph, images: Iterable[Batch]) -> dict[str, Moments]:
