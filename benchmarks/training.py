@@ -17,7 +17,7 @@ ms = load_mindspore()
 import mindspore.dataset as ds
 from mindspore import nn
 
-from autocomp.evaluators import OnnxEngine
+from autocomp.evaluators import choose_engine
 from autocomp.evaluators.fine_tuning import parameter_groups
 from autocomp.primitives import trace
 from autocomp.primitives.distillation import Taught
@@ -74,8 +74,7 @@ class Augmented:
 
 
 class TaughtBatches(Augmented):
-    """With a teacher's outputs in the place of labels, computed once by onnxruntime and kept for all that train on the
-    same images."""
+    """With a teacher's outputs in the place of labels, computed once and kept for all that train on the same images."""
 
     def __init__(self, teacher: Any, images: Images, seed: int, epochs: int, pad: int = PAD) -> None:
         super().__init__(images, seed, epochs, pad)
@@ -95,8 +94,10 @@ class TaughtBatches(Augmented):
 
 def outputs_of(teacher: Any, parameters: dict[str, np.ndarray], batches: Augmented) -> np.ndarray:
     """(epochs, steps, n, classes)."""
-    graph = trace(teacher, (batches.images.x[:1],))
-    engine, plain = OnnxEngine(graph, parameters), Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    some = (batches.images.x[:8],)
+    graph = trace(teacher, some)
+    plain = Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    engine = choose_engine(teacher, graph, parameters, plain, some, forward(teacher, some))
     return np.array([[engine.outputs(plain, (x,))[0] for x, _ in batches] for _ in range(batches.epochs)])
 
 
@@ -108,13 +109,7 @@ def cosine(rate: float, steps: int) -> list[float]:
     return [rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
 
 
-def fit(
-    net: Any,
-    batches: Augmented,
-    rate: float,
-    callbacks: Sequence[Any] = (),
-    adam: bool = False,
-) -> None:
+def fit(net: Any, batches: Augmented, rate: float, callbacks: Sequence[Any] = (), adam: bool = False) -> None:
     """Towards the labels, or the outputs of a teacher that batches bring with them.
 
     rate: at the start, with Nesterov momentum 0.9 or Adam; it falls by a cosine to 0.

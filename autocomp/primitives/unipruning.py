@@ -41,7 +41,7 @@ class UniPruning(TrainedPruning):
             that stays.
         granularity: width of a granule; a group of fewer than two of them is cut in eighths of its own.
         floor, per_cost: see :class:`autocomp.primitives.selection.Share`.
-        every: epochs between two choices. soft: share of the epochs before the final one, in [0, 1).
+        every: epochs between two choices, or a part of one. soft: share of the steps before the final one, in [0, 1).
         reconstruct: see :class:`TrainedPruning`; at the final choice.
     """
 
@@ -56,12 +56,12 @@ class UniPruning(TrainedPruning):
         granularity: int = 16,
         floor: float = 0.1,
         per_cost: bool = False,
-        every: int = 1,
+        every: float = 1,
         soft: float = 0.5,
         reconstruct: bool = True,
     ) -> None:
-        if every < 1:
-            raise ValueError(f"every must be 1 epoch or more, but got every={every}")
+        if not every > 0:
+            raise ValueError(f"every must be above 0, but got every={every}")
         if not 0 <= soft < 1:
             raise ValueError(f"soft must be in [0, 1), but got soft={soft}")
         share = Share(keep_ratio, flops, parameters, False, granularity, floor, per_cost)
@@ -99,21 +99,27 @@ class UniPruning(TrainedPruning):
 
 
 class ZeroEvery(Callback):
-    """Zeroes at the beginning of every few epochs, and prunes when the soft part of the training is over."""
+    """Zeroes every few epochs, or steps, and prunes when the soft part of the training is over."""
 
     def __init__(self, algorithm: UniPruning, net_p: Any) -> None:
         super().__init__()
         self.algorithm, self.net_p = algorithm, net_p
+        self.final, self.due = False, 0  # the step at which it chooses next
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def on_train_begin(self, run_context: Any) -> None:
+        self.final, self.due = self.algorithm.is_pruned(self.net_p), 0
+
+    def on_train_step_begin(self, run_context: Any) -> None:
         arguments, algorithm = run_context.original_args(), self.algorithm
-        done = arguments.cur_epoch_num - 1
-        if algorithm.is_pruned(self.net_p):
+        done = arguments.cur_step_num - 1
+        if self.final:
             return
-        if done >= algorithm.soft * arguments.epoch_num:
+        if done >= algorithm.soft * arguments.epoch_num * arguments.batch_num:
             algorithm.prune(self.net_p, Batches(arguments.train_dataset))
-        elif done % algorithm.every == 0:
+            self.final = True
+        elif done >= self.due:
             algorithm.zero(self.net_p)
+            self.due = done + max(round(algorithm.every * arguments.batch_num), 1)
 
     def on_train_end(self, run_context: Any) -> None:
         if not self.algorithm.is_pruned(self.net_p):

@@ -99,8 +99,33 @@ def test_the_schedule_in_a_compiled_network() -> None:
     assert sum(p.size for p in smaller.get_parameters()) == algorithm.cut(net_p).parameters
 
 
+def test_it_chooses_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight steps in two epochs: every quarter of an epoch it zeroes, from the fourth step on the choice is final."""
+    algorithm = UniPruning(parameters=0.6, granularity=4, every=0.25, soft=0.375)
+    net_p = algorithm.apply(randomised(NETWORKS["residual"]()), inputs=X[:1])
+    done: list[str] = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        whole = getattr(algorithm, name)
+
+        def run(*arguments: Any) -> Any:
+            done.append(name)
+            return whole(*arguments)
+
+        return run
+
+    for name in ("zero", "prune"):
+        monkeypatch.setattr(algorithm, name, noted(name))
+    dataset = ds.NumpySlicesDataset((X, Y), ["image", "label"], shuffle=False).batch(8)
+    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    with execution_mode(graph=True):
+        model = ms.Model(net_p, loss, nn.Momentum(net_p.trainable_params(), 0.01, 0.9))
+        model.train(2, dataset, algorithm.callbacks(), dataset_sink_mode=False)
+    assert done == ["zero", "zero", "zero", "prune"] and algorithm.is_pruned(net_p)
+
+
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="every must be 1 epoch or more, but got every=0"):
+    with pytest.raises(ValueError, match="every must be above 0, but got every=0"):
         UniPruning(flops=0.5, every=0)
     with pytest.raises(ValueError, match=r"soft must be in \[0, 1\), but got soft=1"):
         UniPruning(flops=0.5, soft=1)
