@@ -37,7 +37,7 @@ from quantization import BATCH, Bench
 from rows import Done, collect, in_a_process, parser, read
 from training import accuracy
 
-from autocomp.primitives import SCOP, ChannelPruner, Ghost, LowRank, SimQAT, Sparsity, UniPruning, trace
+from autocomp.primitives import PACT, SCOP, ChannelPruner, Ghost, LowRank, Sparsity, UniPruning, trace
 from autocomp.primitives.replacing import Replacing
 from autocomp.primitives.scop import KnockoffPhase
 from autocomp.primitives.trained_pruning import TrainedPruning
@@ -54,8 +54,8 @@ class Composed:
 
     def __init__(self) -> None:
         self.pruner = ChannelPruner("taylor", flops=0.7)
-        self.factors = LowRank(energy=0.95, layers=("layer3",))
-        self.quantizer = SimQAT(4, 8)
+        self.factors = LowRank(energy=0.98, layers=("layer3",))
+        self.quantizer = PACT(4, 8)
 
     def apply(self, net: Any, images: np.ndarray, labels: np.ndarray) -> Any:
         net_p = self.pruner.apply(net, SHAPE)
