@@ -18,7 +18,8 @@ def parser(doc: str | None, validates: bool = True) -> argparse.ArgumentParser:
     made.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
     made.add_argument("--rows", help="names joined by commas; default: all")
     made.add_argument("--seeds", type=int, default=1)
-    made.add_argument("--rate", type=float, help="another learning rate")
+    beside = "with --validate" if validates else "nothing is kept"
+    made.add_argument("--rate", type=float, help=f"another learning rate, {beside}")
     if validates:
         made.add_argument("--validate", action="store_true", help="on 5,000 training images; nothing is kept")
     made.add_argument("--again", action="store_true")

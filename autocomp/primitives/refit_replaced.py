@@ -46,16 +46,15 @@ def refit(
 
     whole, graph: as it was; net, smaller: with other cells; parts: of these, by path. batches: of the inputs.
     """
-    layers = _layers(graph, parts)
-    wanted = _outputs(copy_network(whole).set_train(False), graph, layers, batches)
+    wanted = _outputs(copy_network(whole).set_train(False), graph, _layers(graph, parts), batches)
     runner = copy_network(net).set_train(False)
     copies = {p.name: p for p in runner.get_parameters()}
-    for layer in layers:
-        everything = Part("", np.arange(wanted[layer].shape[1]))
+    for layer, outputs in wanted.items():
+        everything = Part("", np.arange(outputs.shape[1]))
         for part in parts.get(layer, (everything,)):
             path = f"{layer}.{part.name}" if part.name else layer
             node, cell = smaller.nodes[smaller.layers[path]], cell_at(net, path)
-            weight, bias = _moved(node, cell, _seen(runner, path, node, batches), wanted[layer][:, part.rows])
+            weight, bias = _moved(node, cell, _seen(runner, path, node, batches), outputs[:, part.rows])
             moved = {cell.weight: weight} if bias is None else {cell.weight: weight, cell.bias: bias}
             for parameter, value in moved.items():
                 assign(parameter, value)
@@ -73,7 +72,7 @@ def _layers(graph: NetworkGraph, parts: Mapping[str, Sequence[Part]]) -> list[st
 
 
 def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequence[Batch]) -> dict[str, np.ndarray]:
-    """(n, out) of each layer, where the patches of :func:`_seen` lie."""
+    """(n, out) of each layer that is called as a cell, where the patches of :func:`_seen` lie."""
     cells = {path: cell_at(net, path) for path in layers}
     found: dict[str, list[np.ndarray]] = {path: [] for path in layers}
     for i, batch in enumerate(batches):
@@ -82,7 +81,7 @@ def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequ
             weight = cells[path].weight.asnumpy().reshape(patches.shape[1], -1, patches.shape[2])
             outputs = np.einsum("ngk,gok->ngo", patches, weight, optimize=True).reshape(len(patches), -1)
             found[path].append(outputs + cells[path].bias.asnumpy() if cells[path].has_bias else outputs)
-    return {path: np.concatenate(outputs) for path, outputs in found.items()}
+    return {path: np.concatenate(outputs) for path, outputs in found.items() if outputs}
 
 
 def _seen(net: Any, path: str, node: Node, batches: Sequence[Batch]) -> np.ndarray:
