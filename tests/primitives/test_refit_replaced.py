@@ -13,7 +13,7 @@ from autocomp.primitives.platform import forward
 from autocomp.primitives.trace import trace
 from tests.networks import NETWORKS, images, randomised
 
-SEEN, OTHERS = images(128), images(64, seed=7)
+SEEN, OTHERS = images(64), images(64, seed=7)
 MAKERS = {"low-rank": lambda **how: LowRank(energy=0.85, **how), "ghost": lambda **how: Ghost(**how)}
 
 
