@@ -34,6 +34,12 @@ def loaded_by(module: str) -> set[str]:
     return set(run.stdout.split())
 
 
+def test_primitives_set_mindspore_up_before_they_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    run = python("from autocomp.primitives import LowRank; import os; print(os.environ['ONEDNN_MAX_CPU_ISA'])")
+    assert run.stdout.split() == ["AVX2"] and "mindspore was imported before autocomp" not in run.stderr
+
+
 @pytest.mark.parametrize("module", ["autocomp", "autocomp.search_spaces", "autocomp.hardware_models", "autocomp.cli"])
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert loaded_by(module) == set()

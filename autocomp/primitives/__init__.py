@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .by_hand import channel_groups, fold_batchnorm, prune_channels
+from .platform import load_mindspore
 from .trace import trace
 
 if TYPE_CHECKING:
@@ -76,5 +77,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in LAZY:
+        load_mindspore()  # before a module imports it without its settings
         return getattr(import_module(f".{LAZY[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
