@@ -85,11 +85,12 @@ def _outputs(
 def _patches(elastic: ElasticNetwork, readers: Mapping[str, Node], batch: Batch, seed: int) -> dict[str, np.ndarray]:
     """(n, k) for each layer; the same places whenever the seed is the same."""
     seen = elastic.layer_inputs(batch, readers)
-    count = max(PATCHES * len(batch[0]) // 128, 1)
-    return {
-        path: sample_patches(node, seen[path], count, np.random.default_rng(seed))[:, 0]
-        for path, node in readers.items()
-    }
+    return {path: sampled(node, seen[path], seed)[:, 0] for path, node in readers.items()}
+
+
+def sampled(node: Node, values: np.ndarray, seed: int) -> np.ndarray:
+    """(n, groups, k) of what a layer reads of a batch; the same places of its output whenever the seed is the same."""
+    return sample_patches(node, values, PATCHES * CHUNK // RECONSTRUCTED, np.random.default_rng(seed))
 
 
 def _fitted(state: LayerState, patches: np.ndarray, wanted: np.ndarray) -> LayerState:

@@ -17,8 +17,8 @@ import numpy as np
 from ..search_spaces import NetworkGraph, Node
 from .elastic import read_by
 from .mindir import copy_network
-from .patches import MOST_WIDTH, patch_width, sample_patches
-from .refit import PATCHES, Batch, fitted_to
+from .patches import MOST_WIDTH, patch_width
+from .refit import Batch, fitted_to, sampled
 from .rounding import assign
 from .surgery import cell_at
 
@@ -77,7 +77,7 @@ def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequ
     found: dict[str, list[np.ndarray]] = {path: [] for path in layers}
     for i, batch in enumerate(batches):
         for path, values in read_by(net, cells, batch).items():
-            patches = _sampled(graph.nodes[graph.layers[path]], values, i)
+            patches = sampled(graph.nodes[graph.layers[path]], values, i)
             weight = cells[path].weight.asnumpy().reshape(patches.shape[1], -1, patches.shape[2])
             outputs = np.einsum("ngk,gok->ngo", patches, weight, optimize=True).reshape(len(patches), -1)
             found[path].append(outputs + cells[path].bias.asnumpy() if cells[path].has_bias else outputs)
@@ -87,12 +87,7 @@ def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequ
 def _seen(net: Any, path: str, node: Node, batches: Sequence[Batch]) -> np.ndarray:
     """(n, groups, k)"""
     cells = {path: cell_at(net, path)}
-    return np.concatenate([_sampled(node, read_by(net, cells, batch)[path], i) for i, batch in enumerate(batches)])
-
-
-def _sampled(node: Node, values: np.ndarray, seed: int) -> np.ndarray:
-    """The same places of the output whenever the seed is the same."""
-    return sample_patches(node, values, max(PATCHES * len(values) // 128, 1), np.random.default_rng(seed))
+    return np.concatenate([sampled(node, read_by(net, cells, batch)[path], i) for i, batch in enumerate(batches)])
 
 
 def _moved(node: Node, cell: Any, seen: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
