@@ -10,6 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from training import HELD_OUT
+
 Done = dict[tuple[str, int], dict[str, Any]]  # (row, seed) -> what was measured
 
 
@@ -58,6 +61,34 @@ def stored(file: Path) -> Done:
     if not file.exists():
         return {}
     return {(row["row"], row["seed"]): row for row in map(json.loads, file.read_text().splitlines())}
+
+
+def mean(done: Done, name: str, column: str = "accuracy") -> float:
+    """Over the row's seeds; not a number where none has it."""
+    values = [row[column] for (other, _), row in done.items() if other == name]
+    return float(np.mean(values)) if values and None not in values else float("nan")
+
+
+def on_all(done: Done, name: str) -> float:
+    """The row's accuracy on all test images, from that on the held out ones and on the others."""
+    return (mean(done, name, "validated") + (HELD_OUT - 1) * mean(done, name)) / HELD_OUT
+
+
+def lost(done: Done, name: str, base: str = "float") -> tuple[float, float]:
+    """Points that the row is below its base, on the test images that nothing was chosen on and on all."""
+    on_others, on_every = (found(done, base) - found(done, name) for found in (mean, on_all))
+    return on_others, on_every
+
+
+ACCURACIES = f"{'held out':>10}{'test':>10}{'lost':>7}{'all':>10}{'lost':>7}"
+
+
+def accuracies(done: Done, name: str, base: str = "float") -> str:
+    """The columns of ACCURACIES."""
+    on_others, on_every = lost(done, name, base)
+    columns = (mean(done, name), on_others), (on_all(done, name), on_every)
+    found = "".join(f"{accuracy:9.2f}%{points:7.2f}" for accuracy, points in columns)
+    return f"{mean(done, name, 'validated'):9.2f}%{found}"
 
 
 def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:

@@ -26,6 +26,7 @@ from autocomp.search_spaces import Plan, SearchSpace
 
 CACHE = Path(__file__).parent / ".cache"
 BATCH, PAD = 125, 4
+HELD_OUT = 5  # of so many test images settings are chosen on one
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Images:
 
     def part(self, start: int, stop: int) -> Images:
         return Images(self.x[start:stop], self.y[start:stop])
+
+
+def held_apart(test: Images) -> tuple[Images, Images]:
+    """The test images that settings are chosen on, and the others."""
+    count = len(test.x) // HELD_OUT
+    return test.part(0, count), test.part(count, len(test.x))
 
 
 class Augmented:
