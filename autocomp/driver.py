@@ -66,8 +66,8 @@ def search(
         patience: batches of eight evaluations in which the front's hypervolume must grow by a thousandth, or the
             search ends; None: all trials are made.
         sampler: who proposes plans.
-        workers: None evaluates in this process, a number on so many Ray workers here, "auto" or "ray://host:port" on
-            a cluster. The front is the same.
+        workers: None evaluates in this process, several plans at a time, a number on so many Ray workers here, "auto"
+            or "ray://host:port" on a cluster. The front is the same.
         storage: a path or an Optuna storage URL; the same call continues there what was stopped.
         fine_tune: epochs over ``data.train``, or :class:`FineTuning`. Where no evaluated plan keeps the accuracy that
             the budget asks for, up to three are trained, one after the other, until one does. 0: none.

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from types import ModuleType, TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -84,10 +85,12 @@ def answer(question: Question[Found], evaluator: Evaluator, plan: Plan) -> Found
 
 
 class InProcess:
-    """One plan after the other, in this process."""
+    """In this process: one plan after the other, or, where the evaluator has a number ``at_once``, so many at a time in
+    threads."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
+        self._at_once: int = getattr(evaluator, "at_once", 1)
 
     def __enter__(self) -> InProcess:
         return self
@@ -103,8 +106,17 @@ class InProcess:
     def ask(
         self, question: Question[Found], plans: Sequence[Plan]
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
-        for i, plan in enumerate(plans):
-            yield i, answer(question, self._evaluator, plan)
+        if self._at_once == 1:
+            for i, plan in enumerate(plans):
+                yield i, answer(question, self._evaluator, plan)
+            return
+        pool = ThreadPoolExecutor(self._at_once, "autocomp-plan")
+        try:
+            asked = {pool.submit(answer, question, self._evaluator, plan): i for i, plan in enumerate(plans)}
+            for future in as_completed(asked):
+                yield asked[future], future.result()
+        finally:  # also where nobody wants the rest, at a time limit or Ctrl-C
+            pool.shutdown(cancel_futures=True)
 
 
 class Worker:

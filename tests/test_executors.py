@@ -37,47 +37,84 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def results(evaluator: Evaluator, workers: int | None) -> dict[int, Measurement | EvaluationError]:
-    with executor(evaluator, workers) as evaluate:
+def executor_of(evaluator: Evaluator, workers: int | str | None) -> Executor:
+    if workers == "threads":
+        evaluator.at_once, workers = 3, None  # type: ignore[attr-defined]
+    return executor(evaluator, workers)
+
+
+def results(evaluator: Evaluator, workers: int | str | None) -> dict[int, Measurement | EvaluationError]:
+    with executor_of(evaluator, workers) as evaluate:
         return dict(evaluate.map(PLANS))
 
 
-@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("workers", [None, "threads", 2])
 @pytest.mark.usefixtures("cluster")
 class TestEveryExecutor:
-    def test_measures_every_plan(self, workers: int | None) -> None:
+    def test_measures_every_plan(self, workers: int | str | None) -> None:
         evaluator = ToyEvaluator(SPACE)
         assert results(evaluator, workers) == {i: evaluator.evaluate(plan) for i, plan in enumerate(PLANS)}
 
-    def test_errors_are_values_that_name_their_plan(self, workers: int | None) -> None:
+    def test_errors_are_values_that_name_their_plan(self, workers: int | str | None) -> None:
         found = results(ToyEvaluator(SPACE, broken=(PLANS[3].key,)), workers)
         assert isinstance(found[3], EvaluationError)
         assert str(found[3]) == f"plan {PLANS[3]} could not be evaluated: the toy is broken"
         assert all(isinstance(found[i], Measurement) for i in (0, 1, 2, 4, 5))
 
-    def test_any_error_of_an_evaluator_is_a_value(self, workers: int | None) -> None:
+    def test_any_error_of_an_evaluator_is_a_value(self, workers: int | str | None) -> None:
         found = results(Wrong(), workers)
         assert str(found[0]) == f"plan {PLANS[0]} could not be evaluated: Unpicklable: no such layer"
 
-    def test_asks_whatever_can_be_asked(self, workers: int | None) -> None:
-        with executor(ToyEvaluator(SPACE), workers) as evaluate:
+    def test_asks_whatever_can_be_asked(self, workers: int | str | None) -> None:
+        with executor_of(ToyEvaluator(SPACE), workers) as evaluate:
             found = dict(evaluate.ask(length, [*PLANS[:2], Plan()]))
         assert [found[0], found[1]] == [len(PLANS[0]), len(PLANS[1])]
         assert str(found[2]) == "plan {} could not be evaluated: ValueError: empty"
 
-    def test_maps_nothing_and_maps_twice(self, workers: int | None) -> None:
-        with executor(ToyEvaluator(SPACE), workers) as evaluate:
+    def test_maps_nothing_and_maps_twice(self, workers: int | str | None) -> None:
+        with executor_of(ToyEvaluator(SPACE), workers) as evaluate:
             assert list(evaluate.map([])) == []
             assert dict(evaluate.map(PLANS[:2])) == dict(evaluate.map(PLANS[:2]))
 
-    def test_what_is_finished_comes_before_the_rest_is(self, workers: int | None) -> None:
-        with executor(ToyEvaluator(SPACE, sleep=0.3), workers) as evaluate:
+    def test_what_is_finished_comes_before_the_rest_is(self, workers: int | str | None) -> None:
+        with executor_of(ToyEvaluator(SPACE, sleep=0.3), workers) as evaluate:
             list(evaluate.map(PLANS[:2]))
             start = time.monotonic()
             running = evaluate.map(PLANS)
             next(running)
             assert time.monotonic() - start < 0.8
             running.close()
+
+
+def test_threads_measure_plans_at_the_same_time_and_stop_when_the_rest_is_not_wanted() -> None:
+    evaluator = Counting()
+    with executor(evaluator) as evaluate:
+        running = evaluate.map([*PLANS, *PLANS])
+        next(running)
+        running.close()
+    assert evaluator.most == evaluator.at_once == 3
+    assert evaluator.begun < 2 * len(PLANS)
+
+
+class Counting:
+    """Waits until as many plans are measured at the same time as may be."""
+
+    key, at_once = "counting", 3
+
+    def __init__(self) -> None:
+        self.begun, self.running, self.most = 0, 0, 0
+        self._lock, self._full = threading.Lock(), threading.Barrier(self.at_once)
+
+    def evaluate(self, plan: Plan) -> Measurement:
+        with self._lock:
+            self.begun += 1
+            self.running += 1
+            self.most = max(self.most, self.running)
+        if self.begun <= self.at_once:
+            self._full.wait(timeout=60)
+        with self._lock:
+            self.running -= 1
+        return Measurement(0.5)
 
 
 def length(evaluator: Evaluator, plan: Plan) -> int:

@@ -91,6 +91,11 @@ class PlanEvaluator:
         self.metric: Metric = self._metric()
         self.key = self._fingerprint(calibration)
 
+    @property
+    def at_once(self) -> int:
+        """How many plans may be measured at the same time, in threads of one process."""
+        return self.engine.at_once
+
     def _ranges(self, plain: Realisation, calibration: Arrays) -> Any:
         return calibrate_ranges(self.engine, self.space, plain, calibrated_on(self.space.graph, calibration), self.seed)
 

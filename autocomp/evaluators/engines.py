@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ Arrays = tuple[np.ndarray, ...]
 BatchStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
 BATCH, BATCH_MACS = 32, 2e9  # images at a time, at most: fixed, so that a result does not depend on the machine
 STATISTICS_THREADS = 2  # of the one batch that cannot be split; fixed for the same reason
+AT_ONCE, HELD_AT_ONCE = 4, 1e8  # plans, and elements of their weights, at most
 TAP = "#input"
 
 
@@ -30,7 +32,12 @@ class Engine(Protocol):
     >>> engine.outputs(realisation, (x,))          # (n, ...) arrays, one for each output of the network
     >>> engine.layer_inputs(realisation, (x,))     # layer -> what it reads, of the first image on, float32
     >>> engine.batch_statistics(realisation, (x,)) # BatchNorm layer -> mean and variance over x, each (kept channels,)
+
+    at_once: how many plans it may run at the same time, in threads of one process.
     """
+
+    @property
+    def at_once(self) -> int: ...
 
     def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays: ...
 
@@ -48,11 +55,17 @@ class OnnxEngine:
     """onnxruntime on CPU. Each plan is a small session of its own, with its channels really cut off.
 
     Batches are of a fixed size and run in one thread each, several at a time: the numbers are the same however many
-    threads there are. Picklable; needs no MindSpore.
+    threads there are. Picklable; needs no MindSpore. Several plans at once keep all processors busy: while one is
+    rounded and its session made, in one thread, another one runs.
     """
 
     def __init__(self, graph: NetworkGraph, parameters: Parameters, threads: int | None = None) -> None:
-        self.graph, self.parameters, self.threads = graph, dict(parameters), threads
+        self.graph, self.parameters, self.threads = graph, dict(parameters), threads or len(os.sched_getaffinity(0))
+
+    @property
+    def at_once(self) -> int:
+        elements = sum(parameter.size for parameter in self.parameters.values())
+        return int(np.clip(HELD_AT_ONCE / max(elements, 1), 1, min(self.threads, AT_ONCE)))
 
     def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays:
         session = self._session(realisation, Style())
@@ -87,8 +100,7 @@ class OnnxEngine:
     def _map(self, session: Any, names: list[str], inputs: Arrays) -> list[list[np.ndarray]]:
         size = batch_of(self.graph)
         batches = [tuple(array[i : i + size] for array in inputs) for i in range(0, len(inputs[0]), size)]
-        with ThreadPoolExecutor(self.threads or len(os.sched_getaffinity(0))) as pool:
-            return list(pool.map(lambda batch: session.run(names, self._feed(session, batch)), batches))
+        return list(_pool(self.threads).map(lambda batch: session.run(names, self._feed(session, batch)), batches))
 
     @staticmethod
     def _feed(session: Any, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -97,8 +109,16 @@ class OnnxEngine:
         }
 
 
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Of the process: plans that run at once share its threads."""
+    return ThreadPoolExecutor(threads, "autocomp")
+
+
 class MindSporeEngine:
     """The elastic network in GRAPH mode: for networks without an ONNX form, and the reference for the other engine."""
+
+    at_once = 1  # it holds one plan at a time
 
     def __init__(self, net: Any, graph: NetworkGraph) -> None:
         from ..primitives.elastic import ElasticNetwork

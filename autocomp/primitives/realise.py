@@ -9,8 +9,9 @@ what the layer reads (``adaptive_rounding.py``), and the bias takes in the shift
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
 from .weight_layout import weight_of
 
 CACHED_WEIGHTS = 200_000_000  # elements, a byte each
+Found = TypeVar("Found")
 Parameters = Mapping[str, np.ndarray]  # of the float network, by name
 Statistics = Mapping[str, tuple[np.ndarray, np.ndarray]]  # BatchNorm layer -> (mean, variance) of all its channels
 
@@ -66,6 +68,26 @@ def kept_channels(units: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return np.where(units < 0, True, kept[np.maximum(units, 0)]) if len(kept) else np.ones(len(units), bool)
 
 
+class Remembered(Generic[Found]):
+    """What was made before, by key; forgotten when it has grown to more than ``most`` elements.
+
+    Several threads may ask: at worst two of them make the same.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self._elements = most, 0
+        self._found: dict[Hashable, Found] = {}
+
+    def get(self, key: Hashable, elements: int, make: Callable[[], Found]) -> Found:
+        if (found := self._found.get(key)) is None:
+            found = make()
+            if self._elements > self.most:
+                self._found, self._elements = {}, 0
+            self._found[key] = found
+            self._elements += elements
+        return found
+
+
 class Realiser:
     """Carries plans out in numbers; cut and rounded weights are kept, since a search asks for the same ones again.
 
@@ -88,8 +110,8 @@ class Realiser:
         self.moments = dict(moments or {})
         self.patches = dict(patches or {})
         self._normalised = normalised_layers(space.graph)
-        self._rounded: dict[tuple[str, int, bytes], tuple[QuantizedWeight, np.ndarray]] = {}
-        self._cut: dict[tuple[str, bytes], tuple[np.ndarray, np.ndarray]] = {}
+        self._rounded: Remembered[tuple[QuantizedWeight, np.ndarray]] = Remembered(CACHED_WEIGHTS)
+        self._cut: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(CACHED_WEIGHTS // 4)
 
     @property
     def graph(self) -> NetworkGraph:
@@ -128,23 +150,15 @@ class Realiser:
         weight = weight_of(node, self.parameters)
         if columns.all() or not reconstructs(node, self.moments):
             return weight[:, columns], np.zeros(len(weight), np.float32)
-        key = (str(node.layer), np.packbits(columns).tobytes())
-        if key not in self._cut:
-            if sum(cut.size for cut, _ in self._cut.values()) > CACHED_WEIGHTS // 4:
-                self._cut.clear()
-            self._cut[key] = reconstruct(weight, columns, self.moments[str(node.layer)], taps_seen(node))
-        return self._cut[key]
+        key, moments = (str(node.layer), np.packbits(columns).tobytes()), self.moments[str(node.layer)]
+        return self._cut.get(key, weight.size, lambda: reconstruct(weight, columns, moments, taps_seen(node)))
 
     def _round(
         self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray
     ) -> tuple[QuantizedWeight, np.ndarray]:
         """The weight of all outputs for the kept inputs, rounded, and how far that moves each output's mean, (out,)."""
         key = (str(node.layer), bits, np.packbits(columns).tobytes())
-        if key not in self._rounded:
-            if sum(weight.integers.size for weight, _ in self._rounded.values()) > CACHED_WEIGHTS:
-                self._rounded.clear()
-            self._rounded[key] = self._round_anew(node, weight, bits, columns)
-        return self._rounded[key]
+        return self._rounded.get(key, weight.size, lambda: self._round_anew(node, weight, bits, columns))
 
     def _round_anew(
         self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray

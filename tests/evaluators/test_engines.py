@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from autocomp.errors import EvaluationError
-from autocomp.evaluators import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
+from autocomp.evaluators import Engine, MindSporeEngine, OnnxEngine, PlanEvaluator, choose_engine, relative_error
 from autocomp.evaluators.engines import BATCH
+from autocomp.executors import executor
 from autocomp.primitives.platform import forward
 from autocomp.primitives.realise import Realiser, parameters_of
 from autocomp.primitives.trace import trace
-from autocomp.search_spaces import Plan, SearchSpace
+from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 from tests.conftest import Subject
 from tests.networks import images, nn, randomised
 from tests.odd_networks import CumulativeProduct, SeveralEnds
@@ -134,6 +135,23 @@ class TestOnnxEngine:
         np.testing.assert_array_equal(found[0], found[1])
         np.testing.assert_array_equal(found[0], found[2])
 
+    def test_plans_at_once_give_the_outputs_of_plans_by_themselves(self, subject: Subject) -> None:
+        fresh = pickle.loads(pickle.dumps(subject.evaluator))  # which has nothing made yet
+        fresh.engine.threads = 3
+        assert fresh.at_once == 3
+        plans = subject.plans(9, seed=6)
+        with executor(fresh) as evaluate:
+            found = dict(evaluate.ask(first_output, plans))
+        for i, plan in enumerate(plans):
+            outputs = found[i]
+            assert isinstance(outputs, np.ndarray)
+            np.testing.assert_array_equal(outputs, first_output(subject.evaluator, plan))
+
+    def test_large_networks_run_alone(self) -> None:
+        graph = NetworkGraph((), ())
+        large = OnnxEngine(graph, {"weight": np.broadcast_to(np.float32(0), (80_000_000,))}, threads=8)
+        assert (large.at_once, OnnxEngine(graph, {}, threads=8).at_once) == (1, 4)
+
     def test_picklable(self, subject: Subject) -> None:
         engine = OnnxEngine(subject.graph, subject.parameters)
         copy = pickle.loads(pickle.dumps(engine))
@@ -141,6 +159,10 @@ class TestOnnxEngine:
         np.testing.assert_array_equal(
             copy.outputs(realisation, (subject.x,))[0], engine.outputs(realisation, (subject.x,))[0]
         )
+
+
+def first_output(evaluator: PlanEvaluator, plan: Plan) -> np.ndarray:
+    return evaluator.engine.outputs(evaluator.realise(plan), evaluator.inputs)[0]
 
 
 def test_mindspore_cannot_be_sent_to_workers(named_subject: Callable[[str], Subject]) -> None:
