@@ -192,9 +192,10 @@ def report(rows: list[Row], done: Done) -> None:
     print(f"{'row':18}{'seeds':>6}{'MACs':>7}{'param.':>8}{ACCURACIES}{'goal':>6}")
     for row in rows:
         seeds = sum(name == row.name for name, _ in done)
-        macs, elements = (100 * mean(done, row.name, column) for column in ("macs", "parameters"))
+        macs, elements = (mean(done, row.name, column) for column in ("macs", "parameters"))
         goal = "" if row.goal is None else f"{row.goal:.1f}"
-        print(f"{row.name:18}{seeds:6}{macs:6.1f}%{elements:7.1f}%{accuracies(done, row.name)}{goal:>6}")
+        counted = "" if row.make is Composed else f"{macs:.1%}"
+        print(f"{row.name:18}{seeds:6}{counted:>7}{elements:8.1%}{accuracies(done, row.name)}{goal:>6}")
 
 
 def margins(rows: list[Row], done: Done) -> None:
