@@ -115,8 +115,8 @@ class InProcess:
             asked = {pool.submit(answer, question, self._evaluator, plan): i for i, plan in enumerate(plans)}
             for future in as_completed(asked):
                 yield asked[future], future.result()
-        finally:  # also where nobody wants the rest, at a time limit or Ctrl-C
-            pool.shutdown(cancel_futures=True)
+        finally:  # at a time limit or Ctrl-C nobody wants the rest, and what runs is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Worker:
