@@ -15,6 +15,7 @@ from autocomp import cli_devices
 from autocomp.errors import AutocompError
 
 from .cli_options import DeviceName, Inputs, Net, Weights
+from .interrupts import interruptible
 
 QUICK_TRIALS = 24
 QUICK_SAMPLES = 500
@@ -198,7 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. What the user can mend is one sentence on standard error and exit code 2; --debug raises it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=given, prog_name="autocomp")
+        with interruptible():
+            app(args=given, prog_name="autocomp")
     except (AutocompError, ValueError, TypeError, OSError) as error:
         if "--debug" in given:
             raise

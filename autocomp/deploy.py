@@ -15,6 +15,7 @@ from .data import Samples
 from .evaluators import Measurement, PlanEvaluator
 from .evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
 from .front import Deployer, ExportReport
+from .interrupts import interruptible
 from .primitives.convert import convert
 from .primitives.export import (
     EXACT,
@@ -63,6 +64,7 @@ class NetworkDeployer:
     def _samples(self) -> Arrays:
         return tuple(np.resize(x, (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
 
+    @interruptible()
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
     ) -> tuple[TunedDeployer, Measurement]:

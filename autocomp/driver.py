@@ -16,6 +16,7 @@ from .evaluators.fine_tuning import FineTuning
 from .executors import Executor, executor
 from .front import ParetoSet
 from .hardware_models import Device
+from .interrupts import interruptible
 from .jobs import Job, prepare, spanning
 from .ledger import Ledger, beside
 from .primitives.registry import primitive
@@ -32,6 +33,7 @@ PATIENCE = 8
 EPOCHS = 2  # of fine-tuning
 
 
+@interruptible()
 def search(
     net: Any,
     budget: str | Budget | None = None,

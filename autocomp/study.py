@@ -20,6 +20,7 @@ from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, chec
 from autocomp.search_spaces import Plan, SearchSpace
 
 from .budget import ACCURACY, Budget
+from .interrupts import interruptible
 from .ledger import Ledger
 from .metrics import METRICS
 from .progress import Growth, RunningFront, SearchProgress
@@ -123,13 +124,13 @@ class Study:
     def run(self) -> list[Record]:
         """Records in the order of evaluation, the float network's first; ``stopped`` then says why it ended.
 
-        Ctrl-C and errors in mid-search end it with what there is. Only a float network that cannot be evaluated
-        raises: EvaluationError.
+        Ctrl-C, SIGTERM and errors in mid-search end it with what there is. Only a float network that cannot be
+        evaluated raises: EvaluationError.
         """
         self._reset()
         self._bar = SearchProgress(self.objectives[0], self.trials, self.time_limit, self.progress)
         try:
-            with self.executor, self._bar:
+            with interruptible(), self.executor, self._bar:
                 self._search()
         except _TimeUp:
             pass

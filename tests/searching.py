@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from functools import cache
 from typing import Any
@@ -60,8 +61,9 @@ def main(storage: str) -> None:
         return evaluate(self, plan)
 
     PlanEvaluator.evaluate = counted  # type: ignore[method-assign]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores Ctrl-C
     front = search(storage=storage)
-    sys.stdout.write(json.dumps({"evaluations": len(evaluated), **told(front)}))
+    sys.stdout.write(json.dumps({"evaluations": len(evaluated), "stopped": front.settings["stopped"], **told(front)}))
 
 
 if __name__ == "__main__":

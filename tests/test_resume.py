@@ -46,13 +46,28 @@ def finished(storage: Path) -> int:
         return 0
 
 
+def sent_in_mid_search(number: signal.Signals, storage: Path) -> subprocess.Popen[str]:
+    search = start(storage)
+    deadline = time.monotonic() + 300
+    while finished(storage) < ENOUGH and search.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    search.send_signal(number)
+    return search
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_search_gives_what_it_found(number: signal.Signals, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    output, errors = (search := sent_in_mid_search(number, tmp_path / "search.db")).communicate(timeout=300)
+    assert search.returncode == 0, errors
+    found = json.loads(output.splitlines()[-1])
+    assert found["stopped"] == "interrupted"
+    assert ENOUGH <= len(found["evaluated"]) < TRIALS
+    assert all(one in undisturbed["evaluated"] for one in found["evaluated"])
+
+
 def test_killed_search_goes_on_where_it_was(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     storage = tmp_path / "search.db"
-    first = start(storage)
-    deadline = time.monotonic() + 300
-    while finished(storage) < ENOUGH and first.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
+    first = sent_in_mid_search(signal.SIGKILL, storage)
     _, errors = first.communicate()
     assert first.returncode == -signal.SIGKILL, f"it must be killed in mid-search, but it ended before: {errors}"
     kept = finished(storage)
@@ -63,6 +78,7 @@ def test_killed_search_goes_on_where_it_was(tmp_path: Path, undisturbed: dict[st
     assert second.returncode == 0, errors
     found = json.loads(output.splitlines()[-1])
     assert found.pop("evaluations") == TRIALS - kept
+    assert found.pop("stopped") == f"{TRIALS} evaluations"
     assert found == undisturbed
     assert finished(storage) == TRIALS
 
