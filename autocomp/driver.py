@@ -81,7 +81,7 @@ def search(
         network cannot be read or run. TypeError, ValueError: a bad argument.
 
     Returns:
-        The front. Ctrl-C, the time limit and errors in mid-search return what was found until then.
+        The front. Ctrl-C, SIGTERM, the time limit and errors in mid-search return what was found until then.
     """
     chip, samples = find_device(device), Data.coerce(data)
     bounds = Budget.parse(budget).on(chip.errors, chip.name)
