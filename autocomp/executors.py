@@ -17,6 +17,8 @@ from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement
 from autocomp.search_spaces import Plan
 
+from .interrupts import own_termination
+
 logger = logging.getLogger("autocomp")
 
 RETRIES = 2  # of a plan whose worker died
@@ -208,6 +210,7 @@ class RayWorkers:
             reason = str(error).strip().splitlines()[0]
             return EvaluationError(f"plan {plan} could not be evaluated: its worker died {RETRIES + 1} times: {reason}")
 
+    @own_termination()
     def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,4 +1,4 @@
-"""Ctrl-C beside MindSpore."""
+"""Ctrl-C and SIGTERM beside MindSpore and Ray."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ def interruptible() -> Iterator[None]:
     finally:
         _put_back()
         if before is not None:  # else it is no handler of Python's
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def own_termination() -> Iterator[None]:
+    """SIGTERM is handled as before once the body has run: ``ray.init`` makes it end the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 
 

@@ -1,4 +1,5 @@
-"""A search on a small real network, the same in every process: ``python -m tests.searching <storage>`` prints it."""
+"""A search on a small real network, the same in every process; ``python -m tests.searching <storage> [<workers>]``
+prints it."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def told(front: Any) -> dict[str, Any]:
     }
 
 
-def main(storage: str) -> None:
+def main(storage: str, workers: str | None = None) -> None:
     from autocomp.evaluators import PlanEvaluator
 
     evaluated = []
@@ -62,9 +63,9 @@ def main(storage: str) -> None:
 
     PlanEvaluator.evaluate = counted  # type: ignore[method-assign]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores Ctrl-C
-    front = search(storage=storage)
+    front = search(storage=storage, workers=workers and int(workers))
     sys.stdout.write(json.dumps({"evaluations": len(evaluated), "stopped": front.settings["stopped"], **told(front)}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

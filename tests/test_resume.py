@@ -26,9 +26,9 @@ def undisturbed() -> dict[str, Any]:
     return json.loads(json.dumps(told(search())))
 
 
-def start(storage: Path) -> subprocess.Popen[str]:
+def start(storage: Path, *arguments: str) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "tests.searching", str(storage)]
+    command = [sys.executable, "-m", "tests.searching", str(storage), *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, stdout=pipe, stderr=pipe, text=True
@@ -46,8 +46,8 @@ def finished(storage: Path) -> int:
         return 0
 
 
-def sent_in_mid_search(number: signal.Signals, storage: Path) -> subprocess.Popen[str]:
-    search = start(storage)
+def sent_in_mid_search(number: signal.Signals, storage: Path, *arguments: str) -> subprocess.Popen[str]:
+    search = start(storage, *arguments)
     deadline = time.monotonic() + 300
     while finished(storage) < ENOUGH and search.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -55,9 +55,15 @@ def sent_in_mid_search(number: signal.Signals, storage: Path) -> subprocess.Pope
     return search
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ended_search_gives_what_it_found(number: signal.Signals, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    output, errors = (search := sent_in_mid_search(number, tmp_path / "search.db")).communicate(timeout=300)
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGINT, ("2",)), (signal.SIGTERM, ("2",))],
+)
+def test_ended_search_gives_what_it_found(
+    number: signal.Signals, workers: tuple[str, ...], tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    search = sent_in_mid_search(number, tmp_path / "search.db", *workers)
+    output, errors = search.communicate(timeout=300)
     assert search.returncode == 0, errors
     found = json.loads(output.splitlines()[-1])
     assert found["stopped"] == "interrupted"
