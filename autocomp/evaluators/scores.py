@@ -13,17 +13,18 @@ import numpy as np
 
 from ..search_spaces import Knob, Plan, SearchSpace
 from .accuracy import PlanEvaluator
+from .joint_scores import JOINT, RUINED, joint_vectors, weighed
 
 log = logging.getLogger("autocomp")
 
-VERSION = 2
+VERSION = 3
 LEAST_IMAGES, MOST_IMAGES = 16, 200
 EVALUATIONS = 12  # whose work the pass may take
 STATISTICS_WORK = 1.6  # of an image for BatchNorm's statistics, as a multiple of one that is evaluated
 LEAST_PLANS = 28
 FORMATS_SHARE = 2 / 3  # of the plans, at most
 NEGLIGIBLE = 1e-3  # nats: the mildest formats of all layers together; then no layer is looked at by itself
-RUINED = 10.0  # nats: a plan whose outputs are not finite
+JOINT_SHARE = 1 / 4  # of the plans, at most
 
 Measure = Callable[[Sequence[Plan]], Sequence[float]]
 
@@ -71,7 +72,8 @@ def score(
 
     What is not measured is derived: formats of 8 bits are measured in all layers at once, and by halves only where
     that hurts; coarser weights layer by layer, or in runs of neighbours where there are many; what coarse weights and
-    rounded inputs do adds up; between two ratios of channels the damage is interpolated in its logarithm.
+    rounded inputs do adds up; between two ratios of channels the damage is interpolated in its logarithm. Then a few
+    random joint plans are measured, and each knob's damages get a weight (:mod:`autocomp.evaluators.joint_scores`).
 
     measure: the divergences of plans, :func:`divergence` of each; None takes them one after the other, here.
     """
@@ -86,7 +88,12 @@ def score(
             return measure(plans)
         return [divergence(evaluator, plan, samples) for plan in plans]
 
-    damage = _scores(evaluator.space, counted, affordable_plans(evaluator, samples) if most is None else most)
+    most = affordable_plans(evaluator, samples) if most is None else most
+    joint = min(JOINT, int(JOINT_SHARE * most)) if len(evaluator.space.knobs) > 1 else 0
+    damage = _scores(evaluator.space, counted, most - joint)
+    if joint:
+        vectors = joint_vectors(damage, joint)
+        damage = weighed(damage, vectors, counted([evaluator.space.decode(vector) for vector in vectors]))
     log.info("scored %d knobs by %d plans in %.1f s", len(damage), len(measured), time.perf_counter() - started)
     return Scores(damage)
 

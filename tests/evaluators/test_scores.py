@@ -88,14 +88,21 @@ def test_many_layers_are_measured_with_their_neighbours() -> None:
 
 
 def test_scores_of_a_network(subject: Subject) -> None:
-    """Measured values are the divergence by hand; their sum ranks joint plans."""
-    found = score(subject.evaluator, most=200, samples=64)
+    """Measured values are the divergence by hand; weighed by some joint plans, their sum ranks others."""
     space, evaluator = subject.space, subject.evaluator
     plain = evaluator.plain_outputs[0]
+
+    def measure(plans: Sequence[Plan]) -> list[float]:
+        return [scoring.divergence(evaluator, plan, 64) for plan in plans]
+
+    alone = scoring._scores(space, measure, 150)
     for k, knob in enumerate(space.knobs):
         if knob.kind == "keep":
             outputs = evaluator.engine.outputs(evaluator.realise(Plan({knob.name: knob.values[-1]})), (subject.x,))[0]
-            assert found.damage[k][-1] == pytest.approx(by_hand(plain, outputs), rel=1e-5)
+            assert alone[k][-1] == pytest.approx(by_hand(plain, outputs), rel=1e-5)
+    found = score(evaluator, most=200, samples=64)
+    for damage, before in zip(found.damage, alone, strict=True):
+        np.testing.assert_array_equal(np.argsort(damage), np.argsort(before))
     vectors = space.random(np.random.default_rng(0), 40)
     plans = [space.decode(vector) for vector in vectors]
     joint = [by_hand(plain, evaluator.engine.outputs(evaluator.realise(p), (subject.x,))[0]) for p in plans]
@@ -140,7 +147,7 @@ def test_json_is_read_back_and_anything_else_is_not() -> None:
     space = known().space
     scores = Scores(tuple(map(tuple, expected(known()))))
     assert Scores.from_json(scores.to_json(), space) == scores
-    for text in ("", "{}", "[1]", '{"version": 2, "damage": [[0]]}', '{"version": 0, "damage": []}'):
+    for text in ("", "{}", "[1]", '{"version": 3, "damage": [[0]]}', '{"version": 0, "damage": []}'):
         assert Scores.from_json(text, space) is None
 
 
