@@ -186,17 +186,22 @@ def main(subject: Subject, extent: Extent, samplers: Sequence[str], plot: Path |
         pairs = zip(found.mean(0), found.min(0), strict=True)
         print(f"{name:12s}" + "".join(f"{mean:10.4f} {low:7.4f}" for mean, low in pairs))
     if plot is not None:
-        figure(extent, volumes).write_html(plot, include_plotlyjs="cdn")
+        figure(extent, volumes).write_html(plot, include_plotlyjs="cdn", config={"displayModeBar": False})
         print(plot)
 
 
 def figure(extent: Extent, volumes: dict[str, np.ndarray]) -> Figure:
-    lines = [
-        Scatter(x=extent.at, y=found.mean(0), name=name, error_y={"array": found.std(0)})
-        for name, found in volumes.items()
-    ]
-    layout = {"xaxis_title": "evaluations", "yaxis_title": f"hypervolume on {extent.test} test images"}
-    return Figure(lines, layout)
+    """Means, and from the worst seed to the best."""
+    lines = []
+    for name, found in volumes.items():
+        mean = found.mean(0)
+        bars = {"array": found.max(0) - mean, "arrayminus": mean - found.min(0), "thickness": 1}
+        lines.append(Scatter(x=extent.at, y=mean, name=name, error_y=bars))
+    title = f"Fronts of {extent.seeds} searches on {extent.test:,} test images: mean, worst and best hypervolume"
+    return Figure(lines, {
+        "title": title, "template": "plotly_white", "height": 440, "margin": {"t": 60, "b": 50},
+        "xaxis": {"title": "evaluations", "tickvals": extent.at}, "yaxis": {"title": "hypervolume"},
+    })  # fmt: skip
 
 
 if __name__ == "__main__":
