@@ -215,7 +215,10 @@ if __name__ == "__main__":
     parser.add_argument("--tested", type=int, help="test images")
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
+    names = given.samplers.split(",")
+    if unknown := [name for name in names if name not in SAMPLERS]:
+        parser.error(f"--samplers must be of {', '.join(SAMPLERS)}, but got {', '.join(unknown)}")
     chosen = QUICK if given.quick else FULL
     counts = tuple(int(count) for count in given.at.split(",")) if given.at else chosen.at
     chosen = Extent(chosen.evaluate, given.tested or chosen.test, counts, given.seeds or chosen.seeds)
-    main(Subject.named(given.network, chosen, given.shared), chosen, given.samplers.split(","), given.plot)
+    main(Subject.named(given.network, chosen, given.shared), chosen, names, given.plot)
