@@ -1,6 +1,6 @@
 """The scoring pass: what it costs, and how it ranks plans that change many knobs at once.
 
-python benchmarks/scores.py [--network resnet20 --shared ../shared] [--plans 100] [--quick]
+python benchmarks/scores.py [--network resnet20 --shared ../shared] [--plans 100] [--seed 0] [--quick]
 
 The pass is timed against an evaluation on the same 2,000 images (goal: 20 evaluations). Its sums rank 100 random joint
 plans, every value equally likely, by their accuracy (goal: Spearman 0.95) and by their divergence from the float
@@ -74,11 +74,11 @@ def rank(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> fl
     return float(spearmanr(a, b)[0])
 
 
-def main(bench: Bench, plans: int) -> float:
+def main(bench: Bench, plans: int, seed: int) -> float:
     space, kept = bench.job.space, Kept(CACHE / f"scores-{bench.job.evaluator.key}.json")
     scores, of_pass, of_evaluation = timed(bench)
     print(f"scoring pass: {of_pass:.1f} s, {of_pass / of_evaluation:.1f} evaluations of {of_evaluation:.2f} s, goal 20")
-    joint = space.random(np.random.default_rng(0), plans)
+    joint = space.random(np.random.default_rng(seed), plans)
     accuracies, divergent = measured(bench, kept, joint)
     whole = rank(-scores(joint), accuracies)
     print(f"{plans} random joint plans, accuracies {accuracies.min():.3f} to {accuracies.max():.3f}")
@@ -102,11 +102,11 @@ if __name__ == "__main__":
     parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0])
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
     parser.add_argument("--plans", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="of the random joint plans")
     parser.add_argument("--quick", action="store_true", help="500 images, 20 plans")
     given = parser.parse_args()
     extent = QUICK if given.quick else FULL
     CACHE.mkdir(exist_ok=True)
-    found = main(
-        Bench.prepare(Subject.named(given.network, extent, given.shared), extent), 20 if given.quick else given.plans
-    )
+    bench = Bench.prepare(Subject.named(given.network, extent, given.shared), extent)
+    found = main(bench, 20 if given.quick else given.plans, given.seed)
     print(f"spearman: {found:.3f}")

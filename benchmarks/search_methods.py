@@ -218,6 +218,8 @@ if __name__ == "__main__":
     names = given.samplers.split(",")
     if unknown := [name for name in names if name not in SAMPLERS]:
         parser.error(f"--samplers must be of {', '.join(SAMPLERS)}, but got {', '.join(unknown)}")
+    if given.tested is not None and given.tested < 1:
+        parser.error(f"--tested must be at least 1, but got {given.tested}")
     chosen = QUICK if given.quick else FULL
     counts = tuple(int(count) for count in given.at.split(",")) if given.at else chosen.at
     chosen = Extent(chosen.evaluate, given.tested or chosen.test, counts, given.seeds or chosen.seeds)
