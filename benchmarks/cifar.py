@@ -1,4 +1,4 @@
-"""ResNet-20 and the CIFAR-10 images (JPEG) of the folder ``--shared``."""
+"""ResNet-20, ResNet-56 and the CIFAR-10 images (JPEG) of the folder ``--shared``."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Cifar:
 
         self._load, self._resnet = load, resnet_cifar
 
-    def network(self) -> Any:
-        return self._resnet.trained(20)
+    def network(self, depth: int = 20) -> Any:
+        return self._resnet.trained(depth)
 
     def images(self, split: str, limit: int | None = None) -> Images:
         """The first of them, normalised as the network was trained. split: "train" or "test"."""
