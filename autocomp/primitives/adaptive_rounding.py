@@ -105,7 +105,9 @@ class _Solver:
         self.diagonal = np.einsum("gkk->gk", moment)
 
     def nearest(self, levels: np.ndarray) -> np.ndarray:
-        return np.clip(np.rint(levels - self.shift), self.low, self.high) + self.shift
+        found = np.rint(levels - self.shift if self.shift else levels)
+        np.minimum(np.maximum(found, self.low, out=found), self.high, out=found)  # np.clip is slower on a few numbers
+        return found + self.shift if self.shift else found
 
     def start(self, target: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Rounded in sequence under every ratio of the scale; of each row the best. None where H has no factor."""
