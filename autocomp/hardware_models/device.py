@@ -19,9 +19,10 @@ from autocomp.search_spaces import Format, Workload
 from . import model
 from .cost import Cost, OperatorCost
 from .device_file import merged
+from .layers import MatrixUnits
 from .measured import MeasuredTable
 from .rates import Rates
-from .roofline import CONTAINERS, Container, MatrixUnits
+from .roofline import CONTAINERS, Container
 from .shapes import read_table, rows_data, rows_of, table_device
 from .uncertainty import LatencyErrors
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from autocomp.search_spaces import WEIGHTED
 
+from .layers import Layer, multiplied
 from .operators import lower
-from .roofline import Layer, Traced, layer_of, product_of, work
+from .roofline import Traced, work
 from .shapes import MeasuredShape
 
 if TYPE_CHECKING:
@@ -74,11 +75,10 @@ def described(traced: Traced, position: int) -> tuple[str, np.ndarray, np.ndarra
     head = traced.program.operators[position].head
     node = traced.graph.nodes[head]
     precision = traced.precision(head)
-    if node.kind in WEIGHTED and node.weight_shape is not None:
-        sort = "depthwise" if node.depthwise else "grouped" if node.groups > 1 else "layer"
-        return sort, _sizes(layer_of(traced, head)), precision
-    if node.kind == "matmul" and node.inputs:
-        return "matmul", _sizes(product_of(traced, head)), precision
+    layer = multiplied(traced, head)
+    if layer is not None and (node.convolves or node.kind in (*WEIGHTED, "matmul")):
+        groups = "depthwise" if node.depthwise else "grouped" if layer.groups[0] > 1 else "layer"
+        return "matmul" if node.kind == "matmul" else groups, _sizes(layer), precision
     sort = f"{node.kind} {node.op}" if node.kind in ("activation", "pool") else node.kind
     return sort, np.log2(np.maximum(traced.elements(head), 1))[:, None], precision
 

@@ -67,9 +67,8 @@ def _constant(device: Device, program: Program, workload: Workload) -> np.ndarra
     traced = Traced(device, program, workload)
     norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * traced.norm_params_per_channel
     others = float(graph.other_params - norms)
-    return np.array(
-        [device.rates.inference_s, others * 4, others * 4 + device.container.node * len(graph.nodes), 0.0, 0.0, others]
-    )
+    memory, file = others * device.float_bits / 8, others * 4 + device.container.node * len(graph.nodes)
+    return np.array([device.rates.inference_s, memory, file, 0.0, 0.0, others])
 
 
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:

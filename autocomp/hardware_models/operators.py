@@ -59,7 +59,8 @@ class Program:
 
 
 def lower(graph: NetworkGraph) -> Program:
-    """Fuses elementwise nodes into the operator before them, where that has no other reader."""
+    """Fuses elementwise nodes into the operator before them, where that has no other reader. What is made of parameters
+    alone is no operator: compilers make it once."""
     stored = _stored(graph)
     uses: dict[int, int] = defaultdict(int)
     for node in graph.nodes:
@@ -72,9 +73,9 @@ def lower(graph: NetworkGraph) -> Program:
     reads: list[list[int]] = []
     writer: dict[int, int] = {}
     for i, node in enumerate(graph.nodes):
-        if node.kind == "input" or node.kind in FREE:
+        if node.kind == "input" or node.kind in FREE or not graph.fed[i]:
             continue
-        sources = [stored[source] for source in node.inputs if not _is_constant(graph, stored[source])]
+        sources = [stored[source] for source in node.inputs if graph.fed[source]]
         last = max((source for source in sources if source in writer), key=lambda s: writer[s], default=None)
         if last is not None and _fuses(graph, i, last, nodes[writer[last]][0], uses[last]):
             position = writer[last]
@@ -130,11 +131,6 @@ def _bystanders(graph: NetworkGraph, program: Program) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _is_constant(graph: NetworkGraph, i: int) -> bool:
-    """A parameter in another shape: it is stored so."""
-    return graph.nodes[i].kind in FREE and not graph.nodes[i].inputs
-
-
 def _stored(graph: NetworkGraph) -> list[int]:
     """For each node the node in whose memory its output lies."""
     stored: list[int] = []
@@ -148,7 +144,7 @@ def _fuses(graph: NetworkGraph, i: int, source: int, head: int, uses: int) -> bo
     node = graph.nodes[i]
     return (
         node.kind in ELEMENTWISE
-        and graph.nodes[head].kind in FUSES_ELEMENTWISE
+        and (graph.nodes[head].kind in FUSES_ELEMENTWISE or graph.nodes[head].convolves)
         and uses == 1
         and node.elements == graph.nodes[source].elements
     )

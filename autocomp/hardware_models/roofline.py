@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node, Workload
 
+from .layers import Layer, layer_of, multiplied
 from .operators import PASSES_INTEGERS, Operator, Program
 from .rates import FLOAT, INT4, INT8, PRECISIONS, UNPACKED, Demand
 
@@ -45,10 +45,6 @@ KEEPS_INTEGERS = ("ReLU", "ReLU6")  # activations that rounding to unsigned inte
 MOST_THIN = 4  # channels of a group that a GPU convolves outside its matrix unit
 
 
-def padded(amount: np.ndarray, tile: int) -> np.ndarray:
-    return -(-amount // tile) * tile
-
-
 @dataclass(frozen=True)
 class Traced:
     """A network, how a device runs it, and the plans at hand."""
@@ -69,11 +65,14 @@ class Traced:
 
     def elements(self, node: int) -> np.ndarray:
         """(n,) of the whole batch."""
-        shape = self.graph.nodes[node]
-        batch = self.workload.batch
+        shape, images = self.graph.nodes[node], self.images(node)
         if not len(shape.units):
-            return np.full(len(self.workload), float(shape.elements * batch))
-        return self.workload.channels_of(node) * (shape.elements / len(shape.units) * batch)
+            return np.full(len(self.workload), float(shape.elements * images))
+        return self.workload.channels_of(node) * (shape.elements / len(shape.units) * images)
+
+    def images(self, node: int) -> int:
+        """How often a node's shape, as traced, is there: what is made of parameters alone, once for the whole batch."""
+        return self.workload.batch if self.graph.fed[node] else 1
 
     def asked(self, layer: int) -> np.ndarray:
         """(n,) index into PRECISIONS: the arithmetic that the layer's format asks for, of those that the device has."""
@@ -175,124 +174,6 @@ class Traced:
 
 
 @dataclass(frozen=True)
-class MatrixUnits:
-    """How a chip cuts a product of matrices.
-
-    tile: precision -> (rows, channels out, channels in).
-    pack: channels of thin groups that run side by side.
-    thin_depth: whether fewer channels in than a tile are multiplied as they are.
-    whole_depth: whether the depth is padded over all kernel positions together.
-    blocks, splits: (rows, channels out) that one core computes, and into how many parts the depth may be cut; the
-        quickest is taken. None: cores never idle.
-    """
-
-    tile: Mapping[str, tuple[int, int, int]]
-    pack: int
-    whole_depth: bool = False
-    thin_depth: bool = False
-    blocks: tuple[tuple[int, int], ...] = ()
-    splits: tuple[int, ...] = (1,)
-    cores: int = 1
-    half_block: float = 0.0  # elements of a block at which a core reaches half its rate
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> MatrixUnits:
-        tile = {name: tuple(shape) for name, shape in data["tile"].items()}
-        blocks = tuple(map(tuple, data.get("blocks", ())))
-        splits = tuple(data.get("splits", (1,)))
-        known = {name: data[name] for name in ("whole_depth", "thin_depth", "cores", "half_block") if name in data}
-        return cls(tile, data["pack"], blocks=blocks, splits=splits, **known)
-
-    def waves(
-        self,
-        rows: np.ndarray,
-        width: np.ndarray,
-        depth: np.ndarray,
-        matrices: np.ndarray,
-        step: int,
-        block: tuple[int, int],
-        split: int,
-    ) -> np.ndarray:
-        """(n,) multiply-accumulates of all cores, idle ones included; parts of a split depth are added up."""
-        area = block[0] * block[1]
-        blocks = np.ceil(rows / block[0]) * np.ceil(width / block[1]) * matrices * split
-        part = padded(depth / split, step) + (step if split > 1 else 0)
-        return np.ceil(blocks / self.cores) * self.cores * (area + self.half_block) * part
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Sizes of a conv or dense layer under the plans at hand, each (n,)."""
-
-    rows: np.ndarray  # positions of the whole batch at which the weight is applied
-    channels_in: np.ndarray  # of one group
-    channels_out: np.ndarray  # of all groups
-    groups: np.ndarray
-    kernel: int  # positions
-
-    @property
-    def macs(self) -> np.ndarray:
-        return self.rows * self.channels_out * self.channels_in * self.kernel
-
-    @property
-    def weights(self) -> np.ndarray:
-        return self.channels_out * self.channels_in * self.kernel
-
-    def matrix_macs(self, units: MatrixUnits, precision: str) -> np.ndarray:
-        """What the matrix units carry out: sizes filled up to their tile, in blocks spread over the cores.
-
-        Groups too thin for the unit run side by side as one matrix with zeros in it, up to ``pack`` channels, as many
-        as is best.
-        """
-        most = np.clip(units.pack // np.maximum(self.channels_in, 1), 1, self.groups)
-        counts = range(1, int(most.max(initial=1)) + 1)
-        return np.minimum.reduce([self._packed(units, precision, np.minimum(count, most)) for count in counts])
-
-    def _packed(self, units: MatrixUnits, precision: str, together: np.ndarray) -> np.ndarray:
-        """With so many groups side by side, (n,)."""
-        rows, columns, depth = units.tile[precision]
-        matrices = np.ceil(self.groups / together)
-        width = np.ceil(self.channels_out / self.groups) * together
-        if units.whole_depth:
-            deep = padded(self.channels_in * together * self.kernel, depth)
-        else:
-            channels = self.channels_in * together
-            as_it_is = units.thin_depth & (channels < depth)
-            deep = np.where(as_it_is, channels, padded(channels, depth)) * self.kernel
-        if not units.blocks:
-            return padded(self.rows, rows) * matrices * padded(width, columns) * deep
-        return np.minimum.reduce(
-            [
-                units.waves(self.rows, width, deep, matrices, depth, block, split)
-                for block in units.blocks
-                for split in units.splits
-            ]
-        )
-
-
-def layer_of(traced: Traced, index: int) -> Layer:
-    graph, workload = traced.graph, traced.workload
-    node = graph.nodes[index]
-    assert node.weight_shape is not None
-    out, inner, *kernel = node.weight_shape
-    channels_out = _kept(traced, index, out)
-    source = _kept(traced, node.inputs[0], inner * node.groups)
-    rows = np.full(len(workload), float(node.positions * workload.batch))
-    if node.depthwise:
-        ones = np.ones(len(workload))
-        return Layer(rows, ones, channels_out, np.maximum(channels_out // (out // node.groups), 1), math.prod(kernel))
-    groups = np.full(len(workload), float(node.groups))
-    return Layer(rows, source / groups, channels_out, groups, math.prod(kernel))
-
-
-def _kept(traced: Traced, node: int, channels: int) -> np.ndarray:
-    """(n,) channels; as traced where the node's channel axis is not the one that the weight sees."""
-    if len(traced.graph.nodes[node].units) != channels:
-        return np.full(len(traced.workload), float(channels))
-    return traced.workload.channels_of(node).astype(float)
-
-
-@dataclass(frozen=True)
 class Work:
     """What an operator costs, each (n,)."""
 
@@ -306,9 +187,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Multiply-accumulates of an operator, each (n,); the matrix unit's by precision, padding included."""
+    """Multiply-accumulates of an operator, each (n,); the matrix unit's by precision, padding included.
+
+    layer: what is multiplied, None where nothing is.
+    """
 
     macs: np.ndarray
+    layer: Layer | None
     matrix: dict[str, np.ndarray]
     thin: np.ndarray
 
@@ -322,45 +207,48 @@ def work(traced: Traced, position: int) -> Work:
     params = sum((traced.workload.channels_of(i) * float(traced.norm_params_per_channel) for i in norms), np.zeros(n))
     layer = layer_of(traced, operator.head) if node.kind in WEIGHTED and node.weight_shape else None
     weights, stored, bias = np.zeros((3, n))
-    if layer is not None:
+    first = node.layer is None or traced.graph.layers.get(node.layer, operator.head) == operator.head
+    if layer is not None and first:
         weights = layer.weights
         stored, bias = _stored(traced, operator.head, layer)
-    arithmetic = _arithmetic(traced, operator, layer)
-    demand = _demand(traced, position, layer, arithmetic)
-    first = node.layer is None or traced.graph.layers.get(node.layer, operator.head) == operator.head
+    arithmetic = _arithmetic(traced, operator)
+    demand = _demand(traced, position, arithmetic)
     resident = _resident_width(traced, operator.head, demand.precision)
     return Work(
         demand=demand,
-        file_bytes=(stored + (bias + _folded(operator, layer, norms, bias, params)) * 4) * first,
-        memory_bytes=(weights * resident + (bias + params) * 4) * first,
+        file_bytes=stored + (bias + _folded(traced, operator, layer, norms, params)) * 4,
+        memory_bytes=weights * resident + (bias + params) * 4,
         energy_j=_energy(traced, operator, demand, arithmetic.macs),
         macs=arithmetic.macs,
-        params=(weights + bias + params) * first,
+        params=weights + bias + params,
     )
 
 
-def _arithmetic(traced: Traced, operator: Operator, layer: Layer | None) -> Arithmetic:
-    node, none = traced.graph.nodes[operator.head], np.zeros(len(traced.workload))
+def _arithmetic(traced: Traced, operator: Operator) -> Arithmetic:
+    none, layer = np.zeros(len(traced.workload)), multiplied(traced, operator.head)
     matrix = dict.fromkeys(PRECISIONS, none)
-    if layer is None and node.kind == "matmul" and node.inputs:
-        layer = product_of(traced, operator.head)
-    elif node.op == "LSTM":
-        layer = steps_of(traced, operator.head)
     if layer is None:
-        return Arithmetic(none, matrix, none)
-    grouped = node.groups > 1 and node.weight_shape is not None and node.weight_shape[1] <= MOST_THIN
-    if traced.device.thin_outside and grouped:
-        return Arithmetic(layer.macs, matrix, layer.macs)
+        return Arithmetic(none, None, matrix, none)
+    if traced.device.thin_outside and _thin(traced, operator.head, layer):
+        return Arithmetic(layer.macs, layer, matrix, layer.macs)
     units = traced.device.matrix
     matrix |= {name: layer.matrix_macs(units, name) for name in traced.device.rates.macs_per_s}
-    return Arithmetic(layer.macs, matrix, none)
+    return Arithmetic(layer.macs, layer, matrix, none)
 
 
-def _demand(traced: Traced, position: int, layer: Layer | None, arithmetic: Arithmetic) -> Demand:
-    operator, n = traced.program.operators[position], len(traced.workload)
+def _thin(traced: Traced, index: int, layer: Layer) -> bool:
+    """Whether a convolution's groups, as traced, are too thin for a GPU's matrix unit."""
+    node = traced.graph.nodes[index]
+    if node.weight_shape is not None:
+        return node.groups > 1 and node.weight_shape[1] <= MOST_THIN
+    return node.convolves and bool(layer.groups[0] > 1) and bool(layer.channels_in[0] <= MOST_THIN)
+
+
+def _demand(traced: Traced, position: int, arithmetic: Arithmetic) -> Demand:
+    operator, n, layer = traced.program.operators[position], len(traced.workload), arithmetic.layer
     node, precision = traced.graph.nodes[operator.head], traced.precision(operator.head)
     gathered, groups = np.zeros((2, n))
-    weights = _parameters_read(traced, operator.head) if layer is None else layer.weights
+    weights = _parameters_read(traced, operator.head, layer)
     if layer is not None:
         gathered = layer.macs / layer.channels_out * (layer.kernel > 1) * (precision > FLOAT)
         groups = layer.groups * traced.workload.batch * (precision == UNPACKED) * (arithmetic.thin > 0)
@@ -402,53 +290,22 @@ def _stored(traced: Traced, index: int, layer: Layer) -> tuple[np.ndarray, np.nd
 
 
 def _folded(
-    operator: Operator, layer: Layer | None, norms: list[int], bias: np.ndarray, params: np.ndarray
+    traced: Traced, operator: Operator, layer: Layer | None, norms: list[int], params: np.ndarray
 ) -> np.ndarray:
     """(n,) parameters of an operator's BatchNorm in the file: folded into its layer they are the layer's bias."""
     if layer is None or not norms:
         return params
-    return np.where(bias > 0, 0.0, layer.channels_out)
+    return layer.channels_out * float(not traced.graph.nodes[operator.head].attributes.get("bias"))
 
 
-def product_of(traced: Traced, index: int) -> Layer:
-    """A product of two activations as a layer whose groups are the matrices of the whole batch."""
+def _parameters_read(traced: Traced, index: int, layer: Layer | None) -> np.ndarray:
+    """(n,) elements of parameters: a layer's, an LSTM's, a matrix, rows of an embedding."""
     node = traced.graph.nodes[index]
-    ones = np.ones(len(traced.workload))
-    last = len(node.shape) - 1
-    matrices = node.elements / (node.shape[-2] * node.shape[-1]) * traced.workload.batch
-    sizes = [size * ones for size in (node.shape[-1], node.shape[-2], matrices)]
-    if len(node.units):  # on the columns, the rows or, where they are heads, the matrices
-        behind = last - int(node.attributes.get("axis", last))
-        sizes[min(behind, 2)] *= traced.workload.channels_of(index) / len(node.units)
-    depth = traced.graph.nodes[node.inputs[0]].shape[-1]
-    if len(node.inputs) == 1:  # by a parameter: the rows of all matrices are one
-        return Layer(sizes[1] * sizes[2], depth * ones, sizes[0], ones, 1)
-    return Layer(sizes[1], depth * ones, sizes[0] * sizes[2], sizes[2], 1)
-
-
-def steps_of(traced: Traced, index: int) -> Layer:
-    """An LSTM of one direction, output (steps, batch, hidden), as a layer whose groups are the steps: each multiplies
-    the rows of its batch, input and state side by side, by the weights of four gates."""
-    node, ones = traced.graph.nodes[index], np.ones(len(traced.workload))
-    sizes = node.attributes["operator"]
-    steps, rows, hidden = node.shape
-    return Layer(
-        rows * traced.workload.batch * ones,
-        (sizes["input_size"] + sizes["hidden_size"]) * ones,
-        4 * hidden * steps * ones,
-        steps * ones,
-        1,
-    )
-
-
-def _parameters_read(traced: Traced, index: int) -> np.ndarray:
-    """(n,) elements of parameters that what is no layer reads: an LSTM's, a matrix, rows of an embedding."""
-    node = traced.graph.nodes[index]
-    if node.op == "LSTM":
-        layer = steps_of(traced, index)
-        return layer.weights / layer.groups
-    if node.kind == "matmul" and len(node.inputs) == 1:
-        return product_of(traced, index).weights
+    if layer is not None:
+        if node.op == "LSTM":
+            return layer.weights / layer.groups
+        both = node.kind == "matmul" and sum(traced.graph.fed[i] for i in node.inputs) > 1
+        return layer.weights * float(not both)
     gathers = node.op == "Gather" and node.attributes.get("parameters")
     return traced.elements(index) * float(bool(gathers))
 

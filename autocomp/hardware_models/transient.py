@@ -8,9 +8,10 @@ import numpy as np
 
 from autocomp.search_spaces import WEIGHTED
 
+from .layers import layer_of
 from .operators import PASSES_INTEGERS, Operator
 from .rates import FLOAT, INT8, UNPACKED
-from .roofline import Traced, layer_of
+from .roofline import Traced
 
 PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
 FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
@@ -29,7 +30,7 @@ def transient_bytes(traced: Traced, position: int) -> np.ndarray:
         return held
     layer, precision = layer_of(traced, operator.head), traced.precision(operator.head)
     floats = traced.device.bytes_per_element[FLOAT]
-    pixels = layer.rows / traced.workload.batch
+    pixels = layer.rows / traced.images(operator.head)
     pointers = POINTER * layer.kernel * pixels * (precision == INT8) * (node.kind == "conv" and layer.kernel > 1)
     gathers = (layer.kernel > 1) & (layer.channels_out / layer.groups > pixels)
     gathered = layer.channels_in * layer.kernel * pixels * gathers

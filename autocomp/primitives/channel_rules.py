@@ -269,7 +269,7 @@ def matmul(state: Identities, node: Node) -> Carried:
     matrices (heads) that both hold."""
     if len(node.inputs) != 2 or any(len(state.graph.nodes[i].shape) != len(node.shape) for i in node.inputs):
         return state.left(node, f"{node.op} sums over it, or has no second operand to follow")
-    turned = transposed(node)
+    turned = node.turns
     rank, found = len(node.shape), []
     for place, (source, i) in enumerate(zip(state.inputs(node), node.inputs, strict=True)):
         kept = rank - 2 + place  # the axis of this operand that the product keeps
@@ -286,13 +286,6 @@ def matmul(state: Identities, node: Node) -> Carried:
         ids = state.unify(found[0].ids, found[1].ids, f"{node.op} joins it with channels that stay")
         return Carried(found[0].axis, ids)
     return state.left(node, f"{node.op} joins it with channels that stay") if found else state.stays(node)
-
-
-def transposed(node: Node) -> tuple[bool, bool]:
-    """Whether a matrix product turns its operands."""
-    flags = [value for value in node.attributes["constants"] if isinstance(value, bool)] + [False, False]
-    operator = node.attributes["operator"]
-    return bool(operator.get("transpose_a", flags[0])), bool(operator.get("transpose_b", flags[1]))
 
 
 RULES: dict[str, Rule] = {

@@ -61,6 +61,18 @@ class Node:
         return bool(self.attributes.get("transposed", False))
 
     @property
+    def convolves(self) -> bool:
+        """Whether it is a convolution, a layer or not: one of one or three dimensions has no knobs."""
+        return self.kind == "conv" or (self.kind == "other" and self.op.startswith("Conv"))
+
+    @property
+    def turns(self) -> tuple[bool, bool]:
+        """Whether a product of matrices transposes its first and its second operand."""
+        flags = [value for value in self.attributes.get("constants", ()) if isinstance(value, bool)] + [False, False]
+        operator = self.attributes.get("operator", {})
+        return bool(operator.get("transpose_a", flags[0])), bool(operator.get("transpose_b", flags[1]))
+
+    @property
     def positions(self) -> int:
         """How often a layer's weight is applied: once for each pixel or row that it makes, or, transposed, reads."""
         assert self.weight_shape is not None
@@ -123,6 +135,14 @@ class NetworkGraph:
     @cached_property
     def unit_count(self) -> int:
         return max((group.stop for group in self.channel_groups), default=0)
+
+    @cached_property
+    def fed(self) -> tuple[bool, ...]:
+        """For each node whether it depends on an input of the network; others are made of parameters alone."""
+        found: list[bool] = []
+        for node in self.nodes:
+            found.append(node.kind == "input" or any(found[i] for i in node.inputs))
+        return tuple(found)
 
     @cached_property
     def consumers(self) -> tuple[tuple[int, ...], ...]:

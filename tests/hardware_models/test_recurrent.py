@@ -44,6 +44,11 @@ def test_an_embedding_reads_the_rows_that_it_gives() -> None:
 
 
 def test_a_product_with_a_parameter_is_one_matrix() -> None:
-    row = only(Node("product", "matmul", "MatMul", (0,), (1, 96), attributes={"parameters": ("w",)}), (1, 24))
+    arguments = {
+        "arguments": (("node", 0, 0), ("parameter", "w")),
+        "parameters": ("w",),
+        "parameter_shapes": ((24, 96),),
+    }
+    row = only(Node("product", "matmul", "MatMul", (0,), (1, 96), attributes=arguments), (1, 24))
     assert row.macs == BATCH * 24 * 96
     assert row.bytes == 2 * (24 * 96 + BATCH * (24 + 96))

@@ -1,0 +1,144 @@
+"""What matrix units multiply beside layers: products of any form, convolutions without knobs, and what is made once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from mindspore import nn, ops
+
+import autocomp
+from autocomp.estimates import operator_costs
+from autocomp.hardware_models import Cost, OperatorCost, device
+from autocomp.search_spaces import NetworkGraph, Node, SearchSpace
+
+BATCH = 3
+Shape = tuple[int, ...]
+
+
+def product(left: Shape, right: Shape, result: Shape, parameter: str = "", turned: bool = False) -> OperatorCost:
+    """Of two inputs, or of one and a parameter on the side that ``parameter`` names."""
+    shapes = {"left": left, "right": right}
+    inputs = [Node(side, "input", "Input", (), shape) for side, shape in shapes.items() if side != parameter]
+    places = iter(range(len(inputs)))
+    arguments = [("parameter", "w") if side == parameter else ("node", next(places), 0) for side in shapes]
+    attributes: dict[str, Any] = {"arguments": tuple(arguments), "operator": {"transpose_a": turned}}
+    if parameter:
+        attributes |= {"parameters": ("w",), "parameter_shapes": (shapes[parameter],)}
+    node = Node("product", "matmul", "MatMul", tuple(range(len(inputs))), result, attributes=attributes)
+    graph = NetworkGraph((*inputs, node), (len(inputs),))
+    (row,) = device("ascend").cost_table(SearchSpace(graph, ()).workload(np.zeros((1, 0), int), BATCH))
+    return row
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "result", "turned", "macs"),
+    [
+        ((1, 7, 5), (1, 5, 11), (1, 7, 11), False, 7 * 5 * 11),
+        ((1, 4, 7, 5), (1, 4, 5, 11), (1, 4, 7, 11), False, 4 * 7 * 5 * 11),
+        ((1, 500, 32), (1, 500, 32), (1, 32, 32), True, 32 * 500 * 32),
+        ((1, 7, 5), (5,), (1, 7), False, 7 * 5),
+        ((5,), (1, 5, 11), (1, 11), False, 5 * 11),
+        ((5,), (5,), (), False, 5),
+    ],
+)
+def test_a_product_of_activations(left: Shape, right: Shape, result: Shape, turned: bool, macs: int) -> None:
+    row = product(left, right, result, turned=turned)
+    assert row.macs == BATCH * macs
+    assert row.bytes == 2 * BATCH * (math.prod(left) + math.prod(right) + math.prod(result))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "result", "parameter"),
+    [
+        ((1, 200, 32), (32, 16), (1, 200, 16), "right"),
+        ((16, 200), (1, 200, 32), (1, 16, 32), "left"),
+        ((1, 4, 7, 5), (4, 5, 11), (1, 4, 7, 11), "right"),
+        ((1, 7, 5), (5,), (1, 7), "right"),
+    ],
+)
+def test_a_product_by_a_parameter_reads_it_once(left: Shape, right: Shape, result: Shape, parameter: str) -> None:
+    row = product(left, right, result, parameter)
+    own, other = (right, left) if parameter == "right" else (left, right)
+    depth = left[-1]
+    assert row.macs == BATCH * math.prod(result) * depth
+    assert row.bytes == 2 * (math.prod(own) + BATCH * (math.prod(other) + math.prod(result)))
+
+
+class OneDimension(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(16, 64, 3), nn.Conv1d(64, 64, 3, group=64)
+        self.relu = nn.ReLU()
+
+    def construct(self, x: Any) -> Any:
+        return self.second(self.relu(self.first(x)))
+
+
+class ThreeDimensions(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 16, 3)
+
+    def construct(self, x: Any) -> Any:
+        return self.conv(x)
+
+
+class Standardised(nn.Conv2d):
+    def construct(self, x: Any) -> Any:
+        return self.conv2d(x, self.weight / ops.abs(self.weight).mean())
+
+
+class Recurrent(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(32, 64, batch_first=True), nn.Dense(64, 5)
+
+    def construct(self, x: Any) -> Any:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def estimated(net: Any, *shape: int) -> Cost:
+    return autocomp.estimate(net.set_train(False), "ascend", shape)
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "macs"),
+    [
+        (OneDimension(), (16, 128), 128 * 64 * (16 * 3 + 3)),
+        (ThreeDimensions(), (3, 4, 8, 8), 4 * 8 * 8 * 16 * 3 * 27),
+        (Standardised(8, 16, 3), (8, 10, 10), 10 * 10 * 16 * 8 * 9),
+    ],
+)
+def test_a_convolution_without_knobs_is_costed(net: Any, shape: Shape, macs: int) -> None:
+    for batch in (1, 4):
+        assert estimated(net, batch, *shape).macs == batch * macs
+
+
+def test_an_activation_fuses_into_a_convolution_without_knobs() -> None:
+    rows = operator_costs(OneDimension(), "ascend", (1, 16, 128))
+    assert [bool(row.fused) for row in rows if "Conv" in row.name] == [True, False]
+
+
+def test_what_is_made_of_parameters_alone_does_not_grow_with_the_batch() -> None:
+    net = Recurrent()
+    one, many = (estimated(net, batch, 10, 32) for batch in (1, 64))
+    weights_mb = 2 * sum(p.size for p in net.get_parameters()) / 1e6
+    assert one.memory_mb < 1.2 * weights_mb
+    assert many.memory_mb - one.memory_mb < 64 * 2 * (10 * 32 + 3 * 10 * 64) / 1e6
+    rows = operator_costs(net, "ascend", (64, 10, 32))
+    assert not any("Concat" in row.name for row in rows)
+
+
+def test_a_layer_called_twice_has_its_weights_once_and_both_norms() -> None:
+    class Twice(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.first, self.second = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+
+        def construct(self, x: Any) -> Any:
+            return self.second(self.conv(self.first(self.conv(x))))
+
+    assert estimated(Twice(), 1, 8, 6, 6).params == 8 * 8 * 9 + 2 * 4 * 8
