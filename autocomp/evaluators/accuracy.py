@@ -18,7 +18,7 @@ from .base import Measurement, Metric
 from .calibration import calibrate_ranges, moved_statistics
 from .engines import Arrays, Engine
 
-VERSION = 4  # of what an accuracy means: raised when the same plan would measure differently
+VERSION = 5  # of what an accuracy means: raised when the same plan would measure differently
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
 MOST = 256
 
@@ -116,7 +116,8 @@ class PlanEvaluator:
         reconstructed = ",".join(sorted(self.realiser.moments))
         adapted = ",".join(sorted(self.realiser.patches))
         engine = type(self.engine).__name__
-        settings = (VERSION, engine, self.metric, self.seed, self.space.key, reconstructed, adapted)
+        spaces = (self.space.graph.key, self.space.key)
+        settings = (VERSION, engine, self.metric, self.seed, *spaces, reconstructed, adapted)
         digest.update(repr(settings).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 WEIGHTED = ("conv", "dense")
+NAMING = ("name", "names")  # attributes that MindSpore numbers anew in each process end so
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,27 @@ class NetworkGraph:
             return units
         return np.full(node.weight_shape[1] * node.groups, -1)
 
+    @cached_property
+    def key(self) -> str:
+        """Changes with what the network computes, its parameters' values apart."""
+        digest = hashlib.blake2b(digest_size=16)
+        for node in self.nodes:
+            operator = {k: v for k, v in node.attributes.get("operator", {}).items() if not k.endswith(NAMING)}
+            arguments, constants = (node.attributes.get(name, ()) for name in ("arguments", "constants"))
+            computed = (node.op, node.inputs, node.shape, node.layer, arguments, constants, sorted(operator.items()))
+            digest.update(repr(_plain(computed)).encode())
+        digest.update(repr(self.outputs).encode())
+        return digest.hexdigest()
+
     def group(self, name: str) -> ChannelGroup:
         for group in self.channel_groups:
             if group.name == name:
                 return group
         raise ValueError(f"unknown channel group {name!r}; known: {', '.join(g.name for g in self.channel_groups)}")
+
+
+def _plain(value: Any) -> Any:
+    """With arrays by their content."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, hashlib.blake2b(value.tobytes()).hexdigest()
+    return tuple(map(_plain, value)) if isinstance(value, (tuple, list)) else value

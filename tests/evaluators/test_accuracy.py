@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement, OnnxEngine, PlanEvaluator, synthetic_inputs
 from autocomp.primitives.convert import convert
 from autocomp.primitives.platform import forward
+from autocomp.primitives.trace import trace
 from autocomp.search_spaces import NetworkGraph, Node, Plan
 from tests.conftest import Subject
 from tests.networks import images
@@ -135,6 +137,25 @@ class TestKey:
         engine = OnnxEngine(residual.graph, other)
         found = PlanEvaluator(engine, residual.space, other, (residual.x,), None, (residual.x,))
         assert found.key != evaluator_of(residual).key
+
+    @pytest.mark.parametrize(("op", "other"), [("ReLU", {"op": "Sigmoid"}), ("Conv2D", {"stride": (1, 1, 2, 2)})])
+    def test_changes_with_what_the_same_weights_compute(
+        self, residual: Subject, op: str, other: dict[str, Any]
+    ) -> None:
+        nodes = list(residual.graph.nodes)
+        place = next(i for i, node in enumerate(nodes) if node.op == op)
+        operator = {**nodes[place].attributes["operator"], **{k: v for k, v in other.items() if k != "op"}}
+        attributes = {**nodes[place].attributes, "operator": operator}
+        nodes[place] = replace(nodes[place], op=other.get("op", op), attributes=attributes)
+        graph = replace(residual.graph, nodes=tuple(nodes))
+        space = replace(residual.space, graph=graph)
+        assert graph.key != residual.graph.key
+        engine = OnnxEngine(residual.graph, residual.parameters)
+        found = PlanEvaluator(engine, space, residual.parameters, (residual.x,), None, (residual.x,))
+        assert found.key != evaluator_of(residual).key
+
+    def test_the_network_traced_again_is_the_same(self, residual: Subject) -> None:
+        assert trace(residual.net, (residual.x[:1],)).key == trace(residual.net, (residual.x[:1],)).key
 
 
 class TestSyntheticInputs:
