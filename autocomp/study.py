@@ -162,7 +162,7 @@ class Study:
         while not self._over():
             batch = proposals.batch(self.batch)
             if not batch:
-                self.stopped = "no more plans: all that the sampler has and the budget allows were evaluated"
+                self.stopped = "no more plans: the sampler has none left that the budget allows"
                 return
             # A batch is always proposed whole: a study of more trials then proposes what this one did, and more.
             proposals.tell(self._evaluate(batch[: self.trials - self.done]))

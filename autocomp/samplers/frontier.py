@@ -35,8 +35,8 @@ class FrontierSampler:
     In each round it solves the predicted front for random prices of the objectives (:class:`Solver`), looks around
     its best plans and those evaluated, and takes one after the other the plan with the largest expected hypervolume
     improvement (:class:`Gain`) under its surrogate (:class:`Surrogate`), believing what it predicts for the plans
-    that it has taken. Every other plan counts only what lies above the budget's least accuracy, or 5 points below the
-    float network where there is none: there the front is used.
+    that it has taken. A plan counts what it adds above the budget's least accuracy, every other one only what it adds
+    less than 5 points below the float network: there the front is used.
 
     Without scores it starts from the rank of each value and learns the rest.
     """
@@ -61,8 +61,8 @@ class FrontierSampler:
         rng = np.random.default_rng([self._problem.seed, self._asked])
         surrogate = self._learn()
         pool = self._pool(rng, surrogate)
-        if not len(pool):
-            return []
+        if not len(pool):  # all around what was solved is known: what is left lies anywhere, or nowhere
+            return [] if self._enumerable else list(self._space.random(rng, count))
         return self._proposed([pool[i] for i in self._choose(pool, surrogate, count)])
 
     def _proposed(self, chosen: list[np.ndarray]) -> list[np.ndarray]:
@@ -92,9 +92,10 @@ class FrontierSampler:
         for row in rows(vectors):
             self._pending.pop(row, None)
             self._spent.add(row)
-        # What was turned down for its costs was not evaluated: its accuracy is no observation.
+        # What was turned down for its costs was not evaluated: its accuracy is no observation. The float network was,
+        # whatever the budget, and all losses are counted from it.
         found = {i: -outcome.values[0] for i, outcome in enumerate(outcomes) if outcome.values is not None}
-        seen = [i for i in np.flatnonzero(self._excess(vectors) <= 0) if i in found]
+        seen = [i for i in np.flatnonzero((self._excess(vectors) <= 0) | ~vectors.any(1)) if i in found]
         if seen:
             self._told.add(vectors[seen], self._costs(vectors[seen]), np.array([found[i] for i in seen]))
 
@@ -116,6 +117,10 @@ class FrontierSampler:
     def _floor(self) -> float:
         return min(max(self._problem.floor or 0.0, 0.0), self._float_accuracy)
 
+    @property
+    def _enumerable(self) -> bool:
+        return 10**self._space.log10_size <= ENUMERABLE
+
     def _costs(self, vectors: np.ndarray) -> np.ndarray:
         """(n, objectives) as shares of the float network's."""
         assert self._problem.costs is not None
@@ -133,7 +138,7 @@ class FrontierSampler:
     # What could be proposed -------------------------------------------------------------------------------------------
 
     def _pool(self, rng: np.random.Generator, surrogate: Surrogate) -> np.ndarray:
-        if 10**self._space.log10_size <= ENUMERABLE:
+        if self._enumerable:
             return self._new(_all(self._space))
         solver = Solver(self._space, self.scores, self._costs, self._excess)
         starts = self._starts(rng)
@@ -171,11 +176,9 @@ class FrontierSampler:
         return np.asarray(pool[np.unique(np.concatenate(best))], np.int64)
 
     def _new(self, pool: np.ndarray) -> np.ndarray:
-        """Those that were not proposed and are allowed; of none allowed those nearest to it."""
+        """Those that were not proposed and are allowed."""
         fresh = np.array([row not in self._spent for row in rows(pool)], bool)
-        pool = pool[fresh]
-        excess = self._excess(pool)
-        return pool[excess <= max(0.0, float(excess.min(initial=0.0)))]
+        return pool[fresh][self._excess(pool[fresh]) <= 0]
 
     # What is proposed -------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from .registry import register
 def uniform_plans(space: SearchSpace) -> np.ndarray:
     """(n, knobs) int: for each kind of knob one value everywhere, in all combinations of the kinds; float first.
 
-    A knob that lacks the value stays as it is: a layer that the device runs in float only, say.
+    A group that lacks a ratio takes the nearest that it has: few ratios are whole granules of a narrow one. A layer
+    that lacks a format stays as it is.
     """
     kinds = list(dict.fromkeys(knob.kind for knob in space.knobs))
     of_kind = [_values([knob for knob in space.knobs if knob.kind == kind]) for kind in kinds]
@@ -48,7 +49,11 @@ def _values(knobs: list[Knob]) -> list[Value]:
 
 
 def _index(knob: Knob, value: Value) -> int:
-    return knob.index(value) if value in knob.values else 0
+    if value in knob.values:
+        return knob.index(value)
+    if knob.kind != "keep":
+        return 0
+    return min(range(len(knob.values)), key=lambda i: abs(float(knob.values[i]) - float(value)))
 
 
 @register("uniform")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autocomp.evaluators import Scores
-from autocomp.samplers import FrontierSampler, Outcome, Problem, sampler
+from autocomp.samplers import FrontierSampler, Outcome, Problem, Proposals, sampler
 from autocomp.samplers.frontier import CELLS, ranked, spread_out
 from autocomp.samplers.frontier_gain import Gain
 from autocomp.samplers.frontier_solver import Solver, directions
@@ -259,9 +259,39 @@ class TestFrontierSampler:
 
     def test_accuracies_of_rejected_plans_are_not_believed(self) -> None:
         given = problem(LARGE, excess=lambda v: costs_of(LARGE, v)[:, 0] - 2.0)
-        chosen = FrontierSampler(given)
-        chosen.tell([Outcome((0,) * 12, (0.0, *costs_of(LARGE, np.zeros((1, 12), np.int64))[0]), (1.0,))])
+        chosen, vector = FrontierSampler(given), np.eye(1, 12, dtype=np.int64)
+        chosen.tell([Outcome(tuple(vector[0].tolist()), (0.0, *costs_of(LARGE, vector)[0]), (1.0,))])
         assert not len(chosen._told)
+
+    @pytest.mark.parametrize("share", [0.3, 2.0])
+    def test_losses_are_counted_from_the_float_network_whatever_the_budget(self, share: float) -> None:
+        of_float = costs_of(LARGE, np.zeros((1, 12), np.int64))[0]
+        chosen = FrontierSampler(problem(LARGE, excess=lambda v: costs_of(LARGE, v)[:, 0] / of_float[0] - share))
+        chosen.tell([Outcome((0,) * 12, (-0.91, *of_float), (1 - share,))])
+        assert chosen._float_accuracy == 0.91
+
+    def test_a_tight_budget_is_searched_to_its_last_plan(self) -> None:
+        space = toy_space(3)
+        every = np.array(list(product(*(range(size) for size in space.sizes))))
+        least, most = np.sort(costs_of(space, every)[:, 0])[[0, 60]]
+
+        def excess(vectors: np.ndarray) -> np.ndarray:
+            return costs_of(space, vectors)[:, 0] / most - 1
+
+        def screen(vectors: np.ndarray) -> list[Outcome | None]:
+            return [
+                Outcome(tuple(v.tolist()), None) if x > 0 else None
+                for v, x in zip(vectors, excess(vectors), strict=True)
+            ]
+
+        proposals = Proposals(space, sampler("frontier", problem(space, trials=999, excess=excess)), screen)
+        proposals.tell(outcomes(space, [np.zeros(6, np.int64)]))
+        found = set()
+        while batch := proposals.batch(8):
+            found |= set(batch)
+            proposals.tell(outcomes(space, [np.array(vector) for vector in batch]))
+        assert least < most
+        assert len(found) == int((excess(every) <= 0).sum())
 
     def test_asks_again_before_it_is_told(self) -> None:
         chosen = FrontierSampler(problem(LARGE))

@@ -15,7 +15,7 @@ from autocomp.samplers import (
     spread,
     uniform_plans,
 )
-from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
+from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, SearchSpace
 from tests.toy import FORMATS, RATIOS, toy_accuracy, toy_costs, toy_space
 
 SPACE = toy_space(4)
@@ -109,6 +109,16 @@ def test_uniform_plans_are_all_combinations_float_first() -> None:
 def test_uniform_plans_leave_knobs_without_the_value_as_they_are() -> None:
     knobs = (Knob("format/a", "rtn", ("a",), ("float", "w8", "w4")), Knob("format/b", "rtn", ("b",), ("float", "w4")))
     assert uniform_plans(SearchSpace(NetworkGraph((), ()), knobs)).tolist() == [[0, 0], [1, 0], [2, 1]]
+
+
+def test_uniform_plans_cut_a_group_to_the_nearest_ratio_that_it_has() -> None:
+    groups = ChannelGroup("a", ("a",), 0, 64), ChannelGroup("b", ("b",), 64, 96)
+    ratios = (1.0, 0.75, 0.5, 0.25), (1.0, 0.5)
+    knobs = tuple(
+        Knob(f"keep/{group.name}", "channels", (), values, group, np.arange(group.units), 16)
+        for group, values in zip(groups, ratios, strict=True)
+    )
+    assert uniform_plans(SearchSpace(NetworkGraph((), ()), knobs)).tolist() == [[0, 0], [1, 0], [2, 1], [3, 1]]
 
 
 def test_spread_keeps_all_plans_and_goes_to_the_far_end_first() -> None:
