@@ -14,18 +14,26 @@ PEAKS = {"float": "fp16_tflops", "int8": "int8_tops", "int4": "int4_tops"}
 def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, Any]:
     """A file that is ``like`` another device: what it does not say is its relative's.
 
-    Where it says nothing of rates they are the relative's efficiencies on its own specification. ValueError where a
-    specification is not enough for that.
+    Of a specification only ``memory_gb`` is. With a specification and without rates they are the relative's
+    efficiencies on it; ValueError where it is not enough for that.
     """
     whole = {key: value for key, value in relative.items() if key not in ("aliases", "fit", "measured")}
+    new = data.get("specification")
+    if new is not None:
+        whole["specification"] = {key: value for key, value in relative["specification"].items() if key == "memory_gb"}
+    if "rates" not in data:
+        whole["rates"] = _relatives_rates(relative, new)
     for key, value in data.items():
         whole[key] = {**whole[key], **value} if isinstance(value, Mapping) and key in whole else value
-    if "rates" not in data:
-        old, new = relative["specification"], whole["specification"]
-        text = f"efficiencies of {relative['name']} on this chip's specification; not measured"
-        rates = derived(Rates.parse(relative["rates"]), old, new)
-        whole["rates"] = {"source": text, **rates_data(rates)}
     return whole
+
+
+def _relatives_rates(relative: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
+    """As they are where nothing is specified anew."""
+    if new is None:
+        return {**relative["rates"], "source": f"the rates of {relative['name']}; not measured"}
+    text = f"efficiencies of {relative['name']} on this chip's specification; not measured"
+    return {"source": text, **rates_data(derived(Rates.parse(relative["rates"]), relative["specification"], new))}
 
 
 def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Rates:

@@ -184,10 +184,33 @@ def test_a_file_says_only_what_differs_from_a_relative(tmp_path: Path) -> None:
     assert "efficiencies of nvidia-t4" in mine.data["rates"]["source"]
 
 
-def test_a_relative_needs_its_figures(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(MINE.replace("fp16_tflops = 130", "fp16_tflops = 0"))
-    with pytest.raises(ValueError, match="must have fp16_tflops above 0"):
+def test_integers_that_a_specification_does_not_name_are_not_executed(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(MINE.replace("int4_tops = 520", ""))
+    mine = device(tmp_path / "mine.toml")
+    assert set(mine.rates.macs_per_s) == {"float", "int8"}
+    figures = {"source", "fp16_tflops", "int8_tops", "memory_gb_per_s", "memory_gb"}
+    assert set(mine.data["specification"]) == figures
+    assert mine.rates.cache_bytes == device("gpu").rates.cache_bytes
+
+
+def test_a_file_without_a_specification_has_its_relatives_rates(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "mine"\nlike = "nvidia-t4"\nformats = ["float", "w8a8"]\n')
+    mine, t4 = device(tmp_path / "mine.toml"), device("gpu")
+    assert mine.rates == t4.rates
+    assert mine.data["specification"] == t4.data["specification"]
+    assert mine.data["rates"]["source"] == "the rates of nvidia-t4; not measured"
+
+
+@pytest.mark.parametrize("figure", ["fp16_tflops = 130", "memory_gb_per_s = 640"])
+@pytest.mark.parametrize("other", ["{} = 0", "", "misspelt_{} = 9"])
+def test_a_relative_needs_its_figures(figure: str, other: str, tmp_path: Path) -> None:
+    name = figure.partition(" ")[0]
+    (tmp_path / "mine.toml").write_text(MINE.replace(figure, other.format(name)))
+    with pytest.raises(ValueError, match=f"must have {name} above 0, but got (0|None)"):
         device(tmp_path / "mine.toml")
+
+
+def test_a_device_file_is_toml(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("name = ")
     with pytest.raises(ValueError, match="must be TOML"):
         device(tmp_path / "broken.toml")
