@@ -8,7 +8,8 @@ from typing import Any
 
 from .rates import Rates
 
-PEAKS = {"float": "fp16_tflops", "int8": "int8_tops", "int4": "int4_tops"}
+FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
+INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
 
 
 def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,12 +40,14 @@ def _relatives_rates(relative: Mapping[str, Any], new: Mapping[str, Any] | None)
 def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Rates:
     """Efficiencies of a chip with specification ``old`` on another: every rate grows as what it is made of.
 
-    Integers that the other's specification does not name are not executed there.
+    Integers that only ``old`` names are not executed there; those that it does not name grow as floats do.
     """
-    arithmetic = _grown("fp16_tflops", old, new)
+    peak = next((name for name in FLOAT_PEAKS if name in old), FLOAT_PEAKS[0])
+    arithmetic = _grown(peak, old, new)
     bandwidth = _grown("memory_gb_per_s", old, new)
-    able = [name for name in fitted.macs_per_s if name not in ("int8", "int4") or new.get(PEAKS[name])]
-    macs = {name: fitted.macs_per_s[name] * _grown(PEAKS.get(name, "fp16_tflops"), old, new) for name in able}
+    peaks = {name: INTEGER_PEAKS[name] for name in INTEGER_PEAKS if INTEGER_PEAKS[name] in old}
+    able = [name for name in fitted.macs_per_s if name not in peaks or new.get(peaks[name])]
+    macs = {name: fitted.macs_per_s[name] * _grown(peaks.get(name, peak), old, new) for name in able}
     return replace(
         fitted,
         macs_per_s=macs,
@@ -57,12 +60,12 @@ def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Ra
 
 
 def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
-    """The ratio of a figure of two specifications; 1 where neither has it."""
-    if name not in old:
-        return 1.0
-    if name not in new or not new[name] > 0:
-        raise ValueError(f"a device file's specification must have {name} above 0, but got {new.get(name)}")
-    return float(new[name]) / float(old[name])
+    """The ratio of a figure of two specifications."""
+    now: Any = new.get(name)
+    was: Any = old.get(name)
+    if not all(isinstance(figure, (int, float)) and figure > 0 for figure in (now, was)):
+        raise ValueError(f"a specification and its relative's must have {name} above 0, but got {now!r} and {was!r}")
+    return float(now / was)
 
 
 def rates_data(rates: Rates) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from autocomp.hardware_models.shapes import (
     standard_shapes,
     table_text,
 )
+from autocomp.search_spaces import Format
 
 FORMATS = ("float", "w8a8")
 
@@ -193,6 +194,24 @@ def test_integers_that_a_specification_does_not_name_are_not_executed(tmp_path: 
     assert mine.rates.cache_bytes == device("gpu").rates.cache_bytes
 
 
+@pytest.mark.parametrize("gflops", [9.6, 96, 960])
+def test_a_processor_grows_with_its_floats(gflops: float, tmp_path: Path) -> None:
+    """Integers, too: the shipped processor's specification names none, and its rates do."""
+    specification = f"fp32_gflops = {gflops}\nmemory_gb_per_s = 20"
+    (tmp_path / "mine.toml").write_text(f'name = "mine"\nlike = "cpu"\n[specification]\n{specification}\n')
+    mine, cpu = device(tmp_path / "mine.toml"), device("cpu")
+    assert mine.rates.macs_per_s == pytest.approx({k: v * gflops / 96 for k, v in cpu.rates.macs_per_s.items()})
+    assert mine.executes(Format(8, 8))
+
+
+def test_a_relative_whose_figures_are_not_known_is_none(tmp_path: Path) -> None:
+    data = {**device("cpu").data, "specification": {"source": "none"}}
+    (tmp_path / "unknown.toml").write_text(device_text(data))
+    (tmp_path / "mine.toml").write_text(MINE.replace("nvidia-t4", str(tmp_path / "unknown.toml")))
+    with pytest.raises(ValueError, match="and its relative's must have fp16_tflops above 0, but got 130 and None"):
+        device(tmp_path / "mine.toml")
+
+
 def test_a_file_without_a_specification_has_its_relatives_rates(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('name = "mine"\nlike = "nvidia-t4"\nformats = ["float", "w8a8"]\n')
     mine, t4 = device(tmp_path / "mine.toml"), device("gpu")
@@ -202,11 +221,11 @@ def test_a_file_without_a_specification_has_its_relatives_rates(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("figure", ["fp16_tflops = 130", "memory_gb_per_s = 640"])
-@pytest.mark.parametrize("other", ["{} = 0", "", "misspelt_{} = 9"])
+@pytest.mark.parametrize("other", ["{} = 0", "", "misspelt_{} = 9", "{} = '9'"])
 def test_a_relative_needs_its_figures(figure: str, other: str, tmp_path: Path) -> None:
     name = figure.partition(" ")[0]
     (tmp_path / "mine.toml").write_text(MINE.replace(figure, other.format(name)))
-    with pytest.raises(ValueError, match=f"must have {name} above 0, but got (0|None)"):
+    with pytest.raises(ValueError, match=f"must have {name} above 0, but got (0|None|'9')"):
         device(tmp_path / "mine.toml")
 
 
