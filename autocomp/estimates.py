@@ -43,14 +43,22 @@ def workloads(
     inputs: Any = None,
     precision: str | None = None,
 ) -> list[tuple[Device, Workload]]:
-    """For each device that offers the format the network in it."""
+    """For each device that offers the format the network in it; ValueError where two devices have one name."""
     form = Format() if precision is None else Format.parse(precision)
     chips = [find_device(name, chosen is not None) for name in (devices() if chosen is None else chosen)]
-    able = [chip for chip in chips if form in chip.formats]
+    able = [chip for chip in _by_name(chips).values() if form in chip.formats]
     if not able:
         raise ValueError(f"precision must be a format that one of the devices offers, but got {precision!r}")
     graph, batch = _traced(net, inputs)
     return [(chip, _uniform(graph, batch, form)) for chip in able]
+
+
+def _by_name(chips: Iterable[Device]) -> dict[str, Device]:
+    found: dict[str, Device] = {}
+    for chip in chips:
+        if found.setdefault(chip.name, chip).key != chip.key:
+            raise ValueError(f"devices that are compared must have names of their own, but two are {chip.name!r}")
+    return found
 
 
 def operator_costs(

@@ -125,11 +125,10 @@ def comparison_table(rows: Sequence[tuple[Device, Workload]]) -> Table:
     )
     for name in names:
         table.add_column(name, justify="left" if name == "device" else "right", no_wrap=name == "device")
-    found = {chip.name: chip.costs(workload)[0] for chip, workload in rows}
-    rows = sorted(rows, key=lambda row: found[row[0].name].latency_ms)
-    sources = list(dict.fromkeys(rates_source(chip) for chip, _ in rows))
-    for chip, workload in rows:
-        cost = found[chip.name]
+    found = [(chip, workload, chip.costs(workload)[0]) for chip, workload in rows]
+    found.sort(key=lambda row: row[2].latency_ms)
+    sources = list(dict.fromkeys(rates_source(chip) for chip, *_ in found))
+    for chip, workload, cost in found:
         latency = float(cost.latency_ms)
         table.add_row(
             chip.name,

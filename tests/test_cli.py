@@ -170,6 +170,31 @@ def test_devices_without_the_format_are_left_out_of_a_comparison(net: str) -> No
         autocomp.compare(load_net(f"{net}:build"), ["ascend"], (1, 1, 8, 8), "w4a4")
 
 
+def test_devices_of_one_name_are_not_compared(net: str, tmp_path: Path) -> None:
+    from autocomp.estimates import workloads
+    from autocomp.sources import load_net
+
+    (tmp_path / "mine.toml").write_text('name = "nvidia-t4"\nlike = "nvidia-t4"\ngranularity = 16\n')
+    with pytest.raises(ValueError, match="must have names of their own, but two are 'nvidia-t4'"):
+        autocomp.compare(None, ["gpu", tmp_path / "mine.toml"])
+    rows = workloads(load_net(f"{net}:build"), ["gpu", "ascend", "nvidia-t4"], (1, 1, 8, 8))
+    assert [chip.name for chip, _ in rows] == ["nvidia-t4", "ascend-310p3"]
+
+
+def test_each_row_of_a_comparison_is_its_devices_own(tmp_path: Path) -> None:
+    from autocomp.hardware_models.shapes import OperatorShape
+    from autocomp.metrics import METRICS
+    from autocomp.tables import comparison_table
+
+    figures = "fp16_tflops = 6.5\nmemory_gb_per_s = 32"
+    (tmp_path / "mine.toml").write_text(f'name = "nvidia-t4"\nlike = "nvidia-t4"\n[specification]\n{figures}\n')
+    chips = [autocomp.device(tmp_path / "mine.toml"), autocomp.device("gpu")]
+    workload = OperatorShape("dense", channels_in=4096, channels_out=4096).workload()
+    expected = [METRICS["latency"].format(float(chip.costs(workload).latency_ms[0])) for chip in reversed(chips)]
+    assert list(comparison_table([(chip, workload) for chip in chips]).columns[1].cells) == expected
+    assert len(set(expected)) == 2
+
+
 def test_estimate_in_another_precision(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("estimate", "--net", f"{net}:build", "--device", "ascend", "--inputs", "1,1,8,8", "--precision")
     assert run(*arguments, "w8a8") == 0

@@ -140,7 +140,7 @@ def _read(path: Path) -> Device:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"a device file must be TOML, but {path} is not: {error}") from error
     if "like" in data:
-        data = merged(data, device(data["like"]).data)
+        data = merged({"name": path.stem, **data}, device(data["like"]).data)
     return Device.parse(with_table(data, path), str(path))
 
 

@@ -220,6 +220,11 @@ def test_a_file_without_a_specification_has_its_relatives_rates(tmp_path: Path) 
     assert mine.data["rates"]["source"] == "the rates of nvidia-t4; not measured"
 
 
+def test_a_file_that_names_nothing_is_named_after_itself(tmp_path: Path) -> None:
+    (tmp_path / "board.toml").write_text('like = "nvidia-t4"\n')
+    assert device(tmp_path / "board.toml").name == "board"
+
+
 @pytest.mark.parametrize("figure", ["fp16_tflops = 130", "memory_gb_per_s = 640"])
 @pytest.mark.parametrize("other", ["{} = 0", "", "misspelt_{} = 9", "{} = '9'"])
 def test_a_relative_needs_its_figures(figure: str, other: str, tmp_path: Path) -> None:
