@@ -17,7 +17,7 @@ from autocomp.cli import main
 from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.own_device import predicted
 from autocomp.hardware_models.rates import INT8
-from autocomp.hardware_models.shapes import MeasuredShape, OperatorShape, read_table, standard_shapes
+from autocomp.hardware_models.shapes import OPS, MeasuredShape, OperatorShape, read_table, standard_shapes
 from autocomp.operator_models import operator_inputs, operator_model
 from autocomp.profiling import measure
 from benchmarks.peak_memory import peak_mb
@@ -131,6 +131,11 @@ def test_every_standard_shape_runs() -> None:
     assert {shape.kind for shape in small.values()} >= {"conv", "dense", "matmul", "softmax", "layernorm", "pool"}
     for row in measure(list(small.values()), passes=1):
         assert row.latency_ms is not None and row.latency_ms > 0
+
+
+def test_every_operator_of_a_shape_runs() -> None:
+    shapes = [OperatorShape(kind, op, channels_in=2, height=4, width=4) for kind, ops in OPS.items() for op in ops]
+    assert all(row.latency_ms for row in measure(shapes, passes=1))
 
 
 def test_stacks_rank_as_they_run() -> None:

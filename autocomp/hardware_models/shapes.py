@@ -15,6 +15,14 @@ from autocomp.search_spaces import Format, Knob, NetworkGraph, Node, SearchSpace
 
 LAYERS = ("conv", "dense")
 KINDS = (*LAYERS, "matmul", "add", "pool", "mean", "softmax", "layernorm", "activation")
+OPS = {  # where a kind has more than one
+    "pool": ("MaxPool", "AvgPool"),
+    "activation": (
+        *("ReLU", "ReLU6", "Sigmoid", "HSwish", "HSigmoid", "Tanh", "GeLU", "GeluExt", "SiLU", "Elu", "Mish"),
+        *("Softplus", "Softsign", "Abs", "Exp", "Log", "Sqrt", "Rsqrt", "Neg", "Square", "Erf"),
+    ),
+}
+TEXTS = ("kind", "op", "format")
 ACTIVATION = "ReLU"  # behind every layer of a stack
 TAIL = 8  # channels of the layer behind a stack: it reads in the stack's format, so that the last of them runs in it
 
@@ -23,7 +31,7 @@ TAIL = 8  # channels of the layer behind a stack: it reads in the stack's format
 class OperatorShape:
     """One operator, or a stack of them, in one format.
 
-    kind: of KINDS. op: MindSpore's operator, of an activation or a pool. format: of all layers.
+    kind: of KINDS. op: MindSpore's operator, of OPS for an activation or a pool. format: of all layers.
     channels_in, channels_out, height, width: of the input and of the output's channels. A dense layer has ``height``
         rows; a product of matrices is ``groups`` times (height, channels_in) by (channels_in, channels_out); softmax
         and layer norm run over ``channels_in``, ``groups`` times ``height`` rows.
@@ -47,7 +55,23 @@ class OperatorShape:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"the kind of an operator shape must be one of {', '.join(KINDS)}, but got {self.kind!r}")
+        if self.op not in OPS.get(self.kind, (self.op,)):
+            known = ", ".join(OPS[self.kind])
+            raise ValueError(f"the op of a shape of kind {self.kind} must be one of {known}, but got {self.op!r}")
         Format.parse(self.format)
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        sizes = {name: value for name, value in vars(self).items() if name not in TEXTS}
+        if min(sizes.values()) < 1:
+            small = ", ".join(f"{name}={value}" for name, value in sizes.items() if value < 1)
+            raise ValueError(f"the sizes of an operator shape must be 1 or more, but got {small}")
+        channels = (self.channels_in, self.channels_out)
+        if self.kind == "conv" and any(count % self.groups for count in channels):
+            raise ValueError(f"the groups of a conv must divide its channels, but got {self.groups} for {channels}")
+        image = (self.height, self.width)
+        if self.kind == "pool" and self.kernel > min(image):
+            raise ValueError(f"the kernel of a pool must fit its image, but got {self.kernel} for {image}")
 
     @property
     def name(self) -> str:
@@ -226,8 +250,9 @@ def table_device(path: Path) -> str:
 
 
 def _row(line: Mapping[str, str]) -> MeasuredShape:
-    texts = ("kind", "op", "format")
-    shape = OperatorShape(**{name: line[name] if name in texts else int(line[name]) for name in COLUMNS})  # type: ignore[arg-type]
+    if None in line or None in line.values():
+        raise ValueError("it has more or fewer values than the header")
+    shape = OperatorShape(**{name: line[name] if name in TEXTS else int(line[name]) for name in COLUMNS})  # type: ignore[arg-type]
     latency = float(line["latency_ms"]) if line["latency_ms"] else None
     if latency is not None and not 0 < latency < float("inf"):
         raise ValueError(f"latency_ms must be above 0, but got {line['latency_ms']}")

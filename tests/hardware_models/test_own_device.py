@@ -17,6 +17,7 @@ from autocomp.hardware_models.device_file import device_text, rates_data
 from autocomp.hardware_models.own_device import calibrated, predicted
 from autocomp.hardware_models.shapes import (
     KINDS,
+    OPS,
     MeasuredShape,
     OperatorShape,
     read_table,
@@ -130,14 +131,41 @@ def test_a_table_that_cannot_be_read_says_where(tmp_path: Path) -> None:
         device(tmp_path / "b.csv")
 
 
-shapes = st.builds(
-    OperatorShape,
-    st.sampled_from(KINDS),
-    st.just(""),
-    st.sampled_from(("float", "w8", "w8a8", "w4")),
-    *(st.integers(1, 64) for _ in range(5)),
-    repeat=st.integers(1, 3),
-)
+WRONG = {
+    **dict.fromkeys(("stride=0", "groups=0", "channels_in=0", "batch=0", "repeat=0"), "must be 1 or more"),
+    "height=-5": "must be 1 or more, but got height=-5",
+    "groups=3": r"must divide its channels, but got 3 for \(64, 64\)",
+    "kind=pool op=MaxPool kernel=0": "must be 1 or more, but got kernel=0",
+    "kind=pool op=MaxPool kernel=99": r"must fit its image, but got 99 for \(28, 28\)",
+    "kind=pool op=": "must be one of MaxPool, AvgPool, but got ''",
+    "kind=activation op=Foo": "must be one of ReLU, .*, but got 'Foo'",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_shape_that_cannot_be_says_where(wrong: str, tmp_path: Path) -> None:
+    row = MeasuredShape(OperatorShape("conv", "", "float", 1, 64, 64, 28, 28, 3), 0.05)
+    names, values = (line.split(",") for line in table_text([row], "gpu").splitlines())
+    changed_row = dict(zip(names, values, strict=True)) | dict(part.split("=") for part in wrong.split())
+    (tmp_path / "a.csv").write_text(",".join(names) + "\n" + ",".join(changed_row.values()) + "\n")
+    with pytest.raises(ValueError, match=rf"line 2 of .*a\.csv.*{WRONG[wrong]}"):
+        read_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 9])
+def test_a_row_that_is_cut_off_says_where(cut: int, tmp_path: Path) -> None:
+    text = table_text([MeasuredShape(standard_shapes()[0], 1.0)], "gpu").strip()
+    (tmp_path / "a.csv").write_text(text.rsplit(",", cut)[0])
+    with pytest.raises(ValueError, match=r"line 2 of .*a\.csv.*more or fewer values than the header"):
+        read_table(tmp_path / "a.csv")
+
+
+def shapes_of(operator: tuple[str, str]) -> st.SearchStrategy[OperatorShape]:
+    formats, sizes = st.sampled_from(("float", "w8", "w8a8", "w4")), [st.integers(1, 64) for _ in range(5)]
+    return st.builds(OperatorShape, *map(st.just, operator), formats, *sizes, repeat=st.integers(1, 3))
+
+
+shapes = st.sampled_from([(kind, op) for kind in KINDS for op in OPS.get(kind, ("",))]).flatmap(shapes_of)
 
 
 @settings(max_examples=40, deadline=None)
