@@ -48,7 +48,7 @@ def rates_source(chip: Device) -> str:
     """Where the constants of the cost model come from; of a fit the data and the error on networks left out."""
     fit = chip.data.get("fit", {})
     if "mean_error" not in fit:
-        return str(chip.data["rates"]["source"])
+        return str(chip.data["rates"].get("source", "not named"))
     return f"fitted to {fit['data']}; mean error {fit['mean_error']:.0%} on what was left out"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import autocomp
 from autocomp.cli import main
+from autocomp.hardware_models import Device
 from autocomp.tables import rates_source
 
 NETWORK = """
@@ -193,6 +194,13 @@ def test_each_row_of_a_comparison_is_its_devices_own(tmp_path: Path) -> None:
     expected = [METRICS["latency"].format(float(chip.costs(workload).latency_ms[0])) for chip in reversed(chips)]
     assert list(comparison_table([(chip, workload) for chip in chips]).columns[1].cells) == expected
     assert len(set(expected)) == 2
+
+
+def test_rates_need_no_source() -> None:
+    data = autocomp.device("ascend").data
+    rates = {name: value for name, value in data["rates"].items() if name != "source"}
+    chip = Device.parse({**data, "fit": {}, "rates": rates}, "a test")
+    assert rates_source(chip) == "not named"
 
 
 def test_estimate_in_another_precision(net: str, capsys: pytest.CaptureFixture[str]) -> None:

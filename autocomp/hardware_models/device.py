@@ -18,7 +18,7 @@ from autocomp.search_spaces import Format, Workload
 
 from . import model
 from .cost import Cost, OperatorCost
-from .device_file import merged
+from .device_file import check, merged
 from .layers import MatrixUnits
 from .measured import MeasuredTable
 from .rates import Rates
@@ -76,7 +76,7 @@ class Device:
     @cached_property
     def key(self) -> str:
         """Changes with anything in the device's file, and with every row of its table."""
-        return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def executes(self, some: Format) -> bool:
         """Whether the format is computed in integers here, rather than only stored."""
@@ -95,10 +95,11 @@ class Device:
     def parse(cls, data: Mapping[str, Any], origin: str) -> Device:
         """From the content of a TOML file, with the rows of its table under ``measured``.
 
-        ValueError names what is missing.
+        ValueError names what is missing or wrong.
         """
-        rows = data.get("measured", {}).get("rows", ())
         try:
+            check(data, origin)
+            rows = data.get("measured", {}).get("rows", ())
             found = cls(
                 name=data["name"],
                 float_bits=data["float_bits"],
@@ -117,6 +118,10 @@ class Device:
             return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found
         except KeyError as missing:
             raise ValueError(f"a device file must have the entry {missing}, but {origin} has none") from missing
+        except (AttributeError, TypeError) as error:
+            raise ValueError(
+                f"a device file must be as those that are shipped, but {origin} is not: {error}"
+            ) from error
 
 
 def device(name: str | Path | Device) -> Device:
@@ -140,7 +145,10 @@ def _read(path: Path) -> Device:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"a device file must be TOML, but {path} is not: {error}") from error
     if "like" in data:
-        data = merged({"name": path.stem, **data}, device(data["like"]).data)
+        try:
+            data = merged({"name": path.stem, **data}, device(data["like"]).data)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be like {data['like']}: {error}") from error
     return Device.parse(with_table(data, path), str(path))
 
 

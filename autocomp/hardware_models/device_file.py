@@ -1,15 +1,17 @@
-"""Device files: what may be left out of one, and how one is written."""
+"""Device files: what may be left out of one, what its entries must be, and how one is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from .rates import Rates
+from .roofline import CONTAINERS
 
 FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
+MAY_BE_ZERO = ("operator_s", "inference_s", "group_s", "soft_operations", "reduced_operations")
 
 
 def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,7 +23,8 @@ def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, An
     whole = {key: value for key, value in relative.items() if key not in ("aliases", "fit", "measured")}
     new = data.get("specification")
     if new is not None:
-        whole["specification"] = {key: value for key, value in relative["specification"].items() if key == "memory_gb"}
+        old = relative.get("specification", {})
+        whole["specification"] = {key: value for key, value in old.items() if key == "memory_gb"}
     if "rates" not in data:
         whole["rates"] = _relatives_rates(relative, new)
     for key, value in data.items():
@@ -34,7 +37,8 @@ def _relatives_rates(relative: Mapping[str, Any], new: Mapping[str, Any] | None)
     if new is None:
         return {**relative["rates"], "source": f"the rates of {relative['name']}; not measured"}
     text = f"efficiencies of {relative['name']} on this chip's specification; not measured"
-    return {"source": text, **rates_data(derived(Rates.parse(relative["rates"]), relative["specification"], new))}
+    rates = derived(Rates.parse(relative["rates"]), relative.get("specification", {}), new)
+    return {"source": text, **rates_data(rates)}
 
 
 def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Rates:
@@ -66,6 +70,40 @@ def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
     if not all(isinstance(figure, (int, float)) and figure > 0 for figure in (now, was)):
         raise ValueError(f"a specification and its relative's must have {name} above 0, but got {now!r} and {was!r}")
     return float(now / was)
+
+
+def check(data: Mapping[str, Any], origin: str) -> None:
+    """ValueError for an entry with which nothing can be computed; KeyError where one is missing."""
+    for name, value, rule, holds in (*_whole_rules(data), *_rate_rules(data["rates"])):
+        if not holds:
+            raise ValueError(f"{name} of a device file must be {rule}, but {origin} has {value!r}")
+    rates = data["rates"]
+    for precision in rates["macs_per_s"]:
+        if precision not in rates["operator_s"] or precision not in data["matrix"]["tile"]:
+            raise ValueError(
+                "a device file must have an operator_s under [rates] and a tile under [matrix] for every precision of "
+                f"macs_per_s, but {origin} lacks one for {precision}"
+            )
+
+
+def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]]:
+    """Entry, value, what it must be, whether it is."""
+    container = data.get("container", "mindir")
+    yield "container", container, f"one of {', '.join(CONTAINERS)}", container in CONTAINERS
+    for name in ("float_bits", "granularity"):
+        yield name, data[name], "an integer above 0", isinstance(data[name], int) and data[name] > 0
+    yield "macs_per_s", data["rates"]["macs_per_s"], "a table with float", "float" in data["rates"]["macs_per_s"]
+
+
+def _rate_rules(rates: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]]:
+    for name in (name for name in Rates.__dataclass_fields__ if name in rates and name != "overlapped"):
+        values = rates[name].values() if isinstance(rates[name], Mapping) else (rates[name],)
+        for value in values:
+            number = isinstance(value, (int, float))
+            if name in MAY_BE_ZERO:
+                yield name, value, "a number of 0 or more", number and value >= 0
+            else:
+                yield name, value, "a number above 0", number and value > 0
 
 
 def rates_data(rates: Rates) -> dict[str, Any]:

@@ -60,6 +60,45 @@ def test_a_file_that_lacks_an_entry_says_which(tmp_path: Path) -> None:
         device(broken)
 
 
+WRONG = {
+    'container = "ONNX"': "container of a device file must be one of mindir, onnx, but {} has 'ONNX'",
+    'float_bits = "16"': "float_bits of a device file must be an integer above 0, but {} has '16'",
+    "granularity = 0": "granularity of a device file must be an integer above 0, but {} has 0",
+    "matrix = 3": "must be as those that are shipped, but {} is not",
+    "rates = { macs_per_s = { float = 1e13, int8 = 2e13 } }": "macs_per_s, but {} lacks one for int8",
+    "rates = { macs_per_s = { int8 = 2e13 } }": "macs_per_s of a device file must be a table with float, but {} has",
+    "rates = { dram_bytes_per_s = -1e9 }": "dram_bytes_per_s of a device file must be a number above 0, but {} has -1",
+    'rates = { vector_per_s = "9" }': "vector_per_s of a device file must be a number above 0, but {} has '9'",
+    "rates = { inference_s = -1.0 }": "inference_s of a device file must be a number of 0 or more, but {} has -1",
+    'specification = { memory_gb_per_s = "9", fp16_tflops = 9 }': "{} cannot be like nvidia-v100: .*got '9' and 900",
+    "specification = 3": "{} cannot be like nvidia-v100: ",
+}
+
+
+@pytest.mark.parametrize("entry", WRONG)
+def test_a_wrong_entry_is_named_with_its_file(entry: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f'like = "nvidia-v100"\n{entry}\n')
+    with pytest.raises(ValueError, match=WRONG[entry].format(".*mine.toml")):
+        device(tmp_path / "mine.toml")
+
+
+def test_fixed_times_may_be_zero_and_a_precision_added(tmp_path: Path) -> None:
+    text = (FILES / "nvidia-v100.toml").read_text()
+    text = text.replace("{ float = 2.376e+13 }", "{ float = 2.376e+13, int8 = 5e13 }")
+    text = text.replace("{ float = 1.984e-06 }", "{ float = 0, int8 = 0.0 }")
+    text = text.replace("{ float = [8, 8, 32] }", "{ float = [8, 8, 32], int8 = [8, 8, 64] }")
+    (tmp_path / "mine.toml").write_text(text)
+    assert device(tmp_path / "mine.toml").executes(Format(8, 8))
+
+
+def test_a_date_may_stand_in_a_file(tmp_path: Path) -> None:
+    keys = []
+    for day in (1, 2):
+        (tmp_path / "mine.toml").write_text(f'like = "nvidia-t4"\nbought = 2024-05-0{day}\n')
+        keys.append(device(tmp_path / "mine.toml").key)
+    assert keys[0] != keys[1]
+
+
 def test_the_package_has_no_other_name() -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); import hardware_models"
     where = str(Path(autocomp.hardware_models.__file__).parent.parent)
