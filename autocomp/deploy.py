@@ -16,6 +16,7 @@ from .evaluators import Measurement, PlanEvaluator
 from .evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
 from .front import Deployer, ExportReport
 from .interrupts import interruptible
+from .point import NO_SAMPLES
 from .primitives.convert import convert
 from .primitives.export import (
     EXACT,
@@ -41,14 +42,21 @@ class NetworkDeployer:
 
     evaluator: says what a plan makes of the network, and has the samples on which files are compared. calibration:
     what it was calibrated on. batch: for which MindIR files are written; ONNX files take any. granularity: the
-    device's, with which the space was laid out.
+    device's, with which the space was laid out. evaluates: whether the evaluator has the samples of the search, or
+    only some to compare files on.
     """
 
     def __init__(
-        self, net: Any, evaluator: PlanEvaluator, calibration: Arrays, batch: int = 1, granularity: int = 1
+        self,
+        net: Any,
+        evaluator: PlanEvaluator,
+        calibration: Arrays,
+        batch: int = 1,
+        granularity: int = 1,
+        evaluates: bool = True,
     ) -> None:
         self._float, self.evaluator, self.calibration = net, evaluator, calibration
-        self.batch, self.granularity = batch, granularity
+        self.batch, self.granularity, self._evaluates = batch, granularity, evaluates
 
     def net(self, plan: Plan) -> Any:
         """The converted network, in evaluation mode."""
@@ -68,7 +76,12 @@ class NetworkDeployer:
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
     ) -> tuple[TunedDeployer, Measurement]:
-        """Train the plan's network; what carries it out from now on, and how good it is on the search's samples."""
+        """Train the plan's network; what carries it out from now on, and how good it is on the search's samples.
+
+        ValueError where those are not at hand.
+        """
+        if not self._evaluates:
+            raise ValueError(NO_SAMPLES)
         started = time.perf_counter()
         samples = train if is_dataset(train) else _pair(Samples.read(train, "train"))
         tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("autocomp")
 
+NO_SAMPLES = "to evaluate a plan takes the data of the search: use autocomp.load(folder, net, data)"
+
 
 class Measured(Protocol):
     """The part of an evaluator's Measurement that a front needs."""
@@ -230,6 +232,7 @@ class Point:
         return replace(
             self,
             accuracy=float(found.accuracy),
+            metric=found.metric,
             samples=found.samples,
             fidelity=found.fidelity,
             seed=found.seed,

@@ -16,7 +16,7 @@ from .hardware_models import Cost, Device
 from .jobs import spanning
 from .ledger import SCORES, Ledger
 from .metrics import METRICS
-from .point import Point
+from .point import NO_SAMPLES, Point
 from .prediction import Prediction
 from .samplers import Solver, Told, learned
 from .search_spaces import Plan, SearchSpace
@@ -82,9 +82,7 @@ class ScoreResolver:
         found = self._ledger.get(plan)
         if found is None:
             if self._evaluator is None:
-                raise ValueError(
-                    "to evaluate a plan takes the data of the search: use autocomp.load(folder, net, data)"
-                )
+                raise ValueError(NO_SAMPLES)
             found = self._evaluator.evaluate(plan)
             if math.isnan(found.accuracy):
                 raise EvaluationError(f"plan {plan} could not be evaluated: its accuracy is NaN")

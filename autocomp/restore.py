@@ -94,9 +94,9 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None) -> Paret
     evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed)
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
-    deployer = NetworkDeployer(net, evaluator, calibration, description["batch"], description["granularity"])
-    with_samples = given is not None or synthetic
-    front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, description["batch"], with_samples))
+    with_samples, batch = given is not None or synthetic, description["batch"]
+    deployer = NetworkDeployer(net, evaluator, calibration, batch, description["granularity"], with_samples)
+    front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, batch, with_samples))
     if given is not None:
         _check_samples(front.float_point, evaluator)
     return front

@@ -202,6 +202,10 @@ class TestLoad:
         with pytest.raises(ValueError, match=re.escape("use autocomp.load(folder, net)")):
             _ = loaded[0].net
 
+    def test_fine_tuning_takes_the_data_of_the_search(self, front: ParetoSet, folder: Path) -> None:
+        with pytest.raises(ValueError, match=r"takes the data of the search: use autocomp\.load\(folder, net, data\)"):
+            autocomp.load(folder, network()).pick().fine_tune(samples(), progress=False)
+
     def test_other_weights(self, folder: Path) -> None:
         with pytest.raises(ValueError, match=r"the front in .* was found for other weights than this network has$"):
             autocomp.load(folder, randomised(Residual(), seed=1))

@@ -241,6 +241,11 @@ class TestFineTuned:
         with pytest.raises(ValueError, match="has accuracy on 2000 samples, but got accuracy on 5"):
             result.add(replace(result[1].fine_tune(0.9), samples=5))
 
+    def test_it_says_what_was_measured(self) -> None:
+        found = StoredMeasurement(1.0, "agreement", 8, 9.0, 0, "8 images, after 1 epochs")
+        tuned = front(ROWS)[1].trained(Recorder(), found)
+        assert tuned.metric == "agreement" and tuned.summary().startswith("w8a8 x1, fine-tuned: agreement 100.0 %")
+
     def test_a_training_that_harms_is_named(self, caplog: pytest.LogCaptureFixture) -> None:
         point = front(ROWS, deployer=Recorder())[1]
         point.fine_tune(point.accuracy)
