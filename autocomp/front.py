@@ -15,7 +15,7 @@ from .budget import ACCURACY, Budget, objectives
 from .metrics import METRICS
 from .pareto import hypervolume, knee, nondominated
 from .point import Deployer, ExportReport, Point, Record, short
-from .prediction import Prediction, Resolver
+from .prediction import Prediction, Resolver, StoredResolver
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -216,8 +216,8 @@ class ParetoSet(Sequence[Point]):
         :meth:`pick`, which chooses among what was evaluated. This is a prediction: ``evaluate=True`` evaluates it and
         returns a point, see :meth:`evaluate`.
 
-        ValueError without bounds, or where the front was loaded without its network. BudgetError where no plan is
-        predicted to meet the budget; it names the nearest.
+        ValueError without bounds, or where the front was loaded without its network or saved without scores.
+        BudgetError where no plan is predicted to meet the budget; it names the nearest.
         """
         bounds = Budget.parse(budget).on(self.errors, self.device)
         if not bounds:
@@ -261,7 +261,7 @@ class ParetoSet(Sequence[Point]):
 
     def _resolver(self) -> Resolver:
         if self.resolver is None:
-            raise ValueError("another budget needs the network that was searched: use autocomp.load(folder, net)")
+            raise ValueError("another budget needs the scores of the search, but this front has none")
         return self.resolver
 
     def table(self, rows: int | None = None) -> Table:
@@ -311,6 +311,8 @@ class ParetoSet(Sequence[Point]):
         from .stored import read
 
         saved = read(Path(folder))
+        if resolver is None and saved.resolver is not None:
+            resolver = StoredResolver(saved.resolver)
         front = cls(
             saved.records,
             deployer,

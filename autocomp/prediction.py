@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .budget import Budget
     from .stored import StoredRecord
 
+NO_NETWORK = "another budget needs the network that was searched: use autocomp.load(folder, net)"
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -85,3 +87,19 @@ class Resolver(Protocol):
     def stored(self) -> Mapping[str, Any]:
         """For JSON: what it takes to solve again."""
         ...
+
+
+class StoredResolver:
+    """What a front was saved with, where its network is not at hand: it can only be saved again."""
+
+    def __init__(self, saved: Mapping[str, Any]) -> None:
+        self._saved = saved
+
+    def solve(self, budget: Budget, objective: str, evaluated: Sequence[Point]) -> Prediction:
+        raise ValueError(NO_NETWORK)
+
+    def evaluate(self, plan: Plan) -> StoredRecord:
+        raise ValueError(NO_NETWORK)
+
+    def stored(self) -> Mapping[str, Any]:
+        return self._saved

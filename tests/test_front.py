@@ -327,6 +327,12 @@ class TestStored:
         assert list(again) == list(result) and again.notes == result.notes
         assert again.float_point.accuracy == FLOAT_ACCURACY
 
+    def test_what_resolves_other_budgets_stays_without_the_network(self, tmp_path: Path) -> None:
+        saved = {"scores": "[[0.0, 1.5]]", "device": {"name": "ascend-310p3"}}
+        front(ROWS, resolver=SimpleNamespace(stored=lambda: saved)).save(tmp_path)
+        ParetoSet.load(tmp_path).save(tmp_path)
+        assert json.loads((tmp_path / "front.json").read_text())["resolver"] == saved
+
     def test_other_files_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"is a folder with front\.json, but"):
             ParetoSet.load(tmp_path)

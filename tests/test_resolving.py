@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from autocomp.hardware_models import CostTables, device
 from autocomp.ledger import Ledger
 from autocomp.metrics import METRICS
 from autocomp.resolving import AddedCosts, ScoreResolver
-from autocomp.search_spaces import Knob, SearchSpace
+from autocomp.search_spaces import Knob, Plan, SearchSpace
 from autocomp.study import Study
 from tests.conftest import Subject
 from tests.toy import DAMAGE, ToyEvaluator, toy_accuracy, toy_costs, toy_space
@@ -166,9 +167,15 @@ class TestRefused:
         with pytest.raises(ValueError, match="at least one bound"):
             large.resolve("")
 
-    def test_a_front_without_its_network(self, large: ParetoSet) -> None:
+    def test_a_front_without_its_network(self, large: ParetoSet, tmp_path: Path) -> None:
+        loaded = ParetoSet.load(large.save(tmp_path))
+        for ask in (lambda: loaded.resolve("size<25%"), lambda: loaded.evaluate(Plan({"format/l0": "w8"}))):
+            with pytest.raises(ValueError, match=r"another budget needs the network .*autocomp\.load\(folder, net\)"):
+                ask()
+
+    def test_a_front_without_scores(self, large: ParetoSet) -> None:
         large.resolver = None
-        with pytest.raises(ValueError, match=r"another budget needs the network .*autocomp\.load\(folder, net\)"):
+        with pytest.raises(ValueError, match=r"needs the scores of the search, but this front has none"):
             large.resolve("size<25%")
 
     def test_evaluating_without_the_samples(self) -> None:
