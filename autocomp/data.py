@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .primitives.platform import is_dataset
+from .primitives.platform import is_dataset, same_order
 
 LIMIT = 50_000
 LIMIT_BYTES = 2_000_000_000
@@ -37,8 +37,8 @@ class Samples:
     def read(cls, value: Any, role: str = "data", limit: int = LIMIT) -> Samples:
         """From ``x``, ``(x, y)`` (``x`` an array or a tuple of arrays) or a ``mindspore.dataset.Dataset``.
 
-        Of a dataset at most ``limit`` samples and 2 GB are read, in its own order; with more than one column the last
-        is the labels.
+        Of a dataset at most ``limit`` samples and 2 GB are read; with more than one column the last is the labels. One
+        that shuffles gives the same order each time; what its Python functions draw may differ.
         """
         if isinstance(value, Samples):
             return value
@@ -257,6 +257,7 @@ def is_batched(dataset: Any) -> bool:
     return any(is_batched(child) for child in getattr(dataset, "children", ()))
 
 
+@same_order()
 def _read_dataset(dataset: Any, role: str, limit: int) -> Samples:
     batched, rows, count, held = is_batched(dataset), [], 0, 0
     complete = True

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import subprocess
 import sys
 from importlib import import_module
@@ -142,6 +143,16 @@ class TestDatasets:
         expected = Data(evaluate=(IMAGES, CLASSES)).fingerprint
         for dataset in (make(), make().batch(2), make().batch(1), make().batch(2).map(lambda x: x, ["x"])):
             assert Data(evaluate=dataset).fingerprint == expected
+
+    def test_one_that_shuffles_gives_the_same_again(self, mds: Any) -> None:
+        many, seed, state = np.arange(64), mds.config.get_seed(), random.getstate()
+        by_itself = mds.NumpySlicesDataset((many, many), column_names=["x", "y"])  # as MindSpore's do unless told
+        told = mds.NumpySlicesDataset((many, many), column_names=["x", "y"], shuffle=False).shuffle(64)
+        for dataset in (by_itself, told):
+            first, again = (Samples.read(dataset) for _ in range(2))
+            assert again.fingerprint == first.fingerprint
+            assert first.y is not None and sorted(first.y) == list(many) != list(first.y)
+        assert mds.config.get_seed() == seed and random.getstate() == state
 
     def test_limit_and_missing_labels(self, mds: Any, caplog: pytest.LogCaptureFixture) -> None:
         dataset = mds.NumpySlicesDataset((IMAGES,), column_names=["x"], shuffle=False).batch(2).repeat()

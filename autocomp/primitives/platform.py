@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,22 @@ def load_mindspore() -> ModuleType:
 def is_dataset(value: Any) -> bool:
     """Whether it is a ``mindspore.dataset.Dataset``, seen without loading MindSpore."""
     return hasattr(value, "create_tuple_iterator")
+
+
+@contextmanager
+def same_order() -> Iterator[None]:
+    """Datasets that shuffle give the same order each time; the seeds that were set are restored."""
+    load_mindspore()
+    from mindspore.dataset import config
+
+    before, of_python, of_numpy = config.get_seed(), random.getstate(), np.random.get_state()
+    config.set_seed(1)
+    try:
+        yield
+    finally:
+        config.set_seed(before)  # which seeds Python and NumPy as well
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
 
 
 @contextmanager
