@@ -116,6 +116,10 @@ class Budget:
         """The costs that are bounded, each once."""
         return tuple(dict.fromkeys(bound.metric for bound in self.bounds if bound.metric != ACCURACY))
 
+    @property
+    def bounds_accuracy(self) -> bool:
+        return any(bound.metric == ACCURACY for bound in self.bounds)
+
     def resolve(self, float_cost: Cost, float_accuracy: float | None) -> Budget:
         """The same budget with nothing relative in it."""
         return Budget(tuple(Bound(b.metric, b.limit(float_cost, float_accuracy)) for b in self.bounds))

@@ -93,9 +93,10 @@ def search(
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
     study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity)
+    tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes)
-    if tuning is not None and samples.train is not None and not front.feasible and study.stopped != INTERRUPTED:
-        Tuner(deployer, tuning, samples, study, beside(storage, "tuned")).reach_budget(front)
+    if tuner is not None and not front.feasible and study.stopped != INTERRUPTED:
+        tuner.reach_budget(front)
     if not front.feasible:
         log.warning("%s", front.notes[0])
     return front
@@ -141,6 +142,15 @@ def _front(
         errors=chip.errors,
         resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(evaluator), evaluator, study.ledger),
     )
+
+
+def _tuner(
+    deployer: NetworkDeployer, settings: FineTuning | None, data: Data, study: Study, storage: str | Path | None
+) -> Tuner | None:
+    """None where nothing would be trained. It reads the samples: what is wrong with them is found before the search."""
+    if settings is None or data.train is None or not study.budget.bounds_accuracy:
+        return None
+    return Tuner(deployer, settings, data, study, beside(storage, "tuned"))
 
 
 def _executor(job: Job, workers: int | str | None) -> Executor:

@@ -201,7 +201,7 @@ class ParetoSet(Sequence[Point]):
 
     def _preference(self, bounds: Budget, point: Point) -> tuple[float, ...]:
         costs = [point.value(name) for name in self.objectives]
-        if any(bound.metric == ACCURACY for bound in bounds.bounds):
+        if bounds.bounds_accuracy:
             return (costs[0], -point.accuracy, *costs[1:])
         return (-point.accuracy, *costs)
 

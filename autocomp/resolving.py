@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .budget import ACCURACY, Budget, check_reachable
+from .budget import Budget, check_reachable
 from .errors import BudgetError, EvaluationError
 from .evaluators import Evaluator, Scores
 from .hardware_models import Cost, Device
@@ -145,7 +145,7 @@ class _Question:
         """
         space, scores = self.asked.space, self.asked.scores
         solver = Solver(space, scores, self.shares, self.excess)
-        if self._bounds_accuracy:
+        if self.budget.bounds_accuracy:
             starts = np.zeros((len(PRICES), len(space.knobs)), np.int64)
             weights = np.zeros((len(PRICES), len(self.metrics)))
             weights[:, self.metrics.index(self.objective)] = PRICES
@@ -169,11 +169,7 @@ class _Question:
     def metrics(self) -> tuple[str, ...]:
         """The costs that are weighed: those that are bounded and, where the accuracy is, the objective."""
         bounded = self.budget.metrics
-        return tuple(dict.fromkeys((*bounded, self.objective))) if self._bounds_accuracy else bounded
-
-    @property
-    def _bounds_accuracy(self) -> bool:
-        return any(bound.metric == ACCURACY for bound in self.budget.bounds)
+        return tuple(dict.fromkeys((*bounded, self.objective))) if self.budget.bounds_accuracy else bounded
 
     def shares(self, vectors: np.ndarray) -> np.ndarray:
         """(n, metrics): costs as shares of the float network's."""

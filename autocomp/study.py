@@ -115,9 +115,7 @@ class Study:
         self.reused = 0  # of them, those found in the ledger
         self.stopped: str | None = None  # why the last run ended
         self._failure: EvaluationError | None = None
-        self._front = RunningFront(
-            self.objectives, self.float_cost, any(bound.metric == ACCURACY for bound in self.budget.bounds)
-        )
+        self._front = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
         self._growth = Growth(self.patience)
         self._start = time.monotonic()
 

@@ -277,6 +277,14 @@ class TestBadInput:
         with pytest.raises(error, match=sentence):
             search(**settings)
 
+    def test_training_samples_of_another_shape(self) -> None:
+        from mindspore import dataset
+
+        train = dataset.NumpySlicesDataset((images(8)[..., :10], np.zeros(8, int)), ["x", "y"], shuffle=False)
+        data = autocomp.Data(calibrate=images(16), evaluate=samples(), train=train)
+        with pytest.raises(ValueError, match=r"must have the same shape, but got \(3, 12, 10\) for train and"):
+            search(budget="size<60%, accuracy>99%", data=data)
+
     def test_net_that_is_no_cell(self) -> None:
         with pytest.raises(TypeError, match=r"net must be a mindspore.nn.Cell, but got dict"):
             autocomp.search({}, "latency<5ms", "ascend")
