@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,6 +70,13 @@ def owners_of(net: Any) -> dict[str, Owner]:
     return owners
 
 
+def tied(net: Any) -> frozenset[str]:
+    """Names of the parameters that several cells hold."""
+    cells = [cell for _, cell in net.cells_and_names()]
+    held = Counter(parameter.name for cell in cells for parameter in cell.get_parameters(expand=False))
+    return frozenset(name for name, count in held.items() if count > 1)
+
+
 class _Builder:
     """A layer's BiasAdd becomes part of its node; an operator with several outputs is followed by Part nodes."""
 
@@ -79,7 +87,7 @@ class _Builder:
         self.index: list[int] = []  # node of each operator
         self.parts: dict[tuple[int, int], int] = {}  # (operator, part) -> node
         self.names: set[str] = set()
-        self.shared = self._shared(raw)
+        self.shared = self._shared(raw) | tied(net)
 
     def _shared(self, raw: Graph) -> frozenset[str]:
         """Parameters that are read otherwise than by the cell that owns them: surgery on the cell would miss that."""
@@ -93,6 +101,9 @@ class _Builder:
     def _inside(self, operator: Operator, parameter: str) -> bool:
         owner = self.owners.get(parameter)
         return owner is not None and operator.cell == type(owner.cell).__name__
+
+    def _shares(self, cell: Any) -> bool:
+        return any(parameter.name in self.shared for parameter in cell.get_parameters(expand=False))
 
     def source(self, output: Output) -> int:
         return self.parts.get((output.operator, output.part), self.index[output.operator])
@@ -176,7 +187,7 @@ class _Builder:
         parameters: none for a layer that reads a constant; it computes one, and stays as it is."""
         kind = KIND_OF.get(operator.op, "other")
         owner = self.owners.get(parameters[0]) if parameters and kind in LAYERS else None
-        if owner is not None and (not owner.path or self.shared.intersection(parameters) or not _known(kind, owner)):
+        if owner is not None and (not owner.path or self._shares(owner.cell) or not _known(kind, owner)):
             owner = None
         if kind == "dense" and (owner is None or owner.attribute != "weight"):
             return "matmul", None

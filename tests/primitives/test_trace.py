@@ -139,6 +139,25 @@ def test_cell_used_twice() -> None:
     assert graph.macs == 144 * 8 * 9 * (3 + 8 + 8) + 8 * 4
 
 
+class Tied(nn.Cell):
+    """Two dense layers of one class hold one parameter."""
+
+    def __init__(self, attribute: str) -> None:
+        super().__init__()
+        self.first, self.left, self.right, self.head = (nn.Dense(8, 8) for _ in range(4))
+        setattr(self.right, attribute, getattr(self.left, attribute))
+
+    def construct(self, x: Any) -> Any:
+        return self.head(ops.relu(self.right(ops.relu(self.left(ops.relu(self.first(x)))))))
+
+
+@pytest.mark.parametrize("attribute", ["weight", "bias"])
+def test_layers_with_a_tied_parameter_stay_as_they_are(attribute: str) -> None:
+    graph = read(Tied(attribute), (1, 8))
+    assert list(graph.layers) == ["first", "head"]
+    assert graph.channel_groups == ()
+
+
 def test_several_inputs_and_outputs() -> None:
     graph = read(SeveralEnds(), (2, 3, 12, 12), (2, 6))
     assert [node.shape for node in graph.nodes if node.kind == "input"] == [(1, 3, 12, 12), (1, 6)]
