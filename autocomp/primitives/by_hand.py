@@ -57,7 +57,7 @@ def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any =
 
 def fold_batchnorm(net: Any, inputs: Any = None) -> Any:
     """A new Cell in evaluation mode that computes the same, with every BatchNorm folded into the convolution or dense
-    layer before it, where nothing else reads that layer."""
+    layer before it, where nothing else reads that layer. One that normalises by the batch in evaluation stays."""
     from .convert import convert
 
     graph = trace(net, inputs_for(net, inputs))

@@ -40,7 +40,7 @@ def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: 
             new[name] = _batchnorm(cell_at(twin, name), node, parameters, realisation)
     for node in graph.nodes:
         if node.op == "PReLU" and node.layer is not None:
-            new[node.layer] = _prelu(node, parameters, realisation)
+            new[node.layer] = _prelu(cell_at(twin, node.layer), node, parameters, realisation)
     replace_cells(twin, new)
     rename_parameters(twin)
     return twin
@@ -61,7 +61,15 @@ def _layer(cell: Any, node: Node, state: LayerState) -> Any:
         new = QuantizedConv2d(cell, state.quantized, state.bias, groups)
     else:
         new = QuantizedDense(cell, state.quantized, state.bias)
+    _train_alike(new, cell)
     return new if state.activation is None else nn.SequentialCell(RoundedInput(state.activation), new)
+
+
+def _train_alike(new: Any, like: Any) -> None:
+    """Parameters that are frozen in ``like`` are frozen in the new cell, too."""
+    trains = {name: parameter.requires_grad for name, parameter in like.parameters_and_names(expand=False)}
+    for name, parameter in new.parameters_and_names(expand=False):
+        parameter.requires_grad = trains.get(name, parameter.requires_grad)
 
 
 def _conv(like: Any, node: Node, state: LayerState, groups: int) -> Any:
@@ -95,19 +103,24 @@ def _dense(like: Any, state: LayerState) -> Any:
 
 def _batchnorm(like: Any, node: Node, parameters: Parameters, realisation: Realisation) -> Any:
     gamma, beta, mean, variance = norm_parameters(node, parameters, realisation)
-    return type(like)(
+    new = type(like)(
         len(gamma),
         eps=node.attributes["epsilon"],
+        momentum=1 - like.momentum,  # MindSpore keeps what is left of 1
+        use_batch_statistics=like.use_batch_statistics,
         gamma_init=ms.Tensor(gamma),
         beta_init=ms.Tensor(beta),
         moving_mean_init=ms.Tensor(mean),
         moving_var_init=ms.Tensor(variance),
-    ).set_train(False)
+    )
+    _train_alike(new, like)
+    return new.set_train(False)
 
 
-def _prelu(node: Node, parameters: Parameters, realisation: Realisation) -> Any:
+def _prelu(like: Any, node: Node, parameters: Parameters, realisation: Realisation) -> Any:
     slope = parameters[node.attributes["parameters"][0]]
     kept = kept_channels(node.units, realisation.kept)
     new = nn.PReLU(1)
     new.w = ms.Parameter(ms.Tensor(slope[kept] if len(slope) > 1 else slope), name="w")
+    _train_alike(new, like)
     return new

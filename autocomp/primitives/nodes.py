@@ -242,6 +242,8 @@ def _known(kind: str, owner: Owner) -> bool:
         "layernorm": (nn.LayerNorm,),
         "activation": (nn.PReLU,),
     }[kind]
+    if getattr(owner.cell, "use_batch_statistics", None):  # in evaluation, too
+        return False
     return any(isinstance(owner.cell, cell) and type(owner.cell).construct is cell.construct for cell in known)
 
 

@@ -122,7 +122,9 @@ def argument_shape(w: Writer, node: Node, position: int) -> tuple[int, ...]:
 
 def batchnorm(w: Writer, node: Node) -> str:
     if node.layer is None:
-        raise ExportError(f"the BatchNorm {node.name} does not belong to an nn.BatchNorm1d or nn.BatchNorm2d")
+        raise ExportError(
+            f"the BatchNorm {node.name} is no nn.BatchNorm1d or nn.BatchNorm2d that normalises by running statistics"
+        )
     return w.batchnorm(node)
 
 

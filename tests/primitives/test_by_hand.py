@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from autocomp.primitives.convert import convert
 from autocomp.primitives.export import EXACT, norm_error
 from autocomp.primitives.platform import forward, load_mindspore
 from tests.conftest import Subject
-from tests.networks import NETWORKS, images, randomised
+from tests.networks import NETWORKS, images, nn, randomised
 
 SHAPE = (1, 3, 12, 12)
 
@@ -72,6 +73,31 @@ def test_folded_computes_the_same(name: str) -> None:
     folded = fold_batchnorm(net, SHAPE)
     assert norm_error(forward(folded, (x,), False)[0], forward(net, (x,), False)[0]) <= EXACT
     assert not [name for name, _ in folded.parameters_and_names() if name.endswith("gamma")]
+
+
+def normalised(**settings: Any) -> Any:
+    """Two convolutions with a BatchNorm of these settings and a PReLU between them."""
+    norm = nn.BatchNorm2d(8, **settings)
+    return randomised(nn.SequentialCell(nn.Conv2d(3, 8, 3), norm, nn.PReLU(8), nn.Conv2d(8, 4, 3)))
+
+
+@pytest.mark.parametrize("batch_statistics", [None, False])
+def test_pruned_layers_keep_their_settings(batch_statistics: bool | None) -> None:
+    net = normalised(momentum=0.99, affine=False, use_batch_statistics=batch_statistics)
+    net[0].weight.requires_grad = net[2].w.requires_grad = False
+    smaller = prune_channels(net, {"0": [1, 5]}, SHAPE)
+    assert smaller[1].gamma.shape == (6,)
+    assert smaller[1].momentum == pytest.approx(net[1].momentum)
+    assert smaller[1].use_batch_statistics is batch_statistics
+    assert [p.name for p in smaller.trainable_params()] == [p.name for p in net.trainable_params()] == ["3.weight"]
+
+
+def test_what_normalises_by_the_batch_is_not_folded() -> None:
+    net, x = normalised(use_batch_statistics=True), images(4) + 3
+    folded = fold_batchnorm(net, SHAPE)
+    assert norm_error(forward(folded, (x,), False)[0], forward(net, (x,), False)[0]) <= EXACT
+    with pytest.raises(ValueError, match="the channels of 0 stay whole: it reaches BatchNorm, which is left as it is"):
+        prune_channels(net, {"0": [1]}, SHAPE)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
