@@ -117,4 +117,6 @@ def always_evaluating(net: Any) -> Any:
             cell.use_batch_statistics = False
         elif hasattr(cell, "keep_prob") or type(cell).__name__.startswith("Dropout"):
             cell.p, cell.keep_prob = 0.0, 1.0
+        elif isinstance(cell, nn.MultiheadAttention):
+            cell.dropout = 0.0
     return net

@@ -78,6 +78,16 @@ def test_training_brings_the_student_nearer_and_leaves_the_teacher() -> None:
     np.testing.assert_allclose(found, expected[:64], rtol=1e-4, atol=1e-5)
 
 
+def test_the_teacher_drops_nothing() -> None:
+    """Attention keeps the share that it drops as a number of its own."""
+    net = nn.SequentialCell(nn.Dense(3, 8), nn.TransformerEncoderLayer(8, 2, 8, dropout=0.5, batch_first=True))
+    x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    teacher = Distilled(net, net).set_train(True).teacher
+    found = teacher(ms.Tensor(x)).asnumpy()
+    np.testing.assert_allclose(found, forward(net.set_train(False), (x,), graph=False)[0], rtol=1e-5, atol=1e-6)
+    assert net[1].self_attn.dropout == 0.5
+
+
 class Explicit(nn.Cell):
     """The same loss written down for one network, whose block can be called apart."""
 
