@@ -55,6 +55,35 @@ def subject_of(name: str) -> Subject:
     return Subject(name, net, graph, space, parameters, evaluator, x)
 
 
+@dataclass
+class Twice:
+    """A network that runs a convolution and a BatchNorm twice, with both engines."""
+
+    net: Any
+    space: Any
+    parameters: dict[str, np.ndarray]
+    plain: Any
+    engines: dict[str, Any]
+    x: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def normalised_twice() -> Twice:
+    from autocomp.evaluators import MindSporeEngine, OnnxEngine
+    from autocomp.primitives.realise import Realiser, parameters_of
+    from autocomp.primitives.registry import search_space
+    from autocomp.primitives.trace import trace
+    from autocomp.search_spaces import Format, Plan
+    from tests.networks import images, randomised
+    from tests.odd_networks import NormalisedTwice
+
+    net, x = randomised(NormalisedTwice()), images(8)
+    graph, parameters = trace(net, (x[:1],)), parameters_of(net)
+    space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4)
+    engines = {"onnx": OnnxEngine(graph, parameters), "mindspore": MindSporeEngine(net, graph)}
+    return Twice(net, space, parameters, Realiser(space, parameters)(Plan()), engines, x)
+
+
 @pytest.fixture(scope="session", params=["residual", "concatenating", "depthwise"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     return subject_of(request.param)

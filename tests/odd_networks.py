@@ -25,6 +25,20 @@ class UsedTwice(nn.Cell):
         return self.head(ops.mean(x, (2, 3)))
 
 
+class NormalisedTwice(nn.Cell):
+    """One convolution and one BatchNorm run twice: on numbers of both signs, and on larger ones behind a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = conv(3, 8)
+        self.twice = nn.SequentialCell(conv(8, 8), nn.BatchNorm2d(8))
+        self.head = nn.Dense(8, 4)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.twice(10 * ops.relu(self.twice(self.first(x))))
+        return self.head(ops.mean(x, (2, 3)))
+
+
 class SeveralEnds(nn.Cell):
     """An image and a vector in; logits and a hidden tensor out."""
 

@@ -54,25 +54,25 @@ def calibrate_ranges(
 
 
 def _readers(graph: NetworkGraph, layers: Iterable[str]) -> list[list[str]]:
-    """Layers that read the same tensor, together: they share a quantizer, so that it is rounded once."""
-    found: dict[tuple[int, int], list[str]] = {}
+    """Layers that read the same tensors, together: they share a quantizer, so that each is rounded once."""
+    found: dict[tuple[tuple[int, int], ...], list[str]] = {}
     for layer in layers:
-        node = graph.nodes[graph.layers[layer]]
-        found.setdefault((node.inputs[0], node.attributes["arguments"][0][2]), []).append(layer)
+        read = tuple((node.inputs[0], node.attributes["arguments"][0][2]) for node in graph.calls(layer))
+        found.setdefault(read, []).append(layer)
     return list(found.values())
 
 
 def _read(
     engine: Engine, plain: Realisation, inputs: Arrays, layers: Collection[str]
 ) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Layer, what it reads of some images, and their share of all images."""
+    """Layer, what one of its calls reads of some images, and which share of all that it reads that is."""
     if not layers:
         return
     for start in range(0, count := len(inputs[0]), CHUNK):
         chunk = tuple(array[start : start + CHUNK] for array in inputs)
-        for layer, values in engine.layer_inputs(plain, chunk).items():
+        for layer, calls in engine.layer_inputs(plain, chunk).items():
             if layer in layers:
-                yield layer, values, len(chunk[0]) / count
+                yield from ((layer, values, len(chunk[0]) / count / len(calls)) for values in calls)
 
 
 def layer_moments(

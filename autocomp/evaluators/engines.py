@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import AutocompError, EvaluationError
-from ..primitives.onnx_network import MEAN, VARIANCE, Style, onnx_network
+from ..primitives.onnx_network import MEAN, TAP, VARIANCE, Style, onnx_network
 from ..primitives.realise import Parameters, Realisation
 from ..search_spaces import NetworkGraph
 
@@ -23,15 +23,17 @@ BatchStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
 BATCH, BATCH_MACS = 32, 2e9  # images at a time, at most: fixed, so that a result does not depend on the machine
 STATISTICS_THREADS = 2  # of the one batch that cannot be split; fixed for the same reason
 AT_ONCE, HELD_AT_ONCE = 4, 1e8  # plans, and elements of their weights, at most
-TAP = "#input"
 
 
 class Engine(Protocol):
     """Runs plans.
 
     >>> engine.outputs(realisation, (x,))          # (n, ...) arrays, one for each output of the network
-    >>> engine.layer_inputs(realisation, (x,))     # layer -> what it reads, of the first image on, float32
+    >>> engine.layer_inputs(realisation, (x,))     # layer -> what each of its calls reads, of the first image on
     >>> engine.batch_statistics(realisation, (x,)) # BatchNorm layer -> mean and variance over x, each (kept channels,)
+
+    A layer that runs several times has several calls, in the order of execution, float32; the statistics of a
+    BatchNorm that does are averages over its calls.
 
     at_once: how many plans it may run at the same time, in threads of one process.
     """
@@ -41,7 +43,7 @@ class Engine(Protocol):
 
     def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays: ...
 
-    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, np.ndarray]: ...
+    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, list[np.ndarray]]: ...
 
     def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics: ...
 
@@ -72,21 +74,27 @@ class OnnxEngine:
         parts = self._map(session, [s.name for s in session.get_outputs()], inputs)
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, np.ndarray]:
+    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, list[np.ndarray]]:
         session = self._session(realisation, Style(taps=True))
-        names = [s.name for s in session.get_outputs() if s.name.endswith(TAP)]
+        layers = {node.name + TAP: node.layer for node in self.graph.nodes if node.layer is not None}
+        names = [s.name for s in session.get_outputs() if s.name in layers]
         parts = self._map(session, names, inputs)
-        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return {name.removesuffix(TAP): column for name, column in zip(names, columns, strict=True)}
+        found: dict[str, list[np.ndarray]] = {}
+        for name, column in zip(names, zip(*parts, strict=True), strict=True):
+            found.setdefault(layers[name], []).append(np.concatenate(column))
+        return found
 
     def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics:
-        if not any(node.kind == "batchnorm" and node.layer for node in self.graph.nodes):
+        layers = {node.name: node.layer for node in self.graph.nodes if node.kind == "batchnorm" and node.layer}
+        if not layers:
             return {}
         session = self._session(realisation, Style(statistics=True), threads=STATISTICS_THREADS)
-        names = [s.name for s in session.get_outputs() if s.name.endswith((MEAN, VARIANCE))]
+        names = [name + part for name in layers for part in (MEAN, VARIANCE)]
         found = dict(zip(names, session.run(names, self._feed(session, inputs)), strict=True))
-        layers = [name.removesuffix(MEAN) for name in names if name.endswith(MEAN)]
-        return {layer: (found[layer + MEAN], found[layer + VARIANCE]) for layer in layers}
+        calls: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for name, layer in layers.items():
+            calls.setdefault(layer, []).append((found[name + MEAN], found[name + VARIANCE]))
+        return {layer: tuple(np.mean(moments, 0)) for layer, moments in calls.items()}
 
     def _session(self, realisation: Realisation, style: Style, threads: int = 1) -> Any:
         import onnxruntime
@@ -140,7 +148,7 @@ class MindSporeEngine:
         filled = tuple(np.concatenate([a, np.repeat(a[-1:], size - count, 0)]) for a in batch)
         return tuple(output[:count] for output in self.elastic(filled))
 
-    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, np.ndarray]:
+    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, list[np.ndarray]]:
         self.elastic.set(realisation)
         return self.elastic.layer_inputs(inputs)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..search_spaces import NetworkGraph
-from ..search_spaces.graph import WEIGHTED
 from .cells import ElasticInput, ms
 from .mindir import copy_network
 from .platform import execution_mode, to_arrays, to_tensors
@@ -38,8 +37,7 @@ class ElasticNetwork:
         names = {id(p): name for name, p in self.parameters.items()}
         self.inputs: dict[str, ElasticInput] = {}
         for layer in graph.layers:
-            calls = [node.inputs[0] for node in graph.nodes if node.layer == layer and node.kind in WEIGHTED]
-            bounded_below = not all(never_negative(graph, source) for source in calls)
+            bounded_below = not all(never_negative(graph, node.inputs[0]) for node in graph.calls(layer))
             self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below)
         replace_cells(self.cell, self.inputs)
         rename_parameters(self.cell, names)
@@ -72,8 +70,8 @@ class ElasticNetwork:
 
     def layer_inputs(
         self, inputs: tuple[np.ndarray, ...], layers: Collection[str] | None = None
-    ) -> dict[str, np.ndarray]:
-        """What each layer reads, or each of these: layer -> (n, ...) float32."""
+    ) -> dict[str, list[np.ndarray]]:
+        """What each layer reads, or each of these: layer -> (n, ...) float32 for each of its calls."""
         chosen = self.inputs if layers is None else {path: self.inputs[path] for path in layers}
         return read_by(self.cell, chosen, inputs)
 
@@ -81,7 +79,8 @@ class ElasticNetwork:
         self, inputs: tuple[np.ndarray, ...], kept: np.ndarray
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Mean and variance over the batch of what each BatchNorm reads, of its kept channels, while each one
-        normalises by its batch, as in a training step. The stored statistics are left as they were."""
+        normalises by its batch, as in a training step; averages over the calls of one that runs several times. The
+        stored statistics are left as they were."""
         norms = {node.layer: node for node in self.graph.nodes if node.kind == "batchnorm" and node.layer is not None}
         stored = [name for node in norms.values() for name in node.attributes["parameters"][2:4]]
         before = {name: self.parameters[name].asnumpy() for name in stored}
@@ -94,16 +93,16 @@ class ElasticNetwork:
             self.cell.set_train(False)
             for name, value in before.items():
                 self._assign(name, value)
-        return {layer: _moments(x, kept_channels(norms[layer].units, kept)) for layer, x in seen.items()}
+        return {layer: _moments(calls, kept_channels(norms[layer].units, kept)) for layer, calls in seen.items()}
 
 
-def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
-    """The first argument of each of a network's cells in a forward pass, in PyNative mode, where cells can be listened
-    to; of a cell that runs several times that of the last."""
-    found: dict[str, np.ndarray] = {}
+def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, list[np.ndarray]]:
+    """The first arguments of each of a network's cells in a forward pass, one for each of its calls, in PyNative mode,
+    where cells can be listened to."""
+    found: dict[str, list[np.ndarray]] = {}
 
     def listen(name: str) -> Callable[[Any, Any], None]:
-        return lambda _cell, arguments: found.__setitem__(name, arguments[0].asnumpy())
+        return lambda _cell, arguments: found.setdefault(name, []).append(arguments[0].asnumpy())
 
     handles = [cell.register_forward_pre_hook(listen(name)) for name, cell in cells.items()]
     try:
@@ -123,9 +122,10 @@ def never_negative(graph: NetworkGraph, i: int) -> bool:
     return node.op in NEVER_NEGATIVE
 
 
-def _moments(x: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
-    return x.mean(axes)[kept], x.var(axes)[kept]
+def _moments(calls: Sequence[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    axes = tuple(axis for axis in range(calls[0].ndim) if axis != 1)
+    mean, variance = np.mean([(x.mean(axes), x.var(axes)) for x in calls], 0)
+    return mean[kept], variance[kept]
 
 
 def _scattered(weight: np.ndarray, state: LayerState) -> np.ndarray:

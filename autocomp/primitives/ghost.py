@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from .elastic import ElasticNetwork
 from .platform import execution_mode, to_arrays, to_tensors
 from .reconstruction import moments_of, pivoted_order
 from .refit_replaced import Part
-from .replacing import Replacement, Replacing, calls_of, macs_of
+from .replacing import Replacement, Replacing, macs_of
 from .surgery import cell_at
 from .trained_quantization import first_and_last
 
@@ -110,7 +110,7 @@ class Ghost(Replacing):
 
     def _macs(self, graph: NetworkGraph, path: str) -> int:
         total = 0
-        for node in calls_of(graph, path):
+        for node in graph.calls(path):
             assert node.weight_shape is not None
             outputs, *rest = node.weight_shape
             primary = math.ceil(outputs / self.ratio)
@@ -140,10 +140,11 @@ class GhostConv2d(nn.Cell):
         return ops.gather(ops.concat((computed, made), 1), self.places, 1)
 
 
-def fitted(y: np.ndarray, ratio: int, size: int, biased: bool) -> Fit:
-    """y: (n, c, h, w), what the layer gives. biased: whether the cheap convolutions have a bias."""
-    n, channels, height, width = y.shape
-    rows = np.moveaxis(y, 1, -1).reshape(-1, channels)
+def fitted(outputs: Sequence[np.ndarray], ratio: int, size: int, biased: bool) -> Fit:
+    """outputs: (n, c, h, w), what each of the layer's calls gives. biased: whether the cheap convolutions have a
+    bias."""
+    channels = outputs[0].shape[1]
+    rows = np.concatenate([np.moveaxis(y, 1, -1).reshape(-1, channels) for y in outputs])
     order = pivoted_order(moments_of(rows).covariance.astype(np.float64))
     count = math.ceil(channels / ratio)
     primary, others = np.sort(order[:count]), np.sort(order[count:])
@@ -152,7 +153,8 @@ def fitted(y: np.ndarray, ratio: int, size: int, biased: bool) -> Fit:
     best, sources = np.full(len(others), -np.inf), np.zeros(len(others), np.int64)
     solutions = np.zeros((len(others), size * size + biased))
     for place, channel in enumerate(primary):
-        seen = _neighbourhoods(y[:, channel], size).reshape(n * height * width, -1)[chosen].astype(np.float64)
+        around = [_neighbourhoods(y[:, channel], size).reshape(-1, size * size) for y in outputs]
+        seen = np.concatenate(around)[chosen].astype(np.float64)
         if biased:
             seen = np.concatenate((seen, np.ones((len(seen), 1))), 1)
         gram, right = seen.T @ seen, seen.T @ wanted
@@ -167,13 +169,15 @@ def fitted(y: np.ndarray, ratio: int, size: int, biased: bool) -> Fit:
     return Fit(primary, others, sources, kernels, shifts, max(missing, 0.0))
 
 
-def outputs_of(cell: Any, graph: NetworkGraph, path: str, inputs: np.ndarray | None) -> np.ndarray:
-    """(n, c, h, w): what a convolution gives for these inputs, or for noise."""
+def outputs_of(
+    cell: Any, graph: NetworkGraph, path: str, inputs: Sequence[np.ndarray] | None
+) -> tuple[np.ndarray, ...]:
+    """(n, c, h, w): what a convolution gives for each of these inputs, or for noise."""
     if inputs is None:
         shape = graph.nodes[graph.nodes[graph.layers[path]].inputs[0]].shape
-        inputs = np.random.default_rng(0).standard_normal((NOISE, *shape[1:])).astype(np.float32)
+        inputs = [np.random.default_rng(0).standard_normal((NOISE, *shape[1:])).astype(np.float32)]
     with execution_mode(graph=False):
-        return to_arrays(cell(*to_tensors((inputs,))))[0]
+        return to_arrays(tuple(cell(x) for x in to_tensors(tuple(inputs))))
 
 
 def _neighbourhoods(images: np.ndarray, size: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from .realise import parameters_of
 from .reconstruction import Moments
 from .refit import to_fit_on
 from .refit_replaced import Part
-from .replacing import Replacement, Replacing, calls_of, macs_of
+from .replacing import Replacement, Replacing, macs_of
 from .surgery import cell_at
 from .trained_pruning import input_moments
 
@@ -132,7 +132,7 @@ def factor_macs(graph: NetworkGraph, path: str, ranks: tuple[int, ...]) -> int:
     """Multiply-accumulates of all calls of a layer as a product, at batch 1."""
     outputs, inputs, *kernel = _shape(graph, path)
     total = 0
-    for node in calls_of(graph, path):
+    for node in graph.calls(path):
         if len(ranks) == 1:
             total += node.positions * ranks[0] * (inputs + outputs)
         else:

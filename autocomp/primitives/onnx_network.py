@@ -25,7 +25,7 @@ from .weight_layout import groups_left, turned
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # read otherwise than expected
-MEAN, VARIANCE = "#mean", "#variance"
+MEAN, VARIANCE, TAP = "#mean", "#variance", "#input"
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Style:
     """integer_weights: store int8 and int4 with DequantizeLinear (export), else the rounded float32 (evaluation).
 
     statistics: keep every BatchNorm, normalise by the batch, and return each one's mean and variance as
-        ``<layer>#mean`` and ``<layer>#variance``. taps: also return the input of every layer, as ``<layer>#input``.
+        ``<node>#mean`` and ``<node>#variance``. taps: also return the input of every layer, as ``<node>#input``, once
+        for each time that it runs.
     """
 
     integer_weights: bool = False
@@ -114,7 +115,7 @@ class Writer:
     def layer_input(self, node: Node, state: LayerState) -> str:
         source = self.argument(("node", node.inputs[0], node.attributes["arguments"][0][2]))
         if self.style.taps:
-            tap = f"{node.name}#input"
+            tap = f"{node.name}{TAP}"
             self.extra_outputs.append(self.emit("Identity", [source], tap))
         if state.activation is None:
             return source

@@ -88,9 +88,11 @@ def _patches(elastic: ElasticNetwork, readers: Mapping[str, Node], batch: Batch,
     return {path: sampled(node, seen[path], seed)[:, 0] for path, node in readers.items()}
 
 
-def sampled(node: Node, values: np.ndarray, seed: int) -> np.ndarray:
-    """(n, groups, k) of what a layer reads of a batch; the same places of its output whenever the seed is the same."""
-    return sample_patches(node, values, PATCHES * CHUNK // RECONSTRUCTED, np.random.default_rng(seed))
+def sampled(node: Node, calls: Sequence[np.ndarray], seed: int) -> np.ndarray:
+    """(n, groups, k) of what a layer's calls read of a batch; the same places of their outputs whenever the seed is the
+    same."""
+    count, rng = PATCHES * CHUNK // (RECONSTRUCTED * len(calls)), np.random.default_rng(seed)
+    return np.concatenate([sample_patches(node, values, count, rng) for values in calls])
 
 
 def _fitted(state: LayerState, patches: np.ndarray, wanted: np.ndarray) -> LayerState:

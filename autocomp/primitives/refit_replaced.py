@@ -76,8 +76,8 @@ def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequ
     cells = {path: cell_at(net, path) for path in layers}
     found: dict[str, list[np.ndarray]] = {path: [] for path in layers}
     for i, batch in enumerate(batches):
-        for path, values in read_by(net, cells, batch).items():
-            patches = sampled(graph.nodes[graph.layers[path]], values, i)
+        for path, calls in read_by(net, cells, batch).items():
+            patches = sampled(graph.nodes[graph.layers[path]], calls, i)
             weight = cells[path].weight.asnumpy().reshape(patches.shape[1], -1, patches.shape[2])
             outputs = np.einsum("ngk,gok->ngo", patches, weight, optimize=True).reshape(len(patches), -1)
             found[path].append(outputs + cells[path].bias.asnumpy() if cells[path].has_bias else outputs)

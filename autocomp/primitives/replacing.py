@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NoEffectError
-from ..search_spaces import NetworkGraph, Node
+from ..search_spaces import NetworkGraph
 from .applied import MARK, Applied, applied_to, mark
 from .by_hand import inputs_for
 from .mindir import copy_network
@@ -150,10 +150,6 @@ def replaced_layers(net_f: Any) -> Mapping[str, Replacement]:
 def macs_of(graph: NetworkGraph, path: str) -> int:
     """Of all calls of a layer."""
     return sum(node.macs for node in graph.nodes if node.layer == path)
-
-
-def calls_of(graph: NetworkGraph, path: str) -> list[Node]:
-    return [node for node in graph.nodes if node.layer == path and node.weight_shape is not None]
 
 
 def parameters_of_layer(net: Any, path: str) -> int:

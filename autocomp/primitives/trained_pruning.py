@@ -258,17 +258,17 @@ def input_moments(net: Any, graph: NetworkGraph, images: Iterable[Batch]) -> dic
     elastic = ElasticNetwork(net, graph)
     rows: dict[str, list[np.ndarray]] = {}
     for batch in images:
-        for path, values in elastic.layer_inputs(batch).items():
-            if values.shape[1 if values.ndim == 4 else -1] <= MOST_CHANNELS:
-                rows.setdefault(path, []).append(_pixels(values))
+        for path, calls in elastic.layer_inputs(batch).items():
+            if calls[0].shape[1 if calls[0].ndim == 4 else -1] <= MOST_CHANNELS:
+                rows.setdefault(path, []).extend(_pixels(values, len(calls)) for values in calls)
     return {path: moments_of(np.concatenate(found)) for path, found in rows.items()}
 
 
-def _pixels(values: np.ndarray) -> np.ndarray:
-    """(pixels, channels) of a layer's input, not too many."""
+def _pixels(values: np.ndarray, calls: int) -> np.ndarray:
+    """(pixels, channels) of the input of one of a layer's calls, not too many."""
     channels = values.shape[1 if values.ndim == 4 else -1]
     rows = (values.swapaxes(1, -1) if values.ndim == 4 else values).reshape(-1, channels)
-    return rows[:: max(1, len(rows) * RECONSTRUCTED // CHUNK // ROWS)]
+    return rows[:: max(1, len(rows) * calls * RECONSTRUCTED // CHUNK // ROWS)]
 
 
 def holds(loss: Any, net_p: Any) -> bool:

@@ -127,8 +127,7 @@ class TrainedQuantization:
         return twin.set_train(net.training)
 
     def _layer(self, layer: Any, graph: NetworkGraph, path: str, norm: Any) -> TrainedLayer:
-        calls = [node.inputs[0] for node in graph.nodes if node.layer == path and node.weight_shape is not None]
-        positive = all(never_negative(graph, source) for source in calls)
+        positive = all(never_negative(graph, node.inputs[0]) for node in graph.calls(path))
         weight = layer.weight.asnumpy()
         bits = self._own(graph)[path].weight_bits
         quantizers = self.weight_quantizer(weight, norm, bits), self.input_quantizer(positive)
@@ -187,11 +186,11 @@ class TrainedQuantization:
         seen: dict[str, list[np.ndarray]] = {path: [] for path in applied.layers}
         sums = {path: PatchSums() for path in narrow_layers(applied.graph, applied.layers)} if self.adapts else {}
         share = -(-PATCHES * CHUNK // min(len(arrays[0]), CALIBRATED))
-        for path, values in self._layer_inputs(applied, arrays):
-            seen[path].append(_thinned(values, rng))
+        for path, values, calls in self._layer_inputs(applied, arrays):
+            seen[path].append(_thinned(values, KEPT_VALUES // calls, rng))
             if path in sums:
                 node = applied.graph.nodes[applied.graph.layers[path]]
-                sums[path].add(sample_patches(node, values, share, rng))
+                sums[path].add(sample_patches(node, values, -(-share // calls), rng))
         applied.patches = {path: found.moments() for path, found in sums.items() if found.count}
         self._adapt(applied)
         for path, layer in applied.layers.items():
@@ -200,12 +199,13 @@ class TrainedQuantization:
                 quantizer.start(fit_range(seen[path], quantizer.bits, self.calibration))
         applied.calibrated = True
 
-    def _layer_inputs(self, applied: Applied, arrays: tuple[np.ndarray, ...]) -> Iterator[tuple[str, np.ndarray]]:
-        """Layer and what it reads of some samples, with the float network."""
+    def _layer_inputs(self, applied: Applied, arrays: tuple[np.ndarray, ...]) -> Iterator[tuple[str, np.ndarray, int]]:
+        """Layer, what one of its calls reads of some samples with the float network, and how many calls it has."""
         elastic = ElasticNetwork(applied.original, applied.graph)
         for start in range(0, min(len(arrays[0]), CALIBRATED), CHUNK):
             chunk = tuple(array[start : start + CHUNK] for array in arrays)
-            yield from elastic.layer_inputs(chunk).items()
+            for path, calls in elastic.layer_inputs(chunk).items():
+                yield from ((path, values, len(calls)) for values in calls)
 
     # training and after ----------------------------------------------------------------------------------------------
 
@@ -245,11 +245,11 @@ class TrainedQuantization:
         return convert(twin, applied.graph, parameters_of(twin), self.quantized(net_q))
 
 
-def _thinned(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _thinned(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """With both extremes."""
-    if values.size <= KEPT_VALUES:
+    if values.size <= count:
         return values
-    some = rng.choice(values.reshape(-1), KEPT_VALUES, replace=False, shuffle=False)
+    some = rng.choice(values.reshape(-1), count, replace=False, shuffle=False)
     return np.append(some, [values.min(), values.max()]).astype(values.dtype)
 
 

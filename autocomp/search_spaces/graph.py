@@ -134,6 +134,10 @@ class NetworkGraph:
                 found.setdefault(node.layer, i)
         return found
 
+    def calls(self, layer: str) -> list[Node]:
+        """The nodes of a conv or dense layer, in execution order: several where it runs several times."""
+        return [node for node in self.nodes if node.layer == layer and node.weight_shape is not None]
+
     @cached_property
     def unit_count(self) -> int:
         return max((group.stop for group in self.channel_groups), default=0)

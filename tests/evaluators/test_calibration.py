@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from autocomp.evaluators import OnnxEngine
+from autocomp.evaluators import OnnxEngine, calibration
 from autocomp.evaluators.calibration import (
     calibrate_ranges,
+    layer_moments,
     layer_second_moments,
     moved_statistics,
     rounded_layers,
@@ -17,8 +18,8 @@ from autocomp.evaluators.calibration import (
 from autocomp.primitives import patches
 from autocomp.primitives.patches import patch_width
 from autocomp.primitives.realise import kept_channels
-from autocomp.search_spaces import Plan
-from tests.conftest import Subject
+from autocomp.search_spaces import NetworkGraph, Node, Plan
+from tests.conftest import Subject, Twice
 from tests.primitives.test_patches import all_patches
 
 
@@ -29,7 +30,7 @@ def test_ranges_hold_zero_and_most_of_what_was_seen(subject: Subject) -> None:
     for (layer, bits), quantizer in ranges.items():
         assert 0 <= quantizer.zero_point < 2**bits
         assert quantizer(np.zeros(1, np.float32))[0] == 0
-        values = seen[layer]
+        values = np.concatenate(seen[layer])
         if values.min() >= 0:
             assert quantizer.zero_point == 0, "no level is spent on what does not occur"
         error = np.mean((quantizer(values) - values) ** 2) / np.mean(values**2)
@@ -61,8 +62,6 @@ def test_an_empty_plan_moves_nothing(subject: Subject) -> None:
 
 def test_formula() -> None:
     """mean' = mean + (m_plan - m_float) sqrt(var / v_float), var' = var v_plan / v_float, of kept channels alone."""
-    from autocomp.search_spaces import NetworkGraph, Node
-
     attributes = {"parameters": ("g", "b", "m", "v"), "epsilon": 0.0}
     node = Node("bn", "batchnorm", "BatchNorm", (), (1, 3), "bn", None, attributes, np.array([0, 1, -1]))
     parameters = {"m": np.array([1, 2, 3], np.float32), "v": np.array([4, 9, 16], np.float32)}
@@ -100,14 +99,51 @@ def test_second_moments_are_those_of_every_patch(subject: Subject) -> None:
     inputs = engine.layer_inputs(plain, few)
     for layer, moments in found.items():
         node = subject.graph.nodes[subject.graph.layers[layer]]
-        patches = inputs[layer].reshape(-1, 1, inputs[layer].shape[-1])
-        patches = (all_patches(node, inputs[layer]) if node.kind == "conv" else patches).astype(np.float64)
+        patches = inputs[layer][0].reshape(-1, 1, inputs[layer][0].shape[-1])
+        patches = (all_patches(node, inputs[layer][0]) if node.kind == "conv" else patches).astype(np.float64)
         assert moments.count == len(patches)
         mean = patches.mean(0)
         centred = patches - mean
         covariance = np.einsum("ngk,ngl->gkl", centred, centred) / len(patches)
         np.testing.assert_allclose(moments.mean, mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(moments.covariance, covariance, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "mindspore"])
+def test_all_calls_of_a_layer_are_seen(normalised_twice: Twice, kind: str) -> None:
+    """The first call reads negative numbers, the second large ones."""
+    twice, layer = normalised_twice, "twice.0"
+    engine, graph, inputs = twice.engines[kind], twice.space.graph, (twice.x,)
+    calls = engine.layer_inputs(twice.plain, inputs)[layer]
+    assert calls[0].min() < 0 and calls[1].max() > 5 * calls[0].max()
+    quantizer = calibrate_ranges(engine, twice.space, twice.plain, inputs)[layer, 8]
+    low, high = (bound * quantizer.scale for bound in quantizer.bounds)
+    assert low < 0.8 * calls[0].min() and high > 0.8 * calls[1].max()
+    moments = layer_moments(engine, graph, twice.plain, inputs)[layer]
+    pixels = np.concatenate([np.moveaxis(values, 1, -1).reshape(-1, 8) for values in calls])
+    np.testing.assert_allclose(moments.mean, pixels.mean(0), rtol=1e-3)
+    found = layer_second_moments(engine, graph, twice.plain, inputs, [layer])[layer]
+    node = graph.nodes[graph.layers[layer]]
+    patches = np.concatenate([all_patches(node, values) for values in calls])
+    assert found.count == len(patches)
+    np.testing.assert_allclose(found.mean, patches.mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_layers_share_a_range_where_all_that_they_read_is_the_same() -> None:
+    """``left`` reads what ``both`` reads first; ``both`` runs on something else, too."""
+
+    def dense(name: str, layer: str, source: int) -> Node:
+        return Node(name, "dense", "MatMul", (source,), (1, 2), layer, (2, 2), {"arguments": (("node", source, 0),)})
+
+    nodes = (Node("x", "input", "Input", (), (1, 2)), Node("relu", "activation", "ReLU", (0,), (1, 2)))
+    layers = (
+        dense("both", "both", 0),
+        dense("left", "left", 0),
+        dense("right", "right", 0),
+        dense("both@5", "both", 1),
+    )
+    graph = NetworkGraph((*nodes, *layers), (3, 4, 5))
+    assert calibration._readers(graph, graph.layers) == [["both"], ["left", "right"]]
 
 
 def test_second_moments_are_the_same_each_time(subject: Subject) -> None:

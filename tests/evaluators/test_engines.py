@@ -17,7 +17,7 @@ from autocomp.primitives.platform import forward
 from autocomp.primitives.realise import Realiser, parameters_of
 from autocomp.primitives.trace import trace
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
-from tests.conftest import Subject
+from tests.conftest import Subject, Twice
 from tests.networks import images, nn, randomised
 from tests.odd_networks import CumulativeProduct, SeveralEnds
 
@@ -58,11 +58,11 @@ class TestContract:
     def test_layer_inputs(self, engine: Engine, subject: Subject) -> None:
         found = engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x[:8],))
         assert set(found) == set(subject.graph.layers)
-        for layer, values in found.items():
+        for layer, calls in found.items():
             source = subject.graph.nodes[subject.graph.nodes[subject.graph.layers[layer]].inputs[0]]
-            assert values.shape == (8, *source.shape[1:])
+            assert [values.shape for values in calls] == [(8, *source.shape[1:])]
         first = next(iter(subject.graph.layers))
-        np.testing.assert_array_equal(found[first], subject.x[:8])
+        np.testing.assert_array_equal(found[first][0], subject.x[:8])
 
     def test_batch_statistics(self, engine: Engine, subject: Subject) -> None:
         """Of the first BatchNorm they are the moments of what its convolution puts out, computed here by hand."""
@@ -79,7 +79,7 @@ class TestContract:
 
     @staticmethod
     def layer_input(engine: Engine, subject: Subject, layer: str) -> np.ndarray:
-        return engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x[:16],))[layer]
+        return engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x[:16],))[layer][0]
 
 
 def convolved(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
@@ -115,8 +115,8 @@ class TestSameNumbers:
         found, whole = (engine.layer_inputs(realisation, (subject.x[:8],)) for engine in both)
         for layer, i in subject.graph.layers.items():
             kept = kept_channels(subject.graph.input_units(subject.graph.nodes[i]), realisation.kept)
-            expected = whole[layer][:, kept]
-            assert relative_error(found[layer], expected) < 1e-4, layer
+            expected = whole[layer][0][:, kept]
+            assert relative_error(found[layer][0], expected) < 1e-4, layer
 
     def test_statistics_of_what_is_kept(self, both: tuple[Engine, Engine], subject: Subject) -> None:
         realisation = subject.evaluator.realise(weights_only(subject))
@@ -125,6 +125,29 @@ class TestSameNumbers:
         for layer, moments in found.items():
             for a, b in zip(moments, expected[layer], strict=True):
                 assert relative_error(a, b) < 1e-4, layer
+
+    def test_of_all_calls_of_what_runs_several_times(self, normalised_twice: Twice) -> None:
+        twice = normalised_twice
+        found, expected = (engine.layer_inputs(twice.plain, (twice.x,))["twice.0"] for engine in twice.engines.values())
+        assert len(found) == len(expected) == 2
+        assert all(relative_error(a, b) < 1e-5 for a, b in zip(found, expected, strict=True))
+        assert relative_error(found[0], found[1]) > 0.5
+
+    @pytest.mark.parametrize("kind", ["onnx", "mindspore"])
+    def test_statistics_are_averages_over_calls(self, normalised_twice: Twice, kind: str) -> None:
+        twice, parameters = normalised_twice, normalised_twice.parameters
+        engine = twice.engines[kind]
+        read = engine.layer_inputs(twice.plain, (twice.x,))["twice.0"][0]
+        moments = []
+        for _ in range(2):
+            y = convolved(read, parameters["twice.0.weight"], 1)
+            moments.append((y.mean((0, 2, 3)), y.var((0, 2, 3))))
+            mean, deviation = moments[-1][0][:, None, None], np.sqrt(moments[-1][1] + 1e-5)[:, None, None]
+            gamma, beta = (parameters[f"twice.1.{name}"][:, None, None] for name in ("gamma", "beta"))
+            read = 10 * np.maximum((y - mean) / deviation * gamma + beta, 0)
+        found = engine.batch_statistics(twice.plain, (twice.x,))
+        assert set(found) == {"twice.1"}
+        np.testing.assert_allclose(found["twice.1"], np.mean(moments, 0), rtol=1e-3, atol=1e-4)
 
 
 class TestOnnxEngine:

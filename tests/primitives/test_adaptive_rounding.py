@@ -243,7 +243,7 @@ def test_cut_rows_are_sliced_and_cut_columns_rounded_anew(named_subject: Callabl
 def test_the_bias_takes_in_the_shift_of_the_mean(named_subject: Callable[[str], Subject]) -> None:
     """Where no BatchNorm does: of the head's outputs, the mean over what was calibrated on stays where it was."""
     subject = named_subject("residual")
-    inputs = subject.evaluator.engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x,))["head"]
+    inputs = subject.evaluator.engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x,))["head"][0]
     before = inputs @ subject.parameters["head.weight"].T + subject.parameters["head.bias"]
     state = realiser_of(subject)(Plan({"format/head": "w4"})).layers["head"]
     after = inputs @ state.weight.T + state.bias

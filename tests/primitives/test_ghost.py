@@ -28,7 +28,7 @@ def test_channels_that_follow_from_others_are_found(biased: bool) -> None:
     made = ops.conv2d(ms.Tensor(computed), ms.Tensor(kernels), pad_mode="pad", padding=1, groups=4).asnumpy()
     made = 0.1 * made + (2 if biased else 0)
     y = np.concatenate((made, computed), 1)[:, [0, 4, 1, 5, 2, 6, 3, 7]]
-    fit = fitted(y, 2, 3, biased)
+    fit = fitted([y[:3], y[3:]], 2, 3, biased)
     assert fit.primary.tolist() == [1, 3, 5, 7] and fit.others.tolist() == [0, 2, 4, 6]
     assert fit.sources.tolist() == [0, 1, 2, 3] and fit.lost < 1e-4
     np.testing.assert_allclose(fit.kernels, 0.1 * kernels[:, 0], atol=1e-3)
@@ -43,7 +43,7 @@ def test_a_ghost_of_duplicates_is_the_layer() -> None:
     conv.weight.set_data(ms.Tensor(np.concatenate((weight, -weight)).astype(np.float32)))
     conv.bias.set_data(ms.Tensor(np.concatenate((bias, 1 - bias)).astype(np.float32)))
     expected = forward(conv, (X,), graph=False)[0]
-    ghost = GhostConv2d(conv, fitted(expected, 2, 3, True))
+    ghost = GhostConv2d(conv, fitted([expected], 2, 3, True))
     np.testing.assert_allclose(forward(ghost, (X,), graph=False)[0], expected, atol=0.02)
     assert ghost.primary.weight.shape == (4, 3, 3, 3)
 

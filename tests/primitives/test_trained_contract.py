@@ -17,6 +17,7 @@ from autocomp.primitives.applied import applied_to
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.platform import execution_mode, forward, load_mindspore
 from autocomp.search_spaces import FLOAT_BITS
+from tests.conftest import Twice
 from tests.networks import NETWORKS, randomised
 
 from .compilations import counted
@@ -299,6 +300,13 @@ class TestRTN:
         assert {value.dtype for name, value in values(deployed).items() if name.endswith("weight")} == {
             np.dtype(np.int8)
         }
+
+    def test_a_layer_that_runs_twice_has_the_range_of_both_calls(self, normalised_twice: Twice) -> None:
+        rtn, x = RTN(FLOAT_BITS, 8), normalised_twice.x
+        net_q = rtn.apply(normalised_twice.net, calibrate=x)
+        assert (
+            norm_error(forward(net_q, (x,), graph=False)[0], forward(normalised_twice.net, (x,), graph=False)[0]) < 0.03
+        )
 
     def test_fewer_bits_hurt_more(self) -> None:
         net = randomised(NETWORKS["concatenating"]())
