@@ -19,7 +19,8 @@ class Demand:
 
     matrix: precision -> multiply-accumulates as the matrix unit carries them out, padding and idle cores included.
     thin: multiply-accumulates of grouped convolutions that run outside the matrix unit.
-    traffic, weights: bytes of activations and of weights that are moved.
+    traffic, weights: bytes of activations and of weights that are moved; float_traffic, float_weights: where a layer
+        that is set to integers runs in floats.
     bystanders: bytes of other live activations, which take cache away.
     vector, soft, reduced: elementwise operations; elements of transcendental functions; of softmaxes and layer norms.
     in_place: whether the operator only joins tensors that lie side by side.
@@ -34,6 +35,8 @@ class Demand:
     thin: np.ndarray
     traffic: np.ndarray
     weights: np.ndarray
+    float_traffic: np.ndarray
+    float_weights: np.ndarray
     bystanders: np.ndarray
     vector: np.ndarray
     soft: np.ndarray
@@ -91,32 +94,34 @@ class Rates:
         optional = {f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING}
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in optional})
 
-    def spilled(self, demand: Demand) -> np.ndarray:
+    def spilled(self, traffic: np.ndarray, bystanders: np.ndarray) -> np.ndarray:
         """(n,) bytes of activations that do not find room in the cache; a tenth of it is always the operator's own."""
-        room = np.maximum(self.cache_bytes - demand.bystanders, 0.1 * self.cache_bytes)
-        return np.maximum(demand.traffic - room, 0)
+        room = np.maximum(self.cache_bytes - bystanders, 0.1 * self.cache_bytes)
+        return np.maximum(traffic - room, 0)
 
     def seconds(self, demand: Demand) -> Seconds:
         """A layer set to integers runs in floats where that is quicker; one that is unpacked has no choice."""
-        spilled = self.spilled(demand)
-        cached = np.where(demand.in_place, 0, demand.traffic - spilled)
-        weights = demand.weights / self.dram_bytes_per_s
-        activations = cached / self.cache_bytes_per_s + spilled / self.dram_bytes_per_s
+        moved = self._moved(demand, demand.traffic, demand.weights)
+        in_floats = self._moved(demand, demand.float_traffic, demand.float_weights)
         slow = demand.soft * self.soft_operations + demand.reduced * self.reduced_operations
         vector = (demand.vector + slow) / self.vector_per_s
         serial = vector + self._thin(demand) + demand.unpacked / self.unpack_per_s
         serial = serial + demand.rounded / self.round_per_s + demand.gathered / self.gather_per_s
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
-        best = self._together(demand.matrix["float"] / self.macs_per_s["float"], weights, activations, launch)
+        best = self._together(demand.matrix["float"] / self.macs_per_s["float"], *in_floats, launch)
         for code, name in enumerate(PRECISIONS):
             if code and name in self.macs_per_s:
-                time = self._together(
-                    demand.matrix[name] / self.macs_per_s[name], weights, activations, self.operator_s[name]
-                )
+                time = self._together(demand.matrix[name] / self.macs_per_s[name], *moved, self.operator_s[name])
                 unpacked = demand.precision == UNPACKED
                 quicker = unpacked if code == UNPACKED else ~unpacked & (demand.precision >= code) & (time[3] < best[3])
                 best = tuple(np.where(quicker, new, old) for new, old in zip(time, best, strict=True))
         return Seconds(best[0] + serial, best[1], best[2], best[3] + serial)
+
+    def _moved(self, demand: Demand, traffic: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds that weights and activations take."""
+        spilled = self.spilled(traffic, demand.bystanders)
+        cached = np.where(demand.in_place, 0, traffic - spilled)
+        return weights / self.dram_bytes_per_s, cached / self.cache_bytes_per_s + spilled / self.dram_bytes_per_s
 
     def _thin(self, demand: Demand) -> np.ndarray:
         shares = np.array([self.thin_share.get(name, 1.0) for name in PRECISIONS])

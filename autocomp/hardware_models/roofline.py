@@ -253,11 +253,14 @@ def _demand(traced: Traced, position: int, arithmetic: Arithmetic) -> Demand:
         gathered = layer.macs / layer.channels_out * (layer.kernel > 1) * (precision > FLOAT)
         groups = layer.groups * traced.workload.batch * (precision == UNPACKED) * (arithmetic.thin > 0)
     beside = traced.program.bystanders[position] * traced.workload.batch * traced.device.float_bits / 8
+    traffic, widths = _traffic(traced, operator), traced.device.bytes_per_element
     return Demand(
         matrix=arithmetic.matrix,
         thin=arithmetic.thin,
-        traffic=_traffic(traced, operator),
-        weights=weights * traced.device.bytes_per_element[precision],
+        traffic=traffic,
+        weights=weights * widths[precision],
+        float_traffic=traffic + _widened(traced, operator),
+        float_weights=weights * widths[FLOAT],
         bystanders=np.full(n, beside),
         vector=_vector(traced, operator),
         soft=sum((traced.elements(i) * SOFT.get(traced.graph.nodes[i].op, 0) for i in operator.nodes), np.zeros(n)),
@@ -319,6 +322,14 @@ def _traffic(traced: Traced, operator: Operator) -> np.ndarray:
     return total
 
 
+def _widened(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) bytes that a layer's input takes more in floats."""
+    if traced.graph.nodes[operator.head].kind not in WEIGHTED:
+        return np.zeros(len(traced.workload))
+    source = operator.reads[0]
+    return traced.elements(source) * (traced.device.bytes_per_element[FLOAT] - traced.width(source))
+
+
 def _vector(traced: Traced, operator: Operator) -> np.ndarray:
     """(n,) elementwise operations of what is no layer."""
     node = traced.graph.nodes[operator.head]
@@ -341,7 +352,7 @@ def window(node: Node) -> int:
 def _energy(traced: Traced, operator: Operator, demand: Demand, macs: np.ndarray) -> np.ndarray:
     device = traced.device
     picojoules = np.array([device.energy_pj["mac"].get(name, device.energy_pj["mac"]["float"]) for name in PRECISIONS])
-    outside = device.rates.spilled(demand) + demand.weights
+    outside = device.rates.spilled(demand.traffic, demand.bystanders) + demand.weights
     moved = outside * device.energy_pj["dram"] + demand.traffic * device.energy_pj["cache"]
     arithmetic = macs * picojoules[demand.precision] + traced.elements(operator.output) * device.energy_pj["vector"]
     return (arithmetic + moved) * 1e-12

@@ -38,6 +38,8 @@ def network_input(w: Writer, node: Node) -> str:
     from onnx import TensorProto, helper
 
     name = str(node.attributes["operator"]["name"]).rpartition(":")[2] or node.name
+    if any(name == other.name for other in w.graph.nodes if other is not node):  # a layer called as the argument
+        name = f"{name}.input"
     w.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *node.shape[1:]]))
     return name
 

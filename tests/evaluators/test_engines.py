@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from mindspore import Parameter, Tensor, int32
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Engine, MindSporeEngine, OnnxEngine, PlanEvaluator, choose_engine, relative_error
@@ -214,6 +215,30 @@ class TestChoice:
         assert "MindSpore evaluates, since the network has no ONNX form" in caplog.text and "CumProd" in caplog.text
         found = engine.outputs(Realiser(space, parameters_of(net))(Plan()), (x,))[0]
         assert relative_error(found, forward(net, (x,))[0]) < 1e-5
+
+    def test_onnx_where_a_layer_is_called_as_the_argument(self) -> None:
+        class Named(nn.Cell):
+            def __init__(self) -> None:
+                super().__init__()
+                self.tokens, self.head = nn.Dense(8, 16), nn.Dense(16, 4)
+
+            def construct(self, tokens: Tensor) -> Tensor:
+                return self.head(self.tokens(tokens))
+
+        engine, _ = self.choose(Named(), (np.ones((3, 8), np.float32),))
+        assert isinstance(engine, OnnxEngine)
+
+    def test_mindspore_where_onnxruntime_refuses_the_model(self) -> None:
+        class Masked(nn.Cell):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer, self.mask = nn.Dense(8, 4), Parameter(Tensor(np.arange(4) % 2, int32), name="mask")
+
+            def construct(self, x: Tensor) -> Tensor:
+                return self.layer(x) * self.mask
+
+        engine, _ = self.choose(Masked(), (np.ones((3, 8), np.float32),))
+        assert isinstance(engine, MindSporeEngine)
 
     def test_mindspore_where_onnx_computes_something_else(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, logger="autocomp"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from autocomp.hardware_models import Cost, device, devices
 from autocomp.hardware_models import model as model_module
 from autocomp.hardware_models.roofline import CONTAINERS
-from autocomp.search_spaces import Knob, SearchSpace
+from autocomp.search_spaces import Knob, NetworkGraph, Node, SearchSpace
 
 from .networks import FORMATS, Builder, mixed, spaces
 
@@ -129,3 +131,18 @@ def test_a_cost_reads_as_one_or_many() -> None:
     assert Cost.metrics() == ("latency_ms", "memory_mb", "size_mb", "energy_mj", "macs", "params")
     with pytest.raises(TypeError, match="one plan has no length"):
         len(cost[0])
+
+
+@pytest.mark.parametrize("name", ["nvidia-t4", "nvidia-h100", "ascend-310p3"])
+def test_a_layer_that_runs_in_floats_after_all_moves_floats(name: str) -> None:
+    """Set to integers it takes what its integers take, or what it takes in floats, whichever is less."""
+    chip = device(name)
+    shape, own = (1, 2048), {"weight": "w", "arguments": (("node", 0, 0),)}
+    for outputs in (16, 1000, 4096):
+        dense = Node("dense", "dense", "Dense", (0,), (1, outputs), "dense", (outputs, 2048), attributes=own)
+        graph = NetworkGraph((Node("x", "input", "Input", (), shape), dense), (1,))
+        space = SearchSpace(graph, (Knob("format/dense", "rtn", ("dense",), ("float", "w8a8")),))
+        slow = replace(chip, rates=replace(chip.rates, macs_per_s={**chip.rates.macs_per_s, "float": 1.0}))
+        both = chip.costs(space.workload(np.array([[0], [1]])))
+        in_integers = slow.costs(space.workload(np.array([[1]]))).latency_ms[0]
+        assert both.latency_ms[1] == pytest.approx(min(both.latency_ms[0], in_integers))
