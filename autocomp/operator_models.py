@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 
 from autocomp.hardware_models.shapes import OperatorShape
 from autocomp.primitives.onnx_network import Style, onnx_network
@@ -14,8 +15,17 @@ SCALE = 0.05  # of rounded activations; what lies behind a ReLU has no negative 
 
 
 def operator_model(shape: OperatorShape) -> bytes:
-    """A serialized ONNX model with random weights."""
+    """A serialized ONNX model with random weights; the batch is free, as in exports."""
     return workload_model(shape.workload(), _parameters(shape.graph()), _ranges(shape))
+
+
+def fixed_batch(model: bytes, batch: int) -> bytes:
+    """The same model for one batch only: compilers of devices take a free one for 1."""
+    found = onnx.load_from_string(model)
+    for value in (*found.graph.input, *found.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    data: bytes = found.SerializeToString()
+    return data
 
 
 def workload_model(

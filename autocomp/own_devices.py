@@ -15,7 +15,7 @@ from autocomp.hardware_models.profiles import named
 from autocomp.hardware_models.shapes import MeasuredShape, read_table, standard_shapes, table_text
 from autocomp.search_spaces import Format
 
-from .operator_models import operator_model
+from .operator_models import fixed_batch, operator_model
 from .profiling import Report, measure
 from .stored import write_text
 
@@ -33,11 +33,11 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
 
 
 def write_models(rows: Iterable[MeasuredShape], folder: Path) -> int:
-    """An ONNX model for each shape, under its name; the batch is free, to be set to the shape's."""
+    """An ONNX model for each shape, under its name, for the shape's batch."""
     folder.mkdir(parents=True, exist_ok=True)
     shapes = list(dict.fromkeys(row.shape for row in rows))
     for shape in shapes:
-        (folder / f"{shape.name}.onnx").write_bytes(operator_model(shape))
+        (folder / f"{shape.name}.onnx").write_bytes(fixed_batch(operator_model(shape), shape.batch))
     return len(shapes)
 
 

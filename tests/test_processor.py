@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,26 @@ def test_a_device_is_profiled_by_files(
     mine = autocomp.device(tmp_path / "mine.toml")
     for row in read_table(table):
         assert predicted(mine, row) == pytest.approx(row.latency_ms, rel=0.05)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_models_that_are_written_have_their_shapes_batch(batch: int, tmp_path: Path) -> None:
+    """They compute what the model with a free batch does."""
+    kinds = {shape.kind + shape.format: shape for shape in standard_shapes(("float", "w8a8"))}
+    shapes = [
+        replace(shape, batch=batch, height=min(shape.height, 14), width=min(shape.width, 14))
+        for shape in kinds.values()
+    ]
+    assert own_devices.write_models([MeasuredShape(shape) for shape in shapes], tmp_path) == len(shapes)
+    for shape in shapes:
+        session = onnxruntime.InferenceSession(tmp_path / f"{shape.name}.onnx", providers=["CPUExecutionProvider"])
+        free = onnxruntime.InferenceSession(operator_model(shape), providers=["CPUExecutionProvider"])
+        arrays = operator_inputs(shape)
+        assert [spec.shape for spec in session.get_inputs()] == [list(array.shape) for array in arrays]
+        feed = dict(zip((spec.name for spec in session.get_inputs()), arrays, strict=True))
+        result, expected = session.run(None, feed)[0], free.run(None, feed)[0]
+        assert session.get_outputs()[0].shape == list(result.shape)
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_result_is_named_after_a_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
