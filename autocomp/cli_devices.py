@@ -87,6 +87,7 @@ def profile(
     from autocomp import own_devices
     from autocomp.profiling import counted
 
+    device, threads = own_devices.beginning(device, threads)
     rows = own_devices.table_rows(device, out)
     if models is not None:
         typer.echo(f"{own_devices.write_models(rows, models)} models are in {models}")

@@ -16,10 +16,17 @@ from autocomp.hardware_models.shapes import MeasuredShape, read_table, standard_
 from autocomp.search_spaces import Format
 
 from .operator_models import fixed_batch, operator_model
+from .processor import TEMPLATE, threads_of
 from .profiling import Report, measure
 from .stored import write_text
 
 INTEGERS = Format(8, 8)
+
+
+def beginning(device: str, threads: int) -> tuple[str, int]:
+    """The device that a fit begins with, and the threads: ``cpu:4`` is what is known of onnxruntime, with four."""
+    own = threads_of(device)
+    return (device, threads) if own is None else (str(TEMPLATE), threads if own == 1 else own)
 
 
 def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
@@ -28,7 +35,8 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
         raise ValueError(f"a table's path must end in .csv, but got {path}")
     if path.is_file():
         return read_table(path)
-    formats = ("float", "w8a8") if find_device(device).executes(INTEGERS) else ("float",)
+    chip = find_device(device)
+    formats = ["float"] + ["w8a8"] * chip.executes(INTEGERS) + ["w8"] * ("unpacked" in chip.rates.macs_per_s)
     return [MeasuredShape(shape) for shape in standard_shapes(formats)]
 
 

@@ -37,7 +37,7 @@ def device(name: str | Path | Device, may_measure: bool = True) -> Device:
     minute, and then read from the cache. With ``may_measure=False``, or where the environment says
     ``AUTOCOMP_CPU=assumed``, a processor that has not been measured is the assumed one that is shipped.
     """
-    threads = _threads(name)
+    threads = threads_of(name)
     if threads is None or os.environ.get(SETTING) == "assumed":
         return find_device("cpu" if threads is not None else name)
     file = cache_file(threads)
@@ -101,7 +101,7 @@ def description() -> str:
     return f"{chip}, {os.cpu_count()} cores, {wide}; onnxruntime {onnxruntime.__version__}"
 
 
-def _threads(name: str | Path | Device) -> int | None:
+def threads_of(name: str | Path | Device) -> int | None:
     """None for what is no processor of this machine."""
     match = re.fullmatch(r"cpu(?::([1-9]\d?))?", name) if isinstance(name, str) else None
     return None if match is None else int(match[1] or 1)

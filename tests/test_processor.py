@@ -208,6 +208,29 @@ def test_models_that_are_written_have_their_shapes_batch(batch: int, tmp_path: P
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["cpu", "cpu:3"])
+def test_a_processor_is_profiled_from_what_is_known_of_onnxruntime(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def measured(shapes: list[OperatorShape], threads: int, report: object) -> list[MeasuredShape]:
+        asked.append(threads)
+        chip = find_device(processor.TEMPLATE)
+        return [MeasuredShape(shape, predicted(chip, MeasuredShape(shape))) for shape in shapes]
+
+    def standard(formats: list[str]) -> list[OperatorShape]:
+        asked.append(tuple(formats))
+        return SMALL
+
+    monkeypatch.setattr(own_devices, "standard_shapes", standard)
+    monkeypatch.setattr(own_devices, "measure", measured)
+    table, mine = tmp_path / "table.csv", tmp_path / "mine.toml"
+    assert run("profile", "--device", name, "--out", str(table), "--run", "--fit", str(mine)) == 0
+    assert asked == [processor.FORMATS, 3 if name == "cpu:3" else 1]
+    assert autocomp.device(mine).integer_chain == autocomp.device(table).integer_chain == ("conv",)
+
+
 def test_a_result_is_named_after_a_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "resnet.log").write_text(LOG.format(2))
     arguments = ("--device", "gpu", "--out", str(tmp_path / "t.csv"), "--results", str(tmp_path / "resnet.log"))
