@@ -88,6 +88,11 @@ class TestSearch:
     def test_same_seed_same_front(self, front: ParetoSet) -> None:
         assert told(search(budget=BUDGET)) == told(front)
 
+    def test_a_seed_of_numpy(self, tmp_path: Path) -> None:
+        found = search(seed=np.int64(3), trials=2, storage=tmp_path / "search.db")
+        loaded = autocomp.load(found.save(tmp_path / "front"))
+        assert loaded.settings["seed"] == 3 and loaded.evaluated == found.evaluated
+
     def test_network_is_left_as_it_is(self, front: ParetoSet) -> None:
         fresh = randomised(Residual())
         for mine, other in zip(network().get_parameters(), fresh.get_parameters(), strict=True):
@@ -262,6 +267,7 @@ class TestBadInput:
             ({"trials": 0}, ValueError, r"trials must be at least 1, but got trials=0"),
             ({"time_limit": -1}, ValueError, r"time_limit must be .* above 0, but got time_limit=-1"),
             ({"fine_tune": -1}, ValueError, r"fine_tune must be at least 0 epochs, but got fine_tune=-1"),
+            ({"seed": 1.5}, TypeError, r"seed must be an integer, but got float"),
             ({"workers": 0}, ValueError, r"workers must be at least 1, but got workers=0"),
             ({"workers": "two"}, ValueError, r"workers must be None, a number, .* but got workers='two'"),
             ({"inputs": (64, 3, 9, 9)}, ValueError, r"inputs must have the shape of the data, but got .*9, 9.*12, 12"),
