@@ -115,7 +115,7 @@ def search(
         sources.load_net(net, weights),
         budget=budget,
         device=device,
-        data=_shortened(samples) if quick and samples is not None else samples,
+        data=samples.shortened(QUICK_SAMPLES) if quick and samples is not None else samples,
         inputs=shapes,
         primitives=primitives if primitives == "auto" else [name.strip() for name in primitives.split(",")],
         trials=trials or (QUICK_TRIALS if quick else 200),
@@ -210,15 +210,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _worker_count(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdigit() else text
-
-
-def _shortened(data: autocomp.Data) -> autocomp.Data:
-    calibration, evaluation = data.calibration, data.evaluation
-    return autocomp.Data(
-        calibrate=calibration and calibration.take(QUICK_SAMPLES),
-        evaluate=evaluation and evaluation.take(QUICK_SAMPLES),
-        train=data.train,
-    )
 
 
 def _make_folder(path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -148,6 +149,13 @@ class Data:
         if role in (None, "evaluate"):
             return ()
         return (f"no data to evaluate on were given: the {role} samples are used, which may flatter the accuracy",)
+
+    def shortened(self, count: int) -> Data:
+        """With at most so many samples to calibrate with and to evaluate on; those to train on stay, and the notes."""
+        short = copy(self)
+        short.calibration = self.calibration and self.calibration.take(count)
+        short.evaluation = self.evaluation and self.evaluation.take(count)
+        return short
 
     @cached_property
     def fingerprint(self) -> str:

@@ -168,7 +168,7 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     net: the network that was searched, with the same weights; points can then be carried out and exported again, and
         other budgets resolved. Without it points can be read and picked.
     data: what was searched with; plans can then be evaluated and points fine-tuned, as they can without where the
-        search had none either.
+        search had none either. After ``autocomp search --quick`` as many of the samples are taken as it took.
     """
     if net is None:
         return ParetoSet.load(folder)

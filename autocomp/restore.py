@@ -65,7 +65,8 @@ def store(folder: Path, deployer: NetworkDeployer) -> None:
 def restore(net: Any, folder: str | Path, given: Samples | None = None) -> ParetoSet:
     """The front, its points able to be carried out on ``net``; ValueError where that is another network.
 
-    given: samples to evaluate on, those of the search; ValueError where they are others.
+    given: samples to evaluate on, those of the search or what they were evenly taken from; ValueError where they are
+        others.
     """
     from .deploy import NetworkDeployer
 
@@ -88,6 +89,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None) -> Paret
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None
     if given is not None:
+        given = given.take(_samples_of(folder))
         samples, labels = tuple(x.astype(np.float32, copy=False) for x in given.x), given.y
     elif synthetic:
         samples = synthetic_inputs(graph, seed)
@@ -121,6 +123,11 @@ def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: 
     costs = RepeatedCosts(CostTables(chip, space, batch))
     known = evaluator if with_samples else None
     return ScoreResolver(space, costs, chip, measured, known, ledger)
+
+
+def _samples_of(folder: str | Path) -> int:
+    """How many the search evaluated on."""
+    return next(record.measurement.samples for record in read(Path(folder)).records if not record.plan)
 
 
 def _check_samples(of_float: Point, evaluator: PlanEvaluator) -> None:

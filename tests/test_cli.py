@@ -43,6 +43,10 @@ def other_data():
     return x[:40], y[:40]
 
 
+def training_data():
+    return {"train": data()}
+
+
 def wide_data():
     return np.zeros((8, 3, 8, 8), np.float32), np.zeros(8, int)
 
@@ -269,6 +273,17 @@ def test_quick_search_looks_at_fewer_samples(net: str, tmp_path: Path, monkeypat
     front = autocomp.load(tmp_path)
     assert len(front.evaluated) == 3
     assert front.float_point.samples == 32
+    arguments[arguments.index("size<90%")] = "size<60%"
+    assert run("resolve", str(tmp_path), *arguments[:-2]) == 0  # on as many
+    assert {point.samples for point in autocomp.load(tmp_path).evaluated} == {32}
+
+
+def test_quick_search_on_training_samples_says_so(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autocomp.cli.QUICK_SAMPLES", 32)
+    arguments = ["--net", f"{net}:build", "--data", f"{net}:training_data", "--budget", "size<90%", "--device", "cpu"]
+    assert run("search", *arguments, "--out", str(tmp_path), "--quick", "--trials", "1") == 0
+    front = autocomp.load(tmp_path)
+    assert front.float_point.samples == 32 and "the train samples are used" in " ".join(front.notes)
 
 
 SEARCH = {"--budget": "size<90%", "--device": "ascend", "--trials": "2", "--net": "{net}:build", "--out": "{tmp}/out"}

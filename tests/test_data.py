@@ -63,6 +63,15 @@ def test_roles_that_are_not_given() -> None:
     assert not Data() and Data().evaluation is None and Data().calibration is None
 
 
+def test_shortened_it_trains_on_all() -> None:
+    many = np.arange(3 * CALIBRATION_SAMPLES, dtype=np.float32)[:, None]
+    short = Data(train=many, limit=7).shortened(5)
+    assert short.evaluation is not None and short.calibration is not None and short.training is not None
+    assert len(short.evaluation) == len(short.calibration) == 5 and len(short.training) == len(many)
+    assert short.limit == 7 and "the train samples are used" in short.notes[0]
+    assert Data().shortened(5).evaluation is None
+
+
 def test_coerce() -> None:
     data = Data.coerce((IMAGES, CLASSES))
     assert data.evaluate is not None and data.calibration is data.evaluation
