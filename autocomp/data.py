@@ -110,15 +110,15 @@ class Data:
 
     @classmethod
     def coerce(cls, value: Any) -> Data:
-        """None, Data, a mapping of roles, or one set of samples, which is evaluated on and calibrated with."""
+        """None, Data, a mapping of its arguments, or one set of samples, which is evaluated on and calibrated with."""
         if value is None:
             return cls()
         if isinstance(value, Data):
             return value
         if isinstance(value, Mapping):
-            unknown = sorted(set(value) - set(_ROLES))
+            unknown = ", ".join(sorted(map(str, set(value) - {*_ROLES, "limit"})))
             if unknown:
-                raise ValueError(f"data may have the roles {', '.join(_ROLES)}, but got {', '.join(map(str, unknown))}")
+                raise ValueError(f"data may have the roles {', '.join(_ROLES)}, and a limit, but got {unknown}")
             return cls(**value)
         return cls(evaluate=value)
 

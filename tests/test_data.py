@@ -78,7 +78,8 @@ def test_coerce() -> None:
     assert Data.coerce(data) is data
     assert not Data.coerce(None)
     assert Data.coerce({"train": IMAGES}).train is IMAGES
-    with pytest.raises(ValueError, match="roles calibrate, evaluate, train, but got test"):
+    assert Data.coerce({"train": IMAGES, "limit": 3}).limit == 3
+    with pytest.raises(ValueError, match="roles calibrate, evaluate, train, and a limit, but got test"):
         Data.coerce({"test": IMAGES})
 
 
