@@ -27,7 +27,9 @@ class Distillation(nn.Cell):
         self.log_softmax = nn.LogSoftmax(axis=1)
 
     def compared(self, outputs: Any, expected: Any, labels: Any) -> Any:
-        """outputs, expected: (n, classes), of the student and of the teacher; labels: (n,) classes, or None."""
+        """outputs, expected: (n, classes), of the student and of the teacher, or tuples that begin with them;
+        labels: (n,) classes, or None."""
+        outputs, expected = first(outputs), first(expected)
         wanted = self.log_softmax(ops.stop_gradient(expected) / self.temperature)
         found = self.log_softmax(outputs / self.temperature)
         divergence = (ops.exp(wanted) * (wanted - found)).sum(1).mean() * self.temperature**2
@@ -66,7 +68,7 @@ class Distilled(Distillation):
         student: the network that trains; its first output, (n, classes), is compared.
         teacher: the float network; it is copied, and the copy evaluates: BatchNorm normalises by running statistics,
             Dropout drops nothing.
-        loss: of (outputs, labels); None: only the teacher counts, and no labels are taken.
+        loss: of (first output, labels); None: only the teacher counts, and no labels are taken.
         temperature: T, above 0. share: of the teacher, in (0, 1].
         blocks: paths of cells whose outputs are compared, too, ``["layer1", "layer2"]``; each must run once and return
             one tensor, of the same shape in both networks. Their gradients take the loss's as 1: no loss scaling.
@@ -108,6 +110,11 @@ class Distilled(Distillation):
         for distance in self.distances:
             total = total + self.block_weight * distance  # a number here: its gradient is added in the block
         return total
+
+
+def first(outputs: Any) -> Any:
+    """Of a network's outputs, one tensor or several."""
+    return outputs[0] if isinstance(outputs, (tuple, list)) else outputs
 
 
 def always_evaluating(net: Any) -> Any:

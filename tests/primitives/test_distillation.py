@@ -78,6 +78,33 @@ def test_training_brings_the_student_nearer_and_leaves_the_teacher() -> None:
     np.testing.assert_allclose(found, expected[:64], rtol=1e-4, atol=1e-5)
 
 
+class WithHidden(nn.Cell):
+    """Logits, and what they are made of."""
+
+    def __init__(self, several: bool) -> None:
+        super().__init__()
+        self.body, self.head, self.several = nn.Dense(6, 8, activation="relu"), nn.Dense(8, 3), several
+
+    def construct(self, x: Any) -> Any:
+        hidden = self.body(x)
+        return (self.head(hidden), hidden) if self.several else self.head(hidden)
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_of_several_outputs_the_first_is_compared(graph: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
+    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    found = []
+    for several in (False, True):
+        student, teacher = (randomised(WithHidden(several), seed) for seed in (0, 1))
+        step = ms.value_and_grad(Distilled(student, teacher, loss), None, student.trainable_params())
+        with execution_mode(graph):
+            value, gradients = step(ms.Tensor(x), ms.Tensor(Y[:5] % 3))
+        found.append([tensor.asnumpy() for tensor in (value, *gradients)])
+    for alone, among in zip(*found, strict=True):
+        np.testing.assert_allclose(among, alone, rtol=1e-5, atol=1e-7)
+
+
 def test_the_teacher_drops_nothing() -> None:
     """Attention keeps the share that it drops as a number of its own."""
     net = nn.SequentialCell(nn.Dense(3, 8), nn.TransformerEncoderLayer(8, 2, 8, dropout=0.5, batch_first=True))
