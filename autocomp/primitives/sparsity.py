@@ -147,7 +147,7 @@ class Sparsity:
 
 
 class Growing(Callback):
-    """Chooses the zeros anew, more of them, some ten times an epoch until the ramp ends."""
+    """Chooses the zeros anew, more of them, some ten times an epoch until the ramp ends; never fewer than there are."""
 
     def __init__(self, algorithm: Sparsity, net_s: Any) -> None:
         super().__init__()
@@ -160,9 +160,10 @@ class Growing(Callback):
         if self.finished or (done < steps and done % max(1, arguments.batch_num // 10)):
             return
         self.finished = done >= steps
-        share = self.algorithm.share
+        share, zeros = self.algorithm.share, self.algorithm.zeros(self.net_s)
         assert share is not None
-        self.algorithm.mask(self.net_s, share * (1 - (1 - min(done / steps, 1.0)) ** 3))
+        grown = share * (1 - (1 - min(done / steps, 1.0)) ** 3)
+        self.algorithm.mask(self.net_s, max(grown, zeros.zeros / zeros.elements))
 
     def on_train_end(self, run_context: Any) -> None:
         if not self.finished:

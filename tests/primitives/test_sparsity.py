@@ -73,13 +73,15 @@ def test_zeros_hold_while_the_network_trains(pattern: str, share: float | None) 
         assert not np.array_equal(weight, before[f"{path}.weight"] * kept)
 
 
-def test_zeros_grow_by_the_cubic_schedule() -> None:
+def test_zeros_grow_by_the_cubic_schedule_and_stay() -> None:
     algorithm = Sparsity("unstructured", 0.8, ramp=0.5, ends=True)
     net_s = algorithm.apply(randomised(NETWORKS["concatenating"]()), inputs=X[:1])
     look = Look(algorithm, net_s)
     train(net_s, [*algorithm.callbacks(), look], batch=16)
     expected = [0.8 * (1 - (1 - min(step / 4, 1)) ** 3) for step in range(8)]
     np.testing.assert_allclose(look.seen, expected, atol=1e-3)
+    train(net_s, [*algorithm.callbacks(), look], epochs=1, batch=16)
+    np.testing.assert_allclose(look.seen[len(expected) :], 0.8, atol=1e-3)
 
 
 def test_what_cannot_be_done_is_refused() -> None:
