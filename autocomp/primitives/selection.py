@@ -22,7 +22,8 @@ class Share:
     keep_ratio: of the units. flops: of the multiply-accumulates. parameters: of their elements.
     per_layer: the same ratio in every channel group; else units of all groups compete.
     granularity: units are cut in granules of so many; a group of fewer than two of them in eighths of its own.
-    floor: the share of each group's units that stays in any case, and at least one granule does.
+    floor: the share of each group's units that stays in any case, and at least one granule does; with per_layer no more
+        than keep_ratio.
     per_cost: units compete by their importance over what they cost in the measure that the share is of, not by their
         importance alone.
     """
@@ -48,6 +49,11 @@ class Share:
             raise ValueError(f"granularity must be 1 or more, but got granularity={self.granularity}")
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor must be in [0, 1), but got floor={self.floor}")
+        if self.per_layer and self.keep_ratio is not None and self.floor > self.keep_ratio:
+            raise ValueError(
+                f"keep_ratio={self.keep_ratio} of every group cannot be reached with floor={self.floor}: "
+                "floor must be keep_ratio or less where per_layer=True"
+            )
         if self.per_layer and self.per_cost:
             raise ValueError("units compete in no measure where per_layer=True: leave out per_cost")
 
@@ -89,7 +95,7 @@ def select(
     cheapest goes first where groups compete.
 
     Raises:
-        ValueError: the floor does not allow the share, with the smallest that it does.
+        ValueError: the floor does not allow the share of the network, with the smallest that it does.
     """
     ladders = [_Ladder.of(group, importance, share) for group in graph.channel_groups]
     if share.per_layer and share.keep_ratio is not None:

@@ -125,6 +125,7 @@ def test_a_share_out_of_reach_is_refused(subject: Subject) -> None:
         ({"flops": 1.5}, r"flops must be in \(0, 1\), but got flops=1.5"),
         ({"flops": 0.5, "granularity": 0}, "granularity must be 1 or more"),
         ({"flops": 0.5, "floor": 1.0}, "floor must be in"),
+        ({"keep_ratio": 0.05, "per_layer": True}, "keep_ratio=0.05 of every group cannot be reached with floor=0.1"),
         ({"flops": 0.5, "per_layer": True, "per_cost": True}, "leave out per_cost"),
     ],
 )
