@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..search_spaces import NetworkGraph
+from .calibrators import Seen
 from .patches import PatchMoments
 from .trained_layers import TrainedLayer
 
@@ -15,13 +16,15 @@ MARK = "autocomp_applied"
 
 @dataclass
 class Applied:
-    """original: the float network; layers: by path; calibrated: whether ranges of inputs were found; patches: moments
-    of what layers' weights are multiplied with, where the algorithm asks for them."""
+    """original: the float network; layers: by path; calibrated: whether ranges of inputs were found; seen: of each
+    layer's input, from which they were; patches: moments of what layers' weights are multiplied with, where the
+    algorithm asks for them."""
 
     original: Any
     graph: NetworkGraph
     layers: dict[str, TrainedLayer]
     calibrated: bool = False
+    seen: Mapping[str, Seen] = field(default_factory=dict)
     patches: Mapping[str, PatchMoments] = field(default_factory=dict)
 
 

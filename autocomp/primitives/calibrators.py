@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,19 +18,38 @@ BINS = 2048  # of the histogram of magnitudes
 CANDIDATES = 64  # clippings tried by KL
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Of a tensor: its lowest and highest value, zero among them, and some of its values at random, (n,)."""
+
+    low: float
+    high: float
+    values: np.ndarray
+
+
+def seen_in(parts: Sequence[np.ndarray], seed: int = 0) -> Seen:
+    """parts: arrays of the tensor's values, of any shapes."""
+    low = min(0.0, *(float(part.min()) for part in parts))
+    high = max(0.0, *(float(part.max()) for part in parts))
+    return Seen(low, high, _sampled(parts, np.random.default_rng(seed)))
+
+
 def fit_range(
     parts: Sequence[np.ndarray], bits: int, method: Calibration = "mse", seed: int = 0
 ) -> ActivationQuantizer:
-    """The quantizer of a tensor from arrays of its values, of any shapes.
+    """The quantizer of a tensor from arrays of its values, of any shapes; see :func:`range_of`."""
+    return range_of(seen_in(parts, seed), bits, method)
+
+
+def range_of(seen: Seen, bits: int, method: Calibration = "mse") -> ActivationQuantizer:
+    """The quantizer of a tensor.
 
     method: "minmax": all values (Jacob et al. 2018); "percentile": 99.99 % of them (McKinstry et al. 2018); "mse": the
         least squared error (Banner et al. 2019); "kl": the least divergence of the histogram (Migacz, TensorRT 2017).
     """
     if method not in CALIBRATIONS:
         raise ValueError(f"calibration must be one of {', '.join(CALIBRATIONS)}, but got {method!r}")
-    low = min(0.0, *(float(part.min()) for part in parts))
-    high = max(0.0, *(float(part.max()) for part in parts))
-    values = _sampled(parts, np.random.default_rng(seed))
+    low, high, values = seen.low, seen.high, seen.values
     if method == "mse":
         return fit_activation(values, low, high, bits)
     if method == "percentile":

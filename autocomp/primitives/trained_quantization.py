@@ -13,7 +13,7 @@ from ..search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph, Plan, Search
 from .adaptive_rounding import WIDE
 from .applied import Applied, applied_to, mark
 from .by_hand import inputs_for
-from .calibrators import Calibration, fit_range
+from .calibrators import Calibration, range_of, seen_in
 from .cells import ms
 from .convert import convert
 from .elastic import ElasticNetwork, never_negative
@@ -136,7 +136,11 @@ class TrainedQuantization:
     # plans -----------------------------------------------------------------------------------------------------------
 
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
-        """Set the bits of every layer; compiles nothing. ValueError for a layer that the network does not have."""
+        """Set the bits of every layer; compiles nothing. The range of an input whose bits change begins as it was
+        calibrated, others stay as they are.
+
+        ValueError for a layer that the network does not have.
+        """
         applied = applied_to(net_q)
         formats = self._own(applied.graph) if plan is None else _formats(applied.graph, plan)
         left = [path for path, chosen in formats.items() if path not in applied.layers and chosen != Format()]
@@ -147,7 +151,10 @@ class TrainedQuantization:
         for path, layer in applied.layers.items():
             chosen = formats.get(path, Format())
             layer.weight_quantizer.set_bits(chosen.weight_bits, layer.weight.asnumpy())
+            before = layer.input_quantizer.bits
             layer.input_quantizer.set_bits(chosen.activation_bits)
+            if chosen.activation_bits != before:
+                self._start_range(applied, path)
         self._adapt(applied)
 
     def _adapt(self, applied: Applied) -> None:
@@ -193,11 +200,15 @@ class TrainedQuantization:
                 sums[path].add(sample_patches(node, values, -(-share // calls), rng))
         applied.patches = {path: found.moments() for path, found in sums.items() if found.count}
         self._adapt(applied)
-        for path, layer in applied.layers.items():
-            quantizer = layer.input_quantizer
-            if quantizer.bits < FLOAT_BITS and seen[path]:
-                quantizer.start(fit_range(seen[path], quantizer.bits, self.calibration))
+        applied.seen = {path: seen_in(parts) for path, parts in seen.items() if parts}
+        for path in applied.layers:
+            self._start_range(applied, path)
         applied.calibrated = True
+
+    def _start_range(self, applied: Applied, path: str) -> None:
+        quantizer = applied.layers[path].input_quantizer
+        if quantizer.bits < FLOAT_BITS and path in applied.seen:
+            quantizer.start(range_of(applied.seen[path], quantizer.bits, self.calibration))
 
     def _layer_inputs(self, applied: Applied, arrays: tuple[np.ndarray, ...]) -> Iterator[tuple[str, np.ndarray, int]]:
         """Layer, what one of its calls reads of some samples with the float network, and how many calls it has."""

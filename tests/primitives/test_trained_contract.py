@@ -14,6 +14,7 @@ import pytest
 from autocomp.errors import NoEffectError
 from autocomp.primitives import LSQ, PACT, RTN, SLB, SimQAT
 from autocomp.primitives.applied import applied_to
+from autocomp.primitives.calibrators import fit_range
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.platform import execution_mode, forward, load_mindspore
 from autocomp.search_spaces import FLOAT_BITS
@@ -161,6 +162,21 @@ def test_another_plan_compiles_nothing(trained: Trained) -> None:
     assert len({before, with_plan, in_float}) == 3 and np.isfinite([before, with_plan, in_float]).all()
     layers = applied_to(net_q).layers
     assert {layer.weight_quantizer.bits for layer in layers.values()} == {FLOAT_BITS}
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_ranges_begin_anew_where_another_plan_has_other_bits(form: str) -> None:
+    algorithm = FORMS[form]()
+    plan = {"format/hidden": "w2a8", "format/head": "w2a8"}
+    net_q = algorithm.apply(randomised(NETWORKS["concatenating"]()), calibrate=X[:32], plan=plan)
+    quantizers = {path: layer.input_quantizer for path, layer in applied_to(net_q).layers.items()}
+    quantizers["head"].start(fit_range([X], 8))  # as if trained
+    trained = quantizers["head"].quantizer()
+    algorithm.set_plan(net_q, {f"format/{path}": "w2a8" if path == "head" else "w2a4" for path in quantizers})
+    found = {path: quantizer.quantizer() for path, quantizer in quantizers.items()}
+    assert found.pop("head") == trained
+    algorithm.calibrate(net_q, (X[:32],))
+    assert found == {path: quantizers[path].quantizer() for path in found}
 
 
 @pytest.mark.parametrize("form", list(FORMS))
