@@ -90,7 +90,7 @@ def profile(
     device, threads = own_devices.beginning(device, threads)
     rows = own_devices.table_rows(device, out)
     if models is not None:
-        typer.echo(f"{own_devices.write_models(rows, models)} models are in {models}")
+        typer.echo(f"{own_devices.write_models(rows, models, device)} models are in {models}")
     rows = own_devices.with_results(rows, results or ())
     if run:
         with counted("operators") as report:

@@ -33,11 +33,15 @@ FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression 
 
 @dataclass(frozen=True)
 class Choices:
-    """What may be chosen: the device's formats and granularity, and the primitives by name."""
+    """What may be chosen: the device's formats and granularity, and the primitives by name.
+
+    symmetric: whether the device's runtime takes inputs rounded around zero alone.
+    """
 
     formats: Sequence[Format]
     granularity: int
     primitives: str | Sequence[str] = "auto"
+    symmetric: bool = False
 
 
 class RepeatedCosts:
@@ -116,7 +120,7 @@ def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[
     evaluation, calibration = data.evaluation, data.calibration
     x = synthetic_inputs(graph, seed) if evaluation is None else _float32(evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else _float32(calibration))
-    choices = Choices(chip.formats, chip.granularity, names)
+    choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs)
     labels = None if evaluation is None else evaluation.y
     evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed)
     space, batch = evaluator.space, len(arrays[0])
@@ -146,7 +150,8 @@ def evaluator_of(
     moments = layer_moments(engine, graph, plain, calibration, seed)
     space = search_space(graph, parameters, choices.formats, choices.granularity, choices.primitives, moments)
     patches = layer_second_moments(engine, graph, plain, calibration, rounded_layers(space), seed)
-    return PlanEvaluator(engine, space, parameters, x, labels, calibration, synthetic, seed, moments, patches)
+    known = (synthetic, seed, moments, patches, choices.symmetric)
+    return PlanEvaluator(engine, space, parameters, x, labels, calibration, *known)
 
 
 def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:

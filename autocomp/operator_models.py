@@ -14,9 +14,12 @@ from autocomp.search_spaces import WEIGHTED, NetworkGraph, Workload
 SCALE = 0.05  # of rounded activations; what lies behind a ReLU has no negative levels
 
 
-def operator_model(shape: OperatorShape) -> bytes:
-    """A serialized ONNX model with random weights; the batch is free, as in exports."""
-    return workload_model(shape.workload(), _parameters(shape.graph()), _ranges(shape))
+def operator_model(shape: OperatorShape, symmetric: bool = False) -> bytes:
+    """A serialized ONNX model with random weights; the batch is free, as in exports.
+
+    symmetric: inputs are rounded around zero.
+    """
+    return workload_model(shape.workload(), _parameters(shape.graph()), _ranges(shape, symmetric))
 
 
 def fixed_batch(model: bytes, batch: int) -> bytes:
@@ -60,10 +63,10 @@ def _parameters(graph: NetworkGraph) -> dict[str, np.ndarray]:
     return found
 
 
-def _ranges(shape: OperatorShape) -> dict[tuple[str, int], ActivationQuantizer]:
+def _ranges(shape: OperatorShape, symmetric: bool) -> dict[tuple[str, int], ActivationQuantizer]:
     found = {}
     for node in shape.graph().nodes:
         if node.layer is not None:
-            zero = 128 if node.inputs == (0,) else 0
+            zero = 128 if symmetric or node.inputs == (0,) else 0
             found[node.layer, 8] = ActivationQuantizer(SCALE, zero, 8)
     return found

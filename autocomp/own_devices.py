@@ -40,12 +40,13 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
     return [MeasuredShape(shape) for shape in standard_shapes(formats)]
 
 
-def write_models(rows: Iterable[MeasuredShape], folder: Path) -> int:
-    """An ONNX model for each shape, under its name, for the shape's batch."""
+def write_models(rows: Iterable[MeasuredShape], folder: Path, device: str | Path | Device) -> int:
+    """An ONNX model for each shape, under its name, for the shape's batch, as the device's runtime takes it."""
     folder.mkdir(parents=True, exist_ok=True)
+    symmetric = find_device(device).symmetric_inputs
     shapes = list(dict.fromkeys(row.shape for row in rows))
     for shape in shapes:
-        (folder / f"{shape.name}.onnx").write_bytes(fixed_batch(operator_model(shape), shape.batch))
+        (folder / f"{shape.name}.onnx").write_bytes(fixed_batch(operator_model(shape, symmetric), shape.batch))
     return len(shapes)
 
 

@@ -55,6 +55,7 @@ def store(folder: Path, deployer: NetworkDeployer) -> None:
         "primitives": list(dict.fromkeys(knob.primitive for knob in space.knobs)),
         "formats": list(formats[0].values) if formats else [],
         "granularity": deployer.granularity,
+        "symmetric": evaluator.symmetric,
         "seed": evaluator.seed,
         "synthetic": evaluator.synthetic,
     }
@@ -85,7 +86,8 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None) -> Paret
     if missing:
         graph = group_channels(graph, missing)
     formats = [Format.parse(text) for text in description["formats"]]
-    choices = Choices(formats, description["granularity"], description["primitives"])
+    symmetric = description.get("symmetric", False)
+    choices = Choices(formats, description["granularity"], description["primitives"], symmetric)
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None
     if given is not None:

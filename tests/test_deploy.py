@@ -12,7 +12,9 @@ import pytest
 
 from autocomp.deploy import NetworkDeployer, onnx_bytes
 from autocomp.errors import ExportError
+from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.front import ParetoSet
+from autocomp.hardware_models import device
 from autocomp.jobs import Choices, evaluator_of
 from autocomp.primitives.export import compare, norm_error, run_onnx, written_whole
 from autocomp.primitives.platform import forward
@@ -137,3 +139,37 @@ def test_nothing_is_collected_for_rounding_to_8_bits(named_subject: Callable[[st
     choices = Choices([Format.parse(text) for text in ("w8", "w8a8")], 4)
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
     assert evaluator.realiser.patches == {}
+
+
+def zero_points(path: Path) -> set[tuple[int, int]]:
+    """Type and value of each that a rounded input has."""
+    graph = onnx.load(path).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    found = [stored[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    return {(tensor.data_type, int(onnx.numpy_helper.to_array(tensor))) for tensor in found}
+
+
+@pytest.mark.parametrize("chosen", ["w8a8", "w4a8"])
+def test_where_the_runtime_knows_no_zero_points_there_are_none(
+    named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+) -> None:
+    """TensorRT refuses an input that is rounded to unsigned integers, or to others than around zero."""
+    subject = named_subject("residual")
+    choices = Choices([Format.parse(chosen)], 4, symmetric=device("gpu").symmetric_inputs)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 4)
+    deployer.export(quantized(deployer, chosen), tmp_path / "net.onnx")
+    assert zero_points(tmp_path / "net.onnx") == {(onnx.TensorProto.INT8, 0)}
+    tuned, _ = deployer.fine_tune(quantized(deployer, chosen), subject.x, FineTuning(epochs=1, batch=32))
+    tuned.export(quantized(deployer, chosen), tmp_path / "tuned.onnx")
+    assert zero_points(tmp_path / "tuned.onnx") == {(onnx.TensorProto.INT8, 0)}
+    deployer.store(tmp_path, [])
+    monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
+    monkeypatch.setattr("autocomp.restore._resolver", lambda *_: None)  # there is no front in the folder
+    restored: Any = restore(subject.net, tmp_path)
+    assert restored.evaluator.realiser.ranges == evaluator.realiser.ranges
+
+
+def test_elsewhere_inputs_use_all_levels(deployer: NetworkDeployer, tmp_path: Path) -> None:
+    deployer.export(quantized(deployer, "w8a8"), tmp_path / "net.onnx")
+    assert (onnx.TensorProto.UINT8, 0) in zero_points(tmp_path / "net.onnx")

@@ -63,7 +63,7 @@ class PlanEvaluator:
         class (where its output is (n, classes) and the inputs are real), or else the fidelity: one less
         the ratio of noise to signal in the outputs, 1 - |y - y_float|^2 / |y_float|^2.
     calibration: arrays (n, ...), for ranges and BatchNorm's statistics. moments: of layers' inputs, for reconstruction.
-    patches: of what weights are multiplied with, for rounding.
+    patches: of what weights are multiplied with, for rounding. symmetric: inputs are rounded around zero.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class PlanEvaluator:
         seed: int = 0,
         moments: Mapping[str, Moments] | None = None,
         patches: Mapping[str, PatchMoments] | None = None,
+        symmetric: bool = False,
     ) -> None:
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
-        self.inputs, self.labels, self.synthetic = inputs, labels, synthetic
+        self.inputs, self.labels, self.synthetic, self.symmetric = inputs, labels, synthetic, symmetric
         plain = Realiser(space, parameters)(Plan())
         self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments, patches)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
@@ -97,7 +98,8 @@ class PlanEvaluator:
         return self.engine.at_once
 
     def _ranges(self, plain: Realisation, calibration: Arrays) -> Any:
-        return calibrate_ranges(self.engine, self.space, plain, calibrated_on(self.space.graph, calibration), self.seed)
+        samples = calibrated_on(self.space.graph, calibration)
+        return calibrate_ranges(self.engine, self.space, plain, samples, self.seed, self.symmetric)
 
     def _metric(self) -> Metric:
         scores = self.plain_outputs[0]
@@ -117,7 +119,7 @@ class PlanEvaluator:
         adapted = ",".join(sorted(self.realiser.patches))
         engine = type(self.engine).__name__
         spaces = (self.space.graph.key, self.space.key)
-        settings = (VERSION, engine, self.metric, self.seed, *spaces, reconstructed, adapted)
+        settings = (VERSION, engine, self.metric, self.seed, self.symmetric, *spaces, reconstructed, adapted)
         digest.update(repr(settings).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):

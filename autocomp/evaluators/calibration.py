@@ -20,11 +20,11 @@ CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at onc
 
 
 def calibrate_ranges(
-    engine: Engine, space: SearchSpace, plain: Realisation, inputs: Arrays, seed: int = 0
+    engine: Engine, space: SearchSpace, plain: Realisation, inputs: Arrays, seed: int = 0, symmetric: bool = False
 ) -> dict[tuple[str, int], ActivationQuantizer]:
     """(layer, bits) -> quantizer, for every number of bits that a knob offers for a layer's input.
 
-    plain: the float network's realisation; inputs: arrays (n, ...).
+    plain: the float network's realisation; inputs: arrays (n, ...). symmetric: ranges around zero.
     """
     wanted = {
         layer: bits
@@ -47,7 +47,7 @@ def calibrate_ranges(
         (reader, bits): quantizer
         for layer, layers in first.items()
         for bits in sorted({bits for reader in layers for bits in wanted[reader]})
-        for quantizer in [fit_activation(np.concatenate(samples[layer]), lows[layer], highs[layer], bits)]
+        for quantizer in [fit_activation(np.concatenate(samples[layer]), lows[layer], highs[layer], bits, symmetric)]
         for reader in layers
         if bits in wanted[reader]
     }

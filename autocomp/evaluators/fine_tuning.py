@@ -96,7 +96,7 @@ def fine_tune(
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
     ranges_from = tuple(array[:256] for array in calibration)
     smaller = pruned_only(net, evaluator, plan, calibration)
-    algorithm, student = _student(smaller, plan, settings.algorithm, calibrate=ranges_from)
+    algorithm, student = _student(smaller, plan, settings.algorithm, evaluator.symmetric, calibrate=ranges_from)
     taught = bool(settings.teacher) or y is None
     if augments:
         dataset, samples = train, train.get_dataset_size() * len(x)
@@ -127,18 +127,21 @@ def _with_loss(student: Any, teacher: Any, labelled: bool, taught: bool, setting
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
     """The network again that :func:`fine_tune` trained, from the parameters that it left; nothing is trained."""
     one_image = tuple(x[:1] for x in evaluator.inputs)
-    chosen, student = _student(pruned_only(net, evaluator, plan), plan, algorithm, inputs=one_image)
+    chosen, student = _student(
+        pruned_only(net, evaluator, plan), plan, algorithm, evaluator.symmetric, inputs=one_image
+    )
     ms = load_mindspore()
     for parameter in student.get_parameters():
         parameter.set_data(ms.Tensor(parameters[parameter.name]))
     return _tuned(chosen, student)
 
 
-def _student(net: Any, plan: Plan, algorithm: str, **samples: Arrays) -> tuple[Any, Any]:
+def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: Arrays) -> tuple[Any, Any]:
     """The quantizer, and the network that trains. net: pruned; samples: as ``apply`` takes them."""
     form = primitive(algorithm)
     assert isinstance(form, TrainedFormats)
-    chosen = form.algorithm()
+    chosen = form.algorithm(**{"symmetric": True} if symmetric and algorithm == "simqat" else {})
+    chosen.signed_inputs = symmetric
     formats = {name: value for name, value in plan.items() if name.startswith("format/")}
     return chosen, chosen.apply(net, plan=formats, **samples)
 

@@ -36,6 +36,7 @@ class Device:
     float_bits: of the device's own float format, in which every layer runs that is not quantized.
     formats: what a layer may be set to, mildest first. Those that the chip does not execute save storage only.
     granularity: channel counts that are multiples of it waste no arithmetic.
+    symmetric_inputs: whether its runtime takes inputs rounded around zero alone, as TensorRT does.
     matrix, rates: how the chip cuts products of matrices, and how fast it is.
     thin_outside: whether depthwise convolutions run outside the matrix unit.
     concat_in_place: whether a concatenation that fits the cache costs nothing.
@@ -61,6 +62,7 @@ class Device:
     energy_pj: Mapping[str, Any]
     errors: LatencyErrors | None
     data: Mapping[str, Any]
+    symmetric_inputs: bool = False
     table: MeasuredTable = field(default_factory=lambda: MeasuredTable(()))
 
     @cached_property
@@ -114,6 +116,7 @@ class Device:
                 energy_pj=data["energy_pj"],
                 errors=LatencyErrors.parse(data["fit"]["errors"]) if "errors" in data.get("fit", {}) else None,
                 data=data,
+                symmetric_inputs=data.get("symmetric_inputs", False),
             )
             return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found
         except KeyError as missing:

@@ -66,6 +66,8 @@ class Writer:
         self.folds = {} if style.statistics else foldable(graph)  # BatchNorm -> layer
         self.folded_into = {layer: bn for bn, layer in self.folds.items()}
         self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
+        roundings = [state.activation for state in realisation.layers.values() if state.activation is not None]
+        self.signed = all(quantizer.symmetric for quantizer in roundings)  # as TensorRT asks for
         self.weights: dict[str, str] = {}  # name of a layer's integers -> of the floats made of them
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
 
@@ -126,7 +128,8 @@ class Writer:
 
     def rounded(self, source: str, quantizer: ActivationQuantizer, name: str) -> str:
         scale = self.initializer(f"{name}.scale", np.float32(quantizer.scale))
-        zero = self.initializer(f"{name}.zero_point", np.uint8(quantizer.zero_point))
+        point = np.int8(0) if self.signed else np.uint8(quantizer.zero_point)
+        zero = self.initializer(f"{name}.zero_point", point)
         if quantizer.bits < 8:
             low, high = (np.float32(bound) * np.float32(quantizer.scale) for bound in quantizer.bounds)
             source = self.emit(

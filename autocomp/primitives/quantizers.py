@@ -72,6 +72,11 @@ class ActivationQuantizer:
     bits: int
 
     @property
+    def symmetric(self) -> bool:
+        """Whether it is around zero: its levels are signed integers without a zero point, too."""
+        return self.zero_point == 2 ** (self.bits - 1)
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Of round(x / scale): the lowest and the highest level, less the zero point."""
         return float(-self.zero_point), float(2**self.bits - 1 - self.zero_point)
@@ -117,13 +122,18 @@ def _round(rows: np.ndarray, scale: np.ndarray, top: int) -> np.ndarray:
     return np.clip(np.rint(rows / scale[:, None]), -top, top)
 
 
-def fit_activation(samples: np.ndarray, low: float, high: float, bits: int) -> ActivationQuantizer:
+def fit_activation(
+    samples: np.ndarray, low: float, high: float, bits: int, symmetric: bool = False
+) -> ActivationQuantizer:
     """The range with the least squared error on samples of a tensor whose extremes are ``low`` and ``high``.
 
     The range always holds zero, which is exact then (padding). Candidates shrink both ends together.
+
+    symmetric: ranges around zero, for runtimes that know no zero point; half of the levels are lost behind a ReLU.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    candidates = [quantizer_of_range(low * ratio, high * ratio, bits) for ratio in CLIP_RATIOS]
+    make = quantizer_around_zero if symmetric else quantizer_of_range
+    candidates = [make(low * ratio, high * ratio, bits) for ratio in CLIP_RATIOS]
     errors = [float(np.mean((quantizer(samples) - samples) ** 2)) for quantizer in candidates]
     return candidates[int(np.argmin(errors))]
 
@@ -135,6 +145,13 @@ def quantizer_of_range(low: float, high: float, bits: int) -> ActivationQuantize
     if not 0 < scale < np.inf:
         return ActivationQuantizer(1.0, 0, bits)
     return ActivationQuantizer(float(scale), int(np.clip(np.rint(-low / scale), 0, levels)), bits)
+
+
+def quantizer_around_zero(low: float, high: float, bits: int) -> ActivationQuantizer:
+    """Of levels -2^(bits - 1) .. 2^(bits - 1) - 1, the highest at the number that is farther from 0."""
+    middle = 2 ** (bits - 1)
+    scale = np.float32(max(high, -low) / (middle - 1))
+    return ActivationQuantizer(float(scale) if 0 < scale < np.inf else 1.0, middle, bits)
 
 
 def pack_nibbles(integers: np.ndarray) -> np.ndarray:

@@ -68,6 +68,7 @@ class TrainedQuantization:
             _check("ends_bits", ends_bits, 2)
         self.weight_bits, self.activation_bits, self.ends_bits = weight_bits, activation_bits, ends_bits
         self.calibration = calibration
+        self.signed_inputs = False  # set it for a runtime that knows no zero points, as TensorRT
         self._last: Any = None  # the network applied to last, which callbacks work on
 
     def _check_bits(self, argument: str, bits: int) -> None:
@@ -127,7 +128,7 @@ class TrainedQuantization:
         return twin.set_train(net.training)
 
     def _layer(self, layer: Any, graph: NetworkGraph, path: str, norm: Any) -> TrainedLayer:
-        positive = all(never_negative(graph, node.inputs[0]) for node in graph.calls(path))
+        positive = not self.signed_inputs and all(never_negative(graph, node.inputs[0]) for node in graph.calls(path))
         weight = layer.weight.asnumpy()
         bits = self._own(graph)[path].weight_bits
         quantizers = self.weight_quantizer(weight, norm, bits), self.input_quantizer(positive)

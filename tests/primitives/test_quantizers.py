@@ -190,6 +190,17 @@ class TestActivations:
             errors = [float(np.mean((one(samples) - samples) ** 2)) for one in (found, whole)]
             assert errors[0] <= errors[1] * (1 + 1e-6)
 
+    @given(
+        samples=arrays(np.float32, st.integers(1, 50), elements=st.floats(-1000, 1000, width=32)),
+        bits=st.integers(2, 8),
+    )
+    def test_a_range_around_zero_has_signed_levels_without_a_zero_point(self, samples: np.ndarray, bits: int) -> None:
+        found = fit_activation(samples, float(samples.min()), float(samples.max()), bits, symmetric=True)
+        assert found.symmetric and found.scale > 0
+        low, high = found.bounds
+        assert (low, high) == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        assert np.abs(found(samples)).max() <= max(np.abs(samples).max(), 1e-6) * (high + 1) / high * 1.001
+
     def test_tensor_that_is_all_zero(self) -> None:
         found = fit_activation(np.zeros(10, np.float32), 0, 0, 8)
         np.testing.assert_array_equal(found(np.zeros(3, np.float32)), np.zeros(3))
