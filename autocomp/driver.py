@@ -18,7 +18,7 @@ from .executors import Executor, executor
 from .front import ParetoSet
 from .hardware_models import Device
 from .interrupts import interruptible
-from .jobs import Job, prepare, spanning
+from .jobs import Job, cheapest, prepare
 from .ledger import Ledger, beside
 from .primitives.registry import primitive
 from .primitives.trace import check_cell
@@ -91,7 +91,7 @@ def search(
     check_sampler(sampler)
     tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
     job = prepare(net, chip, samples, inputs, names, seed)
-    check_reachable(bounds, job.costs(spanning(job.space, seed)), job.float_cost, chip.name)
+    check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
     study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity)

@@ -10,22 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from .budget import Budget
 from .data import Data, Samples
 from .evaluators import PlanEvaluator, choose_engine, synthetic_inputs
 from .evaluators.accuracy import calibrated_on
 from .evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
 from .hardware_models import Cost, CostTables, Device
+from .metrics import METRICS
 from .primitives.mindir import copy_network, first_line
 from .primitives.platform import forward
 from .primitives.realise import Realiser, parameters_of
 from .primitives.registry import search_space
 from .primitives.trace import example_inputs, find_inputs, one_image, trace
 from .primitives.trial_cut import keep_what_cuts
+from .samplers import Solver
 from .search_spaces import Format, NetworkGraph, Plan, SearchSpace
 
 log = logging.getLogger("autocomp")
 
 Arrays = tuple[np.ndarray, ...]
+Costs = Callable[[np.ndarray], Cost]  # of vectors, (n, knobs) int
 CHECKED = 4  # images on which the engine must reproduce MindSpore
 PROBED_PLANS = 4096  # looked at by the cost model before a budget is called unreachable
 FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression does not lower it
@@ -47,7 +51,7 @@ class Choices:
 class RepeatedCosts:
     """Costs of plans; asked for the same plans again, as whoever weighs costs against bounds does, it remembers."""
 
-    def __init__(self, costs: Callable[[np.ndarray], Cost]) -> None:
+    def __init__(self, costs: Costs) -> None:
         self._costs = costs
         self._vectors = np.empty((0, 0))
         self._found: Cost | None = None
@@ -100,8 +104,25 @@ class Job:
         )
 
 
+def cheapest(space: SearchSpace, costs: Costs, budget: Budget, of_float: Cost, seed: int = 0) -> Cost:
+    """Costs of plans that span the space; where none meets a bound, also of where a descent from the nearest ends."""
+    vectors = spanning(space, seed)
+    found = costs(vectors)
+    over = budget.violations(found, None, of_float, None).min(axis=0)
+    missed = [METRICS[bound.metric].attribute for bound, least in zip(budget.bounds, over, strict=True) if least > 0]
+    ends = [_descended(space, costs, name, vectors[getattr(found, name).argmin()]) for name in missed]
+    return costs(np.concatenate([vectors, *ends])) if ends else found
+
+
+def _descended(space: SearchSpace, costs: Costs, attribute: str, start: np.ndarray) -> np.ndarray:
+    """(1, knobs): from ``start``, (knobs,), to where no change of one knob lowers this cost."""
+    nothing = np.zeros((1, 1))
+    solver = Solver(space, lambda vectors: getattr(costs(vectors), attribute), lambda _: nothing, lambda _: nothing[0])
+    return solver.descend(start[None], nothing)
+
+
 def spanning(space: SearchSpace, seed: int = 0) -> np.ndarray:
-    """Vectors among which the cheapest plan of every cost is: each knob's cheapest values, alone and together.
+    """Vectors among which the cheapest plan of every cost nearly is: each knob's cheapest values, alone and together.
 
     Costs fall with every knob's strength but for formats, where storage and speed part ways: so every format in all
     layers, with all channel groups cut to their least, and random plans besides.

@@ -13,7 +13,7 @@ from .budget import Budget, check_reachable
 from .errors import BudgetError, EvaluationError
 from .evaluators import Evaluator, Scores
 from .hardware_models import Cost, Device
-from .jobs import spanning
+from .jobs import Costs, cheapest
 from .ledger import SCORES, Ledger
 from .metrics import METRICS
 from .point import NO_SAMPLES, Point
@@ -25,8 +25,6 @@ from .stored import StoredMeasurement, StoredRecord
 PRICES = np.geomspace(1e-3, 30.0, 24)  # nats for all of the objective
 PROBED = 64  # random plans, on which costs must add up
 ROUNDS = 12  # of improving a plan by what the evaluations say
-
-Costs = Callable[[np.ndarray], Cost]
 
 
 class ScoreResolver:
@@ -67,7 +65,8 @@ class ScoreResolver:
         budget: held against the errors of this device, where it has a confidence.
         """
         question = _Question(self, budget, objective, evaluated)
-        check_reachable(budget, question.costs(spanning(self.space)), question.of_float.cost, self.device.name)
+        of_float = question.of_float.cost
+        check_reachable(budget, cheapest(self.space, question.costs, budget, of_float), of_float, self.device.name)
         vector = question.answer()
         found = question.prediction(vector)
         if question.over(vector[None])[0] > 0:
