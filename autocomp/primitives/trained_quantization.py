@@ -216,7 +216,7 @@ class TrainedQuantization:
         elastic = ElasticNetwork(applied.original, applied.graph)
         for start in range(0, min(len(arrays[0]), CALIBRATED), CHUNK):
             chunk = tuple(array[start : start + CHUNK] for array in arrays)
-            for path, calls in elastic.layer_inputs(chunk).items():
+            for path, calls in elastic.layer_inputs(chunk, applied.layers).items():
                 yield from ((path, values, len(calls)) for values in calls)
 
     # training and after ----------------------------------------------------------------------------------------------

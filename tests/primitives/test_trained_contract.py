@@ -207,6 +207,11 @@ def test_trains_in_pynative_mode_too(form: str) -> None:
     assert norm_error(deployed, forward(net_q, (X,))[0]) < 0.05
 
 
+def test_transposed_convolutions_stay_as_they_are() -> None:
+    net = randomised(nn.SequentialCell(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2dTranspose(4, 4, 2, 2)))
+    assert list(applied_to(LSQ(4, 8).apply(net, calibrate=X)).layers) == ["0"]
+
+
 @pytest.mark.parametrize("form", list(FORMS))
 def test_a_network_without_layers_is_refused(form: str) -> None:
     with pytest.raises(NoEffectError, match=r"found no nn\.Conv2d and no nn\.Dense"):
