@@ -39,6 +39,22 @@ class NormalisedTwice(nn.Cell):
         return self.head(ops.mean(x, (2, 3)))
 
 
+class ChannelsLast(nn.Cell):
+    """Dense layers over the channels of images whose channels stand last, as many as rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv(3, 12)
+        self.wide = nn.Dense(12, 24)
+        self.narrow = nn.Dense(24, 12)
+        self.head = nn.Dense(12, 4)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.narrow(ops.relu(self.wide(ops.transpose(x, (0, 2, 3, 1)))))
+        return self.head(ops.mean(x + ops.transpose(y, (0, 3, 1, 2)), (2, 3)))
+
+
 class SeveralEnds(nn.Cell):
     """An image and a vector in; logits and a hidden tensor out."""
 

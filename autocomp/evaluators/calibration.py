@@ -88,7 +88,7 @@ def layer_moments(
     rows: dict[str, list[np.ndarray]] = {layer: [] for layer in wanted}
     rng = np.random.default_rng(seed)
     for layer, values, share in _read(engine, plain, inputs, wanted):
-        pixels = np.moveaxis(values, 1, -1) if values.ndim == 4 else values
+        pixels = values if nodes[layer].kind == "dense" else np.moveaxis(values, 1, -1)
         pixels = pixels.reshape(-1, pixels.shape[-1])
         count = min(len(pixels), math.ceil(ROWS * share))
         rows[layer].append(pixels[rng.choice(len(pixels), count, replace=False)])
@@ -112,8 +112,7 @@ def layer_second_moments(
     rng = np.random.default_rng(seed)
     for layer, values, share in _read(engine, plain, inputs, sums):
         node = graph.nodes[graph.layers[layer]]
-        if node.kind == "dense" or values.ndim == 4:
-            sums[layer].add(sample_patches(node, values, math.ceil(PATCHES * share), rng))
+        sums[layer].add(sample_patches(node, values, math.ceil(PATCHES * share), rng))
     return {layer: sums[layer].moments() for layer in graph.layers if layer in sums and sums[layer].count}
 
 

@@ -13,7 +13,7 @@ from mindspore import nn
 from mindspore.train import Callback
 
 from ..errors import NoEffectError
-from ..search_spaces import ChannelGroup, NetworkGraph, SearchSpace
+from ..search_spaces import ChannelGroup, NetworkGraph, Node, SearchSpace
 from .applied import Applied, applied_to, mark
 from .by_hand import inputs_for
 from .cells import ms, parameter
@@ -259,15 +259,16 @@ def input_moments(net: Any, graph: NetworkGraph, images: Iterable[Batch]) -> dic
     rows: dict[str, list[np.ndarray]] = {}
     for batch in images:
         for path, calls in elastic.layer_inputs(batch).items():
-            if calls[0].shape[1 if calls[0].ndim == 4 else -1] <= MOST_CHANNELS:
-                rows.setdefault(path, []).extend(_pixels(values, len(calls)) for values in calls)
+            node = graph.nodes[graph.layers[path]]
+            if len(graph.input_units(node)) <= MOST_CHANNELS:
+                rows.setdefault(path, []).extend(_pixels(node, values, len(calls)) for values in calls)
     return {path: moments_of(np.concatenate(found)) for path, found in rows.items()}
 
 
-def _pixels(values: np.ndarray, calls: int) -> np.ndarray:
+def _pixels(node: Node, values: np.ndarray, calls: int) -> np.ndarray:
     """(pixels, channels) of the input of one of a layer's calls, not too many."""
-    channels = values.shape[1 if values.ndim == 4 else -1]
-    rows = (values.swapaxes(1, -1) if values.ndim == 4 else values).reshape(-1, channels)
+    channels_last = values if node.kind == "dense" else values.swapaxes(1, -1)
+    rows = channels_last.reshape(-1, channels_last.shape[-1])
     return rows[:: max(1, len(rows) * calls * RECONSTRUCTED // CHUNK // ROWS)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from autocomp.evaluators import OnnxEngine, calibration
+from autocomp.evaluators import MindSporeEngine, OnnxEngine, calibration
 from autocomp.evaluators.calibration import (
     calibrate_ranges,
     layer_moments,
@@ -17,9 +17,12 @@ from autocomp.evaluators.calibration import (
 )
 from autocomp.primitives import patches
 from autocomp.primitives.patches import patch_width
-from autocomp.primitives.realise import kept_channels
-from autocomp.search_spaces import NetworkGraph, Node, Plan
+from autocomp.primitives.realise import Realiser, kept_channels, parameters_of
+from autocomp.primitives.trace import trace
+from autocomp.search_spaces import NetworkGraph, Node, Plan, SearchSpace
 from tests.conftest import Subject, Twice
+from tests.networks import images, randomised
+from tests.odd_networks import ChannelsLast
 from tests.primitives.test_patches import all_patches
 
 
@@ -44,8 +47,6 @@ def test_ranges_are_the_same_each_time(subject: Subject) -> None:
 
 
 def test_no_ranges_where_no_knob_asks_for_them(subject: Subject) -> None:
-    from autocomp.search_spaces import SearchSpace
-
     plain = subject.evaluator.realise(Plan())
     assert calibrate_ranges(subject.evaluator.engine, SearchSpace(subject.graph, ()), plain, (subject.x,)) == {}
 
@@ -127,6 +128,16 @@ def test_all_calls_of_a_layer_are_seen(normalised_twice: Twice, kind: str) -> No
     patches = np.concatenate([all_patches(node, values) for values in calls])
     assert found.count == len(patches)
     np.testing.assert_allclose(found.mean, patches.mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_dense_layers_have_their_channels_last() -> None:
+    net, inputs = randomised(ChannelsLast()), (images(8),)
+    graph, parameters = trace(net, (inputs[0][:1],)), parameters_of(net)
+    engine, plain = MindSporeEngine(net, graph), Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    seen, found = engine.layer_inputs(plain, inputs), layer_moments(engine, graph, plain, inputs)
+    for layer, channels in (("wide", 12), ("narrow", 24)):
+        assert seen[layer][0].shape[1:] == (12, 12, channels)
+        np.testing.assert_allclose(found[layer].mean, seen[layer][0].mean((0, 1, 2)), atol=1e-5)
 
 
 def test_layers_share_a_range_where_all_that_they_read_is_the_same() -> None:

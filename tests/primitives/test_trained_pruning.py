@@ -9,13 +9,16 @@ from autocomp.errors import NoEffectError
 from autocomp.primitives import SCOP, ChannelPruner
 from autocomp.primitives.applied import applied_to
 from autocomp.primitives.convert import convert
+from autocomp.primitives.elastic import ElasticNetwork
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.platform import forward, load_mindspore
 from autocomp.primitives.realise import Realiser, parameters_of
 from autocomp.primitives.refit import refitted
+from autocomp.primitives.trace import trace
 from autocomp.primitives.trained_pruning import input_moments
 from autocomp.search_spaces import SearchSpace
 from tests.networks import NETWORKS, randomised
+from tests.odd_networks import ChannelsLast
 
 from .contract import X, Y
 from .planted import planted_network
@@ -42,6 +45,14 @@ def test_what_the_kept_units_tell_of_the_pruned_ones_is_taken_in() -> None:
         algorithm.keep(net_p, kept, [(X, Y)])
         errors[reconstruct] = norm_error(forward(net_p, (X,), graph=False)[0], forward(net, (X,), graph=False)[0])
     assert errors[True] < 0.01 and errors[False] > 0.1
+
+
+def test_dense_layers_have_their_channels_last() -> None:
+    net = randomised(ChannelsLast())
+    graph = trace(net, (X[:1],))
+    seen, moments = ElasticNetwork(net, graph).layer_inputs((X[:8],)), input_moments(net, graph, [(X[:8],)])
+    for layer in ("wide", "narrow"):
+        np.testing.assert_allclose(moments[layer].mean, seen[layer][0].mean((0, 1, 2)), atol=1e-5)
 
 
 def test_layers_are_fitted_to_what_they_gave_in_the_whole_network() -> None:
