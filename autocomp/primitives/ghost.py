@@ -13,12 +13,12 @@ from mindspore import nn, ops
 from ..search_spaces import NetworkGraph
 from .cells import ms
 from .elastic import ElasticNetwork
+from .ends import first_and_last
 from .platform import execution_mode, to_arrays, to_tensors
 from .reconstruction import moments_of, pivoted_order
 from .refit_replaced import Part
 from .replacing import Replacement, Replacing, macs_of
 from .surgery import cell_at
-from .trained_quantization import first_and_last
 
 FITTED = 32  # images that the cheap convolutions are fitted on
 NOISE = 8  # of noise, where none are given

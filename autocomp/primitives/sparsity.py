@@ -14,6 +14,7 @@ from ..errors import NoEffectError
 from ..search_spaces import NetworkGraph
 from .applied import Applied, applied_to, mark
 from .by_hand import inputs_for
+from .ends import first_and_last
 from .masks import ElementMask
 from .mindir import copy_network
 from .realise import parameters_of
@@ -22,7 +23,6 @@ from .surgery import cell_at, rename_parameters, replace_cells
 from .trace import check_cell, trace
 from .trained_layers import trained_layer, trains_rounded
 from .trained_pruning import with_values
-from .trained_quantization import first_and_last
 
 PATTERN = "2:4"
 

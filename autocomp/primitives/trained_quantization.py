@@ -17,6 +17,7 @@ from .calibrators import Calibration, range_of, seen_in
 from .cells import ms
 from .convert import convert
 from .elastic import ElasticNetwork, never_negative
+from .ends import first_and_last
 from .folding import foldable
 from .mindir import copy_network
 from .patches import PATCHES, PatchSums, narrow_layers, sample_patches
@@ -44,9 +45,10 @@ class TrainedQuantization:
 
     Args:
         weight_bits, activation_bits: 2 to 8, or 32 for none.
-        ends_bits: of weights and inputs of the first layer (that reads the network's input) and the last one (whose
-            output is the network's), where the bits above are fewer; None: they are treated as all others. Published
-            results below 8 bits leave the ends at 8 bits (LSQ) or in float (PACT, SLB).
+        ends_bits: of weights and inputs of the first layer (that reads the network's input) and the last one (that
+            writes its output; see :mod:`autocomp.primitives.ends`), where the bits above are fewer; None: they are
+            treated as all others. Published results below 8 bits leave the ends at 8 bits (LSQ) or in float (PACT,
+            SLB).
         calibration: how ranges are found before training: "mse", "minmax", "percentile" or "kl".
 
     Subclasses give the quantizer of a layer's weight and of its input.
@@ -263,15 +265,6 @@ def _thinned(values: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
         return values
     some = rng.choice(values.reshape(-1), count, replace=False, shuffle=False)
     return np.append(some, [values.min(), values.max()]).astype(values.dtype)
-
-
-def first_and_last(graph: NetworkGraph) -> frozenset[str]:
-    """Layers that read an input of the network, or write an output of it."""
-    found = set()
-    for path, i in graph.layers.items():
-        if graph.nodes[graph.nodes[i].inputs[0]].kind == "input" or i in graph.outputs:
-            found.add(path)
-    return frozenset(found)
 
 
 def _formats(graph: NetworkGraph, plan: Plan | Mapping[str, Any]) -> dict[str, Format]:
