@@ -15,13 +15,30 @@ from mindspore import nn, ops  # noqa: E402
 
 ROUNDER = 1.5 * 2.0**23  # x + ROUNDER has no room for a fraction: float32 rounds it away, half to even, to 2^22
 NO_BOUND = 3e38
+DESCRIBES = ("weight", "bias", "has_bias", "in_channels", "out_channels", "kernel_size", "stride")
 
 
 def parameter(value: np.ndarray | np.floating, name: str, trains: bool = False) -> Any:
     return ms.Parameter(ms.Tensor(value), name=name, requires_grad=trains)
 
 
-class ElasticInput(nn.Cell):
+class StandIn(nn.Cell):
+    """A cell in a layer's place, which holds the layer: of it the network's code may read what describes it."""
+
+    layer_name = "layer"
+
+    def __getattr__(self, name: str) -> Any:
+        layer = self.__dict__.get("_cells", {}).get(self.layer_name)
+        return super().__getattr__(name) if layer is None or name not in DESCRIBES else getattr(layer, name)
+
+
+class RoundedLayer(StandIn, nn.SequentialCell):
+    """A layer behind what rounds its input."""
+
+    layer_name = "1"
+
+
+class ElasticInput(StandIn):
     """A layer whose input is rounded; the step and the bounds are parameters, so that any number of bits, or none,
     is a matter of setting them and compiles nothing.
 
@@ -78,7 +95,7 @@ class StoredWeight(nn.Cell):
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__()
-        self.shape = tuple(weight.integers.shape)
+        self.shape, self.dtype = tuple(weight.integers.shape), ms.float32  # of what it computes
         self.count = int(np.prod(self.shape))
         self.packed = weight.bits <= 4
         self.weight = parameter(pack_pairs(weight.integers) if self.packed else weight.integers, "weight")
@@ -121,6 +138,8 @@ class QuantizedConv2d(nn.Cell):
             like.dilation,
             groups,
         )
+        self.in_channels, self.out_channels = weight.integers.shape[1] * groups, weight.integers.shape[0]
+        self.kernel_size, self.stride = like.kernel_size, like.stride
         self.has_bias = bias is not None
         if bias is not None:
             self.bias = parameter(bias, "bias", trains=True)
@@ -137,12 +156,13 @@ class QuantizedConv2dTranspose(nn.Cell):
     def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None, groups: int) -> None:
         super().__init__()
         self.weight = StoredWeight(weight)
-        self.outputs, depth, *kernel = weight.integers.shape
-        self.parted = (groups, self.outputs // groups, depth, *kernel)
-        self.turned = (groups * depth, self.outputs // groups, *kernel)
-        self.stride, self.more = like.stride, _positions_added(like)
+        self.out_channels, depth, *kernel = weight.integers.shape
+        self.in_channels = groups * depth
+        self.parted = (groups, self.out_channels // groups, depth, *kernel)
+        self.turned = (self.in_channels, self.out_channels // groups, *kernel)
+        self.kernel_size, self.stride, self.more = like.kernel_size, like.stride, _positions_added(like)
         window = {"pad_mode": like.pad_mode, "pad": like.padding, "stride": like.stride, "dilation": like.dilation}
-        self.conv2d_transpose = ops.Conv2DTranspose(groups * depth, like.kernel_size, mode=1, group=groups, **window)
+        self.conv2d_transpose = ops.Conv2DTranspose(self.in_channels, like.kernel_size, mode=1, group=groups, **window)
         after = like.output_padding
         below, right = after if isinstance(after, tuple) else (after, after)
         self.pads = below + right > 0
@@ -154,7 +174,7 @@ class QuantizedConv2dTranspose(nn.Cell):
     def construct(self, x: Any) -> Any:
         weight = ops.transpose(self.weight().reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.turned)
         n, _, height, width = x.shape
-        size = (n, self.outputs, height * self.stride[0] + self.more[0], width * self.stride[1] + self.more[1])
+        size = (n, self.out_channels, height * self.stride[0] + self.more[0], width * self.stride[1] + self.more[1])
         x = self.conv2d_transpose(x, weight, size)
         x = ops.bias_add(x, self.bias) if self.has_bias else x
         return self.pad(x) if self.pads else x
@@ -179,15 +199,15 @@ class QuantizedDense(nn.Cell):
         self.weight = StoredWeight(weight)
         self.matmul = ops.MatMul(transpose_b=True)
         self.activation = like.activation
-        self.outputs, self.inputs = weight.integers.shape
+        self.out_channels, self.in_channels = weight.integers.shape
         self.has_bias = bias is not None
         if bias is not None:
             self.bias = parameter(bias, "bias", trains=True)
 
     def construct(self, x: Any) -> Any:
         shape = x.shape
-        y = self.matmul(x.reshape((-1, self.inputs)), self.weight())
+        y = self.matmul(x.reshape((-1, self.in_channels)), self.weight())
         if self.has_bias:
             y = ops.bias_add(y, self.bias)
-        y = y.reshape((*shape[:-1], self.outputs))
+        y = y.reshape((*shape[:-1], self.out_channels))
         return self.activation(y) if self.activation is not None else y

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..search_spaces import NetworkGraph, Node
-from .cells import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, ms
+from .cells import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, ms
 from .folding import fold, foldable, norm_factors, norm_parameters
 from .mindir import copy_network
 from .realise import LayerState, Parameters, Realisation, kept_channels
@@ -62,7 +62,7 @@ def _layer(cell: Any, node: Node, state: LayerState) -> Any:
     else:
         new = QuantizedDense(cell, state.quantized, state.bias)
     _train_alike(new, cell)
-    return new if state.activation is None else nn.SequentialCell(RoundedInput(state.activation), new)
+    return new if state.activation is None else RoundedLayer(RoundedInput(state.activation), new)
 
 
 def _train_alike(new: Any, like: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import nn, ops
 
 from ..search_spaces import NetworkGraph, Node
-from .cells import ms, parameter
+from .cells import StandIn, ms, parameter
 from .surgery import cell_at
 from .trained_layers import trained_layer, trains_rounded
 
@@ -36,7 +36,7 @@ class UnitGate(nn.Cell):
         return x * self.gate()
 
 
-class GatedInput(nn.Cell):
+class GatedInput(StandIn):
     """A layer that reads a gated input; for layers whose weight cannot be gated in place."""
 
     def __init__(self, layer: Any, gate: UnitGate) -> None:

@@ -11,7 +11,7 @@ from mindspore import nn, ops
 from ..search_spaces import NetworkGraph
 from .applied import applied_to
 from .batch_axis import batch_axes
-from .cells import ms, parameter
+from .cells import StandIn, ms, parameter
 from .importance import batchnorm_scales
 from .masks import UnitGate
 from .platform import execution_mode, to_tensors
@@ -158,7 +158,7 @@ class RealHalf(nn.Cell):
         return self.loss(outputs[: outputs.shape[0] // 2], labels)
 
 
-class Mixing(nn.Cell):
+class Mixing(StandIn):
     """A layer that reads, in the first half of the batch, features mixed with those of the second half.
 
     Both halves run through the layer apart: the control needs no gradient, which saves a third of the step.

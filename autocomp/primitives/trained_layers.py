@@ -22,6 +22,7 @@ class TrainedLayer(nn.Cell):
         self.state = state
         self.norm: Any = None
         self.weight = layer.weight
+        self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
         self.has_bias = bool(layer.has_bias)
         self.bias = layer.bias if self.has_bias else None
         self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
@@ -30,6 +31,7 @@ class TrainedLayer(nn.Cell):
 class TrainedConv2d(TrainedLayer):
     def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
         super().__init__(layer, weight_quantizer, input_quantizer, state)
+        self.kernel_size, self.stride = layer.kernel_size, layer.stride
         self.conv2d = ops.Conv2D(
             layer.out_channels,
             layer.kernel_size,
@@ -61,15 +63,14 @@ class TrainedDense(TrainedLayer):
         super().__init__(layer, weight_quantizer, input_quantizer, state)
         self.matmul = ops.MatMul(transpose_b=True)
         self.activation = layer.activation
-        self.outputs, self.inputs = layer.weight.shape
 
     def construct(self, x: Any) -> Any:
         shape = x.shape
-        x = self.input_quantizer(x).reshape((-1, self.inputs))
+        x = self.input_quantizer(x).reshape((-1, self.in_channels))
         y = self.matmul(x, self.weight_quantizer(self.weight))
         if self.has_bias:
             y = ops.bias_add(y, self.bias)
-        y = y.reshape((*shape[:-1], self.outputs))
+        y = y.reshape((*shape[:-1], self.out_channels))
         return self.activation(y) if self.activation is not None else y
 
 

@@ -119,6 +119,24 @@ class SharedCell(Headed):
         return self.both[1](ops.relu(self.both[0](x)))
 
 
+class ReadsItsLayers(Headed):
+    """The code asks its layers for their types and sizes, which are no inputs of any operator."""
+
+    def __init__(self) -> None:
+        super().__init__(12)
+        self.stem = conv(3, 12, 3, 2)
+        self.up = nn.Conv2dTranspose(12, 8, 2, 2)
+        self.wide = nn.Dense(8, 12)
+
+    def construct(self, x: Tensor) -> Tensor:
+        y = ops.relu(self.stem(x)).astype(self.up.weight.dtype)
+        n, _, height, width = y.shape
+        y = self.up(ops.reshape(y, (n, self.up.in_channels, height, width)))
+        y = ops.relu(y) * (self.stem.stride[0] + self.up.kernel_size[0])
+        y = self.wide(ops.mean(y, (2, 3)).astype(self.wide.weight.dtype))
+        return self.head(ops.relu(y).astype(self.head.weight.dtype))
+
+
 class TwoInputsTwoOutputs(nn.Cell):
     def __init__(self) -> None:
         super().__init__()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from autocomp.errors import ExportError
 from autocomp.hardware_models import device
+from autocomp.primitives import LSQ, RTN, SCOP, ChannelPruner
 from autocomp.primitives.convert import convert
 from autocomp.primitives.elastic import ElasticNetwork
 from autocomp.primitives.export import EXACT, export_mindir, norm_error, run_mindir, run_onnx
@@ -42,6 +44,10 @@ class Expected:
     onnx: str | None = None
 
 
+def name_of(algorithm: Any) -> str:
+    return str(algorithm.name)
+
+
 EXPECTED: dict[type[nets.nn.Cell], Expected] = {
     nets.DenselyConnected: Expected({("stem",): 8, ("layers.0",): 8, ("layers.1",): 8, ("layers.2",): 8}),
     nets.Shuffled: Expected({("stem.0", "third.0"): 8, ("first.0", "second"): 6}),
@@ -51,6 +57,7 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
         {("stem.0",): 12, ("one.0",): 8, ("three.0.0",): 6, ("three.1.0",): 12, ("pooled.1.0",): 8}
     ),
     nets.SharedCell: Expected({("stem.0", "block"): 8}),
+    nets.ReadsItsLayers: Expected({("stem",): 12, ("up",): 8, ("wide",): 12}),
     nets.TwoInputsTwoOutputs: Expected(
         {("left.0", "right"): 16, ("joint.0",): 12}, {"classes": OUTPUT, "boxes": OUTPUT}
     ),
@@ -148,6 +155,19 @@ def test_adversarial(network: type[nets.nn.Cell], tmp_path: Path) -> None:
 def agree(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
     assert len(found) == len(expected)
     assert max(norm_error(a, b) for a, b in zip(found, expected, strict=True)) <= EXACT
+
+
+@pytest.mark.parametrize(
+    "algorithm", [RTN(8, 8), LSQ(4, 8), ChannelPruner("magnitude", keep_ratio=0.5), SCOP(keep_ratio=0.5)], ids=name_of
+)
+def test_layers_may_be_read_whatever_stands_in_their_place(algorithm: Any) -> None:
+    net, (x,) = randomised(nets.ReadsItsLayers()), inputs_of(nets.ReadsItsLayers)
+    if isinstance(algorithm, (RTN, LSQ)):
+        changed = algorithm.apply(net, calibrate=x)
+    else:
+        changed = algorithm.apply(net, inputs=x)
+        algorithm.prune(changed, [(x, np.zeros(2, np.int32))], nets.nn.CrossEntropyLoss())
+    assert forward(changed, (x,))[0].shape == forward(algorithm.convert(changed), (x,))[0].shape == (2, 5)
 
 
 class PicksImages(nets.nn.Cell):
