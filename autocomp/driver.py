@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from .budget import Budget, check_reachable, objectives
 from .data import Data
 from .deploy import NetworkDeployer
 from .evaluators import OnnxEngine, score
-from .evaluators.fine_tuning import FineTuning
+from .evaluators.fine_tuning import FineTuning, integer
 from .executors import Executor, executor
 from .front import ParetoSet
 from .hardware_models import Device
@@ -84,7 +83,7 @@ def search(
     Returns:
         The front. Ctrl-C, SIGTERM, the time limit and errors in mid-search return what was found until then.
     """
-    seed = _integer(seed, "seed")
+    seed = integer(seed, "seed")
     chip, samples = find_device(device), Data.coerce(data)
     bounds = Budget.parse(budget).on(chip.errors, chip.name)
     check_cell(net)
@@ -176,14 +175,6 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     from .restore import restore
 
     return restore(net, folder, Data.coerce(data).evaluation)
-
-
-def _integer(value: Any, name: str) -> int:
-    """NumPy's become Python's own, which JSON and hashes take."""
-    try:
-        return int(operator.index(value))
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, but got {type(value).__name__}") from None
 
 
 def _primitive_names(given: str | Iterable[str]) -> str | tuple[str, ...]:

@@ -143,6 +143,9 @@ def test_bad_arguments(tuned: Point) -> None:
     for settings, message in cases:
         with pytest.raises(ValueError, match=message):
             FineTuning(**settings)
+    with pytest.raises(TypeError, match="epochs must be an integer, but got float"):
+        FineTuning(epochs=1.5)  # type: ignore[arg-type]
+    assert type(FineTuning(seed=np.int64(3)).seed) is int  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["residual", "concatenating"])

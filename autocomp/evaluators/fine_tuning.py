@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,8 @@ class FineTuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "seed"):
+            object.__setattr__(self, name, integer(getattr(self, name), name))
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but got {name}={getattr(self, name)}")
@@ -54,6 +57,14 @@ class FineTuning:
             raise ValueError(f"teacher must be a share from 0 to 1, but got teacher={self.teacher}")
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, but got {self.algorithm!r}")
+
+
+def integer(value: Any, name: str) -> int:
+    """NumPy's become Python's own, which JSON and hashes take."""
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, but got {type(value).__name__}") from None
 
 
 @dataclass(frozen=True)
