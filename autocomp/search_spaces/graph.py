@@ -144,10 +144,14 @@ class NetworkGraph:
 
     @cached_property
     def fed(self) -> tuple[bool, ...]:
-        """For each node whether it depends on an input of the network; others are made of parameters alone."""
+        """For each node whether it depends on an input of the network; others are made of parameters alone.
+
+        An operator that reads nothing known may: control flow that depends on numbers parts the graph.
+        """
         found: list[bool] = []
         for node in self.nodes:
-            found.append(node.kind == "input" or any(found[i] for i in node.inputs))
+            unknown = node.kind == "other" and not node.inputs and not node.attributes.get("parameters")
+            found.append(node.kind == "input" or unknown or any(found[i] for i in node.inputs))
         return tuple(found)
 
     @cached_property
