@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .budget import Budget, check_reachable, objectives
-from .data import Data
+from .data import Data, Samples
 from .deploy import NetworkDeployer
 from .evaluators import OnnxEngine, score
-from .evaluators.fine_tuning import FineTuning, integer
+from .evaluators.fine_tuning import FineTuning, check_classes, integer
 from .executors import Executor, executor
 from .front import ParetoSet
 from .hardware_models import Device
@@ -151,7 +151,10 @@ def _tuner(
     """None where nothing would be trained. It reads the samples: what is wrong with them is found before the search."""
     if settings is None or data.train is None or not study.budget.bounds_accuracy:
         return None
-    return Tuner(deployer, settings, data, study, beside(storage, "tuned"))
+    tuner = Tuner(deployer, settings, data, study, beside(storage, "tuned"))
+    if isinstance(tuner.train, Samples):
+        check_classes(tuner.train.y, deployer.evaluator)
+    return tuner
 
 
 def _executor(job: Job, workers: int | str | None) -> Executor:

@@ -192,7 +192,10 @@ class ParetoSet(Sequence[Point]):
 
     @cached_property
     def knee(self) -> Point:
-        """The point farthest from the chord between the ends of the front (see ``pareto.knee``)."""
+        """The point farthest from the chord between the ends of the front (see ``pareto.knee``); where nothing meets
+        the budget, the one that is nearest to it."""
+        if not self.feasible:
+            return min(self._points, key=lambda point: self._excess(self.budget, point))
         return self._points[knee(self._matrix(self._points))]
 
     def _excess(self, bounds: Budget, point: Point) -> float:

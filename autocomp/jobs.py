@@ -91,11 +91,19 @@ class Job:
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """What the reader of the front should know of the network and the device."""
+        outputs = len(self.evaluator.plain_outputs)
+        judged = f"plans are judged by the first of the network's {outputs} outputs alone, which gives classes"
+        return self._fixed + ((judged,) if outputs > 1 and self.evaluator.metric != "fidelity" else ())
+
+    @property
+    def _fixed(self) -> tuple[str, ...]:
         """Where the float network's latency is mostly fixed costs of the chip: compression does not lower them."""
         rows = self.device.cost_table(self.space.workload(self._float, self.batch))
         rates = self.device.rates
-        fixed_s = rates.inference_s + len(rows) * rates.operator_s["float"]
-        share = 1e3 * fixed_s / self.float_cost.latency_ms
+        launch_ms = 1e3 * rates.operator_s["float"]
+        fixed_ms = 1e3 * rates.inference_s + sum(min(launch_ms, row.latency_ms) for row in rows)
+        share = fixed_ms / self.float_cost.latency_ms
         if share < FIXED_SHARE:
             return ()
         return (
@@ -137,6 +145,7 @@ def spanning(space: SearchSpace, seed: int = 0) -> np.ndarray:
 
 def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[str, ...], seed: int) -> Job:
     arrays = deployment_inputs(net, data, inputs)
+    _check_weights(net)
     graph = keep_what_cuts(net, trace(net, arrays), parameters_of(net), one_image(arrays))
     evaluation, calibration = data.evaluation, data.calibration
     x = synthetic_inputs(graph, seed) if evaluation is None else _float32(evaluation)
@@ -189,6 +198,13 @@ def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:
         return find_inputs(net)
     _check_forward(net, one_image(arrays))
     return arrays
+
+
+def _check_weights(net: Any) -> None:
+    """ValueError: what is not finite may vanish behind a ReLU and look like a network that works."""
+    broken = [name for name, value in parameters_of(net).items() if not np.isfinite(value).all()]
+    if broken:
+        raise ValueError(f"the network's parameters must be finite, but there is NaN or infinity in {broken[0]}")
 
 
 def _check_forward(net: Any, one: Arrays) -> None:

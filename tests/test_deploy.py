@@ -173,3 +173,20 @@ def test_where_the_runtime_knows_no_zero_points_there_are_none(
 def test_elsewhere_inputs_use_all_levels(deployer: NetworkDeployer, tmp_path: Path) -> None:
     deployer.export(quantized(deployer, "w8a8"), tmp_path / "net.onnx")
     assert (onnx.TensorProto.UINT8, 0) in zero_points(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("chosen", ["w8a8", "w4a4"])
+def test_what_was_evaluated_is_what_is_exported(
+    named_subject: Callable[[str], Subject], tmp_path: Path, chosen: str
+) -> None:
+    """onnxruntime would round weights and biases behind rounded inputs once more."""
+    subject = named_subject("residual")
+    choices = Choices([Format.parse(chosen)], 4)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), len(subject.x), 4)
+    plan = quantized(deployer, chosen)
+    realisation = evaluator.realise(plan)
+    expected = forward(deployer.net(plan), (subject.x,), graph=False)[0]
+    found = evaluator.engine.outputs(realisation, (subject.x,))[0]
+    assert float(np.median(np.abs(found - expected).max(1))) < 1e-4 * np.abs(expected).max()
+    assert deployer.export(plan, tmp_path / "net.onnx").max_relative_error < 0.01

@@ -18,7 +18,7 @@ from autocomp.front import ParetoSet
 from autocomp.primitives.export import run_mindir, run_onnx
 from autocomp.primitives.platform import forward
 from autocomp.search_spaces import Plan
-from tests.networks import Residual, images, nn, randomised
+from tests.networks import Residual, Tensor, images, nn, randomised
 from tests.odd_networks import CumulativeProduct, Infinite, SeveralEnds
 from tests.searching import BATCH, TRIALS, network, samples, search, told
 
@@ -178,6 +178,15 @@ class TestExports:
         assert front[0].export(tmp_path / "net.onnx").path.exists()
 
 
+def test_weights_that_are_not_finite_are_refused() -> None:
+    net = nn.SequentialCell(nn.Dense(4, 8), nn.ReLU(), nn.Dense(8, 2))
+    weight = net[0].weight.asnumpy().copy()
+    weight[0, 0] = np.nan
+    net[0].weight.set_data(Tensor(weight))
+    with pytest.raises(ValueError, match=r"parameters must be finite, but there is NaN or infinity in 0\.weight"):
+        autocomp.search(net, None, "ascend", inputs=(1, 4), trials=2, progress=False)
+
+
 class TestLoad:
     def test_same_points(self, front: ParetoSet, folder: Path) -> None:
         loaded = autocomp.load(folder, network())
@@ -289,6 +298,11 @@ class TestBadInput:
         train = dataset.NumpySlicesDataset((images(8)[..., :10], np.zeros(8, int)), ["x", "y"], shuffle=False)
         data = autocomp.Data(calibrate=images(16), evaluate=samples(), train=train)
         with pytest.raises(ValueError, match=r"must have the same shape, but got \(3, 12, 10\) for train and"):
+            search(budget="size<60%, accuracy>99%", data=data)
+
+    def test_training_labels_that_are_no_classes_of_the_network(self) -> None:
+        data = autocomp.Data(calibrate=images(16), evaluate=samples(), train=(images(16), np.full(16, 99)))
+        with pytest.raises(ValueError, match="labels to train on must be classes 0 to 4, but got 99 to 99"):
             search(budget="size<60%, accuracy>99%", data=data)
 
     def test_net_that_is_no_cell(self) -> None:

@@ -133,6 +133,10 @@ class TestPick:
         result = front(ROWS)
         assert result.pick() is result.knee and result.knee.accuracy == 0.88
 
+    def test_where_nothing_meets_the_budget_it_is_the_nearest(self) -> None:
+        result = front([(0.90, 0.6, 0.6), (0.80, 0.45, 0.5), (0.85, 0.5, 0.55)], "latency<40%")
+        assert not result.feasible and result.pick() is result.knee and result.knee.accuracy == 0.80
+
     def test_other_costs_are_looked_for_beside_the_front(self) -> None:
         records = [record(0.9), record(0.89, 0.5, 0.5, name="a"), record(0.88, 0.6, 0.6, name="b", memory_mb=0.5)]
         result = ParetoSet(records, device="cpu")

@@ -60,8 +60,8 @@ class PlanEvaluator:
     """Measures plans on one set of samples with one engine; an :class:`autocomp.evaluators.Evaluator`.
 
     inputs: arrays (n, ...); labels: (n,) classes, or None, then the metric is the agreement with the float network's
-        class (where its output is (n, classes) and the inputs are real), or else the fidelity: one less
-        the ratio of noise to signal in the outputs, 1 - |y - y_float|^2 / |y_float|^2.
+        class (where its output is (n, classes) and the inputs are real), or else the fidelity: one less the ratio of
+        noise to signal in the outputs, 1 - |y - y_float|^2 / |y_float - mean over the samples|^2.
     calibration: arrays (n, ...), for ranges and BatchNorm's statistics. moments: of layers' inputs, for reconstruction.
     patches: of what weights are multiplied with, for rounding. symmetric: inputs are rounded around zero.
     """
@@ -176,6 +176,9 @@ def moves_statistics(realisation: Realisation) -> bool:
 
 
 def _explained(found: np.ndarray, expected: np.ndarray) -> float:
-    """The share of the squared outputs that is kept, 0 to 1: one less the ratio of noise to signal."""
-    square = float((expected**2).sum()) or 1.0
+    """The share of the outputs' variance over the samples that is kept, 0 to 1: one less the ratio of noise to signal.
+
+    What all samples have in common says nothing of them; of one sample, or equal ones, it is the share of its square.
+    """
+    square = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
     return float(np.clip(1 - ((found - expected) ** 2).sum() / square, 0, 1))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import EvaluationError
-from ..primitives.onnx_network import MEAN, TAP, VARIANCE, Style, onnx_network
+from ..primitives.onnx_network import MEAN, REWRITES, TAP, VARIANCE, Style, onnx_network
 from ..primitives.realise import Parameters, Realisation
 from ..search_spaces import NetworkGraph
 
@@ -103,7 +103,8 @@ class OnnxEngine:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         model = onnx_network(self.graph, self.parameters, realisation, style)
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES}
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, **as_it_is)
 
     def _map(self, session: Any, names: list[str], inputs: Arrays) -> list[list[np.ndarray]]:
         size = batch_of(self.graph)

@@ -105,6 +105,7 @@ def fine_tune(
     augments = is_dataset(train)
     x, y = _first_batch(train) if augments else _arrays(train)
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
+    check_classes(y, evaluator)
     ranges_from = tuple(array[:256] for array in calibration)
     smaller = pruned_only(net, evaluator, plan, calibration)
     algorithm, student = _student(smaller, plan, settings.algorithm, evaluator.symmetric, calibrate=ranges_from)
@@ -195,6 +196,15 @@ def _check_single(graph: NetworkGraph) -> None:
         raise ValueError(
             "fine-tuning takes networks with one input and one output, "
             f"but this one has {inputs} and {len(graph.outputs)}; apply a quantizer of autocomp.primitives to point.net"
+        )
+
+
+def check_classes(y: np.ndarray | None, evaluator: PlanEvaluator) -> None:
+    """ValueError for labels, (n,), that the network has no output for."""
+    scores = evaluator.plain_outputs[0]
+    if y is not None and scores.ndim == 2 and not 0 <= int(np.min(y)) <= int(np.max(y)) < scores.shape[1]:
+        raise ValueError(
+            f"labels to train on must be classes 0 to {scores.shape[1] - 1}, but got {np.min(y)} to {np.max(y)}"
         )
 
 

@@ -18,7 +18,7 @@ from autocomp.search_spaces import Format, Workload
 
 from . import model
 from .cost import Cost, OperatorCost
-from .device_file import check, merged
+from .device_file import check, check_names, merged
 from .layers import MatrixUnits
 from .measured import MeasuredTable
 from .rates import Rates
@@ -149,7 +149,9 @@ def _read(path: Path) -> Device:
         raise ValueError(f"a device file must be TOML, but {path} is not: {error}") from error
     if "like" in data:
         try:
-            data = merged({"name": path.stem, **data}, device(data["like"]).data)
+            relative = device(data["like"]).data
+            check_names(data, relative, str(path))
+            data = merged({"name": path.stem, **data}, relative)
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{path} cannot be like {data['like']}: {error}") from error
     return Device.parse(with_table(data, path), str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from difflib import get_close_matches
 from typing import Any
 
 from .rates import Rates
@@ -11,6 +12,10 @@ from .roofline import CONTAINERS
 
 FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
+ENTRIES = (
+    *("name", "like", "aliases", "float_bits", "formats", "granularity", "symmetric_inputs", "container"),
+    *("specification", "matrix", "fusion", "rates", "fit", "energy_pj", "measured"),
+)
 MAY_BE_ZERO = ("operator_s", "inference_s", "group_s", "soft_operations", "reduced_operations")
 
 
@@ -70,6 +75,18 @@ def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
     if not all(isinstance(figure, (int, float)) and figure > 0 for figure in (now, was)):
         raise ValueError(f"a specification and its relative's must have {name} above 0, but got {now!r} and {was!r}")
     return float(now / was)
+
+
+def check_names(data: Mapping[str, Any], relative: Mapping[str, Any], origin: str) -> None:
+    """ValueError for an entry that is nearly called as one that is read: it would have no effect."""
+    known = {"": ENTRIES, "rates": (*Rates.__dataclass_fields__, "source"), "fusion": tuple(relative["fusion"])}
+    known["specification"] = (*FLOAT_PEAKS, *INTEGER_PEAKS.values(), *relative.get("specification", {}), "l2_mb")
+    for table, names in known.items():
+        for name in data.get(table, {}) if table else data:
+            meant = get_close_matches(name, names, 1, 0.8)
+            if name not in names and meant:
+                place = f"[{table}] of {origin}" if table else origin
+                raise ValueError(f"{place} has {name!r}, which is not read: {meant[0]!r} is meant")
 
 
 def check(data: Mapping[str, Any], origin: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ExportError
 from .mindir import copy_network, first_line
+from .onnx_network import REWRITES
 from .platform import execution_mode, load_mindspore, to_arrays, to_tensors
 
 Arrays = tuple[np.ndarray, ...]
@@ -67,7 +68,8 @@ def run_onnx(path: pathlib.Path, inputs: Arrays) -> Arrays:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES}
+    session = onnxruntime.InferenceSession(str(path), options, **as_it_is)
     feed = {spec.name: array for spec, array in zip(session.get_inputs(), inputs, strict=True)}
     return tuple(session.run(None, feed))
 

@@ -26,6 +26,7 @@ from .weight_layout import groups_left, turned
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # read otherwise than expected
 MEAN, VARIANCE, TAP = "#mean", "#variance", "#input"
+REWRITES = ["WeightBiasQuantization"]  # what onnxruntime must leave: it rounds weights and biases behind rounded inputs
 
 
 @dataclass

@@ -53,7 +53,10 @@ def search_space(
                 raise
     check_places(knobs)
     if not knobs:
-        raise NoEffectError("there is nothing to compress: the network has no nn.Conv2d and no nn.Dense")
+        raise NoEffectError(
+            "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is "
+            "(one with to_float casts it: give it in float32)"
+        )
     return SearchSpace(graph, tuple(knobs))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement, OnnxEngine, PlanEvaluator, synthetic_inputs
+from autocomp.evaluators.accuracy import _explained
 from autocomp.primitives.convert import convert
 from autocomp.primitives.platform import forward
 from autocomp.primitives.trace import trace
@@ -77,12 +78,20 @@ def test_fidelity_is_one_less_noise_to_signal(residual: Subject) -> None:
     assert evaluator.evaluate(Plan()).accuracy == 1
     plan = Plan({"format/blocks.0.conv1": "w8"})
     y, found = (evaluator.engine.outputs(evaluator.realise(p), x)[0] for p in (Plan(), plan))
-    wanted = 1 - ((found - y) ** 2).sum() / (y**2).sum()
+    wanted = 1 - ((found - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
     measured = evaluator.evaluate(plan)
     assert measured.accuracy == pytest.approx(wanted, rel=1e-5) and 0.9 < measured.accuracy < 1
     assert measured.fidelity == f"{len(x[0])} synthetic inputs"
     harsh = Plan({f"format/{layer}": "w4a8" for layer in residual.graph.layers} | {"keep/stem": 0.25})
     assert evaluator.evaluate(harsh).accuracy < measured.accuracy
+
+
+def test_what_all_outputs_have_in_common_is_no_signal() -> None:
+    y = np.random.default_rng(0).normal(0, 1, (50, 3)).astype(np.float32)
+    found = y + np.float32(0.1) * y[::-1]
+    assert _explained(found, y) == pytest.approx(0.99, abs=0.001)
+    assert _explained(found + 300, y + 300) == pytest.approx(_explained(found, y), abs=1e-4)
+    assert _explained(np.ones((4, 2)), np.ones((4, 2))) == 1 and _explained(np.zeros((4, 2)), np.ones((4, 2))) == 0
 
 
 def test_outputs_that_are_not_finite(residual: Subject) -> None:

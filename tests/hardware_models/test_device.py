@@ -73,6 +73,9 @@ WRONG = {
     "rates = { inference_s = -1.0 }": "inference_s of a device file must be a number of 0 or more, but {} has -1",
     'specification = { memory_gb_per_s = "9", fp16_tflops = 9 }': "{} cannot be like nvidia-v100: .*got '9' and 900",
     "specification = 3": "{} cannot be like nvidia-v100: ",
+    "[specifications]\nfp16_tflops = 9": "{} has 'specifications', which is not read: 'specification' is meant",
+    'contaner = "onnx"': "{} has 'contaner', which is not read: 'container' is meant",
+    "specification = { fp16_tflop = 9 }": "of {} has 'fp16_tflop', which is not read: 'fp16_tflops' is meant",
 }
 
 
