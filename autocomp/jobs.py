@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -148,8 +149,10 @@ def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[
     _check_weights(net)
     graph = keep_what_cuts(net, trace(net, arrays), parameters_of(net), one_image(arrays))
     evaluation, calibration = data.evaluation, data.calibration
-    x = synthetic_inputs(graph, seed) if evaluation is None else _float32(evaluation)
-    calibrate = calibrated_on(graph, x if calibration is None else _float32(calibration))
+    if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
+        raise ValueError("a network that takes integers needs data to be judged on: give data=, arrays of integers")
+    x = synthetic_inputs(graph, seed) if evaluation is None else as_taken(net, evaluation)
+    calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
     choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs)
     labels = None if evaluation is None else evaluation.y
     evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed)
@@ -193,7 +196,7 @@ def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:
         if samples is not None and shapes != samples.shapes:
             raise ValueError(f"inputs must have the shape of the data, but got {shapes} and {samples.shapes}")
     elif samples is not None:
-        arrays = tuple(array[:1] for array in _float32(samples))
+        arrays = tuple(array[:1] for array in as_taken(net, samples))
     else:
         return find_inputs(net)
     _check_forward(net, one_image(arrays))
@@ -215,5 +218,11 @@ def _check_forward(net: Any, one: Arrays) -> None:
         raise ValueError(f"the network does not take inputs of shape {shapes}: {first_line(error)}") from error
 
 
-def _float32(samples: Samples) -> Arrays:
+def as_taken(net: Any, samples: Samples) -> Arrays:
+    """float32; integers where the network takes them, as one with an embedding does."""
+    if any(x.dtype.kind in "iu" for x in samples.x):
+        integers = tuple(x.astype(np.int32) if x.dtype.kind in "iu" else x for x in samples.x)
+        with suppress(Exception):  # the network's own code
+            forward(net, one_image(integers), graph=False)
+            return integers
     return tuple(x.astype(np.float32, copy=False) for x in samples.x)

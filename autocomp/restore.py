@@ -13,7 +13,7 @@ from .data import Samples
 from .evaluators import PlanEvaluator, Scores, score, synthetic_inputs
 from .front import ParetoSet
 from .hardware_models import CostTables, Device
-from .jobs import Choices, RepeatedCosts, evaluator_of
+from .jobs import Choices, RepeatedCosts, as_taken, evaluator_of
 from .ledger import SCORES, Ledger
 from .point import Point, percent
 from .primitives.channels import group_channels
@@ -92,7 +92,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None) -> Paret
     labels = None
     if given is not None:
         given = given.take(_samples_of(folder))
-        samples, labels = tuple(x.astype(np.float32, copy=False) for x in given.x), given.y
+        samples, labels = as_taken(net, given), given.y
     elif synthetic:
         samples = synthetic_inputs(graph, seed)
     evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed)

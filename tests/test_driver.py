@@ -178,6 +178,29 @@ class TestExports:
         assert front[0].export(tmp_path / "net.onnx").path.exists()
 
 
+class Tokens(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.hidden, self.head = nn.Embedding(50, 16), nn.Dense(16, 32), nn.Dense(32, 3)
+        self.relu = nn.ReLU()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.hidden(self.embedding(x).mean(1))))
+
+
+def test_a_network_of_tokens_is_searched_saved_and_trained_with_integers(tmp_path: Path) -> None:
+    rng, net = np.random.default_rng(0), Tokens()
+    data = rng.integers(0, 50, (64, 9)), rng.integers(0, 3, 64)
+    front = autocomp.search(net, "size<90%", "ascend", data, trials=4, progress=False)
+    point = front.pick()
+    assert front.feasible and point.export(tmp_path / "net.mindir").max_relative_error < 1e-4
+    front.save(tmp_path / "front")
+    assert list(autocomp.load(tmp_path / "front", net, data)) == list(front)
+    assert point.fine_tune(data, epochs=1).tuned
+    with pytest.raises(ValueError, match="a network that takes integers needs data to be judged on"):
+        autocomp.search(net, None, "ascend", inputs=data[0][:2].astype(np.int32), trials=2, progress=False)
+
+
 def test_weights_that_are_not_finite_are_refused() -> None:
     net = nn.SequentialCell(nn.Dense(4, 8), nn.ReLU(), nn.Dense(8, 2))
     weight = net[0].weight.asnumpy().copy()

@@ -103,7 +103,7 @@ def fine_tune(
     """
     _check_single(evaluator.space.graph)
     augments = is_dataset(train)
-    x, y = _first_batch(train) if augments else _arrays(train)
+    x, y = _first_batch(train) if augments else _arrays(train, evaluator.inputs[0].dtype)
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
     check_classes(y, evaluator)
     ranges_from = tuple(array[:256] for array in calibration)
@@ -242,9 +242,9 @@ def _first_batch(train: Any) -> tuple[np.ndarray, np.ndarray | None]:
     return first[0], first[1] if len(first) > 1 else None
 
 
-def _arrays(train: Any) -> tuple[np.ndarray, np.ndarray | None]:
+def _arrays(train: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray | None]:
     x, y = train if isinstance(train, tuple) else (train, None)
-    return np.asarray(x, np.float32), None if y is None else np.asarray(y, np.int32)
+    return np.asarray(x, dtype), None if y is None else np.asarray(y, np.int32)
 
 
 def _train(
