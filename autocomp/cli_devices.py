@@ -23,8 +23,6 @@ def estimate(
     layers: Annotated[bool, typer.Option("--layers", help="Operator by operator.")] = False,
 ) -> None:
     """What a network costs on a device, uncompressed."""
-    from rich.console import Console
-
     from autocomp import sources, tables
     from autocomp.estimates import uniform_workload
 
@@ -32,11 +30,10 @@ def estimate(
     chip = autocomp.device(device)
     workload = uniform_workload(sources.load_net(net, weights), chip, shapes, precision)
     cost = chip.costs(workload)[0]
-    console = Console()
     typer.echo(f"{net} on {chip.name}, {precision or f'fp{chip.float_bits}'}")
     if layers:
-        console.print(tables.operator_table(chip.cost_table(workload), cost, chip.rates.inference_s * 1e3))
-    console.print(tables.cost_table(cost, chip.errors))
+        tables.show(tables.operator_table(chip.cost_table(workload), cost, chip.rates.inference_s * 1e3))
+    tables.show(tables.cost_table(cost, chip.errors))
 
 
 def compare(
@@ -50,8 +47,6 @@ def compare(
     precision: Precision = None,
 ) -> None:
     """What a network costs on several devices, side by side, and what integers would change."""
-    from rich.console import Console
-
     from autocomp import sources, tables
     from autocomp.estimates import workloads
     from autocomp.processor import device as find_device
@@ -60,7 +55,7 @@ def compare(
     names = [find_device(name, may_measure=bool(device)) for name in device or autocomp.devices()]
     rows = workloads(sources.load_net(net, weights), names, shapes, precision)
     typer.echo(f"{net}, {precision or 'in float'}, batch {rows[0][1].batch}")
-    Console().print(tables.comparison_table(rows))
+    tables.show(tables.comparison_table(rows))
 
 
 def profile(
@@ -114,11 +109,9 @@ def calibrate(threads: Threads = 1) -> None:
 
 def devices() -> None:
     """The devices that are shipped: throughput, memory, formats, and where the figures come from."""
-    from rich.console import Console
-
     from autocomp import tables
     from autocomp.hardware_models.device import aliases
     from autocomp.processor import device
 
     chips = [device(name, may_measure=False) for name in autocomp.devices()]
-    Console().print(tables.device_table(chips, aliases()))
+    tables.show(tables.device_table(chips, aliases()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,9 +14,18 @@ from autocomp.search_spaces import Format
 from .estimates import in_format
 from .metrics import METRICS, significant
 
+WIDEST = 140
+
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost, Device, LatencyErrors, OperatorCost
     from autocomp.search_spaces import Workload
+
+
+def show(table: Table) -> None:
+    """Print it whole, up to 140 columns wide even in a narrower terminal: a figure that is cut off says nothing."""
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+    Console(width=max(console.width, needed)).print(table)
 
 
 def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:

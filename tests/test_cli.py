@@ -200,6 +200,15 @@ def test_each_row_of_a_comparison_is_its_devices_own(tmp_path: Path) -> None:
     assert len(set(expected)) == 2
 
 
+def test_tables_are_whole_where_there_is_little_room(
+    net: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert run("compare", "--net", f"{net}:build", "--inputs", "1,1,8,8", "--device", "ascend", "--device", "gpu") == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed and "in 9 of 10 networks" in printed
+
+
 def test_rates_need_no_source() -> None:
     data = autocomp.device("ascend").data
     rates = {name: value for name, value in data["rates"].items() if name != "source"}
