@@ -80,10 +80,11 @@ def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 def check_names(data: Mapping[str, Any], relative: Mapping[str, Any], origin: str) -> None:
     """ValueError for an entry that is nearly called as one that is read: it would have no effect."""
     known = {"": ENTRIES, "rates": (*Rates.__dataclass_fields__, "source"), "fusion": tuple(relative["fusion"])}
-    known["specification"] = (*FLOAT_PEAKS, *INTEGER_PEAKS.values(), *relative.get("specification", {}), "l2_mb")
+    known["specification"] = (*INTEGER_PEAKS.values(), *relative.get("specification", {}), "l2_mb")
     for table, names in known.items():
-        for name in data.get(table, {}) if table else data:
-            meant = get_close_matches(name, names, 1, 0.8)
+        given = data.get(table, {}) if table else data
+        for name in given:
+            meant = get_close_matches(name, [other for other in names if other not in given], 1, 0.85)
             if name not in names and meant:
                 place = f"[{table}] of {origin}" if table else origin
                 raise ValueError(f"{place} has {name!r}, which is not read: {meant[0]!r} is meant")

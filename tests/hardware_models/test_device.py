@@ -95,6 +95,12 @@ def test_fixed_times_may_be_zero_and_a_precision_added(tmp_path: Path) -> None:
     assert device(tmp_path / "mine.toml").executes(Format(8, 8))
 
 
+def test_a_specification_may_say_more_than_is_read(tmp_path: Path) -> None:
+    more = "fp16_tflops = 100\nbf16_tflops = 100\nfp32_tflops = 10\nmemory_gb_per_s = 900\nl1_mb = 1\n"
+    (tmp_path / "mine.toml").write_text(f'like = "nvidia-v100"\nboard = "mine"\n[specification]\n{more}')
+    assert device(tmp_path / "mine.toml").data["specification"]["bf16_tflops"] == 100
+
+
 def test_a_date_may_stand_in_a_file(tmp_path: Path) -> None:
     keys = []
     for day in (1, 2):
