@@ -11,6 +11,7 @@ import pytest
 
 import autocomp.hardware_models
 from autocomp.hardware_models import device, devices
+from autocomp.hardware_models.roofline import CONTAINERS
 from autocomp.search_spaces import Format
 
 FILES = Path(autocomp.hardware_models.__file__).parent / "devices"
@@ -93,6 +94,12 @@ def test_fixed_times_may_be_zero_and_a_precision_added(tmp_path: Path) -> None:
     text = text.replace("{ float = [8, 8, 32] }", "{ float = [8, 8, 32], int8 = [8, 8, 64] }")
     (tmp_path / "mine.toml").write_text(text)
     assert device(tmp_path / "mine.toml").executes(Format(8, 8))
+
+
+def test_files_are_sized_as_the_devices_runtime_takes_them() -> None:
+    for name in devices():
+        onnx = name == "cpu" or name.startswith("nvidia")
+        assert device(name).container is CONTAINERS["onnx" if onnx else "mindir"]
 
 
 def test_a_specification_may_say_more_than_is_read(tmp_path: Path) -> None:
