@@ -20,7 +20,7 @@ from .hardware_models import Cost, CostTables, Device
 from .metrics import METRICS
 from .primitives.mindir import copy_network, first_line
 from .primitives.platform import forward
-from .primitives.realise import Realiser, parameters_of
+from .primitives.realise import Parameters, Realiser, parameters_of
 from .primitives.registry import search_space
 from .primitives.trace import example_inputs, find_inputs, one_image, trace
 from .primitives.trial_cut import keep_what_cuts
@@ -146,8 +146,9 @@ def spanning(space: SearchSpace, seed: int = 0) -> np.ndarray:
 
 def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[str, ...], seed: int) -> Job:
     arrays = deployment_inputs(net, data, inputs)
-    _check_weights(net)
-    graph = keep_what_cuts(net, trace(net, arrays), parameters_of(net), one_image(arrays))
+    parameters = parameters_of(net)
+    _check_finite(parameters)
+    graph = keep_what_cuts(net, trace(net, arrays), parameters, one_image(arrays))
     evaluation, calibration = data.evaluation, data.calibration
     if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
         raise ValueError("a network that takes integers needs data to be judged on: give data=, arrays of integers")
@@ -203,9 +204,9 @@ def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:
     return arrays
 
 
-def _check_weights(net: Any) -> None:
+def _check_finite(parameters: Parameters) -> None:
     """ValueError: what is not finite may vanish behind a ReLU and look like a network that works."""
-    broken = [name for name, value in parameters_of(net).items() if not np.isfinite(value).all()]
+    broken = [name for name, value in parameters.items() if not np.isfinite(value).all()]
     if broken:
         raise ValueError(f"the network's parameters must be finite, but there is NaN or infinity in {broken[0]}")
 
@@ -219,10 +220,11 @@ def _check_forward(net: Any, one: Arrays) -> None:
 
 
 def as_taken(net: Any, samples: Samples) -> Arrays:
-    """float32; integers where the network takes them, as one with an embedding does."""
-    if any(x.dtype.kind in "iu" for x in samples.x):
-        integers = tuple(x.astype(np.int32) if x.dtype.kind in "iu" else x for x in samples.x)
+    """float32; or integers as they are, where the network takes those alone, as one with an embedding does."""
+    floats = tuple(x.astype(np.float32, copy=False) for x in samples.x)
+    integers = tuple(x.astype(np.int32) if x.dtype.kind in "iu" else x for x in samples.x)
+    for arrays in (floats, integers) if any(x.dtype.kind in "iu" for x in samples.x) else ():
         with suppress(Exception):  # the network's own code
-            forward(net, one_image(integers), graph=False)
-            return integers
-    return tuple(x.astype(np.float32, copy=False) for x in samples.x)
+            forward(net, one_image(arrays), graph=False)
+            return arrays
+    return floats

@@ -152,7 +152,7 @@ def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: A
     """The quantizer, and the network that trains. net: pruned; samples: as ``apply`` takes them."""
     form = primitive(algorithm)
     assert isinstance(form, TrainedFormats)
-    chosen = form.algorithm(**{"symmetric": True} if symmetric and algorithm == "simqat" else {})
+    chosen = form.algorithm()
     chosen.signed_inputs = symmetric
     formats = {name: value for name, value in plan.items() if name.startswith("format/")}
     return chosen, chosen.apply(net, plan=formats, **samples)

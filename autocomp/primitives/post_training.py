@@ -60,6 +60,6 @@ class Rounded(TrainedQuantization):
         return ClippedWeight(weight, self.per_channel, norm, self.clip)
 
     def input_quantizer(self, positive: bool) -> Input:
-        found = ObservedInput(positive, "minmax", self.symmetric, 1.0)
+        found = ObservedInput(positive, "minmax", self.symmetric or self.signed_inputs, 1.0)
         found.freeze()
         return found

@@ -52,6 +52,7 @@ class RTN:
         self._bits = (weight_bits, activation_bits, ends_bits, calibration)
         self._ranges = (per_channel, symmetric, clip, symmetric_weights, group_size)
         self._needs_inputs = activation_bits != FLOAT_BITS
+        self.signed_inputs = False  # as of those that train
         self._made: Rounded | None = None
 
     @property
@@ -60,6 +61,7 @@ class RTN:
             from .post_training import Rounded  # loads MindSpore, which a search's workers do without
 
             self._made = Rounded(self._bits, *self._ranges)
+        self._made.signed_inputs = self.signed_inputs
         return self._made
 
     def apply(

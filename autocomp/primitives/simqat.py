@@ -195,7 +195,7 @@ class SimQAT(TrainedQuantization):
         return MaxScaledWeight(weight, self.per_channel, norm)
 
     def input_quantizer(self, positive: bool) -> Input:
-        return ObservedInput(positive, self.observer, self.symmetric, self.momentum)
+        return ObservedInput(positive, self.observer, self.symmetric or self.signed_inputs, self.momentum)
 
     def callbacks(self) -> list[Any]:
         found = super().callbacks()

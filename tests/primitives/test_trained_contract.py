@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives import LSQ, PACT, RTN, SLB, SimQAT
+from autocomp.primitives import LSQ, PACT, RTN, SLB, AdaRound, SimQAT
 from autocomp.primitives.applied import applied_to
 from autocomp.primitives.calibrators import fit_range
 from autocomp.primitives.export import norm_error
@@ -177,6 +177,15 @@ def test_ranges_begin_anew_where_another_plan_has_other_bits(form: str) -> None:
     assert found.pop("head") == trained
     algorithm.calibrate(net_q, (X[:32],))
     assert found == {path: quantizers[path].quantizer() for path in found}
+
+
+@pytest.mark.parametrize("make", [*FORMS.values(), RTN, lambda: AdaRound(4, 8)], ids=[*FORMS, "rtn", "adaround"])
+def test_inputs_are_rounded_around_zero_where_that_is_asked_for(make: Callable[..., Any]) -> None:
+    algorithm = make()
+    algorithm.signed_inputs = True
+    net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X[:32])
+    found = [layer.input_quantizer.quantizer() for layer in applied_to(net_q).layers.values()]
+    assert found and all(quantizer is not None and quantizer.symmetric for quantizer in found)
 
 
 @pytest.mark.parametrize("form", list(FORMS))
