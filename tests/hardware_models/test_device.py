@@ -11,24 +11,39 @@ import pytest
 
 import autocomp.hardware_models
 from autocomp.hardware_models import device, devices
+from autocomp.hardware_models.device_file import derived
 from autocomp.hardware_models.roofline import CONTAINERS
 from autocomp.search_spaces import Format
 
 FILES = Path(autocomp.hardware_models.__file__).parent / "devices"
-ASKED = (
-    *("ascend-310p3", "ascend-310", "ascend-310b1", "ascend-910a"),
-    *("ascend-910b1", "ascend-910b2", "ascend-910b3", "ascend-910b4"),
-    *("nvidia-t4", "nvidia-v100", "nvidia-a100", "nvidia-h100", "nvidia-l4", "cpu"),
+SHIPPED = (
+    *("ascend-310p3", "ascend-310", "ascend-310b1", "ascend-310b4", "ascend-910a"),
+    *("ascend-910b1", "ascend-910b2", "ascend-910b3", "ascend-910b4", "ascend-910c"),
+    *("nvidia-t4", "nvidia-v100", "nvidia-a10", "nvidia-a30", "nvidia-a100", "nvidia-l4", "nvidia-l40s"),
+    *("nvidia-h100", "nvidia-h200", "nvidia-orin", "nvidia-xavier", "cpu"),
 )
 
 
 def test_every_device_is_there() -> None:
-    assert set(devices()) == set(ASKED)
+    assert set(devices()) == set(SHIPPED)
     assert device("ascend").name == "ascend-310p3"
     assert device("gpu").name == "nvidia-t4"
+    assert device("jetson-orin").name == "nvidia-orin"
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in ("ascend-310p3", "nvidia-t4", "cpu")])
+def test_a_chip_without_measurements_is_as_efficient_as_its_measured_relative(name: str) -> None:
+    relative = device("ascend" if name.startswith("ascend") else "gpu")
+    specified = relative.data["specification"], device(name).data["specification"]
+    found, expected = device(name).rates, derived(relative.rates, *specified)
+    assert found.macs_per_s["float"] == pytest.approx(expected.macs_per_s["float"], rel=1e-3)
+    assert found.dram_bytes_per_s == pytest.approx(expected.dram_bytes_per_s, rel=1e-3)
+    assert found.cache_bytes == specified[1]["l2_mb"] * 1e6
+    if "int8" in found.macs_per_s:
+        assert found.macs_per_s["int8"] == pytest.approx(expected.macs_per_s["int8"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_device_says_where_its_numbers_come_from(name: str) -> None:
     found = device(name)
     assert found.name == name
