@@ -11,8 +11,11 @@ from autocomp.search_spaces import SearchSpace, Workload
 
 from .cost import Cost
 from .device import Device
-from .model import CHUNK, MOST_COMBINATIONS, Lookup, _constant, _operators, _peak, _tensors, _transients
+from .lookup import MOST_COMBINATIONS, Lookup
+from .memory import Memory
+from .model import CHUNK, _constant, _operators
 from .operators import Program, lower
+from .roofline import Traced
 
 
 class CostTables:
@@ -35,7 +38,7 @@ class CostTables:
             chunk = workload[part]
             for lookup in self._lookups:
                 totals[part] += lookup(chunk)
-            peak[part] = _peak(self._program, self._stored, self._transient, chunk)
+            peak[part] = self._memory.peak(chunk)
         seconds, weights, file, joules, macs, params = totals.T
         return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, macs.copy(), params.copy())
 
@@ -66,14 +69,8 @@ class CostTables:
         return [*found.values(), *large]
 
     @cached_property
-    def _stored(self) -> dict[int, Lookup]:
-        tensors = _tensors(self.device, self._program, self._plain)
-        return {node: self._tabulated(lookup) for node, lookup in tensors.items()}
-
-    @cached_property
-    def _transient(self) -> dict[int, Lookup]:
-        transients = _transients(self.device, self._program, self._plain)
-        return {position: self._tabulated(lookup) for position, lookup in transients.items()}
+    def _memory(self) -> Memory:
+        return Memory.of(Traced(self.device, self._program, self._plain)).tabulated(self._tabulated)
 
     def _tabulated(self, lookup: Lookup) -> Lookup:
         if self._plain.grid_size(lookup.knobs) > MOST_COMBINATIONS:

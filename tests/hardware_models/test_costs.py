@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autocomp.hardware_models import Cost, device, devices
+from autocomp.hardware_models import lookup as lookup_module
 from autocomp.hardware_models import model as model_module
 from autocomp.hardware_models.roofline import CONTAINERS
 from autocomp.search_spaces import Knob, NetworkGraph, Node, SearchSpace
@@ -37,7 +38,7 @@ def test_looked_up_costs_equal_computed_ones(monkeypatch: pytest.MonkeyPatch) ->
     space = mixed()
     plans = random_plans(space, 2500)
     looked_up = device("ascend").costs(space.workload(plans, 8))
-    monkeypatch.setattr(model_module, "MOST_COMBINATIONS", 0)
+    monkeypatch.setattr(lookup_module, "MOST_COMBINATIONS", 0)
     monkeypatch.setattr(model_module, "CHUNK", 700)
     assert device("ascend").costs(space.workload(plans, 8)) == looked_up
 

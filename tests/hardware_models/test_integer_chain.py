@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import autocomp.hardware_models
 from autocomp.hardware_models import CostTables, Device, device
-from autocomp.hardware_models import model as model_module
+from autocomp.hardware_models import lookup as lookup_module
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import FLOAT, INT8, UNPACKED
 from autocomp.hardware_models.roofline import Traced
@@ -101,7 +101,7 @@ def test_looked_up_costs_equal_computed_ones(chip: Device, monkeypatch: pytest.M
     space = mixed()
     plans = space.random(np.random.default_rng(0), 2500)
     looked_up = chip.costs(space.workload(plans, 8))
-    monkeypatch.setattr(model_module, "MOST_COMBINATIONS", 0)
+    monkeypatch.setattr(lookup_module, "MOST_COMBINATIONS", 0)
     assert chip.costs(space.workload(plans, 8)) == looked_up
 
 

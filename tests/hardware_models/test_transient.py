@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 import autocomp.hardware_models
 from autocomp.hardware_models import device
-from autocomp.hardware_models import model as model_module
+from autocomp.hardware_models import lookup as lookup_module
 from autocomp.search_spaces import SearchSpace
 
 from .networks import FORMATS, Builder, spaces
@@ -72,6 +72,37 @@ def test_a_max_pool_whose_output_is_rounded_is_not_in_blocks() -> None:
     assert memory(b.space(), "float", "w4") == 4 * weights + 64 * 16 / 2 + image + 1.25 * tensor
 
 
+def test_floats_of_a_weight_wait_for_the_next_of_its_shape() -> None:
+    b = Builder(16, 8)
+    x = 0
+    for kernel in (3, 5, 1, 3, 3):
+        x = b.conv(x, 16, kernel, units=np.full(16, -1))
+    weight, tensor = 16 * 16, 4 * 16 * 64
+    stored = (9 + 25 + 1 + 9 + 9) * weight
+    middle = 3 * tensor + 4 * 25 * weight  # the input, which the caller holds, two tensors and the floats at hand
+    waiting, wider = 4 * 9 * weight, 3 * 9 * weight  # a layer in floats is stored in them
+    space = b.space()
+    assert memory(space, "w8", "w8", "w8", "w8", "w8") == pytest.approx(stored + middle + waiting)
+    assert memory(space, "w8", "w8", "w8", "float", "w8") == pytest.approx(stored + wider + middle + waiting)
+    assert memory(space, "w8", "w8", "w8", "float", "float") == pytest.approx(stored + 2 * wider + middle)
+
+
+def test_floats_of_a_weight_do_not_wait_for_one_that_is_cut() -> None:
+    b = Builder(16, 8)
+    x = 0
+    for kernel, units in ((3, -1), (5, -1), (3, 0)):
+        x = b.conv(x, 16, kernel, units=np.full(16, -1) if units else b.group(16))
+    b.conv(x, 16, 1, units=np.full(16, -1))
+    space = b.space()
+    whole = [FORMATS.index("w8") if knob.kind == "format" else 0 for knob in space.knobs]
+    cut = [code or int(knob.kind == "keep") for code, knob in zip(whole, space.knobs, strict=True)]
+    plans = space.workload(np.array([whole, cut]))
+    kept, less = plans.channels_of(3)
+    memory_as_it_is, memory_cut = device(TEMPLATE).costs(plans).memory_mb * 1e6
+    stored = (kept - less) * (9 * 16 + 16)
+    assert less < kept and memory_as_it_is - memory_cut == pytest.approx(stored + 4 * 9 * 16 * 16)
+
+
 @settings(max_examples=20, deadline=None)
 @given(spaces())
 def test_looked_up_memory_equals_computed(space: SearchSpace) -> None:
@@ -79,5 +110,5 @@ def test_looked_up_memory_equals_computed(space: SearchSpace) -> None:
     plans = space.random(np.random.default_rng(0), 400)
     looked_up = chip.costs(space.workload(plans, 2)).memory_mb
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_module, "MOST_COMBINATIONS", 0)
+        patch.setattr(lookup_module, "MOST_COMBINATIONS", 0)
         assert np.array_equal(chip.costs(space.workload(plans, 2)).memory_mb, looked_up)
