@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .primitives.platform import is_dataset, same_order
+
+if TYPE_CHECKING:
+    from .evaluators.user_metric import UserMetric
 
 LIMIT = 50_000
 LIMIT_BYTES = 2_000_000_000
@@ -28,26 +31,28 @@ class Samples:
     """Inputs of the network, and labels where they are known.
 
     x: one array (n, ...) for each input.
-    y: (n,) int64 class of each sample, or None.
+    y: (n,) int64 class of each sample, or None; beside a metric of the user's own whatever that takes, (n, ...), of
+        objects where samples differ in shape.
     """
 
     x: tuple[np.ndarray, ...]
     y: np.ndarray | None = None
 
     @classmethod
-    def read(cls, value: Any, role: str = "data", limit: int = LIMIT) -> Samples:
+    def read(cls, value: Any, role: str = "data", limit: int = LIMIT, any_labels: bool = False) -> Samples:
         """From ``x``, ``(x, y)`` (``x`` an array or a tuple of arrays) or a ``mindspore.dataset.Dataset``.
 
         Of a dataset at most ``limit`` samples and 2 GB are read; with more than one column the last is the labels. One
         that shuffles gives the same order each time; what its Python functions draw may differ.
+        any_labels: they need not be classes.
         """
         if isinstance(value, Samples):
             return value
         if is_dataset(value):
-            return _read_dataset(value, role, limit)
+            return _read_dataset(value, role, limit, any_labels)
         x, y = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
         inputs = tuple(x) if isinstance(x, (tuple, list)) else (x,)
-        return cls(*_checked(inputs, y, role))
+        return cls(*_checked(inputs, y, role, any_labels))
 
     def __len__(self) -> int:
         return len(self.x[0])
@@ -72,10 +77,12 @@ class Samples:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with any value, shape or type."""
+        from .evaluators.user_metric import label_bytes
+
         digest = hashlib.blake2b(digest_size=16)
         for array in (*self.x, *(() if self.y is None else (self.y,))):
             digest.update(f"{array.dtype.str}{array.shape};".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            digest.update(label_bytes(array))
         digest.update(b"" if self.y is None else b"labels")
         return digest.hexdigest()
 
@@ -91,18 +98,28 @@ class Data:
       Without labels, fidelity to the float network is measured in place of accuracy;
     * ``train`` is never taken from another.
 
+    metric: how good outputs are, where that is not the share of right classes: a function of (outputs, labels) that
+        gives a number from 0 to 1. It is called with the outputs of all evaluated samples, (n, ...), a tuple of them
+        where the network gives several, and with the labels as they were given: an array (n, ...), or a list with one
+        entry for each sample, or None. It is looked at as a whole: a budget of ``accuracy>-1%`` is one point of it.
+
     Arrays are checked at once, datasets when their role is first used.
+
+    >>> Data(train=images, evaluate=(held_out, masks), metric=mean_iou)
     """
 
     calibrate: Any = None
     evaluate: Any = None
     train: Any = None
     limit: int = LIMIT
+    metric: Callable[[Any, Any], float] | None = None
     _read: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise ValueError(f"limit must be at least 1 sample, but got limit={self.limit}")
+        if self.metric is not None and not callable(self.metric):
+            raise TypeError(f"metric must be a function of (outputs, labels), but got {type(self.metric).__name__}")
         for role in _ROLES:
             value = getattr(self, role)
             if value is not None and not is_dataset(value):
@@ -116,11 +133,18 @@ class Data:
         if isinstance(value, Data):
             return value
         if isinstance(value, Mapping):
-            unknown = ", ".join(sorted(map(str, set(value) - {*_ROLES, "limit"})))
+            unknown = ", ".join(sorted(map(str, set(value) - {*_ROLES, "limit", "metric"})))
             if unknown:
-                raise ValueError(f"data may have the roles {', '.join(_ROLES)}, and a limit, but got {unknown}")
+                raise ValueError(f"data may have the roles {', '.join(_ROLES)}, limit and metric, but got {unknown}")
             return cls(**value)
         return cls(evaluate=value)
+
+    @property
+    def measure(self) -> UserMetric | None:
+        """The metric, as evaluators take it."""
+        from .evaluators.user_metric import UserMetric
+
+        return None if self.metric is None else UserMetric(self.metric)
 
     @cached_property
     def calibration(self) -> Samples | None:
@@ -173,7 +197,7 @@ class Data:
 
     def _samples(self, role: str) -> Samples:
         if role not in self._read:
-            found = Samples.read(getattr(self, role), role, self.limit)
+            found = Samples.read(getattr(self, role), role, self.limit, self.metric is not None)
             for other, samples in self._read.items():
                 if samples.shapes != found.shapes:
                     raise ValueError(
@@ -188,7 +212,9 @@ def _shapes(samples: Samples) -> str:
     return " and ".join(map(str, samples.shapes))
 
 
-def _checked(inputs: tuple[Any, ...], y: Any, role: str) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
+def _checked(
+    inputs: tuple[Any, ...], y: Any, role: str, any_labels: bool
+) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
     if not inputs:
         raise ValueError(f"{role} must have at least one input, but got none")
     x = tuple(_input(value, role) for value in inputs)
@@ -197,7 +223,7 @@ def _checked(inputs: tuple[Any, ...], y: Any, role: str) -> tuple[tuple[np.ndarr
         raise ValueError(f"the inputs of {role} must have as many samples each, but got {_listed(counts)}")
     if counts[0] == 0:
         raise ValueError(f"{role} must have at least one sample, but got none")
-    labels = None if y is None else _labels(y, role)
+    labels = None if y is None else _as_given(y, role) if any_labels else _labels(y, role)
     if labels is not None and len(labels) != counts[0]:
         raise ValueError(f"{role} must have a label for each sample, but got {counts[0]} samples, {len(labels)} labels")
     return x, labels
@@ -217,6 +243,19 @@ def _input(value: Any, role: str) -> np.ndarray:
     return array
 
 
+def _as_given(value: Any, role: str) -> np.ndarray:
+    """(n, ...) numbers, or (n,) objects where samples differ in shape."""
+    array = _array(value)
+    if array.ndim and array.dtype.kind in "fiub":
+        return array
+    if not isinstance(value, (tuple, list, np.ndarray)):
+        raise TypeError(f"the labels of {role} must be an array or a list, but got {type(value).__name__}")
+    objects = np.empty(len(value), object)
+    for i, label in enumerate(value):
+        objects[i] = label
+    return objects
+
+
 def _labels(value: Any, role: str) -> np.ndarray:
     """(n,) int64 from classes, (n,) or (n, 1), or from one-hot rows."""
     array = _array(value)
@@ -227,7 +266,10 @@ def _labels(value: Any, role: str) -> np.ndarray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise ValueError(f"the labels of {role} must be classes (n,) or one-hot rows, but got shape {array.shape}")
+        raise ValueError(
+            f"the labels of {role} must be classes (n,) or one-hot rows, but got shape {array.shape}; for other labels "
+            "give Data a metric, a function of (outputs, labels)"
+        )
     classes = array.astype(np.int64)
     if not (classes == array).all() or (classes < 0).any():
         raise ValueError(f"the labels of {role} must be whole numbers from 0, but got {_first_bad(array)}")
@@ -266,7 +308,7 @@ def is_batched(dataset: Any) -> bool:
 
 
 @same_order()
-def _read_dataset(dataset: Any, role: str, limit: int) -> Samples:
+def _read_dataset(dataset: Any, role: str, limit: int, any_labels: bool) -> Samples:
     batched, rows, count, held = is_batched(dataset), [], 0, 0
     complete = True
     for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
@@ -283,7 +325,7 @@ def _read_dataset(dataset: Any, role: str, limit: int) -> Samples:
     if not complete or count > limit:
         log.warning("of the %s dataset the first %s samples are used", role, f"{len(columns[0]):,}")
     inputs, y = (columns[:-1], columns[-1]) if len(columns) > 1 else (columns, None)
-    return Samples(*_checked(tuple(inputs), y, role))
+    return Samples(*_checked(tuple(inputs), y, role, any_labels))
 
 
 def _joined(parts: tuple[np.ndarray, ...], role: str) -> np.ndarray:

@@ -177,7 +177,8 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     check_cell(net)
     from .restore import restore
 
-    return restore(net, folder, Data.coerce(data).evaluation)
+    given = Data.coerce(data)
+    return restore(net, folder, given.evaluation, given.measure)
 
 
 def _primitive_names(given: str | Iterable[str]) -> str | tuple[str, ...]:

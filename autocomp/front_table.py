@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LINES = 20
 KNEE = "◆"
+SHARES = ("accuracy", "agreement")  # metrics that are shares of independent samples
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def explanations(front: ParetoSet) -> list[str]:
 
 def _interval(point: Point) -> str:
     """Half the 95 % confidence interval of a share of independent samples, at the float network's accuracy."""
-    if point.samples < 1:
+    if point.samples < 1 or point.metric not in SHARES:
         return ""
     of_float = (point.reference or point).accuracy
     if not 0 < of_float < 1:

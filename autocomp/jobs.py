@@ -16,6 +16,7 @@ from .data import Data, Samples
 from .evaluators import PlanEvaluator, choose_engine, synthetic_inputs
 from .evaluators.accuracy import calibrated_on
 from .evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
+from .evaluators.user_metric import UserMetric
 from .hardware_models import Cost, CostTables, Device
 from .metrics import METRICS
 from .primitives.mindir import copy_network, first_line
@@ -95,7 +96,8 @@ class Job:
         """What the reader of the front should know of the network and the device."""
         outputs = len(self.evaluator.plain_outputs)
         judged = f"plans are judged by the first of the network's {outputs} outputs alone, which gives classes"
-        return self._fixed + ((judged,) if outputs > 1 and self.evaluator.metric != "fidelity" else ())
+        alone = outputs > 1 and self.evaluator.classifies and self.evaluator.measure is None
+        return self._fixed + ((judged,) if alone else ())
 
     @property
     def _fixed(self) -> tuple[str, ...]:
@@ -156,7 +158,8 @@ def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
     choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs)
     labels = None if evaluation is None else evaluation.y
-    evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed)
+    measure = None if evaluation is None else data.measure
+    evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
     space, batch = evaluator.space, len(arrays[0])
     log.info(
         "%d layers, %d channel groups, %d knobs, 10^%.0f plans; batch %d on %s",
@@ -174,6 +177,7 @@ def evaluator_of(
     calibration: Arrays,
     synthetic: bool = False,
     seed: int = 0,
+    measure: UserMetric | None = None,
 ) -> PlanEvaluator:
     """The engine is chosen, moments and ranges are taken, the space is laid out: the same each time for the same
     network and samples, so that a saved front finds its plans again."""
@@ -184,7 +188,7 @@ def evaluator_of(
     moments = layer_moments(engine, graph, plain, calibration, seed)
     space = search_space(graph, parameters, choices.formats, choices.granularity, choices.primitives, moments)
     patches = layer_second_moments(engine, graph, plain, calibration, rounded_layers(space), seed)
-    known = (synthetic, seed, moments, patches, choices.symmetric)
+    known = (synthetic, seed, moments, patches, choices.symmetric, measure)
     return PlanEvaluator(engine, space, parameters, x, labels, calibration, *known)
 
 

@@ -207,7 +207,8 @@ class Point:
         The costs stay. What comes back stands by itself: it can be exported, and is on no front until ``front.add``.
 
         Args:
-            train: (x, y) arrays, y (n,) classes; x alone, then the float network is the only teacher; or a batched
+            train: (x, y) arrays, y (n,) classes; x alone, then the float network is the only teacher, as it is for
+                networks that give no scores of classes, or several outputs; or a batched
                 ``mindspore.dataset.Dataset`` of both, which can augment.
             epochs: over ``train``. batch: samples a step, of arrays. rate: of learning at the start; Nesterov momentum
                 0.9, falling by a cosine to 0.

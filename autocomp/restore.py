@@ -11,6 +11,7 @@ import numpy as np
 
 from .data import Samples
 from .evaluators import PlanEvaluator, Scores, score, synthetic_inputs
+from .evaluators.user_metric import UserMetric
 from .front import ParetoSet
 from .hardware_models import CostTables, Device
 from .jobs import Choices, RepeatedCosts, as_taken, evaluator_of
@@ -63,11 +64,11 @@ def store(folder: Path, deployer: NetworkDeployer) -> None:
         np.savez_compressed(draft, description=np.array(json.dumps(description)), **arrays)
 
 
-def restore(net: Any, folder: str | Path, given: Samples | None = None) -> ParetoSet:
+def restore(net: Any, folder: str | Path, given: Samples | None = None, measure: UserMetric | None = None) -> ParetoSet:
     """The front, its points able to be carried out on ``net``; ValueError where that is another network.
 
     given: samples to evaluate on, those of the search or what they were evenly taken from; ValueError where they are
-        others.
+        others. measure: how good outputs are, where the search was given a metric.
     """
     from .deploy import NetworkDeployer
 
@@ -95,7 +96,8 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None) -> Paret
         samples, labels = as_taken(net, given), given.y
     elif synthetic:
         samples = synthetic_inputs(graph, seed)
-    evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed)
+    judged = measure if given is not None else None
+    evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed, judged)
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     with_samples, batch = given is not None or synthetic, description["batch"]

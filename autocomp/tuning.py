@@ -25,7 +25,7 @@ log = logging.getLogger("autocomp")
 FINALISTS = 3  # plans that are trained at most
 APART = 0.25  # of the choices, in which a plan must differ from those trained before it
 EXPECTED = (ValueError, TimeoutError)  # the sentence says enough
-VERSION = 3  # of what a training gives: raised when the same one would give other weights
+VERSION = 4  # of what a training gives: raised when the same one would give other weights
 
 
 def settings_of(given: int | FineTuning, seed: int) -> FineTuning | None:

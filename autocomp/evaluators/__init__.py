@@ -4,7 +4,7 @@ if __name__ != "autocomp.evaluators":
     raise ImportError(f"import autocomp.evaluators, not {__name__}")
 
 from .accuracy import PlanEvaluator, synthetic_inputs
-from .base import Evaluator, Measurement, Metric
+from .base import Evaluator, Measurement
 from .engines import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
 from .scores import RUINED, Measure, Scores, divergence, score
 
@@ -14,7 +14,6 @@ __all__ = [
     "Evaluator",
     "Measure",
     "Measurement",
-    "Metric",
     "MindSporeEngine",
     "OnnxEngine",
     "PlanEvaluator",

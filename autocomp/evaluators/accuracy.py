@@ -14,9 +14,10 @@ from ..primitives.patches import PatchMoments
 from ..primitives.realise import Parameters, Realisation, Realiser
 from ..primitives.reconstruction import Moments
 from ..search_spaces import NetworkGraph, Plan, SearchSpace
-from .base import Measurement, Metric
+from .base import Measurement
 from .calibration import calibrate_ranges, moved_statistics
 from .engines import Arrays, Engine
+from .user_metric import UserMetric, label_bytes
 
 VERSION = 5  # of what an accuracy means: raised when the same plan would measure differently
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
@@ -62,6 +63,7 @@ class PlanEvaluator:
     inputs: arrays (n, ...); labels: (n,) classes, or None, then the metric is the agreement with the float network's
         class (where its output is (n, classes) and the inputs are real), or else the fidelity: one less the ratio of
         noise to signal in the outputs, 1 - |y - y_float|^2 / |y_float - mean over the samples|^2.
+    measure: a metric of the user's own in place of these; labels are then whatever it takes.
     calibration: arrays (n, ...), for ranges and BatchNorm's statistics. moments: of layers' inputs, for reconstruction.
     patches: of what weights are multiplied with, for rounding. symmetric: inputs are rounded around zero.
     """
@@ -79,9 +81,11 @@ class PlanEvaluator:
         moments: Mapping[str, Moments] | None = None,
         patches: Mapping[str, PatchMoments] | None = None,
         symmetric: bool = False,
+        measure: UserMetric | None = None,
     ) -> None:
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
         self.inputs, self.labels, self.synthetic, self.symmetric = inputs, labels, synthetic, symmetric
+        self.measure = measure
         plain = Realiser(space, parameters)(Plan())
         self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments, patches)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
@@ -89,7 +93,8 @@ class PlanEvaluator:
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
         self.plain_uncut = engine.batch_statistics(plain, self.statistics_uncut)
         self.plain_outputs = self._outputs(plain)
-        self.metric: Metric = self._metric()
+        self.classifies = self._classifies()
+        self.metric = self._metric()
         self.key = self._fingerprint(calibration)
 
     @property
@@ -101,17 +106,36 @@ class PlanEvaluator:
         samples = calibrated_on(self.space.graph, calibration)
         return calibrate_ranges(self.engine, self.space, plain, samples, self.seed, self.symmetric)
 
-    def _metric(self) -> Metric:
-        scores = self.plain_outputs[0]
+    def _classifies(self) -> bool:
+        """Whether the first output are scores of classes: then plans are compared by the probabilities that these give,
+        else by all outputs as they are."""
+        scores, labels = self.plain_outputs[0], self.labels
+        if scores.ndim != 2 or scores.shape[1] < 2 or self.synthetic:
+            return False
+        if labels is None:
+            return self.measure is None
+        whole = labels.ndim == 1 and labels.dtype.kind in "iu"
+        return whole and bool(0 <= labels.min() <= labels.max() < scores.shape[1])
+
+    def _metric(self) -> str:
+        if self.measure is not None:
+            self._check_measure(self.measure)
+            return self.measure.name
         if self.labels is None:
-            classes = scores.ndim == 2 and scores.shape[1] > 1
-            return "agreement" if classes and not self.synthetic else "fidelity"
-        if scores.ndim != 2 or scores.shape[1] <= int(self.labels.max(initial=0)):
+            return "agreement" if self.classifies else "fidelity"
+        if not self.classifies:
+            shape = ", ".join(map(str, self.plain_outputs[0].shape[1:]))
             raise ValueError(
-                f"labels up to {int(self.labels.max(initial=0))} need an output of shape (n, classes), "
-                f"but the network's first output has shape (n, {', '.join(map(str, scores.shape[1:]))})"
+                f"labels up to {int(self.labels.max(initial=0))} need an output of shape (n, classes), but the "
+                f"network's first output has shape (n, {shape}); for other labels give Data a metric, a function of "
+                "(outputs, labels)"
             )
         return "accuracy"
+
+    def _check_measure(self, measure: UserMetric) -> None:
+        found = measure(self.plain_outputs, self.labels)
+        if not found:
+            raise ValueError(f"the metric {measure.name} must be above 0 for the float network, but is 0")
 
     def _fingerprint(self, calibration: Arrays) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -120,11 +144,11 @@ class PlanEvaluator:
         engine = type(self.engine).__name__
         spaces = (self.space.graph.key, self.space.key)
         settings = (VERSION, engine, self.metric, self.seed, self.symmetric, *spaces, reconstructed, adapted)
-        digest.update(repr(settings).encode())
+        digest.update(repr(settings + (() if self.measure is None else (self.measure.key,))).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):
             digest.update(f"{array.dtype.str}{array.shape};".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            digest.update(label_bytes(array))
         return digest.hexdigest()
 
     def realise(self, plan: Plan) -> Realisation:
@@ -159,7 +183,9 @@ class PlanEvaluator:
         return outputs
 
     def accuracy_of(self, outputs: Arrays) -> float:
-        if self.metric == "fidelity":
+        if self.measure is not None:
+            return self.measure(outputs, self.labels)
+        if not self.classifies:
             return float(np.mean([_explained(a, b) for a, b in zip(outputs, self.plain_outputs, strict=True)]))
         expected = self.plain_outputs[0].argmax(1) if self.labels is None else self.labels
         return float(np.mean(outputs[0].argmax(1) == expected))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from autocomp.search_spaces import Plan
-
-Metric = Literal["accuracy", "agreement", "fidelity"]
 
 
 @dataclass(frozen=True)
@@ -18,21 +16,22 @@ class Measurement:
 
     accuracy: 0 to 1: the share of samples whose class is the label's (metric ``accuracy``) or the float network's
         (``agreement``, where there are no labels), or one less the ratio of noise to signal in the outputs
-        (``fidelity``, where there are no data or no classes).
+        (``fidelity``, where there are no data or no classes), or what a metric of the user's own gives.
+    metric: one of these, or the name of the user's function.
     samples: how many it was measured on; fidelity: the same in words, ``"2000 images"``.
     seconds: what it took.
     """
 
     accuracy: float
-    metric: Metric = "accuracy"
+    metric: str = "accuracy"
     samples: int = 0
     seconds: float = 0.0
     seed: int = 0
     fidelity: str = ""
 
     def __post_init__(self) -> None:
-        if self.metric not in get_args(Metric):
-            raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, but got metric={self.metric!r}")
+        if not (isinstance(self.metric, str) and self.metric.isidentifier()):
+            raise ValueError(f"metric must be a name, but got metric={self.metric!r}")
         if not (math.isnan(self.accuracy) or 0 <= self.accuracy <= 1):
             raise ValueError(f"accuracy must be in [0, 1], but got accuracy={self.accuracy}")
 

@@ -6,7 +6,7 @@ import logging
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,8 @@ log = logging.getLogger("autocomp")
 
 Progress = Callable[[int, int, float], None]  # step from 1, steps, loss
 WEIGHT_DECAY = 1e-4
+HELD_BYTES = 2e9  # of the float network's outputs for an epoch; beyond, it runs in every step
+LONGEST = 0.3  # gradient, where outputs are no scores of classes: their errors have no common size
 ALGORITHMS = ("lsq", "simqat", "pact")  # SLB lays its values out for the bits of one plan
 
 
@@ -95,7 +97,8 @@ def fine_tune(
 
     Args:
         train: (x, y) arrays, y (n,) classes or None; or a batched ``mindspore.dataset.Dataset`` of images and classes,
-            gone through anew in each epoch, so that it can augment.
+            gone through anew in each epoch, so that it can augment. A network that gives other than scores of classes,
+            or several outputs, is trained towards the float network's outputs alone, and labels are not used.
         calibration: arrays (n, ...), for the weights and ranges that training begins with.
 
     Raises:
@@ -103,26 +106,39 @@ def fine_tune(
     """
     _check_single(evaluator.space.graph)
     augments = is_dataset(train)
-    x, y = _first_batch(train) if augments else _arrays(train, evaluator.inputs[0].dtype)
+    x, y = _first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
+    x = np.asarray(x, evaluator.inputs[0].dtype)
+    classes = trains_classes(evaluator)
+    y = np.asarray(y, np.int32) if classes and y is not None else None
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
     check_classes(y, evaluator)
     ranges_from = tuple(array[:256] for array in calibration)
     smaller = pruned_only(net, evaluator, plan, calibration)
     algorithm, student = _student(smaller, plan, settings.algorithm, evaluator.symmetric, calibrate=ranges_from)
     taught = bool(settings.teacher) or y is None
+    held = not augments and len(x) * sum(output[0].nbytes for output in evaluator.plain_outputs) <= HELD_BYTES
     if augments:
-        dataset, samples = train, train.get_dataset_size() * len(x)
+        dataset = train if y is not None else train.project(train.get_col_names()[:1])
+        samples = train.get_dataset_size() * len(x)
     else:
-        expected = evaluator.engine.outputs(evaluator.realise(Plan()), (x,))[0] if taught else None
-        source = Shuffled([a for a in (x, expected, y) if a is not None], settings.batch, settings.seed)
+        expected = evaluator.engine.outputs(evaluator.realise(Plan()), (x,)) if taught and held else ()
+        source = Shuffled([x, *expected, *(() if y is None else (y,))], settings.batch, settings.seed)
         dataset, samples = source.dataset(), len(source) * source.batch
-    trained, criterion = _with_loss(student, net if augments else None, y is not None, taught, settings)
+    compares: Literal["classes", "values"] = "classes" if classes else "values"
+    trained, criterion = _with_loss(student, None if held else net, y is not None, taught, compares, settings)
     with execution_mode(graph=True):
         _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
     return _tuned(algorithm, student, samples)
 
 
-def _with_loss(student: Any, teacher: Any, labelled: bool, taught: bool, settings: FineTuning) -> tuple[Any, Any]:
+def _with_loss(
+    student: Any,
+    teacher: Any,
+    labelled: bool,
+    taught: bool,
+    compares: Literal["classes", "values"],
+    settings: FineTuning,
+) -> tuple[Any, Any]:
     """What trains, and the loss beside it. teacher: None where batches bring its outputs."""
     from ..primitives.distillation import Distilled, Taught
 
@@ -132,8 +148,8 @@ def _with_loss(student: Any, teacher: Any, labelled: bool, taught: bool, setting
         return student, loss
     share = settings.teacher or 1.0
     if teacher is None:
-        return Taught(student, loss, share=share), None
-    return Distilled(student, teacher, loss, share=share), None
+        return Taught(student, loss, share=share, compares=compares), None
+    return Distilled(student, teacher, loss, share=share, compares=compares), None
 
 
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
@@ -192,17 +208,27 @@ def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays =
 
 def _check_single(graph: NetworkGraph) -> None:
     inputs = sum(node.kind == "input" for node in graph.nodes)
-    if inputs != 1 or len(graph.outputs) != 1:
+    if inputs != 1:
         raise ValueError(
-            "fine-tuning takes networks with one input and one output, "
-            f"but this one has {inputs} and {len(graph.outputs)}; apply a quantizer of autocomp.primitives to point.net"
+            f"fine-tuning takes networks with one input, but this one has {inputs}; apply a quantizer of "
+            "autocomp.primitives to point.net"
         )
 
 
+def trains_classes(evaluator: PlanEvaluator) -> bool:
+    """Whether the network trains as one whose one output are scores of classes: as it is evaluated, or, searched
+    without data, where its output has that shape."""
+    scores, *others = evaluator.plain_outputs
+    looks_like = evaluator.synthetic and scores.ndim == 2 and scores.shape[1] > 1
+    return not others and (evaluator.classifies or looks_like)
+
+
 def check_classes(y: np.ndarray | None, evaluator: PlanEvaluator) -> None:
-    """ValueError for labels, (n,), that the network has no output for."""
+    """ValueError for labels, (n,), that a network of classes has no output for."""
     scores = evaluator.plain_outputs[0]
-    if y is not None and scores.ndim == 2 and not 0 <= int(np.min(y)) <= int(np.max(y)) < scores.shape[1]:
+    if y is None or not trains_classes(evaluator):
+        return
+    if not 0 <= int(np.min(y)) <= int(np.max(y)) < scores.shape[1]:
         raise ValueError(
             f"labels to train on must be classes 0 to {scores.shape[1] - 1}, but got {np.min(y)} to {np.max(y)}"
         )
@@ -242,11 +268,6 @@ def _first_batch(train: Any) -> tuple[np.ndarray, np.ndarray | None]:
     return first[0], first[1] if len(first) > 1 else None
 
 
-def _arrays(train: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray | None]:
-    x, y = train if isinstance(train, tuple) else (train, None)
-    return np.asarray(x, dtype), None if y is None else np.asarray(y, np.int32)
-
-
 def _train(
     trained: Any,
     criterion: Any,
@@ -257,10 +278,16 @@ def _train(
     progress: Progress | None,
 ) -> None:
     ms = load_mindspore()
+    from ..primitives.clipped_step import ClippedStep
+    from ..primitives.distillation import Distillation
+
     steps = settings.epochs * dataset.get_dataset_size()
     rates = [settings.rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
     optimizer = ms.nn.Momentum(parameter_groups(student), rates, 0.9, use_nesterov=True)
-    model = ms.Model(trained, criterion, optimizer)
+    if isinstance(trained, Distillation) and trained.values:
+        model = ms.Model(ClippedStep(trained, optimizer, LONGEST).set_train())
+    else:
+        model = ms.Model(trained, criterion, optimizer)
     model.train(settings.epochs, dataset, callbacks=[*callbacks, _reporting(progress, steps)], dataset_sink_mode=False)
 
 

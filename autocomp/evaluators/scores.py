@@ -119,7 +119,7 @@ def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None)
     except Exception as error:  # whatever an engine raises; the plan then counts as useless
         log.warning("plan %s could not be scored: %s", plan, error)
         return RUINED
-    if evaluator.metric == "fidelity":
+    if not evaluator.classifies:
         value = float(np.mean([_error(a, b) for a, b in zip(found, expected, strict=True)]))
     else:
         value = float(np.mean(divergences(expected[0], found[0])))

@@ -149,6 +149,32 @@ class QuantizedConv2d(nn.Cell):
         return ops.bias_add(x, self.bias) if self.has_bias else x
 
 
+class TransposedConv2d(nn.Cell):
+    """What an ``nn.Conv2dTranspose`` computes, of a weight (out, in / groups, kh, kw) that is given with the input."""
+
+    def __init__(self, like: Any, shape: tuple[int, ...], groups: int) -> None:
+        super().__init__()
+        self.out_channels, depth, *kernel = shape
+        self.in_channels = groups * depth
+        self.parted = (groups, self.out_channels // groups, depth, *kernel)
+        self.turned = (self.in_channels, self.out_channels // groups, *kernel)
+        self.stride, self.more = like.stride, _positions_added(like)
+        window = {"pad_mode": like.pad_mode, "pad": like.padding, "stride": like.stride, "dilation": like.dilation}
+        self.conv2d_transpose = ops.Conv2DTranspose(self.in_channels, like.kernel_size, mode=1, group=groups, **window)
+        after = like.output_padding
+        below, right = after if isinstance(after, tuple) else (after, after)
+        self.pads = below + right > 0
+        self.pad = ops.Pad(((0, 0), (0, 0), (0, below), (0, right)))
+
+    def construct(self, x: Any, weight: Any, bias: Any = None) -> Any:
+        weight = ops.transpose(weight.reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.turned)
+        n, _, height, width = x.shape
+        size = (n, self.out_channels, height * self.stride[0] + self.more[0], width * self.stride[1] + self.more[1])
+        x = self.conv2d_transpose(x, weight, size)
+        x = x if bias is None else ops.bias_add(x, bias)
+        return self.pad(x) if self.pads else x
+
+
 class QuantizedConv2dTranspose(nn.Cell):
     """A transposed convolution with a stored weight, (out, in / groups, kh, kw); otherwise as the
     ``nn.Conv2dTranspose`` that it replaces."""
@@ -156,28 +182,13 @@ class QuantizedConv2dTranspose(nn.Cell):
     def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None, groups: int) -> None:
         super().__init__()
         self.weight = StoredWeight(weight)
-        self.out_channels, depth, *kernel = weight.integers.shape
-        self.in_channels = groups * depth
-        self.parted = (groups, self.out_channels // groups, depth, *kernel)
-        self.turned = (self.in_channels, self.out_channels // groups, *kernel)
-        self.kernel_size, self.stride, self.more = like.kernel_size, like.stride, _positions_added(like)
-        window = {"pad_mode": like.pad_mode, "pad": like.padding, "stride": like.stride, "dilation": like.dilation}
-        self.conv2d_transpose = ops.Conv2DTranspose(self.in_channels, like.kernel_size, mode=1, group=groups, **window)
-        after = like.output_padding
-        below, right = after if isinstance(after, tuple) else (after, after)
-        self.pads = below + right > 0
-        self.pad = ops.Pad(((0, 0), (0, 0), (0, below), (0, right)))
-        self.has_bias = bias is not None
-        if bias is not None:
-            self.bias = parameter(bias, "bias", trains=True)
+        self.operator = TransposedConv2d(like, weight.integers.shape, groups)
+        self.in_channels, self.out_channels = self.operator.in_channels, self.operator.out_channels
+        self.kernel_size, self.stride = like.kernel_size, like.stride
+        self.bias = None if bias is None else parameter(bias, "bias", trains=True)
 
     def construct(self, x: Any) -> Any:
-        weight = ops.transpose(self.weight().reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.turned)
-        n, _, height, width = x.shape
-        size = (n, self.out_channels, height * self.stride[0] + self.more[0], width * self.stride[1] + self.more[1])
-        x = self.conv2d_transpose(x, weight, size)
-        x = ops.bias_add(x, self.bias) if self.has_bias else x
-        return self.pad(x) if self.pads else x
+        return self.operator(x, self.weight(), self.bias)
 
 
 def _positions_added(like: Any) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mindspore import nn, ops
@@ -12,47 +12,66 @@ from .block_outputs import compare_blocks
 from .cells import ms
 from .mindir import copy_network
 
+COMPARED = ("classes", "values")
+LEAST = 1e-12  # of a signal, that outputs which are the same for all samples divide by no zero
+
 
 class Distillation(nn.Cell):
     """What :class:`Distilled` and :class:`Taught` have in common: the loss of a student's outputs."""
 
-    def __init__(self, student: Any, loss: Any, temperature: float, share: float) -> None:
+    def __init__(self, student: Any, loss: Any, temperature: float, share: float, compares: str) -> None:
         super().__init__(auto_prefix=False)
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0, but got temperature={temperature}")
         if not 0 < share <= 1:
             raise ValueError(f"share must be in (0, 1], but got share={share}")
-        self.student, self.loss = student, loss
+        if compares not in COMPARED:
+            raise ValueError(f"compares must be one of {', '.join(COMPARED)}, but got compares={compares!r}")
+        self.student, self.loss, self.values = student, loss, compares == "values"
         self.temperature, self.share = temperature, 1.0 if loss is None else share
         self.log_softmax = nn.LogSoftmax(axis=1)
 
     def compared(self, outputs: Any, expected: Any, labels: Any) -> Any:
         """outputs, expected: (n, classes), of the student and of the teacher, or tuples that begin with them;
         labels: (n,) classes, or None."""
+        if self.values:
+            distance = relative_noise(outputs, expected)
+            return distance if self.loss is None else self._shared(distance, first(outputs), labels)
         outputs, expected = first(outputs), first(expected)
         wanted = self.log_softmax(ops.stop_gradient(expected) / self.temperature)
         found = self.log_softmax(outputs / self.temperature)
         divergence = (ops.exp(wanted) * (wanted - found)).sum(1).mean() * self.temperature**2
-        if self.loss is None:
-            return divergence
-        return self.share * divergence + (1 - self.share) * self.loss(outputs, labels)
+        return divergence if self.loss is None else self._shared(divergence, outputs, labels)
+
+    def _shared(self, distance: Any, outputs: Any, labels: Any) -> Any:
+        return self.share * distance + (1 - self.share) * self.loss(outputs, labels)
 
 
 class Taught(Distillation):
     """A network with the loss of :class:`Distilled`, for batches that bring the teacher's outputs with them:
-    ``construct(x, expected)``, with a loss ``construct(x, expected, labels)``.
+    ``construct(x, expected)``, with a loss ``construct(x, expected, labels)``; where it compares values, ``expected``
+    are all outputs one after the other.
 
     The float network need not run in every step where the samples of an epoch are always the same.
 
     Args:
-        student, loss, temperature, share: see :class:`Distilled`.
+        student, loss, temperature, share, compares: see :class:`Distilled`.
     """
 
-    def __init__(self, student: Any, loss: Any = None, temperature: float = 4.0, share: float = 0.7) -> None:
-        super().__init__(student, loss, temperature, share)
+    def __init__(
+        self,
+        student: Any,
+        loss: Any = None,
+        temperature: float = 4.0,
+        share: float = 0.7,
+        compares: Literal["classes", "values"] = "classes",
+    ) -> None:
+        super().__init__(student, loss, temperature, share, compares)
 
-    def construct(self, x: Any, expected: Any, labels: Any = None) -> Any:
-        return self.compared(self.student(x), expected, labels)
+    def construct(self, x: Any, *expected: Any) -> Any:
+        if self.loss is None:
+            return self.compared(self.student(x), expected, None)
+        return self.compared(self.student(x), expected[:-1], expected[-1])
 
 
 class Distilled(Distillation):
@@ -70,6 +89,8 @@ class Distilled(Distillation):
             Dropout drops nothing.
         loss: of (first output, labels); None: only the teacher counts, and no labels are taken.
         temperature: T, above 0. share: of the teacher, in (0, 1].
+        compares: "classes": the first output as scores, as above; "values": all outputs as they are, any shape, by
+            the mean of |student - teacher|^2 / |teacher - its mean over the batch|^2, in the place of the divergence.
         blocks: paths of cells whose outputs are compared, too, ``["layer1", "layer2"]``; each must run once and return
             one tensor, of the same shape in both networks. Their gradients take the loss's as 1: no loss scaling.
         example: with blocks, one batch of the network's input as the training set gives it; all batches must be alike.
@@ -86,8 +107,9 @@ class Distilled(Distillation):
         blocks: Sequence[str] = (),
         example: np.ndarray | tuple[np.ndarray, ...] | None = None,
         block_weight: float = 1.0,
+        compares: Literal["classes", "values"] = "classes",
     ) -> None:
-        super().__init__(student, loss, temperature, share)
+        super().__init__(student, loss, temperature, share, compares)
         if blocks and (example is None or block_weight <= 0):
             raise ValueError(
                 "blocks need example, one batch of the network's input, and a block_weight above 0, "
@@ -110,6 +132,21 @@ class Distilled(Distillation):
         for distance in self.distances:
             total = total + self.block_weight * distance  # a number here: its gradient is added in the block
         return total
+
+
+def relative_noise(outputs: Any, expected: Any) -> Any:
+    """Of all outputs, in the mean, the square of what is wrong over that of what differs between samples."""
+    outputs, expected = as_tuple(outputs), as_tuple(expected)
+    total = 0.0
+    for i in range(len(outputs)):  # compiled: MindSpore's graphs know no strict zip
+        wanted = ops.stop_gradient(expected[i])
+        signal = ((wanted - wanted.mean(0)) ** 2).mean()
+        total = total + ((outputs[i] - wanted) ** 2).mean() / (signal + LEAST)
+    return total / len(outputs)
+
+
+def as_tuple(outputs: Any) -> Any:
+    return outputs if isinstance(outputs, (tuple, list)) else (outputs,)
 
 
 def first(outputs: Any) -> Any:

@@ -19,7 +19,7 @@ class TrainedFormats:
     """A quantizer that trains, as a part of the search space: a knob for each layer, of the formats that it reaches.
 
     A search judges such a plan by its weights as rounded before any training, which ranks plans and asks for no
-    training set; ``algorithm`` then trains the chosen one. Transposed convolutions train in float, so have no knob.
+    training set; ``algorithm`` then trains the chosen one.
 
     class_name: in :mod:`autocomp.primitives`, loaded when the algorithm is asked for. most_bits: of a weight.
     """
@@ -36,9 +36,8 @@ class TrainedFormats:
         granularity: int,
         moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
-        layers = [layer for layer, i in graph.layers.items() if not graph.nodes[i].transposed]
         reached = [f for f in formats if f.weight_bits <= self.most_bits or f.weight_bits == FLOAT_BITS]
-        return format_knobs(self.name, layers, reached)
+        return format_knobs(self.name, list(graph.layers), reached)
 
     def algorithm(self, **settings: Any) -> Any:
         """:class:`LSQ` and its like, with settings as they take them."""

@@ -11,7 +11,7 @@ from mindspore import nn, ops
 from ..search_spaces import NetworkGraph, Node
 from .cells import StandIn, ms, parameter
 from .surgery import cell_at
-from .trained_layers import trained_layer, trains_rounded
+from .trained_layers import lies_in_rows, trained_layer
 
 
 def gate_of(values: Any, index: Any, free: Any) -> Any:
@@ -68,7 +68,7 @@ def gated_layers(net: Any, graph: NetworkGraph, values: Any, gating: Gating = Un
 
 def _gated(layer: Any, graph: NetworkGraph, node: Node, values: Any, gating: Gating) -> Any:
     units = graph.input_units(node)
-    if trains_rounded(layer):
+    if lies_in_rows(layer):
         columns = units.reshape(node.groups, -1)[0]
         shape = (1, -1, *[1] * (layer.weight.ndim - 2))
         return trained_layer(layer, gating(values, columns, shape), nn.Identity(), None, None)

@@ -21,7 +21,7 @@ from .realise import parameters_of
 from .rounding import assign
 from .surgery import cell_at, rename_parameters, replace_cells
 from .trace import check_cell, trace
-from .trained_layers import trained_layer, trains_rounded
+from .trained_layers import lies_in_rows, trained_layer
 from .trained_pruning import with_values
 
 PATTERN = "2:4"
@@ -93,7 +93,7 @@ class Sparsity:
         layers = {
             path: trained_layer(cell, ElementMask(cell.weight.shape), nn.Identity(), None, None)
             for path, cell in cells.items()
-            if trains_rounded(cell)
+            if lies_in_rows(cell)
         }
         if not layers:
             raise NoEffectError(f"{self.name} found no nn.Conv2d and no nn.Dense to mask by {self.pattern}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from mindspore import nn, ops
 
-from .cells import ms  # noqa: F401  loads MindSpore the fast way
+from .cells import TransposedConv2d
 from .rounding import Input, Weight
+from .weight_layout import turned
 
 
 class TrainedLayer(nn.Cell):
@@ -27,6 +29,10 @@ class TrainedLayer(nn.Cell):
         self.bias = layer.bias if self.has_bias else None
         self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
 
+    def in_rows(self, weight: np.ndarray) -> np.ndarray:
+        """The layer's weight as its quantizer sees it, (out, in / groups, ...)."""
+        return weight
+
 
 class TrainedConv2d(TrainedLayer):
     def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
@@ -44,16 +50,40 @@ class TrainedConv2d(TrainedLayer):
         )
 
     def construct(self, x: Any) -> Any:
-        x = self.input_quantizer(x)
-        y = self._operate(x, self.weight_quantizer(self.weight))
+        x, weight = self.input_quantizer(x), self._rows()
+        y = self._operate(x, self.weight_quantizer(weight))
         if self.state is not None and self.training:
-            deployed = self._operate(x, self.weight_quantizer.deployed(self.weight))
+            deployed = self._operate(x, self.weight_quantizer.deployed(weight))
             y = ops.depend(y, self.state(ops.stop_gradient(deployed)))
         return y
+
+    def _rows(self) -> Any:
+        return self.weight
 
     def _operate(self, x: Any, weight: Any) -> Any:
         y = self.conv2d(x, weight)
         return ops.bias_add(y, self.bias) if self.has_bias else y
+
+
+class TrainedConv2dTranspose(TrainedConv2d):
+    """Its weight is the layer's own, (in, out / groups, kh, kw); quantizers see it as (out, in / groups, kh, kw)."""
+
+    def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
+        TrainedLayer.__init__(self, layer, weight_quantizer, input_quantizer, state)
+        self.kernel_size, self.stride, self.groups = layer.kernel_size, layer.stride, layer.group
+        depth, outputs, *kernel = layer.weight.shape
+        self.parted = (self.groups, depth // self.groups, outputs, *kernel)
+        self.turned = (self.groups * outputs, depth // self.groups, *kernel)
+        self.operator = TransposedConv2d(layer, self.turned, self.groups)
+
+    def in_rows(self, weight: np.ndarray) -> np.ndarray:
+        return turned(weight, self.groups)
+
+    def _rows(self) -> Any:
+        return ops.transpose(self.weight.reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.turned)
+
+    def _operate(self, x: Any, weight: Any) -> Any:
+        return self.operator(x, weight, self.bias)
 
 
 class TrainedDense(TrainedLayer):
@@ -74,14 +104,26 @@ class TrainedDense(TrainedLayer):
         return self.activation(y) if self.activation is not None else y
 
 
+FORMS: dict[Any, type[TrainedLayer]] = {
+    nn.Conv2d: TrainedConv2d,
+    nn.Conv2dTranspose: TrainedConv2dTranspose,
+    nn.Dense: TrainedDense,
+}
+
+
 def trained_layer(layer: Any, weight_quantizer: Weight, input_quantizer: Input, norm: Any, state: Any) -> TrainedLayer:
     """norm: the BatchNorm cell behind the layer or None."""
-    form = TrainedConv2d if isinstance(layer, nn.Conv2d) else TrainedDense
-    found: TrainedLayer = form(layer, weight_quantizer, input_quantizer, state if form is TrainedConv2d else None)
+    form = next(form for kind, form in FORMS.items() if isinstance(layer, kind))
+    found: TrainedLayer = form(layer, weight_quantizer, input_quantizer, None if form is TrainedDense else state)
     object.__setattr__(found, "norm", norm)  # not a part of the layer: the network holds it elsewhere
     return found
 
 
 def trains_rounded(layer: Any) -> bool:
-    """Whether there is a form of the layer that trains rounded; a transposed convolution trains in float."""
+    """Whether there is a form of the layer that trains rounded."""
+    return isinstance(layer, tuple(FORMS))
+
+
+def lies_in_rows(layer: Any) -> bool:
+    """Whether it is one whose weight is (out, in / groups, ...), as that of a transposed convolution is not."""
     return isinstance(layer, nn.Conv2d | nn.Dense)

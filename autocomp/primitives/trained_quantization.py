@@ -29,6 +29,7 @@ from .surgery import cell_at, rename_parameters, replace_cells
 from .trace import check_cell, trace
 from .trained_layers import TrainedLayer, trained_layer, trains_rounded
 from .training_callbacks import CalibrateFirst
+from .weight_layout import weight_of
 
 CALIBRATED = 256  # images at most, 32 at a time
 CHUNK = 32
@@ -131,7 +132,7 @@ class TrainedQuantization:
 
     def _layer(self, layer: Any, graph: NetworkGraph, path: str, norm: Any) -> TrainedLayer:
         positive = not self.signed_inputs and all(never_negative(graph, node.inputs[0]) for node in graph.calls(path))
-        weight = layer.weight.asnumpy()
+        weight = weight_of(graph.nodes[graph.layers[path]], {layer.weight.name: layer.weight.asnumpy()})
         bits = self._own(graph)[path].weight_bits
         quantizers = self.weight_quantizer(weight, norm, bits), self.input_quantizer(positive)
         return trained_layer(layer, *quantizers, norm, self.state_of(norm, bits))
@@ -153,7 +154,7 @@ class TrainedQuantization:
             )
         for path, layer in applied.layers.items():
             chosen = formats.get(path, Format())
-            layer.weight_quantizer.set_bits(chosen.weight_bits, layer.weight.asnumpy())
+            layer.weight_quantizer.set_bits(chosen.weight_bits, layer.in_rows(layer.weight.asnumpy()))
             before = layer.input_quantizer.bits
             layer.input_quantizer.set_bits(chosen.activation_bits)
             if chosen.activation_bits != before:
@@ -239,7 +240,7 @@ class TrainedQuantization:
         plain = Realiser(SearchSpace(applied.graph, ()), trained).of(whole, {})
         states = dict(plain.layers)
         for path, layer in applied.layers.items():
-            quantized = layer.weight_quantizer.quantized(trained[layer.weight.name])
+            quantized = layer.weight_quantizer.quantized(layer.in_rows(trained[layer.weight.name]))
             weight = states[path].weight if quantized is None else quantized.dequantized()
             states[path] = replace(
                 states[path], weight=weight, quantized=quantized, activation=layer.input_quantizer.quantizer()

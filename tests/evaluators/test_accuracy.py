@@ -198,11 +198,11 @@ class TestMeasurement:
         with pytest.raises(ValueError, match=rf"accuracy must be in \[0, 1\], but got accuracy={accuracy}"):
             Measurement(accuracy)
 
-    def test_unknown_metric(self) -> None:
-        with pytest.raises(
-            ValueError, match=r"metric must be one of accuracy, agreement, fidelity, but got metric='f1'"
-        ):
-            Measurement(0.5, "f1")  # type: ignore[arg-type]
+    @pytest.mark.parametrize("metric", ["", "mean iou", 3])
+    def test_a_metric_is_a_name(self, metric: Any) -> None:
+        assert Measurement(0.5, "mean_iou").metric == "mean_iou"
+        with pytest.raises(ValueError, match=rf"metric must be a name, but got metric={metric!r}"):
+            Measurement(0.5, metric)
 
     @pytest.mark.parametrize("text", ["3", "[]", "x"])
     def test_what_is_no_measurement(self, text: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autocomp.primitives import Distilled, SimQAT
+from autocomp.primitives.clipped_step import ClippedStep
 from autocomp.primitives.distillation import Taught
 from autocomp.primitives.export import norm_error
 from autocomp.primitives.platform import execution_mode, forward, load_mindspore
@@ -37,6 +38,42 @@ def test_the_loss_is_the_papers() -> None:
     with execution_mode(graph=True):
         assert float(alone(x).asnumpy()) == pytest.approx(divergence, rel=1e-4)
         assert float(both(x, y).asnumpy()) == pytest.approx(0.25 * divergence + 0.75 * of_labels, rel=1e-4)
+
+
+class Both(nn.Cell):
+    """Two outputs of different size."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net = randomised(NETWORKS["concatenating"](), seed)
+
+    def construct(self, x: Any) -> Any:
+        y = self.net(x)
+        return y[:, :1], 100 * y
+
+
+def test_values_are_compared_by_noise_to_signal() -> None:
+    """Of all outputs, whatever their size; scores of one class, which a softmax makes equal, among them."""
+    student, teacher = Both(0), Both(1)
+    found, wanted = (forward(net, (X,)) for net in (student, teacher))
+    ratios = [((a - b) ** 2).mean() / ((b - b.mean(0)) ** 2).mean() for a, b in zip(found, wanted, strict=True)]
+    x, expected = ms.Tensor(X), [ms.Tensor(array) for array in wanted]
+    distilled = Distilled(student, teacher, compares="values").set_train(False)
+    with execution_mode(graph=True):
+        assert float(distilled(x).asnumpy()) == pytest.approx(np.mean(ratios), rel=1e-4)
+        taught = Taught(student, compares="values").set_train(False)(x, *expected)
+    assert float(taught.asnumpy()) == pytest.approx(np.mean(ratios), rel=1e-4)
+
+
+def test_a_clipped_step_is_as_long_as_it_says() -> None:
+    net = randomised(NETWORKS["concatenating"]())
+    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    weights, before = net.trainable_params(), {p.name: p.asnumpy().copy() for p in net.trainable_params()}
+    step = ClippedStep(nn.WithLossCell(net, loss), nn.SGD(weights, 1.0), 0.01).set_train()
+    with execution_mode(graph=True):
+        step(ms.Tensor(X), ms.Tensor(Y))
+    moved = sum(float(((p.asnumpy() - before[p.name]) ** 2).sum()) for p in weights)
+    assert np.sqrt(moved) == pytest.approx(0.01, rel=1e-3)
 
 
 @pytest.mark.parametrize("labelled", [False, True])
@@ -177,7 +214,12 @@ def test_blocks_that_cannot_be_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"temperature": 0.0}, "temperature must"), ({"share": 2.0}, "share must")]
+    ("settings", "message"),
+    [
+        ({"temperature": 0.0}, "temperature must"),
+        ({"share": 2.0}, "share must"),
+        ({"compares": "logits"}, "compares must be one of classes, values"),
+    ],
 )
 def test_bad_arguments(settings: dict[str, Any], message: str) -> None:
     net = NETWORKS["concatenating"]()

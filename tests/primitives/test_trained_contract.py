@@ -21,6 +21,7 @@ from autocomp.search_spaces import FLOAT_BITS
 from tests.conftest import Twice
 from tests.networks import NETWORKS, randomised
 
+from .adversarial import Upsampler
 from .compilations import counted
 from .contract import X, Y, assert_untouched, loss_function, train, values
 
@@ -216,9 +217,39 @@ def test_trains_in_pynative_mode_too(form: str) -> None:
     assert norm_error(deployed, forward(net_q, (X,))[0]) < 0.05
 
 
-def test_transposed_convolutions_stay_as_they_are() -> None:
-    net = randomised(nn.SequentialCell(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2dTranspose(4, 4, 2, 2)))
-    assert list(applied_to(LSQ(4, 8).apply(net, calibrate=X)).layers) == ["0"]
+def test_a_transposed_convolution_is_rounded_by_its_output_channels() -> None:
+    """Its weight lies as (in, out, kh, kw): the second output channel here is a thousand times as large."""
+    net = randomised(nn.SequentialCell(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2dTranspose(4, 2, 2, 2)))
+    weight = net[2].weight.asnumpy() * np.array([1, 1000], np.float32)[:, None, None]
+    net[2].weight.set_data(ms.Tensor(weight))
+    algorithm = LSQ(4, 8)
+    found = algorithm.quantized(algorithm.apply(net, calibrate=X)).layers["2"].weight
+    assert norm_error(found[0], weight[:, 0]) < 0.01 and norm_error(found[1], weight[:, 1]) < 0.01
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_transposed_convolutions_of_all_kinds_train_rounded(form: str) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 3, 16, 16)).astype(np.float32)
+    net, algorithm = randomised(Upsampler()), FORMS[form]()
+    net_q = algorithm.apply(net, calibrate=x)
+    layers = applied_to(net_q).layers
+    assert list(layers) == ["stem.0", "plain", "grouped", "depthwise", "wide", "image"]
+    step = nn.TrainOneStepCell(
+        nn.WithLossCell(net_q, nn.MSELoss()), nn.Momentum(net_q.trainable_params(), 1e-3, 0.9)
+    ).set_train()
+    before, target = values(net_q), ms.Tensor(forward(net, (x,))[0])
+    with execution_mode(graph=False):
+        step(ms.Tensor(x), target)
+    after = values(net_q.set_train(False))
+    for layer in layers.values():
+        own = {p.name for p in layer.get_parameters() if p.requires_grad}
+        assert any(not np.array_equal(after[name], before[name]) for name in own), layer.weight.name
+    deployed = forward(algorithm.convert(net_q), (x,))[0]
+    assert norm_error(deployed, forward(net_q, (x,))[0]) < 0.05
+    assert norm_error(deployed, forward(net, (x,))[0]) > 1e-3
+    algorithm.set_plan(net_q, {})
+    found = forward(net_q, (x,))[0]
+    np.testing.assert_allclose(found, forward(algorithm.convert(net_q), (x,))[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", list(FORMS))

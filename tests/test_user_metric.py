@@ -1,0 +1,250 @@
+"""Networks that are judged by a metric of the user's own: a segmenter, and a detector whose labels differ in length."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autocomp
+from autocomp.errors import EvaluationError
+from autocomp.evaluators.user_metric import UserMetric
+from autocomp.front import ParetoSet
+from autocomp.primitives.platform import forward, load_mindspore
+from autocomp.search_spaces import Plan
+from tests.networks import randomised
+
+ms = load_mindspore()
+
+from mindspore import nn, ops  # noqa: E402
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((48, 3, 16, 16)).astype(np.float32)
+
+
+class Segmenter(nn.Cell):
+    """Down, up again, a shortcut: three classes for every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.SequentialCell(nn.Conv2d(3, 8, 3, has_bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.down = nn.SequentialCell(nn.Conv2d(8, 16, 3, 2, has_bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.up = nn.Conv2dTranspose(16, 8, 2, 2)
+        self.head = nn.Conv2d(16, 3, 1, has_bias=True)
+
+    def construct(self, x: Any) -> Any:
+        x = self.stem(x)
+        return self.head(ops.concat((ops.relu(self.up(self.down(x))), x), 1))
+
+
+class Detector(nn.Cell):
+    """Boxes and scores of each cell of a grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.SequentialCell(
+            nn.Conv2d(3, 8, 3, 2, has_bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU()
+        )
+        self.boxes, self.scores = nn.Conv2d(16, 4, 1), nn.Conv2d(16, 1, 1)
+
+    def construct(self, x: Any) -> Any:
+        x = self.body(x)
+        return self.boxes(x), self.scores(x)
+
+
+def mean_iou(outputs: np.ndarray, masks: np.ndarray) -> float:
+    assert outputs.shape == (len(masks), 3, 16, 16) and masks.shape[1:] == (16, 16)
+    found = outputs.argmax(1)
+    ratios = [((found == c) & (masks == c)).sum() / max(((found == c) | (masks == c)).sum(), 1) for c in range(3)]
+    return float(np.mean(ratios))
+
+
+def hits(outputs: tuple[np.ndarray, np.ndarray], cells: Any) -> float:
+    """The share of all labelled cells that are among as many of the highest scores."""
+    scores = outputs[1].reshape(len(cells), -1)
+    found = sum(len(set(np.argsort(row)[::-1][: len(own)]) & set(own)) for row, own in zip(scores, cells, strict=True))
+    return float(found / sum(map(len, cells)))
+
+
+def settled(net: Any) -> Any:
+    """Random weights, BatchNorm's statistics those of X, as a trained network's are those of its data."""
+    net = randomised(net).set_train()
+    for _ in range(60):
+        net(ms.Tensor(X))
+    return net.set_train(False)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Any:
+    return settled(Segmenter())
+
+
+@pytest.fixture(scope="module")
+def masks(segmenter: Any) -> np.ndarray:
+    return np.asarray(forward(segmenter, (X,))[0]).argmax(1)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("user_metric") / "search.db"
+
+
+def search(net: Any, data: autocomp.Data, storage: Path | None = None, **settings: Any) -> ParetoSet:
+    given = {"inputs": (8, 3, 16, 16), "trials": 8, "progress": False, "storage": storage, **settings}
+    return autocomp.search(net, "size<40%", "ascend-310p3", data, **given)
+
+
+@pytest.fixture(scope="module")
+def front(segmenter: Any, masks: np.ndarray, storage: Path) -> ParetoSet:
+    return search(segmenter, autocomp.Data(evaluate=(X, masks), metric=mean_iou), storage)
+
+
+class TestSearch:
+    def test_points_are_judged_by_it(self, front: ParetoSet, masks: np.ndarray) -> None:
+        assert front.float_point.accuracy == 1 and front.float_point.metric == "mean_iou"
+        point = front.pick("accuracy>-100%")
+        assert point.accuracy == pytest.approx(mean_iou(forward(point.net, (X,))[0], masks), abs=0.01)
+        printed = " ".join(str(front).split())
+        assert "mean_iou measured on 48 samples costs predicted" in printed  # no interval: it is no share of samples
+
+    def test_it_goes_on_where_the_metric_is_the_same(
+        self, front: ParetoSet, segmenter: Any, masks: np.ndarray, storage: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = []
+
+        def counted(outputs: Any, labels: Any) -> float:
+            calls.append(1)
+            return mean_iou(outputs, labels)
+
+        again = search(segmenter, autocomp.Data(evaluate=(X, masks), metric=mean_iou), storage)
+        assert [(p.plan, p.accuracy, p.seconds) for p in again] == [(p.plan, p.accuracy, p.seconds) for p in front]
+        search(segmenter, autocomp.Data(evaluate=(X, masks), metric=counted), storage)
+        assert len(calls) >= 8
+
+    def test_a_saved_front_is_loaded_with_it(
+        self, front: ParetoSet, segmenter: Any, masks: np.ndarray, tmp_path: Path
+    ) -> None:
+        front.save(tmp_path / "front")
+        loaded = autocomp.load(tmp_path / "front", segmenter, autocomp.Data(evaluate=(X, masks), metric=mean_iou))
+        assert loaded[0].accuracy == front[0].accuracy and loaded[0].metric == "mean_iou"
+        assert loaded.evaluate(front[0].plan).accuracy == front[0].accuracy
+        with pytest.raises(ValueError, match="data must be what the front was searched with"):
+            autocomp.load(tmp_path / "front", segmenter, autocomp.Data(evaluate=X))
+        assert autocomp.load(tmp_path / "front", segmenter)[0].net is not None
+
+    def test_a_point_is_fine_tuned_towards_the_float_network(self, front: ParetoSet, masks: np.ndarray) -> None:
+        """Transposed convolutions are rounded like others; labels that are no classes are left aside."""
+        formats = dict.fromkeys(("format/up", "format/down.0", "format/head"), "w4a8")
+        point = front.evaluate(Plan({**formats, "keep/stem.0": 0.5, "keep/down.0": 0.5}))
+        tuned = point.fine_tune((X, masks), epochs=20, batch=16, progress=False)
+        assert tuned.accuracy > point.accuracy + 0.02 and tuned.metric == "mean_iou"
+
+
+@pytest.fixture(scope="module")
+def detector() -> tuple[Any, autocomp.Data]:
+    net = settled(Detector())
+    scores = forward(net, (X,))[1].reshape(len(X), -1)
+    cells = [np.argsort(row)[::-1][: 1 + i % 3] for i, row in enumerate(scores)]
+    return net, autocomp.Data(evaluate=(X, cells), metric=hits)
+
+
+class TestDetector:
+    def test_all_outputs_and_labels_of_many_lengths(self, detector: tuple[Any, autocomp.Data]) -> None:
+        net, given = detector
+        front = search(net, given)
+        assert front.float_point.accuracy == 1
+        point = front.evaluate(Plan({"format/body.3": "w4a8", "keep/body.0": 0.75, "keep/body.3": 0.75}))
+        tuned = point.fine_tune(X, epochs=20, batch=16, progress=False)
+        before, after, expected = (forward(some, (X,)) for some in (point.net, tuned.net, net))
+        for a, b, wanted in zip(before, after, expected, strict=True):
+            assert ((b - wanted) ** 2).mean() < 0.8 * ((a - wanted) ** 2).mean()
+
+    def test_workers_take_it(self, detector: tuple[Any, autocomp.Data]) -> None:
+        net, given = detector
+        assert given.evaluation is not None and given.evaluation.take(3).y is not None
+        front, on_workers = search(net, given, trials=4), search(net, given, trials=4, workers=1)
+        assert [(p.plan, p.accuracy) for p in front] == [(p.plan, p.accuracy) for p in on_workers]
+
+
+def constant(value: Any) -> UserMetric:
+    return UserMetric(lambda outputs, labels: value)
+
+
+class TestUserMetric:
+    OUTPUTS = (np.zeros((2, 3)),)
+
+    def test_values(self) -> None:
+        assert constant(0.25)(self.OUTPUTS, None) == 0.25
+        assert constant(np.float32(1))(self.OUTPUTS, None) == 1
+        assert constant(-3)(self.OUTPUTS, None) == 0  # a coefficient of determination has no least value
+
+    @pytest.mark.parametrize("value", [57.3, np.nan])
+    def test_what_is_no_share(self, value: float) -> None:
+        with pytest.raises(EvaluationError, match=rf"metric metric must give a number from 0 to 1, but gave {value}"):
+            constant(value)(self.OUTPUTS, None)
+
+    def test_an_error_in_it_says_so(self) -> None:
+        def broken(outputs: Any, labels: Any) -> float:
+            raise KeyError("boxes")
+
+        with pytest.raises(EvaluationError, match="the metric broken failed: KeyError: 'boxes'"):
+            UserMetric(broken)(self.OUTPUTS, None)
+
+    def test_several_outputs_come_as_a_tuple(self) -> None:
+        assert UserMetric(lambda outputs, labels: len(outputs) / 10)((*self.OUTPUTS, *self.OUTPUTS), None) == 0.2
+
+    def test_names(self) -> None:
+        assert UserMetric(mean_iou).name == UserMetric(partial(mean_iou)).name == "mean_iou"
+        assert constant(1).name == "metric"
+
+    def test_the_key_is_what_it_does(self) -> None:
+        sources = {
+            "same": "def f(o, y, k=1):\n    return o + 1",
+            "moved": "\n\n\ndef f(o, y, k=1):\n    return o + 1",
+            "other constant": "def f(o, y, k=1):\n    return o + 2",
+            "other default": "def f(o, y, k=2):\n    return o + 1",
+            "other name": "def f(o, y, k=1):\n    return p + 1",
+            "inner": "def f(o, y, k=1):\n    return (lambda: o + 1)()",
+            "other inner": "def f(o, y, k=1):\n    return (lambda: o + 3)()",
+        }
+        keys = {}
+        for name, source in sources.items():
+            space: dict[str, Any] = {}
+            exec(compile(source, f"{name}.py", "exec"), space)
+            keys[name] = UserMetric(space["f"]).key
+        assert keys.pop("same") == keys["moved"]
+        assert len(set(keys.values())) == len(keys)
+        assert constant(0.5).key == constant(0.5).key != constant(0.6).key
+        assert UserMetric(partial(max, 1)).key != UserMetric(partial(max, 2)).key
+
+
+class TestData:
+    def test_labels_stay_as_they_are(self) -> None:
+        masks, ragged = np.zeros((4, 5, 5), np.uint8), [np.zeros((i, 4)) for i in range(4)]
+        found = autocomp.Data(evaluate=(X[:4], masks), metric=mean_iou).evaluation
+        assert found is not None and found.y is masks
+        data = autocomp.Data(evaluate=(X[:4], ragged), train=(X[:4], ragged), metric=mean_iou)
+        assert data.evaluation is not None and data.evaluation.y is not None and data.training is not None
+        assert [len(boxes) for boxes in data.evaluation.y] == [0, 1, 2, 3]
+        other = autocomp.Data(evaluate=(X[:4], [*ragged[:3], np.ones((3, 4))]), metric=mean_iou).evaluation
+        assert data.evaluation.fingerprint == data.training.fingerprint
+        assert other is not None and other.fingerprint != data.evaluation.fingerprint
+
+    def test_what_is_wrong_is_said(self) -> None:
+        with pytest.raises(TypeError, match=r"metric must be a function of \(outputs, labels\), but got str"):
+            autocomp.Data(evaluate=X, metric="f1")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="must have a label for each sample, but got 4 samples, 3 labels"):
+            autocomp.Data(evaluate=(X[:4], [[1], [2, 3], []]), metric=hits)
+        with pytest.raises(ValueError, match=r"got shape \(4, 16, 16\); for other labels give Data a metric"):
+            autocomp.Data(evaluate=(X[:4], np.zeros((4, 16, 16), int)))
+        assert autocomp.Data.coerce({"evaluate": X[:4], "metric": hits}).metric is hits
+
+    def test_the_float_network_must_score(self, segmenter: Any) -> None:
+        def nothing(outputs: Any, labels: Any) -> float:
+            return 0.0
+
+        with pytest.raises(ValueError, match="the metric nothing must be above 0 for the float network, but is 0"):
+            search(segmenter, autocomp.Data(evaluate=X, metric=nothing))
