@@ -181,12 +181,6 @@ class Data:
         short.evaluation = self.evaluation and self.evaluation.take(count)
         return short
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of all roles that are given."""
-        parts = [f"{role}={self._samples(role).fingerprint}" for role in _ROLES if getattr(self, role) is not None]
-        return hashlib.sha256(";".join(parts).encode()).hexdigest()[:16]
-
     def __bool__(self) -> bool:
         return self._evaluated_role is not None
 

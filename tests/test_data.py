@@ -125,19 +125,18 @@ def test_take_and_batches() -> None:
 
 
 def test_fingerprint_follows_the_values() -> None:
-    data = Data(evaluate=(IMAGES, CLASSES))
-    assert data.fingerprint == Data(evaluate=(IMAGES.copy(order="F"), list(CLASSES))).fingerprint
+    samples = Samples.read((IMAGES, CLASSES))
+    assert samples.fingerprint == Samples.read((IMAGES.copy(order="F"), list(CLASSES))).fingerprint
     changed = IMAGES.copy()
     changed[4, 2, 1] += 1
     others = [
-        Data(evaluate=(changed, CLASSES)),
-        Data(evaluate=(IMAGES, np.roll(CLASSES, 1))),
-        Data(evaluate=IMAGES),
-        Data(train=(IMAGES, CLASSES)),
-        Data(evaluate=(IMAGES.reshape(5, 6), CLASSES)),
-        Data(evaluate=((IMAGES, CLASSES), None)),
+        Samples.read((changed, CLASSES)),
+        Samples.read((IMAGES, np.roll(CLASSES, 1))),
+        Samples.read(IMAGES),
+        Samples.read((IMAGES.reshape(5, 6), CLASSES)),
+        Samples.read(((IMAGES, CLASSES), None)),
     ]
-    assert len({data.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
+    assert len({samples.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +149,9 @@ class TestDatasets:
         def make() -> Any:
             return mds.NumpySlicesDataset((IMAGES, CLASSES), column_names=["x", "y"], shuffle=False)
 
-        expected = Data(evaluate=(IMAGES, CLASSES)).fingerprint
+        expected = Samples.read((IMAGES, CLASSES)).fingerprint
         for dataset in (make(), make().batch(2), make().batch(1), make().batch(2).map(lambda x: x, ["x"])):
-            assert Data(evaluate=dataset).fingerprint == expected
+            assert Samples.read(dataset).fingerprint == expected
 
     def test_one_that_shuffles_gives_the_same_again(self, mds: Any) -> None:
         many, seed, state = np.arange(64), mds.config.get_seed(), random.getstate()
