@@ -24,10 +24,6 @@ def replace_cells(net: Any, new: Mapping[str, Any]) -> None:
             raise RuntimeError(f"cell {path} of {type(net).__name__} could not be replaced")
 
 
-def replace_cell(net: Any, path: str, new: Any) -> None:
-    replace_cells(net, {path: new})
-
-
 def _holds(value: Any, old: Mapping[int, Any]) -> bool:
     items = value.values() if type(value) is dict else value
     return any(id(item) in old or (type(item) in (list, tuple, dict) and _holds(item, old)) for item in items)

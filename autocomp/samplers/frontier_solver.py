@@ -60,12 +60,9 @@ class Solver:
                 break
         return vectors.astype(np.int64)
 
-    def least_damage(self, objectives: int, starts: int = 16, seed: int = 0) -> np.ndarray:
-        """(knobs,): the predicted best plan that is allowed; where none is found the one that exceeds least."""
-        return np.asarray(self.finalists(objectives, starts, seed)[0])
-
     def finalists(self, objectives: int, starts: int = 16, seed: int = 0) -> np.ndarray:
-        """(n, knobs), at most four: the predicted best plans that were found under the bound, the best first.
+        """(n, knobs), at most four: the predicted best plans that were found under the bound, the best first; where
+        there were none, those that exceed it least.
 
         Under a bound a descent ends at the first plan from which every single change is worse; so it is begun at many
         prices, and the best of its ends are improved by changing two knobs at once. Where costs and damage add up over

@@ -82,7 +82,7 @@ class TestSolver:
         space = toy_space(3)
         every = np.array(list(np.ndindex(*space.sizes)))
         solver = self.solver(space, limit)
-        found = solver.least_damage(objectives=2)
+        found = solver.finalists(objectives=2)[0]
         allowed = every[solver.excess(every) <= 0]
         assert solver.excess(found[None])[0] <= 0
         assert solver.damage(found[None])[0] <= 1.02 * solver.damage(allowed).min() + 1e-3
@@ -96,7 +96,7 @@ class TestSolver:
         solver = self.solver(space, limit)
         solver.damage = scores
         monkeypatch.setattr(solver, "descend", None)
-        found = solver.least_damage(objectives=2)
+        found = solver.finalists(objectives=2)[0]
         allowed = every[solver.excess(every) <= 0]
         assert 0 < len(allowed) < len(every) and solver.excess(found[None])[0] <= 0
         assert solver.damage(found[None])[0] == pytest.approx(solver.damage(allowed).min(), rel=0.03)
@@ -109,7 +109,7 @@ class TestSolver:
     def test_a_bound_that_nothing_meets_gives_what_comes_nearest(self) -> None:
         solver = self.solver(SMALL, 0.01)
         every = np.array(list(np.ndindex(*SMALL.sizes)))
-        found = solver.least_damage(objectives=2)
+        found = solver.finalists(objectives=2)[0]
         assert solver.excess(found[None])[0] == pytest.approx(solver.excess(every).min())
 
     def test_no_single_change_of_its_answer_helps(self) -> None:
