@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from ..search_spaces import NetworkGraph, Node
 from .axes import blocks
 
@@ -12,6 +15,36 @@ def batch_axes(graph: NetworkGraph) -> list[int | None]:
     for node in graph.nodes:
         axes.append(0 if node.kind == "input" else _axis(graph, node, axes))
     return axes
+
+
+def growing_axes(graph: NetworkGraph) -> list[int | None]:
+    """For each node the axis whose size grows with the batch: where the batch lies, alone or joined with another axis,
+    as with that of the heads, which :func:`seen_with_two` saw."""
+    if not any("grows" in node.attributes for node in graph.nodes):
+        return batch_axes(graph)
+    return [node.attributes.get("grows") for node in graph.nodes]
+
+
+def loses_batch(graph: NetworkGraph) -> bool:
+    """Whether the batch goes into a reshape and cannot be told behind it, since its size is one."""
+    axes = batch_axes(graph)
+    reshapes = [(i, node) for i, node in enumerate(graph.nodes) if node.kind == "reshape" and node.op != "Part"]
+    return any(axes[i] is None and any(axes[j] is not None for j in node.inputs) for i, node in reshapes)
+
+
+def seen_with_two(graph: NetworkGraph, nodes: Sequence[Node]) -> NetworkGraph:
+    """nodes: of the same network traced with a batch of two; nothing is learned where they are others."""
+    if [node.op for node in nodes] != [node.op for node in graph.nodes]:
+        return graph
+    pairs = zip(graph.nodes, nodes, strict=True)
+    seen = (replace(one, attributes={**one.attributes, "grows": _grown(one, two)}) for one, two in pairs)
+    return replace(graph, nodes=tuple(seen))
+
+
+def _grown(one: Node, two: Node) -> int | None:
+    sizes = list(zip(one.shape, two.shape, strict=True)) if len(one.shape) == len(two.shape) else []
+    grown = [axis for axis, (before, after) in enumerate(sizes) if after != before]
+    return grown[0] if len(grown) == 1 else None
 
 
 def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ExportError
 from ..search_spaces import NetworkGraph, Node
-from .batch_axis import batch_axes
+from .batch_axis import growing_axes
 from .folding import fold, foldable, norm_factors, norm_parameters
 from .quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
 from .realise import LayerState, Parameters, Realisation, kept_channels
@@ -62,7 +62,7 @@ class Writer:
         self.extra_outputs: list[str] = []
         self.names: list[tuple[str, ...]] = []
         self.opset = OPSET
-        self.batch_axis = batch_axes(graph)
+        self.batch_axis = growing_axes(graph)
         self.position = -1  # of the node that is being written
         self.folds = {} if style.statistics else foldable(graph)  # BatchNorm -> layer
         self.folded_into = {layer: bn for bn, layer in self.folds.items()}

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import TraceError
 from ..search_spaces import NetworkGraph, Node
+from .batch_axis import loses_batch, seen_with_two
 from .channels import group_channels
 from .mindir import export_graph, first_line
 from .nodes import nodes_of
@@ -42,7 +43,19 @@ def trace(net: Any, inputs: Inputs | Sequence[int] | Sequence[Sequence[int]]) ->
     if unknown:
         names = ", ".join(f"{op} x{count}" for op, count in sorted(unknown.items()))
         log.info("operators that stay as they are, with the channels that reach them: %s", names)
-    return group_channels(graph)
+    graph = group_channels(graph)
+    return _with_two(net, graph, arrays) if loses_batch(graph) else graph
+
+
+def _with_two(net: Any, graph: NetworkGraph, arrays: Inputs) -> NetworkGraph:
+    """Where the batch lies, seen in the network at a batch of two."""
+    pairs = tuple(np.repeat(array, 2, axis=0) if array.ndim else array for array in arrays)
+    try:
+        nodes, _ = nodes_of(export_graph(net, pairs), net)
+    except TraceError as error:
+        log.debug("the network does not compile for a batch of two: %s", error)
+        return graph
+    return seen_with_two(graph, nodes)
 
 
 def check_cell(net: Any) -> None:

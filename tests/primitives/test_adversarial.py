@@ -76,12 +76,10 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
         {"patches": "joins", "qkv": WRITTEN, "project": "joins", "narrow": "joins", "head": OUTPUT},
     ),
     nets.Heads: Expected({("queries", "keys", "values"): 4}, STREAM),
-    nets.FusedHeads: Expected({("queries",): 4}, STREAM, onnx="mixes the batch"),
+    nets.FusedHeads: Expected({("queries",): 4}, STREAM),
     nets.WrittenHeads: Expected({("values",): 8}, STREAM | dict.fromkeys(("queries", "keys"), WRITTEN)),
     nets.WrittenWidth: Expected({}, STREAM | dict.fromkeys(("queries", "keys", "values"), WRITTEN)),
-    nets.LibraryAttention: Expected(
-        {("wide",): 32}, {"patches": "MatMul", "narrow": "joins", "head": OUTPUT}, onnx="batch"
-    ),
+    nets.LibraryAttention: Expected({("wide",): 32}, {"patches": "MatMul", "narrow": "joins", "head": OUTPUT}),
     nets.LSTMHead: Expected({("stem.0",): 8}, {"squeeze.0": "reaches LSTM", "head": OUTPUT}, onnx="ONNX"),
     nets.GRUHead: Expected({("stem.0",): 8}, {"squeeze.0": "sums over it", "head": OUTPUT}, onnx="ONNX"),
     nets.Mixer: Expected(
