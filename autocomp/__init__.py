@@ -9,6 +9,8 @@ Names are loaded when first used (PEP 562), so that ``import autocomp`` loads ne
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from autocomp.study import Study
 
 __version__ = "0.1.0"
+
+if "mindspore" not in sys.modules:  # see primitives/platform.py; here, for users who load MindSpore themselves
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 __all__ = [
     "Budget",

@@ -40,6 +40,14 @@ def test_primitives_set_mindspore_up_before_they_import_it(monkeypatch: pytest.M
     assert run.stdout.split() == ["AVX2"] and "mindspore was imported before autocomp" not in run.stderr
 
 
+def test_importing_autocomp_first_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    load = "from autocomp.primitives.platform import load_mindspore; load_mindspore()"
+    said = "mindspore was imported before autocomp"
+    assert said not in python(f"import autocomp; import mindspore; {load}").stderr
+    assert said in python(f"import mindspore; import autocomp; {load}").stderr
+
+
 @pytest.mark.parametrize("module", ["autocomp", "autocomp.search_spaces", "autocomp.hardware_models", "autocomp.cli"])
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert loaded_by(module) == set()
