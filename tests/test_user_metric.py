@@ -173,6 +173,28 @@ def constant(value: Any) -> UserMetric:
     return UserMetric(lambda outputs, labels: value)
 
 
+class Threshold:
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def __call__(self, outputs: Any, labels: Any, scale: float = 1) -> float:
+        return float((outputs * scale > self.at).mean())
+
+    def above(self, outputs: Any, labels: Any) -> float:
+        return self(outputs, labels)
+
+
+def enclosing(value: Any) -> Any:
+    return lambda outputs, labels: value
+
+
+def with_default(value: Any) -> Any:
+    def metric(outputs: Any, labels: Any, *, at: Any = value) -> Any:
+        return at
+
+    return metric
+
+
 class TestUserMetric:
     OUTPUTS = (np.zeros((2, 3)),)
 
@@ -219,6 +241,30 @@ class TestUserMetric:
         assert len(set(keys.values())) == len(keys)
         assert constant(0.5).key == constant(0.5).key != constant(0.6).key
         assert UserMetric(partial(max, 1)).key != UserMetric(partial(max, 2)).key
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda k: Threshold(k),
+            lambda k: Threshold(k).above,
+            lambda k: partial(Threshold(k), scale=1),
+            lambda k: enclosing({"at": k}),
+            lambda k: enclosing({k, 7}),
+            lambda k: enclosing([(k, None)]),
+            lambda k: enclosing(np.float32(k)),
+            lambda k: enclosing(np.array([[k], [1, 2]], object)),
+            lambda k: with_default(k),
+            lambda k: eval(f"lambda outputs, labels: labels in {{{k}, 7}}"),
+        ],
+    )
+    def test_the_key_changes_with_settings(self, make: Any) -> None:
+        assert UserMetric(make(1)).key == UserMetric(make(1)).key != UserMetric(make(2)).key
+
+    def test_a_function_may_call_itself(self) -> None:
+        def halves(outputs: Any, labels: Any) -> float:
+            return halves(outputs[::2], labels) if len(outputs) > 1 else 0.5
+
+        assert UserMetric(halves).key == UserMetric(halves).key
 
 
 class TestData:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from types import CodeType
+from types import CellType, CodeType, MethodType
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class UserMetric:
     @property
     def key(self) -> str:
         """Changes with what the function does, as far as can be seen; not with where it stands in its file."""
-        return hashlib.blake2b(repr(_described(self.function)).encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(repr(_made_of(self.function)).encode(), digest_size=16).hexdigest()
 
     def __call__(self, outputs: Arrays, labels: Any) -> float:
         """0 to 1, where less than 0 counts as 0; EvaluationError for anything else."""
@@ -55,27 +55,54 @@ def _innermost(function: Any) -> Any:
     return _innermost(function.func) if isinstance(function, partial) else function
 
 
-def _described(value: Any) -> Any:
-    """Nested tuples of what a function is made of, without addresses and line numbers."""
-    if isinstance(value, partial):
-        keywords = sorted((name, _described(item)) for name, item in value.keywords.items())
-        return _described(value.func), tuple(map(_described, value.args)), tuple(keywords)
-    if isinstance(value, CodeType):
-        return value.co_code, value.co_names, tuple(map(_described, value.co_consts))
-    if isinstance(value, np.ndarray):
-        return hashlib.blake2b(np.ascontiguousarray(value).data, digest_size=16).hexdigest()
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_described, value))
-    if isinstance(value, (int, float, str, bytes, bool, type(None))):
+def _made_of(function: Any) -> Any:
+    """Nested tuples; of a method or a callable object with the values of its attributes."""
+    if isinstance(function, partial):
+        return _made_of(function.func), _described(function.args), _described(function.keywords)
+    if isinstance(function, MethodType):
+        return _described(function.__func__), _described(getattr(function.__self__, "__dict__", {}))
+    if hasattr(function, "__code__") or not hasattr(function, "__dict__") or isinstance(function, type):
+        return _described(function)
+    return _described(function), _described(type(function).__call__), _described(vars(function))
+
+
+def _described(value: Any, around: tuple[int, ...] = ()) -> Any:
+    """Nested tuples of what a value is made of, without addresses and line numbers.
+
+    around: ids of what it is a part of; a function that calls itself is a part of itself.
+    """
+    if isinstance(value, (int, float, complex, str, bytes, type(None))):
         return value
+    if id(value) in around:
+        return "itself"
+
+    def parts(values: Iterable[Any]) -> tuple[Any, ...]:
+        return tuple(_described(item, (*around, id(value))) for item in values)
+
+    if isinstance(value, CodeType):
+        return value.co_code, value.co_names, parts(value.co_consts)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype.str, value.shape, hashlib.blake2b(label_bytes(value), digest_size=16).hexdigest()
+    if isinstance(value, Mapping):
+        return tuple(sorted(map(repr, parts(value.items()))))
+    if isinstance(value, (set, frozenset)):
+        return tuple(sorted(map(repr, parts(value))))
+    if isinstance(value, (tuple, list)):
+        return parts(value)
     code = getattr(value, "__code__", None)
     if code is None:
         return type(value).__module__, type(value).__qualname__
-    cells = tuple(cell.cell_contents for cell in value.__closure__ or ())
-    return _described(code), _described(value.__defaults__), _described(cells)
+    return parts((code, value.__defaults__, value.__kwdefaults__, *map(_content, value.__closure__ or ())))
 
 
-def label_bytes(labels: np.ndarray) -> bytes:
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is not bound yet
+        return None
+
+
+def label_bytes(labels: np.ndarray | np.generic) -> bytes:
     """What labels are, also those that differ in shape from sample to sample."""
     if labels.dtype.hasobject:
         return pickle.dumps(labels.tolist())
