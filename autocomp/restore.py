@@ -135,7 +135,7 @@ def _samples_of(folder: str | Path) -> int:
 
 
 def _check_samples(of_float: Point, evaluator: PlanEvaluator) -> None:
-    found = evaluator.accuracy_of(evaluator.plain_outputs), evaluator.metric, len(evaluator.inputs[0])
+    found = evaluator.plain_accuracy(), evaluator.metric, len(evaluator.inputs[0])
     expected = of_float.accuracy, of_float.metric, of_float.samples
     if found[1:] != expected[1:] or abs(found[0] - expected[0]) > SAME:
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import autocomp
+from autocomp.deploy import NetworkDeployer
 from autocomp.errors import EvaluationError
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.front import ParetoSet
@@ -202,11 +203,35 @@ class TestUserMetric:
         assert constant(0.25)(self.OUTPUTS, None) == 0.25
         assert constant(np.float32(1))(self.OUTPUTS, None) == 1
         assert constant(-3)(self.OUTPUTS, None) == 0  # a coefficient of determination has no least value
+        assert constant(np.float32(1) + np.float32(2e-7))(self.OUTPUTS, None) == 1
+        assert constant(np.array([0.5]))(self.OUTPUTS, None) == constant(ms.Tensor(0.5))(self.OUTPUTS, None) == 0.5
 
     @pytest.mark.parametrize("value", [57.3, np.nan])
     def test_what_is_no_share(self, value: float) -> None:
         with pytest.raises(EvaluationError, match=rf"metric metric must give a number from 0 to 1, but gave {value}"):
             constant(value)(self.OUTPUTS, None)
+
+    @pytest.mark.parametrize(
+        ("value", "kind"),
+        [
+            (None, "NoneType"),
+            (np.ones(3), r"ndarray of shape \(3,\)"),
+            ({"iou": 1}, "dict"),
+            ("0.5", "str"),
+            (1j, "complex"),
+        ],
+    )
+    def test_what_is_no_number(self, value: Any, kind: str) -> None:
+        with pytest.raises(EvaluationError, match=f"metric metric must give a number from 0 to 1, but gave {kind}$"):
+            constant(value)(self.OUTPUTS, None)
+
+    def test_an_assertion_in_it(self) -> None:
+        def asserts(outputs: Any, labels: Any) -> float:
+            assert labels is not None
+            return 1.0
+
+        with pytest.raises(EvaluationError, match="the metric asserts failed: AssertionError"):
+            UserMetric(asserts)(self.OUTPUTS, None)
 
     def test_an_error_in_it_says_so(self) -> None:
         def broken(outputs: Any, labels: Any) -> float:
@@ -292,5 +317,18 @@ class TestData:
         def nothing(outputs: Any, labels: Any) -> float:
             return 0.0
 
-        with pytest.raises(ValueError, match="the metric nothing must be above 0 for the float network, but is 0"):
+        with pytest.raises(ValueError, match=r"nothing must be above 0 for the float network, but is not \(no labels"):
             search(segmenter, autocomp.Data(evaluate=X, metric=nothing))
+
+    def test_what_a_metric_writes_into_stays_its_own(self, segmenter: Any, masks: np.ndarray) -> None:
+        def writes(outputs: np.ndarray, labels: np.ndarray) -> float:
+            found = mean_iou(outputs, labels)
+            outputs[:], labels[:] = 0, 0
+            return found
+
+        given = masks.copy()
+        front = search(segmenter, autocomp.Data(evaluate=(X, given), metric=writes), trials=3)
+        expected = search(segmenter, autocomp.Data(evaluate=(X, masks), metric=mean_iou), trials=3)
+        assert [point.accuracy for point in front.evaluated] == [point.accuracy for point in expected.evaluated]
+        assert np.array_equal(given, masks)
+        assert isinstance(front.deployer, NetworkDeployer) and front.deployer.evaluator.plain_outputs[0].any()

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from functools import partial
 from types import CellType, CodeType, MethodType
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from ..errors import EvaluationError
 
 Arrays = tuple[np.ndarray, ...]
+ROUNDED = 1e-6  # by which a mean of ones in float32 may exceed 1
 _ONE_AT_A_TIME = threading.Lock()  # plans are measured in several threads, and a metric may keep a state
 
 
@@ -40,15 +42,35 @@ class UserMetric:
         return hashlib.blake2b(repr(_made_of(self.function)).encode(), digest_size=16).hexdigest()
 
     def __call__(self, outputs: Arrays, labels: Any) -> float:
-        """0 to 1, where less than 0 counts as 0; EvaluationError for anything else."""
+        """0 to 1, where less than 0 counts as 0; EvaluationError for anything else.
+
+        The function may write into the outputs; labels it is given as a copy.
+        """
         try:
             with _ONE_AT_A_TIME:
-                value = float(self.function(outputs[0] if len(outputs) == 1 else outputs, labels))
+                value = self.function(outputs[0] if len(outputs) == 1 else outputs, deepcopy(labels))
         except Exception as error:  # the user's own code
-            raise EvaluationError(f"the metric {self.name} failed: {type(error).__name__}: {error}") from error
-        if not value <= 1:  # NaN too
-            raise EvaluationError(f"the metric {self.name} must give a number from 0 to 1, but gave {value:g}")
-        return max(value, 0.0)
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise EvaluationError(f"the metric {self.name} failed: {said}") from error
+        number = _number(value)
+        if number is None or not number <= 1 + ROUNDED:  # NaN too
+            said = _kind(value) if number is None else f"{number:.8g}"
+            raise EvaluationError(f"the metric {self.name} must give a number from 0 to 1, but gave {said}")
+        return min(max(number, 0.0), 1.0)
+
+
+def _number(value: Any) -> float | None:
+    """None for what is no number, a text among it."""
+    try:
+        array = np.asarray(value)
+        return None if isinstance(value, str) or array.size != 1 else float(array.item())
+    except (TypeError, ValueError):
+        return None
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"{type(value).__name__} of shape {tuple(shape)}"
 
 
 def _innermost(function: Any) -> Any:
