@@ -15,6 +15,7 @@ from .data import Data, is_batched
 from .deploy import NetworkDeployer
 from .evaluators.fine_tuning import FineTuning
 from .front import ParetoSet, Point
+from .primitives.mindir import first_line
 from .primitives.platform import is_dataset
 from .study import Study
 from .training_bar import training_bar
@@ -24,7 +25,7 @@ log = logging.getLogger("autocomp")
 
 FINALISTS = 3  # plans that are trained at most
 APART = 0.25  # of the choices, in which a plan must differ from those trained before it
-EXPECTED = (ValueError, TimeoutError)  # the sentence says enough
+EXPECTED = (ValueError, TypeError, TimeoutError)  # the sentence says enough
 VERSION = 4  # of what a training gives: raised when the same one would give other weights
 
 
@@ -79,8 +80,9 @@ class Tuner:
         try:
             found = self._tuned(point)
         except Exception as error:  # of the user's data or MindSpore; what the search found must not be lost
-            log.warning("fine-tuning ended without a network: %s", error, exc_info=not isinstance(error, EXPECTED))
-            front.remarks += (f"fine-tuning {point.name} ended without a network: {error}",)
+            said = first_line(error)  # MindSpore's errors are pages long
+            log.warning("fine-tuning ended without a network: %s", said, exc_info=not isinstance(error, EXPECTED))
+            front.remarks += (f"fine-tuning {point.name} ended without a network: {said}",)
         else:
             front.add(found)
             log.info("fine-tuned: %s", found.summary())

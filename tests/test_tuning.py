@@ -109,7 +109,7 @@ class TestEnd:
 
         def fails_once(progress: Any) -> None:
             trainer.meanwhile = lambda progress: None
-            raise RuntimeError("out of memory")
+            raise RuntimeError("out of memory\n\n----\n- C++ Call Stack: (For framework developers)")
 
         trainer.meanwhile = fails_once
         tuner(trainer, study()).reach_budget(front)
