@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .primitives.class_labels import as_array, as_classes
 from .primitives.platform import is_dataset, same_order
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LIMIT = 50_000
 LIMIT_BYTES = 2_000_000_000
 CALIBRATION_SAMPLES = 1024
+OTHER_LABELS = "; for other labels give Data a metric, a function of (outputs, labels)"
 _ROLES = ("calibrate", "evaluate", "train")
 
 log = logging.getLogger("autocomp")
@@ -217,7 +219,7 @@ def _checked(
         raise ValueError(f"the inputs of {role} must have as many samples each, but got {_listed(counts)}")
     if counts[0] == 0:
         raise ValueError(f"{role} must have at least one sample, but got none")
-    labels = None if y is None else _as_given(y, role) if any_labels else _labels(y, role)
+    labels = None if y is None else _as_given(y, role) if any_labels else as_classes(y, role, OTHER_LABELS)
     if labels is not None and len(labels) != counts[0]:
         raise ValueError(f"{role} must have a label for each sample, but got {counts[0]} samples, {len(labels)} labels")
     return x, labels
@@ -225,7 +227,7 @@ def _checked(
 
 def _input(value: Any, role: str) -> np.ndarray:
     """As float32, or in the integer type it has; 8-bit images become float32 with the same values."""
-    array = _array(value)
+    array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"an input of {role} must be an array of numbers, but got {type(value).__name__}")
     if array.ndim == 0:
@@ -239,7 +241,7 @@ def _input(value: Any, role: str) -> np.ndarray:
 
 def _as_given(value: Any, role: str) -> np.ndarray:
     """(n, ...) numbers, or (n,) objects where samples differ in shape."""
-    array = _array(value)
+    array = as_array(value)
     if array.ndim and array.dtype.kind in "fiub":
         return array
     if not isinstance(value, (tuple, list, np.ndarray)):
@@ -248,46 +250,6 @@ def _as_given(value: Any, role: str) -> np.ndarray:
     for i, label in enumerate(value):
         objects[i] = label
     return objects
-
-
-def _labels(value: Any, role: str) -> np.ndarray:
-    """(n,) int64 from classes, (n,) or (n, 1), or from one-hot rows."""
-    array = _array(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"the labels of {role} must be an array of numbers, but got {type(value).__name__}")
-    if _is_one_hot(array):
-        return np.asarray(array.argmax(1), np.int64)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ValueError(
-            f"the labels of {role} must be classes (n,) or one-hot rows, but got shape {array.shape}; for other labels "
-            "give Data a metric, a function of (outputs, labels)"
-        )
-    classes = array.astype(np.int64)
-    if not (classes == array).all() or (classes < 0).any():
-        raise ValueError(f"the labels of {role} must be whole numbers from 0, but got {_first_bad(array)}")
-    return classes
-
-
-def _is_one_hot(array: np.ndarray) -> bool:
-    if array.ndim != 2 or array.shape[1] < 2:
-        return False
-    return bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
-
-
-def _first_bad(labels: np.ndarray) -> float:
-    return float(labels[(labels < 0) | (labels != np.floor(labels))][0])
-
-
-def _array(value: Any) -> np.ndarray:
-    """MindSpore tensors too."""
-    if hasattr(value, "asnumpy"):
-        value = value.asnumpy()
-    try:
-        return np.asarray(value)
-    except ValueError:  # rows of different lengths
-        return np.asarray(None)
 
 
 def _listed(counts: list[int]) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .data import Samples
+from .data import Samples, is_batched
 from .evaluators import Measurement, PlanEvaluator
-from .evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt, trains_classes
+from .evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
 from .front import Deployer, ExportReport
 from .interrupts import interruptible
 from .point import NO_SAMPLES
@@ -83,8 +83,8 @@ class NetworkDeployer:
         if not self._evaluates:
             raise ValueError(NO_SAMPLES)
         started = time.perf_counter()
-        any_labels = not trains_classes(self.evaluator)
-        samples = train if is_dataset(train) else _pair(Samples.read(train, "train", any_labels=any_labels))
+        read = not is_dataset(train) or not is_batched(train)
+        samples = _pair(Samples.read(train, "train", any_labels=True)) if read else train
         tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress)
         outputs = outputs_of(tuned, self.evaluator)
         found = Measurement(

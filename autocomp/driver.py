@@ -12,7 +12,7 @@ from .budget import Budget, check_reachable, objectives
 from .data import Data, Samples
 from .deploy import NetworkDeployer
 from .evaluators import OnnxEngine, score
-from .evaluators.fine_tuning import FineTuning, check_classes, integer
+from .evaluators.fine_tuning import FineTuning, integer, training_classes
 from .executors import Executor, executor
 from .front import ParetoSet
 from .hardware_models import Device
@@ -153,7 +153,7 @@ def _tuner(
         return None
     tuner = Tuner(deployer, settings, data, study, beside(storage, "tuned"))
     if isinstance(tuner.train, Samples):
-        check_classes(tuner.train.y, deployer.evaluator)
+        training_classes(tuner.train.y, deployer.evaluator)
     return tuner
 
 

@@ -94,7 +94,7 @@ def test_coerce() -> None:
         (np.where(IMAGES > 27, np.nan, IMAGES), ValueError, "must be finite, but got 2 NaN or infinite"),
         ("images", TypeError, "an array of numbers, but got str"),
         ([[1], [2, 3], [4]], ValueError, "as many samples each, but got 1, 2, 1"),
-        ((IMAGES, CLASSES + 0.5), ValueError, "whole numbers from 0, but got 0.5"),
+        ((IMAGES, CLASSES + 0.5), ValueError, "numbers from 0, but got 0.5; for other labels give Data a metric"),
         ((IMAGES, CLASSES - 1), ValueError, "whole numbers from 0, but got -1"),
         ((IMAGES, np.full((5, 3), 0.3)), ValueError, r"classes \(n,\) or one-hot rows, but got shape \(5, 3\)"),
         ((IMAGES, ["cat"] * 5), TypeError, "the labels of evaluate must be an array of numbers"),

@@ -11,7 +11,7 @@ import pytest
 
 import autocomp
 from autocomp.deploy import NetworkDeployer
-from autocomp.evaluators.fine_tuning import FineTuning, pruned_only
+from autocomp.evaluators.fine_tuning import FineTuning, _as_trained, pruned_only, training_classes
 from autocomp.front import ParetoSet
 from autocomp.point import Point
 from autocomp.primitives.export import norm_error
@@ -23,6 +23,8 @@ from tests.networks import images
 from tests.test_deploy import deployer_of
 
 ms = load_mindspore()
+
+import mindspore.dataset as mds  # noqa: E402
 
 TRAINED, ALLOWED = 768, "accuracy>-16%"
 
@@ -158,6 +160,44 @@ def test_training_begins_with_layers_fitted_to_the_float_network(named_subject: 
         smaller = pruned_only(subject.net, subject.evaluator, plan, seen)
         errors.append(norm_error(forward(smaller, (others,), graph=False)[0], expected))
     assert errors[1] < 0.9 * errors[0]
+
+
+CLASSES = np.arange(8) % 3
+
+
+@pytest.mark.parametrize(
+    ("x_type", "labels"),
+    [(np.float64, CLASSES), (np.uint8, CLASSES[:, None]), (np.float32, np.eye(3)[CLASSES]), (np.float32, None)],
+)
+def test_batches_come_as_arrays_would(x_type: Any, labels: Any) -> None:
+    """Pipelines give the types of images and of files."""
+    columns = {"image": np.arange(8 * 2).reshape(8, 2).astype(x_type)} | ({} if labels is None else {"label": labels})
+    train = mds.NumpySlicesDataset(columns, shuffle=False).batch(4)
+    for labelled in {False, labels is not None}:
+        rows = list(_as_trained(train, np.dtype(np.float32), labelled).create_tuple_iterator(output_numpy=True))
+        assert len(rows) == 2 and all(len(row) == 1 + labelled and row[0].dtype == np.float32 for row in rows)
+        np.testing.assert_array_equal(np.concatenate([row[0] for row in rows]), columns["image"])
+        if labelled:
+            assert rows[0][1].dtype == np.int32
+            np.testing.assert_array_equal(np.concatenate([row[1] for row in rows]), CLASSES)
+
+
+def test_labels_to_train_on(named_subject: Any, point: Point) -> None:
+    evaluator = named_subject("depthwise").evaluator
+    outputs = evaluator.plain_outputs[0].shape[1]
+    for labels in (CLASSES, CLASSES.astype(np.uint8), CLASSES[:, None], np.eye(outputs)[CLASSES]):
+        found = training_classes(labels, evaluator)
+        assert found is not None and found.dtype == np.int32
+        np.testing.assert_array_equal(found, CLASSES)
+    with pytest.raises(ValueError, match=f"classes 0 to {outputs - 1}, but got {outputs} to {outputs + 2}"):
+        training_classes(CLASSES + outputs, evaluator)
+    with pytest.raises(ValueError, match=r"shape \(8, 2, 2\); without labels the float network is the only teacher"):
+        training_classes(np.zeros((8, 2, 2)), evaluator)
+    with pytest.raises(TypeError, match="must be an array of numbers, but got an array of object"):
+        training_classes(np.array([[1], [1, 2]], object), evaluator)
+    three = mds.NumpySlicesDataset({name: np.zeros((4, 1, 28, 28), np.float32) for name in "abc"}).batch(2)
+    with pytest.raises(ValueError, match="one column of inputs and one of labels, but has 3"):
+        point.fine_tune(three)
 
 
 def test_shapes_of_the_samples_are_checked(named_subject: Any) -> None:

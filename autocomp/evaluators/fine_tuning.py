@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from ..primitives.class_labels import as_classes
 from ..primitives.convert import convert
 from ..primitives.format_knobs import TrainedFormats
 from ..primitives.platform import execution_mode, forward, is_dataset, load_mindspore
@@ -25,6 +27,7 @@ Progress = Callable[[int, int, float], None]  # step from 1, steps, loss
 WEIGHT_DECAY = 1e-4
 HELD_BYTES = 2e9  # of the float network's outputs for an epoch; beyond, it runs in every step
 LONGEST = 0.3  # gradient, where outputs are no scores of classes: their errors have no common size
+WITHOUT = "; without labels the float network is the only teacher"
 ALGORITHMS = ("lsq", "simqat", "pact")  # SLB lays its values out for the bits of one plan
 
 
@@ -96,7 +99,7 @@ def fine_tune(
     """Train the network that ``plan`` makes of ``net``, whose numbers ``evaluator`` knows.
 
     Args:
-        train: (x, y) arrays, y (n,) classes or None; or a batched ``mindspore.dataset.Dataset`` of images and classes,
+        train: (x, y) arrays, y (n,) classes, one-hot rows or None; or a batched ``mindspore.dataset.Dataset`` of both,
             gone through anew in each epoch, so that it can augment. A network that gives other than scores of classes,
             or several outputs, is trained towards the float network's outputs alone, and labels are not used.
         calibration: arrays (n, ...), for the weights and ranges that training begins with.
@@ -108,17 +111,15 @@ def fine_tune(
     augments = is_dataset(train)
     x, y = _first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
     x = np.asarray(x, evaluator.inputs[0].dtype)
-    classes = trains_classes(evaluator)
-    y = np.asarray(y, np.int32) if classes and y is not None else None
+    classes, y = trains_classes(evaluator), training_classes(y, evaluator)
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
-    check_classes(y, evaluator)
     ranges_from = tuple(array[:256] for array in calibration)
     smaller = pruned_only(net, evaluator, plan, calibration)
     algorithm, student = _student(smaller, plan, settings.algorithm, evaluator.symmetric, calibrate=ranges_from)
     taught = bool(settings.teacher) or y is None
     held = not augments and len(x) * sum(output[0].nbytes for output in evaluator.plain_outputs) <= HELD_BYTES
     if augments:
-        dataset = train if y is not None else train.project(train.get_col_names()[:1])
+        dataset = _as_trained(train, x.dtype, y is not None)
         samples = train.get_dataset_size() * len(x)
     else:
         expected = evaluator.engine.outputs(evaluator.realise(Plan()), (x,)) if taught and held else ()
@@ -223,15 +224,19 @@ def trains_classes(evaluator: PlanEvaluator) -> bool:
     return not others and (evaluator.classifies or looks_like)
 
 
-def check_classes(y: np.ndarray | None, evaluator: PlanEvaluator) -> None:
-    """ValueError for labels, (n,), that a network of classes has no output for."""
-    scores = evaluator.plain_outputs[0]
+def training_classes(y: Any, evaluator: PlanEvaluator) -> np.ndarray | None:
+    """(n,) int32, from classes or one-hot rows; None where the network is not trained towards them.
+
+    TypeError, ValueError: for labels that a network of classes has no output for.
+    """
     if y is None or not trains_classes(evaluator):
-        return
-    if not 0 <= int(np.min(y)) <= int(np.max(y)) < scores.shape[1]:
+        return None
+    classes, outputs = as_classes(y, "train", WITHOUT), evaluator.plain_outputs[0].shape[1]
+    if len(classes) and classes.max() >= outputs:
         raise ValueError(
-            f"labels to train on must be classes 0 to {scores.shape[1] - 1}, but got {np.min(y)} to {np.max(y)}"
+            f"labels to train on must be classes 0 to {outputs - 1}, but got {classes.min()} to {classes.max()}"
         )
+    return classes.astype(np.int32)
 
 
 def _check_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> None:
@@ -265,7 +270,19 @@ class Shuffled:
 
 def _first_batch(train: Any) -> tuple[np.ndarray, np.ndarray | None]:
     first = next(train.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    if len(first) > 2:
+        raise ValueError(
+            f"a dataset to train on must have one column of inputs and one of labels, but has {len(first)}"
+        )
     return first[0], first[1] if len(first) > 1 else None
+
+
+def _as_trained(train: Any, dtype: np.dtype[Any], labelled: bool) -> Any:
+    """The batches with inputs of this type and, unless they are left aside, labels (n,) int32."""
+    inputs, *labels = train.get_col_names()
+    own = deepcopy(train)  # a pipeline has but one consumer, and other plans train on it, too
+    cast = own.project([inputs, *labels[: int(labelled)]]).map(lambda x: x.astype(dtype, copy=False), [inputs])
+    return cast.map(lambda y: as_classes(y, "train").astype(np.int32), labels) if labelled else cast
 
 
 def _train(
