@@ -97,7 +97,8 @@ class Data:
 
     * ``calibrate``: 1,024 samples spread over ``train``, else over ``evaluate``;
     * ``evaluate``: ``calibrate``, else ``train``, which flatters a network that was trained on it (see ``notes``).
-      Without labels, fidelity to the float network is measured in place of accuracy;
+      Without labels, agreement with the float network's classes, or fidelity to its outputs, is measured in place of
+      accuracy;
     * ``train`` is never taken from another.
 
     metric: how good outputs are, where that is not the share of right classes: a function of (outputs, labels) that
@@ -122,6 +123,8 @@ class Data:
             raise ValueError(f"limit must be at least 1 sample, but got limit={self.limit}")
         if self.metric is not None and not callable(self.metric):
             raise TypeError(f"metric must be a function of (outputs, labels), but got {type(self.metric).__name__}")
+        if self.metric is not None and not self:
+            raise ValueError("a metric needs samples to judge plans on: give evaluate")
         for role in _ROLES:
             value = getattr(self, role)
             if value is not None and not is_dataset(value):
