@@ -247,6 +247,11 @@ class TestUserMetric:
         assert UserMetric(mean_iou).name == UserMetric(partial(mean_iou)).name == "mean_iou"
         assert constant(1).name == "metric"
 
+        def fidelity(outputs: Any, labels: Any) -> float:
+            return 1.0
+
+        assert UserMetric(fidelity).name == "metric"  # the front explains what autocomp's own fidelity is
+
     def test_the_key_is_what_it_does(self) -> None:
         sources = {
             "same": "def f(o, y, k=1):\n    return o + 1",

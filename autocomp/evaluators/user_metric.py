@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import EvaluationError
 
 Arrays = tuple[np.ndarray, ...]
+TAKEN = ("accuracy", "agreement", "fidelity")
 ROUNDED = 1e-6  # by which a mean of ones in float32 may exceed 1
 _ONE_AT_A_TIME = threading.Lock()  # plans are measured in several threads, and a metric may keep a state
 
@@ -31,10 +32,10 @@ class UserMetric:
 
     @property
     def name(self) -> str:
-        """As it stands over the front's column."""
+        """As it stands over the front's column; not one that says how autocomp measured."""
         function = _innermost(self.function)
         name = getattr(function, "__name__", type(function).__name__)
-        return name if name.isidentifier() else "metric"
+        return name if name.isidentifier() and name not in TAKEN else "metric"
 
     @property
     def key(self) -> str:
