@@ -93,7 +93,7 @@ class NetworkDeployer:
             samples=len(self.evaluator.inputs[0]),
             seconds=time.perf_counter() - started,
             seed=settings.seed,
-            fidelity=f"{len(self.evaluator.inputs[0])} samples, after {settings.epochs} epochs of {tuned.samples}",
+            fidelity=f"{self.evaluator.judged_on}, after {settings.epochs} epochs of {tuned.samples}",
         )
         weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found)
         return TunedDeployer(weights, lambda: tuned, self._samples), found

@@ -224,7 +224,8 @@ class Point:
         if tuned.accuracy < self.accuracy:
             change = points(tuned.accuracy - self.accuracy)
             log.warning(
-                "fine-tuning changed the accuracy by %s: give it more samples, or a rate below %g", change, rate
+                "fine-tuning changed the %s by %s on %s: give it more samples, or a rate below %g",
+                *(tuned.metric, change, tuned.fidelity, rate),
             )
         return tuned
 

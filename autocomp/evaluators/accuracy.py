@@ -98,6 +98,11 @@ class PlanEvaluator:
         self.key = self._fingerprint(calibration)
 
     @property
+    def judged_on(self) -> str:
+        """In words."""
+        return f"{len(self.inputs[0])} {'synthetic inputs' if self.synthetic else 'samples'}"
+
+    @property
     def at_once(self) -> int:
         """How many plans may be measured at the same time, in threads of one process."""
         return self.engine.at_once
@@ -172,7 +177,7 @@ class PlanEvaluator:
             samples=count,
             seconds=time.perf_counter() - started,
             seed=self.seed,
-            fidelity=f"{count} synthetic inputs" if self.synthetic else f"{count} samples",
+            fidelity=self.judged_on,
         )
 
     def _outputs(self, realisation: Realisation) -> Arrays:
