@@ -89,7 +89,7 @@ class AdaRound(Rounded):
         weight_bits = {path: layer.weight_quantizer.bits for path, layer in applied.layers.items()}
         for path, state in _rounded_anew(applied, weight_bits).items():
             layer = applied.layers[path]
-            assign(layer.weight, state.weight)
+            assign(layer.weight, layer.in_rows(state.weight))
             if layer.has_bias:
                 assign(layer.bias, state.bias)
             if state.quantized is not None:

@@ -30,7 +30,7 @@ class TrainedLayer(nn.Cell):
         self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
 
     def in_rows(self, weight: np.ndarray) -> np.ndarray:
-        """The layer's weight as its quantizer sees it, (out, in / groups, ...)."""
+        """The layer's weight as its quantizer sees it, (out, in / groups, ...), and back."""
         return weight
 
 

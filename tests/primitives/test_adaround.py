@@ -14,7 +14,10 @@ from autocomp.primitives.platform import forward
 from autocomp.search_spaces import FLOAT_BITS
 from tests.networks import NETWORKS, images, randomised
 
+from .adversarial import Upsampler
+
 X, OTHERS = images(64), images(64, seed=7)
+SQUARES = np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +73,12 @@ def test_the_bias_takes_in_the_shift_of_the_mean(applied: tuple[Any, AdaRound, A
 def test_it_asks_for_samples() -> None:
     with pytest.raises(ValueError, match=r"apply\(net, calibrate=images\)"):
         AdaRound().apply(NETWORKS["residual"]())
+
+
+def test_transposed_convolutions_of_all_kinds() -> None:
+    """Their weights lie as (in, out, kh, kw), and are rounded as (out, in, kh, kw)."""
+    net, adaround = randomised(Upsampler()), AdaRound(8, FLOAT_BITS)
+    net_q = adaround.apply(net, calibrate=SQUARES)
+    expected = forward(net, (SQUARES,))[0]
+    assert norm_error(forward(net_q, (SQUARES,))[0], expected) < 0.02
+    assert norm_error(forward(adaround.convert(net_q), (SQUARES,))[0], expected) < 0.02
