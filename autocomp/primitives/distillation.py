@@ -135,18 +135,26 @@ class Distilled(Distillation):
 
 
 def relative_noise(outputs: Any, expected: Any) -> Any:
-    """Of all outputs, in the mean, the square of what is wrong over that of what differs between samples."""
-    outputs, expected = as_tuple(outputs), as_tuple(expected)
+    """Of all outputs, in the mean, the square of what is wrong over that of what differs between samples; of a sample
+    alone over its own square."""
+    outputs, expected = flat(outputs), flat(expected)
     total = 0.0
     for i in range(len(outputs)):  # compiled: MindSpore's graphs know no strict zip
         wanted = ops.stop_gradient(expected[i])
-        signal = ((wanted - wanted.mean(0)) ** 2).mean()
+        differing = wanted - wanted.mean(0) if wanted.shape[0] > 1 else wanted
+        signal = (differing**2).mean()
         total = total + ((outputs[i] - wanted) ** 2).mean() / (signal + LEAST)
     return total / len(outputs)
 
 
-def as_tuple(outputs: Any) -> Any:
-    return outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+def flat(outputs: Any) -> Any:
+    """All tensors that a network gives, one after the other, as a tuple: also of tuples in tuples."""
+    if not isinstance(outputs, (tuple, list)):
+        return (outputs,)
+    found = ()
+    for part in outputs:
+        found = found + flat(part)
+    return found
 
 
 def first(outputs: Any) -> Any:

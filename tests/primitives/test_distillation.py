@@ -41,7 +41,7 @@ def test_the_loss_is_the_papers() -> None:
 
 
 class Both(nn.Cell):
-    """Two outputs of different size."""
+    """Outputs of different size, two of them in a tuple of their own."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Both(nn.Cell):
 
     def construct(self, x: Any) -> Any:
         y = self.net(x)
-        return y[:, :1], 100 * y
+        return y[:, :1], (100 * y, y[:, 1:])
 
 
 def test_values_are_compared_by_noise_to_signal() -> None:
@@ -63,6 +63,15 @@ def test_values_are_compared_by_noise_to_signal() -> None:
         assert float(distilled(x).asnumpy()) == pytest.approx(np.mean(ratios), rel=1e-4)
         taught = Taught(student, compares="values").set_train(False)(x, *expected)
     assert float(taught.asnumpy()) == pytest.approx(np.mean(ratios), rel=1e-4)
+
+
+def test_values_of_a_sample_alone_are_compared_by_its_square() -> None:
+    student, teacher = Both(0), Both(1)
+    found, wanted = (forward(net, (X[:1],)) for net in (student, teacher))
+    ratios = [((a - b) ** 2).mean() / (b**2).mean() for a, b in zip(found, wanted, strict=True)]
+    with execution_mode(graph=True):
+        loss = Distilled(student, teacher, compares="values").set_train(False)(ms.Tensor(X[:1]))
+    assert float(loss.asnumpy()) == pytest.approx(np.mean(ratios), rel=1e-4)
 
 
 def test_a_clipped_step_is_as_long_as_it_says() -> None:
