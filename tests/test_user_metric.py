@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import autocomp
-from autocomp.deploy import NetworkDeployer
+from autocomp.deploy import NetworkDeployer, TunedDeployer
 from autocomp.errors import EvaluationError
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.front import ParetoSet
@@ -142,6 +143,18 @@ class TestSearch:
         point = front.evaluate(Plan({**formats, "keep/stem.0": 0.5, "keep/down.0": 0.5}))
         tuned = point.fine_tune((X, masks), epochs=20, batch=16, progress=False)
         assert tuned.accuracy > point.accuracy + 0.02 and tuned.metric == "mean_iou"
+
+    def test_one_that_was_tuned_when_transposed_convolutions_trained_in_float(self, front: ParetoSet) -> None:
+        """Its file has none of their quantizers."""
+        point = front.evaluate(Plan({"format/head": "w4a8"}))
+        tuned = point.fine_tune(X, epochs=1, batch=16, progress=False)
+        assert isinstance(tuned.deployer, TunedDeployer) and isinstance(point.deployer, NetworkDeployer)
+        weights = tuned.deployer.weights
+        kept = {name: p for name, p in weights.parameters.items() if "up." not in name or "quantizer" not in name}
+        assert len(kept) < len(weights.parameters)
+        again = point.deployer.trained(replace(weights, parameters=kept))
+        expected, found = (forward(net, (X,))[0] for net in (tuned.net, again.net(point.plan)))
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.fixture(scope="module")

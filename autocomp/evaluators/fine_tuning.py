@@ -161,7 +161,8 @@ def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, para
     )
     ms = load_mindspore()
     for parameter in student.get_parameters():
-        parameter.set_data(ms.Tensor(parameters[parameter.name]))
+        if parameter.name in parameters:  # of layers that an older version left in float it stored no quantizers
+            parameter.set_data(ms.Tensor(parameters[parameter.name]))
     return _tuned(chosen, student)
 
 
