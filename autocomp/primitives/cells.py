@@ -185,7 +185,8 @@ class QuantizedConv2dTranspose(nn.Cell):
         self.operator = TransposedConv2d(like, weight.integers.shape, groups)
         self.in_channels, self.out_channels = self.operator.in_channels, self.operator.out_channels
         self.kernel_size, self.stride = like.kernel_size, like.stride
-        self.bias = None if bias is None else parameter(bias, "bias", trains=True)
+        self.has_bias = bias is not None
+        self.bias = parameter(bias, "bias", trains=True) if bias is not None else None
 
     def construct(self, x: Any) -> Any:
         return self.operator(x, self.weight(), self.bias)

@@ -132,7 +132,7 @@ class ReadsItsLayers(Headed):
         y = ops.relu(self.stem(x)).astype(self.up.weight.dtype)
         n, _, height, width = y.shape
         y = self.up(ops.reshape(y, (n, self.up.in_channels, height, width)))
-        y = ops.relu(y) * (self.stem.stride[0] + self.up.kernel_size[0])
+        y = ops.relu(y + 0.0 if self.up.has_bias else y) * (self.stem.stride[0] + self.up.kernel_size[0])
         y = self.wide(ops.mean(y, (2, 3)).astype(self.wide.weight.dtype))
         return self.head(ops.relu(y).astype(self.head.weight.dtype))
 
