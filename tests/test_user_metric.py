@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import autocomp
+from autocomp.data import Samples
 from autocomp.deploy import NetworkDeployer, TunedDeployer
 from autocomp.errors import EvaluationError
 from autocomp.evaluators.user_metric import UserMetric
@@ -221,7 +222,7 @@ class TestUserMetric:
 
     @pytest.mark.parametrize("value", [57.3, np.nan])
     def test_what_is_no_share(self, value: float) -> None:
-        with pytest.raises(EvaluationError, match=rf"metric metric must give a number from 0 to 1, but gave {value}"):
+        with pytest.raises(EvaluationError, match=rf"the metric must give a number from 0 to 1, but gave {value}"):
             constant(value)(self.OUTPUTS, None)
 
     @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ class TestUserMetric:
         ],
     )
     def test_what_is_no_number(self, value: Any, kind: str) -> None:
-        with pytest.raises(EvaluationError, match=f"metric metric must give a number from 0 to 1, but gave {kind}$"):
+        with pytest.raises(EvaluationError, match=f"the metric must give a number from 0 to 1, but gave {kind}$"):
             constant(value)(self.OUTPUTS, None)
 
     def test_an_assertion_in_it(self) -> None:
@@ -283,7 +284,7 @@ class TestUserMetric:
         assert keys.pop("same") == keys["moved"]
         assert len(set(keys.values())) == len(keys)
         assert constant(0.5).key == constant(0.5).key != constant(0.6).key
-        assert UserMetric(partial(max, 1)).key != UserMetric(partial(max, 2)).key
+        assert len({UserMetric(partial(some, n)).key for some in (max, min) for n in (1, 2)}) == 4
 
     @pytest.mark.parametrize(
         "make",
@@ -311,6 +312,13 @@ class TestUserMetric:
 
 
 class TestData:
+    def test_equal_labels_have_one_fingerprint(self) -> None:
+        """However they lie in memory, and whether or not two of them are one object."""
+        box, other = np.ones((2, 4), np.float32), np.zeros((3, 4), np.float32)
+        ragged = ([box, other, box], [box.copy(order="F"), other.copy(), box.copy()], [box, other, other[:2]])
+        found = [Samples.read((X[:3], boxes), any_labels=True).fingerprint for boxes in ragged]
+        assert found[0] == found[1] != found[2]
+
     def test_labels_stay_as_they_are(self) -> None:
         masks, ragged = np.zeros((4, 5, 5), np.uint8), [np.zeros((i, 4)) for i in range(4)]
         found = autocomp.Data(evaluate=(X[:4], masks), metric=mean_iou).evaluation

@@ -140,7 +140,7 @@ class PlanEvaluator:
     def _check_measure(self, measure: UserMetric) -> None:
         if not self.plain_accuracy():
             without = " (no labels were given)" if self.labels is None else ""
-            raise ValueError(f"the metric {measure.name} must be above 0 for the float network, but is not{without}")
+            raise ValueError(f"{measure} must be above 0 for the float network, but is not{without}")
 
     def _fingerprint(self, calibration: Arrays) -> str:
         digest = hashlib.blake2b(digest_size=16)

@@ -37,6 +37,9 @@ class UserMetric:
         name = getattr(function, "__name__", type(function).__name__)
         return name if name.isidentifier() and name not in TAKEN else "metric"
 
+    def __str__(self) -> str:
+        return "the metric" if self.name == "metric" else f"the metric {self.name}"
+
     @property
     def key(self) -> str:
         """Changes with what the function does, as far as can be seen; not with where it stands in its file."""
@@ -52,11 +55,11 @@ class UserMetric:
                 value = self.function(outputs[0] if len(outputs) == 1 else outputs, deepcopy(labels))
         except Exception as error:  # the user's own code
             said = f"{type(error).__name__}: {error}".removesuffix(": ")
-            raise EvaluationError(f"the metric {self.name} failed: {said}") from error
+            raise EvaluationError(f"{self} failed: {said}") from error
         number = _number(value)
         if number is None or not number <= 1 + ROUNDED:  # NaN too
             said = _kind(value) if number is None else f"{number:.8g}"
-            raise EvaluationError(f"the metric {self.name} must give a number from 0 to 1, but gave {said}")
+            raise EvaluationError(f"{self} must give a number from 0 to 1, but gave {said}")
         return min(max(number, 0.0), 1.0)
 
 
@@ -89,10 +92,16 @@ def _made_of(function: Any) -> Any:
     return _described(function), _described(type(function).__call__), _described(vars(function))
 
 
-def _described(value: Any, around: tuple[int, ...] = ()) -> Any:
+def _named(value: Any) -> Any:
+    """An object by its class, a class or a function of C by its own name."""
+    return type(value).__module__, type(value).__qualname__, getattr(value, "__qualname__", None)
+
+
+def _described(value: Any, around: tuple[int, ...] = (), other: Callable[[Any], Any] = _named) -> Any:
     """Nested tuples of what a value is made of, without addresses and line numbers.
 
-    around: ids of what it is a part of; a function that calls itself is a part of itself.
+    around: ids of what it is a part of; a function that calls itself is a part of itself. other: says what anything is
+    that is neither data nor Python code.
     """
     if isinstance(value, (int, float, complex, str, bytes, type(None))):
         return value
@@ -100,21 +109,21 @@ def _described(value: Any, around: tuple[int, ...] = ()) -> Any:
         return "itself"
 
     def parts(values: Iterable[Any]) -> tuple[Any, ...]:
-        return tuple(_described(item, (*around, id(value))) for item in values)
+        return tuple(_described(item, (*around, id(value)), other) for item in values)
 
     if isinstance(value, CodeType):
         return value.co_code, value.co_names, parts(value.co_consts)
-    if isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
         return value.dtype.str, value.shape, hashlib.blake2b(label_bytes(value), digest_size=16).hexdigest()
     if isinstance(value, Mapping):
         return tuple(sorted(map(repr, parts(value.items()))))
     if isinstance(value, (set, frozenset)):
         return tuple(sorted(map(repr, parts(value))))
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list, np.ndarray)):
         return parts(value)
     code = getattr(value, "__code__", None)
     if code is None:
-        return type(value).__module__, type(value).__qualname__
+        return other(value)
     return parts((code, value.__defaults__, value.__kwdefaults__, *map(_content, value.__closure__ or ())))
 
 
@@ -125,8 +134,8 @@ def _content(cell: CellType) -> Any:
         return None
 
 
-def label_bytes(labels: np.ndarray | np.generic) -> bytes:
-    """What labels are, also those that differ in shape from sample to sample."""
+def label_bytes(labels: np.ndarray | np.generic) -> bytes | memoryview:
+    """What labels are, also those that differ in shape from sample to sample; the same for equal ones."""
     if labels.dtype.hasobject:
-        return pickle.dumps(labels.tolist())
-    return np.ascontiguousarray(labels).tobytes()
+        return repr(_described(labels, other=pickle.dumps)).encode()
+    return np.ascontiguousarray(labels).data
