@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -17,17 +16,16 @@ log = logging.getLogger("autocomp")
 
 
 def load_mindspore() -> ModuleType:
-    """``import mindspore``, with oneDNN held to AVX2.
+    """``import mindspore``, with oneDNN held to AVX2, as ``import autocomp`` did before.
 
     On AVX-512 processors oneDNN picks its reference convolution, 50 to 100 times too slow (docs/architecture.md).
     The setting counts only before oneDNN's first call, so a warning says when MindSpore was already loaded without.
     """
-    if "ONEDNN_MAX_CPU_ISA" not in os.environ:
-        if "mindspore" in sys.modules:
-            log.warning(
-                "mindspore was imported before autocomp: if convolutions are slow, set ONEDNN_MAX_CPU_ISA=AVX2 "
-                "in the environment or import autocomp first"
-            )
+    if "ONEDNN_MAX_CPU_ISA" not in os.environ:  # importing autocomp sets it, unless MindSpore was there before
+        log.warning(
+            "mindspore was imported before autocomp: if convolutions are slow, set ONEDNN_MAX_CPU_ISA=AVX2 "
+            "in the environment or import autocomp first"
+        )
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     os.environ.setdefault("GLOG_v", "3")
     import mindspore
