@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from types import ModuleType, TracebackType
 from typing import Any, Protocol, TypeVar
 
+from autocomp.blas_threads import one_blas_thread
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement
 from autocomp.search_spaces import Plan
@@ -113,12 +114,13 @@ class InProcess:
                 yield i, answer(question, self._evaluator, plan)
             return
         pool = ThreadPoolExecutor(self._at_once, "autocomp-plan")
-        try:
-            asked = {pool.submit(answer, question, self._evaluator, plan): i for i, plan in enumerate(plans)}
-            for future in as_completed(asked):
-                yield asked[future], future.result()
-        finally:  # at a time limit or Ctrl-C nobody wants the rest, and what runs is not waited for
-            pool.shutdown(wait=False, cancel_futures=True)
+        with one_blas_thread():
+            try:
+                asked = {pool.submit(answer, question, self._evaluator, plan): i for i, plan in enumerate(plans)}
+                for future in as_completed(asked):
+                    yield asked[future], future.result()
+            finally:  # at a time limit or Ctrl-C nobody wants the rest, and what runs is not waited for
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Worker:

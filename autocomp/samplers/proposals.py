@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from autocomp.blas_threads import one_blas_thread
 from autocomp.search_spaces import SearchSpace
 
 from .base import Outcome, Sampler, Vector
@@ -38,6 +39,7 @@ class Proposals:
         self._evaluated += [outcome for outcome in outcomes if outcome.values is not None]
         self._sampler.tell(outcomes)
 
+    @one_blas_thread()
     def batch(self, count: int) -> list[Vector]:
         """At most ``count`` plans that are new and cheap enough; none when there are no more."""
         self._batches += 1
