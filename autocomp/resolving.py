@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .blas_threads import one_blas_thread
 from .budget import Budget, check_reachable
 from .errors import BudgetError, EvaluationError
 from .evaluators import Evaluator, Scores
@@ -59,6 +60,7 @@ class ScoreResolver:
     def stored(self) -> Mapping[str, Any]:
         return {"scores": self._ledger.recall(SCORES), "device": self.device.data}
 
+    @one_blas_thread()
     def solve(self, budget: Budget, objective: str, evaluated: Sequence[Point]) -> Prediction:
         """BudgetError where the costs allow no plan, or none is expected to keep the accuracy; names the nearest.
 
