@@ -11,7 +11,7 @@ from typing import Any
 from .budget import Budget, check_reachable, objectives
 from .data import Data, Samples
 from .deploy import NetworkDeployer
-from .evaluators import OnnxEngine, score
+from .evaluators import OnnxEngine, look, score
 from .evaluators.fine_tuning import FineTuning, integer, training_classes
 from .executors import Executor, executor
 from .front import ParetoSet
@@ -114,6 +114,7 @@ def _study(job: Job, bounds: Budget, workers: int | str | None, storage: str | P
         budget=bounds,
         ledger=Ledger(job.space, storage, f"{job.evaluator.key}-{job.device.key}", minimised),
         scores=lambda measure: score(job.evaluator, measure=measure),
+        look=look if job.evaluator.looks else None,
         **settings,
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .budget import ACCURACY, Budget, objectives
 from .metrics import METRICS
-from .pareto import hypervolume, knee, nondominated
+from .pareto import hypervolume, knee, on_front
 from .point import Deployer, ExportReport, Point, Record, short
 from .prediction import Prediction, Resolver, StoredResolver
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from autocomp.search_spaces import Plan
 
 __all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Prediction", "Record", "Resolver", "short"]
-
-NEAREST = 10
 
 
 class ParetoSet(Sequence[Point]):
@@ -81,15 +79,8 @@ class ParetoSet(Sequence[Point]):
         self._points = self._find()
 
     def _find(self) -> tuple[Point, ...]:
-        found = [point for point in self._every if point.feasible]
-        if found:
-            kept = nondominated(self._matrix(found))
-        else:
-            found = sorted(self._every, key=lambda point: point.violation)
-            violations = np.array([point.violation for point in found])
-            kept = nondominated(np.column_stack([violations, self._matrix(found)]))
-            kept &= np.cumsum(kept) <= NEAREST
-        best = [point for point, keep in zip(found, kept, strict=True) if keep]
+        kept = on_front(self._matrix(self._every), np.array([point.violation for point in self._every]))
+        best = [point for point, keep in zip(self._every, kept, strict=True) if keep]
         return tuple(sorted(best, key=lambda point: (-point.value(self.objectives[0]), -point.accuracy)))
 
     @property
@@ -119,10 +110,19 @@ class ParetoSet(Sequence[Point]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the reader of the table should know."""
+        remarks = (*self._estimated, *self.remarks)
         if self.feasible:
-            return self.remarks
+            return remarks
         advice = self._advice(self.budget)
-        return (f"no evaluated plan meets the budget {self.budget}: these come nearest{advice}", *self.remarks)
+        return (f"no evaluated plan meets the budget {self.budget}: these come nearest{advice}", *remarks)
+
+    @property
+    def _estimated(self) -> tuple[str, ...]:
+        """Of points that a search which was stopped left measured on a part of the samples."""
+        parts = {point.fidelity for point in self if point.samples < self.float_point.samples}
+        count = sum(point.fidelity in parts for point in self)
+        text = f"{count} of these points were measured on {', '.join(sorted(parts))}, since the search was stopped"
+        return (f"{text}: front.evaluate(point.plan) takes all",) if parts else ()
 
     def short_of_accuracy(self, bounds: Budget | None = None) -> list[Point]:
         """What was evaluated and misses of these bounds, unless said the budget, only the one on accuracy.
@@ -229,14 +229,15 @@ class ParetoSet(Sequence[Point]):
         return self.evaluate(found.plan) if evaluate else found
 
     def evaluate(self, plan: Plan | Prediction) -> Point:
-        """Evaluate a plan as the search did. It is ``evaluated`` then, and on the front if nothing there beats it."""
+        """Evaluate a plan on all samples of the search. It is ``evaluated`` then, and on the front if nothing there
+        beats it."""
         wanted = plan.plan if isinstance(plan, Prediction) else plan
         for point in self.evaluated:
-            if point.plan == wanted:
+            if point.plan == wanted and point.samples == self.float_point.samples:
                 return point
         point = Point.of(self._resolver().evaluate(wanted), self.float_point, self.deployer)
         point = replace(point, violation=self._excess(self.budget, point))
-        self.evaluated = (*self.evaluated, point)
+        self.evaluated = (*(other for other in self.evaluated if other.plan != wanted), point)
         self._renew()
         return point
 

@@ -100,14 +100,16 @@ def description(front: ParetoSet) -> str:
 
 def explanations(front: ParetoSet) -> list[str]:
     """What the numbers are: what the accuracy was measured on and how sure it is, and what the costs are."""
-    kinds = {point.fidelity: point for point in (*front.evaluated, *front.tuned)}
+    kinds = {point.fidelity: point for point in (front.float_point, *front, *front.tuned)}
     texts = [f"{kind or 'samples'}{_interval(point)}" for kind, point in kinds.items()]
     meanings = {
         "agreement": " (share of answers that are the float network's)",
         "fidelity": " (1 less noise to signal in the outputs)",
     }
     meaning = meanings.get(front.float_point.metric, "")
-    lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}"]
+    parts = {point.fidelity for point in front.evaluated if point.samples < front.float_point.samples}
+    rest = f"; what is not on the front on {', '.join(sorted(parts))}" if parts else ""
+    lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}{rest}"]
     measured = any(_measured(front, name) for name in front.metrics)
     read = "; measured: size of the file, latency on the device" if measured else ""
     return [*lines, f"costs predicted for {front.device}, ratio: to the float network{read}"]

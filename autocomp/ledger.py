@@ -27,7 +27,7 @@ SCORES = "scores"  # what they are remembered under
 
 
 class Ledger:
-    """Measurements by plan.
+    """Measurements by plan: one on all samples, and one on a part of them.
 
     storage: None keeps them in memory only. A path becomes an SQLite file, whose writes are all or nothing and whose
         locks go with the process (a journal file's lock would outlive a ``kill -9``). Also any Optuna storage URL.
@@ -46,6 +46,7 @@ class Ledger:
         self.space = space
         self.objectives = tuple(objectives)
         self._measurements: dict[Plan, Measurement] = {}
+        self._looks: dict[Plan, Measurement] = {}  # on a part of the samples
         self._remembered: dict[str, str] = {}
         self._study: optuna.Study | None = None
         self._database: optuna.storages.RDBStorage | None = None  # where the storage is an SQLite file
@@ -53,15 +54,16 @@ class Ledger:
             self._open(storage, f"autocomp-{fingerprint}")
 
     def __len__(self) -> int:
-        return len(self._measurements)
+        return len(self._measurements.keys() | self._looks.keys())
 
-    def get(self, plan: Plan) -> Measurement | None:
-        return self._measurements.get(plan)
+    def get(self, plan: Plan, part: bool = False) -> Measurement | None:
+        """On all samples, or on a part of them."""
+        return (self._looks if part else self._measurements).get(plan)
 
     def add(self, plan: Plan, measurement: Measurement, cost: Cost, violations: Mapping[str, float]) -> None:
         """Stored when this returns. ``violations``: by the text of the bound."""
 
-        self._measurements[plan] = measurement
+        self._kept(measurement)[plan] = measurement
         if self._study is None:
             return
         costs = [getattr(cost, METRICS[name].attribute) for name in self.objectives]
@@ -186,7 +188,10 @@ class Ledger:
         except (KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
             logger.warning("stored evaluation %d is damaged and will be made again: %s", trial.number, error)
             return
-        self._measurements.setdefault(plan, measurement)
+        self._kept(measurement).setdefault(plan, measurement)
+
+    def _kept(self, measurement: Measurement) -> dict[Plan, Measurement]:
+        return self._looks if measurement.error else self._measurements
 
 
 def _url(storage: str | Path) -> str:

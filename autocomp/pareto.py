@@ -5,12 +5,30 @@ from __future__ import annotations
 import moocore
 import numpy as np
 
+NEAREST = 10
+
 
 def nondominated(points: np.ndarray) -> np.ndarray:
     """(n,) bool of (n, objectives): the points that no other beats or equals in all; of equal ones the first."""
     if len(points) == 0:
         return np.zeros(0, bool)
     return np.asarray(moocore.is_nondominated(points), bool)
+
+
+def on_front(points: np.ndarray, violations: np.ndarray) -> np.ndarray:
+    """(n,) bool: of the points within the budget those that no other beats; where there are none, up to ten of those
+    that no other beats and is nearer to the budget, the nearest.
+
+    points: (n, objectives); violations: (n,), 0 or less within the budget.
+    """
+    found, within = np.zeros(len(points), bool), violations <= 0
+    if within.any():
+        found[within] = nondominated(points[within])
+        return found
+    order = np.argsort(violations, kind="stable")
+    kept = nondominated(np.column_stack([violations, points])[order])
+    found[order[kept][:NEAREST]] = True
+    return found
 
 
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:

@@ -134,6 +134,11 @@ class SearchProgress:
         if not self._bar.disable:
             self._bar.update(self._task, description=f"scoring ({plans} plans)")
 
+    def confirming(self, points: int) -> None:
+        """So many points of the front are still to be measured on all samples."""
+        if not self._bar.disable:
+            self._bar.update(self._task, description=f"confirming ({points} points)", left="")
+
     def _best(self, front: RunningFront) -> str:
         best = front.best
         if best is None:

@@ -6,8 +6,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,12 +23,13 @@ from .budget import ACCURACY, Budget
 from .interrupts import interruptible
 from .ledger import Ledger
 from .metrics import METRICS
+from .pareto import on_front
 from .progress import Growth, RunningFront, SearchProgress
 
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost
 
-    from .executors import Executor, Result
+    from .executors import Executor, Question, Result
 
 logger = logging.getLogger("autocomp")
 
@@ -65,6 +66,7 @@ class Study:
     scores: how much each value of each knob hurts, for samplers that ask for it: given what measures the divergences
         of plans, on the executor's workers. Called once, kept in the ledger; so is what was measured for them when
         they were cut off.
+    look: where it is given, plans are measured by it on a part of the samples, and those of the front at last on all.
     progress: a line on standard error; None shows it where that is a terminal.
     """
 
@@ -84,6 +86,7 @@ class Study:
         seed: int = 0,
         batch: int = BATCH,
         scores: Callable[[Measure], Scores] | None = None,
+        look: Question[Measurement] | None = None,
         progress: bool | None = False,
     ) -> None:
         _check(objectives, sampler)
@@ -105,6 +108,7 @@ class Study:
         self.seed = seed
         self.batch = batch
         self.scores = scores
+        self.look = look
         self.progress = progress
         self.float_cost = costs(np.zeros((1, len(space.knobs)), np.int64))[0]
         self._reset()
@@ -129,9 +133,9 @@ class Study:
         self._bar = SearchProgress(self.objectives[0], self.trials, self.time_limit, self.progress)
         try:
             with interruptible(), self.executor, self._bar:
-                self._search()
-        except _TimeUp:
-            pass
+                with suppress(_TimeUp):
+                    self._search()
+                self._confirm()
         except (KeyboardInterrupt, Exception) as error:
             if not self.records:
                 raise
@@ -225,17 +229,25 @@ class Study:
     def _over(self) -> bool:
         if self.done >= self.trials:
             self.stopped = f"{self.trials} evaluations"
-        elif self.seconds_left <= 0:
+        elif self.seconds_left <= self._reserved:
             self.stopped = f"the time limit of {self.time_limit:g} s"
         elif self._growth.over:
             self.stopped = f"no growth of the front in {self.patience} batches"
         return self.stopped is not None
 
+    @property
+    def _reserved(self) -> float:
+        """Seconds of the time limit for measuring the front on all samples: half of it at most."""
+        if self.look is None or self.time_limit is None or not self.records:
+            return 0.0
+        return min(self.time_limit / 2, len(self._estimated()) * self.records[0].measurement.seconds)
+
     def _evaluate(self, batch: list[Vector]) -> list[Outcome]:
         """Outcomes of the finished evaluations, in the batch's order, whatever order they finished in."""
         plans = [self.space.decode(vector) for vector in batch]
         costs = list(self.costs(np.array(batch, np.int64)))
-        known = {i: found for i, plan in enumerate(plans) if (found := self.ledger.get(plan)) is not None}
+        part = self.look is not None and bool(self.records)  # the float network is measured on all samples
+        known = {i: found for i, plan in enumerate(plans) if (found := self.ledger.get(plan, part)) is not None}
         missing = [i for i in range(len(plans)) if i not in known]
         earlier = len(self.records)
         finished: dict[int, Record | None] = {}
@@ -254,12 +266,51 @@ class Study:
         self.reused += len(known)
         for i, measurement in known.items():
             finish(i, measurement)
-        with closing(self.executor.map([plans[i] for i in missing])) as results:
+        with closing(self._measure([plans[i] for i in missing], part)) as results:
             for i, result in results:
                 finish(missing[i], result)
                 if self._over():
                     break
         return [self._outcome(batch[i], record) for i, record in sorted(finished.items())]
+
+    def _measure(self, plans: Sequence[Plan], part: bool) -> Generator[tuple[int, Result], None, None]:
+        if part and self.look is not None:
+            return self.executor.ask(self.look, plans)
+        return self.executor.map(plans)
+
+    def _confirm(self) -> None:
+        """Measure on all samples what is on the front, until it holds nothing that was measured on a part of them."""
+        while self.seconds_left > 0 and (rows := self._estimated()):
+            self._bar.confirming(len(rows))
+            batch = {row: self.ledger.get(self.records[row].plan) for row in rows[: self.batch]}
+            missing = [row for row, known in batch.items() if known is None]
+            failed = [row for row, known in batch.items() if known is not None and not self._confirmed(row, known)]
+            with closing(self.executor.map([self.records[row].plan for row in missing])) as results:
+                for i, result in results:
+                    if not self._confirmed(missing[i], result, new=True):
+                        failed.append(missing[i])
+                    if self.seconds_left <= 0:
+                        break
+            self.records = [record for row, record in enumerate(self.records) if row not in failed]
+
+    def _confirmed(self, row: int, result: Result, new: bool = False) -> bool:
+        """Whether the plan could be evaluated; its record is then of all samples."""
+        old = self.records[row]
+        record = self._record(old.vector, old.plan, old.cost, result)
+        if new:
+            self._store(old.plan, record)
+        if record is not None:
+            self.records[row] = record
+        return record is not None
+
+    def _estimated(self) -> list[int]:
+        """Which records of the front were measured on a part of the samples."""
+        whole = np.array(self._values(self.float_cost))
+        costs = np.array([self._values(record.cost) for record in self.records])
+        shares = np.where(whole > 0, costs / np.where(whole > 0, whole, 1), 1)  # rounded as the ParetoSet's are
+        errors = 1 - np.array([record.measurement.accuracy for record in self.records])
+        best = on_front(np.column_stack([errors, shares]), np.array([record.violation for record in self.records]))
+        return [int(i) for i in np.flatnonzero(best) if self.records[i].measurement.error]
 
     def _record(self, vector: Vector, plan: Plan, cost: Cost, result: Result) -> Record | None:
         """None for a plan that could not be evaluated."""

@@ -6,6 +6,7 @@ if __name__ != "autocomp.evaluators":
 from .accuracy import PlanEvaluator, synthetic_inputs
 from .base import Evaluator, Measurement
 from .engines import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
+from .growing import look
 from .scores import RUINED, Measure, Scores, divergence, score
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Scores",
     "choose_engine",
     "divergence",
+    "look",
     "relative_error",
     "score",
     "synthetic_inputs",

@@ -17,6 +17,7 @@ from ..search_spaces import NetworkGraph, Plan, SearchSpace
 from .base import Measurement
 from .calibration import calibrate_ranges, moved_statistics
 from .engines import Arrays, Engine
+from .growing import FIRST, estimate
 from .user_metric import UserMetric, label_bytes
 
 VERSION = 5  # of what an accuracy means: raised when the same plan would measure differently
@@ -86,6 +87,7 @@ class PlanEvaluator:
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
         self.inputs, self.labels, self.synthetic, self.symmetric = inputs, labels, synthetic, symmetric
         self.measure = measure
+        self._shuffle()
         plain = Realiser(space, parameters)(Plan())
         self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments, patches)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
@@ -106,6 +108,22 @@ class PlanEvaluator:
     def at_once(self) -> int:
         """How many plans may be measured at the same time, in threads of one process."""
         return self.engine.at_once
+
+    @property
+    def looks(self) -> bool:
+        """Whether :meth:`look` takes a part of the samples: of 4,000 or more, where outputs are scores of classes."""
+        return self._many and self.classifies
+
+    @property
+    def _many(self) -> bool:
+        return len(self.inputs[0]) >= 2 * FIRST and self.measure is None
+
+    def _shuffle(self) -> None:
+        """So that the first samples stand for all."""
+        if self._many:
+            order = np.random.default_rng(self.seed).permutation(len(self.inputs[0]))
+            self.inputs = tuple(array[order] for array in self.inputs)
+            self.labels = None if self.labels is None else self.labels[order]
 
     def _ranges(self, plain: Realisation, calibration: Arrays) -> Any:
         samples = calibrated_on(self.space.graph, calibration)
@@ -180,8 +198,21 @@ class PlanEvaluator:
             fidelity=self.judged_on,
         )
 
-    def _outputs(self, realisation: Realisation) -> Arrays:
-        outputs = self.engine.outputs(realisation, self.inputs)
+    def look(self, plan: Plan) -> Measurement:
+        """How good the plan is on all samples, estimated from the first 2,000."""
+        started = time.perf_counter()
+        found = self._outputs(self.realise(plan), _first(self.inputs, FIRST))[0]
+        right, of_float = (
+            outputs[:FIRST].argmax(1) == self._classes[:FIRST] for outputs in (found, self.plain_outputs[0])
+        )
+        count = len(self.inputs[0])
+        accuracy, error = estimate(right, of_float, self.plain_accuracy(), count)
+        seconds = time.perf_counter() - started
+        return Measurement(accuracy, self.metric, FIRST, seconds, self.seed, f"{FIRST} of {self.judged_on}", error)
+
+    def _outputs(self, realisation: Realisation, inputs: Arrays | None = None) -> Arrays:
+        """Of all samples, unless others are said."""
+        outputs = self.engine.outputs(realisation, self.inputs if inputs is None else inputs)
         if not all(np.isfinite(output).all() for output in outputs):
             what = f"under the plan {realisation.plan}" if realisation.plan else "of the float network"
             raise EvaluationError(f"outputs {what} are not finite")
@@ -196,8 +227,12 @@ class PlanEvaluator:
             return self.measure(outputs, self.labels)
         if not self.classifies:
             return float(np.mean([_explained(a, b) for a, b in zip(outputs, self.plain_outputs, strict=True)]))
-        expected = self.plain_outputs[0].argmax(1) if self.labels is None else self.labels
-        return float(np.mean(outputs[0].argmax(1) == expected))
+        return float(np.mean(outputs[0].argmax(1) == self._classes))
+
+    @property
+    def _classes(self) -> np.ndarray:
+        """(n,): those that are right, the float network's where there are no labels."""
+        return self.plain_outputs[0].argmax(1) if self.labels is None else self.labels
 
 
 def _first(arrays: Arrays, count: int) -> Arrays:
