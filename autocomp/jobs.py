@@ -13,9 +13,10 @@ import numpy as np
 
 from .budget import Budget
 from .data import Data, Samples
-from .evaluators import PlanEvaluator, choose_engine, synthetic_inputs
+from .evaluators import PlanEvaluator, choose_engine
 from .evaluators.accuracy import calibrated_on
 from .evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
+from .evaluators.distilled_inputs import inputs_without_data
 from .evaluators.user_metric import UserMetric
 from .hardware_models import Cost, CostTables, Device
 from .metrics import METRICS
@@ -154,7 +155,7 @@ def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[
     evaluation, calibration = data.evaluation, data.calibration
     if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
         raise ValueError("a network that takes integers needs data to be judged on: give data=, arrays of integers")
-    x = synthetic_inputs(graph, seed) if evaluation is None else as_taken(net, evaluation)
+    x = inputs_without_data(net, graph, parameters, seed) if evaluation is None else as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
     choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs)
     labels = None if evaluation is None else evaluation.y

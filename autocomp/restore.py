@@ -14,7 +14,7 @@ from .evaluators import PlanEvaluator, Scores, score, synthetic_inputs
 from .evaluators.user_metric import UserMetric
 from .front import ParetoSet
 from .hardware_models import CostTables, Device
-from .jobs import Choices, RepeatedCosts, as_taken, evaluator_of
+from .jobs import Arrays, Choices, RepeatedCosts, as_taken, evaluator_of
 from .ledger import SCORES, Ledger
 from .point import Point, percent
 from .primitives.channels import group_channels
@@ -59,6 +59,7 @@ def store(folder: Path, deployer: NetworkDeployer) -> None:
         "symmetric": evaluator.symmetric,
         "seed": evaluator.seed,
         "synthetic": evaluator.synthetic,
+        "calibrated_on_all": _same(evaluator.inputs, deployer.calibration),
     }
     with written_whole(folder / FILE) as draft:
         np.savez_compressed(draft, description=np.array(json.dumps(description)), **arrays)
@@ -95,7 +96,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         given = given.take(_samples_of(folder))
         samples, labels = as_taken(net, given), given.y
     elif synthetic:
-        samples = synthetic_inputs(graph, seed)
+        samples = calibration if description.get("calibrated_on_all", False) else synthetic_inputs(graph, seed)
     judged = measure if given is not None else None
     evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed, judged)
     if evaluator.space.key != description["space"]:
@@ -106,6 +107,10 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if given is not None:
         _check_samples(front.float_point, evaluator)
     return front
+
+
+def _same(some: Arrays, others: Arrays) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: bool) -> ScoreResolver | None:

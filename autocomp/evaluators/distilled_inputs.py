@@ -1,0 +1,95 @@
+"""Inputs for networks without data, distilled from what their BatchNorms remember of the training images."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..primitives.mindir import first_line
+from ..primitives.realise import Parameters
+from ..search_spaces import NetworkGraph
+from .accuracy import synthetic_inputs
+from .engines import Arrays
+
+log = logging.getLogger("autocomp")
+
+Gradient = Callable[[Arrays], tuple[float, Arrays]]
+WORK = 1e12  # MACs of all forward passes; at most half of the images of WORK_CALIBRATION, so that `save` has them all
+STEPS, LEAST_STEPS = 100, 25
+IMAGES, LEAST_IMAGES = 64, 16
+RATE = 0.1  # at the start, of inputs whose variance is 1
+KEPT_MEAN, KEPT_SQUARE, TINY = 0.9, 0.999, 1e-12  # of Adam
+
+
+def inputs_without_data(net: Any, graph: NetworkGraph, parameters: Parameters, seed: int = 0) -> Arrays:
+    """Distilled inputs where the network has BatchNorms and their work is affordable, else noise.
+
+    Noise, too, where the network has no gradient or the distance to the statistics does not fall.
+    """
+    noise = synthetic_inputs(graph, seed)
+    count, steps = affordable_steps(graph)
+    if not steps or not any(node.kind == "batchnorm" and node.layer is not None for node in graph.nodes):
+        return noise
+    from ..primitives.matched_statistics import statistics_gradient
+
+    log.info("no data: %d inputs are distilled from the statistics of BatchNorm, in %d steps", count, steps)
+    started = time.perf_counter()
+    try:
+        gradient = statistics_gradient(net, graph, parameters)
+        found = distil(gradient, tuple(array[:count] for array in noise), steps)
+    except Exception as error:  # the network's own code, or MindSpore's compiler
+        log.info("plans are judged on noise, since no inputs could be distilled: %s", first_line(error))
+        return noise
+    if found is None:
+        log.info("plans are judged on noise: no inputs came nearer to the statistics of BatchNorm")
+        return noise
+    log.info("distilled in %.1f s", time.perf_counter() - started)
+    return found
+
+
+def affordable_steps(graph: NetworkGraph) -> tuple[int, int]:
+    """Images and steps: 64 and 100 where 1e12 MACs allow it, fewer down to 16 and 25, else no step at all."""
+    macs = max(graph.macs, 1)
+    count = int(np.clip(WORK / (STEPS * macs), LEAST_IMAGES, IMAGES))
+    steps = int(min(STEPS, WORK / (count * macs)))
+    return count, steps if steps >= LEAST_STEPS else 0
+
+
+def distil(gradient: Gradient, start: Arrays, steps: int = STEPS) -> Arrays | None:
+    """Inputs, moved from ``start`` by Adam to where BatchNorms read what their running statistics say (ZeroQ: Cai et
+    al., CVPR 2020, section 3.1). None where that brings them no nearer.
+
+    gradient: of :func:`autocomp.primitives.matched_statistics.statistics_gradient`. The rate falls by a cosine to 0.
+    """
+    inputs, moments = start, [Moments(array) for array in start]
+    before, slopes = gradient(inputs)
+    after = before
+    for step in range(steps):
+        rate = RATE * (1 + np.cos(np.pi * step / steps)) / 2
+        inputs = tuple(
+            (x - rate * moment.direction(slope)).astype(np.float32)
+            for x, moment, slope in zip(inputs, moments, slopes, strict=True)
+        )
+        after, slopes = gradient(inputs)
+    finite = np.isfinite(after) and all(np.isfinite(array).all() for array in inputs)
+    return inputs if finite and after < before else None
+
+
+class Moments:
+    """Adam's moving averages of a gradient and of its square (Kingma and Ba, ICLR 2015, algorithm 1)."""
+
+    def __init__(self, like: np.ndarray) -> None:
+        self.steps, self.mean, self.square = 0, np.zeros_like(like), np.zeros_like(like)
+
+    def direction(self, slope: np.ndarray) -> np.ndarray:
+        """Of the next step, of the gradient's shape, float32."""
+        self.steps += 1
+        self.mean = KEPT_MEAN * self.mean + (1 - KEPT_MEAN) * slope
+        self.square = KEPT_SQUARE * self.square + (1 - KEPT_SQUARE) * slope**2
+        mean, square = self.mean / (1 - KEPT_MEAN**self.steps), self.square / (1 - KEPT_SQUARE**self.steps)
+        found: np.ndarray = mean / (np.sqrt(square) + TINY)
+        return found
