@@ -59,7 +59,8 @@ def search(
         budget: bounds such as ``"latency<5ms, accuracy>-1%"``, see :class:`Budget`; the costs that it names are
             minimised, latency and size where it names none.
         device: a name of :func:`autocomp.devices`, an alias (``"ascend"``, ``"gpu"``) or a ``.toml`` file.
-        data: :class:`Data`, or samples to evaluate on; None measures the fidelity to the float network on noise.
+        data: :class:`Data`, or samples to evaluate on; None measures the fidelity to the float network
+            on inputs distilled from its BatchNorms, or on noise where it has none.
         inputs: one shape with its batch (the batch for which latency and memory are predicted), a list of shapes, or
             arrays; None takes the shape of the data with batch 1, or else tries the usual image sizes.
         primitives: "auto" or names.
@@ -89,7 +90,7 @@ def search(
     check_cell(net)
     check_sampler(sampler)
     tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
-    job = prepare(net, chip, samples, inputs, names, seed)
+    job = prepare(net, chip, samples, inputs, names, seed, progress)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
     study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)

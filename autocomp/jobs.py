@@ -16,7 +16,7 @@ from .data import Data, Samples
 from .evaluators import PlanEvaluator, choose_engine
 from .evaluators.accuracy import calibrated_on
 from .evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
-from .evaluators.distilled_inputs import inputs_without_data
+from .evaluators.distilled_inputs import distils, inputs_without_data
 from .evaluators.user_metric import UserMetric
 from .hardware_models import Cost, CostTables, Device
 from .metrics import METRICS
@@ -28,6 +28,7 @@ from .primitives.trace import example_inputs, find_inputs, one_image, trace
 from .primitives.trial_cut import keep_what_cuts
 from .samplers import Solver
 from .search_spaces import Format, NetworkGraph, Plan, SearchSpace
+from .training_bar import training_bar
 
 log = logging.getLogger("autocomp")
 
@@ -147,7 +148,16 @@ def spanning(space: SearchSpace, seed: int = 0) -> np.ndarray:
     return np.concatenate([np.stack(rows), space.random(np.random.default_rng(seed), PROBED_PLANS)])
 
 
-def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[str, ...], seed: int) -> Job:
+def prepare(
+    net: Any,
+    chip: Device,
+    data: Data,
+    inputs: Any,
+    names: str | tuple[str, ...],
+    seed: int,
+    progress: bool | None = False,
+) -> Job:
+    """progress: whether a bar is shown while inputs are distilled; None: where standard error is a terminal."""
     arrays = deployment_inputs(net, data, inputs)
     parameters = parameters_of(net)
     _check_finite(parameters)
@@ -155,7 +165,7 @@ def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[
     evaluation, calibration = data.evaluation, data.calibration
     if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
         raise ValueError("a network that takes integers needs data to be judged on: give data=, arrays of integers")
-    x = inputs_without_data(net, graph, parameters, seed) if evaluation is None else as_taken(net, evaluation)
+    x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
     choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs)
     labels = None if evaluation is None else evaluation.y
@@ -167,6 +177,11 @@ def prepare(net: Any, chip: Device, data: Data, inputs: Any, names: str | tuple[
         len(graph.layers), len(graph.channel_groups), len(space.knobs), space.log10_size, batch, chip.name,
     )  # fmt: skip
     return Job(chip, evaluator, calibrate, arrays, batch)
+
+
+def _without_data(net: Any, graph: NetworkGraph, parameters: Parameters, seed: int, progress: bool | None) -> Arrays:
+    with training_bar(progress if distils(graph) else False, "distilling inputs") as report:
+        return inputs_without_data(net, graph, parameters, seed, report)
 
 
 def evaluator_of(

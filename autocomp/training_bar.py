@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def training_bar(shown: bool | None = None) -> Iterator[Callable[[int, int, float], None]]:
+def training_bar(shown: bool | None = None, title: str = "fine-tuning") -> Iterator[Callable[[int, int, float], None]]:
     """Yields what is called with the step, the number of steps and the loss.
 
     shown: None: where standard error is a terminal.
@@ -24,7 +24,7 @@ def training_bar(shown: bool | None = None) -> Iterator[Callable[[int, int, floa
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not (console.is_terminal if shown is None else shown)) as bar:
-        task = bar.add_task("fine-tuning", total=None, loss="compiling")
+        task = bar.add_task(title, total=None, loss="compiling")
 
         def report(step: int, steps: int, loss: float) -> None:
             bar.update(task, completed=step, total=steps, loss=f"loss {loss:.3f}")

@@ -18,6 +18,7 @@ from .engines import Arrays
 log = logging.getLogger("autocomp")
 
 Gradient = Callable[[Arrays], tuple[float, Arrays]]
+Progress = Callable[[int, int, float], None]  # the step, the number of steps, the distance
 WORK = 1e12  # MACs of all forward passes; at most half of the images of WORK_CALIBRATION, so that `save` has them all
 STEPS, LEAST_STEPS = 100, 25
 IMAGES, LEAST_IMAGES = 64, 16
@@ -25,22 +26,24 @@ RATE = 0.1  # at the start, of inputs whose variance is 1
 KEPT_MEAN, KEPT_SQUARE, TINY = 0.9, 0.999, 1e-12  # of Adam
 
 
-def inputs_without_data(net: Any, graph: NetworkGraph, parameters: Parameters, seed: int = 0) -> Arrays:
+def inputs_without_data(
+    net: Any, graph: NetworkGraph, parameters: Parameters, seed: int = 0, progress: Progress | None = None
+) -> Arrays:
     """Distilled inputs where the network has BatchNorms and their work is affordable, else noise.
 
     Noise, too, where the network has no gradient or the distance to the statistics does not fall.
     """
     noise = synthetic_inputs(graph, seed)
-    count, steps = affordable_steps(graph)
-    if not steps or not any(node.kind == "batchnorm" and node.layer is not None for node in graph.nodes):
+    if not distils(graph):
         return noise
+    count, steps = affordable_steps(graph)
     from ..primitives.matched_statistics import statistics_gradient
 
     log.info("no data: %d inputs are distilled from the statistics of BatchNorm, in %d steps", count, steps)
     started = time.perf_counter()
     try:
         gradient = statistics_gradient(net, graph, parameters)
-        found = distil(gradient, tuple(array[:count] for array in noise), steps)
+        found = distil(gradient, tuple(array[:count] for array in noise), steps, progress)
     except Exception as error:  # the network's own code, or MindSpore's compiler
         log.info("plans are judged on noise, since no inputs could be distilled: %s", first_line(error))
         return noise
@@ -51,6 +54,11 @@ def inputs_without_data(net: Any, graph: NetworkGraph, parameters: Parameters, s
     return found
 
 
+def distils(graph: NetworkGraph) -> bool:
+    """Whether there are BatchNorms, and their work is affordable."""
+    return affordable_steps(graph)[1] > 0 and any(n.kind == "batchnorm" and n.layer is not None for n in graph.nodes)
+
+
 def affordable_steps(graph: NetworkGraph) -> tuple[int, int]:
     """Images and steps: 64 and 100 where 1e12 MACs allow it, fewer down to 16 and 25, else no step at all."""
     macs = max(graph.macs, 1)
@@ -59,7 +67,7 @@ def affordable_steps(graph: NetworkGraph) -> tuple[int, int]:
     return count, steps if steps >= LEAST_STEPS else 0
 
 
-def distil(gradient: Gradient, start: Arrays, steps: int = STEPS) -> Arrays | None:
+def distil(gradient: Gradient, start: Arrays, steps: int = STEPS, progress: Progress | None = None) -> Arrays | None:
     """Inputs, moved from ``start`` by Adam to where BatchNorms read what their running statistics say (ZeroQ: Cai et
     al., CVPR 2020, section 3.1). None where that brings them no nearer.
 
@@ -75,6 +83,8 @@ def distil(gradient: Gradient, start: Arrays, steps: int = STEPS) -> Arrays | No
             for x, moment, slope in zip(inputs, moments, slopes, strict=True)
         )
         after, slopes = gradient(inputs)
+        if progress is not None:
+            progress(step + 1, steps, after)
     finite = np.isfinite(after) and all(np.isfinite(array).all() for array in inputs)
     return inputs if finite and after < before else None
 
