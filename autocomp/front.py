@@ -30,6 +30,7 @@ __all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Prediction", "Reco
 class ParetoSet(Sequence[Point]):
     """The feasible plans that no other beats in accuracy and the objectives, the most expensive first.
 
+    Of many samples those that were measured on all; what a search measured on a part alone is in ``evaluated``.
     Where no plan meets the budget it holds up to ten that come nearest to it, and ``notes`` says so.
 
     float_point: the float network, evaluated like every plan; it need not be on the front.
@@ -79,9 +80,21 @@ class ParetoSet(Sequence[Point]):
         self._points = self._find()
 
     def _find(self) -> tuple[Point, ...]:
-        kept = on_front(self._matrix(self._every), np.array([point.violation for point in self._every]))
-        best = [point for point, keep in zip(self._every, kept, strict=True) if keep]
+        points = self._comparable
+        kept = on_front(self._matrix(points), np.array([point.violation for point in points]))
+        best = [point for point, keep in zip(points, kept, strict=True) if keep]
         return tuple(sorted(best, key=lambda point: (-point.value(self.objectives[0]), -point.accuracy)))
+
+    @property
+    def _comparable(self) -> Sequence[Point]:
+        """What was measured on all samples; everything where that is the float network alone, or where only plans that
+        were measured on a part seem to keep the budget."""
+        count = self.float_point.samples
+        whole = [point for point in self._every if point.samples == count]
+        found = [point for point in whole if not point.is_float]
+        seems = any(point.feasible for point in self._every if point.samples != count)
+        keeps = any(point.feasible for point in found)
+        return whole if keeps or (found and not seems) else self._every
 
     @property
     def _every(self) -> tuple[Point, ...]:

@@ -108,7 +108,7 @@ def explanations(front: ParetoSet) -> list[str]:
     }
     meaning = meanings.get(front.float_point.metric, "")
     parts = {point.fidelity for point in front.evaluated if point.samples < front.float_point.samples}
-    rest = f"; what is not on the front on {', '.join(sorted(parts))}" if parts else ""
+    rest = f"; other plans on {', '.join(sorted(parts))}" if parts else ""
     lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}{rest}"]
     measured = any(_measured(front, name) for name in front.metrics)
     read = "; measured: size of the file, latency on the device" if measured else ""

@@ -41,6 +41,16 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
     return float(moocore.hypervolume(points, ref=reference) / np.prod(reference))
 
 
+def by_worth(points: np.ndarray, reference: np.ndarray) -> list[int]:
+    """Indices of (n, objectives), the most valuable first: taken away one after the other, each time the one whose loss
+    costs the least hypervolume, and then turned round."""
+    left, taken = list(range(len(points))), []
+    while left:
+        worth = moocore.hv_contributions(points[left], ref=reference)
+        taken.append(left.pop(int(np.argmin(worth))))
+    return taken[::-1]
+
+
 def knee(points: np.ndarray) -> int:
     """Index of the point farthest from the chord between the ends of the front, towards the best of everything.
 

@@ -134,10 +134,10 @@ class SearchProgress:
         if not self._bar.disable:
             self._bar.update(self._task, description=f"scoring ({plans} plans)")
 
-    def confirming(self, points: int) -> None:
-        """So many points of the front are still to be measured on all samples."""
+    def confirming(self, done: int, plans: int) -> None:
+        """So many plans have been measured on all samples."""
         if not self._bar.disable:
-            self._bar.update(self._task, description=f"confirming ({points} points)", left="")
+            self._bar.update(self._task, description="confirming", completed=done, total=plans, left="")
 
     def _best(self, front: RunningFront) -> str:
         best = front.best

@@ -23,7 +23,7 @@ from .budget import ACCURACY, Budget
 from .interrupts import interruptible
 from .ledger import Ledger
 from .metrics import METRICS
-from .pareto import on_front
+from .pareto import by_worth, on_front
 from .progress import Growth, RunningFront, SearchProgress
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
+HALVING, FEWEST = 4, 8  # one plan of so many is measured on all samples where there are many, and no fewer than eight
 INTERRUPTED = "interrupted"
 DIVERGENCES = "divergences"  # what the ledger keeps under it: by the plan's key, of a scoring pass
 
@@ -66,7 +67,7 @@ class Study:
     scores: how much each value of each knob hurts, for samplers that ask for it: given what measures the divergences
         of plans, on the executor's workers. Called once, kept in the ledger; so is what was measured for them when
         they were cut off.
-    look: where it is given, plans are measured by it on a part of the samples, and those of the front at last on all.
+    look: where it is given, plans are measured by it on a part of the samples, and a quarter of them at last on all.
     progress: a line on standard error; None shows it where that is a terminal.
     """
 
@@ -240,7 +241,8 @@ class Study:
         """Seconds of the time limit for measuring the front on all samples: half of it at most."""
         if self.look is None or self.time_limit is None or not self.records:
             return 0.0
-        return min(self.time_limit / 2, len(self._estimated()) * self.records[0].measurement.seconds)
+        count = max(len(self.records) // HALVING, FEWEST)
+        return min(self.time_limit / 2, count * self.records[0].measurement.seconds)
 
     def _evaluate(self, batch: list[Vector]) -> list[Outcome]:
         """Outcomes of the finished evaluations, in the batch's order, whatever order they finished in."""
@@ -279,16 +281,18 @@ class Study:
         return self.executor.map(plans)
 
     def _confirm(self) -> None:
-        """Measure on all samples what is on the front, until it holds nothing that was measured on a part of them."""
-        while self.seconds_left > 0 and (rows := self._estimated()):
-            self._bar.confirming(len(rows))
-            batch = {row: self.ledger.get(self.records[row].plan) for row in rows[: self.batch]}
+        """Measure on all samples a quarter of the plans, those that the front needs most (successive halving); and
+        others, while none of them keeps the budget that it seemed to keep."""
+        while self.seconds_left > 0 and (rows := self._finalists()):
+            batch = {row: self.ledger.get(self.records[row].plan) for row in rows}
             missing = [row for row, known in batch.items() if known is None]
             failed = [row for row, known in batch.items() if known is not None and not self._confirmed(row, known)]
+            self._bar.confirming(0, len(missing))
             with closing(self.executor.map([self.records[row].plan for row in missing])) as results:
-                for i, result in results:
+                for done, (i, result) in enumerate(results, 1):
                     if not self._confirmed(missing[i], result, new=True):
                         failed.append(missing[i])
+                    self._bar.confirming(done, len(missing))
                     if self.seconds_left <= 0:
                         break
             self.records = [record for row, record in enumerate(self.records) if row not in failed]
@@ -303,14 +307,22 @@ class Study:
             self.records[row] = record
         return record is not None
 
-    def _estimated(self) -> list[int]:
-        """Which records of the front were measured on a part of the samples."""
+    def _finalists(self) -> list[int]:
+        """Which records that were measured on a part of the samples are measured on all, the most valuable first."""
+        whole = [record for record in self.records if not record.measurement.error]
+        within = any(record.violation <= 0 for record in whole[1:])
+        violations = np.array([record.violation for record in self.records])
+        estimated = np.array([record.measurement.error > 0 for record in self.records])
+        if within or (len(whole) > 1 and not (estimated & (violations <= 0)).any()):
+            return []
+        points = np.array([[1 - r.measurement.accuracy, *self._shares(r.cost)] for r in self.records])
+        rows = np.flatnonzero(on_front(points, violations) & estimated)
+        order = by_worth(points[rows], np.ones(points.shape[1]))
+        return [int(rows[i]) for i in order[: max(len(self.records) // HALVING, FEWEST)]]
+
+    def _shares(self, cost: Cost) -> np.ndarray:
         whole = np.array(self._values(self.float_cost))
-        costs = np.array([self._values(record.cost) for record in self.records])
-        shares = np.where(whole > 0, costs / np.where(whole > 0, whole, 1), 1)  # rounded as the ParetoSet's are
-        errors = 1 - np.array([record.measurement.accuracy for record in self.records])
-        best = on_front(np.column_stack([errors, shares]), np.array([record.violation for record in self.records]))
-        return [int(i) for i in np.flatnonzero(best) if self.records[i].measurement.error]
+        return np.where(whole > 0, np.array(self._values(cost)) / np.where(whole > 0, whole, 1), 1)
 
     def _record(self, vector: Vector, plan: Plan, cost: Cost, result: Result) -> Record | None:
         """None for a plan that could not be evaluated."""

@@ -1,4 +1,4 @@
-"""A search on many images: all plans on all of them, or the front alone (growing fidelity).
+"""A search on many images: all plans on all of them, or a quarter (growing fidelity).
 
 The quick start's network, ``ascend-310p3`` at batch 256, plans evaluated on training images of Fashion-MNIST (the two
 searches are compared with each other; what the points are worth on other images is not asked). The same trials with the
@@ -75,7 +75,7 @@ def main(shared: Path, images: int, trials: int, seeds: int, budget: Budget) -> 
     for seed in range(seeds):
         found = {grows: search(job, grows, trials, seed, budget) for grows in (False, True)}
         for grows, (seconds, measured, whole, volume) in found.items():
-            how = "the front on all" if grows else "on all images"
+            how = "a quarter on all" if grows else "on all images"
             print(f"{seed:4d}  {how:17s} {seconds:8.1f}  {measured:13.0f}  {whole:13d}  {volume:11.4f}", flush=True)
         ratios.append(found[False][0] / found[True][0])
     print(f"growing_speedup: {mean(ratios):.2f} ratio")

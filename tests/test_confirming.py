@@ -107,8 +107,8 @@ def test_little_is_lost_and_much_is_saved(seed: int) -> None:
     records, evaluator = search.run(), Samples(SPACE)
     whole = [Record(r.plan, r.vector, evaluator.evaluate(r.plan), r.cost, r.violation) for r in records]
     every = ParetoSet(whole, device="toy", objectives=search.objectives)
-    assert front_of(search).hypervolume() > 0.998 * every.hypervolume()
-    assert sum(record.measurement.samples for record in records) < 0.5 * TOTAL * len(records)
+    assert front_of(search).hypervolume() > 0.97 * every.hypervolume()
+    assert sum(record.measurement.samples == TOTAL for record in records) <= 26
 
 
 def test_the_same_with_workers() -> None:
@@ -134,17 +134,21 @@ class TestStored:
         assert found(study(Samples(SPACE, log=str(log)), ledger=Ledger(SPACE, file)).run()) == expected
         assert not log.exists()
 
-    def test_stopped_while_the_front_is_measured(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("confirmed", [0, 4])
+    def test_stopped_while_the_front_is_measured(self, confirmed: int, tmp_path: Path) -> None:
         expected = found(study().run())
         file, log = tmp_path / "a.db", tmp_path / "log"
-        first = study(Samples(SPACE, interrupts=5), ledger=Ledger(SPACE, file))
+        first = study(Samples(SPACE, interrupts=1 + confirmed), ledger=Ledger(SPACE, file))
         records = first.run()
         assert first.stopped == INTERRUPTED and len(records) == 60
+        assert sum(record.measurement.samples == TOTAL for record in records) == 1 + confirmed
         front = front_of(first)
-        left = sum(point.samples == FIRST for point in front)
-        assert left and front.notes[0].startswith(
-            f"{left} of these points were measured on {FIRST} of {TOTAL} samples, since the search was stopped"
-        )
+        if confirmed:
+            assert {point.samples for point in front} == {TOTAL} and len(front) > 1
+        else:
+            left = sum(point.samples == FIRST for point in front)
+            text = f"{left} of these points were measured on {FIRST} of {TOTAL} samples, since the search was stopped"
+            assert left > 10 and front.notes[0].startswith(text)
         again = study(Samples(SPACE, log=str(log)), ledger=Ledger(SPACE, file))
         assert found(again.run()) == expected
         assert "part" not in log.read_text()
