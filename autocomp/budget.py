@@ -221,7 +221,8 @@ class _Reader:
         name = self._take(r"[A-Za-z_]\w*").lower()
         if name not in _NAMES:
             self.at = start
-            self._fail(f"one of {', '.join(_NAMES)}")
+            own = " (a metric of your own is bounded as accuracy)" if name and self._bounded_from_below() else ""
+            self._fail(f"one of {', '.join(_NAMES)}", own)
         self._space()
         signs = (">", ">=") if name == ACCURACY else ("<", "<=")
         sign_at = self.at
@@ -231,6 +232,10 @@ class _Reader:
             self._fail(" or ".join(signs), f" ({name} is bounded from {side})")
         self._space()
         return self._accuracy() if name == ACCURACY else self._cost(name)
+
+    def _bounded_from_below(self) -> bool:
+        """Whether a sign such as an accuracy takes stands behind the name."""
+        return re.match(r"\s*\w+\s*>", self.text[self.at :]) is not None
 
     def _cost(self, name: str) -> Bound:
         start = self.at

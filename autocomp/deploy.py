@@ -93,7 +93,7 @@ class NetworkDeployer:
             samples=len(self.evaluator.inputs[0]),
             seconds=time.perf_counter() - started,
             seed=settings.seed,
-            fidelity=f"{self.evaluator.judged_on}, after {settings.epochs} epochs of {tuned.samples}",
+            fidelity=f"{self.evaluator.judged_on}, after {_epochs(settings.epochs)} of {tuned.samples}",
         )
         weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found)
         return TunedDeployer(weights, lambda: tuned, self._samples), found
@@ -179,3 +179,7 @@ def onnx_bytes(graph: NetworkGraph, parameters: Parameters, realisation: Realisa
 
 def _pair(samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
     return samples.x[0], samples.y
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"

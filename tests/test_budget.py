@@ -73,6 +73,7 @@ def test_written_in_the_largest_fitting_unit() -> None:
 @pytest.mark.parametrize(
     ("text", "at", "message"),
     [
+        ("macro_f1>-1%", 0, "accuracy here (a metric of your own is bounded as accuracy), but got 'macro_f1>-1%'"),
         ("latncy<5ms", 0, "one of latency, memory, size, energy, macs, params, accuracy here, but got 'latncy<5ms'"),
         ("latency>5ms", 7, "< or <= here (latency is bounded from above), but got '>5ms'"),
         ("accuracy<5%", 8, "> or >= here (accuracy is bounded from below)"),

@@ -163,7 +163,7 @@ def test_where_the_runtime_knows_no_zero_points_there_are_none(
     with monkeypatch.context() as as_without_data:
         as_without_data.setattr(evaluator, "synthetic", True)
         tuned, found = deployer.fine_tune(quantized(deployer, chosen), subject.x, FineTuning(epochs=1, batch=32))
-    assert found.fidelity.startswith(f"{len(subject.x)} synthetic inputs, after 1 epochs of ")
+    assert found.fidelity.startswith(f"{len(subject.x)} synthetic inputs, after 1 epoch of ")
     tuned.export(quantized(deployer, chosen), tmp_path / "tuned.onnx")
     assert zero_points(tmp_path / "tuned.onnx") == {(onnx.TensorProto.INT8, 0)}
     deployer.store(tmp_path, [])
