@@ -145,15 +145,18 @@ class TestNoise:
 
     def test_where_it_is_too_much_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(distilled_inputs, "STEPS", 100)
-        work: list[Any] = [SimpleNamespace(macs=macs) for macs in (0, 4e7, 3e8, 1.8e9, 4.1e9)]
-        assert [affordable_steps(graph) for graph in work] == [(64, 100), (64, 100), (33, 100), (16, 34), (16, 0)]
+        small, large = SimpleNamespace(shape=(1, 8, 5, 5)), SimpleNamespace(shape=(1, 2000, 100, 100))
+        work: list[Any] = [SimpleNamespace(macs=macs, nodes=(small,)) for macs in (0, 4e7, 3e8, 1.8e9, 4.1e9)]
+        work.append(SimpleNamespace(macs=3e8, nodes=(small, large)))
+        expected = [(64, 100), (64, 100), (36, 100), (16, 38), (16, 0), (16, 29)]
+        assert [affordable_steps(graph) for graph in work] == expected
 
 
 def test_all_are_calibrated_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A saved front has what it was calibrated on, and is judged on that again."""
     monkeypatch.setattr(distilled_inputs, "STEPS", 100)
     for macs in np.logspace(5, 9, 9):
-        graph: Any = SimpleNamespace(macs=macs)
+        graph: Any = SimpleNamespace(macs=macs, nodes=())
         count, _ = affordable_steps(graph)
         assert len(calibrated_on(graph, (np.zeros(count),))[0]) == count
 
