@@ -45,11 +45,15 @@ class RunningFront:
             return
         if self.best is None or self._rank(record) < self._rank(self.best):
             self.best = record
-        point = np.array([1 - record.measurement.accuracy, *np.array(self._values(record.cost)) / self._whole])
+        point = self.point(record)
         if (self._points <= point).all(1).any():
             return
         self._points = np.vstack([self._points[~(point <= self._points).all(1)], point])
         self.__dict__.pop("volume", None)
+
+    def point(self, record: Record) -> np.ndarray:
+        """(1 + objectives,): the error, and costs as shares of the float network's."""
+        return np.array([1 - record.measurement.accuracy, *np.array(self._values(record.cost)) / self._whole])
 
     @cached_property
     def volume(self) -> float:

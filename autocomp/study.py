@@ -315,14 +315,10 @@ class Study:
         estimated = np.array([record.measurement.error > 0 for record in self.records])
         if within or (len(whole) > 1 and not (estimated & (violations <= 0)).any()):
             return []
-        points = np.array([[1 - r.measurement.accuracy, *self._shares(r.cost)] for r in self.records])
+        points = np.array([self._front.point(record) for record in self.records])
         rows = np.flatnonzero(on_front(points, violations) & estimated)
         order = by_worth(points[rows], np.ones(points.shape[1]))
         return [int(rows[i]) for i in order[: max(len(self.records) // HALVING, FEWEST)]]
-
-    def _shares(self, cost: Cost) -> np.ndarray:
-        whole = np.array(self._values(self.float_cost))
-        return np.where(whole > 0, np.array(self._values(cost)) / np.where(whole > 0, whole, 1), 1)
 
     def _record(self, vector: Vector, plan: Plan, cost: Cost, result: Result) -> Record | None:
         """None for a plan that could not be evaluated."""
