@@ -49,8 +49,7 @@ def ascend() -> list[Row]:
     chip = device("ascend")
     networks, bert = published.ascend_networks(chip), published.ascend_bert(chip)
     start, free = calibrated.guess(chip), calibrated.ASCEND
-    alone, together = left_out(start, networks, free[:-1]), left_out(start, networks + bert, free)
-    own = left_out(start, bert, free)
+    alone, together, own = (left_out(start, rows, free, calibrated.MOST) for rows in (networks, networks + bert, bert))
     n = len(networks)
     return [
         ("310P3 networks, each left out, mean error", percent(alone), "%", "9"),
@@ -65,7 +64,7 @@ def ascend() -> list[Row]:
 def t4() -> list[Row]:
     chip = device("gpu")
     half, quarter = published.t4_networks(chip, "fp16"), published.t4_networks(chip, "int8")
-    errors = left_out(calibrated.guess(chip), half + quarter, calibrated.T4)
+    errors = left_out(calibrated.guess(chip), half + quarter, calibrated.T4, calibrated.MOST)
     float_errors, int_errors = errors[: len(half)], errors[len(half) :]
     return [
         ("T4 fp16 networks, each left out, mean error", percent(float_errors), "%", "15"),

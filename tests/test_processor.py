@@ -112,7 +112,7 @@ def test_a_stack_in_integers_runs_in_integers(activation: str, tmp_path: Path, m
     shape = OperatorShape("conv", "", "w8a8", 1, 16, 16, 8, 8, 3, repeat=3)
     assert operators(operator_model(shape), tmp_path)["QLinearConv"] == 3
     from autocomp.hardware_models.operators import lower
-    from autocomp.hardware_models.roofline import Traced
+    from autocomp.hardware_models.traced import Traced
 
     workload = shape.workload()
     traced = Traced(find_device(processor.TEMPLATE), lower(workload.graph), workload)

@@ -13,7 +13,8 @@ from autocomp.search_spaces import Workload
 from .device import Device
 from .operators import lower
 from .rates import PRECISIONS, Demand, Rates
-from .roofline import Traced, work
+from .roofline import work
+from .traced import Traced
 
 PULL = 0.15  # of a doubling that a constant moves, in the unit of an error of 100 %: keeps what no row determines
 ROBUST = 0.1  # errors above 10 % count linearly
@@ -31,7 +32,7 @@ class Observation:
 
 def observe(device: Device, workload: Workload, seconds: float, group: str) -> Observation:
     """For a workload of one plan."""
-    program = lower(workload.graph)
+    program = lower(workload.graph, device.fuses_pools)
     traced = Traced(device, program, workload)
     demands = [work(traced, position).demand for position in range(len(program.operators))]
     return Observation(group, joined(demands), seconds)
@@ -75,8 +76,13 @@ def changed(rates: Rates, factors: Mapping[str, float]) -> Rates:
     return replace(rates, **new)
 
 
-def fit(rates: Rates, observations: Sequence[Observation], free: Sequence[str]) -> Rates:
-    """The constants named in ``free``, fitted from where they stand."""
+def fit(
+    rates: Rates, observations: Sequence[Observation], free: Sequence[str], most: Mapping[str, float] | None = None
+) -> Rates:
+    """The constants named in ``free``, fitted from where they stand.
+
+    most: constants -> the factor by which each may grow, as a specification bounds it.
+    """
     from scipy.optimize import least_squares
 
     measured = Measured.of(observations)
@@ -85,15 +91,20 @@ def fit(rates: Rates, observations: Sequence[Observation], free: Sequence[str]) 
         guess = changed(rates, dict(zip(free, np.exp(steps), strict=True)))
         return np.concatenate([np.log(measured.predicted(guess) / measured.seconds), PULL * steps])
 
-    found = least_squares(residuals, np.zeros(len(free)), loss="soft_l1", f_scale=ROBUST, diff_step=1e-3, max_nfev=60)
+    bounds = (-np.inf, np.log([(most or {}).get(name, np.inf) for name in free]))
+    found = least_squares(
+        residuals, np.zeros(len(free)), bounds=bounds, loss="soft_l1", f_scale=ROBUST, diff_step=1e-3, max_nfev=60
+    )
     return changed(rates, dict(zip(free, np.exp(found.x), strict=True)))
 
 
-def left_out(rates: Rates, observations: Sequence[Observation], free: Sequence[str]) -> np.ndarray:
+def left_out(
+    rates: Rates, observations: Sequence[Observation], free: Sequence[str], most: Mapping[str, float] | None = None
+) -> np.ndarray:
     """(observations,) relative errors, each of a fit that saw no observation of the same group."""
     errors = np.empty(len(observations))
     for group in {one.group for one in observations}:
-        fitted = fit(rates, [one for one in observations if one.group != group], free)
+        fitted = fit(rates, [one for one in observations if one.group != group], free, most)
         held = [i for i, one in enumerate(observations) if one.group == group]
         some = Measured.of([observations[i] for i in held])
         errors[held] = some.predicted(fitted) / some.seconds - 1

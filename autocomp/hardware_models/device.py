@@ -20,6 +20,7 @@ from . import model
 from .cost import Cost, OperatorCost
 from .device_file import check, check_names, merged
 from .layers import MatrixUnits
+from .layouts import Layout
 from .measured import MeasuredTable
 from .rates import Rates
 from .roofline import CONTAINERS, Container
@@ -40,6 +41,8 @@ class Device:
     matrix, rates: how the chip cuts products of matrices, and how fast it is.
     thin_outside: whether depthwise convolutions run outside the matrix unit.
     concat_in_place: whether a concatenation that fits the cache costs nothing.
+    fuses_pools: whether a max pool runs in the convolution that it alone reads.
+    layout: how tensors lie in its memory.
     integer_chain: kinds of layers that run in integers only where all that read their output do, and no others run
         in integers at all, as in onnxruntime; empty where every layer may.
     residual_share: of a residual's bytes that its addition to a layer's output still has to read.
@@ -62,6 +65,8 @@ class Device:
     energy_pj: Mapping[str, Any]
     errors: LatencyErrors | None
     data: Mapping[str, Any]
+    fuses_pools: bool
+    layout: Layout
     symmetric_inputs: bool = False
     table: MeasuredTable = field(default_factory=lambda: MeasuredTable(()))
 
@@ -116,6 +121,8 @@ class Device:
                 energy_pj=data["energy_pj"],
                 errors=LatencyErrors.parse(data["fit"]["errors"]) if "errors" in data.get("fit", {}) else None,
                 data=data,
+                fuses_pools=data["fusion"].get("pools", False),
+                layout=Layout(**data.get("layout", {})),
                 symmetric_inputs=data.get("symmetric_inputs", False),
             )
             return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found

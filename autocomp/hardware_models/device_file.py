@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any
 
+from .layouts import Layout
 from .rates import Rates
 from .roofline import CONTAINERS
 
@@ -14,7 +15,7 @@ FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
 ENTRIES = (
     *("name", "like", "aliases", "float_bits", "formats", "granularity", "symmetric_inputs", "container"),
-    *("specification", "matrix", "fusion", "rates", "fit", "energy_pj", "measured"),
+    *("specification", "matrix", "fusion", "layout", "rates", "fit", "energy_pj", "measured"),
 )
 MAY_BE_ZERO = ("operator_s", "inference_s", "group_s", "soft_operations", "reduced_operations")
 
@@ -79,7 +80,8 @@ def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 def check_names(data: Mapping[str, Any], relative: Mapping[str, Any], origin: str) -> None:
     """ValueError for an entry that is nearly called as one that is read: it would have no effect."""
-    known = {"": ENTRIES, "rates": (*Rates.__dataclass_fields__, "source"), "fusion": tuple(relative["fusion"])}
+    known = {"": ENTRIES, "rates": (*Rates.__dataclass_fields__, "source"), "layout": (*Layout.__dataclass_fields__,)}
+    known["fusion"] = ("pools", *relative["fusion"])
     known["specification"] = (*INTEGER_PEAKS.values(), *relative.get("specification", {}), "l2_mb")
     for table, names in known.items():
         given = data.get(table, {}) if table else data
@@ -110,6 +112,8 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
     yield "container", container, f"one of {', '.join(CONTAINERS)}", container in CONTAINERS
     for name in ("float_bits", "granularity"):
         yield name, data[name], "an integer above 0", isinstance(data[name], int) and data[name] > 0
+    for name, value in data.get("layout", {}).items():
+        yield name, value, "an integer above 0", isinstance(value, int) and value > 0
     yield "macs_per_s", data["rates"]["macs_per_s"], "a table with float", "float" in data["rates"]["macs_per_s"]
 
 

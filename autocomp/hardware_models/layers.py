@@ -12,7 +12,7 @@ import numpy as np
 from autocomp.search_spaces import WEIGHTED, Node
 
 if TYPE_CHECKING:
-    from .roofline import Traced
+    from .traced import Traced
 
 TURNED = ("Conv2DTranspose", "Conv2DBackpropInput", "Conv3DTranspose", "Conv3DBackpropInput")
 Shape = tuple[int, ...]
@@ -31,7 +31,7 @@ class MatrixUnits:
     thin_depth: whether fewer channels in than a tile are multiplied as they are.
     whole_depth: whether the depth is padded over all kernel positions together.
     blocks, splits: (rows, channels out) that one core computes, and into how many parts the depth may be cut; the
-        quickest is taken. None: cores never idle.
+        quickest is taken. None: cores idle only where the matrices of a product of activations do not go round.
     """
 
     tile: Mapping[str, tuple[int, int, int]]

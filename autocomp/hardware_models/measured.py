@@ -12,8 +12,9 @@ from autocomp.search_spaces import WEIGHTED
 
 from .layers import Layer, multiplied
 from .operators import lower
-from .roofline import Traced, work
+from .roofline import work
 from .shapes import MeasuredShape
+from .traced import Traced
 
 if TYPE_CHECKING:
     from .device import Device
@@ -92,7 +93,7 @@ def _sizes(layer: Layer) -> np.ndarray:
 def _ratios(device: Device, row: MeasuredShape) -> list[tuple[str, np.ndarray, int, float]]:
     """One ratio for the whole stack, entered for each different operator of it but the tail."""
     workload = row.shape.workload()
-    traced = Traced(device, lower(workload.graph), workload)
+    traced = Traced(device, lower(workload.graph, device.fuses_pools), workload)
     positions = range(len(traced.program.operators))
     model = sum(float(device.rates.seconds(work(traced, p).demand).total[0]) for p in positions)
     assert row.latency_ms is not None

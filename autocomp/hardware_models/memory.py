@@ -12,7 +12,7 @@ from autocomp.search_spaces import Workload
 
 from .lookup import Lookup
 from .operators import Program
-from .roofline import Traced
+from .traced import Traced
 from .transient import transient_bytes, transient_knobs
 from .waiting import repeated, unpacked_weight, waiting_bytes
 
@@ -99,8 +99,7 @@ def _at(
 
 def _tensor(device: Device, program: Program, node: int) -> Callable[[Workload], np.ndarray]:
     def size(some: Workload) -> np.ndarray:
-        traced = Traced(device, program, some)
-        return traced.elements(node) * traced.width(node)
+        return Traced(device, program, some).stored_bytes(node)
 
     return size
 

@@ -13,7 +13,8 @@ from .cost import Cost, OperatorCost
 from .lookup import Lookup
 from .memory import Memory
 from .operators import Program, lower
-from .roofline import Traced, work
+from .roofline import work
+from .traced import Traced
 
 if TYPE_CHECKING:
     from .device import Device
@@ -24,7 +25,7 @@ COLUMNS = 6  # seconds, weight bytes, file bytes, joules, macs, params
 
 def costs(device: Device, workload: Workload) -> Cost:
     """Of every plan of the workload; a Python loop runs over operators and chunks of plans, never over plans."""
-    program = lower(workload.graph)
+    program = lower(workload.graph, device.fuses_pools)
     operators = [lookup.tabulated(workload) for lookup in _operators(device, program, workload)]
     memory = Memory.of(Traced(device, program, workload)).tabulated(lambda lookup: lookup.tabulated(workload))
     totals = np.empty((len(workload), COLUMNS))
@@ -69,7 +70,7 @@ def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:
     """The rows of the table for one plan."""
     if len(workload) != 1:
         raise ValueError(f"the table of operators is for one plan, but got {len(workload)}")
-    program = lower(workload.graph)
+    program = lower(workload.graph, device.fuses_pools)
     traced = Traced(device, program, workload)
     names: Sequence[str] = [node.layer or node.name for node in workload.graph.nodes]
     works = [work(traced, position) for position in range(len(program.operators))]

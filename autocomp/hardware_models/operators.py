@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from autocomp.search_spaces import WEIGHTED, NetworkGraph
 
+from .layouts import images, products
+
 FREE = ("flatten", "reshape")
 ELEMENTWISE = ("batchnorm", "activation", "add", "mul")
 FUSES_ELEMENTWISE = ("conv", "dense", "matmul", *ELEMENTWISE)
-PASSES_INTEGERS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2")
+MAX_POOLS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2")  # they pass integers on
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Program:
     writer: node whose output lies in memory -> position of the operator that writes it.
     integer_readers: such a node -> heads of the layers that read it, as their main input or through operators that
         integers pass; None where anything else reads it.
+    images, products: nodes of which the layout in memory may leave parts of blocks empty.
     """
 
     operators: tuple[Operator, ...]
@@ -52,15 +55,17 @@ class Program:
     bystanders: tuple[int, ...]
     writer: dict[int, int]
     integer_readers: dict[int, tuple[int, ...] | None]
+    images: frozenset[int] = frozenset()
+    products: frozenset[int] = frozenset()
 
     def last_reader(self, node: int) -> int:
         """Position of the operator after which the node's output may be overwritten."""
         return len(self.operators) if node in self.kept else max(self.readers[node], default=-1)
 
 
-def lower(graph: NetworkGraph) -> Program:
-    """Fuses elementwise nodes into the operator before them, where that has no other reader. What is made of parameters
-    alone is no operator: compilers make it once."""
+def lower(graph: NetworkGraph, pools: bool = False) -> Program:
+    """Fuses elementwise nodes into the operator before them, where that has no other reader, and with ``pools`` a max
+    pool into its convolution. What is made of parameters alone is no operator: compilers make it once."""
     stored = _stored(graph)
     uses: dict[int, int] = defaultdict(int)
     for node in graph.nodes:
@@ -77,7 +82,7 @@ def lower(graph: NetworkGraph) -> Program:
             continue
         sources = [stored[source] for source in node.inputs if graph.fed[source]]
         last = max((source for source in sources if source in writer), key=lambda s: writer[s], default=None)
-        if last is not None and _fuses(graph, i, last, nodes[writer[last]][0], uses[last]):
+        if last is not None and uses[last] == 1 and _fuses(graph, pools, i, nodes[writer[last]]):
             position = writer[last]
             nodes[position].append(i)
             reads[position] += [source for source in sources if source != last]
@@ -95,7 +100,13 @@ def lower(graph: NetworkGraph) -> Program:
     kept = frozenset(stored[output] for output in graph.outputs)
     written = {operator.output: position for position, operator in enumerate(operators)}
     program = Program(operators, {node: tuple(positions) for node, positions in readers.items()}, kept, (), written, {})
-    return replace(program, bystanders=_bystanders(graph, program), integer_readers=_integer_readers(graph, program))
+    return replace(
+        program,
+        bystanders=_bystanders(graph, program),
+        integer_readers=_integer_readers(graph, program),
+        images=images(graph),
+        products=products(graph),
+    )
 
 
 def _integer_readers(graph: NetworkGraph, program: Program) -> dict[int, tuple[int, ...] | None]:
@@ -110,7 +121,7 @@ def _integer_readers(graph: NetworkGraph, program: Program) -> dict[int, tuple[i
                 break
             if graph.nodes[operator.head].kind in WEIGHTED and operator.reads[0] == node not in operator.reads[1:]:
                 heads = (*heads, operator.head)
-            elif graph.nodes[operator.head].op in PASSES_INTEGERS and len(operator.nodes) == 1:
+            elif graph.nodes[operator.head].op in MAX_POOLS and len(operator.nodes) == 1:
                 behind = found[operator.output]
                 heads = None if behind is None else (*heads, *behind)
             else:
@@ -139,12 +150,13 @@ def _stored(graph: NetworkGraph) -> list[int]:
     return stored
 
 
-def _fuses(graph: NetworkGraph, i: int, source: int, head: int, uses: int) -> bool:
-    """Whether node i is computed where the operator of ``head``, which wrote ``source`` last, still holds it."""
-    node = graph.nodes[i]
+def _fuses(graph: NetworkGraph, pools: bool, i: int, operator: list[int]) -> bool:
+    """Whether node i is computed where the operator of these nodes, which wrote what i reads, still holds it."""
+    node, head, last = graph.nodes[i], graph.nodes[operator[0]], graph.nodes[operator[-1]]
+    if node.op in MAX_POOLS:
+        return pools and head.kind == "conv" and not any(graph.nodes[other].kind == "pool" for other in operator)
     return (
         node.kind in ELEMENTWISE
-        and (graph.nodes[head].kind in FUSES_ELEMENTWISE or graph.nodes[head].convolves)
-        and uses == 1
-        and node.elements == graph.nodes[source].elements
+        and (head.kind in FUSES_ELEMENTWISE or head.convolves)
+        and node.elements == last.elements
     )

@@ -71,20 +71,20 @@ def _observed(device: Device, rows: Sequence[MeasuredShape]) -> list[Observation
 def _slowed(rates: Rates, factor: float) -> Rates:
     """A machine that takes so many times as long for everything."""
     times = ("operator_s", "inference_s", "group_s")
-    relative = ("soft_operations", "reduced_operations", "thin_share")
+    relative = ("soft_operations", "reduced_operations", "thin_share", "window_share")
     names = {name: name.partition(".")[0] for name in _free(rates)}
     factors = {name: factor if first in times else 1 / factor for name, first in names.items() if first not in relative}
     return changed(rates, factors)
 
 
 def _free(rates: Rates) -> list[str]:
-    """Every constant that is a number above 0, by the name that a fit takes."""
+    """Every constant that is a number above 0 and not left out, by the name that a fit takes."""
     names = []
-    for name in Rates.__dataclass_fields__:
+    for name, field in Rates.__dataclass_fields__.items():
         value = getattr(rates, name)
         if isinstance(value, Mapping):
             names += [f"{name}.{key}" for key in value]
-        elif name not in NOT_FITTED and math.isfinite(value) and value > 0:
+        elif name not in NOT_FITTED and math.isfinite(value) and value > 0 and value != field.default:
             names.append(name)
     return names
 

@@ -29,6 +29,8 @@ class Demand:
     groups: thin groups of unpacked layers, which run one after another, of all images.
     rounded: activations turned into integers, or back, by operators of their own.
     gathered: inputs copied together for each position of a kernel before they are multiplied.
+    windowed: whether a kernel of more than one position is multiplied.
+    idle: how many times as long as with all cores busy a product of matrices or a softmax takes.
     """
 
     matrix: Mapping[str, np.ndarray]
@@ -47,6 +49,8 @@ class Demand:
     rounded: np.ndarray
     gathered: np.ndarray
     groups: np.ndarray
+    windowed: np.ndarray
+    idle: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Rates:
 
     macs_per_s: precision -> rate of the matrix unit; a precision that is missing is not executed. Without
         ``unpacked`` weights that are only stored in integers are turned into floats once, before any inference.
+    window_share: of that rate that kernels of more than one position reach.
     thin_macs_per_s: of depthwise convolutions outside the matrix unit; ``thin_share``: precision -> factor to it.
     cache_bytes, cache_bytes_per_s, dram_bytes_per_s: what an operator moves goes through the cache as far as it fits.
     vector_per_s: elementwise operations; a transcendental function takes ``soft_operations`` of them, an
@@ -88,6 +93,7 @@ class Rates:
     round_per_s: float = math.inf
     gather_per_s: float = math.inf
     group_s: float = 0.0
+    window_share: float = 1.0
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Rates:
@@ -103,25 +109,29 @@ class Rates:
         """A layer set to integers runs in floats where that is quicker; one that is unpacked has no choice."""
         moved = self._moved(demand, demand.traffic, demand.weights)
         in_floats = self._moved(demand, demand.float_traffic, demand.float_weights)
-        slow = demand.soft * self.soft_operations + demand.reduced * self.reduced_operations
+        slow = demand.soft * self.soft_operations + demand.reduced * demand.idle * self.reduced_operations
         vector = (demand.vector + slow) / self.vector_per_s
         serial = vector + self._thin(demand) + demand.unpacked / self.unpack_per_s
         serial = serial + demand.rounded / self.round_per_s + demand.gathered / self.gather_per_s
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
-        best = self._together(demand.matrix["float"] / self.macs_per_s["float"], *in_floats, launch)
+        slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
+        best = self._together(demand.matrix["float"] * slowed / self.macs_per_s["float"], *in_floats, launch)
         for code, name in enumerate(PRECISIONS):
             if code and name in self.macs_per_s:
-                time = self._together(demand.matrix[name] / self.macs_per_s[name], *moved, self.operator_s[name])
+                compute = demand.matrix[name] * slowed / self.macs_per_s[name]
+                time = self._together(compute, *moved, self.operator_s[name])
                 unpacked = demand.precision == UNPACKED
                 quicker = unpacked if code == UNPACKED else ~unpacked & (demand.precision >= code) & (time[3] < best[3])
                 best = tuple(np.where(quicker, new, old) for new, old in zip(time, best, strict=True))
         return Seconds(best[0] + serial, best[1], best[2], best[3] + serial)
 
     def _moved(self, demand: Demand, traffic: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds that weights and activations take."""
+        """Seconds that weights and activations take. With idle cores the cache is slower, but not than the memory."""
         spilled = self.spilled(traffic, demand.bystanders)
         cached = np.where(demand.in_place, 0, traffic - spilled)
-        return weights / self.dram_bytes_per_s, cached / self.cache_bytes_per_s + spilled / self.dram_bytes_per_s
+        least = min(self.cache_bytes_per_s, self.dram_bytes_per_s)
+        cache = np.maximum(self.cache_bytes_per_s / demand.idle, least)
+        return weights / self.dram_bytes_per_s, cached / cache + spilled / self.dram_bytes_per_s
 
     def _thin(self, demand: Demand) -> np.ndarray:
         shares = np.array([self.thin_share.get(name, 1.0) for name in PRECISIONS])

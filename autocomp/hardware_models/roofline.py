@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node, Workload
+from autocomp.search_spaces import WEIGHTED, Node
 
 from .layers import Layer, layer_of, multiplied
-from .operators import PASSES_INTEGERS, Operator, Program
-from .rates import FLOAT, INT4, INT8, PRECISIONS, UNPACKED, Demand
-
-if TYPE_CHECKING:
-    from .device import Device
+from .operators import Operator
+from .rates import FLOAT, PRECISIONS, UNPACKED, Demand
+from .traced import Traced
 
 
 @dataclass(frozen=True)
@@ -41,136 +37,7 @@ SOFT = dict.fromkeys(  # transcendental functions for each element of the output
     ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus"), 1
 ) | {"LSTM": 5}
 REDUCED = ("softmax", "layernorm")
-KEEPS_INTEGERS = ("ReLU", "ReLU6")  # activations that rounding to unsigned integers carries out on its way
 MOST_THIN = 4  # channels of a group that a GPU convolves outside its matrix unit
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A network, how a device runs it, and the plans at hand."""
-
-    device: Device
-    program: Program
-    workload: Workload
-
-    @property
-    def graph(self) -> NetworkGraph:
-        return self.workload.graph
-
-    @cached_property
-    def norm_params_per_channel(self) -> int:
-        """BatchNorm has four parameters a channel, or two where the moving statistics are no parameters."""
-        channels = sum(len(node.units) for node in self.graph.nodes if node.kind == "batchnorm")
-        return min(4, self.graph.other_params // channels) if channels else 0
-
-    def elements(self, node: int) -> np.ndarray:
-        """(n,) of the whole batch."""
-        shape, images = self.graph.nodes[node], self.images(node)
-        if not len(shape.units):
-            return np.full(len(self.workload), float(shape.elements * images))
-        return self.workload.channels_of(node) * (shape.elements / len(shape.units) * images)
-
-    def images(self, node: int) -> int:
-        """How often a node's shape, as traced, is there: what is made of parameters alone, once for the whole batch."""
-        return self.workload.batch if self.graph.fed[node] else 1
-
-    def asked(self, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: the arithmetic that the layer's format asks for, of those that the device has."""
-        weight, activation = self.workload.bits_of(layer)
-        found = np.zeros(len(self.workload), np.intp)
-        for code, bits in ((INT8, 8), (INT4, 4)):
-            if PRECISIONS[code] in self.device.rates.macs_per_s:
-                found[(weight <= bits) & (activation <= bits)] = code
-        return found
-
-    def precision(self, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: in which arithmetic the device carries a layer out.
-
-        Where that needs an ``integer_chain`` its output must be read in integers alone, and its weights have bytes.
-        """
-        asked = self.asked(layer)
-        if not self.device.integer_chain:
-            return asked
-        weight, _ = self.workload.bits_of(layer)
-        chained = (asked > FLOAT) & (weight > 4) & self._read_in_integers(layer)
-        chained &= self.graph.nodes[layer].kind in self.device.integer_chain
-        unpacked = UNPACKED if PRECISIONS[UNPACKED] in self.device.rates.macs_per_s else FLOAT
-        return np.where(chained, asked, np.where(weight <= 8, unpacked, FLOAT))
-
-    def _read_in_integers(self, layer: int) -> np.ndarray:
-        """(n,) bool: whether all that read what the layer's operator writes ask for integers."""
-        operator = self.operator_of(layer)
-        heads = self.program.integer_readers.get(operator.output)
-        fused = [self.graph.nodes[i] for i in operator.nodes[1:]]
-        if not heads or any(node.kind != "batchnorm" and node.op not in KEEPS_INTEGERS for node in fused):
-            return np.zeros(len(self.workload), bool)
-        return np.logical_and.reduce([self.asked(head) > FLOAT for head in heads])
-
-    def operator_of(self, head: int) -> Operator:
-        return next(operator for operator in self.program.operators if operator.head == head)
-
-    def origin(self, node: int) -> int | None:
-        """The layer whose integers a reader of the node finds, through operators that pass them; None without one."""
-        while node in self.program.writer:
-            operator = self.program.operators[self.program.writer[node]]
-            if self.graph.nodes[operator.head].kind in WEIGHTED:
-                return operator.head
-            if self.graph.nodes[operator.head].op not in PASSES_INTEGERS or not operator.reads:
-                return None
-            node = operator.reads[0]
-        return None
-
-    def rounded(self, operator: Operator) -> np.ndarray:
-        """(n,) elements that operators of their own turn into integers, and back, before a layer."""
-        none = np.zeros(len(self.workload))
-        if self.graph.nodes[operator.head].kind not in WEIGHTED or not self.device.integer_chain:
-            return none
-        _, bits = self.workload.bits_of(operator.head)
-        origin = self.origin(operator.reads[0])
-        floats = none == 0 if origin is None else self.precision(origin) != INT8
-        back = self.precision(operator.head) == UNPACKED
-        return np.where(bits <= 8, self.elements(operator.reads[0]) * (floats * 1.0 + back), 0.0)
-
-    def width(self, node: int) -> np.ndarray:
-        """(n,) bytes of an element of the node's output in memory: the widest that any reader asks for."""
-        widths = self.device.bytes_per_element
-        if node in self.program.kept or not self.program.readers[node]:
-            return np.full(len(self.workload), widths[FLOAT])
-        if self.device.integer_chain:
-            origin = self.origin(node)
-            return np.full(len(self.workload), widths[FLOAT]) if origin is None else widths[self.precision(origin)]
-        widest = np.zeros(len(self.workload))
-        for position in self.program.readers[node]:
-            operator = self.program.operators[position]
-            if self.graph.nodes[operator.head].kind in WEIGHTED and operator.reads[0] == node not in operator.reads[1:]:
-                widest = np.maximum(widest, widths[self.asked(operator.head)])
-            else:
-                widest = np.full(len(self.workload), widths[FLOAT])
-        return widest
-
-    def knobs(self, operator: Operator) -> tuple[int, ...]:
-        """Positions of the knobs that decide what the operator costs."""
-        touched = (*operator.nodes, *operator.reads, *self.graph.nodes[operator.head].inputs)
-        neighbours = {
-            self.program.operators[p].head
-            for node in (*operator.reads, operator.output)
-            for p in self.program.readers[node]
-        }
-        if self.device.integer_chain:
-            neighbours |= self._chain(operator)
-        return self.workload.knobs_of(touched, {operator.head, *neighbours})
-
-    def _chain(self, operator: Operator) -> set[int]:
-        """Layers whose formats decide in which arithmetic the operator and the one before it run."""
-        found = set(self.program.integer_readers.get(operator.output) or ())
-        return found.union(*(self.deciding(node) for node in operator.reads))
-
-    def deciding(self, node: int) -> set[int]:
-        """Layers whose formats decide whether the node's output is in integers."""
-        origin = self.origin(node)
-        if origin is None:
-            return set()
-        return {origin, *(self.program.integer_readers.get(self.operator_of(origin).output) or ())}
 
 
 @dataclass(frozen=True)
@@ -248,6 +115,7 @@ def _demand(traced: Traced, position: int, arithmetic: Arithmetic) -> Demand:
     operator, n, layer = traced.program.operators[position], len(traced.workload), arithmetic.layer
     node, precision = traced.graph.nodes[operator.head], traced.precision(operator.head)
     gathered, groups = np.zeros((2, n))
+    floats = float(traced.device.bytes_per_element[FLOAT])
     weights = _parameters_read(traced, operator.head, layer)
     if layer is not None:
         gathered = layer.macs / layer.channels_out * (layer.kernel > 1) * (precision > FLOAT)
@@ -264,13 +132,15 @@ def _demand(traced: Traced, position: int, arithmetic: Arithmetic) -> Demand:
         bystanders=np.full(n, beside),
         vector=_vector(traced, operator),
         soft=sum((traced.elements(i) * SOFT.get(traced.graph.nodes[i].op, 0) for i in operator.nodes), np.zeros(n)),
-        reduced=traced.elements(operator.head) * float(node.kind in REDUCED),
+        reduced=traced.stored_bytes(operator.head, floats) / floats * float(node.kind in REDUCED),
         in_place=np.full(n, node.kind == "concat" and traced.device.concat_in_place),
         precision=precision,
         unpacked=weights * (precision == UNPACKED),
         rounded=traced.rounded(operator),
         gathered=gathered,
         groups=groups,
+        windowed=np.full(n, layer is not None and layer.kernel > 1),
+        idle=_idle(traced, operator.head, layer),
     )
 
 
@@ -316,18 +186,39 @@ def _parameters_read(traced: Traced, index: int, layer: Layer | None) -> np.ndar
 def _traffic(traced: Traced, operator: Operator) -> np.ndarray:
     """(n,) bytes of activations read and written; a residual that a layer adds may come for free."""
     share = traced.device.residual_share if traced.graph.nodes[operator.head].kind in WEIGHTED else 1.0
-    total = traced.elements(operator.output) * traced.width(operator.output)
+    total = traced.stored_bytes(operator.output)
     for i, node in enumerate(operator.reads):
-        total = total + traced.elements(node) * traced.width(node) * (share if i else 1.0)
+        total = total + traced.stored_bytes(node) * (share if i else _touched(traced, operator))
     return total
+
+
+def _touched(traced: Traced, operator: Operator) -> float:
+    """Of an image's rows those that a kernel smaller than its stride looks at."""
+    node = traced.graph.nodes[operator.head]
+    source = traced.graph.nodes[operator.reads[0]].shape
+    if node.kind != "conv" or node.weight_shape is None or len(source) != 4:
+        return 1.0
+    return min(1.0, node.shape[2] * node.weight_shape[2] / source[2])
+
+
+def _idle(traced: Traced, index: int, layer: Layer | None) -> np.ndarray:
+    """(n,) how many times as long as on all cores a product of activations or a softmax takes: its matrices are spread
+    over them whole, or each over as many cores as there are for it."""
+    node, ones, cores = traced.graph.nodes[index], np.ones(len(traced.workload)), traced.device.matrix.cores
+    spread = index in traced.program.products and node.kind in ("matmul", "softmax") and len(node.shape) > 2
+    if traced.device.matrix.blocks or not spread:
+        return ones
+    matrices = layer.groups if layer is not None else traced.elements(index) / math.prod(node.shape[-2:])
+    several = np.ceil(matrices / cores) * cores / matrices
+    return np.where(matrices >= cores, several, cores / (matrices * np.maximum(cores // matrices, 1)))
 
 
 def _widened(traced: Traced, operator: Operator) -> np.ndarray:
     """(n,) bytes that a layer's input takes more in floats."""
     if traced.graph.nodes[operator.head].kind not in WEIGHTED:
         return np.zeros(len(traced.workload))
-    source = operator.reads[0]
-    return traced.elements(source) * (traced.device.bytes_per_element[FLOAT] - traced.width(source))
+    source, floats = operator.reads[0], float(traced.device.bytes_per_element[FLOAT])
+    return (traced.stored_bytes(source, floats) - traced.stored_bytes(source)) * _touched(traced, operator)
 
 
 def _vector(traced: Traced, operator: Operator) -> np.ndarray:

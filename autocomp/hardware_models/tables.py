@@ -15,7 +15,7 @@ from .lookup import MOST_COMBINATIONS, Lookup
 from .memory import Memory
 from .model import CHUNK, _constant, _operators
 from .operators import Program, lower
-from .roofline import Traced
+from .traced import Traced
 
 
 class CostTables:
@@ -48,7 +48,7 @@ class CostTables:
 
     @cached_property
     def _program(self) -> Program:
-        return lower(self.space.graph)
+        return lower(self.space.graph, self.device.fuses_pools)
 
     @cached_property
     def _constants(self) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 from autocomp.search_spaces import WEIGHTED
 
 from .layers import layer_of
-from .operators import PASSES_INTEGERS, Operator
+from .operators import MAX_POOLS, Operator
 from .rates import FLOAT, INT8, UNPACKED
-from .roofline import Traced
+from .traced import Traced
 
 PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
 FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
@@ -95,7 +95,7 @@ def _pooled_in_blocks(traced: Traced, operator: Operator) -> np.ndarray:
     """(n,) bool: not where all that read a max pool round it, since onnxruntime then rounds before the pool."""
     floats = traced.width(operator.output) == traced.device.bytes_per_element[FLOAT]
     heads = traced.program.integer_readers.get(operator.output)
-    if not heads or traced.graph.nodes[operator.head].op not in PASSES_INTEGERS:
+    if not heads or traced.graph.nodes[operator.head].op not in MAX_POOLS:
         return floats
     return floats & ~np.logical_and.reduce([traced.workload.bits_of(head)[1] <= 8 for head in heads])
 

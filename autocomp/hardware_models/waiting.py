@@ -16,7 +16,7 @@ from autocomp.search_spaces import WEIGHTED
 
 from .layers import layer_of
 from .rates import FLOAT, UNPACKED
-from .roofline import Traced
+from .traced import Traced
 
 CHANNELS = 1 << 24  # more than a layer has: its weight's shape is one number
 

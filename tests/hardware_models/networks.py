@@ -9,6 +9,7 @@ from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Node, Searc
 
 FORMATS = ("float", "w8", "w8a8", "w4", "w4a8", "w4a4")
 RATIOS = (1.0, 0.75, 0.5, 0.25)
+STEPS = ("conv", "residual", "depthwise", "grouped", "concat", "norm", "pool", "other")
 
 
 class Builder:
@@ -22,8 +23,23 @@ class Builder:
     def add(self, kind: str, *inputs: int, shape: tuple[int, ...] | None = None, **kwargs: object) -> int:
         first = self.nodes[inputs[0]]
         kwargs.setdefault("units", first.units)
-        self.nodes.append(Node(f"{kind}{len(self.nodes)}", kind, kind, inputs, shape or first.shape, **kwargs))  # type: ignore[arg-type]
+        op = str(kwargs.pop("op", kind))
+        self.nodes.append(Node(f"{kind}{len(self.nodes)}", kind, op, inputs, shape or first.shape, **kwargs))  # type: ignore[arg-type]
         return len(self.nodes) - 1
+
+    def max_pool(self, x: int) -> int:
+        batch, channels, h, w = self.nodes[x].shape
+        return self.add("pool", x, shape=(batch, channels, -(-h // 2), -(-w // 2)), op="MaxPool")
+
+    def scores(self, heads: int, tokens: int, width: int) -> int:
+        """The softmax of two inputs' product: the builder's own input is not read."""
+        for shape in ((1, heads, tokens, width), (1, heads, width, tokens)):
+            self.nodes.append(Node(f"input{len(self.nodes)}", "input", "Parameter", (), shape))
+        sides = (len(self.nodes) - 2, len(self.nodes) - 1)
+        arguments = {"arguments": tuple(("node", side, 0) for side in sides)}
+        shape = (1, heads, tokens, tokens)
+        product = self.add("matmul", *sides, shape=shape, attributes=arguments, units=np.empty(0, np.int64))
+        return self.add("softmax", product)
 
     def group(self, channels: int) -> np.ndarray:
         start = self.groups[-1].stop if self.groups else 0
@@ -86,9 +102,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
     """Chains of convolutions with shortcuts, depthwise and grouped layers, pools and concatenations between them."""
     b = Builder(draw(st.sampled_from([1, 3, 16])), draw(st.sampled_from([4, 7, 16, 40])))
     x = b.conv(0, draw(st.sampled_from([8, 16, 24, 64])))
-    for step in draw(
-        st.lists(st.sampled_from(["conv", "residual", "depthwise", "grouped", "concat", "norm", "other"]), max_size=5)
-    ):
+    for step in draw(st.lists(st.sampled_from(STEPS), max_size=5)):
         _, channels, h, w = b.nodes[x].shape
         if step == "conv":
             x = b.add("activation", b.conv(x, draw(st.sampled_from([16, 40, 128])), draw(st.sampled_from([1, 3]))))
@@ -102,6 +116,8 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
             y = b.conv(x, 16)
             units = np.concatenate([b.nodes[x].units, b.nodes[y].units])
             x = b.add("concat", x, y, shape=(1, channels + 16, h, w), units=units)
+        elif step == "pool":
+            x = b.max_pool(x)
         else:
             x = b.add("batchnorm" if step == "norm" else "other", x)
     b.dense(b.add("mean", x, shape=(1, b.nodes[x].shape[1])), 10)

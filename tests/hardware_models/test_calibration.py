@@ -61,6 +61,17 @@ def test_a_fit_finds_the_constants_that_made_the_data() -> None:
     assert fitted.cache_bytes_per_s == truth.cache_bytes_per_s
 
 
+def test_no_constant_grows_beyond_its_bound() -> None:
+    truth = device("ascend").rates
+    start = changed(truth, {"macs_per_s.float": 0.5})
+    observations = observed(truth)
+    assert fit(start, observations, FREE).macs_per_s["float"] > 1.5 * start.macs_per_s["float"]
+    bounded = fit(start, observations, FREE, {"macs_per_s.float": 1.25})
+    assert bounded.macs_per_s["float"] == pytest.approx(1.25 * start.macs_per_s["float"], rel=1e-3)
+    errors = left_out(start, observations, FREE, {"macs_per_s.float": 1.25})
+    assert np.abs(errors).mean() > 2 * np.abs(left_out(start, observations, FREE)).mean()
+
+
 def test_one_wild_row_does_not_move_a_fit_far() -> None:
     truth = device("ascend").rates
     observations = observed(truth)

@@ -124,6 +124,32 @@ def test_channels_cost_by_the_tile() -> None:
     assert times[0] > times[1] == times[2] > times[3]
 
 
+@pytest.mark.parametrize("name", ["ascend", "gpu"])
+def test_a_kernel_smaller_than_its_stride_reads_the_rows_that_it_looks_at(name: str) -> None:
+    b = Builder(64, 16)
+    x = b.conv(0, 64)
+    attributes = {"kernel": (1, 1), "stride": (2, 2), "bias": False}
+    weight = {"layer": "cut", "weight_shape": (32, 64, 1, 1), "attributes": attributes, "units": np.full(32, -1)}
+    b.add("conv", x, shape=(1, 32, 8, 8), **weight)
+    row = device(name).cost_table(b.space().workload(np.zeros((1, 3), int), 4))[1]
+    assert row.bytes == 2 * (4 * (64 * 16 * 16 / 2 + 32 * 8 * 8) + 32 * 64)
+
+
+def test_kernels_of_several_positions_reach_less_of_the_matrix_unit() -> None:
+    chip = device("ascend")
+    times = {}
+    for kernel, channels in ((1, 4608), (3, 512)):
+        b = Builder(channels, 32)
+        b.conv(0, 4096, kernel)
+        times[kernel] = chip.cost_table(b.space().workload(np.zeros((1, 2), int), 64))[0]
+    launch = chip.rates.operator_s["float"] * 1e3
+    assert times[1].bound == times[3].bound == "compute"
+    assert times[1].macs == times[3].macs
+    share = (times[1].latency_ms - launch) / (times[3].latency_ms - launch)
+    assert share == pytest.approx(chip.rates.window_share)
+    assert 0.5 < chip.rates.window_share < 0.9
+
+
 def test_a_cost_reads_as_one_or_many() -> None:
     space = mixed()
     cost = device("cpu").costs(space.workload(random_plans(space, 3)))

@@ -14,7 +14,7 @@ from autocomp.hardware_models import CostTables, Device, device
 from autocomp.hardware_models import lookup as lookup_module
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import FLOAT, INT8, UNPACKED
-from autocomp.hardware_models.roofline import Traced
+from autocomp.hardware_models.traced import Traced
 from autocomp.search_spaces import SearchSpace
 
 from .networks import FORMATS, Builder, mixed, spaces

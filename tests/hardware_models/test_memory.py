@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autocomp.hardware_models import device
+from autocomp.hardware_models.layouts import Layout
 from autocomp.hardware_models.roofline import CONTAINERS
 from autocomp.search_spaces import SearchSpace
 
@@ -28,11 +31,12 @@ def row(space: SearchSpace, **choices: int) -> np.ndarray:
 
 
 WEIGHTS = 9 * (4 * 8 + 8 * 2 + 2 * 6)
+DENSE = replace(device("ascend"), layout=Layout())
 
 
 def test_memory_is_weights_and_the_most_that_is_live_at_once() -> None:
     space = chain()
-    cost = device("ascend").costs(space.workload(row(space), 5))[0]
+    cost = DENSE.costs(space.workload(row(space), 5))[0]
     assert cost.memory_mb * 1e6 == 2 * WEIGHTS + 2 * 5 * 100 * (4 + 8)
     assert cost.params == WEIGHTS
     assert cost.macs == 5 * 100 * WEIGHTS
@@ -50,7 +54,7 @@ def test_a_shortcut_stays_live_until_it_is_added() -> None:
 
 def test_pruned_channels_leave_memory_size_and_macs() -> None:
     space = chain()
-    cost = device("ascend").costs(space.workload(row(space, keep_g0=2), 1))[0]  # 8 -> 4 channels
+    cost = DENSE.costs(space.workload(row(space, keep_g0=2), 1))[0]  # 8 -> 4 channels
     weights = 9 * (4 * 4 + 4 * 2 + 2 * 6)
     assert cost.params == weights
     assert cost.macs == 100 * weights
@@ -61,9 +65,23 @@ def test_pruned_channels_leave_memory_size_and_macs() -> None:
 def test_integer_activations_take_a_byte() -> None:
     space = chain()
     choice = {"format_conv2": FORMATS.index("w8a8"), "format_conv3": FORMATS.index("w8a8")}
-    cost = device("ascend").costs(space.workload(row(space, **choice)))[0]
+    cost = DENSE.costs(space.workload(row(space, **choice)))[0]
     weights = 2 * 9 * 32 + 9 * (16 + 12)
     assert cost.memory_mb * 1e6 == weights + max(100 * (2 * 4 + 8), 100 * (8 + 2), 100 * (2 + 2 * 6))
+
+
+def test_a_pixel_of_an_image_fills_whole_blocks() -> None:
+    """32 bytes on an Ascend, which are 16 floats or 32 integers; the network's input lies as it is given."""
+    b = Builder(4, 10)
+    b.conv(b.conv(0, 24), 8)
+    space = b.space()
+    cut = {"keep_g0": 1, "format_conv1": 0}  # 24 -> 18 channels
+    weights = 9 * (4 * 18 + 18 * 8)
+    floats = device("ascend").costs(space.workload(row(space, **cut), 5))[0]
+    assert floats.memory_mb * 1e6 == pytest.approx(2 * weights + 5 * 100 * (64 + 32))
+    cut["format_conv2"] = FORMATS.index("w8a8")
+    integers = device("ascend").costs(space.workload(row(space, **cut), 5))[0]
+    assert integers.memory_mb * 1e6 == pytest.approx(9 * (2 * 4 * 18 + 18 * 8) + 5 * 100 * (32 + 32))
 
 
 @pytest.mark.parametrize(("text", "byte"), [("w8", 1), ("w8a8", 1), ("w4", 0.5), ("w4a8", 0.5)])

@@ -11,9 +11,9 @@ from autocomp.hardware_models.operators import lower
 from .networks import Builder, mixed
 
 
-def kinds(builder: Builder) -> list[list[str]]:
+def kinds(builder: Builder, pools: bool = False) -> list[list[str]]:
     graph = builder.graph()
-    return [[graph.nodes[i].kind for i in operator.nodes] for operator in lower(graph).operators]
+    return [[graph.nodes[i].kind for i in operator.nodes] for operator in lower(graph, pools).operators]
 
 
 def test_norm_activation_and_residual_add_fuse_into_the_convolution_before_them() -> None:
@@ -52,6 +52,20 @@ def test_reshapes_are_free_and_pass_readers_through() -> None:
     program = lower(b.graph())
     assert kinds(b) == [["pool"], ["dense"]]
     assert program.operators[1].reads == (1,)
+
+
+def test_a_max_pool_runs_in_the_convolution_that_it_alone_reads_where_the_compiler_does_so() -> None:
+    b = Builder(16)
+    x = b.max_pool(b.add("activation", b.conv(0, 16)))
+    b.add("activation", b.max_pool(x))
+    assert kinds(b, pools=True) == [["conv", "activation", "pool"], ["pool"], ["activation"]]
+    assert kinds(b) == [["conv", "activation"], ["pool"], ["pool"], ["activation"]]
+    b = Builder(16)
+    x = b.conv(0, 16)
+    b.add("concat", b.max_pool(x), b.max_pool(x))
+    assert kinds(b, pools=True) == [["conv"], ["pool"], ["pool"], ["concat"]]
+    assert device("ascend").fuses_pools
+    assert not device("gpu").fuses_pools and not device("cpu").fuses_pools
 
 
 def test_the_table_sums_to_the_latency() -> None:

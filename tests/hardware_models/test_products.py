@@ -11,8 +11,10 @@ from mindspore import nn, ops
 
 import autocomp
 from autocomp.estimates import operator_costs
-from autocomp.hardware_models import Cost, OperatorCost, device
+from autocomp.hardware_models import Cost, OperatorCost, device, devices
 from autocomp.search_spaces import NetworkGraph, Node, SearchSpace
+
+from .networks import Builder
 
 BATCH = 3
 Shape = tuple[int, ...]
@@ -65,6 +67,45 @@ def test_a_product_by_a_parameter_reads_it_once(left: Shape, right: Shape, resul
     depth = left[-1]
     assert row.macs == BATCH * math.prod(result) * depth
     assert row.bytes == 2 * (math.prod(own) + BATCH * (math.prod(other) + math.prod(result)))
+
+
+def scores(heads: int, tokens: int, batch: int = 1, name: str = "ascend") -> list[OperatorCost]:
+    b = Builder()
+    b.scores(heads, tokens, 64)
+    return device(name).cost_table(SearchSpace(b.graph(), ()).workload(np.zeros((1, 0), int), batch))
+
+
+def test_matrices_go_round_the_cores() -> None:
+    """Twelve heads take eight cores as long as sixteen do; of one or two each is cut for all cores."""
+    bare = {heads: sum(row.latency_ms for row in scores(heads, 64)) for heads in (1, 2, 8, 10, 12, 16)}
+    launches = 2 * device("ascend").rates.operator_s["float"] * 1e3
+    assert bare[10] == pytest.approx(bare[16], rel=1e-6) == pytest.approx(bare[12], rel=1e-6)
+    assert bare[16] - launches == pytest.approx(2 * (bare[8] - launches))
+    assert bare[8] - launches == pytest.approx(4 * (bare[2] - launches)) == pytest.approx(8 * (bare[1] - launches))
+    full = sum(row.latency_ms for row in scores(12, 64, 2)) - launches
+    assert full == pytest.approx(1.5 * (bare[12] - launches))
+
+
+@pytest.mark.parametrize("name", devices())
+def test_more_heads_images_or_tokens_are_never_quicker(name: str) -> None:
+    def latency(heads: int, tokens: int, batch: int) -> float:
+        return sum(row.latency_ms for row in scores(heads, tokens, batch, name))
+
+    for tokens in (16, 300, 1500):
+        heads = [latency(n, tokens, 1) for n in range(1, 70)]
+        assert np.all(np.diff(heads) >= -1e-12)
+        images = [latency(5, tokens, n) for n in range(1, 30)]
+        assert np.all(np.diff(images) >= -1e-12)
+    lengths = [latency(6, tokens, 2) for tokens in range(1, 700, 7)]
+    assert np.all(np.diff(lengths) >= -1e-12)
+
+
+def test_rows_of_scores_longer_than_a_block_fill_whole_ones() -> None:
+    """256 bytes on an Ascend."""
+    table = {tokens: scores(8, tokens)[1] for tokens in (96, 320, 384)}
+    assert table[320].bytes * 384 == table[384].bytes * 320
+    assert table[96].bytes == 2 * 2 * 8 * 96 * 96
+    assert table[320].latency_ms < table[384].latency_ms
 
 
 class OneDimension(nn.Cell):
