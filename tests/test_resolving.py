@@ -80,7 +80,7 @@ class TestAddedCosts:
         assert AddedCosts(LARGE, partial(toy_costs, LARGE)).metrics == set()  # a layer's inputs are another's channels
 
     def test_the_size_of_a_network_does(self, named_subject: Callable[[str], Subject]) -> None:
-        graph, chip = named_subject("residual").evaluator.space.graph, device("ascend-310p3")
+        graph, chip = named_subject("residual").evaluator.space.graph, device("nvidia-t4")
         formats = tuple(map(str, chip.formats))
         space = SearchSpace(graph, tuple(Knob(f"format/{layer}", "rtn", (layer,), formats) for layer in graph.layers))
         # Latency does not on this chip: what a layer stores depends on the formats of its readers.

@@ -23,7 +23,7 @@ MAY_BE_ZERO = ("operator_s", "inference_s", "group_s", "soft_operations", "reduc
 def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, Any]:
     """A file that is ``like`` another device: what it does not say is its relative's.
 
-    Of a specification only ``memory_gb`` is. With a specification and without rates they are the relative's
+    Of a specification only ``memory_gb`` is. With a specification the rates that it leaves out are the relative's
     efficiencies on it; ValueError where it is not enough for that.
     """
     whole = {key: value for key, value in relative.items() if key not in ("aliases", "fit", "measured")}
@@ -31,8 +31,10 @@ def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, An
     if new is not None:
         old = relative.get("specification", {})
         whole["specification"] = {key: value for key, value in old.items() if key == "memory_gb"}
-    if "rates" not in data:
-        whole["rates"] = _relatives_rates(relative, new)
+    own = [name for name in data.get("rates", ()) if name != "source"]
+    if any(name not in own for name in relative["rates"] if name != "source"):
+        found = _relatives_rates(relative, new)
+        whole["rates"] = {**found, "source": f"{found['source']}, but for {', '.join(own)}"} if own else found
     for key, value in data.items():
         whole[key] = {**whole[key], **value} if isinstance(value, Mapping) and key in whole else value
     return whole

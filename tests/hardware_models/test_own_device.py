@@ -213,6 +213,14 @@ def test_a_file_says_only_what_differs_from_a_relative(tmp_path: Path) -> None:
     assert "efficiencies of nvidia-t4" in mine.data["rates"]["source"]
 
 
+def test_rates_of_ones_own_stand_beside_a_relatives_on_the_specification(tmp_path: Path) -> None:
+    (tmp_path / "plain.toml").write_text(MINE)
+    (tmp_path / "mine.toml").write_text(MINE + "[rates]\ndram_bytes_per_s = 1e11\n")
+    plain, mine = device(tmp_path / "plain.toml"), device(tmp_path / "mine.toml")
+    assert mine.rates == replace(plain.rates, dram_bytes_per_s=1e11)
+    assert mine.data["rates"]["source"].endswith("not measured, but for dram_bytes_per_s")
+
+
 def test_integers_that_a_specification_does_not_name_are_not_executed(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(MINE.replace("int4_tops = 520", ""))
     mine = device(tmp_path / "mine.toml")
