@@ -19,8 +19,9 @@ from autocomp.evaluators import RUINED, Measure, Measurement, Scores, divergence
 from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
 from autocomp.search_spaces import Plan, SearchSpace
 
-from .budget import ACCURACY, Budget
+from .budget import Budget
 from .interrupts import interruptible
+from .judging import Judge
 from .ledger import Ledger
 from .metrics import METRICS
 from .pareto import by_worth, on_front
@@ -111,7 +112,8 @@ class Study:
         self.scores = scores
         self.look = look
         self.progress = progress
-        self.float_cost = costs(np.zeros((1, len(space.knobs)), np.int64))[0]
+        self._judge = Judge(costs, len(space.knobs), self.objectives, self.budget)
+        self.float_cost = self._judge.float_cost
         self._reset()
 
     def _reset(self) -> None:
@@ -120,6 +122,7 @@ class Study:
         self.reused = 0  # of them, those found in the ledger
         self.stopped: str | None = None  # why the last run ended
         self._failure: EvaluationError | None = None
+        self._judge.float_accuracy = None
         self._front = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
         self._growth = Growth(self.patience)
         self._start = time.monotonic()
@@ -157,6 +160,7 @@ class Study:
         first = self._evaluate([origin])
         if not self.records:
             raise EvaluationError(f"the float network could not be evaluated: {self._failure}")
+        self._judge.float_accuracy = self.records[0].measurement.accuracy
         if not self.space.knobs:
             self.stopped = "no more plans: there is nothing to choose in this network"
             return
@@ -175,20 +179,18 @@ class Study:
         chosen = self.sampler
         if isinstance(chosen, str):
             chosen = sampler(chosen, self._problem())
-        return Proposals(self.space, chosen, self._screen, self.seed)
+        return Proposals(self.space, chosen, self._judge.screen, self.seed)
 
     def _problem(self) -> Problem:
         """What samplers may know; the float network has been evaluated."""
-        limits = [bound.limit(self.float_cost, self._float_accuracy) for bound in self.budget.bounds]
-        floors = [limit for bound, limit in zip(self.budget.bounds, limits, strict=True) if bound.metric == ACCURACY]
         return Problem(
             self.space,
             len(self.objectives) + 1,
             self.trials,
             self.seed,
-            costs=self._objective_costs,
-            excess=self._excess if self.budget.metrics else None,
-            floor=max(floors, default=None),
+            costs=self._judge.objective_costs,
+            excess=self._judge.excess if self.budget.metrics else None,
+            floor=self._judge.floor,
             scores=None if self.scores is None else partial(self._known_scores, self.scores),
         )
 
@@ -219,13 +221,6 @@ class Study:
             logger.warning("%s", found)
             return RUINED
         return found
-
-    def _objective_costs(self, vectors: np.ndarray) -> np.ndarray:
-        costs = self.costs(vectors)
-        return np.stack([getattr(costs, METRICS[name].attribute) for name in self.objectives], axis=1)
-
-    def _excess(self, vectors: np.ndarray) -> np.ndarray:
-        return self.budget.violation(self.costs(vectors), None, self.float_cost, self._float_accuracy)
 
     def _over(self) -> bool:
         if self.done >= self.trials:
@@ -328,45 +323,20 @@ class Study:
             self._failure = result
             logger.warning("%s", result)
             return None
-        return Record(plan, vector, result, cost, max(self._violations(cost, result.accuracy), default=0.0))
+        return Record(plan, vector, result, cost, max(self._judge.violations(cost, result.accuracy), default=0.0))
 
     def _store(self, plan: Plan, record: Record | None) -> None:
         if record is None:
             self.ledger.fail(plan, str(self._failure))
             return
         accuracy = record.measurement.accuracy
-        violations = zip(map(str, self.budget.bounds), self._violations(record.cost, accuracy), strict=True)
+        violations = zip(map(str, self.budget.bounds), self._judge.violations(record.cost, accuracy), strict=True)
         self.ledger.add(plan, record.measurement, record.cost, dict(violations))
 
     def _outcome(self, vector: Vector, record: Record | None) -> Outcome:
         if record is None:
             return Outcome(vector, None)
-        accuracy = record.measurement.accuracy
-        return Outcome(vector, (-accuracy, *self._values(record.cost)), self._violations(record.cost, accuracy))
-
-    def _screen(self, vectors: np.ndarray) -> list[Outcome | None]:
-        """The outcome of each plan that the budget forbids for its cost alone."""
-        costs = self.costs(vectors)
-        known = self.budget.violations(costs, None, self.float_cost, self._float_accuracy)
-        # Nobody knows its accuracy. Were it taken to be within bounds, a plan slightly too costly would seem better
-        # than one that was evaluated and lost too much, and samplers would go there.
-        worst = self.budget.violations(costs, np.zeros(len(vectors)), self.float_cost, self._float_accuracy)
-        outcomes: list[Outcome | None] = [None] * len(vectors)
-        for i in np.flatnonzero((known > 0).any(axis=1)):
-            vector = tuple(int(choice) for choice in vectors[i])
-            outcomes[i] = Outcome(vector, (0.0, *self._values(costs[i])), tuple(worst[i].tolist()))
-        return outcomes
-
-    def _violations(self, cost: Cost, accuracy: float) -> tuple[float, ...]:
-        known = self._float_accuracy if self.records else accuracy
-        return tuple(self.budget.violations(cost, accuracy, self.float_cost, known)[0].tolist())
-
-    @property
-    def _float_accuracy(self) -> float:
-        return self.records[0].measurement.accuracy
-
-    def _values(self, cost: Cost) -> tuple[float, ...]:
-        return tuple(float(getattr(cost, METRICS[name].attribute)) for name in self.objectives)
+        return self._judge.outcome(vector, record.cost, record.measurement.accuracy)
 
 
 class _TimeUp(Exception):
