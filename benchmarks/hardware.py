@@ -90,6 +90,10 @@ def operators() -> list[Row]:
         for name, (alone, near) in float32.held_out(tables).items():
             found.append((f"fp32 {what} on {name}, half held out", alone * 100, "%", goal))
             found.append((f"fp32 {what} on {name}, with the other half as its table", near * 100, "%", goal))
+    for name, table in matmuls.items():
+        found.append(
+            (f"fp32 matmuls on {name}, scatter of rows of nearly the same sizes", float32.scatter(table) * 100, "%", "")
+        )
     for name, error in float32.zero_shot(matmuls).items():
         found.append((f"fp32 matmuls on {name}, fitted on the two others", error * 100, "%", "22"))
     return found
