@@ -177,8 +177,8 @@ def held_out(tables: Mapping[str, Table]) -> dict[str, tuple[float, float]]:
 
 
 def scatter(table: Table, near: float = 1.2) -> float:
-    """Near the mean error that no model of the sizes falls below: of the errors of rows that differ by less than a factor in
-    every size the mean difference, divided by the root of two since both rows scatter."""
+    """About the mean error that any model of the sizes leaves: of the errors of rows that differ by less than a factor
+    in every size the mean difference, divided by the root of two since both rows scatter."""
     seconds = np.log(table.seconds / table.predicted(fit([(table, np.ones(len(table.seconds), bool))])))
     first, second = KDTree(np.log2(table.shape).T).query_pairs(np.log2(near), p=np.inf, output_type="ndarray").T
     return float(np.abs(seconds[first] - seconds[second]).mean() / np.sqrt(2))
