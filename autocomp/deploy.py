@@ -41,9 +41,9 @@ class NetworkDeployer:
     """Carries plans out on copies of the user's network; a :class:`autocomp.front.Deployer`.
 
     evaluator: says what a plan makes of the network, and has the samples on which files are compared. calibration:
-    what it was calibrated on. batch: for which MindIR files are written; ONNX files take any. granularity: the
-    device's, with which the space was laid out. evaluates: whether the evaluator has the samples of the search, or
-    only some to compare files on.
+    what it was calibrated on. batch: for which MindIR files are written; ONNX files take any. granularity,
+    whole_granules: the device's, with which the space was laid out. evaluates: whether the evaluator has the samples
+    of the search, or only some to compare files on.
     """
 
     def __init__(
@@ -54,9 +54,11 @@ class NetworkDeployer:
         batch: int = 1,
         granularity: int = 1,
         evaluates: bool = True,
+        whole_granules: bool = False,
     ) -> None:
         self._float, self.evaluator, self.calibration = net, evaluator, calibration
-        self.batch, self.granularity, self._evaluates = batch, granularity, evaluates
+        self.batch, self._evaluates = batch, evaluates
+        self.granularity, self.whole_granules = granularity, whole_granules
 
     def net(self, plan: Plan) -> Any:
         """The converted network, in evaluation mode."""

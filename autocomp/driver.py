@@ -94,7 +94,8 @@ def search(
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
     study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
-    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.batch, chip.granularity)
+    known = (job.evaluator, job.calibration, job.batch, chip.granularity)
+    deployer = NetworkDeployer(net, *known, whole_granules=chip.whole_granules)
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes)
     if tuner is not None and not front.feasible and study.stopped != INTERRUPTED:

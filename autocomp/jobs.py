@@ -43,13 +43,15 @@ FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression 
 class Choices:
     """What may be chosen: the device's formats and granularity, and the primitives by name.
 
-    symmetric: whether the device's runtime takes inputs rounded around zero alone.
+    symmetric: whether the device's runtime takes inputs rounded around zero alone. whole_granules: whether channels
+    are cut in multiples of the granularity alone.
     """
 
     formats: Sequence[Format]
     granularity: int
     primitives: str | Sequence[str] = "auto"
     symmetric: bool = False
+    whole_granules: bool = False
 
 
 class RepeatedCosts:
@@ -167,7 +169,7 @@ def prepare(
         raise ValueError("a network that takes integers needs data to be judged on: give data=, arrays of integers")
     x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
-    choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs)
+    choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs, chip.whole_granules)
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
     evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
@@ -202,7 +204,8 @@ def evaluator_of(
     check = tuple(array[:CHECKED] for array in x)
     engine = choose_engine(net, graph, parameters, plain, check, forward(copy_network(net), check))
     moments = layer_moments(engine, graph, plain, calibration, seed)
-    space = search_space(graph, parameters, choices.formats, choices.granularity, choices.primitives, moments)
+    offered = (choices.formats, choices.granularity, choices.primitives, moments, choices.whole_granules)
+    space = search_space(graph, parameters, *offered)
     patches = layer_second_moments(engine, graph, plain, calibration, rounded_layers(space), seed)
     known = (synthetic, seed, moments, patches, choices.symmetric, measure)
     return PlanEvaluator(engine, space, parameters, x, labels, calibration, *known)

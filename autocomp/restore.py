@@ -56,6 +56,7 @@ def store(folder: Path, deployer: NetworkDeployer) -> None:
         "primitives": list(dict.fromkeys(knob.primitive for knob in space.knobs)),
         "formats": list(formats[0].values) if formats else [],
         "granularity": deployer.granularity,
+        "whole_granules": deployer.whole_granules,
         "symmetric": evaluator.symmetric,
         "seed": evaluator.seed,
         "synthetic": evaluator.synthetic,
@@ -88,8 +89,9 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if missing:
         graph = group_channels(graph, missing)
     formats = [Format.parse(text) for text in description["formats"]]
+    granularity, whole_granules = description["granularity"], description.get("whole_granules", False)
     symmetric = description.get("symmetric", False)
-    choices = Choices(formats, description["granularity"], description["primitives"], symmetric)
+    choices = Choices(formats, granularity, description["primitives"], symmetric, whole_granules)
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None
     if given is not None:
@@ -102,7 +104,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     with_samples, batch = given is not None or synthetic, description["batch"]
-    deployer = NetworkDeployer(net, evaluator, calibration, batch, description["granularity"], with_samples)
+    deployer = NetworkDeployer(net, evaluator, calibration, batch, granularity, with_samples, whole_granules)
     front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, batch, with_samples))
     if given is not None:
         _check_samples(front.float_point, evaluator)

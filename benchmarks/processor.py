@@ -35,7 +35,7 @@ from benchmarks import published
 from benchmarks.peak_memory import peak_mb
 
 NETWORKS = (("resnet18", 224), ("mobilenet_v2", 224), ("googlenet", 224))
-PLANS, BATCH, ROUNDS = 10, 2, 3  # of measuring, apart in time: what else runs on the machine comes and goes
+PLANS, BATCH, ROUNDS = 10, 2, 5  # of measuring, apart in time: what else runs on the machine comes and goes
 Row = tuple[str, float, str, str]  # what, value, unit, goal
 
 
@@ -85,7 +85,8 @@ def compared(name: str, pixels: int) -> list[Compared]:
     graph = published.graph(name, pixels)
     parameters = parameters_for(graph)
     template = device(TEMPLATE)
-    space = search_space(graph, parameters, template.formats, template.granularity)
+    whole = template.whole_granules
+    space = search_space(graph, parameters, template.formats, template.granularity, whole_granules=whole)
     engine = OnnxEngine(graph, parameters)
     images = np.random.default_rng(0).standard_normal((4, 3, pixels, pixels), np.float32)
     plain = Realiser(space, parameters)(Plan())

@@ -107,9 +107,8 @@ def test_the_floats_of_one_weight_live_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("activation", ["ReLU", "ReLU6"])
 def test_a_stack_in_integers_runs_in_integers(activation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as the cost model says: all but the tail, whose output nothing rounds."""
-    monkeypatch.setattr("autocomp.hardware_models.shapes.ACTIVATION", activation)
     monkeypatch.setattr("autocomp.operator_models.SCALE", 6 / 255)
-    shape = OperatorShape("conv", "", "w8a8", 1, 16, 16, 8, 8, 3, repeat=3)
+    shape = OperatorShape("conv", activation, "w8a8", 1, 16, 16, 8, 8, 3, repeat=3)
     assert operators(operator_model(shape), tmp_path)["QLinearConv"] == 3
     from autocomp.hardware_models.operators import lower
     from autocomp.hardware_models.traced import Traced

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import import_module, resources
@@ -37,11 +37,14 @@ class Device:
     float_bits: of the device's own float format, in which every layer runs that is not quantized.
     formats: what a layer may be set to, mildest first. Those that the chip does not execute save storage only.
     granularity: channel counts that are multiples of it waste no arithmetic.
+    whole_granules: whether channels are cut in multiples of it alone, since its runtime is slower between them.
     symmetric_inputs: whether its runtime takes inputs rounded around zero alone, as TensorRT does.
     matrix, rates: how the chip cuts products of matrices, and how fast it is.
     thin_outside: whether depthwise convolutions run outside the matrix unit.
     concat_in_place: whether a concatenation that fits the cache costs nothing.
     fuses_pools: whether a max pool runs in the convolution that it alone reads.
+    free_activations: those that a layer in floats carries out with its arithmetic, the others go over its output once
+        more; None: all.
     layout: how tensors lie in its memory.
     integer_chain: kinds of layers that run in integers only where all that read their output do, and no others run
         in integers at all, as in onnxruntime; empty where every layer may.
@@ -67,7 +70,9 @@ class Device:
     data: Mapping[str, Any]
     fuses_pools: bool
     layout: Layout
+    free_activations: tuple[str, ...] | None = None
     symmetric_inputs: bool = False
+    whole_granules: bool = False
     table: MeasuredTable = field(default_factory=lambda: MeasuredTable(()))
 
     @cached_property
@@ -122,8 +127,10 @@ class Device:
                 errors=LatencyErrors.parse(data["fit"]["errors"]) if "errors" in data.get("fit", {}) else None,
                 data=data,
                 fuses_pools=data["fusion"].get("pools", False),
+                free_activations=_names(data["fusion"].get("free_activations")),
                 layout=Layout(**data.get("layout", {})),
                 symmetric_inputs=data.get("symmetric_inputs", False),
+                whole_granules=data.get("whole_granules", False),
             )
             return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found
         except KeyError as missing:
@@ -132,6 +139,10 @@ class Device:
             raise ValueError(
                 f"a device file must be as those that are shipped, but {origin} is not: {error}"
             ) from error
+
+
+def _names(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else tuple(given)
 
 
 def device(name: str | Path | Device) -> Device:

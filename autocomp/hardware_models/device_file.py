@@ -14,7 +14,8 @@ from .roofline import CONTAINERS
 FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
 ENTRIES = (
-    *("name", "like", "aliases", "float_bits", "formats", "granularity", "symmetric_inputs", "container"),
+    *("name", "like", "aliases", "float_bits", "formats", "granularity", "whole_granules"),
+    *("symmetric_inputs", "container"),
     *("specification", "matrix", "fusion", "layout", "rates", "fit", "energy_pj", "measured"),
 )
 MAY_BE_ZERO = ("operator_s", "inference_s", "group_s", "soft_operations", "reduced_operations")
@@ -83,7 +84,7 @@ def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 def check_names(data: Mapping[str, Any], relative: Mapping[str, Any], origin: str) -> None:
     """ValueError for an entry that is nearly called as one that is read: it would have no effect."""
     known = {"": ENTRIES, "rates": (*Rates.__dataclass_fields__, "source"), "layout": (*Layout.__dataclass_fields__,)}
-    known["fusion"] = ("pools", *relative["fusion"])
+    known["fusion"] = ("pools", "free_activations", *relative["fusion"])
     known["specification"] = (*INTEGER_PEAKS.values(), *relative.get("specification", {}), "l2_mb")
     for table, names in known.items():
         given = data.get(table, {}) if table else data
@@ -114,6 +115,10 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
     yield "container", container, f"one of {', '.join(CONTAINERS)}", container in CONTAINERS
     for name in ("float_bits", "granularity"):
         yield name, data[name], "an integer above 0", isinstance(data[name], int) and data[name] > 0
+    for name in ("whole_granules", "symmetric_inputs"):
+        yield name, data.get(name, False), "true or false", isinstance(data.get(name, False), bool)
+    free = data["fusion"].get("free_activations", [])
+    yield "free_activations", free, "a list of operators", isinstance(free, (list, tuple))
     for name, value in data.get("layout", {}).items():
         yield name, value, "an integer above 0", isinstance(value, int) and value > 0
     yield "macs_per_s", data["rates"]["macs_per_s"], "a table with float", "float" in data["rates"]["macs_per_s"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from autocomp.search_spaces import Workload
 
+from .blocks import block_knobs
 from .cost import Cost, OperatorCost
 from .lookup import Lookup
 from .memory import Memory
@@ -63,7 +64,10 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
         return function
 
     traced = Traced(device, program, workload)
-    return [Lookup(traced.knobs(operator), rows(i)) for i, operator in enumerate(program.operators)]
+    return [
+        Lookup(tuple(sorted({*traced.knobs(operator), *block_knobs(traced, operator)})), rows(i))
+        for i, operator in enumerate(program.operators)
+    ]
 
 
 def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:

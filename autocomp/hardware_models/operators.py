@@ -44,8 +44,8 @@ class Program:
     kept: nodes whose outputs the network returns.
     bystanders: for each operator the elements, as traced, that are live beside what it reads and writes.
     writer: node whose output lies in memory -> position of the operator that writes it.
-    integer_readers: such a node -> heads of the layers that read it, as their main input or through operators that
-        integers pass; None where anything else reads it.
+    integer_readers: such a node -> heads of the layers that read it, as their main input or through a max pool that
+        alone reads it; None where anything else does.
     images, products: nodes of which the layout in memory may leave parts of blocks empty.
     """
 
@@ -121,9 +121,8 @@ def _integer_readers(graph: NetworkGraph, program: Program) -> dict[int, tuple[i
                 break
             if graph.nodes[operator.head].kind in WEIGHTED and operator.reads[0] == node not in operator.reads[1:]:
                 heads = (*heads, operator.head)
-            elif graph.nodes[operator.head].op in MAX_POOLS and len(operator.nodes) == 1:
-                behind = found[operator.output]
-                heads = None if behind is None else (*heads, *behind)
+            elif graph.nodes[operator.head].op in MAX_POOLS and len(operator.nodes) == len(program.readers[node]) == 1:
+                heads = found[operator.output]
             else:
                 heads = None
         found[node] = heads

@@ -25,11 +25,14 @@ class Demand:
     vector, soft, reduced: elementwise operations; elements of transcendental functions; of softmaxes and layer norms.
     in_place: whether the operator only joins tensors that lie side by side.
     precision: index of the arithmetic that the layer is set to.
-    unpacked: weights turned from integers into floats at each inference.
+    unpacked, unpacked4: weights turned from integers into floats at each inference; from 4 bits.
     groups: thin groups of unpacked layers, which run one after another, of all images.
     rounded: activations turned into integers, or back, by operators of their own.
     gathered: inputs copied together for each position of a kernel before they are multiplied.
     windowed: whether a kernel of more than one position is multiplied.
+    activated: elements that activations behind a layer go over once more.
+    reordered: activations turned into blocks of channels, or out of them.
+    pooled: elements of the windows of a max pool in integers that has no fast kernel.
     idle: how many times as long as with all cores busy a product of matrices or a softmax takes.
     """
 
@@ -46,10 +49,14 @@ class Demand:
     in_place: np.ndarray
     precision: np.ndarray
     unpacked: np.ndarray
+    unpacked4: np.ndarray
     rounded: np.ndarray
     gathered: np.ndarray
     groups: np.ndarray
     windowed: np.ndarray
+    activated: np.ndarray
+    reordered: np.ndarray
+    pooled: np.ndarray
     idle: np.ndarray
 
 
@@ -74,7 +81,8 @@ class Rates:
         element of a softmax or layer norm ``reduced_operations``.
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
     overlapped: whether activations move while the arithmetic runs.
-    unpack_per_s, round_per_s, gather_per_s: elements of what a demand calls so. group_s: of one of its groups.
+    unpack_per_s, unpack4_per_s, round_per_s, gather_per_s, activate_per_s, reorder_per_s, pool_per_s: elements of what
+        a demand calls so. group_s: of one of its groups.
     """
 
     macs_per_s: Mapping[str, float]
@@ -92,6 +100,10 @@ class Rates:
     unpack_per_s: float = math.inf
     round_per_s: float = math.inf
     gather_per_s: float = math.inf
+    activate_per_s: float = math.inf
+    unpack4_per_s: float = math.inf
+    reorder_per_s: float = math.inf
+    pool_per_s: float = math.inf
     group_s: float = 0.0
     window_share: float = 1.0
 
@@ -113,6 +125,8 @@ class Rates:
         vector = (demand.vector + slow) / self.vector_per_s
         serial = vector + self._thin(demand) + demand.unpacked / self.unpack_per_s
         serial = serial + demand.rounded / self.round_per_s + demand.gathered / self.gather_per_s
+        serial = serial + demand.unpacked4 / self.unpack4_per_s + demand.activated / self.activate_per_s
+        serial = serial + demand.reordered / self.reorder_per_s + demand.pooled / self.pool_per_s
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
         best = self._together(demand.matrix["float"] * slowed / self.macs_per_s["float"], *in_floats, launch)

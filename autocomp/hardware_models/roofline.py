@@ -9,6 +9,7 @@ import numpy as np
 
 from autocomp.search_spaces import WEIGHTED, Node
 
+from .blocks import pooled_in_blocks, pooled_in_integers, reordered
 from .layers import Layer, layer_of, multiplied
 from .operators import Operator
 from .rates import FLOAT, PRECISIONS, UNPACKED, Demand
@@ -122,6 +123,7 @@ def _demand(traced: Traced, position: int, arithmetic: Arithmetic) -> Demand:
         groups = layer.groups * traced.workload.batch * (precision == UNPACKED) * (arithmetic.thin > 0)
     beside = traced.program.bystanders[position] * traced.workload.batch * traced.device.float_bits / 8
     traffic, widths = _traffic(traced, operator), traced.device.bytes_per_element
+    bits, _ = traced.workload.bits_of(operator.head)
     return Demand(
         matrix=arithmetic.matrix,
         thin=arithmetic.thin,
@@ -135,10 +137,14 @@ def _demand(traced: Traced, position: int, arithmetic: Arithmetic) -> Demand:
         reduced=traced.stored_bytes(operator.head, floats) / floats * float(node.kind in REDUCED),
         in_place=np.full(n, node.kind == "concat" and traced.device.concat_in_place),
         precision=precision,
-        unpacked=weights * (precision == UNPACKED),
+        unpacked=weights * (precision == UNPACKED) * (bits > 4),
+        unpacked4=weights * (precision == UNPACKED) * (bits <= 4),
+        reordered=reordered(traced, position),
+        pooled=_window_elements(traced, operator) * pooled_in_integers(traced, operator),
         rounded=traced.rounded(operator),
         gathered=gathered,
         groups=groups,
+        activated=_activated(traced, operator, precision),
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(traced, operator.head, layer),
     )
@@ -225,11 +231,32 @@ def _vector(traced: Traced, operator: Operator) -> np.ndarray:
     """(n,) elementwise operations of what is no layer."""
     node = traced.graph.nodes[operator.head]
     if node.kind == "pool":
-        return traced.elements(operator.head) * window(node)
+        return _pooled(traced, operator)
     if node.kind == "mean" and operator.reads:
         return traced.elements(operator.reads[0])
     free = (*WEIGHTED, *REDUCED, "matmul", "transpose", "slice", "pad")
     return traced.elements(operator.output) * (0.0 if node.kind in free else 1.0)
+
+
+def _pooled(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) operations of a pool's windows; where channels lie in blocks each is one."""
+    whole = _window_elements(traced, operator)
+    if not traced.device.integer_chain:
+        return whole
+    plain = np.where(pooled_in_blocks(traced, operator), traced.elements(operator.head), whole)
+    return np.where(pooled_in_integers(traced, operator), 0.0, plain)
+
+
+def _window_elements(traced: Traced, operator: Operator) -> np.ndarray:
+    node = traced.graph.nodes[operator.head]
+    return traced.elements(operator.head) * (window(node) if node.kind == "pool" else 0)
+
+
+def _activated(traced: Traced, operator: Operator, precision: np.ndarray) -> np.ndarray:
+    """(n,) elements that fused activations go over behind a layer in floats; rounding to integers clips on its way."""
+    free, nodes = traced.device.free_activations, (traced.graph.nodes[i] for i in operator.nodes[1:])
+    passes = 0 if free is None else sum(node.kind == "activation" and node.op not in free for node in nodes)
+    return traced.elements(operator.output) * passes * (precision == FLOAT)
 
 
 def window(node: Node) -> int:

@@ -15,15 +15,16 @@ from autocomp.search_spaces import Format, Knob, NetworkGraph, Node, SearchSpace
 
 LAYERS = ("conv", "dense")
 KINDS = (*LAYERS, "matmul", "add", "pool", "mean", "softmax", "layernorm", "activation")
-OPS = {  # where a kind has more than one
+ACTIVATIONS = (
+    *("ReLU", "ReLU6", "Sigmoid", "HSwish", "HSigmoid", "Tanh", "GeLU", "GeluExt", "SiLU", "Elu", "Mish"),
+    *("Softplus", "Softsign", "Abs", "Exp", "Log", "Sqrt", "Rsqrt", "Neg", "Square", "Erf"),
+)
+OPS = {  # where a kind has more than one; of layers the activation behind each of them, a ReLU if left out
     "pool": ("MaxPool", "AvgPool"),
-    "activation": (
-        *("ReLU", "ReLU6", "Sigmoid", "HSwish", "HSigmoid", "Tanh", "GeLU", "GeluExt", "SiLU", "Elu", "Mish"),
-        *("Softplus", "Softsign", "Abs", "Exp", "Log", "Sqrt", "Rsqrt", "Neg", "Square", "Erf"),
-    ),
+    "activation": ACTIVATIONS,
+    **dict.fromkeys(LAYERS, ("", *ACTIVATIONS)),
 }
 TEXTS = ("kind", "op", "format")
-ACTIVATION = "ReLU"  # behind every layer of a stack
 TAIL = 8  # channels of the layer behind a stack: it reads in the stack's format, so that the last of them runs in it
 
 
@@ -31,12 +32,13 @@ TAIL = 8  # channels of the layer behind a stack: it reads in the stack's format
 class OperatorShape:
     """One operator, or a stack of them, in one format.
 
-    kind: of KINDS. op: MindSpore's operator, of OPS for an activation or a pool. format: of all layers.
+    kind: of KINDS. op: MindSpore's operator, of OPS: an activation, a pool, or the activation behind each layer, a
+        ReLU if left out. format: of all layers.
     channels_in, channels_out, height, width: of the input and of the output's channels. A dense layer has ``height``
         rows; a product of matrices is ``groups`` times (height, channels_in) by (channels_in, channels_out); softmax
         and layer norm run over ``channels_in``, ``groups`` times ``height`` rows.
     kernel, stride, groups: of a conv; the kernel of a pool, which steps by it.
-    repeat: layers in a row, each behind a ReLU; where the channels differ every second one goes back.
+    repeat: layers in a row; where the channels differ every second one goes back.
     """
 
     kind: str
@@ -108,14 +110,14 @@ class _Stack:
         s, x = self.shape, self._input(self.image)
         for i in range(s.repeat):
             out = s.channels_in if i % 2 else s.channels_out
-            x = self._relu(self._conv(x, out, s.kernel, s.stride, s.groups))
+            x = self._activated(self._conv(x, out, s.kernel, s.stride, s.groups))
         self._conv(x, TAIL, 1, 1, 1)
 
     def _denses(self) -> None:
         s = self.shape
         x = self._input((1, s.channels_in) if s.height == 1 else (1, s.height, s.channels_in))
         for i in range(s.repeat):
-            x = self._relu(self._dense(x, s.channels_in if i % 2 else s.channels_out))
+            x = self._activated(self._dense(x, s.channels_in if i % 2 else s.channels_out))
         self._dense(x, TAIL)
 
     def _single(self) -> None:
@@ -154,10 +156,11 @@ class _Stack:
         shape = self.nodes[x].shape
         return self._layer("dense", "Dense", x, (*shape[:-1], out), (out, shape[-1]), {})
 
-    def _relu(self, x: int) -> int:
-        name = f"relu{len(self.nodes)}"
+    def _activated(self, x: int) -> int:
+        op = self.shape.op or "ReLU"
+        name = f"{op.lower()}{len(self.nodes)}"
         arguments = {"arguments": (("node", x, 0),), "constants": (), "operator": {}}
-        return self._node(Node(name, "activation", ACTIVATION, (x,), self.nodes[x].shape, attributes=arguments))
+        return self._node(Node(name, "activation", op, (x,), self.nodes[x].shape, attributes=arguments))
 
     def _layer(
         self,
@@ -278,10 +281,13 @@ def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[Operator
         found.append(OperatorShape("conv", "", "float", 1, channels, channels, pixels, pixels, 3, repeat=4))
     for channels, out, pixels in (
         *((16, 16, 28), (32, 64, 56), (64, 64, 14), (64, 256, 28), (96, 24, 28), (256, 128, 14), (512, 512, 14)),
-        *((1024, 256, 7), (320, 1280, 7)),
+        *((1024, 256, 7), (320, 1280, 7), (16, 96, 112), (32, 192, 28), (160, 960, 7)),
     ):
         found.append(OperatorShape("conv", "", "float", 1, channels, out, pixels, pixels, 1, repeat=4))
-    for channels, pixels, kernel in ((16, 56, 3), (64, 56, 3), (96, 28, 3), (256, 14, 3), (512, 7, 3), (128, 14, 5)):
+    for channels, pixels, kernel in (
+        *((16, 56, 3), (64, 56, 3), (96, 28, 3), (256, 14, 3), (512, 7, 3), (128, 14, 5)),
+        *((32, 112, 3), (192, 28, 3), (960, 7, 3)),
+    ):
         found.append(OperatorShape("conv", "", "float", 1, channels, channels, pixels, pixels, kernel, 1, channels, 8))
     found += [
         OperatorShape("conv", "", "float", 1, 3, 32, 224, 224, 3, 2),
@@ -299,7 +305,19 @@ def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[Operator
     for rows, channels, out in ((1, 512, 1000), (1, 2048, 1000), (64, 256, 1024), (128, 768, 768)):
         found.append(OperatorShape("dense", "", "float", 1, channels, out, rows, repeat=2))
     layers = [replace(shape, format=form) for shape in found for form in formats]
-    return layers + _others()
+    return layers + _float_layers() + _others()
+
+
+def _float_layers() -> list[OperatorShape]:
+    """What only layers in floats may need: a pass for their activation, another layout of their input."""
+    found = []
+    for channels, pixels in ((32, 112), (192, 28), (960, 7)):
+        found.append(OperatorShape("conv", "ReLU6", "float", 1, channels, channels, pixels, pixels, 3, 1, channels, 8))
+    for channels, out, pixels in ((32, 192, 28), (160, 960, 7)):
+        found.append(OperatorShape("conv", "ReLU6", "float", 1, channels, out, pixels, pixels, 1, repeat=4))
+    for channels, pixels, stride in ((96, 112, 2), (64, 56, 1), (192, 28, 1), (512, 14, 1)):
+        found.append(OperatorShape("conv", "", "float", 1, channels, channels, pixels, pixels, 3, stride, channels))
+    return found
 
 
 def _others() -> list[OperatorShape]:

@@ -8,13 +8,12 @@ import numpy as np
 
 from autocomp.search_spaces import WEIGHTED
 
+from .blocks import FEWEST_BLOCKED, blocked_output, blocking, pooled_in_blocks
 from .layers import layer_of
-from .operators import MAX_POOLS, Operator
+from .operators import Operator
 from .rates import FLOAT, INT8, UNPACKED
 from .traced import Traced
 
-PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
-FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
 POINTER = 8  # bytes: an integer convolution holds one for each position of its kernel at each pixel of an image
 
 
@@ -25,7 +24,7 @@ def transient_bytes(traced: Traced, position: int) -> np.ndarray:
     held = sum((traced.elements(node) * traced.width(node) for node in read), np.zeros(len(traced.workload)))
     node = traced.graph.nodes[operator.head]
     if node.kind == "pool" and operator.reads:
-        return held + _reordered(traced, operator, _pooled_in_blocks(traced, operator))
+        return held + _reordered(traced, operator, pooled_in_blocks(traced, operator))
     if node.kind not in WEIGHTED or not node.weight_shape:
         return held
     layer, precision = layer_of(traced, operator.head), traced.precision(operator.head)
@@ -40,8 +39,8 @@ def transient_bytes(traced: Traced, position: int) -> np.ndarray:
 
 def transient_knobs(traced: Traced, operator: Operator) -> tuple[int, ...]:
     """Positions of the knobs that decide it."""
-    blocking = _blocking(traced, operator.reads[0]) if operator.reads else set()
-    return tuple(sorted({*traced.knobs(operator), *traced.workload.knobs_of(operator.reads, blocking)}))
+    deciding = blocking(traced, operator.reads[0]) if operator.reads else set()
+    return tuple(sorted({*traced.knobs(operator), *traced.workload.knobs_of(operator.reads, deciding)}))
 
 
 def _copies(traced: Traced, operator: Operator) -> np.ndarray:
@@ -73,43 +72,3 @@ def _reordered(traced: Traced, operator: Operator, in_blocks: np.ndarray) -> np.
 def _stays(traced: Traced, node: int) -> bool:
     """Whether a tensor outlives its copy: others read it, or it is the network's input, which is the caller's."""
     return len(traced.program.readers[node]) > 1 or node not in traced.program.writer
-
-
-def blocked_output(traced: Traced, node: int) -> np.ndarray:
-    """(n,) bool: whether a tensor lies in blocks of channels, as convolutions in floats write it."""
-    none = np.zeros(len(traced.workload), bool)
-    if node not in traced.program.writer:
-        return none
-    operator = traced.program.operators[traced.program.writer[node]]
-    kind = traced.graph.nodes[operator.head].kind
-    if kind == "conv":
-        return traced.precision(operator.head) == FLOAT
-    if kind == "pool":
-        return _pooled_in_blocks(traced, operator)
-    if kind not in PASSES_BLOCKS or not operator.reads:
-        return none
-    return np.logical_and.reduce([blocked_output(traced, source) for source in operator.reads])
-
-
-def _pooled_in_blocks(traced: Traced, operator: Operator) -> np.ndarray:
-    """(n,) bool: not where all that read a max pool round it, since onnxruntime then rounds before the pool."""
-    floats = traced.width(operator.output) == traced.device.bytes_per_element[FLOAT]
-    heads = traced.program.integer_readers.get(operator.output)
-    if not heads or traced.graph.nodes[operator.head].op not in MAX_POOLS:
-        return floats
-    return floats & ~np.logical_and.reduce([traced.workload.bits_of(head)[1] <= 8 for head in heads])
-
-
-def _blocking(traced: Traced, node: int) -> set[int]:
-    """Layers whose formats decide whether a tensor lies in blocks, or in integers."""
-    if node not in traced.program.writer:
-        return set()
-    operator = traced.program.operators[traced.program.writer[node]]
-    kind = traced.graph.nodes[operator.head].kind
-    if kind == "conv":
-        return {operator.head, *(traced.program.integer_readers.get(operator.output) or ())}
-    if kind == "pool":
-        return {*traced.deciding(node), *(traced.program.integer_readers.get(node) or ())}
-    if kind not in PASSES_BLOCKS:
-        return set()
-    return set().union(*(_blocking(traced, source) for source in operator.reads))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,6 +61,20 @@ def keep_values(group: ChannelGroup, step: int) -> tuple[float, ...]:
     """The shares that are really kept where the ratios ask for them, each once."""
     kept = dict.fromkeys(kept_units(group.units, ratio, step) for ratio in KEEP_RATIOS)
     return tuple(count / group.units for count in kept)
+
+
+def in_whole_granules(graph: NetworkGraph, knob: Knob, granularity: int) -> Knob | None:
+    """The knob without values that keep a part of a granule; None where no cut is left.
+
+    Units of several channels each, as heads are, may be cut one by one.
+    """
+    if knob.group is None or knob.granularity >= granularity:
+        return knob
+    node = graph.nodes[graph.layers[knob.group.layers[0]]]
+    if (node.units == knob.group.start).sum() > 1:
+        return knob
+    values = keep_values(knob.group, granularity)
+    return replace(knob, values=values, granularity=granularity) if len(values) > 1 else None
 
 
 def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> np.ndarray:

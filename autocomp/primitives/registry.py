@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import NoEffectError
 from ..search_spaces import Format, Knob, NetworkGraph, SearchSpace
 from .base import Primitive
-from .channel_pruning import ChannelPruning
+from .channel_pruning import ChannelPruning, in_whole_granules
 from .format_knobs import TrainedFormats
 from .reconstruction import Moments
 from .rtn import RTN
@@ -41,8 +41,12 @@ def search_space(
     granularity: int,
     names: str | Iterable[str] = "auto",
     moments: Mapping[str, Moments] | None = None,
+    whole_granules: bool = False,
 ) -> SearchSpace:
-    """All knobs of the primitives; with "auto", of every one that needs no training and finds something to do."""
+    """All knobs of the primitives; with "auto", of every one that needs no training and finds something to do.
+
+    whole_granules: channels are cut in multiples of the granularity alone, small groups too.
+    """
     chosen = tuple(AUTOMATIC) if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
     knobs: list[Knob] = []
     for name in chosen:
@@ -52,6 +56,13 @@ def search_space(
             if names != "auto":
                 raise
     check_places(knobs)
+    if whole_granules:
+        coarse = (in_whole_granules(graph, knob, granularity) for knob in knobs)
+        knobs = [knob for knob in coarse if knob is not None]
+        if not knobs and names != "auto":
+            raise NoEffectError(
+                f"this device cuts in multiples of {granularity} channels, and no channel group has more than that"
+            )
     if not knobs:
         raise NoEffectError(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is "

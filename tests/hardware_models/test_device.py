@@ -81,6 +81,8 @@ WRONG = {
     'container = "ONNX"': "container of a device file must be one of mindir, onnx, but {} has 'ONNX'",
     'float_bits = "16"': "float_bits of a device file must be an integer above 0, but {} has '16'",
     "granularity = 0": "granularity of a device file must be an integer above 0, but {} has 0",
+    'whole_granules = "no"': "whole_granules of a device file must be true or false, but {} has 'no'",
+    'fusion = { free_activations = "ReLU" }': "free_activations of a device file must be a list of .*, but {} has",
     "layout = { channels = 0 }": "channels of a device file must be an integer above 0, but {} has 0",
     "layout = { channel = 32 }": "of {} has 'channel', which is not read: 'channels' is meant",
     "fusion = { pool = true }": "of {} has 'pool', which is not read: 'pools' is meant",

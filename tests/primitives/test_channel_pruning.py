@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.channel_pruning import ChannelPruning, keep_step, keep_values, unit_importance
+from autocomp.primitives.channel_pruning import (
+    ChannelPruning,
+    in_whole_granules,
+    keep_step,
+    keep_values,
+    unit_importance,
+)
+from autocomp.primitives.realise import parameters_of
 from autocomp.primitives.registry import primitive, primitives, register, search_space
 from autocomp.primitives.rtn import RTN
+from autocomp.primitives.trace import trace
 from autocomp.search_spaces import ChannelGroup, Format, Knob, NetworkGraph, Plan
 from tests.conftest import Subject
+from tests.hardware_models.networks import Builder
+from tests.networks import randomised
+from tests.primitives.adversarial import Heads
 
 
 @given(units=st.integers(2, 300), granularity=st.sampled_from([1, 4, 8, 16]))
@@ -33,6 +45,41 @@ def test_values_say_what_is_really_kept(units: int, granularity: int) -> None:
 def test_small_groups_are_cut_too() -> None:
     group = ChannelGroup("g", ("g",), 0, 16)
     assert keep_values(group, keep_step(group, 16)) == (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+
+
+@pytest.mark.parametrize(("units", "kept"), [(8, []), (16, []), (24, [24, 16]), (40, [40, 32, 16])])
+def test_whole_granules_alone_where_the_runtime_is_slower_between_them(units: int, kept: list[int]) -> None:
+    b = Builder(3, 8)
+    b.conv(b.conv(0, units), 5, units=np.full(5, -1))
+    graph = b.graph()
+    group = replace(graph.channel_groups[0], layers=("conv1",))
+    graph = replace(graph, channel_groups=(group,))
+    step = keep_step(group, 16)
+    knob = Knob("keep/g0", "p", ("conv1",), keep_values(group, step), group, np.arange(units), step)
+    found = in_whole_granules(graph, knob, 16)
+    assert [round(float(value) * units) for value in (found.values if found else ())] == kept
+    if found is not None:
+        np.testing.assert_array_equal(found.kept.sum(1), kept)
+
+
+def test_heads_are_no_channels_of_a_granule() -> None:
+    """Four heads of eight channels each: 24 channels are a granule and a half, and may stay."""
+    net = randomised(Heads())
+    graph = trace(net, (1, 3, 16, 16))
+    arguments = (graph, parameters_of(net), [Format()], 16, "channel-pruning")
+    coarse, fine = (search_space(*arguments, whole_granules=whole) for whole in (True, False))
+    heads = next(knob for knob in coarse.knobs if "queries" in knob.layers)
+    assert heads.values == (1.0, 0.75, 0.5, 0.25)
+    assert {knob.name: knob.values for knob in coarse.knobs} == {knob.name: knob.values for knob in fine.knobs}
+
+
+def test_nothing_to_cut_in_whole_granules_is_said(named_subject: Callable[[str], Subject]) -> None:
+    subject = named_subject("residual")
+    arguments = (subject.graph, subject.parameters, [Format(), Format(8, 8)], 64)
+    space = search_space(*arguments, whole_granules=True)
+    assert {knob.kind for knob in space.knobs} == {"format"} != {knob.kind for knob in search_space(*arguments).knobs}
+    with pytest.raises(NoEffectError, match="in multiples of 64 channels"):
+        search_space(*arguments, "channel-pruning", whole_granules=True)
 
 
 def test_stronger_choices_are_subsets_of_milder_ones(subject: Subject) -> None:

@@ -1,0 +1,103 @@
+"""Tensors in blocks of channels, as onnxruntime's convolutions in floats read and write them: which lie so, and what is
+turned into blocks, or out of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .operators import MAX_POOLS, Operator
+from .rates import FLOAT, INT8
+from .traced import Traced
+
+PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
+FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
+
+
+def blocked_output(traced: Traced, node: int) -> np.ndarray:
+    """(n,) bool: whether a tensor lies in blocks of channels, as convolutions in floats write it."""
+    none = np.zeros(len(traced.workload), bool)
+    if node not in traced.program.writer:
+        return none
+    operator = traced.program.operators[traced.program.writer[node]]
+    kind = traced.graph.nodes[operator.head].kind
+    if kind == "conv":
+        return traced.precision(operator.head) == FLOAT
+    if kind == "pool":
+        return pooled_in_blocks(traced, operator)
+    if kind not in PASSES_BLOCKS or not operator.reads:
+        return none
+    return np.logical_and.reduce([blocked_output(traced, source) for source in operator.reads])
+
+
+def pooled_in_blocks(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) bool: not where all that read a max pool round it and it alone reads what it pools, since onnxruntime then
+    rounds before the pool."""
+    floats = traced.width(operator.output) == traced.device.bytes_per_element[FLOAT]
+    heads = traced.program.integer_readers.get(operator.output)
+    alone = len(traced.program.readers[operator.reads[0]]) == 1
+    if not heads or not alone or traced.graph.nodes[operator.head].op not in MAX_POOLS:
+        return floats
+    return floats & ~np.logical_and.reduce([traced.workload.bits_of(head)[1] <= 8 for head in heads])
+
+
+def blocking(traced: Traced, node: int) -> set[int]:
+    """Layers whose formats decide whether a tensor lies in blocks, or in integers."""
+    if node not in traced.program.writer:
+        return set()
+    operator = traced.program.operators[traced.program.writer[node]]
+    kind = traced.graph.nodes[operator.head].kind
+    if kind == "conv":
+        return {operator.head, *(traced.program.integer_readers.get(operator.output) or ())}
+    if kind == "pool":
+        return {*traced.deciding(node), *(traced.program.integer_readers.get(node) or ())}
+    if kind not in PASSES_BLOCKS:
+        return set()
+    return set().union(*(blocking(traced, source) for source in operator.reads))
+
+
+def reordered(traced: Traced, position: int) -> np.ndarray:
+    """(n,) elements that are turned into blocks, or out of them, before the first operator that reads them."""
+    total = np.zeros(len(traced.workload))
+    if not traced.device.integer_chain:
+        return total
+    for node in dict.fromkeys(traced.program.operators[position].reads):
+        if min(traced.program.readers[node]) == position:
+            in_blocks, turns = blocked_output(traced, node), np.zeros(len(traced.workload), bool)
+            for reader in traced.program.readers[node]:
+                turns |= _reads_blocks(traced, traced.program.operators[reader]) != in_blocks
+            total = total + traced.elements(node) * turns
+    return total
+
+
+def pooled_in_integers(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) bool: a max pool of integers beside no convolution in integers has no fast kernel."""
+    none = np.zeros(len(traced.workload), bool)
+    if not traced.device.integer_chain or traced.graph.nodes[operator.head].op not in MAX_POOLS or not operator.reads:
+        return none
+    origin = traced.origin(operator.reads[0])
+    beside = none if origin is None else traced.precision(origin) == INT8
+    return ~pooled_in_blocks(traced, operator) & ~beside
+
+
+def block_knobs(traced: Traced, operator: Operator) -> tuple[int, ...]:
+    """Positions of the knobs that decide what :func:`reordered` and :func:`pooled_in_integers` say of an operator."""
+    if not traced.device.integer_chain:
+        return ()
+    deciding: set[int] = set()
+    for node in (*operator.reads, operator.output):
+        readers = [traced.program.operators[reader] for reader in traced.program.readers[node]]
+        deciding |= {*blocking(traced, node), *traced.deciding(node), *(reader.head for reader in readers)}
+        deciding = deciding.union(*(blocking(traced, reader.output) for reader in readers))
+    return traced.workload.knobs_of(operator.reads, deciding)
+
+
+def _reads_blocks(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) bool: whether an operator takes what it reads in blocks."""
+    node, none = traced.graph.nodes[operator.head], np.zeros(len(traced.workload), bool)
+    if node.kind == "conv":
+        wide = traced.graph.nodes[operator.reads[0]].shape[1:2] >= (FEWEST_BLOCKED,)
+        return (traced.precision(operator.head) == FLOAT) & wide
+    if node.kind == "pool":
+        return pooled_in_blocks(traced, operator)
+    return blocked_output(traced, operator.output) if node.kind in PASSES_BLOCKS else none
