@@ -12,7 +12,8 @@ from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.device_file import device_text
 from autocomp.hardware_models.own_device import calibrated
 from autocomp.hardware_models.profiles import named
-from autocomp.hardware_models.shapes import MeasuredShape, read_table, standard_shapes, table_text
+from autocomp.hardware_models.shapes import MeasuredShape, read_table, table_text
+from autocomp.hardware_models.standard_shapes import standard_shapes
 from autocomp.search_spaces import Format
 
 from .operator_models import fixed_batch, operator_model

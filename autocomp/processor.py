@@ -16,7 +16,8 @@ from autocomp.hardware_models import Device
 from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.device_file import device_text
 from autocomp.hardware_models.own_device import calibrated
-from autocomp.hardware_models.shapes import MeasuredShape, standard_shapes, table_text
+from autocomp.hardware_models.shapes import MeasuredShape, table_text
+from autocomp.hardware_models.standard_shapes import standard_shapes
 
 from .profiling import Report, counted, measure
 from .stored import write_text

@@ -24,7 +24,8 @@ from scipy.stats import spearmanr
 from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.calibration import calibrate_ranges
 from autocomp.hardware_models import Device, device
-from autocomp.hardware_models.shapes import MeasuredShape, standard_shapes
+from autocomp.hardware_models.shapes import MeasuredShape
+from autocomp.hardware_models.standard_shapes import standard_shapes
 from autocomp.primitives.onnx_network import Style, onnx_network
 from autocomp.primitives.realise import Realiser
 from autocomp.primitives.registry import search_space

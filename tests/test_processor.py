@@ -18,7 +18,8 @@ from autocomp.cli import main
 from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.own_device import predicted
 from autocomp.hardware_models.rates import INT8
-from autocomp.hardware_models.shapes import OPS, MeasuredShape, OperatorShape, read_table, standard_shapes
+from autocomp.hardware_models.shapes import OPS, MeasuredShape, OperatorShape, read_table
+from autocomp.hardware_models.standard_shapes import standard_shapes
 from autocomp.operator_models import operator_inputs, operator_model
 from autocomp.profiling import measure
 from benchmarks.peak_memory import peak_mb
