@@ -37,7 +37,8 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
     if path.is_file():
         return read_table(path)
     chip = find_device(device)
-    formats = ["float"] + ["w8a8"] * chip.executes(INTEGERS) + ["w8"] * ("unpacked" in chip.rates.macs_per_s)
+    formats = ["float"] + ["w8a8"] * chip.executes(INTEGERS)
+    formats += ["w8", "w4a8"] if "unpacked" in chip.rates.macs_per_s else []
     return [MeasuredShape(shape) for shape in standard_shapes(formats)]
 
 

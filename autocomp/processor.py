@@ -53,9 +53,7 @@ def device(name: str | Path | Device, may_measure: bool = True) -> Device:
 def measure_processor(threads: int = 1, report: Report | None = None) -> Device:
     """Measure this machine's processor anew, and keep the result where :func:`device` looks for it."""
     file = cache_file(threads)
-    log.info(
-        "measuring this processor with %d thread%s, once: half a minute to a whole one", threads, "s" * (threads > 1)
-    )
+    log.info("measuring this processor with %d thread%s, once: about a minute", threads, "s" * (threads > 1))
     rows = measure(standard_shapes(FORMATS), threads, report)
     found = fitted(rows, threads)
     try:

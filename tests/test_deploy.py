@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,25 @@ def test_weights_are_rounded_alike_after_loading(
         np.testing.assert_array_equal(after[layer].weight, state.weight)
         if state.bias is not None:
             np.testing.assert_array_equal(after[layer].bias, state.bias)
+
+
+def test_a_space_of_whole_granules_is_restored(
+    named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = named_subject("residual")
+    choices = Choices([Format(), Format(8, 8)], 10, whole_granules=True)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    knobs = {knob.name: knob for knob in evaluator.space.knobs if knob.group is not None}
+    assert knobs and {knob.granularity for knob in knobs.values()} == {10}
+    fine = evaluator_of(
+        subject.net, subject.graph, replace(choices, whole_granules=False), (subject.x,), None, (subject.x,)
+    )
+    assert fine.space.key != evaluator.space.key
+    NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 10, whole_granules=True).store(tmp_path, [])
+    monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
+    monkeypatch.setattr("autocomp.restore._resolver", lambda *_: None)  # there is no front in the folder
+    restored: Any = restore(subject.net, tmp_path)
+    assert restored.evaluator.space.key == evaluator.space.key and restored.whole_granules
 
 
 def test_nothing_is_collected_for_rounding_to_8_bits(named_subject: Callable[[str], Subject]) -> None:

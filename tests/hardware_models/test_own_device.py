@@ -22,9 +22,9 @@ from autocomp.hardware_models.shapes import (
     OperatorShape,
     read_table,
     rows_data,
-    standard_shapes,
     table_text,
 )
+from autocomp.hardware_models.standard_shapes import standard_shapes
 from autocomp.search_spaces import Format
 
 FORMATS = ("float", "w8a8")
