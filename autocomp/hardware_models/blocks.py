@@ -57,17 +57,25 @@ def blocking(traced: Traced, node: int) -> set[int]:
 
 
 def reordered(traced: Traced, position: int) -> np.ndarray:
-    """(n,) elements that are turned into blocks, or out of them, before the first operator that reads them."""
-    total = np.zeros(len(traced.workload))
+    """(n,) elements that are turned into blocks, or out of them, beside an operator: what it is the first to read, and
+    what the network returns."""
+    program, total = traced.program, np.zeros(len(traced.workload))
     if not traced.device.integer_chain:
         return total
-    for node in dict.fromkeys(traced.program.operators[position].reads):
-        if min(traced.program.readers[node]) == position:
-            in_blocks, turns = blocked_output(traced, node), np.zeros(len(traced.workload), bool)
-            for reader in traced.program.readers[node]:
-                turns |= _reads_blocks(traced, traced.program.operators[reader]) != in_blocks
-            total = total + traced.elements(node) * turns
-    return total
+    operator = program.operators[position]
+    nodes = [node for node in dict.fromkeys(operator.reads) if min(program.readers[node]) == position]
+    nodes += [operator.output] * (operator.output in program.kept and not program.readers[operator.output])
+    return total + sum(traced.elements(node) * turned(traced, node) for node in nodes)
+
+
+def turned(traced: Traced, node: int) -> np.ndarray:
+    """(n,) bool: whether a reader takes the tensor in blocks where its writer does not write them, or the reverse; once
+    for all readers."""
+    in_blocks, readers = blocked_output(traced, node), traced.program.readers[node]
+    if not readers:
+        return in_blocks
+    takes = [_reads_blocks(traced, traced.program.operators[reader]) for reader in readers]
+    return np.logical_or.reduce([taken != in_blocks for taken in takes])
 
 
 def pooled_in_integers(traced: Traced, operator: Operator) -> np.ndarray:

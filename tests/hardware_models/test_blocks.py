@@ -44,16 +44,17 @@ def traced(chip: Device, space: SearchSpace, *formats: str) -> Traced:
 @pytest.mark.parametrize(
     ("channels", "formats", "tensors"),
     [
-        (3, ("float", "float", "float"), (0, 0, 0)),  # an image's channels are read one by one
-        (16, ("float", "float", "float"), (16, 0, 0)),
-        (16, ("w8", "float", "float"), (0, 32, 0)),
-        (16, ("float", "w8", "float"), (16, 32, 32)),
+        (3, ("float", "float", "float"), (0, 0, 32)),  # an image's channels are read one by one
+        (16, ("float", "float", "float"), (16, 0, 32)),
+        (16, ("w8", "float", "float"), (0, 32, 32)),
+        (16, ("float", "w8", "float"), (16, 32, 64)),
         (16, ("w8", "w8", "w8"), (0, 0, 0)),
     ],
 )
 def test_a_tensor_turns_where_writer_and_reader_differ(
     chip: Device, channels: int, formats: tuple[str, ...], tensors: tuple[int, ...]
 ) -> None:
+    """The network's output beside the last."""
     found = traced(chip, chain(channels), *formats)
     counts = [reordered(found, position)[0] / (2 * PIXELS) for position in range(3)]
     assert counts == list(tensors)
