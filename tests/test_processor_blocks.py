@@ -17,7 +17,7 @@ from autocomp import processor
 from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.calibration import calibrate_ranges
 from autocomp.hardware_models import device
-from autocomp.hardware_models.blocks import pooled_in_integers, turned
+from autocomp.hardware_models.blocks import pooled_in_integers, turns
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import INT8
 from autocomp.hardware_models.traced import Traced
@@ -84,8 +84,8 @@ def test_the_runtime_does_what_the_model_says(formats: tuple[str, ...], tmp_path
     ops_run = Counter(node.op_type for node in ran.node)
     in_integers = sum(int(traced.precision(head)[0]) == INT8 for head in space.graph.layers.values())
     assert in_integers == ops_run["QLinearConv"]
-    tensors = sum(bool(turned(traced, node)[0]) for node in traced.program.readers)
-    assert tensors == ops_run["ReorderInput"] + ops_run["ReorderOutput"]
+    turned = sum(turns(traced, node)[:, 0].sum() for node in traced.program.readers)
+    assert turned == sum(ops_run[op] for op in ("ReorderInput", "ReorderOutput", "Transpose"))
     pools = [operator for operator in traced.program.operators if space.graph.nodes[operator.head].kind == "pool"]
     slow = sum(bool(pooled_in_integers(traced, operator)[0]) for operator in pools)
     rounded = {tensor for node in ran.node if node.op_type == "QuantizeLinear" for tensor in node.output}

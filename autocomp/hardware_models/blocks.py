@@ -1,5 +1,5 @@
-"""Tensors in blocks of channels, as onnxruntime's convolutions in floats read and write them: which lie so, and what is
-turned into blocks, or out of them.
+"""How tensors lie in onnxruntime: in blocks of channels, as convolutions in floats read and write them, with the
+channels last, as those in integers do, or plain; and what is turned from one into another.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from .rates import FLOAT, INT8
 from .traced import Traced
 
 PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
+PLAIN, BLOCKS, LAST = range(3)
 FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
 
 
@@ -57,7 +58,7 @@ def blocking(traced: Traced, node: int) -> set[int]:
 
 
 def reordered(traced: Traced, position: int) -> np.ndarray:
-    """(n,) elements that are turned into blocks, or out of them, beside an operator: what it is the first to read, and
+    """(n,) elements that are turned from one layout into another beside an operator: what it is the first to read, and
     what the network returns."""
     program, total = traced.program, np.zeros(len(traced.workload))
     if not traced.device.integer_chain:
@@ -65,17 +66,44 @@ def reordered(traced: Traced, position: int) -> np.ndarray:
     operator = program.operators[position]
     nodes = [node for node in dict.fromkeys(operator.reads) if min(program.readers[node]) == position]
     nodes += [operator.output] * (operator.output in program.kept and not program.readers[operator.output])
-    return total + sum(traced.elements(node) * turned(traced, node) for node in nodes)
+    return total + sum(traced.elements(node) * turns(traced, node).sum(0) for node in nodes)
 
 
-def turned(traced: Traced, node: int) -> np.ndarray:
-    """(n,) bool: whether a reader takes the tensor in blocks where its writer does not write them, or the reverse; once
+def turns(traced: Traced, node: int) -> np.ndarray:
+    """(3, n) bool: whether a tensor is turned out of its writer's layout, into blocks, and to channels last; each once
     for all readers."""
-    in_blocks, readers = blocked_output(traced, node), traced.program.readers[node]
-    if not readers:
-        return in_blocks
-    takes = [_reads_blocks(traced, traced.program.operators[reader]) for reader in readers]
-    return np.logical_or.reduce([taken != in_blocks for taken in takes])
+    written, readers = _written(traced, node), traced.program.readers[node]
+    taken = [_taken(traced, traced.program.operators[reader]) for reader in readers] or [np.full_like(written, PLAIN)]
+    out = (written != PLAIN) & np.logical_or.reduce([one != written for one in taken])
+    into = [(written != layout) & np.logical_or.reduce([one == layout for one in taken]) for layout in (BLOCKS, LAST)]
+    return np.stack([out, *into])
+
+
+def _written(traced: Traced, node: int) -> np.ndarray:
+    """(n,) the layout in which a tensor is written."""
+    found = np.where(blocked_output(traced, node), BLOCKS, PLAIN)
+    if node not in traced.program.writer:
+        return found
+    operator = traced.program.operators[traced.program.writer[node]]
+    kind = traced.graph.nodes[operator.head].kind
+    if kind == "conv":
+        return np.where(traced.precision(operator.head) == INT8, LAST, found)
+    if kind == "pool":
+        last = ~pooled_in_blocks(traced, operator) & ~pooled_in_integers(traced, operator)
+        return np.where(last, LAST, found)
+    return found
+
+
+def _taken(traced: Traced, operator: Operator) -> np.ndarray:
+    """(n,) the layout in which an operator takes what it reads."""
+    node = traced.graph.nodes[operator.head]
+    if node.kind == "conv":
+        wide = traced.graph.nodes[operator.reads[0]].shape[1:2] >= (FEWEST_BLOCKED,)
+        precision = traced.precision(operator.head)
+        return np.select([precision == INT8, (precision == FLOAT) & wide], [LAST, BLOCKS], PLAIN)
+    if node.kind == "pool" or node.kind in PASSES_BLOCKS:
+        return _written(traced, operator.output)
+    return np.full(len(traced.workload), PLAIN)
 
 
 def pooled_in_integers(traced: Traced, operator: Operator) -> np.ndarray:
@@ -98,14 +126,3 @@ def block_knobs(traced: Traced, operator: Operator) -> tuple[int, ...]:
         deciding |= {*blocking(traced, node), *traced.deciding(node), *(reader.head for reader in readers)}
         deciding = deciding.union(*(blocking(traced, reader.output) for reader in readers))
     return traced.workload.knobs_of(operator.reads, deciding)
-
-
-def _reads_blocks(traced: Traced, operator: Operator) -> np.ndarray:
-    """(n,) bool: whether an operator takes what it reads in blocks."""
-    node, none = traced.graph.nodes[operator.head], np.zeros(len(traced.workload), bool)
-    if node.kind == "conv":
-        wide = traced.graph.nodes[operator.reads[0]].shape[1:2] >= (FEWEST_BLOCKED,)
-        return (traced.precision(operator.head) == FLOAT) & wide
-    if node.kind == "pool":
-        return pooled_in_blocks(traced, operator)
-    return blocked_output(traced, operator.output) if node.kind in PASSES_BLOCKS else none

@@ -31,7 +31,7 @@ class Demand:
     gathered: inputs copied together for each position of a kernel before they are multiplied.
     windowed: whether a kernel of more than one position is multiplied.
     activated: elements that activations behind a layer go over once more.
-    reordered: activations turned into blocks of channels, or out of them.
+    reordered: activations turned from one layout into another.
     pooled: elements of the windows of a max pool in integers that has no fast kernel.
     idle: how many times as long as with all cores busy a product of matrices or a softmax takes.
     """
