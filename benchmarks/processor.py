@@ -1,6 +1,6 @@
 """This machine's processor: what the device ``cpu`` predicts of exported networks, and what onnxruntime measures.
 
-    python benchmarks/processor.py [--threads 2]
+    python benchmarks/processor.py [--threads 2] [--networks resnet50,squeezenet1_1]
 
 The processor is measured anew first, with operators of its own, then ten plans of each of three networks run.
 """
@@ -35,7 +35,8 @@ from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace, Workload
 from benchmarks import published
 from benchmarks.peak_memory import peak_mb
 
-NETWORKS = (("resnet18", 224), ("mobilenet_v2", 224), ("googlenet", 224))
+NETWORKS = ("resnet18", "mobilenet_v2", "googlenet")
+PIXELS = 224
 PLANS, BATCH, ROUNDS = 10, 2, 5  # of measuring, apart in time: what else runs on the machine comes and goes
 Row = tuple[str, float, str, str]  # what, value, unit, goal
 
@@ -117,11 +118,11 @@ def latencies(found: Sequence[Compared], threads: int) -> tuple[np.ndarray, Devi
     return np.median(networks, 0), fitted(rows, threads)
 
 
-def processor(threads: int = 1) -> list[Row]:
+def processor(threads: int = 1, networks: Sequence[str] = NETWORKS) -> list[Row]:
     began = time.perf_counter()
     measure_processor(threads)
     seconds = time.perf_counter() - began
-    found = [one for name, pixels in NETWORKS for one in compared(name, pixels)]
+    found = [one for name in networks for one in compared(name, PIXELS)]
     truth, chip = latencies(found, threads)
     peaks = np.array([peak_mb(one.model, (BATCH, 3, one.pixels, one.pixels)) for one in found])
     costs = [chip.costs(one.workload)[0] for one in found]
@@ -134,7 +135,7 @@ def processor(threads: int = 1) -> list[Row]:
             f"  {one.network:14s} {truth[i]:8.2f} ms {latency[i] / truth[i] - 1:+6.1%}   "
             f"{peaks[i]:7.1f} MB {memory[i]:+6.1%}   {one.size_mb:7.2f} MB {size[i]:+6.2%}   {one.plan}"[:150]
         )
-    what = f"cpu, {threads} thread{'s' * (threads > 1)}, {len(found)} plans of {len(NETWORKS)} networks"
+    what = f"cpu, {threads} thread{'s' * (threads > 1)}, {len(found)} plans of {len(networks)} networks"
     return [
         (f"{what}: latency, median error", float(np.median(np.abs(latency / truth - 1)) * 100), "%", "10"),
         (f"{what}: latency, mean error", float(np.abs(latency / truth - 1).mean() * 100), "%", ""),
@@ -149,7 +150,12 @@ def processor(threads: int = 1) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    table = processor(parser.parse_args().threads)
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="names in published.py, with commas between")
+    arguments = parser.parse_args()
+    networks = arguments.networks.split(",")
+    if unknown := set(networks) - set(published.NETWORKS):
+        parser.error(f"unknown networks {', '.join(sorted(unknown))}; known: {', '.join(published.NETWORKS)}")
+    table = processor(arguments.threads, networks)
     for what, value, unit, goal in table:
         print(f"{what:72s} {value:8.4g} {unit:6s} {'goal ' + goal if goal else ''}")
     print(f"cpu_latency_error: {table[0][1]:.2f} %")
