@@ -178,6 +178,10 @@ def prepare(
         "%d layers, %d channel groups, %d knobs, 10^%.0f plans; batch %d on %s",
         len(graph.layers), len(graph.channel_groups), len(space.knobs), space.log10_size, batch, chip.name,
     )  # fmt: skip
+    left = len(graph.channel_groups) - sum(knob.group is not None for knob in space.knobs)
+    if chip.whole_granules and left and (names == "auto" or "channel-pruning" in names):
+        text = "%d channel groups of up to %d stay whole: %s is no faster with fewer channels"
+        log.info(text, left, chip.granularity, chip.name)
     return Job(chip, evaluator, calibrate, arrays, batch)
 
 

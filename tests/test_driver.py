@@ -171,9 +171,11 @@ class TestWithoutData:
         assert found.float_point.metric == "agreement" and found.float_point.accuracy == 1
 
 
-def test_network_without_onnx_form_is_searched() -> None:
+def test_network_without_onnx_form_is_searched(caplog: pytest.LogCaptureFixture) -> None:
     net, x = randomised(CumulativeProduct()), images(20)
-    found = autocomp.search(net, None, "cpu", x, trials=4, progress=False)
+    with caplog.at_level(logging.INFO, logger="autocomp"):
+        found = autocomp.search(net, None, "cpu", x, trials=4, progress=False)
+    assert "1 channel groups of up to 8 stay whole: cpu is no faster with fewer channels" in caplog.text
     assert len(found.evaluated) == 4 and found.float_point.accuracy == 1
     with pytest.raises(EvaluationError, match="cannot be sent to workers"):
         autocomp.search(net, None, "cpu", x, trials=4, workers=2, progress=False)
