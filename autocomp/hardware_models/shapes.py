@@ -58,7 +58,7 @@ class OperatorShape:
         if self.kind not in KINDS:
             raise ValueError(f"the kind of an operator shape must be one of {', '.join(KINDS)}, but got {self.kind!r}")
         if self.op not in OPS.get(self.kind, (self.op,)):
-            known = ", ".join(OPS[self.kind])
+            known = ", ".join(filter(None, OPS[self.kind]))
             raise ValueError(f"the op of a shape of kind {self.kind} must be one of {known}, but got {self.op!r}")
         Format.parse(self.format)
         self._check_sizes()
