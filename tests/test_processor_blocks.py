@@ -50,7 +50,7 @@ class Pools(nn.Cell):
 
 @cache
 def exported() -> tuple[Any, Any, Any]:
-    """Graph, space, and what makes a realisation of a plan."""
+    """Space, parameters, and what makes a realisation of a plan."""
     net = randomised(Pools())
     x = np.random.default_rng(0).standard_normal((4, 3, 32, 32), np.float32)
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)

@@ -15,20 +15,23 @@ PLAIN, BLOCKS, LAST = range(3)
 FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
 
 
-def blocked_output(traced: Traced, node: int) -> np.ndarray:
-    """(n,) bool: whether a tensor lies in blocks of channels, as convolutions in floats write it."""
-    none = np.zeros(len(traced.workload), bool)
+def written(traced: Traced, node: int) -> np.ndarray:
+    """(n,) the layout in which a tensor is written: PLAIN, BLOCKS or LAST."""
+    plain = np.full(len(traced.workload), PLAIN)
     if node not in traced.program.writer:
-        return none
+        return plain
     operator = traced.program.operators[traced.program.writer[node]]
     kind = traced.graph.nodes[operator.head].kind
     if kind == "conv":
-        return traced.precision(operator.head) == FLOAT
+        precision = traced.precision(operator.head)
+        return np.select([precision == FLOAT, precision == INT8], [BLOCKS, LAST], PLAIN)
     if kind == "pool":
-        return pooled_in_blocks(traced, operator)
+        in_blocks, slow = pooled_in_blocks(traced, operator), pooled_in_integers(traced, operator)
+        return np.select([in_blocks, slow], [BLOCKS, PLAIN], LAST)
     if kind not in PASSES_BLOCKS or not operator.reads:
-        return none
-    return np.logical_and.reduce([blocked_output(traced, source) for source in operator.reads])
+        return plain
+    in_blocks = np.logical_and.reduce([written(traced, source) == BLOCKS for source in operator.reads])
+    return np.where(in_blocks, BLOCKS, PLAIN)
 
 
 def pooled_in_blocks(traced: Traced, operator: Operator) -> np.ndarray:
@@ -72,26 +75,11 @@ def reordered(traced: Traced, position: int) -> np.ndarray:
 def turns(traced: Traced, node: int) -> np.ndarray:
     """(3, n) bool: whether a tensor is turned out of its writer's layout, into blocks, and to channels last; each once
     for all readers."""
-    written, readers = _written(traced, node), traced.program.readers[node]
-    taken = [_taken(traced, traced.program.operators[reader]) for reader in readers] or [np.full_like(written, PLAIN)]
-    out = (written != PLAIN) & np.logical_or.reduce([one != written for one in taken])
-    into = [(written != layout) & np.logical_or.reduce([one == layout for one in taken]) for layout in (BLOCKS, LAST)]
+    own, readers = written(traced, node), traced.program.readers[node]
+    taken = [_taken(traced, traced.program.operators[reader]) for reader in readers] or [np.full_like(own, PLAIN)]
+    out = (own != PLAIN) & np.logical_or.reduce([one != own for one in taken])
+    into = [(own != layout) & np.logical_or.reduce([one == layout for one in taken]) for layout in (BLOCKS, LAST)]
     return np.stack([out, *into])
-
-
-def _written(traced: Traced, node: int) -> np.ndarray:
-    """(n,) the layout in which a tensor is written."""
-    found = np.where(blocked_output(traced, node), BLOCKS, PLAIN)
-    if node not in traced.program.writer:
-        return found
-    operator = traced.program.operators[traced.program.writer[node]]
-    kind = traced.graph.nodes[operator.head].kind
-    if kind == "conv":
-        return np.where(traced.precision(operator.head) == INT8, LAST, found)
-    if kind == "pool":
-        last = ~pooled_in_blocks(traced, operator) & ~pooled_in_integers(traced, operator)
-        return np.where(last, LAST, found)
-    return found
 
 
 def _taken(traced: Traced, operator: Operator) -> np.ndarray:
@@ -102,7 +90,7 @@ def _taken(traced: Traced, operator: Operator) -> np.ndarray:
         precision = traced.precision(operator.head)
         return np.select([precision == INT8, (precision == FLOAT) & wide], [LAST, BLOCKS], PLAIN)
     if node.kind == "pool" or node.kind in PASSES_BLOCKS:
-        return _written(traced, operator.output)
+        return written(traced, operator.output)
     return np.full(len(traced.workload), PLAIN)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from autocomp.search_spaces import WEIGHTED
 
-from .blocks import FEWEST_BLOCKED, blocked_output, blocking, pooled_in_blocks
+from .blocks import BLOCKS, FEWEST_BLOCKED, blocking, pooled_in_blocks, written
 from .layers import layer_of
 from .operators import Operator
 from .rates import FLOAT, INT8, UNPACKED
@@ -61,7 +61,7 @@ def _copies(traced: Traced, operator: Operator) -> np.ndarray:
 def _reordered(traced: Traced, operator: Operator, in_blocks: np.ndarray) -> np.ndarray:
     """(n,) bytes of the input in blocks, or out of them, less the room that the output does not take yet."""
     source = operator.reads[0]
-    blocked = blocked_output(traced, source)
+    blocked = written(traced, source) == BLOCKS
     wide = traced.graph.nodes[source].shape[1:2] >= (FEWEST_BLOCKED,)
     size = traced.elements(source) * traced.device.bytes_per_element[FLOAT]
     output = traced.elements(operator.output) * traced.width(operator.output)
