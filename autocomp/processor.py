@@ -28,7 +28,7 @@ TEMPLATE = Path(hardware_models.__file__).parent / "templates" / "onnxruntime.to
 FORMATS = ("float", "w8a8", "w8", "w4a8")
 SETTING = "AUTOCOMP_CPU"  # "assumed": never measure, take the device file that is shipped
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-VERSION = 3  # of what is measured; another one is measured anew
+VERSION = 4  # of what is measured; another one is measured anew
 
 
 def device(name: str | Path | Device, may_measure: bool = True) -> Device:

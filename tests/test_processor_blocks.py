@@ -17,10 +17,12 @@ from autocomp import processor
 from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.calibration import calibrate_ranges
 from autocomp.hardware_models import device
-from autocomp.hardware_models.blocks import pooled_in_integers, turns
+from autocomp.hardware_models.blocks import BLOCKED_ACTIVATIONS, pooled_in_integers, reordered, turns
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import INT8
+from autocomp.hardware_models.shapes import OperatorShape
 from autocomp.hardware_models.traced import Traced
+from autocomp.operator_models import operator_model
 from autocomp.primitives.onnx_network import Style, onnx_network
 from autocomp.primitives.realise import Realiser, parameters_of
 from autocomp.primitives.registry import search_space
@@ -48,6 +50,15 @@ class Pools(nn.Cell):
         return self.last(ops.concat((self.beside(x), self.behind(self.same(x))), 1))
 
 
+def optimized(model: bytes, folder: Path) -> onnx.GraphProto:
+    """What onnxruntime makes of it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnx.load(folder / "optimized.onnx").graph
+
+
 @cache
 def exported() -> tuple[Any, Any, Any]:
     """Space, parameters, and what makes a realisation of a plan."""
@@ -72,12 +83,7 @@ def test_the_runtime_does_what_the_model_says(formats: tuple[str, ...], tmp_path
     chosen = zip(space.graph.layers, formats, strict=True)
     plan = Plan({f"format/{layer}": text for layer, text in chosen if text != "float"})
     model = onnx_network(space.graph, parameters, realiser(plan), Style(integer_weights=True)).SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    ran = onnx.load(tmp_path / "optimized.onnx").graph
-
+    ran = optimized(model, tmp_path)
     chip = device(processor.TEMPLATE)
     workload = space.workload(space.encode(plan)[None])
     traced = Traced(chip, lower(space.graph), workload)
@@ -90,3 +96,28 @@ def test_the_runtime_does_what_the_model_says(formats: tuple[str, ...], tmp_path
     slow = sum(bool(pooled_in_integers(traced, operator)[0]) for operator in pools)
     rounded = {tensor for node in ran.node if node.op_type == "QuantizeLinear" for tensor in node.output}
     assert slow == sum(node.op_type == "MaxPool" and node.input[0] in rounded for node in ran.node)
+
+
+def test_a_pool_without_a_fast_kernel_can_be_measured(tmp_path: Path) -> None:
+    """The shape of a pool in integers is one that onnxruntime pools so, and the model knows."""
+    shape = OperatorShape("pool", "MaxPool", "w8a8", 1, 32, 1, 12, 12, 3)
+    ran = optimized(operator_model(shape), tmp_path)
+    rounded = {tensor for node in ran.node if node.op_type == "QuantizeLinear" for tensor in node.output}
+    assert [node.input[0] in rounded for node in ran.node if node.op_type == "MaxPool"] == [True]
+    workload = shape.workload()
+    traced = Traced(device(processor.TEMPLATE), lower(workload.graph), workload)
+    assert pooled_in_integers(traced, traced.program.operators[0]).tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    "op", ["ReLU", "ReLU6", "Sigmoid", "HSigmoid", "Tanh", "HSwish", "SiLU", "Elu", "Softplus", "Exp"]
+)
+def test_activations_leave_the_blocks_where_the_model_says_so(op: str, tmp_path: Path) -> None:
+    shape = OperatorShape("conv", op, "float", 1, 16, 32, 8, 8, 3)
+    turned = [node.op_type for node in optimized(operator_model(shape), tmp_path).node]
+    workload = shape.workload()
+    traced = Traced(device(processor.TEMPLATE), lower(workload.graph), workload)
+    elements = sum(reordered(traced, position)[0] for position in range(len(traced.program.operators)))
+    image, tensor, last = 16 * 64, 32 * 64, 8 * 64
+    assert elements == image + (op not in BLOCKED_ACTIVATIONS) * 2 * tensor + last
+    assert turned.count("ReorderInput") + turned.count("ReorderOutput") == 2 + 2 * (op not in BLOCKED_ACTIVATIONS)

@@ -11,6 +11,7 @@ from .rates import FLOAT, INT8
 from .traced import Traced
 
 PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
+BLOCKED_ACTIVATIONS = ("ReLU", "ReLU6", "Sigmoid", "HSigmoid", "Tanh", "HSwish", "SiLU")  # the others are plain
 PLAIN, BLOCKS, LAST = range(3)
 FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
 
@@ -24,14 +25,21 @@ def written(traced: Traced, node: int) -> np.ndarray:
     kind = traced.graph.nodes[operator.head].kind
     if kind == "conv":
         precision = traced.precision(operator.head)
-        return np.select([precision == FLOAT, precision == INT8], [BLOCKS, LAST], PLAIN)
+        floats = PLAIN if leaves_blocks(traced, operator) else BLOCKS
+        return np.select([precision == FLOAT, precision == INT8], [floats, LAST], PLAIN)
     if kind == "pool":
         in_blocks, slow = pooled_in_blocks(traced, operator), pooled_in_integers(traced, operator)
         return np.select([in_blocks, slow], [BLOCKS, PLAIN], LAST)
-    if kind not in PASSES_BLOCKS or not operator.reads:
+    if kind not in PASSES_BLOCKS or not operator.reads or leaves_blocks(traced, operator):
         return plain
     in_blocks = np.logical_and.reduce([written(traced, source) == BLOCKS for source in operator.reads])
     return np.where(in_blocks, BLOCKS, PLAIN)
+
+
+def leaves_blocks(traced: Traced, operator: Operator) -> bool:
+    """Whether an activation in it takes plain tensors alone."""
+    nodes = (traced.graph.nodes[i] for i in operator.nodes)
+    return any(node.kind == "activation" and node.op not in BLOCKED_ACTIVATIONS for node in nodes)
 
 
 def pooled_in_blocks(traced: Traced, operator: Operator) -> np.ndarray:
@@ -69,6 +77,8 @@ def reordered(traced: Traced, position: int) -> np.ndarray:
     operator = program.operators[position]
     nodes = [node for node in dict.fromkeys(operator.reads) if min(program.readers[node]) == position]
     nodes += [operator.output] * (operator.output in program.kept and not program.readers[operator.output])
+    if leaves_blocks(traced, operator) and traced.graph.nodes[operator.head].kind == "conv":
+        total = total + traced.elements(operator.output) * (traced.precision(operator.head) == FLOAT)
     return total + sum(traced.elements(node) * turns(traced, node).sum(0) for node in nodes)
 
 

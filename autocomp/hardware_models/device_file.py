@@ -18,7 +18,7 @@ ENTRIES = (
     *("symmetric_inputs", "container"),
     *("specification", "matrix", "fusion", "layout", "rates", "fit", "energy_pj", "measured"),
 )
-MAY_BE_ZERO = ("operator_s", "inference_s", "group_s", "soft_operations", "reduced_operations")
+MAY_BE_ZERO = ("operator_s", "inference_s", "group_s", "row_s", "soft_operations", "reduced_operations")
 
 
 def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +121,8 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
     yield "free_activations", free, "a list of operators", isinstance(free, (list, tuple))
     for name, value in data.get("layout", {}).items():
         yield name, value, "an integer above 0", isinstance(value, int) and value > 0
+    block = data["matrix"].get("thin_block", 1)
+    yield "thin_block", block, "an integer above 0", isinstance(block, int) and block > 0
     yield "macs_per_s", data["rates"]["macs_per_s"], "a table with float", "float" in data["rates"]["macs_per_s"]
 
 

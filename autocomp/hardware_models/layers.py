@@ -30,6 +30,8 @@ class MatrixUnits:
     pack: channels of thin groups that run side by side.
     thin_depth: whether fewer channels in than a tile are multiplied as they are.
     whole_depth: whether the depth is padded over all kernel positions together.
+    thin_block: channels that a depthwise convolution in integers multiplies at once; each beyond a multiple of it takes
+        as long as a block.
     blocks, splits: (rows, channels out) that one core computes, and into how many parts the depth may be cut; the
         quickest is taken. None: cores idle only where the matrices of a product of activations do not go round.
     """
@@ -38,6 +40,7 @@ class MatrixUnits:
     pack: int
     whole_depth: bool = False
     thin_depth: bool = False
+    thin_block: int = 1
     blocks: tuple[tuple[int, int], ...] = ()
     splits: tuple[int, ...] = (1,)
     cores: int = 1
@@ -48,7 +51,8 @@ class MatrixUnits:
         tile = {name: tuple(shape) for name, shape in data["tile"].items()}
         blocks = tuple(map(tuple, data.get("blocks", ())))
         splits = tuple(data.get("splits", (1,)))
-        known = {name: data[name] for name in ("whole_depth", "thin_depth", "cores", "half_block") if name in data}
+        names = ("whole_depth", "thin_depth", "thin_block", "cores", "half_block")
+        known = {name: data[name] for name in names if name in data}
         return cls(tile, data["pack"], blocks=blocks, splits=splits, **known)
 
     def waves(

@@ -29,6 +29,9 @@ class Demand:
     groups: thin groups of unpacked layers, which run one after another, of all images.
     rounded: activations turned into integers, or back, by operators of their own.
     gathered: inputs copied together for each position of a kernel before they are multiplied.
+    rows: pieces in which they are copied: rows of images in floats, of kernels in integers; strided: those that are
+        copied one by one, where a kernel steps over pixels.
+    apart: outputs of integer convolutions that are rounded by an operator of its own.
     windowed: whether a kernel of more than one position is multiplied.
     activated: elements that activations behind a layer go over once more.
     reordered: activations turned from one layout into another.
@@ -52,6 +55,9 @@ class Demand:
     unpacked4: np.ndarray
     rounded: np.ndarray
     gathered: np.ndarray
+    rows: np.ndarray
+    strided: np.ndarray
+    apart: np.ndarray
     groups: np.ndarray
     windowed: np.ndarray
     activated: np.ndarray
@@ -81,8 +87,8 @@ class Rates:
         element of a softmax or layer norm ``reduced_operations``.
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
     overlapped: whether activations move while the arithmetic runs.
-    unpack_per_s, unpack4_per_s, round_per_s, gather_per_s, activate_per_s, reorder_per_s, pool_per_s: elements of what
-        a demand calls so. group_s: of one of its groups.
+    unpack_per_s, unpack4_per_s, round_per_s, gather_per_s, stride_per_s, apart_per_s, activate_per_s, reorder_per_s,
+        pool_per_s: elements of what a demand calls so. group_s, row_s: of one of its groups, of its rows.
     """
 
     macs_per_s: Mapping[str, float]
@@ -104,7 +110,10 @@ class Rates:
     unpack4_per_s: float = math.inf
     reorder_per_s: float = math.inf
     pool_per_s: float = math.inf
+    stride_per_s: float = math.inf
+    apart_per_s: float = math.inf
     group_s: float = 0.0
+    row_s: float = 0.0
     window_share: float = 1.0
 
     @classmethod
@@ -127,6 +136,8 @@ class Rates:
         serial = serial + demand.rounded / self.round_per_s + demand.gathered / self.gather_per_s
         serial = serial + demand.unpacked4 / self.unpack4_per_s + demand.activated / self.activate_per_s
         serial = serial + demand.reordered / self.reorder_per_s + demand.pooled / self.pool_per_s
+        serial = serial + demand.rows * self.row_s + demand.strided / self.stride_per_s
+        serial = serial + demand.apart / self.apart_per_s
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
         best = self._together(demand.matrix["float"] * slowed / self.macs_per_s["float"], *in_floats, launch)

@@ -10,6 +10,7 @@ import numpy as np
 from autocomp.search_spaces import WEIGHTED, Node
 
 from .blocks import pooled_in_blocks, pooled_in_integers, reordered
+from .kernels import beside, one_by_one
 from .layers import Layer, layer_of, multiplied
 from .operators import Operator
 from .rates import FLOAT, PRECISIONS, UNPACKED, Demand
@@ -115,23 +116,22 @@ def _thin(traced: Traced, index: int, layer: Layer) -> bool:
 def _demand(traced: Traced, position: int, arithmetic: Arithmetic) -> Demand:
     operator, n, layer = traced.program.operators[position], len(traced.workload), arithmetic.layer
     node, precision = traced.graph.nodes[operator.head], traced.precision(operator.head)
-    gathered, groups = np.zeros((2, n))
+    thin = arithmetic.thin
     floats = float(traced.device.bytes_per_element[FLOAT])
     weights = _parameters_read(traced, operator.head, layer)
     if layer is not None:
-        gathered = layer.macs / layer.channels_out * (layer.kernel > 1) * (precision > FLOAT)
-        groups = layer.groups * traced.workload.batch * (precision == UNPACKED) * (arithmetic.thin > 0)
-    beside = traced.program.bystanders[position] * traced.workload.batch * traced.device.float_bits / 8
+        thin = thin * one_by_one(layer, precision, traced.device.matrix.thin_block)
+    others = traced.program.bystanders[position] * traced.workload.batch * traced.device.float_bits / 8
     traffic, widths = _traffic(traced, operator), traced.device.bytes_per_element
     bits, _ = traced.workload.bits_of(operator.head)
     return Demand(
         matrix=arithmetic.matrix,
-        thin=arithmetic.thin,
+        thin=thin,
         traffic=traffic,
         weights=weights * widths[precision],
         float_traffic=traffic + _widened(traced, operator),
         float_weights=weights * widths[FLOAT],
-        bystanders=np.full(n, beside),
+        bystanders=np.full(n, others),
         vector=_vector(traced, operator),
         soft=sum((traced.elements(i) * SOFT.get(traced.graph.nodes[i].op, 0) for i in operator.nodes), np.zeros(n)),
         reduced=traced.stored_bytes(operator.head, floats) / floats * float(node.kind in REDUCED),
@@ -142,11 +142,10 @@ def _demand(traced: Traced, position: int, arithmetic: Arithmetic) -> Demand:
         reordered=reordered(traced, position),
         pooled=_window_elements(traced, operator) * pooled_in_integers(traced, operator),
         rounded=traced.rounded(operator),
-        gathered=gathered,
-        groups=groups,
         activated=_activated(traced, operator, precision),
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(traced, operator.head, layer),
+        **beside(node, layer, precision, thin),
     )
 
 

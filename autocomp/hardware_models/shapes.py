@@ -37,7 +37,8 @@ class OperatorShape:
     channels_in, channels_out, height, width: of the input and of the output's channels. A dense layer has ``height``
         rows; a product of matrices is ``groups`` times (height, channels_in) by (channels_in, channels_out); softmax
         and layer norm run over ``channels_in``, ``groups`` times ``height`` rows.
-    kernel, stride, groups: of a conv; the kernel of a pool, which steps by it.
+    kernel, stride, groups: of a conv; the kernel of a pool, which steps by it. Behind a pool in another format than
+        float comes a layer that reads it.
     repeat: layers in a row; where the channels differ every second one goes back.
     """
 
@@ -130,7 +131,9 @@ class _Stack:
         elif s.kind == "pool":
             down = (1, s.channels_in, s.height // s.kernel, s.width // s.kernel)
             window = {"kernel_size": (1, 1, s.kernel, s.kernel), "strides": (1, 1, s.kernel, s.kernel)}
-            self._add(s.op, (self._input(self.image),), down, operator=window | {"pad_mode": "VALID"})
+            x = self._add(s.op, (self._input(self.image),), down, operator=window | {"pad_mode": "VALID"})
+            if s.format != "float":
+                self._conv(x, TAIL, 1, 1, 1)
         elif s.kind == "mean":
             self._add("ReduceMean", (self._input(self.image),), self.image[:2], constants=((2, 3),))
         elif s.kind == "softmax":
@@ -198,7 +201,7 @@ class _Stack:
 
     def _node(self, node: Node) -> int:
         """All channels stay: on the second axis of an image, on the last of rows."""
-        channels = node.shape[1] if self.shape.kind == "conv" else node.shape[-1]
+        channels = node.shape[1] if self.shape.kind in ("conv", "pool") else node.shape[-1]
         self.nodes.append(replace(node, units=np.full(channels, -1)))
         return len(self.nodes) - 1
 

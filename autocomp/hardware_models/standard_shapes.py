@@ -20,12 +20,14 @@ def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[Operator
         found.append(OperatorShape("conv", "", "float", 1, channels, out, pixels, pixels, 1, repeat=4))
     for channels, pixels, kernel in (
         *((16, 56, 3), (64, 56, 3), (96, 28, 3), (256, 14, 3), (512, 7, 3), (128, 14, 5)),
-        *((32, 112, 3), (192, 28, 3), (960, 7, 3)),
+        *((32, 112, 3), (192, 28, 3), (960, 7, 3), (240, 28, 5), (1152, 7, 5)),
     ):
         found.append(OperatorShape("conv", "", "float", 1, channels, channels, pixels, pixels, kernel, 1, channels, 8))
     found += [
         OperatorShape("conv", "", "float", 1, 3, 32, 224, 224, 3, 2),
         OperatorShape("conv", "", "float", 1, 3, 64, 112, 112, 7, 2),
+        OperatorShape("conv", "", "float", 1, 96, 96, 112, 112, 3, 2, 96),
+        OperatorShape("conv", "", "float", 1, 144, 144, 56, 56, 5, 2, 144),
         OperatorShape("conv", "", "float", 1, 64, 128, 56, 56, 3, 2),
         OperatorShape("conv", "", "float", 1, 256, 512, 14, 14, 3, 2),
         OperatorShape("conv", "", "float", 2, 16, 96, 112, 112, 1, repeat=2),  # more than caches hold, from here
@@ -39,7 +41,7 @@ def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[Operator
     for rows, channels, out in ((1, 512, 1000), (1, 2048, 1000), (64, 256, 1024), (128, 768, 768)):
         found.append(OperatorShape("dense", "", "float", 1, channels, out, rows, repeat=2))
     layers = [replace(shape, format=form) for shape in found for form in formats]
-    return layers + _float_layers() + _others()
+    return layers + _float_layers() + _integer_layers(formats) + _others()
 
 
 def _float_layers() -> list[OperatorShape]:
@@ -49,9 +51,17 @@ def _float_layers() -> list[OperatorShape]:
         found.append(OperatorShape("conv", "ReLU6", "float", 1, channels, channels, pixels, pixels, 3, 1, channels, 8))
     for channels, out, pixels in ((32, 192, 28), (160, 960, 7)):
         found.append(OperatorShape("conv", "ReLU6", "float", 1, channels, out, pixels, pixels, 1, repeat=4))
-    for channels, pixels, stride in ((96, 112, 2), (64, 56, 1), (192, 28, 1), (512, 14, 1)):
+    for channels, pixels, stride in ((64, 56, 1), (192, 28, 1), (512, 14, 1)):
         found.append(OperatorShape("conv", "", "float", 1, channels, channels, pixels, pixels, 3, stride, channels))
     return found
+
+
+def _integer_layers(formats: Sequence[str]) -> list[OperatorShape]:
+    """What only integers may need: channels beyond a depthwise layer's blocks, max pools without a fast kernel."""
+    if "w8a8" not in formats:
+        return []
+    thin = [OperatorShape("conv", "", "w8a8", 1, c, c, p, p, k, 1, c, 8) for c, p, k in ((72, 56, 3), (120, 28, 5))]
+    return thin + [OperatorShape("pool", "MaxPool", "w8a8", 1, c, 1, p, p, 3) for c, p in ((64, 56), (256, 28))]
 
 
 def _others() -> list[OperatorShape]:

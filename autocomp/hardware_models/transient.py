@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from autocomp.search_spaces import WEIGHTED
+from autocomp.search_spaces import WEIGHTED, Node
 
-from .blocks import BLOCKS, FEWEST_BLOCKED, blocking, pooled_in_blocks, written
+from .blocks import BLOCKS, FEWEST_BLOCKED, blocking, leaves_blocks, pooled_in_blocks, written
 from .layers import layer_of
 from .operators import Operator
 from .rates import FLOAT, INT8, UNPACKED
 from .traced import Traced
 
+STEPS = {"SiLU": 1, "Mish": 2, "GeluExt": 2, "HSwish": 2, "GeLU": 3}  # tensors beside an activation's; others: none
 POINTER = 8  # bytes: an integer convolution holds one for each position of its kernel at each pixel of an image
 
 
@@ -23,10 +24,15 @@ def transient_bytes(traced: Traced, position: int) -> np.ndarray:
     read = [node for node in inputs if traced.program.last_reader(node) < position]
     held = sum((traced.elements(node) * traced.width(node) for node in read), np.zeros(len(traced.workload)))
     node = traced.graph.nodes[operator.head]
+    return held + np.maximum(_at_first(traced, operator, node), _behind(traced, operator, node))
+
+
+def _at_first(traced: Traced, operator: Operator, node: Node) -> np.ndarray:
+    """(n,) bytes while the first node of an operator runs."""
     if node.kind == "pool" and operator.reads:
-        return held + _reordered(traced, operator, pooled_in_blocks(traced, operator))
+        return _reordered(traced, operator, pooled_in_blocks(traced, operator))
     if node.kind not in WEIGHTED or not node.weight_shape:
-        return held
+        return np.zeros(len(traced.workload))
     layer, precision = layer_of(traced, operator.head), traced.precision(operator.head)
     floats = traced.device.bytes_per_element[FLOAT]
     pixels = layer.rows / traced.images(operator.head)
@@ -34,7 +40,27 @@ def transient_bytes(traced: Traced, position: int) -> np.ndarray:
     gathers = (layer.kernel > 1) & (layer.channels_out / layer.groups > pixels)
     gathered = layer.channels_in * layer.kernel * pixels * gathers
     unpacked = (layer.weights + gathered) * floats * (precision == UNPACKED)
-    return held + _copies(traced, operator) + pointers + unpacked
+    return _copies(traced, operator) + pointers + unpacked
+
+
+def _behind(traced: Traced, operator: Operator, node: Node) -> np.ndarray:
+    """(n,) bytes while what is fused behind the first node runs: its output and what an activation makes of it on the
+    way, when the input is gone."""
+    blocked = (traced.precision(operator.head) == FLOAT) & (node.kind == "conv")
+    adds = node.kind == "dense" and len(node.shape) > 2 and bool(node.attributes.get("bias"))
+    most = np.full(len(traced.workload), int(adds))  # of matrices a bias is added by an operator of its own
+    for fused in (traced.graph.nodes[i] for i in operator.nodes[1:]):
+        if fused.kind == "activation":
+            leaves = int(leaves_blocks(traced, operator))
+            in_blocks = 0 if fused.op == "HSwish" else max(STEPS.get(fused.op, 0), leaves)
+            most = np.maximum(most, np.where(blocked, in_blocks, STEPS.get(fused.op, 0)))
+        elif fused.kind in ("add", "mul") and node.kind != "conv":  # a convolution takes an addition with it
+            most = np.maximum(most, 1)
+    size = traced.elements(operator.output) * traced.device.bytes_per_element[FLOAT]
+    if node.kind == "activation":
+        return size * max(STEPS.get(node.op, 0) - 1, 0)
+    gone = 0.0 if not operator.reads or _stays(traced, operator) else traced.stored_bytes(operator.reads[0])
+    return np.maximum(size * most - gone, 0.0)
 
 
 def transient_knobs(traced: Traced, operator: Operator) -> tuple[int, ...]:
@@ -48,7 +74,7 @@ def _copies(traced: Traced, operator: Operator) -> np.ndarray:
     source, node = operator.reads[0], traced.graph.nodes[operator.head]
     elements, floats = traced.elements(source), traced.device.bytes_per_element[FLOAT]
     output = traced.elements(operator.output) * traced.width(operator.output)
-    precision, stays = traced.precision(operator.head), _stays(traced, source)
+    precision, stays = traced.precision(operator.head), _stays(traced, operator)
     _, bits = traced.workload.bits_of(operator.head)
     in_integers = traced.width(source) < floats
     unpacked = precision == UNPACKED
@@ -65,10 +91,12 @@ def _reordered(traced: Traced, operator: Operator, in_blocks: np.ndarray) -> np.
     wide = traced.graph.nodes[source].shape[1:2] >= (FEWEST_BLOCKED,)
     size = traced.elements(source) * traced.device.bytes_per_element[FLOAT]
     output = traced.elements(operator.output) * traced.width(operator.output)
-    again = size if _stays(traced, source) else np.maximum(size - output, 0)
+    again = size if _stays(traced, operator) else np.maximum(size - output, 0)
     return np.where(in_blocks, ~blocked & wide, blocked) * again
 
 
-def _stays(traced: Traced, node: int) -> bool:
-    """Whether a tensor outlives its copy: others read it, or it is the network's input, which is the caller's."""
-    return len(traced.program.readers[node]) > 1 or node not in traced.program.writer
+def _stays(traced: Traced, operator: Operator) -> bool:
+    """Whether an operator's input outlives its copy: others will read it, or it is the network's, which is the
+    caller's."""
+    program, node = traced.program, operator.reads[0]
+    return program.last_reader(node) > program.writer[operator.output] or node not in program.writer

@@ -11,6 +11,10 @@ from hypothesis import given, settings
 import autocomp.hardware_models
 from autocomp.hardware_models import device
 from autocomp.hardware_models import lookup as lookup_module
+from autocomp.hardware_models.blocks import BLOCKED_ACTIVATIONS
+from autocomp.hardware_models.operators import lower
+from autocomp.hardware_models.traced import Traced
+from autocomp.hardware_models.transient import transient_bytes
 from autocomp.search_spaces import SearchSpace
 
 from .networks import FORMATS, Builder, spaces
@@ -70,6 +74,50 @@ def test_a_max_pool_whose_output_is_rounded_is_not_in_blocks() -> None:
     weights, image, tensor = 9 * 4 * 64, 4 * 4 * 256, 4 * 64 * 256
     assert memory(b.space(), "float", "w4a8") == 4 * weights + 64 * 16 / 2 + image + 2 * tensor
     assert memory(b.space(), "float", "w4") == 4 * weights + 64 * 16 / 2 + image + 1.25 * tensor
+
+
+@pytest.mark.parametrize(
+    ("op", "form", "tensors"),
+    [
+        ("ReLU", "float", 1),
+        ("HSwish", "float", 1),  # in blocks of channels it is one operator
+        ("HSwish", "w8", 3),
+        ("SiLU", "float", 2),
+        ("SiLU", "w8", 2),
+        ("Elu", "float", 2),  # turned out of the blocks first
+        ("Elu", "w8", 1),
+        ("GeLU", "w8", 4),
+    ],
+)
+def test_an_activation_holds_its_steps(op: str, form: str, tensors: int) -> None:
+    """Measured: onnxruntime writes some activations over their input and makes others of several operators."""
+    b = Builder(16, 16)
+    x = b.add("activation", b.conv(0, 64, 1, units=np.full(64, -1)), op=op)
+    b.conv(x, 16, 1, units=np.full(16, -1))
+    stored = (1 if form == "w8" else 4) * 16 * 64 + 4 * 16 * 64
+    peak = memory(b.space(), form, "float") - stored - TENSOR  # less the input, which the caller holds
+    least = 5 if op in BLOCKED_ACTIVATIONS and form == "float" else 8  # the next layer's output, or a copy in blocks
+    assert peak == pytest.approx(max(tensors * 4, least) * TENSOR)
+
+
+def test_an_input_goes_when_its_last_reader_has_rounded_it() -> None:
+    """A shortcut beside a layer: the first of them copies what both read, the last has it for itself."""
+    b = Builder(16, 16)
+    x = b.add("activation", b.conv(0, 64, units=np.full(64, -1)), op="ReLU")
+    first, last = (b.conv(x, 64, 1, units=np.full(64, -1)) for _ in range(2))
+    b.add("add", first, last)
+    row = np.array([[FORMATS.index(text) for text in ("float", "w8a8", "w8a8")]])
+    traced = Traced(device(TEMPLATE), lower(b.graph()), b.space().workload(row))
+    least = 4 * 64 * 64 + TENSOR  # the floats of the weight, and the network's input, which the caller holds
+    assert [transient_bytes(traced, position)[0] for position in (1, 2)] == [least + 4 * TENSOR, least]
+
+
+def test_a_bias_of_rows_is_added_by_an_operator_of_its_own() -> None:
+    b = Builder(16, 16)
+    rows = b.add("reshape", 0, shape=(1, 256, 16), units=np.empty(0, np.int64))
+    b.dense(rows, 64)
+    weights = 4 * (16 * 64 + 64)
+    assert memory(b.space(), "float") == pytest.approx(weights + TENSOR + 2 * 4 * TENSOR)
 
 
 def test_floats_of_a_weight_wait_for_the_next_of_its_shape() -> None:
