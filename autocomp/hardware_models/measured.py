@@ -82,7 +82,7 @@ def described(traced: Traced, position: int) -> tuple[str, np.ndarray, np.ndarra
     if layer is not None and (node.convolves or node.kind in (*WEIGHTED, "matmul")):
         groups = "depthwise" if node.depthwise else "grouped" if layer.groups[0] > 1 else "layer"
         return "matmul" if node.kind == "matmul" else groups, _sizes(layer), precision
-    if node.kind == "pool":  # one that has no fast kernel is like none that was measured
+    if node.kind == "pool":  # those that have no fast kernel are like each other alone
         precision = np.where(pooled_in_integers(traced, traced.program.operators[position]), INT8, precision)
     sort = f"{node.kind} {node.op}" if node.kind in ("activation", "pool") else node.kind
     return sort, np.log2(np.maximum(traced.elements(head), 1))[:, None], precision
