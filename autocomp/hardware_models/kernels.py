@@ -21,11 +21,13 @@ def beside(node: Node, layer: Layer | None, precision: np.ndarray, thin: np.ndar
     copied = layer.rows * layer.channels_in * layer.groups * layer.kernel
     floats, several = precision == UNPACKED, layer.kernel > 1
     steps = node.attributes["stride"][1] > 1 and not node.transposed
-    odd = (precision == INT8) & (thin == 0) & (layer.channels_in % ALIGNED > 0)
+    integers = (precision == INT8) & (thin == 0)
+    odd = integers & (layer.channels_in % ALIGNED > 0)
+    pieces = np.where(layer.groups > 1, layer.kernel * layer.groups, node.attributes["kernel"][0] * odd) * integers
     return {
         "groups": layer.groups * layer.rows / node.positions * floats * (thin > 0),
         "gathered": copied * several * (precision > FLOAT) * (thin == 0),
-        "rows": copied / node.shape[-1] * several * floats + layer.rows * node.attributes["kernel"][0] * odd,
+        "rows": copied / node.shape[-1] * several * floats + layer.rows * pieces,
         "strided": copied * steps * floats,
         "apart": layer.rows * layer.channels_out * odd,
     }

@@ -29,8 +29,8 @@ class Demand:
     groups: thin groups of unpacked layers, which run one after another, of all images.
     rounded: activations turned into integers, or back, by operators of their own.
     gathered: inputs copied together for each position of a kernel before they are multiplied.
-    rows: pieces in which they are copied: rows of images in floats, of kernels in integers; strided: those that are
-        copied one by one, where a kernel steps over pixels.
+    rows: pieces in which they are copied: rows of images in floats, in integers rows of kernels, or where there are
+        groups each group's channels; strided: inputs that are copied one by one, where a kernel steps over pixels.
     apart: outputs of integer convolutions that are rounded by an operator of its own.
     windowed: whether a kernel of more than one position is multiplied.
     activated: elements that activations behind a layer go over once more.

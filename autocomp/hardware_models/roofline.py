@@ -106,10 +106,11 @@ def _arithmetic(traced: Traced, operator: Operator) -> Arithmetic:
 
 
 def _thin(traced: Traced, index: int, layer: Layer) -> bool:
-    """Whether a convolution's groups, as traced, are too thin for a GPU's matrix unit."""
+    """Whether a convolution's groups, as traced, are too thin for the matrix unit; onnxruntime has kernels of their own
+    for those of one channel alone."""
     node = traced.graph.nodes[index]
     if node.weight_shape is not None:
-        return node.groups > 1 and node.weight_shape[1] <= MOST_THIN
+        return node.groups > 1 and node.weight_shape[1] <= (1 if traced.device.integer_chain else MOST_THIN)
     return node.convolves and bool(layer.groups[0] > 1) and bool(layer.channels_in[0] <= MOST_THIN)
 
 

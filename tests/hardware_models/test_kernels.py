@@ -69,6 +69,16 @@ def test_integers_of_odd_channels_are_gathered_and_rounded_apart(chip: Device, c
     assert found.rows[0] == odd * 2 * 3 * 256  # of the kernel, at each pixel
 
 
+def test_integers_of_groups_are_copied_piece_by_piece(chip: Device) -> None:
+    """ResNeXt's layers of four channels a group take longer in integers than in floats."""
+    shapes = [OperatorShape("conv", "", form, 1, 128, 128, 56, 56, 3, 1, 32) for form in ("float", "w8", "w8a8")]
+    found = [demand(chip, shape) for shape in shapes]
+    assert [one.rows[0] for one in found] == [0, 128 * 9 * 56, 32 * 9 * 56 * 56]
+    assert all(one.thin[0] == 0 for one in found)
+    floats, _, integers = (float(chip.costs(shape.workload()).latency_ms[0]) for shape in shapes)
+    assert integers > 2 * floats
+
+
 def test_no_other_device_is_charged_for_it() -> None:
     """A depthwise layer with weights in integers is as quick as in floats where they are turned into them once."""
     chip = device("nvidia-t4")
