@@ -21,7 +21,7 @@ from autocomp.hardware_models.rates import INT8
 from autocomp.hardware_models.shapes import OPS, MeasuredShape, OperatorShape, read_table
 from autocomp.hardware_models.standard_shapes import standard_shapes
 from autocomp.operator_models import operator_inputs, operator_model
-from autocomp.profiling import measure
+from autocomp.profiling import measure, typical_ms
 from benchmarks.peak_memory import peak_mb
 
 CONVS = ((form, size, kernel) for form in ("float", "w8a8") for size in (8, 16) for kernel in (1, 3))
@@ -125,6 +125,15 @@ def test_memory_is_what_a_process_takes(format: str) -> None:
     shape = OperatorShape("conv", "", format, 1, 64, 48, 160, 160, 3)
     measured = peak_mb(operator_model(shape), operator_inputs(shape)[0].shape)
     assert find_device(processor.TEMPLATE).costs(shape.workload()).memory_mb[0] == pytest.approx(measured, rel=0.05)
+
+
+def test_operators_are_measured_behind_other_data() -> None:
+    """Alone an addition finds all it touches in the caches: then it is measured at about half of its time."""
+    shape = OperatorShape("add", "Add", channels_in=64, height=56, width=56)
+    model, inputs = operator_model(shape), operator_inputs(shape)
+    alone = np.median([typical_ms(model, inputs) for _ in range(3)])
+    (row,) = measure([shape])
+    assert row.latency_ms is not None and row.latency_ms > 1.1 * alone
 
 
 def test_every_standard_shape_runs() -> None:
