@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any
 
+from .layers import MatrixUnits
 from .layouts import Layout
 from .rates import Rates
 from .roofline import CONTAINERS
@@ -84,11 +85,12 @@ def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 def check_names(data: Mapping[str, Any], relative: Mapping[str, Any], origin: str) -> None:
     """ValueError for an entry that is nearly called as one that is read: it would have no effect."""
     known = {"": ENTRIES, "rates": (*Rates.__dataclass_fields__, "source"), "layout": (*Layout.__dataclass_fields__,)}
+    known["matrix"] = (*MatrixUnits.__dataclass_fields__,)
     known["fusion"] = ("pools", "free_activations", *relative["fusion"])
     known["specification"] = (*INTEGER_PEAKS.values(), *relative.get("specification", {}), "l2_mb")
     for table, names in known.items():
         given = data.get(table, {}) if table else data
-        for name in given:
+        for name in given if isinstance(given, Mapping) else ():  # a value of another kind is refused later
             meant = get_close_matches(name, [other for other in names if other not in given], 1, 0.85)
             if name not in names and meant:
                 place = f"[{table}] of {origin}" if table else origin

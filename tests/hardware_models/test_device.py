@@ -86,6 +86,7 @@ WRONG = {
     "layout = { channels = 0 }": "channels of a device file must be an integer above 0, but {} has 0",
     "layout = { channel = 32 }": "of {} has 'channel', which is not read: 'channels' is meant",
     "fusion = { pool = true }": "of {} has 'pool', which is not read: 'pools' is meant",
+    "matrix = { thin_blocks = 8 }": "of {} has 'thin_blocks', which is not read: 'thin_block' is meant",
     "matrix = 3": "must be as those that are shipped, but {} is not",
     "rates = { macs_per_s = { float = 1e13, int8 = 2e13 } }": "macs_per_s, but {} lacks one for int8",
     "rates = { macs_per_s = { int8 = 2e13 } }": "macs_per_s of a device file must be a table with float, but {} has",
