@@ -15,20 +15,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autocomp.budget import Budget
-    from autocomp.data import Data
+    from autocomp.deployment.rebuilding import rebuild
     from autocomp.driver import load, search
     from autocomp.estimates import compare, estimate
-    from autocomp.front import ParetoSet, Point
     from autocomp.hardware_models import devices
-    from autocomp.processor import device
-    from autocomp.rebuilding import rebuild
+    from autocomp.measurement.processor import device
+    from autocomp.problem.budget import Budget
+    from autocomp.problem.data import Data
+    from autocomp.results.front import ParetoSet, Point
     from autocomp.search_spaces import Plan
-    from autocomp.study import Study
+    from autocomp.study.study import Study
 
 __version__ = "0.1.0"
 
-if "mindspore" not in sys.modules:  # see primitives/platform.py; here, for users who load MindSpore themselves
+if "mindspore" not in sys.modules:  # see primitives/tracing/platform.py; here, for users who load MindSpore themselves
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 __all__ = [
@@ -49,18 +49,18 @@ __all__ = [
 
 # No module may bear the name of a function here: importing it would put the module in the function's place.
 _MODULES = {
-    "Budget": "autocomp.budget",
-    "Data": "autocomp.data",
-    "ParetoSet": "autocomp.front",
+    "Budget": "autocomp.problem.budget",
+    "Data": "autocomp.problem.data",
+    "ParetoSet": "autocomp.results.front",
     "Plan": "autocomp.search_spaces",
-    "Point": "autocomp.front",
-    "Study": "autocomp.study",
+    "Point": "autocomp.results.front",
+    "Study": "autocomp.study.study",
     "compare": "autocomp.estimates",
-    "device": "autocomp.processor",
+    "device": "autocomp.measurement.processor",
     "devices": "autocomp.hardware_models",
     "estimate": "autocomp.estimates",
     "load": "autocomp.driver",
-    "rebuild": "autocomp.rebuilding",
+    "rebuild": "autocomp.deployment.rebuilding",
     "search": "autocomp.driver",
 }
 

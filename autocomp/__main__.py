@@ -1,6 +1,6 @@
 """``python -m autocomp`` is the command line of :mod:`autocomp.cli`."""
 
-from autocomp.cli import main
+from autocomp.cli.commands import main
 
 if __name__ == "__main__":
     main()

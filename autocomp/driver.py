@@ -8,24 +8,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .budget import Budget, check_reachable, objectives
-from .data import Data, Samples
-from .deploy import NetworkDeployer
-from .evaluators import OnnxEngine, look, score
-from .evaluators.fine_tuning import FineTuning, integer, training_classes
-from .executors import Executor, executor
-from .front import ParetoSet
-from .hardware_models import Device
-from .interrupts import interruptible
-from .jobs import Job, cheapest, prepare
-from .ledger import Ledger, beside
-from .primitives.registry import primitive
-from .primitives.trace import check_cell
-from .processor import device as find_device
-from .resolving import ScoreResolver
-from .samplers import check_sampler
-from .study import INTERRUPTED, Study
-from .tuning import Tuner, settings_of
+from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.deployment.resolving import ScoreResolver
+from autocomp.deployment.tuning import Tuner, settings_of
+from autocomp.evaluators import OnnxEngine, look, score
+from autocomp.evaluators.fine_tuning import FineTuning, integer, training_classes
+from autocomp.hardware_models import Device
+from autocomp.measurement.processor import device as find_device
+from autocomp.primitives.registry import primitive
+from autocomp.primitives.tracing.tracer import check_cell
+from autocomp.problem.budget import Budget, check_reachable, objectives
+from autocomp.problem.data import Data, Samples
+from autocomp.problem.jobs import Job, cheapest, prepare
+from autocomp.process.interrupts import interruptible
+from autocomp.results.front import ParetoSet
+from autocomp.samplers import check_sampler
+from autocomp.study.executors import Executor, executor
+from autocomp.study.ledger import Ledger, beside
+from autocomp.study.study import INTERRUPTED, Study
 
 log = logging.getLogger("autocomp")
 
@@ -178,7 +178,7 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     if net is None:
         return ParetoSet.load(folder)
     check_cell(net)
-    from .restore import restore
+    from autocomp.deployment.restore import restore
 
     given = Data.coerce(data)
     return restore(net, folder, given.evaluation, given.measure)

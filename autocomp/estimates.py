@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from autocomp.hardware_models import Cost, Device, OperatorCost, devices
-from autocomp.primitives.trace import example_inputs, find_inputs, trace
-from autocomp.processor import device as find_device
+from autocomp.measurement.processor import device as find_device
+from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, trace
 from autocomp.search_spaces import Format, Knob, NetworkGraph, SearchSpace, Workload
 
 

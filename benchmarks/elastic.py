@@ -29,12 +29,12 @@ import numpy as np
 from autocomp.evaluators import OnnxEngine, PlanEvaluator
 from autocomp.evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
 from autocomp.hardware_models import device
-from autocomp.primitives.elastic import ElasticNetwork
-from autocomp.primitives.onnx_network import Style
-from autocomp.primitives.platform import forward
-from autocomp.primitives.realise import Realiser, parameters_of
+from autocomp.primitives.cells.elastic import ElasticNetwork
+from autocomp.primitives.export.onnx_network import Style
+from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
 from autocomp.primitives.registry import search_space
-from autocomp.primitives.trace import trace
+from autocomp.primitives.tracing.platform import forward
+from autocomp.primitives.tracing.tracer import trace
 from autocomp.quickstart import load_network, load_samples
 from autocomp.search_spaces import Plan, SearchSpace
 

@@ -23,7 +23,7 @@ from search_methods import FULL, QUICK, Bench, Subject
 
 from autocomp.evaluators import PlanEvaluator
 from autocomp.evaluators.engines import MindSporeEngine
-from autocomp.primitives.platform import forward
+from autocomp.primitives.tracing.platform import forward
 from autocomp.search_spaces import Plan
 
 BATCHES = (32, 64, 128, 256, 512)

@@ -22,15 +22,15 @@ import numpy as np
 from search_methods import BATCH, CALIBRATED
 
 import autocomp
-from autocomp.budget import Budget, objectives
 from autocomp.evaluators import look, score
-from autocomp.executors import InProcess
-from autocomp.front import ParetoSet
 from autocomp.hardware_models import device
-from autocomp.jobs import Job, prepare
+from autocomp.problem.budget import Budget, objectives
+from autocomp.problem.jobs import Job, prepare
 from autocomp.quickstart import load_network, load_samples
 from autocomp.quickstart.network import MEAN, STD
-from autocomp.study import Study
+from autocomp.results.front import ParetoSet
+from autocomp.study.executors import InProcess
+from autocomp.study.study import Study
 
 
 def training_images(shared: Path, count: int) -> tuple[np.ndarray, np.ndarray]:

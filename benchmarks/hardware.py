@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from autocomp.hardware_models import device
-from autocomp.hardware_models.calibration import Measured, Observation, left_out
+from autocomp.hardware_models.fitting.fit import Measured, Observation, left_out
 from autocomp.search_spaces import Knob, SearchSpace
 from benchmarks import float32_operators as float32
 from benchmarks import published

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
 
@@ -34,8 +34,8 @@ from rows import Done, collect, in_a_process, parser, read
 from training import Augmented, Images, TaughtBatches, accuracy, fit
 
 from autocomp.primitives import HeadPruning, trace
-from autocomp.primitives.attention import open_attention
-from autocomp.primitives.export import export_mindir
+from autocomp.primitives.export.files import export_mindir
+from autocomp.primitives.pruning.attention import open_attention
 
 ROWS, TRAINED = Path("runs/heads.jsonl"), Path("runs/heads.ckpt")
 LAYERS, HEADS, WIDTH, PATCHES, PIXELS, PAD = 4, 8, 64, 16, 28, 2

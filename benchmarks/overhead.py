@@ -23,16 +23,16 @@ import numpy as np
 from search_methods import BATCH as SEARCHED_BATCH
 from search_methods import FULL, NETWORKS, Subject
 
-from autocomp.budget import Budget
+from autocomp.deployment.resolving import ScoreResolver
 from autocomp.evaluators import Measurement, Scores
 from autocomp.hardware_models import Cost, CostTables, device
-from autocomp.jobs import RepeatedCosts
-from autocomp.ledger import Ledger
-from autocomp.point import Point
-from autocomp.resolving import ScoreResolver
+from autocomp.problem.budget import Budget
+from autocomp.problem.jobs import RepeatedCosts
+from autocomp.results.point import Point
+from autocomp.results.stored import StoredMeasurement, StoredRecord
 from autocomp.samplers import Outcome, Problem, Proposals, sampler
 from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Node, SearchSpace
-from autocomp.stored import StoredMeasurement, StoredRecord
+from autocomp.study.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import published
@@ -185,9 +185,9 @@ def network(name: str, shared: Path, trials: int) -> None:
     """The share of a search, after it was prepared, that is no forward pass."""
     import autocomp
     from autocomp.evaluators import score
-    from autocomp.executors import InProcess
-    from autocomp.jobs import prepare
-    from autocomp.study import Study
+    from autocomp.problem.jobs import prepare
+    from autocomp.study.executors import InProcess
+    from autocomp.study.study import Study
 
     subject = Subject.named(name, FULL, shared)
     data = autocomp.Data(calibrate=subject.calibrate, evaluate=subject.evaluate)

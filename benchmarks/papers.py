@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
 

@@ -24,13 +24,13 @@ from scipy.stats import spearmanr
 from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.calibration import calibrate_ranges
 from autocomp.hardware_models import Device, device
+from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
 from autocomp.hardware_models.shapes import MeasuredShape
-from autocomp.hardware_models.standard_shapes import standard_shapes
-from autocomp.primitives.onnx_network import Style, onnx_network
-from autocomp.primitives.realise import Realiser
+from autocomp.measurement.processor import FORMATS, TEMPLATE, fitted, measure_processor
+from autocomp.measurement.profiling import measure, typical_ms
+from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.numerics.plan_compressor import Realiser
 from autocomp.primitives.registry import search_space
-from autocomp.processor import FORMATS, TEMPLATE, fitted, measure_processor
-from autocomp.profiling import measure, typical_ms
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace, Workload
 from benchmarks import published
 from benchmarks.peak_memory import peak_mb

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
 
@@ -40,9 +40,9 @@ from rows import ACCURACIES, Done, accuracies, collect, in_a_process, lost, mean
 from training import BATCH, cross_entropy
 
 from autocomp.primitives import PACT, SCOP, ChannelPruner, Ghost, LowRank, Sparsity, UniPruning, trace
-from autocomp.primitives.replacing import Replacing
-from autocomp.primitives.scop import KnockoffPhase
-from autocomp.primitives.trained_pruning import TrainedPruning
+from autocomp.primitives.pruning.scop import KnockoffPhase
+from autocomp.primitives.pruning.trained_pruning import TrainedPruning
+from autocomp.primitives.replacement.replacing import Replacing
 
 ROWS = Path("runs/pruning.jsonl")
 SHAPE = (1, 3, 32, 32)

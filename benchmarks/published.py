@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.hardware_models import Device
-from autocomp.hardware_models.calibration import Observation, observe
+from autocomp.hardware_models.fitting.fit import Observation, observe
 from autocomp.primitives import trace
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace, Workload
 from benchmarks import branching_networks as branching

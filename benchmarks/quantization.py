@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
 

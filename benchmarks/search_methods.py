@@ -28,14 +28,14 @@ from plotly.graph_objects import Figure, Scatter
 
 import autocomp
 from autocomp.evaluators import Scores, score
-from autocomp.executors import InProcess
 from autocomp.hardware_models import device
-from autocomp.jobs import Job, prepare
-from autocomp.ledger import Ledger
-from autocomp.pareto import hypervolume, nondominated
+from autocomp.problem.jobs import Job, prepare
+from autocomp.problem.pareto import hypervolume, nondominated
 from autocomp.quickstart import load_network, load_samples
 from autocomp.search_spaces import Plan
-from autocomp.study import Record, Study
+from autocomp.study.executors import InProcess
+from autocomp.study.ledger import Ledger
+from autocomp.study.study import Record, Study
 
 CACHE = Path(__file__).parent / ".cache"
 SAMPLERS = ("frontier", "tpe", "nsga2", "amc", "haq", "random", "uniform")

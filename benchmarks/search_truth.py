@@ -22,14 +22,14 @@ import numpy as np
 
 import autocomp
 from autocomp.evaluators import Measurement, PlanEvaluator, Scores, score
-from autocomp.executors import InProcess
 from autocomp.hardware_models import CostTables, device
-from autocomp.jobs import prepare
-from autocomp.pareto import hypervolume, nondominated
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
+from autocomp.problem.jobs import prepare
+from autocomp.problem.pareto import hypervolume, nondominated
 from autocomp.quickstart import load_samples
 from autocomp.search_spaces import Plan, SearchSpace
-from autocomp.study import Study
+from autocomp.study.executors import InProcess
+from autocomp.study.study import Study
 
 CACHE = Path(__file__).parent / ".cache" / "search_truth.npz"
 FORMATS = ("float", "w8a8", "w4a8")

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from autocomp.primitives import trace
-from autocomp.primitives.platform import forward
+from autocomp.primitives.tracing.platform import forward
 from tests.big_networks import ResNet50
 
 REPEATS, QUICK_REPEATS = 9, 3

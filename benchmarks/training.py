@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.platform import forward, load_mindspore
+from autocomp.primitives.tracing.platform import forward, load_mindspore
 
 ms = load_mindspore()
 
@@ -20,8 +20,8 @@ from mindspore import nn
 from autocomp.evaluators import choose_engine
 from autocomp.evaluators.fine_tuning import parameter_groups
 from autocomp.primitives import trace
-from autocomp.primitives.distillation import Taught
-from autocomp.primitives.realise import Realiser, parameters_of
+from autocomp.primitives.distillation.distilled import Taught
+from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
 from autocomp.search_spaces import Plan, SearchSpace
 
 CACHE = Path(__file__).parent / ".cache"

@@ -142,7 +142,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def examine(model: str) -> dict[str, Any]:
-    from autocomp.primitives.platform import load_mindspore
+    from autocomp.primitives.tracing.platform import load_mindspore
 
     load_mindspore()
     import mindcv
@@ -167,7 +167,7 @@ def examine(model: str) -> dict[str, Any]:
 
 
 def first_words(error: BaseException) -> str:
-    from autocomp.primitives.mindir import first_line
+    from autocomp.primitives.tracing.mindir import first_line
 
     return f"{type(error).__name__}: {first_line(error)}"
 
@@ -175,7 +175,7 @@ def first_words(error: BaseException) -> str:
 def fitting_input(net: Any) -> Any:
     import numpy as np
 
-    from autocomp.primitives.platform import forward
+    from autocomp.primitives.tracing.platform import forward
 
     last: Exception = ValueError("no size tried")
     for size in SIZES:
@@ -212,14 +212,14 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
 
     import numpy as np
 
-    from autocomp.primitives.convert import convert
-    from autocomp.primitives.elastic import ElasticNetwork
-    from autocomp.primitives.export import export_mindir, run_mindir
-    from autocomp.primitives.platform import forward
-    from autocomp.primitives.realise import Realiser, parameters_of
+    from autocomp.primitives.cells.conversion import convert
+    from autocomp.primitives.cells.elastic import ElasticNetwork
+    from autocomp.primitives.export.files import export_mindir, run_mindir
+    from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
     from autocomp.primitives.registry import search_space
-    from autocomp.primitives.trace import trace
-    from autocomp.primitives.trial_cut import keep_what_cuts
+    from autocomp.primitives.tracing.platform import forward
+    from autocomp.primitives.tracing.tracer import trace
+    from autocomp.primitives.verification.trial_cut import keep_what_cuts
     from autocomp.search_spaces import Format, Plan
 
     row: dict[str, Any] = {}
@@ -262,8 +262,8 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
 def onnx_error(graph: Any, parameters: Any, realisation: Any, x: Any, expected: Any) -> float | str:
     import tempfile
 
-    from autocomp.primitives.export import run_onnx
-    from autocomp.primitives.onnx_network import onnx_network
+    from autocomp.primitives.export.files import run_onnx
+    from autocomp.primitives.export.onnx_network import onnx_network
 
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "net.onnx"

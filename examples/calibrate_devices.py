@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from autocomp.hardware_models import Device, LatencyErrors, device, devices
-from autocomp.hardware_models.calibration import Observation, fit, left_out
 from autocomp.hardware_models.device_file import derived, rates_data, section
+from autocomp.hardware_models.fitting.fit import Observation, fit, left_out
 from autocomp.hardware_models.rates import Rates
 from benchmarks import published
 

@@ -35,11 +35,12 @@ class Subject:
 def subject_of(name: str) -> Subject:
     from autocomp.evaluators import OnnxEngine, PlanEvaluator
     from autocomp.evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
-    from autocomp.primitives.realise import Realiser, parameters_of
+    from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
     from autocomp.primitives.registry import search_space
-    from autocomp.primitives.trace import trace
+    from autocomp.primitives.tracing.tracer import trace
     from autocomp.search_spaces import Format, Plan, SearchSpace
-    from tests.networks import NETWORKS, images, randomised
+
+    from .networks import NETWORKS, images, randomised
 
     net = randomised(NETWORKS[name]())
     x = images(64)
@@ -70,12 +71,13 @@ class Twice:
 @pytest.fixture(scope="session")
 def normalised_twice() -> Twice:
     from autocomp.evaluators import MindSporeEngine, OnnxEngine
-    from autocomp.primitives.realise import Realiser, parameters_of
+    from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
     from autocomp.primitives.registry import search_space
-    from autocomp.primitives.trace import trace
+    from autocomp.primitives.tracing.tracer import trace
     from autocomp.search_spaces import Format, Plan
-    from tests.networks import images, randomised
-    from tests.odd_networks import NormalisedTwice
+
+    from .networks import images, randomised
+    from .odd_networks import NormalisedTwice
 
     net, x = randomised(NormalisedTwice()), images(8)
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)

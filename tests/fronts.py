@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from autocomp.budget import Budget
-from autocomp.front import ParetoSet
 from autocomp.hardware_models import Cost
+from autocomp.problem.budget import Budget
+from autocomp.results.front import ParetoSet
+from autocomp.results.stored import StoredMeasurement, StoredRecord
 from autocomp.search_spaces import Plan
-from autocomp.stored import StoredMeasurement, StoredRecord
 
 FLOAT = Cost(latency_ms=4.0, memory_mb=40.0, size_mb=1.0, energy_mj=20.0, macs=1e9, params=250_000.0)
 FLOAT_ACCURACY = 0.9

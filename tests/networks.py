@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
 

@@ -17,7 +17,7 @@ SETTINGS: dict[str, Any] = {"sampler": "nsga2", "seed": 3, "progress": False}
 
 @cache
 def network() -> Any:
-    from tests.networks import Residual, randomised
+    from .networks import Residual, randomised
 
     return randomised(Residual())
 
@@ -25,8 +25,9 @@ def network() -> Any:
 @cache
 def samples() -> tuple[np.ndarray, np.ndarray]:
     """Images, and the float network's classes for them but for every fifth, which is drawn."""
-    from autocomp.primitives.platform import forward
-    from tests.networks import images
+    from autocomp.primitives.tracing.platform import forward
+
+    from .networks import images
 
     x = images(300, seed=9)
     y = forward(network(), (x,), graph=False)[0].argmax(1)

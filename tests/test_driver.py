@@ -15,13 +15,14 @@ import pytest
 import autocomp
 from autocomp.errors import BudgetError, EvaluationError, NoEffectError, TraceError
 from autocomp.evaluators import PlanEvaluator
-from autocomp.front import ParetoSet
-from autocomp.primitives.export import run_mindir, run_onnx
-from autocomp.primitives.platform import forward
+from autocomp.primitives.export.files import run_mindir, run_onnx
+from autocomp.primitives.tracing.platform import forward
+from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan
-from tests.networks import Residual, Tensor, images, nn, randomised
-from tests.odd_networks import CumulativeProduct, Infinite, SeveralEnds
-from tests.searching import BATCH, TRIALS, network, samples, search, told
+
+from .networks import Residual, Tensor, images, nn, randomised
+from .odd_networks import CumulativeProduct, Infinite, SeveralEnds
+from .searching import BATCH, TRIALS, network, samples, search, told
 
 BUDGET = "size<60%, accuracy>-60%"
 

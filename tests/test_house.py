@@ -42,7 +42,7 @@ def test_primitives_set_mindspore_up_before_they_import_it(monkeypatch: pytest.M
 
 def test_importing_autocomp_first_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    load = "from autocomp.primitives.platform import load_mindspore; load_mindspore()"
+    load = "from autocomp.primitives.tracing.platform import load_mindspore; load_mindspore()"
     said = "mindspore was imported before autocomp"
     assert said not in python(f"import autocomp; import mindspore; {load}").stderr
     assert said in python(f"import mindspore; import autocomp; {load}").stderr

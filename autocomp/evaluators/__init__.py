@@ -6,7 +6,7 @@ if __name__ != "autocomp.evaluators":
 from .accuracy import PlanEvaluator, synthetic_inputs
 from .base import Evaluator, Measurement
 from .engines import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
-from .growing import look
+from .low_fidelity import look
 from .scores import RUINED, Measure, Scores, divergence, score
 
 __all__ = [

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EvaluationError
-from ..primitives.patches import PatchMoments
-from ..primitives.realise import Parameters, Realisation, Realiser
-from ..primitives.reconstruction import Moments
-from ..search_spaces import NetworkGraph, Plan, SearchSpace
+from autocomp.errors import EvaluationError
+from autocomp.primitives.numerics.patches import PatchMoments
+from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation, Realiser
+from autocomp.primitives.numerics.reconstruction import Moments
+from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
+
 from .base import Measurement
 from .calibration import calibrate_ranges, moved_statistics
 from .engines import Arrays, Engine
-from .growing import FIRST, estimate
+from .low_fidelity import FIRST, estimate
 from .user_metric import UserMetric, label_bytes
 
 VERSION = 5  # of what an accuracy means: raised when the same plan would measure differently

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
-from ..primitives.patches import PATCHES, PatchMoments, PatchSums, narrow_layers, sample_patches
-from ..primitives.quantizers import ActivationQuantizer, fit_activation
-from ..primitives.realise import Parameters, Realisation, Statistics, kept_channels
-from ..primitives.reconstruction import MOST_CHANNELS, Moments, moments_of
-from ..search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
+from autocomp.primitives.numerics.patches import PATCHES, PatchMoments, PatchSums, narrow_layers, sample_patches
+from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation, Statistics, kept_channels
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
+from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
+from autocomp.search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
+
 from .engines import Arrays, BatchStatistics, Engine
 
 SAMPLES = 50_000  # values of a tensor on which its range is fitted

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..primitives.mindir import first_line
-from ..primitives.realise import Parameters
-from ..search_spaces import NetworkGraph
+from autocomp.primitives.numerics.plan_compressor import Parameters
+from autocomp.primitives.tracing.mindir import first_line
+from autocomp.search_spaces import NetworkGraph
+
 from .accuracy import synthetic_inputs
 from .engines import Arrays
 
@@ -39,7 +40,7 @@ def inputs_without_data(
     if not distils(graph):
         return noise
     count, steps = affordable_steps(graph)
-    from ..primitives.matched_statistics import statistics_gradient
+    from autocomp.primitives.distillation.matched_statistics import statistics_gradient
 
     log.info("no data: %d inputs are distilled from the statistics of BatchNorm, in %d steps", count, steps)
     started = time.perf_counter()
@@ -78,7 +79,8 @@ def distil(gradient: Gradient, start: Arrays, steps: int = STEPS, progress: Prog
     """Inputs, moved from ``start`` by Adam to where BatchNorms read what their running statistics say (ZeroQ: Cai et
     al., CVPR 2020, section 3.1). None where that brings them no nearer.
 
-    gradient: of :func:`autocomp.primitives.matched_statistics.statistics_gradient`. The rate falls by a cosine to 0.
+    gradient: of :func:`autocomp.primitives.distillation.matched_statistics.statistics_gradient`. The rate falls by a
+    cosine to 0.
     """
     inputs, moments = start, [Moments(array) for array in start]
     before, slopes = gradient(inputs)

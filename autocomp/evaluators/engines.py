@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import EvaluationError
-from ..primitives.onnx_network import MEAN, REWRITES, TAP, VARIANCE, Style, onnx_network
-from ..primitives.realise import Parameters, Realisation
-from ..search_spaces import NetworkGraph
+from autocomp.errors import EvaluationError
+from autocomp.primitives.export.onnx_network import MEAN, REWRITES, TAP, VARIANCE, Style, onnx_network
+from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation
+from autocomp.search_spaces import NetworkGraph
 
 log = logging.getLogger("autocomp")
 
@@ -130,7 +130,7 @@ class MindSporeEngine:
     at_once = 1  # it holds one plan at a time
 
     def __init__(self, net: Any, graph: NetworkGraph) -> None:
-        from ..primitives.elastic import ElasticNetwork
+        from autocomp.primitives.cells.elastic import ElasticNetwork
 
         self.graph = graph
         self.elastic = ElasticNetwork(net, graph)

@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..primitives.class_labels import as_classes
-from ..primitives.convert import convert
-from ..primitives.format_knobs import TrainedFormats
-from ..primitives.platform import execution_mode, forward, is_dataset, load_mindspore
-from ..primitives.realise import Parameters, Realisation, parameters_of
-from ..primitives.registry import primitive
-from ..search_spaces import NetworkGraph, Plan
+from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.distillation.class_labels import as_classes
+from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation, parameters_of
+from autocomp.primitives.quantization.format_knobs import TrainedFormats
+from autocomp.primitives.registry import primitive
+from autocomp.primitives.tracing.platform import execution_mode, forward, is_dataset, load_mindspore
+from autocomp.search_spaces import NetworkGraph, Plan
+
 from .accuracy import PlanEvaluator
 from .engines import Arrays, OnnxEngine, batch_of
 
@@ -141,7 +142,7 @@ def _with_loss(
     settings: FineTuning,
 ) -> tuple[Any, Any]:
     """What trains, and the loss beside it. teacher: None where batches bring its outputs."""
-    from ..primitives.distillation import Distilled, Taught
+    from autocomp.primitives.distillation.distilled import Distilled, Taught
 
     ms = load_mindspore()
     loss = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean") if labelled else None
@@ -177,7 +178,7 @@ def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: A
 
 
 def _tuned(algorithm: Any, student: Any, samples: int = 0) -> Tuned:
-    from ..primitives.applied import applied_to
+    from autocomp.primitives.cells.compression_state import applied_to
 
     graph, parameters = applied_to(student).graph, parameters_of(student)
     return Tuned(algorithm.convert(student), graph, parameters, algorithm.quantized(student), samples)
@@ -202,7 +203,7 @@ def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays =
     cuts = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
     realisation = evaluator.realise(cuts)
     if images and not realisation.kept.all():
-        from ..primitives.refit import refitted, to_fit_on
+        from autocomp.primitives.verification.refit import refitted, to_fit_on
 
         realisation = refitted(net, evaluator.space.graph, realisation.with_statistics({}), to_fit_on([images]))
     return convert(net, evaluator.space.graph, evaluator.parameters, realisation, folds=False)
@@ -296,8 +297,8 @@ def _train(
     progress: Progress | None,
 ) -> None:
     ms = load_mindspore()
-    from ..primitives.clipped_step import ClippedStep
-    from ..primitives.distillation import Distillation
+    from autocomp.primitives.distillation.clipped_step import ClippedStep
+    from autocomp.primitives.distillation.distilled import Distillation
 
     steps = settings.epochs * dataset.get_dataset_size()
     rates = [settings.rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]

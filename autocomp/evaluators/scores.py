@@ -11,7 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..search_spaces import Knob, Plan, SearchSpace
+from autocomp.search_spaces import Knob, Plan, SearchSpace
+
 from .accuracy import PlanEvaluator
 from .joint_scores import JOINT, RUINED, joint_vectors, weighed
 

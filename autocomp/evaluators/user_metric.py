@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EvaluationError
+from autocomp.errors import EvaluationError
 
 Arrays = tuple[np.ndarray, ...]
 TAKEN = ("accuracy", "agreement", "fidelity")

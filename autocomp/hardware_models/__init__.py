@@ -4,7 +4,7 @@ if __name__ != "autocomp.hardware_models":
     raise ImportError(f"import autocomp.hardware_models, not {__name__}")
 
 from .cost import Cost, OperatorCost
-from .device import Device, device, devices
+from .device_model import Device, device, devices
 from .tables import CostTables
 from .uncertainty import LatencyErrors
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any
 
-from .layers import MatrixUnits
+from .gemm import MatrixUnits
 from .layouts import Layout
 from .rates import Rates
 from .roofline import CONTAINERS

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autocomp.hardware_models.runtimes.blocks import pooled_in_integers
 from autocomp.search_spaces import WEIGHTED
 
-from .blocks import pooled_in_integers
-from .layers import Layer, multiplied
+from .gemm import Layer, multiplied
+from .lowered import Traced
 from .operators import lower
 from .rates import INT8
 from .roofline import work
 from .shapes import MeasuredShape
-from .traced import Traced
 
 if TYPE_CHECKING:
-    from .device import Device
+    from .device_model import Device
 
 NEAREST = 16  # neighbours that are asked; by inverse squares in three or more sizes the many that are far outweigh them
 REACH = 1.0  # doublings of a size at which a neighbour counts as much as the model

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autocomp.hardware_models.runtimes.transient import transient_bytes, transient_knobs
+from autocomp.hardware_models.runtimes.waiting import repeated, unpacked_weight, waiting_bytes
 from autocomp.search_spaces import Workload
 
 from .lookup import Lookup
+from .lowered import Traced
 from .operators import Program
-from .traced import Traced
-from .transient import transient_bytes, transient_knobs
-from .waiting import repeated, unpacked_weight, waiting_bytes
 
 if TYPE_CHECKING:
-    from .device import Device
+    from .device_model import Device
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autocomp.hardware_models.runtimes.blocks import block_knobs
 from autocomp.search_spaces import Workload
 
-from .blocks import block_knobs
 from .cost import Cost, OperatorCost
 from .lookup import Lookup
+from .lowered import Traced
 from .memory import Memory
 from .operators import Program, lower
 from .roofline import work
-from .traced import Traced
 
 if TYPE_CHECKING:
-    from .device import Device
+    from .device_model import Device
 
 CHUNK = 16384
 COLUMNS = 6  # seconds, weight bytes, file bytes, joules, macs, params

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autocomp.hardware_models.runtimes.blocks import pooled_in_blocks, pooled_in_integers, reordered
+from autocomp.hardware_models.runtimes.kernels import beside, one_by_one
 from autocomp.search_spaces import WEIGHTED, Node
 
-from .blocks import pooled_in_blocks, pooled_in_integers, reordered
-from .kernels import beside, one_by_one
-from .layers import Layer, layer_of, multiplied
+from .gemm import Layer, layer_of, multiplied
+from .lowered import Traced
 from .operators import Operator
 from .rates import FLOAT, PRECISIONS, UNPACKED, Demand
-from .traced import Traced
 
 
 @dataclass(frozen=True)

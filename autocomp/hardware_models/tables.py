@@ -10,12 +10,12 @@ import numpy as np
 from autocomp.search_spaces import SearchSpace, Workload
 
 from .cost import Cost
-from .device import Device
+from .device_model import Device
 from .lookup import MOST_COMBINATIONS, Lookup
+from .lowered import Traced
 from .memory import Memory
 from .model import CHUNK, _constant, _operators
 from .operators import Program, lower
-from .traced import Traced
 
 
 class CostTables:

@@ -1,10 +1,10 @@
 """How a choice changes a network.
 
-Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers that
-train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
+Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers
+that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
 :class:`AdaRound`; :class:`Distilled` trains towards the float network; what prunes: :class:`ChannelPruner`,
-:class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`; and what puts cheaper layers in the place
-of others: :class:`LowRank`, :class:`Ghost`. MindSpore is loaded when one is used.
+:class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`; and what puts cheaper layers in the
+place of others: :class:`LowRank`, :class:`Ghost`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -13,43 +13,43 @@ if __name__ != "autocomp.primitives":
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .by_hand import channel_groups, fold_batchnorm, prune_channels
-from .platform import load_mindspore
-from .trace import trace
+from autocomp.primitives.tracing.platform import load_mindspore
+from autocomp.primitives.tracing.tracer import trace
+from autocomp.primitives.verification.standalone import channel_groups, fold_batchnorm, prune_channels
 
 if TYPE_CHECKING:
-    from .adaround import AdaRound
-    from .batchnorm_statistics import reestimate_batchnorm
-    from .channel_pruner import ChannelPruner
-    from .distillation import Distilled
-    from .ghost import Ghost
-    from .head_pruning import HeadPruning
-    from .low_rank import LowRank
-    from .lsq import LSQ
-    from .pact import PACT
-    from .rtn import RTN
-    from .scop import SCOP
-    from .simqat import SimQAT
-    from .slb import SLB
-    from .sparsity import Sparsity
-    from .unipruning import UniPruning
+    from autocomp.primitives.distillation.distilled import Distilled
+    from autocomp.primitives.pruning.channel_pruner import ChannelPruner
+    from autocomp.primitives.pruning.head_pruning import HeadPruning
+    from autocomp.primitives.pruning.scop import SCOP
+    from autocomp.primitives.pruning.sparsity import Sparsity
+    from autocomp.primitives.pruning.unipruning import UniPruning
+    from autocomp.primitives.quantization.adaround import AdaRound
+    from autocomp.primitives.quantization.lsq import LSQ
+    from autocomp.primitives.quantization.pact import PACT
+    from autocomp.primitives.quantization.rtn import RTN
+    from autocomp.primitives.quantization.simqat import SimQAT
+    from autocomp.primitives.quantization.slb import SLB
+    from autocomp.primitives.replacement.ghost import Ghost
+    from autocomp.primitives.replacement.low_rank import LowRank
+    from autocomp.primitives.verification.batchnorm_statistics import reestimate_batchnorm
 
 LAZY = {
-    "reestimate_batchnorm": "batchnorm_statistics",
-    "AdaRound": "adaround",
-    "ChannelPruner": "channel_pruner",
-    "Distilled": "distillation",
-    "Ghost": "ghost",
-    "HeadPruning": "head_pruning",
-    "LSQ": "lsq",
-    "LowRank": "low_rank",
-    "PACT": "pact",
-    "RTN": "rtn",
-    "SCOP": "scop",
-    "SLB": "slb",
-    "SimQAT": "simqat",
-    "Sparsity": "sparsity",
-    "UniPruning": "unipruning",
+    "reestimate_batchnorm": "verification.batchnorm_statistics",
+    "AdaRound": "quantization.adaround",
+    "ChannelPruner": "pruning.channel_pruner",
+    "Distilled": "distillation.distilled",
+    "Ghost": "replacement.ghost",
+    "HeadPruning": "pruning.head_pruning",
+    "LSQ": "quantization.lsq",
+    "LowRank": "replacement.low_rank",
+    "PACT": "quantization.pact",
+    "RTN": "quantization.rtn",
+    "SCOP": "pruning.scop",
+    "SLB": "quantization.slb",
+    "SimQAT": "quantization.simqat",
+    "Sparsity": "pruning.sparsity",
+    "UniPruning": "pruning.unipruning",
 }
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ..search_spaces import Format, Knob, NetworkGraph
-from .reconstruction import Moments
+from autocomp.primitives.numerics.reconstruction import Moments
+from autocomp.search_spaces import Format, Knob, NetworkGraph
 
 
 class Primitive(Protocol):
@@ -22,7 +22,7 @@ class Primitive(Protocol):
     inputs on calibration data, by layer; may be empty.
 
     ``knobs`` raises NoEffectError where there is nothing to do. What a plan's values make of the network is computed
-    in one place for all primitives, :mod:`autocomp.primitives.realise`.
+    in one place for all primitives, :mod:`autocomp.primitives.numerics.plan_compressor`.
     """
 
     @property

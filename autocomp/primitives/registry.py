@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..errors import NoEffectError
-from ..search_spaces import Format, Knob, NetworkGraph, SearchSpace
+from autocomp.errors import NoEffectError
+from autocomp.primitives.numerics.reconstruction import Moments
+from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_whole_granules
+from autocomp.primitives.quantization.format_knobs import TrainedFormats
+from autocomp.primitives.quantization.rtn import RTN
+from autocomp.search_spaces import Format, Knob, NetworkGraph, SearchSpace
+
 from .base import Primitive
-from .channel_pruning import ChannelPruning, in_whole_granules
-from .format_knobs import TrainedFormats
-from .reconstruction import Moments
-from .rtn import RTN
 
 _REGISTRY: dict[str, Primitive] = {}
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
 
 if TYPE_CHECKING:
-    from autocomp.data import Samples
+    from autocomp.problem.data import Samples
 
 Part = Literal["calibrate", "evaluate", "test"]
 
@@ -24,7 +24,7 @@ def load_samples(part: Part) -> Samples:
     ``calibrate``: 1,000 of the images that the network was trained on. ``evaluate``: 2,000 that were held out.
     ``test``: the 10,000 test images.
     """
-    from autocomp.data import Samples
+    from autocomp.problem.data import Samples
 
     load_mindspore()
     from .network import MEAN, STD

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 import autocomp
-from autocomp.metrics import METRICS
-from autocomp.point import ExportReport, Point, percent, points, share
-from autocomp.primitives.platform import forward, load_mindspore
+from autocomp.primitives.tracing.platform import forward, load_mindspore
+from autocomp.problem.metrics import METRICS
+from autocomp.results.point import ExportReport, Point, percent, points, share
 
 from . import load_network, load_samples
 
 if TYPE_CHECKING:
-    from autocomp.data import Samples
-    from autocomp.front import ParetoSet
+    from autocomp.problem.data import Samples
+    from autocomp.results.front import ParetoSet
 
 DEVICE = "ascend-310p3"
 BATCH = 256  # at batch 1 so small a network is bound by the chip's fixed costs, which no compression lowers

@@ -1,11 +1,12 @@
 """Who proposes plans."""
 
-from .amc import AMCSampler
+from autocomp.samplers.papers.amc import AMCSampler
+from autocomp.samplers.papers.haq import HAQSampler
+
 from .base import Outcome, Problem, Sampler, Vector
 from .frontier import FrontierSampler
 from .frontier_solver import Solver, directions
-from .frontier_told import Told, learned
-from .haq import HAQSampler
+from .observations import Told, learned
 from .optuna_samplers import OptunaSampler, quiet
 from .proposals import Proposals
 from .registry import check_sampler, register, sampler, samplers

@@ -10,10 +10,10 @@ from autocomp.evaluators import Scores
 from autocomp.search_spaces import SearchSpace
 
 from .base import Outcome, Problem
-from .frontier_gain import Gain
 from .frontier_solver import Solver, directions
 from .frontier_surrogate import Prediction, Surrogate
-from .frontier_told import Told, distinct, learned, rows
+from .hypervolume_improvement import Gain
+from .observations import Told, distinct, learned, rows
 from .registry import register
 from .uniform import spread, uniform_plans
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from autocomp.blas_threads import one_blas_thread
+from autocomp.process.blas_threads import one_blas_thread
 from autocomp.search_spaces import SearchSpace
 
 from .base import Outcome, Sampler, Vector

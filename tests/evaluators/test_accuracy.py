@@ -13,9 +13,9 @@ import pytest
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement, OnnxEngine, PlanEvaluator, synthetic_inputs
 from autocomp.evaluators.accuracy import _explained
-from autocomp.primitives.convert import convert
-from autocomp.primitives.platform import forward
-from autocomp.primitives.trace import trace
+from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.tracing.platform import forward
+from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import NetworkGraph, Node, Plan
 from tests.conftest import Subject
 from tests.networks import images

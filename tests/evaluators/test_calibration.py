@@ -15,15 +15,15 @@ from autocomp.evaluators.calibration import (
     moved_statistics,
     rounded_layers,
 )
-from autocomp.primitives import patches
-from autocomp.primitives.patches import patch_width
-from autocomp.primitives.realise import Realiser, kept_channels, parameters_of
-from autocomp.primitives.trace import trace
+from autocomp.primitives.numerics import patches
+from autocomp.primitives.numerics.patches import patch_width
+from autocomp.primitives.numerics.plan_compressor import Realiser, kept_channels, parameters_of
+from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import NetworkGraph, Node, Plan, SearchSpace
 from tests.conftest import Subject, Twice
 from tests.networks import images, randomised
 from tests.odd_networks import ChannelsLast
-from tests.primitives.test_patches import all_patches
+from tests.primitives.numerics.test_patches import all_patches
 
 
 def test_ranges_hold_zero_and_most_of_what_was_seen(subject: Subject) -> None:

@@ -15,12 +15,12 @@ import autocomp
 from autocomp.evaluators import distilled_inputs, synthetic_inputs
 from autocomp.evaluators.accuracy import calibrated_on
 from autocomp.evaluators.distilled_inputs import affordable_steps, distil, inputs_without_data
-from autocomp.primitives import matched_statistics
-from autocomp.primitives.elastic import read_by
-from autocomp.primitives.matched_statistics import batchnorms, statistics_gradient
-from autocomp.primitives.realise import parameters_of
-from autocomp.primitives.surgery import cell_at
-from autocomp.primitives.trace import trace
+from autocomp.primitives.cells.elastic import read_by
+from autocomp.primitives.distillation import matched_statistics
+from autocomp.primitives.distillation.matched_statistics import batchnorms, statistics_gradient
+from autocomp.primitives.numerics.plan_compressor import parameters_of
+from autocomp.primitives.tracing.surgery import cell_at
+from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import NetworkGraph
 from tests.conftest import Subject, Twice
 from tests.networks import conv, images, randomised

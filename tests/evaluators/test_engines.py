@@ -13,11 +13,11 @@ from mindspore import Parameter, Tensor, int32
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Engine, MindSporeEngine, OnnxEngine, PlanEvaluator, choose_engine, relative_error
 from autocomp.evaluators.engines import BATCH
-from autocomp.executors import executor
-from autocomp.primitives.platform import forward
-from autocomp.primitives.realise import Realiser, parameters_of
-from autocomp.primitives.trace import trace
+from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.tracing.platform import forward
+from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
+from autocomp.study.executors import executor
 from tests.conftest import Subject, Twice
 from tests.networks import images, nn, randomised
 from tests.odd_networks import CumulativeProduct, SeveralEnds
@@ -110,7 +110,7 @@ class TestSameNumbers:
 
     def test_layer_inputs_of_what_is_kept(self, both: tuple[Engine, Engine], subject: Subject) -> None:
         """The elastic network still computes cut channels, and its readers' weights there are zero."""
-        from autocomp.primitives.realise import kept_channels
+        from autocomp.primitives.numerics.plan_compressor import kept_channels
 
         realisation = subject.evaluator.realise(weights_only(subject))
         found, whole = (engine.layer_inputs(realisation, (subject.x[:8],)) for engine in both)

@@ -38,7 +38,7 @@ def vectors(space: object, count: int = PLANS, float_inputs: int = FLOAT_INPUTS,
 
 def agreements(name: str, first: int, last: int) -> list[Agreement]:
     """Of the network's plans number ``first`` to ``last``."""
-    from autocomp.primitives.elastic import ElasticNetwork
+    from autocomp.primitives.cells.elastic import ElasticNetwork
     from tests.conftest import subject_of
 
     subject = subject_of(name)
@@ -51,10 +51,10 @@ def agreements(name: str, first: int, last: int) -> list[Agreement]:
 def _agreement(
     subject: object, elastic: object, inputs: tuple[np.ndarray, ...], plain: np.ndarray, vector: np.ndarray
 ) -> Agreement:
-    from autocomp.primitives.convert import convert
-    from autocomp.primitives.export import export_mindir, norm_error, run_mindir, run_onnx
-    from autocomp.primitives.onnx_network import Style, onnx_network
-    from autocomp.primitives.platform import forward
+    from autocomp.primitives.cells.conversion import convert
+    from autocomp.primitives.export.files import export_mindir, norm_error, run_mindir, run_onnx
+    from autocomp.primitives.export.onnx_network import Style, onnx_network
+    from autocomp.primitives.tracing.platform import forward
 
     graph, parameters = subject.graph, subject.parameters  # type: ignore[attr-defined]
     plan = subject.space.decode(vector)  # type: ignore[attr-defined]

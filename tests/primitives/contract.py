@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.export import export_mindir, run_mindir, run_onnx
-from autocomp.primitives.onnx_network import Style, onnx_network
-from autocomp.primitives.platform import execution_mode, load_mindspore
-from autocomp.primitives.realise import Realiser, parameters_of
-from autocomp.primitives.trace import trace
+from autocomp.primitives.export.files import export_mindir, run_mindir, run_onnx
+from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.tracing.platform import execution_mode, load_mindspore
+from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import SearchSpace
 from tests.networks import images
 

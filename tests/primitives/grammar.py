@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
 

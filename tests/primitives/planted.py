@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.applied import applied_to
-from autocomp.primitives.platform import execution_mode, load_mindspore
+from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.tracing.platform import execution_mode, load_mindspore
 from tests.networks import SIZE, Residual, randomised
 
 ms = load_mindspore()

@@ -18,7 +18,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from autocomp.primitives.export import EXACT, ROUNDED, norm_error
+from autocomp.primitives.export.files import EXACT, ROUNDED, norm_error
 
 from .agreement import FLOAT_INPUTS, FORMS, PLANS, Agreement, agreements
 

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from autocomp.primitives.convert import convert
-from autocomp.primitives.elastic import ElasticNetwork
-from autocomp.primitives.export import EXACT, export_mindir, norm_error, run_mindir, run_onnx
-from autocomp.primitives.onnx_network import onnx_network
-from autocomp.primitives.platform import forward
-from autocomp.primitives.realise import Realiser, parameters_of
+from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.cells.elastic import ElasticNetwork
+from autocomp.primitives.export.files import EXACT, export_mindir, norm_error, run_mindir, run_onnx
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
 from autocomp.primitives.registry import search_space
-from autocomp.primitives.trace import trace
-from autocomp.primitives.trial_cut import keep_what_cuts
+from autocomp.primitives.tracing.platform import forward
+from autocomp.primitives.tracing.tracer import trace
+from autocomp.primitives.verification.trial_cut import keep_what_cuts
 from autocomp.search_spaces import Format
 from tests.networks import randomised
 

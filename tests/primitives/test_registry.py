@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.format_knobs import TrainedFormats
+from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import AUTOMATIC, primitive, primitives, search_space
 from autocomp.search_spaces import Format, Knob, NetworkGraph
 from tests.conftest import Subject

@@ -11,10 +11,10 @@ import pytest
 from autocomp.evaluators import Scores
 from autocomp.samplers import FrontierSampler, Outcome, Problem, Proposals, sampler
 from autocomp.samplers.frontier import CELLS, ranked, spread_out
-from autocomp.samplers.frontier_gain import Gain
 from autocomp.samplers.frontier_solver import Solver, directions
 from autocomp.samplers.frontier_surrogate import RESOLUTION, Surrogate
-from autocomp.samplers.frontier_told import distinct
+from autocomp.samplers.hypervolume_improvement import Gain
+from autocomp.samplers.observations import distinct
 from autocomp.search_spaces import SearchSpace
 from tests.toy import DAMAGE, toy_accuracy, toy_costs, toy_space
 

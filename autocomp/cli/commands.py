@@ -1,0 +1,236 @@
+"""The command line: ``autocomp search | resolve | quickstart | estimate | compare | profile | calibrate | devices``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import autocomp
+from autocomp.errors import AutocompError
+from autocomp.process.interrupts import interruptible
+
+from . import device_commands as cli_devices
+from .options import DeviceName, Inputs, Net, Weights
+
+QUICK_TRIALS = 24
+QUICK_SAMPLES = 500
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Compress trained MindSpore networks for a device and a budget.",
+)
+
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers", metavar="N", help="Ray workers on this machine, or ray://host:port or auto; none: this process."
+    ),
+]
+Budget = Annotated[
+    str,
+    typer.Option("--budget", help="Bounds joined by commas: 'latency<5ms', 'size<30%, accuracy>-1%', 'macs<2G'."),
+]
+Samples = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="REF",
+        help="autocomp.Data, a dict of its arguments or a pair (x, y), or what returns one.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same front.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"autocomp {autocomp.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _log_to_stderr()
+
+
+@app.command(
+    epilog="Example: autocomp search --net resnet.py:resnet18 --weights resnet18.ckpt --data resnet.py:data "
+    "--budget 'latency<50%, accuracy>-1%' --device ascend --out runs/a"
+)
+def search(
+    net: Net,
+    budget: Budget,
+    device: DeviceName,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the front and its report.html go.")],
+    weights: Weights = None,
+    data: Samples = None,
+    inputs: Inputs = None,
+    primitives: Annotated[str, typer.Option("--primitives", help="auto, or names joined by commas.")] = "auto",
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.", show_default="200")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", metavar="SECONDS", min=1.0, help="Stop after.")
+    ] = None,
+    patience: Annotated[
+        int, typer.Option("--patience", min=1, help="Stop when the front has not grown in so many batches of eight.")
+    ] = 8,
+    sampler: Annotated[str, typer.Option("--sampler", help="Who proposes plans.")] = "auto",
+    workers: Workers = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="A path or storage URL; the same call again resumes from it.")
+    ] = None,
+    fine_tune: Annotated[
+        int,
+        typer.Option(
+            "--fine-tune",
+            metavar="EPOCHS",
+            min=0,
+            help="Train the best plans on the data's train samples, where none keeps the accuracy that is asked for.",
+        ),
+    ] = 2,
+    seed: Seed = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"A first look: {QUICK_TRIALS} evaluations on {QUICK_SAMPLES} samples.")
+    ] = False,
+) -> None:
+    """Search how to compress a network; print the front, and store it with an HTML report."""
+    from . import sources
+
+    shapes = sources.parse_shapes(inputs or ())
+    autocomp.Budget.parse(budget)
+    autocomp.device(device)
+    _make_folder(out)
+    samples = sources.load_data(data) if data is not None else None
+    front = autocomp.search(
+        sources.load_net(net, weights),
+        budget=budget,
+        device=device,
+        data=samples.shortened(QUICK_SAMPLES) if quick and samples is not None else samples,
+        inputs=shapes,
+        primitives=primitives if primitives == "auto" else [name.strip() for name in primitives.split(",")],
+        trials=trials or (QUICK_TRIALS if quick else 200),
+        time_limit=time_limit,
+        patience=patience,
+        sampler=sampler,
+        workers=_worker_count(workers),
+        storage=storage,
+        fine_tune=fine_tune,
+        seed=seed,
+        progress=True,
+    )
+    typer.echo(str(front))
+    front.save(out)
+    typer.echo(f"front and report.html are in {out}")
+
+
+@app.command(
+    epilog="Example: autocomp resolve runs/a --net resnet.py:resnet18 --weights resnet18.ckpt --budget 'size<9%'"
+)
+def resolve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where autocomp search stored the front.")],
+    net: Net,
+    budget: Budget,
+    weights: Weights = None,
+    data: Samples = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="Write the network: a .mindir or .onnx file.")
+    ] = None,
+) -> None:
+    """The best plan for another budget, predicted from a search's scores and evaluations.
+
+    With the data of the search it is evaluated, and the front stored anew with it.
+    """
+    from autocomp.primitives.export.files import export_format
+
+    from . import sources
+
+    autocomp.Budget.parse(budget)
+    if export is not None:
+        export_format(export)
+    samples = sources.load_data(data) if data is not None else None
+    front = autocomp.load(folder, sources.load_net(net, weights), samples)
+    found = front.resolve(budget) if samples is None else front.resolve(budget, evaluate=True)
+    typer.echo(found.summary(front.metrics))
+    typer.echo(f"plan: {found.plan}")
+    if samples is not None:
+        front.save(folder)
+    if export is not None:
+        typer.echo(str(found.export(export)))
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")] = Path(
+        "autocomp-quickstart"
+    ),
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.")] = None,
+    workers: Workers = None,
+    seed: Seed = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer evaluations and images.")] = False,
+) -> None:
+    """The main job on shipped data: a Fashion-MNIST network for ascend-310p3, searched, exported and checked."""
+    from autocomp.quickstart.run import run
+
+    _make_folder(out)
+    run(out, trials=trials, workers=_worker_count(workers), seed=seed, quick=quick)
+
+
+app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device ascend --inputs 8,3,224,224 --layers")(
+    cli_devices.estimate
+)
+app.command(epilog="Example: autocomp compare --net resnet.py:resnet18 --device ascend --device gpu --precision w8a8")(
+    cli_devices.compare
+)
+app.command(epilog="Example: autocomp profile --device my.toml --out table.csv --models models")(cli_devices.profile)
+app.command()(cli_devices.calibrate)
+app.command()(cli_devices.devices)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. What the user can mend is one sentence on standard error and exit code 2; --debug raises it."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with interruptible():
+            app(args=given, prog_name="autocomp")
+    except (AutocompError, ValueError, TypeError, OSError) as error:
+        if "--debug" in given:
+            raise
+        typer.echo(f"autocomp: {error}", err=True)
+        sys.exit(2)
+
+
+def _worker_count(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def _make_folder(path: Path) -> None:
+    """Before the search: an unwritable place must not cost what was found."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"--out must be a folder, but {path} is a file")
+    probe = path / ".autocomp"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {path}: {error.strerror}") from error
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("autocomp")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname).1s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

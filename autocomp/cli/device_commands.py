@@ -1,0 +1,120 @@
+"""The commands on devices: what networks cost there, and how a device of one's own is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import autocomp
+
+from .options import DeviceName, Inputs, Net, Precision, Weights
+
+Threads = Annotated[int, typer.Option("--threads", min=1, max=99, help="Of onnxruntime.")]
+
+
+def estimate(
+    net: Net,
+    device: DeviceName,
+    inputs: Inputs = None,
+    weights: Weights = None,
+    precision: Precision = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Operator by operator.")] = False,
+) -> None:
+    """What a network costs on a device, uncompressed."""
+    from autocomp.estimates import uniform_workload
+
+    from . import sources, tables
+
+    shapes = sources.parse_shapes(inputs or ())
+    chip = autocomp.device(device)
+    workload = uniform_workload(sources.load_net(net, weights), chip, shapes, precision)
+    cost = chip.costs(workload)[0]
+    typer.echo(f"{net} on {chip.name}, {precision or f'fp{chip.float_bits}'}")
+    if layers:
+        tables.show(tables.operator_table(chip.cost_table(workload), cost, chip.rates.inference_s * 1e3))
+    tables.show(tables.cost_table(cost, chip.errors))
+
+
+def compare(
+    net: Net,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", metavar="NAME", help="As in 'autocomp estimate'; once for each, all if none."),
+    ] = None,
+    inputs: Inputs = None,
+    weights: Weights = None,
+    precision: Precision = None,
+) -> None:
+    """What a network costs on several devices, side by side, and what integers would change."""
+    from autocomp.estimates import workloads
+    from autocomp.measurement.processor import device as find_device
+
+    from . import sources, tables
+
+    shapes = sources.parse_shapes(inputs or ())
+    names = [find_device(name, may_measure=bool(device)) for name in device or autocomp.devices()]
+    rows = workloads(sources.load_net(net, weights), names, shapes, precision)
+    typer.echo(f"{net}, {precision or 'in float'}, batch {rows[0][1].batch}")
+    tables.show(tables.comparison_table(rows))
+
+
+def profile(
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="The device to measure: its .toml file, or the nearest one.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The table, .csv; rows that it has already are kept.")
+    ],
+    models: Annotated[
+        Path | None, typer.Option("--models", metavar="DIR", help="Write an ONNX model for each shape there.")
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option("--results", metavar="FILE", help="A profiler's output, named as the model; once for each."),
+    ] = None,
+    run: Annotated[bool, typer.Option("--run", help="Measure on this processor, by onnxruntime.")] = False,
+    threads: Threads = 1,
+    fit: Annotated[
+        Path | None, typer.Option("--fit", metavar="FILE", help="Fit the model to the table; store the device, .toml.")
+    ] = None,
+) -> None:
+    """The operator shapes to measure on a device, their measurements, and the device fitted to them."""
+    from autocomp.measurement import own_devices
+    from autocomp.measurement.profiling import counted
+
+    device, threads = own_devices.beginning(device, threads)
+    rows = own_devices.table_rows(device, out)
+    if models is not None:
+        typer.echo(f"{own_devices.write_models(rows, models, device)} models are in {models}")
+    rows = own_devices.with_results(rows, results or ())
+    if run:
+        with counted("operators") as report:
+            rows = own_devices.measured(rows, threads, report)
+    own_devices.store_table(rows, out, device)
+    typer.echo(f"{sum(row.latency_ms is not None for row in rows)} of {len(rows)} shapes in {out} are measured")
+    if fit is not None:
+        chip = own_devices.fit(rows, device, out, fit)
+        typer.echo(f"{fit}: {chip.name}, mean error {chip.data['fit']['mean_error']:.0%} on shapes left out of the fit")
+
+
+def calibrate(threads: Threads = 1) -> None:
+    """Measure this machine's processor anew: what the device cpu, or cpu:THREADS, then is."""
+    from autocomp.measurement.processor import measure_processor
+    from autocomp.measurement.profiling import counted
+
+    with counted("operators") as report:
+        chip = measure_processor(threads, report)
+    typer.echo(f"{chip.name}: {chip.data['specification']['source']}")
+
+
+def devices() -> None:
+    """The devices that are shipped: throughput, memory, formats, and where the figures come from."""
+    from autocomp.hardware_models.device_model import aliases
+    from autocomp.measurement.processor import device
+
+    from . import tables
+
+    chips = [device(name, may_measure=False) for name in autocomp.devices()]
+    tables.show(tables.device_table(chips, aliases()))

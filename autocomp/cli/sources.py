@@ -1,0 +1,117 @@
+"""Networks and data named in text: ``package.module:name`` or ``path/to/file.py:name``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.tracing.platform import load_mindspore
+from autocomp.problem.data import Data
+
+Shape = tuple[int, ...]
+
+
+def load_object(reference: str) -> Any:
+    """What the reference names; modules are also looked for in the working directory."""
+    place, colon, name = reference.rpartition(":")
+    if not (colon and place and name):
+        raise ValueError(f"a reference is 'package.module:name' or 'path/to/file.py:name', but got {reference!r}")
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{place} has no {name!r}")
+        found = getattr(found, part)
+    return found
+
+
+def _import_module(name: str) -> Any:
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # A module that is there and fails at an import of its own says so itself.
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(f"there is no module {name!r}, neither installed nor in {Path.cwd()}") from error
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    name = path.stem
+    if name in sys.modules and Path(getattr(sys.modules[name], "__file__", None) or "") != path.resolve():
+        raise ValueError(f"{path} cannot be imported as {name!r}, a module of that name is loaded: rename the file")
+    # Its folder goes on the path, as when Python runs the file: it may import its neighbours, and workers find it.
+    if str(path.resolve().parent) not in sys.path:
+        sys.path.insert(0, str(path.resolve().parent))
+    return importlib.import_module(name)
+
+
+def load_net(reference: str, weights: Path | None = None) -> Any:
+    """The network that the reference names or, where that is a function or a class, builds; with its weights."""
+    ms = load_mindspore()
+    named = load_object(reference)
+    net = named if isinstance(named, ms.nn.Cell) or not callable(named) else named()
+    if not isinstance(net, ms.nn.Cell):
+        raise TypeError(f"--net must give a mindspore.nn.Cell, but {reference} gave {type(net).__name__}")
+    if weights is not None:
+        load_weights(net, weights)
+    net.set_train(False)
+    return net
+
+
+def load_weights(net: Any, path: Path) -> None:
+    """Fill every parameter of the network from a ``.ckpt`` or an ``.npz`` file keyed by parameter name."""
+    ms = load_mindspore()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            found = {name: ms.Parameter(ms.Tensor(array), name=name) for name, array in arrays.items()}
+    elif path.suffix == ".ckpt":
+        found = ms.load_checkpoint(str(path))
+    else:
+        raise ValueError(f"weights are a .ckpt or an .npz file, but got {path.name}")
+    _check_parameters(net.parameters_dict(), found, path)
+    ms.load_param_into_net(net, found)
+
+
+def _check_parameters(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ValueError(
+            f"{path.name} must hold every parameter of the network, but lacks {len(missing)} of {len(wanted)}, "
+            f"the first {missing[0]!r}"
+        )
+    for name, parameter in wanted.items():
+        if tuple(parameter.shape) != tuple(found[name].shape):
+            raise ValueError(f"{path.name}: {name} must have shape {parameter.shape}, but has {found[name].shape}")
+
+
+def load_data(reference: str) -> Data:
+    """Whatever the reference names, or the function there returns, as :meth:`autocomp.data.Data.coerce` takes it."""
+    named = load_object(reference)
+    data = Data.coerce(named() if callable(named) else named)
+    if not data:
+        raise ValueError(f"--data must give samples, but {reference} gave none")
+    return data
+
+
+def parse_shapes(texts: Iterable[str]) -> Shape | list[Shape] | None:
+    """``["8,3,224,224"]`` is one input with its batch, several texts are several inputs; none is None."""
+    shapes = [_parse_shape(text) for text in texts]
+    return shapes[0] if len(shapes) == 1 else shapes or None
+
+
+def _parse_shape(text: str) -> Shape:
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise ValueError(f"a shape is whole numbers from 1, batch first, as in 8,3,224,224, but got {text!r}")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,188 @@
+"""From a plan to a network that runs: a MindSpore Cell, a MindIR or an ONNX file."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from autocomp.evaluators import Measurement, PlanEvaluator
+from autocomp.evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
+from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.export.files import (
+    EXACT,
+    ROUNDED,
+    compare,
+    export_format,
+    export_mindir,
+    run_mindir,
+    run_onnx,
+    written_whole,
+)
+from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation
+from autocomp.primitives.tracing.platform import forward, is_dataset
+from autocomp.problem.data import Samples, is_batched
+from autocomp.process.interrupts import interruptible
+from autocomp.results.front import Deployer, ExportReport
+from autocomp.results.point import NO_SAMPLES
+from autocomp.search_spaces import NetworkGraph, Plan
+
+from .tuned_files import TrainedWeights, file_of
+
+Arrays = tuple[np.ndarray, ...]
+
+
+class NetworkDeployer:
+    """Carries plans out on copies of the user's network; a :class:`autocomp.results.front.Deployer`.
+
+    evaluator: says what a plan makes of the network, and has the samples on which files are compared. calibration:
+    what it was calibrated on. batch: for which MindIR files are written; ONNX files take any. granularity,
+    whole_granules: the device's, with which the space was laid out. evaluates: whether the evaluator has the samples
+    of the search, or only some to compare files on.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        evaluator: PlanEvaluator,
+        calibration: Arrays,
+        batch: int = 1,
+        granularity: int = 1,
+        evaluates: bool = True,
+        whole_granules: bool = False,
+    ) -> None:
+        self._float, self.evaluator, self.calibration = net, evaluator, calibration
+        self.batch, self._evaluates = batch, evaluates
+        self.granularity, self.whole_granules = granularity, whole_granules
+
+    def net(self, plan: Plan) -> Any:
+        """The converted network, in evaluation mode."""
+        return convert(self._float, self.evaluator.space.graph, self.evaluator.parameters, self.evaluator.realise(plan))
+
+    def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
+        """Write, load again, compare, and only then put the file in its place."""
+        realisation, known = self.evaluator.realise(plan), self.evaluator
+        net = convert(self._float, known.space.graph, known.parameters, realisation)
+        return export(net, known.space.graph, known.parameters, realisation, self._samples, path)
+
+    @property
+    def _samples(self) -> Arrays:
+        return tuple(np.resize(x, (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
+
+    @interruptible()
+    def fine_tune(
+        self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
+    ) -> tuple[TunedDeployer, Measurement]:
+        """Train the plan's network; what carries it out from now on, and how good it is on the search's samples.
+
+        ValueError where those are not at hand.
+        """
+        if not self._evaluates:
+            raise ValueError(NO_SAMPLES)
+        started = time.perf_counter()
+        read = not is_dataset(train) or not is_batched(train)
+        samples = _pair(Samples.read(train, "train", any_labels=True)) if read else train
+        tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress)
+        outputs = outputs_of(tuned, self.evaluator)
+        found = Measurement(
+            accuracy=self.evaluator.accuracy_of(outputs),
+            metric=self.evaluator.metric,
+            samples=len(self.evaluator.inputs[0]),
+            seconds=time.perf_counter() - started,
+            seed=settings.seed,
+            fidelity=f"{self.evaluator.judged_on}, after {_epochs(settings.epochs)} of {tuned.samples}",
+        )
+        weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found)
+        return TunedDeployer(weights, lambda: tuned, self._samples), found
+
+    def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
+        return self.trained(TrainedWeights.read(folder / file_of(plan)))
+
+    def trained(self, weights: TrainedWeights) -> TunedDeployer:
+        """What carries out a plan whose network was trained earlier; it is built when it is first needed."""
+        make = partial(rebuilt, self._float, self.evaluator, weights.plan, weights.algorithm, weights.parameters)
+        return TunedDeployer(weights, make, self._samples)
+
+    def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
+        """What :func:`autocomp.load` needs to carry plans out again, beside the network itself."""
+        from .restore import store
+
+        store(folder, self)
+
+
+class TunedDeployer:
+    """Carries out the one plan whose network was trained. make: gives that network, called once, when it is needed."""
+
+    def __init__(self, weights: TrainedWeights, make: Callable[[], Tuned], samples: Arrays) -> None:
+        self.weights, self._make, self._samples = weights, make, samples
+
+    @cached_property
+    def tuned(self) -> Tuned:
+        return self._make()
+
+    def net(self, plan: Plan) -> Any:
+        self._check(plan)
+        return self.tuned.net
+
+    def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
+        self._check(plan)
+        tuned = self.tuned
+        return export(tuned.net, tuned.graph, tuned.parameters, tuned.realisation, self._samples, path)
+
+    def fine_tune(
+        self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
+    ) -> tuple[Deployer, Measurement]:
+        raise ValueError("this point is fine-tuned already: fine-tune the front's own point, for more epochs")
+
+    def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
+        for plan in plans:
+            self._check(plan)
+            self.weights.write(folder / file_of(plan))
+
+    def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
+        raise ValueError("what was stored is read with the float network: use autocomp.load(folder, net)")
+
+    def _check(self, plan: Plan) -> None:
+        if plan != self.weights.plan:
+            raise ValueError(f"only the plan that was fine-tuned can be carried out here, but got {plan}")
+
+
+def export(
+    net: Any,
+    graph: NetworkGraph,
+    parameters: Parameters,
+    realisation: Realisation,
+    inputs: Arrays,
+    path: str | os.PathLike[str],
+) -> ExportReport:
+    """Write the converted network, which ``realisation`` gives in numbers; load it again and compare."""
+    ending = export_format(path)
+    rounded = any(state.activation is not None for state in realisation.layers.values())
+    with written_whole(path) as draft:
+        if ending == ".mindir":
+            export_mindir(net, inputs, draft)
+        else:
+            draft.write_bytes(onnx_bytes(graph, parameters, realisation))
+        run = run_mindir if ending == ".mindir" else run_onnx
+        error = compare(run, draft, inputs, forward(net, inputs), ROUNDED if rounded else EXACT)
+        size = draft.stat().st_size
+    return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error)
+
+
+def onnx_bytes(graph: NetworkGraph, parameters: Parameters, realisation: Realisation) -> bytes:
+    data: bytes = onnx_network(graph, parameters, realisation, Style(integer_weights=True)).SerializeToString()
+    return data
+
+
+def _pair(samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
+    return samples.x[0], samples.y
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"

@@ -1,0 +1,67 @@
+"""The shape of a compressed network again, for a checkpoint of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer
+from autocomp.primitives.tracing.tracer import trace
+from autocomp.primitives.verification.standalone import inputs_for
+from autocomp.search_spaces import ChannelGroup, Format, NetworkGraph, Plan, SearchSpace
+
+
+def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) -> Any:
+    """A Cell of the shape that ``plan`` gives ``net``, with the parameter names of ``point.net()``.
+
+    The numbers in it mean nothing until a checkpoint of the compressed network is loaded:
+
+    >>> small = autocomp.rebuild(ResNet(), '{"format/conv1":"w8a8","keep/layer1.0.conv1":0.5}')
+    >>> mindspore.load_param_into_net(small, mindspore.load_checkpoint("small.ckpt"))
+
+    Args:
+        net: the float network; its weights do not matter. It is copied, never changed.
+        plan: ``point.plan``, or its text.
+        inputs: as ``search`` takes them; None: the usual image sizes are tried.
+
+    Raises:
+        ValueError: the plan names a layer or channel group that the network does not have, or a group in which the
+            shape depends on which channels are cut, not only on how many.
+    """
+    plan = Plan.parse(plan) if isinstance(plan, str) else Plan(plan)
+    graph = trace(net, inputs_for(net, inputs))
+    kept, formats = np.ones(graph.unit_count, bool), {}
+    for name, value in plan.items():
+        kind, _, place = name.partition("/")
+        if kind == "keep":
+            group = graph.group(place)
+            _check_even(graph, group)
+            kept[group.start + max(1, round(float(value) * group.units)) : group.stop] = False
+        elif kind == "format":
+            if place not in graph.layers:
+                raise ValueError(f"the plan sets the format of {place!r}; layers: {', '.join(graph.layers)}")
+            formats[place] = Format.parse(str(value))
+        else:
+            raise ValueError(f"a plan's choices are 'keep/<group>' and 'format/<layer>', but got {name!r}")
+    parameters = parameters_of(net)
+    bits = {(layer, chosen.activation_bits) for layer, chosen in formats.items()}
+    ranges = {key: ActivationQuantizer(1.0, 0, key[1]) for key in bits}
+    realiser = Realiser(SearchSpace(graph, ()), parameters, ranges)
+    return convert(net, graph, parameters, realiser.of(kept, formats, plan))
+
+
+def _check_even(graph: NetworkGraph, group: ChannelGroup) -> None:
+    """Every layer of the group must hold each of its units, all equally often."""
+    for layer in group.layers:
+        units = graph.nodes[graph.layers[layer]].units
+        inside = units[(units >= group.start) & (units < group.stop)] - group.start
+        counts = np.bincount(inside, minlength=group.units)
+        if counts.min() != counts.max():
+            raise ValueError(
+                f"layer {layer} holds only some channels of the group {group.name}: how many it keeps depends on which "
+                "channels the search cut; load the front with autocomp.load(folder, net) instead"
+            )

@@ -1,0 +1,203 @@
+"""The best plan for a budget, from the scores and what was evaluated: no further evaluation is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import BudgetError, EvaluationError
+from autocomp.evaluators import Evaluator, Scores
+from autocomp.hardware_models import Cost, Device
+from autocomp.problem.budget import Budget, check_reachable
+from autocomp.problem.jobs import Costs, cheapest
+from autocomp.problem.metrics import METRICS
+from autocomp.process.blas_threads import one_blas_thread
+from autocomp.results.point import NO_SAMPLES, Point
+from autocomp.results.prediction import Prediction
+from autocomp.results.stored import StoredMeasurement, StoredRecord
+from autocomp.samplers import Solver, Told, learned
+from autocomp.search_spaces import Plan, SearchSpace
+from autocomp.study.ledger import SCORES, Ledger
+
+PRICES = np.geomspace(1e-3, 30.0, 24)  # nats for all of the objective
+PROBED = 64  # random plans, on which costs must add up
+ROUNDS = 12  # of improving a plan by what the evaluations say
+
+
+class ScoreResolver:
+    """A :class:`autocomp.results.prediction.Resolver` for one search.
+
+    scores: measures them where the ledger has none.
+    evaluator: None where the samples of the search are not at hand.
+    ledger: takes what is measured and evaluated.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        costs: Costs,
+        device: Device,
+        scores: Callable[[], Scores],
+        evaluator: Evaluator | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.space, self.costs, self.device = space, costs, device
+        self._measure, self._evaluator = scores, evaluator
+        self._ledger = ledger if ledger is not None else Ledger(space)
+
+    @cached_property
+    def added(self) -> AddedCosts:
+        return AddedCosts(self.space, self.costs)
+
+    @cached_property
+    def scores(self) -> Scores:
+        return self._ledger.scores(self._measure)
+
+    def stored(self) -> Mapping[str, Any]:
+        return {"scores": self._ledger.recall(SCORES), "device": self.device.data}
+
+    @one_blas_thread()
+    def solve(self, budget: Budget, objective: str, evaluated: Sequence[Point]) -> Prediction:
+        """BudgetError where the costs allow no plan, or none is expected to keep the accuracy; names the nearest.
+
+        budget: held against the errors of this device, where it has a confidence.
+        """
+        question = _Question(self, budget, objective, evaluated)
+        of_float = question.of_float.cost
+        check_reachable(budget, cheapest(self.space, question.costs, budget, of_float), of_float, self.device.name)
+        vector = question.answer()
+        found = question.prediction(vector)
+        if question.over(vector[None])[0] > 0:
+            metrics = tuple(dict.fromkeys((*budget.metrics, objective)))
+            raise BudgetError(f"no plan is predicted to meet {budget}: the nearest is {found.summary(metrics)}")
+        return found
+
+    def evaluate(self, plan: Plan) -> StoredRecord:
+        """ValueError where the samples are not at hand, EvaluationError where the plan cannot be evaluated."""
+        vector = self.space.encode(plan)
+        cost = self.costs(vector[None])[0]
+        found = self._ledger.get(plan)
+        if found is None:
+            if self._evaluator is None:
+                raise ValueError(NO_SAMPLES)
+            found = self._evaluator.evaluate(plan)
+            if math.isnan(found.accuracy):
+                raise EvaluationError(f"plan {plan} could not be evaluated: its accuracy is NaN")
+            self._ledger.add(plan, found, cost, {})
+        measurement = StoredMeasurement(
+            found.accuracy, found.metric, found.samples, found.seconds, found.seed, found.fidelity
+        )
+        return StoredRecord(plan, tuple(vector.tolist()), measurement, cost, 0.0)
+
+
+class AddedCosts:
+    """Costs of plans as sums over their knobs, for those costs that are that: with formats alone the size is.
+
+    A few plans are then priced in a small part of the time that the cost model takes.
+    """
+
+    def __init__(self, space: SearchSpace, costs: Costs) -> None:
+        self._first = np.cumsum(space.sizes) - space.sizes
+        alone = np.zeros((int(space.sizes.sum()), len(space.knobs)), np.int64)
+        for k, (first, size) in enumerate(zip(self._first, space.sizes, strict=True)):
+            alone[first : first + size, k] = np.arange(size)
+        some = space.random(np.random.default_rng(0), PROBED)
+        probed = costs(np.concatenate([alone, some]))
+        self._plain = costs(np.zeros((1, len(space.knobs)), np.int64))[0]
+        self._steps = {
+            metric.attribute: getattr(probed, metric.attribute)[: len(alone)] - getattr(self._plain, metric.attribute)
+            for metric in METRICS.values()
+        }
+        sums, rest = self(some), slice(len(alone), None)
+        pairs = {
+            name: (getattr(sums, metric.attribute), getattr(probed, metric.attribute)[rest])
+            for name, metric in METRICS.items()
+        }
+        self.metrics = frozenset(name for name, pair in pairs.items() if np.allclose(*pair, rtol=1e-9, atol=0))
+
+    def __call__(self, vectors: np.ndarray) -> Cost:
+        """Those in ``metrics`` are right, whatever the plan."""
+        rows = self._first + vectors
+        return Cost(**{name: getattr(self._plain, name) + step[rows].sum(1) for name, step in self._steps.items()})
+
+
+class _Question:
+    """One budget, and what is known of the plans under it."""
+
+    def __init__(self, asked: ScoreResolver, budget: Budget, objective: str, evaluated: Sequence[Point]) -> None:
+        self.asked, self.budget, self.objective = asked, budget, objective
+        self.of_float = next(point for point in evaluated if point.is_float)
+        self.vectors = np.array([point.vector for point in evaluated], np.int64)
+        self.accuracies = np.array([point.accuracy for point in evaluated])
+        self.measured = dict(zip(map(bytes, self.vectors.astype(np.int16)), self.accuracies, strict=True))
+        added = set(self.metrics) <= asked.added.metrics
+        self.costs: Costs = asked.added if added else asked.costs
+        told = Told.of(self.vectors, self.shares(self.vectors), self.accuracies)
+        self.surrogate = learned(asked.scores, told, self.of_float.accuracy)
+
+    def answer(self) -> np.ndarray:
+        """(knobs,): with a bound on the accuracy the cheapest plan, else the most accurate one.
+
+        Solved for by the scores, chosen and improved by what the evaluations say.
+        """
+        space, scores = self.asked.space, self.asked.scores
+        solver = Solver(space, scores, self.shares, self.excess)
+        if self.budget.bounds_accuracy:
+            starts = np.zeros((len(PRICES), len(space.knobs)), np.int64)
+            weights = np.zeros((len(PRICES), len(self.metrics)))
+            weights[:, self.metrics.index(self.objective)] = PRICES
+            solved = solver.descend(starts, weights)
+            final = Solver(space, self.objective_share, self.shares, self.over)
+        else:
+            solved = solver.finalists(len(self.metrics))
+            final = Solver(space, self.losses, self.shares, self.excess)
+        return final.improve(final.best(np.concatenate([solved, self.vectors])), ROUNDS)
+
+    def prediction(self, vector: np.ndarray) -> Prediction:
+        accuracy, of_float = float(self.expected(vector[None])[0]), self.of_float.accuracy
+        low = high = accuracy
+        if vector.astype(np.int16).tobytes() not in self.measured:
+            least, most = self.surrogate.predict(vector[None]).interval()
+            low, high = (float(np.clip(of_float - loss[0], 0, 1)) for loss in (most, least))
+        cost = self.asked.costs(vector[None])[0]
+        return Prediction(self.asked.space.decode(vector), accuracy, low, high, cost, self.of_float)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The costs that are weighed: those that are bounded and, where the accuracy is, the objective."""
+        bounded = self.budget.metrics
+        return tuple(dict.fromkeys((*bounded, self.objective))) if self.budget.bounds_accuracy else bounded
+
+    def shares(self, vectors: np.ndarray) -> np.ndarray:
+        """(n, metrics): costs as shares of the float network's."""
+        costs = self.costs(vectors)
+        whole = [max(self.of_float.value(name), 1e-12) for name in self.metrics]
+        columns = [getattr(costs, METRICS[name].attribute) for name in self.metrics]
+        return np.stack([column / most for column, most in zip(columns, whole, strict=True)], axis=1)
+
+    def objective_share(self, vectors: np.ndarray) -> np.ndarray:
+        return self.shares(vectors)[:, self.metrics.index(self.objective)]
+
+    def excess(self, vectors: np.ndarray) -> np.ndarray:
+        """(n,): over the bounds on costs."""
+        return self.budget.violation(self.costs(vectors), None, self.of_float.cost, self.of_float.accuracy)
+
+    def over(self, vectors: np.ndarray) -> np.ndarray:
+        """(n,): over any bound, with the accuracy that is expected."""
+        expected, of_float = self.expected(vectors), self.of_float
+        return self.budget.violation(self.costs(vectors), expected, of_float.cost, of_float.accuracy)
+
+    def losses(self, vectors: np.ndarray) -> np.ndarray:
+        return self.of_float.accuracy - self.expected(vectors)
+
+    def expected(self, vectors: np.ndarray) -> np.ndarray:
+        """(n,): accuracies, measured where that was done."""
+        losses = self.surrogate.predict(vectors).losses().mean(1)
+        found = np.clip(self.of_float.accuracy - losses, 0, 1)
+        for i, row in enumerate(np.ascontiguousarray(vectors, np.int16)):
+            found[i] = self.measured.get(row.tobytes(), found[i])
+        return found

@@ -1,0 +1,160 @@
+"""A saved front with its network again: the samples that were calibrated on are stored beside the plans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autocomp.evaluators import PlanEvaluator, Scores, score, synthetic_inputs
+from autocomp.evaluators.user_metric import UserMetric
+from autocomp.hardware_models import CostTables, Device
+from autocomp.primitives.export.files import written_whole
+from autocomp.primitives.numerics.plan_compressor import Parameters, parameters_of
+from autocomp.primitives.tracing.channels import group_channels
+from autocomp.primitives.tracing.tracer import trace
+from autocomp.problem.data import Samples
+from autocomp.problem.jobs import Arrays, Choices, RepeatedCosts, as_taken, evaluator_of
+from autocomp.results.front import ParetoSet
+from autocomp.results.point import Point, percent
+from autocomp.results.stored import read
+from autocomp.search_spaces import Format
+from autocomp.study.ledger import SCORES, Ledger
+
+from .resolving import ScoreResolver
+
+if TYPE_CHECKING:
+    from .deploy import NetworkDeployer
+
+FILE = "network.npz"
+SAMPLES = 8  # on which exported files are compared
+SAME = 1e-6  # of accuracies on the same samples
+
+
+def parameters_key(parameters: Parameters) -> str:
+    """Changes with any weight."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(parameters):
+        digest.update(f"{name}{parameters[name].shape};".encode())
+        digest.update(np.ascontiguousarray(parameters[name]).data)
+    return digest.hexdigest()
+
+
+def store(folder: Path, deployer: NetworkDeployer) -> None:
+    evaluator = deployer.evaluator
+    space = evaluator.space
+    arrays = {f"sample/{i}": x[:SAMPLES] for i, x in enumerate(evaluator.inputs)}
+    arrays |= {f"calibration/{i}": x for i, x in enumerate(deployer.calibration)}
+    formats = [knob for knob in space.knobs if knob.group is None]
+    description = {
+        "parameters": parameters_key(evaluator.parameters),
+        "space": space.key,
+        "whole": dict(space.graph.whole),
+        "batch": deployer.batch,
+        "primitives": list(dict.fromkeys(knob.primitive for knob in space.knobs)),
+        "formats": list(formats[0].values) if formats else [],
+        "granularity": deployer.granularity,
+        "whole_granules": deployer.whole_granules,
+        "symmetric": evaluator.symmetric,
+        "seed": evaluator.seed,
+        "synthetic": evaluator.synthetic,
+        "calibrated_on_all": _same(evaluator.inputs, deployer.calibration),
+    }
+    with written_whole(folder / FILE) as draft:
+        np.savez_compressed(draft, description=np.array(json.dumps(description)), **arrays)
+
+
+def restore(net: Any, folder: str | Path, given: Samples | None = None, measure: UserMetric | None = None) -> ParetoSet:
+    """The front, its points able to be carried out on ``net``; ValueError where that is another network.
+
+    given: samples to evaluate on, those of the search or what they were evenly taken from; ValueError where they are
+        others. measure: how good outputs are, where the search was given a metric.
+    """
+    from .deploy import NetworkDeployer
+
+    path = Path(folder) / FILE
+    if not path.is_file():
+        read(Path(folder))  # says so where there is no front at all
+        raise FileNotFoundError(f"{folder} holds no {FILE}: the front was saved without its network")
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    description = json.loads(str(arrays["description"]))
+    if parameters_key(parameters_of(net)) != description["parameters"]:
+        raise ValueError(f"the front in {folder} was found for other weights than this network has")
+    samples, calibration = _numbered(arrays, "sample"), _numbered(arrays, "calibration")
+    graph = trace(net, samples)
+    missing = {layer: why for layer, why in description["whole"].items() if layer not in graph.whole}
+    if missing:
+        graph = group_channels(graph, missing)
+    formats = [Format.parse(text) for text in description["formats"]]
+    granularity, whole_granules = description["granularity"], description.get("whole_granules", False)
+    symmetric = description.get("symmetric", False)
+    choices = Choices(formats, granularity, description["primitives"], symmetric, whole_granules)
+    seed, synthetic = description["seed"], description.get("synthetic", False)
+    labels = None
+    if given is not None:
+        given = given.take(_samples_of(folder))
+        samples, labels = as_taken(net, given), given.y
+    elif synthetic:
+        samples = calibration if description.get("calibrated_on_all", False) else synthetic_inputs(graph, seed)
+    judged = measure if given is not None else None
+    evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed, judged)
+    if evaluator.space.key != description["space"]:
+        raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
+    with_samples, batch = given is not None or synthetic, description["batch"]
+    deployer = NetworkDeployer(net, evaluator, calibration, batch, granularity, with_samples, whole_granules)
+    front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, batch, with_samples))
+    if given is not None:
+        _check_samples(front.float_point, evaluator)
+    return front
+
+
+def _same(some: Arrays, others: Arrays) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
+
+
+def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: bool) -> ScoreResolver | None:
+    """None for a front that was saved without what it takes."""
+    saved = read(folder).resolver
+    if saved is None:
+        return None
+
+    def measured() -> Scores:
+        if not with_samples:
+            raise ValueError(
+                "a front whose search needed no scores takes its data: use autocomp.load(folder, net, data)"
+            )
+        return score(evaluator)
+
+    space, chip = evaluator.space, Device.parse(saved["device"], str(folder))
+    ledger = Ledger(space)
+    ledger.remember(SCORES, saved["scores"] or "")
+    costs = RepeatedCosts(CostTables(chip, space, batch))
+    known = evaluator if with_samples else None
+    return ScoreResolver(space, costs, chip, measured, known, ledger)
+
+
+def _samples_of(folder: str | Path) -> int:
+    """How many the search evaluated on."""
+    return next(record.measurement.samples for record in read(Path(folder)).records if not record.plan)
+
+
+def _check_samples(of_float: Point, evaluator: PlanEvaluator) -> None:
+    found = evaluator.plain_accuracy(), evaluator.metric, len(evaluator.inputs[0])
+    expected = of_float.accuracy, of_float.metric, of_float.samples
+    if found[1:] != expected[1:] or abs(found[0] - expected[0]) > SAME:
+        raise ValueError(
+            "data must be what the front was searched with, where the float network has "
+            f"{_said(*expected)}, but got data where it has {_said(*found)}"
+        )
+
+
+def _said(accuracy: float, metric: str, samples: int) -> str:
+    return f"{metric} {percent(accuracy)} on {samples} samples"
+
+
+def _numbered(arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
+    return tuple(arrays[f"{name}/{i}"] for i in range(sum(key.startswith(f"{name}/") for key in arrays)))

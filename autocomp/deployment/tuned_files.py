@@ -1,0 +1,52 @@
+"""A fine-tuned network as a file: the parameters that training left, and what they belong to."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autocomp.evaluators import Measurement
+from autocomp.primitives.export.files import written_whole
+from autocomp.primitives.numerics.plan_compressor import Parameters
+from autocomp.search_spaces import Plan
+
+PREFIX = "parameter/"
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """plan: whose network was trained, by the quantizer ``algorithm``. parameters: by name, as they were trained.
+    measurement: of it, after training."""
+
+    plan: Plan
+    algorithm: str
+    parameters: Parameters
+    measurement: Measurement
+
+    def write(self, path: Path) -> None:
+        """Whole or not at all."""
+        description = {"plan": str(self.plan), "algorithm": self.algorithm, "measurement": self.measurement.to_json()}
+        arrays = {PREFIX + name: array for name, array in self.parameters.items()}
+        with written_whole(path) as draft:
+            np.savez_compressed(draft, description=np.array(json.dumps(description)), **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> TrainedWeights:
+        """FileNotFoundError for no file, ValueError for one that ``write`` did not write."""
+        try:
+            with np.load(path) as file:
+                description = json.loads(str(file["description"]))
+                arrays = {name.removeprefix(PREFIX): file[name] for name in file.files if name.startswith(PREFIX)}
+            measurement = Measurement.from_json(description["measurement"])
+            return cls(Plan.parse(description["plan"]), description["algorithm"], arrays, measurement)
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} must hold a fine-tuned network, but it cannot be read: {error}") from error
+
+
+def file_of(plan: Plan) -> str:
+    """Its name in the folder of a front."""
+    return f"tuned-{plan.key}.npz"

@@ -1,0 +1,128 @@
+"""Fine-tuning within a search, for a budget whose accuracy no plan keeps as it is cut and rounded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.primitives.tracing.mindir import first_line
+from autocomp.primitives.tracing.platform import is_dataset
+from autocomp.problem.data import Data, is_batched
+from autocomp.process.training_bar import training_bar
+from autocomp.results.front import ParetoSet, Point
+from autocomp.study.study import Study
+
+from .deploy import NetworkDeployer
+from .tuned_files import TrainedWeights
+
+log = logging.getLogger("autocomp")
+
+FINALISTS = 3  # plans that are trained at most
+APART = 0.25  # of the choices, in which a plan must differ from those trained before it
+EXPECTED = (ValueError, TypeError, TimeoutError)  # the sentence says enough
+VERSION = 4  # of what a training gives: raised when the same one would give other weights
+
+
+def settings_of(given: int | FineTuning, seed: int) -> FineTuning | None:
+    """From a number of epochs, or settings as they are; None where nothing is to be trained."""
+    if isinstance(given, FineTuning):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"fine_tune must be a number of epochs or FineTuning, but got {type(given).__name__}")
+    if given < 0:
+        raise ValueError(f"fine_tune must be at least 0 epochs, but got fine_tune={given}")
+    return FineTuning(epochs=given, seed=seed) if given else None
+
+
+class Tuner:
+    """Trains the plans of one search.
+
+    data: with training samples. A dataset that is batched is gone through anew in each epoch, so that it can augment.
+    study: whose time limit holds, and whose ``progress`` says whether a bar is shown.
+    folder: where trained networks are kept, so that the same search finds them again; None: nowhere.
+    """
+
+    def __init__(
+        self, deployer: NetworkDeployer, settings: FineTuning, data: Data, study: Study, folder: Path | None = None
+    ) -> None:
+        self.deployer, self.settings, self.study, self.folder = deployer, settings, study, folder
+        if is_dataset(data.train) and is_batched(data.train):
+            self.train, self._samples_key = data.train, f"{data.train.get_dataset_size()} batches"
+        else:
+            assert data.training is not None
+            self.train, self._samples_key = data.training, data.training.fingerprint
+
+    def reach_budget(self, front: ParetoSet) -> None:
+        """Train one plan after the other until the front is within its budget, or there is no time left.
+
+        The most accurate first of those within the bounds on costs; of plans alike only the best. What a training
+        fails by is logged. Ctrl-C ends it with what there is.
+        """
+        tried: list[Point] = []
+        try:
+            while not front.feasible and self.study.seconds_left > 0 and (point := _next(front, tried)) is not None:
+                tried.append(point)
+                self._add(front, point)
+        except KeyboardInterrupt:
+            front.remarks += ("the fine-tuning was interrupted",)
+        if not front.feasible and front.tuned:
+            best = max(front.tuned, key=lambda point: point.accuracy)
+            front.remarks += (f"fine-tuning did not reach the budget: the most accurate is {best.summary()}",)
+
+    def _add(self, front: ParetoSet, point: Point) -> None:
+        log.info("no plan meets %s: fine-tuning %s", front.budget, point.summary())
+        try:
+            found = self._tuned(point)
+        except Exception as error:  # of the user's data or MindSpore; what the search found must not be lost
+            said = first_line(error)  # MindSpore's errors are pages long
+            log.warning("fine-tuning ended without a network: %s", said, exc_info=not isinstance(error, EXPECTED))
+            front.remarks += (f"fine-tuning {point.name} ended without a network: {said}",)
+        else:
+            front.add(found)
+            log.info("fine-tuned: %s", found.summary())
+
+    def _tuned(self, point: Point) -> Point:
+        path = self._path(point)
+        if path is not None and path.exists():
+            try:
+                weights = TrainedWeights.read(path)
+                return point.trained(self.deployer.trained(weights), weights.measurement)
+            except ValueError as error:
+                log.warning("%s; it is trained again", error)
+        with training_bar(self.study.progress) as report:
+
+            def progress(step: int, steps: int, loss: float) -> None:
+                report(step, steps, loss)
+                if self.study.seconds_left <= 0:
+                    raise TimeoutError(f"the time limit was reached at step {step} of {steps}")
+
+            deployer, found = self.deployer.fine_tune(point.plan, self.train, self.settings, progress)
+        if path is not None:
+            try:
+                deployer.weights.write(path)
+            except OSError as error:
+                log.warning("%s; the fine-tuned network is in memory alone", error)
+        return point.trained(deployer, found)
+
+    def _path(self, point: Point) -> Path | None:
+        if self.folder is None:
+            return None
+        decides = [VERSION, self.deployer.evaluator.key, str(point.plan), asdict(self.settings), self._samples_key]
+        digest = hashlib.blake2b(json.dumps(decides).encode(), digest_size=16)
+        return self.folder / f"{digest.hexdigest()}.npz"
+
+
+def _next(front: ParetoSet, tried: Sequence[Point]) -> Point | None:
+    if len(tried) == FINALISTS:
+        return None
+    for point in front.short_of_accuracy():
+        if all(np.mean(np.array(point.vector) != other.vector) >= APART for other in tried):
+            return point
+    return None

@@ -1,0 +1,211 @@
+"""Devices: TOML files with a chip's published specification and the constants of its cost model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autocomp.search_spaces import Format, Workload
+
+from . import model
+from .cost import Cost, OperatorCost
+from .device_file import check, check_names, merged
+from .gemm import MatrixUnits
+from .layouts import Layout
+from .measured import MeasuredTable
+from .rates import Rates
+from .roofline import CONTAINERS, Container
+from .shapes import read_table, rows_data, rows_of, table_device
+from .uncertainty import LatencyErrors
+
+tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+@dataclass(frozen=True, eq=False)
+class Device:
+    """A chip, and the constants with which its cost model computes.
+
+    float_bits: of the device's own float format, in which every layer runs that is not quantized.
+    formats: what a layer may be set to, mildest first. Those that the chip does not execute save storage only.
+    granularity: channel counts that are multiples of it waste no arithmetic.
+    whole_granules: whether channels are cut in multiples of it alone, since its runtime is slower between them.
+    symmetric_inputs: whether its runtime takes inputs rounded around zero alone, as TensorRT does.
+    matrix, rates: how the chip cuts products of matrices, and how fast it is.
+    thin_outside: whether depthwise convolutions run outside the matrix unit.
+    concat_in_place: whether a concatenation that fits the cache costs nothing.
+    fuses_pools: whether a max pool runs in the convolution that it alone reads.
+    free_activations: those that a layer in floats carries out with its arithmetic, the others go over its output once
+        more; None: all.
+    layout: how tensors lie in its memory.
+    integer_chain: kinds of layers that run in integers only where all that read their output do, and no others run
+        in integers at all, as in onnxruntime; empty where every layer may.
+    residual_share: of a residual's bytes that its addition to a layer's output still has to read.
+    energy_pj: ``mac`` by precision, ``vector`` an element, ``dram`` and ``cache`` a byte.
+    errors: of predicted latencies, on networks that the fit had not seen; None where nothing was measured.
+    data: the whole file.
+    table: measured operators, which move what the rates say; their rows are in ``data``.
+    """
+
+    name: str
+    float_bits: int
+    formats: tuple[Format, ...]
+    granularity: int
+    matrix: MatrixUnits
+    rates: Rates
+    thin_outside: bool
+    concat_in_place: bool
+    integer_chain: tuple[str, ...]
+    residual_share: float
+    energy_pj: Mapping[str, Any]
+    errors: LatencyErrors | None
+    data: Mapping[str, Any]
+    fuses_pools: bool
+    layout: Layout
+    free_activations: tuple[str, ...] | None = None
+    symmetric_inputs: bool = False
+    whole_granules: bool = False
+    table: MeasuredTable = field(default_factory=lambda: MeasuredTable(()))
+
+    @cached_property
+    def bytes_per_element(self) -> np.ndarray:
+        """By precision: float, int8, int4, unpacked."""
+        return np.array([self.float_bits / 8, 1.0, 0.5, self.float_bits / 8])
+
+    @property
+    def container(self) -> Container:
+        """Of the files that are deployed on it: MindIR unless it says ``container = "onnx"``."""
+        return CONTAINERS[self.data.get("container", "mindir")]
+
+    @cached_property
+    def key(self) -> str:
+        """Changes with anything in the device's file, and with every row of its table."""
+        return hashlib.sha256(json.dumps(self.data, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def executes(self, some: Format) -> bool:
+        """Whether the format is computed in integers here, rather than only stored."""
+        bits = max(some.weight_bits, some.activation_bits)
+        return (bits <= 8 and "int8" in self.rates.macs_per_s) or (bits <= 4 and "int4" in self.rates.macs_per_s)
+
+    def costs(self, workload: Workload) -> Cost:
+        """Arrays (n,) for the n plans of the workload."""
+        return model.costs(self, workload)
+
+    def cost_table(self, workload: Workload) -> list[OperatorCost]:
+        """One row for each operator as the device runs it, for a workload of one plan."""
+        return model.operator_costs(self, workload)
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], origin: str) -> Device:
+        """From the content of a TOML file, with the rows of its table under ``measured``.
+
+        ValueError names what is missing or wrong.
+        """
+        try:
+            check(data, origin)
+            rows = data.get("measured", {}).get("rows", ())
+            found = cls(
+                name=data["name"],
+                float_bits=data["float_bits"],
+                formats=tuple(Format.parse(text) for text in data["formats"]),
+                granularity=data["granularity"],
+                matrix=MatrixUnits.parse(data["matrix"]),
+                rates=Rates.parse(data["rates"]),
+                thin_outside=data["fusion"]["thin_outside"],
+                concat_in_place=data["fusion"]["concat_in_place"],
+                integer_chain=tuple(data["fusion"].get("integer_chain", ())),
+                residual_share=data["fusion"]["residual_share"],
+                energy_pj=data["energy_pj"],
+                errors=LatencyErrors.parse(data["fit"]["errors"]) if "errors" in data.get("fit", {}) else None,
+                data=data,
+                fuses_pools=data["fusion"].get("pools", False),
+                free_activations=_names(data["fusion"].get("free_activations")),
+                layout=Layout(**data.get("layout", {})),
+                symmetric_inputs=data.get("symmetric_inputs", False),
+                whole_granules=data.get("whole_granules", False),
+            )
+            return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found
+        except KeyError as missing:
+            raise ValueError(f"a device file must have the entry {missing}, but {origin} has none") from missing
+        except (AttributeError, TypeError) as error:
+            raise ValueError(
+                f"a device file must be as those that are shipped, but {origin} is not: {error}"
+            ) from error
+
+
+def _names(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else tuple(given)
+
+
+def device(name: str | Path | Device) -> Device:
+    """By name, alias, or path of a TOML file or of a measured table."""
+    if isinstance(name, Device):
+        return name
+    path = Path(name)
+    if path.suffix in (".toml", ".csv"):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no device file {path}")
+        return _read(path) if path.suffix == ".toml" else _of_table(path)
+    shipped = _shipped()
+    if str(name) not in shipped:
+        raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(shipped)}; or a path to a .toml file")
+    return shipped[str(name)]
+
+
+def _read(path: Path) -> Device:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"a device file must be TOML, but {path} is not: {error}") from error
+    if "like" in data:
+        try:
+            relative = device(data["like"]).data
+            check_names(data, relative, str(path))
+            data = merged({"name": path.stem, **data}, relative)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be like {data['like']}: {error}") from error
+    return Device.parse(with_table(data, path), str(path))
+
+
+def _of_table(path: Path) -> Device:
+    """The device that the table names, with the table's rows in the place of its own."""
+    base = device(table_device(path))
+    data = {**base.data, "name": path.stem, "aliases": [], "measured": {"table": path.name, "of": base.name}}
+    return Device.parse(with_table(data, path), str(path))
+
+
+def with_table(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The content of a file with the rows of the table beside it that it names, where it names one."""
+    measured = data.get("measured", {})
+    if "table" not in measured:
+        return dict(data)
+    return {**data, "measured": {**measured, "rows": rows_data(read_table(file.parent / measured["table"]))}}
+
+
+def devices() -> tuple[str, ...]:
+    """Names of the devices whose files are shipped, without aliases."""
+    return tuple(dict.fromkeys(found.name for found in _shipped().values()))
+
+
+def aliases() -> dict[str, str]:
+    """Alias -> name."""
+    return {name: found.name for name, found in _shipped().items() if name != found.name}
+
+
+@cache
+def _shipped() -> dict[str, Device]:
+    """Names and aliases."""
+    found: dict[str, Device] = {}
+    for file in sorted(resources.files(__package__).joinpath("devices").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".toml"):
+            one = Device.parse(tomllib.loads(file.read_text(encoding="utf-8")), file.name)
+            found |= dict.fromkeys((one.name, *one.data.get("aliases", ())), one)
+    return found

@@ -1,0 +1,58 @@
+"""Free buffers that onnxruntime keeps for a later tensor of the same shape: ``FindReusableTensor`` in its
+core/framework/allocation_planner.cc takes one where it can, and what will be taken is not given back in between.
+
+Activations of one shape follow upon each other, so that little of them waits. The floats of integer weights do: where a
+network repeats a block, those of a large layer stay while the layers up to the next of its shape run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+
+from autocomp.hardware_models.gemm import layer_of
+from autocomp.hardware_models.lowered import Traced
+from autocomp.hardware_models.rates import FLOAT, UNPACKED
+from autocomp.search_spaces import WEIGHTED
+
+CHANNELS = 1 << 24  # more than a layer has: its weight's shape is one number
+
+
+def repeated(traced: Traced) -> list[tuple[int, ...]]:
+    """Positions of operators whose weights have one shape before anything is cut, in order, two or more each."""
+    found: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
+    for position, operator in enumerate(traced.program.operators):
+        node = traced.graph.nodes[operator.head]
+        if node.kind in WEIGHTED and node.weight_shape:
+            found[node.kind, node.weight_shape].append(position)
+    return [tuple(positions) for positions in found.values() if len(positions) > 1]
+
+
+def unpacked_weight(traced: Traced, position: int) -> np.ndarray:
+    """(n, 2): the bytes of an operator's weight in floats and a number for its shape as it is cut, both 0 where the
+    weight is used as it is stored."""
+    head = traced.program.operators[position].head
+    layer = layer_of(traced, head)
+    size = layer.weights * traced.device.bytes_per_element[FLOAT]
+    shape = layer.channels_out * CHANNELS + layer.channels_in
+    return np.where((traced.precision(head) == UNPACKED)[:, None], np.stack([size, shape], axis=1), 0.0)
+
+
+def waiting_bytes(weights: Mapping[int, np.ndarray], groups: list[tuple[int, ...]], operators: int) -> np.ndarray:
+    """(operators, n) bytes that are kept while each operator runs, for a later one.
+
+    weights: for each position of the groups what ``unpacked_weight`` gives.
+    """
+    plans = np.arange(len(next(iter(weights.values()))))
+    change = np.zeros((operators + 1, len(plans)))
+    for positions in groups:
+        for i, start in enumerate(positions[:-1]):
+            later = np.array(positions[i + 1 :])
+            sizes, shape = weights[start].T
+            same = np.stack([weights[position][:, 1] == shape for position in later])
+            taken = np.where(same.any(axis=0) & (shape > 0), sizes, 0.0)
+            change[start + 1] += taken
+            change[later[same.argmax(axis=0)], plans] -= taken
+    return np.cumsum(change, axis=0)[:-1]

@@ -1,0 +1,72 @@
+"""Operator shapes as ONNX models, written as exports are."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from autocomp.hardware_models.shapes import OperatorShape
+from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.numerics.plan_compressor import Realiser
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer
+from autocomp.search_spaces import WEIGHTED, NetworkGraph, Workload
+
+SCALE = 0.05  # of rounded activations; what lies behind a ReLU has no negative levels
+
+
+def operator_model(shape: OperatorShape, symmetric: bool = False) -> bytes:
+    """A serialized ONNX model with random weights; the batch is free, as in exports.
+
+    symmetric: inputs are rounded around zero.
+    """
+    return workload_model(shape.workload(), _parameters(shape.graph()), _ranges(shape, symmetric))
+
+
+def fixed_batch(model: bytes, batch: int) -> bytes:
+    """The same model for one batch only: compilers of devices take a free one for 1."""
+    found = onnx.load_from_string(model)
+    for value in (*found.graph.input, *found.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    data: bytes = found.SerializeToString()
+    return data
+
+
+def workload_model(
+    workload: Workload,
+    parameters: dict[str, np.ndarray],
+    ranges: dict[tuple[str, int], ActivationQuantizer],
+) -> bytes:
+    """Of a workload of one plan: formats and cut channels as the plan says."""
+    realiser = Realiser(workload.space, parameters, ranges)
+    plan = workload.space.decode(workload.vectors[0])
+    model = onnx_network(workload.graph, parameters, realiser(plan), Style(integer_weights=True))
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def operator_inputs(shape: OperatorShape) -> list[np.ndarray]:
+    """In the model's order, float32."""
+    rng = np.random.default_rng(0)
+    inputs = [node for node in shape.graph().nodes if node.kind == "input"]
+    return [rng.standard_normal((shape.batch, *node.shape[1:]), np.float32) for node in inputs]
+
+
+def _parameters(graph: NetworkGraph) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    found: dict[str, np.ndarray] = {}
+    for node in graph.nodes:
+        if node.kind in WEIGHTED and node.weight_shape is not None:
+            found[node.attributes["weight"]] = 0.05 * rng.standard_normal(node.weight_shape, np.float32)
+            found[node.attributes["bias"]] = np.zeros(node.weight_shape[0], np.float32)
+        for name in node.attributes.get("parameters", ()):
+            found[name] = np.ones(node.shape[-1], np.float32)
+    return found
+
+
+def _ranges(shape: OperatorShape, symmetric: bool) -> dict[tuple[str, int], ActivationQuantizer]:
+    found = {}
+    for node in shape.graph().nodes:
+        if node.layer is not None:
+            zero = 128 if symmetric or node.inputs == (0,) else 0
+            found[node.layer, 8] = ActivationQuantizer(SCALE, zero, 8)
+    return found

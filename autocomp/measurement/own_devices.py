@@ -1,0 +1,91 @@
+"""A device of one's own: a table of operator shapes, measured here or by its profiler, and the device fitted to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from autocomp.hardware_models import Device
+from autocomp.hardware_models import device as find_device
+from autocomp.hardware_models.device_file import device_text
+from autocomp.hardware_models.fitting.own_device import calibrated
+from autocomp.hardware_models.fitting.profiles import named
+from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
+from autocomp.hardware_models.shapes import MeasuredShape, read_table, table_text
+from autocomp.results.stored import write_text
+from autocomp.search_spaces import Format
+
+from .operator_models import fixed_batch, operator_model
+from .processor import TEMPLATE, threads_of
+from .profiling import Report, measure
+
+INTEGERS = Format(8, 8)
+
+
+def beginning(device: str, threads: int) -> tuple[str, int]:
+    """The device that a fit begins with, and the threads: ``cpu:4`` is what is known of onnxruntime, with four."""
+    own = threads_of(device)
+    return (device, threads) if own is None else (str(TEMPLATE), threads if own == 1 else own)
+
+
+def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
+    """Those of the table, or, where there is none yet, the standard shapes in the formats that the device executes."""
+    if path.suffix != ".csv":
+        raise ValueError(f"a table's path must end in .csv, but got {path}")
+    if path.is_file():
+        return read_table(path)
+    chip = find_device(device)
+    formats = ["float"] + ["w8a8"] * chip.executes(INTEGERS)
+    formats += ["w8", "w4a8"] if "unpacked" in chip.rates.macs_per_s else []
+    return [MeasuredShape(shape) for shape in standard_shapes(formats)]
+
+
+def write_models(rows: Iterable[MeasuredShape], folder: Path, device: str | Path | Device) -> int:
+    """An ONNX model for each shape, under its name, for the shape's batch, as the device's runtime takes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    symmetric = find_device(device).symmetric_inputs
+    shapes = list(dict.fromkeys(row.shape for row in rows))
+    for shape in shapes:
+        (folder / f"{shape.name}.onnx").write_bytes(fixed_batch(operator_model(shape, symmetric), shape.batch))
+    return len(shapes)
+
+
+def with_results(rows: Sequence[MeasuredShape], paths: Sequence[Path]) -> list[MeasuredShape]:
+    """Profilers' outputs in the rows whose shape they are named after; ValueError for one that names none."""
+    found = named(paths)
+    unknown = sorted(set(found) - {row.shape.name for row in rows})
+    if unknown:
+        raise ValueError(f"a result must be named after a shape of the table, but got {', '.join(unknown)}")
+    return [
+        replace(row, latency_ms=found[row.shape.name].latency_ms, fixed=found[row.shape.name].fixed)
+        if row.shape.name in found
+        else row
+        for row in rows
+    ]
+
+
+def measured(rows: Sequence[MeasuredShape], threads: int = 1, report: Report | None = None) -> list[MeasuredShape]:
+    """What has no latency yet is measured by onnxruntime on this processor."""
+    missing = [row.shape for row in rows if row.latency_ms is None]
+    found = {row.shape: row for row in measure(missing, threads, report)} if missing else {}
+    return [found.get(row.shape, row) if row.latency_ms is None else row for row in rows]
+
+
+def store_table(rows: Iterable[MeasuredShape], path: Path, device: str) -> Path:
+    """The table names its device: by its file's name where that lies beside the table, so that both can be moved."""
+    file = Path(device)
+    beside = file.suffix == ".toml" and file.resolve().parent == path.resolve().parent
+    named_so = file.name if beside else str(file.resolve()) if file.suffix == ".toml" else device
+    return write_text(path, table_text(rows, named_so))
+
+
+def fit(rows: Sequence[MeasuredShape], device: str | Path | Device, table: Path, path: Path) -> Device:
+    """Stores the device fitted to the rows, with the table beside its rates."""
+    if path.suffix != ".toml":
+        raise ValueError(f"a device file's path must end in .toml, but got {path}")
+    beside = os.path.relpath(table.resolve(), path.resolve().parent)
+    found = calibrated(find_device(device), rows, {"name": path.stem, "aliases": [], "measured": {"table": beside}})
+    write_text(path, device_text(found.data))
+    return find_device(path)

@@ -1,0 +1,127 @@
+"""A plan carried out for real: channels sliced off, BatchNorm folded, weights in integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.numerics.folding import fold, foldable, norm_factors, norm_parameters
+from autocomp.primitives.numerics.plan_compressor import LayerState, Parameters, Realisation, kept_channels
+from autocomp.primitives.tracing.mindir import copy_network
+from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
+from autocomp.primitives.tracing.weight_layout import groups_left, turned
+from autocomp.search_spaces import NetworkGraph, Node
+
+from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, ms
+
+nn = ms.nn
+
+
+def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: Realisation, folds: bool = True) -> Any:
+    """A new Cell that computes what the plan promises.
+
+    parameters: of the float network, by name. folds: whether BatchNorm is folded into the layer before it.
+    """
+    twin = copy_network(net).set_train(False)
+    folded = {layer: bn for bn, layer in foldable(graph).items()} if folds else {}
+    norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
+    new: dict[str, Any] = {}
+    for layer, state in realisation.layers.items():
+        node = graph.nodes[graph.layers[layer]]
+        if layer in folded:
+            norm = norms[folded[layer]]
+            state = fold(state, *norm_factors(norm, parameters, realisation))
+            new[folded[layer]] = nn.Identity()
+        if layer in folded or _changes(state):
+            new[layer] = _layer(cell_at(twin, layer), node, state)
+    for name, node in norms.items():
+        cut = not kept_channels(node.units, realisation.kept).all()
+        if name not in new and (cut or name in realisation.statistics):
+            new[name] = _batchnorm(cell_at(twin, name), node, parameters, realisation)
+    for node in graph.nodes:
+        if node.op == "PReLU" and node.layer is not None:
+            new[node.layer] = _prelu(cell_at(twin, node.layer), node, parameters, realisation)
+    replace_cells(twin, new)
+    rename_parameters(twin)
+    return twin
+
+
+def _changes(state: LayerState) -> bool:
+    whole = state.rows.all() and state.columns.all()
+    return not whole or state.quantized is not None or state.activation is not None
+
+
+def _layer(cell: Any, node: Node, state: LayerState) -> Any:
+    groups = groups_left(node, len(state.weight))
+    if state.quantized is None:
+        new = _dense(cell, state) if node.kind == "dense" else _conv(cell, node, state, groups)
+    elif node.transposed:
+        new = QuantizedConv2dTranspose(cell, state.quantized, state.bias, groups)
+    elif node.kind == "conv":
+        new = QuantizedConv2d(cell, state.quantized, state.bias, groups)
+    else:
+        new = QuantizedDense(cell, state.quantized, state.bias)
+    _train_alike(new, cell)
+    return new if state.activation is None else RoundedLayer(RoundedInput(state.activation), new)
+
+
+def _train_alike(new: Any, like: Any) -> None:
+    """Parameters that are frozen in ``like`` are frozen in the new cell, too."""
+    trains = {name: parameter.requires_grad for name, parameter in like.parameters_and_names(expand=False)}
+    for name, parameter in new.parameters_and_names(expand=False):
+        parameter.requires_grad = trains.get(name, parameter.requires_grad)
+
+
+def _conv(like: Any, node: Node, state: LayerState, groups: int) -> Any:
+    """Of the kind of ``like``; only a transposed one has an output padding."""
+    window = {"pad_mode": like.pad_mode, "padding": like.padding, "dilation": like.dilation, "group": groups}
+    if state.bias is not None:
+        window |= {"has_bias": True, "bias_init": ms.Tensor(state.bias)}
+    weight, cell = state.weight, nn.Conv2d
+    if node.transposed:
+        weight, cell = turned(weight, groups), nn.Conv2dTranspose
+        window["output_padding"] = like.output_padding
+    return cell(
+        state.weight.shape[1] * groups,
+        state.weight.shape[0],
+        like.kernel_size,
+        like.stride,
+        weight_init=ms.Tensor(np.ascontiguousarray(weight)),
+        **window,
+    )
+
+
+def _dense(like: Any, state: LayerState) -> Any:
+    outputs, inputs = state.weight.shape
+    bias = {} if state.bias is None else {"bias_init": ms.Tensor(state.bias)}
+    dense = nn.Dense(
+        inputs, outputs, ms.Tensor(np.ascontiguousarray(state.weight)), has_bias=state.bias is not None, **bias
+    )
+    dense.activation, dense.activation_flag = like.activation, like.activation_flag
+    return dense
+
+
+def _batchnorm(like: Any, node: Node, parameters: Parameters, realisation: Realisation) -> Any:
+    gamma, beta, mean, variance = norm_parameters(node, parameters, realisation)
+    new = type(like)(
+        len(gamma),
+        eps=node.attributes["epsilon"],
+        momentum=1 - like.momentum,  # MindSpore keeps what is left of 1
+        use_batch_statistics=like.use_batch_statistics,
+        gamma_init=ms.Tensor(gamma),
+        beta_init=ms.Tensor(beta),
+        moving_mean_init=ms.Tensor(mean),
+        moving_var_init=ms.Tensor(variance),
+    )
+    _train_alike(new, like)
+    return new.set_train(False)
+
+
+def _prelu(like: Any, node: Node, parameters: Parameters, realisation: Realisation) -> Any:
+    slope = parameters[node.attributes["parameters"][0]]
+    kept = kept_channels(node.units, realisation.kept)
+    new = nn.PReLU(1)
+    new.w = ms.Parameter(ms.Tensor(slope[kept] if len(slope) > 1 else slope), name="w")
+    _train_alike(new, like)
+    return new

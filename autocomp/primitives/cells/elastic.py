@@ -1,0 +1,137 @@
+"""One compiled network for every plan: a plan is a set of parameter values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.numerics.plan_compressor import LayerState, Realisation, kept_channels
+from autocomp.primitives.tracing.mindir import copy_network
+from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
+from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
+from autocomp.primitives.tracing.weight_layout import turned, weight_of
+from autocomp.search_spaces import NetworkGraph
+
+from .layers import ElasticInput, ms
+
+NEVER_NEGATIVE = ("ReLU", "ReLUExt", "ReLU6", "Sigmoid", "HSigmoid", "Softmax")
+
+
+class ElasticNetwork:
+    """A copy of the network whose weights, BatchNorm statistics and input quantizers are set by plans.
+
+    A cut channel is a zero in the weights that consume it: that is right behind every activation, and needs no mask.
+    The copy compiles at its first call; ``set`` compiles nothing.
+
+    >>> elastic = ElasticNetwork(net, graph)                # net itself is not touched
+    >>> elastic.set(realiser(plan))
+    >>> (logits,) = elastic((x,))
+    """
+
+    def __init__(self, net: Any, graph: NetworkGraph) -> None:
+        self.graph = graph
+        self.cell = copy_network(net).set_train(False)
+        self.parameters = {p.name: p for p in self.cell.get_parameters()}
+        self.floats = {name: np.array(p.asnumpy()) for name, p in self.parameters.items()}
+        names = {id(p): name for name, p in self.parameters.items()}
+        self.inputs: dict[str, ElasticInput] = {}
+        for layer in graph.layers:
+            bounded_below = not all(never_negative(graph, node.inputs[0]) for node in graph.calls(layer))
+            self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below)
+        replace_cells(self.cell, self.inputs)
+        rename_parameters(self.cell, names)
+
+    def set(self, realisation: Realisation) -> None:
+        for layer, state in realisation.layers.items():
+            node = self.graph.nodes[self.graph.layers[layer]]
+            attributes = node.attributes
+            weight = _scattered(weight_of(node, self.floats), state)
+            self._assign(attributes["weight"], turned(weight, node.groups) if node.transposed else weight)
+            if state.bias is not None:
+                bias = np.array(self.floats[attributes["bias"]])
+                bias[state.rows] = state.bias
+                self._assign(attributes["bias"], bias)
+            self.inputs[layer].set(state.activation)
+        for node in self.graph.nodes:
+            if node.kind == "batchnorm" and node.layer is not None:
+                mean, variance = node.attributes["parameters"][2:4]
+                values = realisation.statistics.get(node.layer, (self.floats[mean], self.floats[variance]))
+                self._assign(mean, values[0])
+                self._assign(variance, values[1])
+
+    def _assign(self, name: str, value: np.ndarray) -> None:
+        self.parameters[name].set_data(ms.Tensor(value.astype(np.float32)))
+
+    def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """The outputs for a batch in GRAPH mode; compiles once for each shape of the inputs."""
+        with execution_mode(graph=True):
+            return to_arrays(self.cell(*to_tensors(inputs)))
+
+    def layer_inputs(
+        self, inputs: tuple[np.ndarray, ...], layers: Collection[str] | None = None
+    ) -> dict[str, list[np.ndarray]]:
+        """What each layer reads, or each of these: layer -> (n, ...) float32 for each of its calls."""
+        chosen = self.inputs if layers is None else {path: self.inputs[path] for path in layers}
+        return read_by(self.cell, chosen, inputs)
+
+    def batch_statistics(
+        self, inputs: tuple[np.ndarray, ...], kept: np.ndarray
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Mean and variance over the batch of what each BatchNorm reads, of its kept channels, while each one
+        normalises by its batch, as in a training step; averages over the calls of one that runs several times. The
+        stored statistics are left as they were."""
+        norms = {node.layer: node for node in self.graph.nodes if node.kind == "batchnorm" and node.layer is not None}
+        stored = [name for node in norms.values() for name in node.attributes["parameters"][2:4]]
+        before = {name: self.parameters[name].asnumpy() for name in stored}
+        cells = {layer: cell_at(self.cell, layer) for layer in norms}
+        try:
+            for cell in cells.values():
+                cell.set_train(True)
+            seen = read_by(self.cell, cells, inputs)
+        finally:
+            self.cell.set_train(False)
+            for name, value in before.items():
+                self._assign(name, value)
+        return {layer: _moments(calls, kept_channels(norms[layer].units, kept)) for layer, calls in seen.items()}
+
+
+def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, list[np.ndarray]]:
+    """The first arguments of each of a network's cells in a forward pass, one for each of its calls, in PyNative mode,
+    where cells can be listened to."""
+    found: dict[str, list[np.ndarray]] = {}
+
+    def listen(name: str) -> Callable[[Any, Any], None]:
+        return lambda _cell, arguments: found.setdefault(name, []).append(arguments[0].asnumpy())
+
+    handles = [cell.register_forward_pre_hook(listen(name)) for name, cell in cells.items()]
+    try:
+        with execution_mode(graph=False):
+            net(*to_tensors(inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def never_negative(graph: NetworkGraph, i: int) -> bool:
+    """Whether the node's output cannot be below zero: a ReLU or the like, or a pooling of one."""
+    node = graph.nodes[i]
+    if node.kind in ("pool", "mean", "flatten", "reshape") and len(node.inputs) == 1:
+        return never_negative(graph, node.inputs[0])
+    return node.op in NEVER_NEGATIVE
+
+
+def _moments(calls: Sequence[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    axes = tuple(axis for axis in range(calls[0].ndim) if axis != 1)
+    mean, variance = np.mean([(x.mean(axes), x.var(axes)) for x in calls], 0)
+    return mean[kept], variance[kept]
+
+
+def _scattered(weight: np.ndarray, state: LayerState) -> np.ndarray:
+    """The layer's weight in its full shape: kept entries as the plan has them, cut inputs zero."""
+    full = np.array(weight)
+    full[:, ~state.columns] = 0
+    full[np.ix_(state.rows, state.columns)] = state.weight
+    return full

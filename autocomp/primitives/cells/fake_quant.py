@@ -1,0 +1,186 @@
+"""Rounding inside a network that trains: the forward pass rounds, the gradient passes straight through.
+
+    y = ((clip(x * (1 / s), low, high) + R) - R) * s,    R = 1.5 * 2^23
+
+float32 has no room for a fraction beside R, so the addition rounds, half to even, and a subtraction brings the level
+back. Both have gradient 1, so automatic differentiation of this line alone gives
+
+* the straight-through estimator (Bengio et al. 2013), with the clipped gradient of Jacob et al. 2018 (section 3), and
+* for a step s that trains, dy/ds = round(x / s) - x / s inside the bounds and the bound outside: LSQ's gradient (Esser
+  et al., ICLR 2020, eq. 3).
+
+No custom gradient is needed, so it runs the same in graph and PyNative mode and exports. With ``on`` = 0 the numbers
+pass unrounded: bits, and whether there are any, are parameters, and another plan compiles nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mindspore import nn, ops
+
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
+from autocomp.search_spaces import FLOAT_BITS
+
+from .layers import NO_BOUND, ROUNDER, ms, parameter
+
+REACH = 0.4  # of a step, at most, between a level and a weight that is to round to it
+
+
+def to_steps(x: Any, scale: Any, on: Any) -> Any:
+    """x at the nearest multiple of scale; it must be within bounds already."""
+    rounder = on * ROUNDER
+    step = on * scale + (1 - on)
+    return ((x * (1 / step) + rounder) - rounder) * step
+
+
+def rounded(x: Any, scale: Any, low: Any, high: Any, on: Any, bounded_below: bool = True) -> Any:
+    """x: any shape; scale: broadcasts to x; low, high: scalars, the lowest and highest level; on: 1, or 0 for none.
+
+    bounded_below: False where x is never below the lowest level, which saves a pass over it.
+    """
+    rounder = on * ROUNDER
+    step = on * scale + (1 - on)
+    far = (1 - on) * NO_BOUND
+    levels = ops.minimum(x * (1 / step), high + far)
+    if bounded_below:
+        levels = ops.maximum(levels, low - far)
+    return ((levels + rounder) - rounder) * step
+
+
+def scaled_gradient(x: Any, factor: Any) -> Any:
+    """x, whose gradient is multiplied by ``factor``."""
+    held = ops.stop_gradient(x)
+    return held + (x - held) * factor
+
+
+def number(value: float, name: str, trains: bool = False) -> Any:
+    return parameter(np.float32(value), name, trains)
+
+
+def assign(target: Any, value: Any) -> None:
+    """Seen by compiled graphs everywhere, unlike ``set_data``."""
+    ops.assign(target, ms.Tensor(np.asarray(value, np.float32).reshape(target.shape)))
+
+
+class Weight(nn.Cell):
+    """Rounds a layer's weight. Subclasses say where its scale comes from.
+
+    like: (out, ...) float32, the weight as it is when the layer is wrapped. ``top``: the highest integer.
+    """
+
+    def __init__(self, like: np.ndarray, per_channel: bool) -> None:
+        super().__init__()
+        self.per_channel = per_channel
+        self.scale_shape = (len(like), *[1] * (like.ndim - 1)) if per_channel else (1,) * like.ndim
+        self.top = number(127, "top")
+        self.on = number(0, "on")
+
+    def set_bits(self, bits: int, weight: np.ndarray) -> None:
+        """bits: 2 to 8, or 32 for none."""
+        assign(self.on, bits < FLOAT_BITS)
+        if bits < FLOAT_BITS:
+            assign(self.top, 2 ** (bits - 1) - 1)
+            self.start(bits, weight)
+
+    def start(self, bits: int, weight: np.ndarray) -> None:
+        """The scale that this number of bits begins with."""
+        raise NotImplementedError
+
+    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+        """Begin where the layer's output asks to, and give the weight that rounds so; arguments as
+        :func:`autocomp.primitives.numerics.adaptive_rounding.adaptive_rounding` takes them."""
+        return weight
+
+    def scale_of(self, weight: np.ndarray) -> np.ndarray:
+        """(out,) float32 of the weight as trained."""
+        raise NotImplementedError
+
+    @property
+    def bits(self) -> int:
+        return int(np.log2(float(self.top.asnumpy()) + 1)) + 1 if float(self.on.asnumpy()) else FLOAT_BITS
+
+    def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
+        """What the rounded weight is in integers."""
+        if self.bits == FLOAT_BITS:
+            return None
+        top, scale = float(self.top.asnumpy()), self.scale_of(weight)
+        column = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        integers = np.clip(np.rint(weight / column), -top, top).astype(np.int8)
+        return QuantizedWeight(integers, scale, self.bits)
+
+    def _best_scale(self, bits: int, weight: np.ndarray) -> np.ndarray:
+        """Of the least squared error, in ``scale_shape``."""
+        rows = weight if self.per_channel else weight.reshape(1, -1)
+        return quantize_weight(rows, bits).scale.reshape(self.scale_shape)
+
+
+def within_reach(weight: np.ndarray, found: QuantizedWeight, top: int, step: int = 1) -> np.ndarray:
+    """The nearest weight that lies safely within the bin of the level that was found for it.
+
+    top: the highest level, step: between two levels, both in integers.
+    """
+    unit = found.scale.reshape(-1, *[1] * (weight.ndim - 1))
+    reach, integers = REACH * step * unit, found.integers.astype(np.float32)
+    low = np.where(integers == -top, -np.inf, integers * unit - reach)
+    high = np.where(integers == top, np.inf, integers * unit + reach)
+    return np.clip(weight, low, high).astype(np.float32)
+
+
+class Input(nn.Cell):
+    """Rounds a layer's input, one scale for the tensor.
+
+    positive: the input is never negative (behind a ReLU); its levels then start at 0.
+    """
+
+    def __init__(self, positive: bool) -> None:
+        super().__init__()
+        self.positive = positive
+        self.on = number(0, "on")
+        self.levels = number(255, "levels")
+
+    def set_bits(self, bits: int) -> None:
+        """bits: 2 to 8, or 32 for none."""
+        assign(self.on, bits < FLOAT_BITS)
+        if bits < FLOAT_BITS:
+            assign(self.levels, 2**bits - 1)
+
+    def start(self, quantizer: ActivationQuantizer) -> None:
+        """Take over the range that calibration found."""
+        raise NotImplementedError
+
+    def scale_and_zero_point(self) -> tuple[float, int]:
+        raise NotImplementedError
+
+    @property
+    def bits(self) -> int:
+        return int(np.log2(float(self.levels.asnumpy()) + 1)) if float(self.on.asnumpy()) else FLOAT_BITS
+
+    def quantizer(self) -> ActivationQuantizer | None:
+        return None if self.bits == FLOAT_BITS else ActivationQuantizer(*self.scale_and_zero_point(), self.bits)
+
+
+class SymmetricInput(Input):
+    """Levels 0 .. 2^b - 1 where the input is never negative, else -2^(b-1) .. 2^(b-1) - 1, around zero."""
+
+    def __init__(self, positive: bool) -> None:
+        super().__init__(positive)
+        self.low = number(0 if positive else -128, "low")
+        self.high = number(255 if positive else 127, "high")
+
+    def set_bits(self, bits: int) -> None:
+        super().set_bits(bits)
+        if bits < FLOAT_BITS:
+            low = 0 if self.positive else -(2 ** (bits - 1))
+            assign(self.low, low)
+            assign(self.high, 2**bits - 1 + low)
+
+    @property
+    def zero_point(self) -> int:
+        return -int(self.low.asnumpy())
+
+    def largest(self, quantizer: ActivationQuantizer) -> float:
+        """The largest number of a range, in either direction."""
+        low, high = quantizer.bounds
+        return max(high, 0.0 if self.positive else -low) * quantizer.scale

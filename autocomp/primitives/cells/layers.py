@@ -1,0 +1,225 @@
+"""MindSpore cells of compressed networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_pairs
+from autocomp.primitives.tracing.platform import load_mindspore
+
+ms = load_mindspore()
+
+from mindspore import nn, ops  # noqa: E402
+
+ROUNDER = 1.5 * 2.0**23  # x + ROUNDER has no room for a fraction: float32 rounds it away, half to even, to 2^22
+NO_BOUND = 3e38
+DESCRIBES = ("weight", "bias", "has_bias", "in_channels", "out_channels", "kernel_size", "stride")
+
+
+def parameter(value: np.ndarray | np.floating, name: str, trains: bool = False) -> Any:
+    return ms.Parameter(ms.Tensor(value), name=name, requires_grad=trains)
+
+
+class StandIn(nn.Cell):
+    """A cell in a layer's place, which holds the layer: of it the network's code may read what describes it."""
+
+    layer_name = "layer"
+
+    def __getattr__(self, name: str) -> Any:
+        layer = self.__dict__.get("_cells", {}).get(self.layer_name)
+        return super().__getattr__(name) if layer is None or name not in DESCRIBES else getattr(layer, name)
+
+
+class RoundedLayer(StandIn, nn.SequentialCell):
+    """A layer behind what rounds its input."""
+
+    layer_name = "1"
+
+
+class ElasticInput(StandIn):
+    """A layer whose input is rounded; the step and the bounds are parameters, so that any number of bits, or none,
+    is a matter of setting them and compiles nothing.
+
+    Adding and taking away ROUNDER rounds in a third of the time of ``ops.Round`` on CPU, and a division would take
+    four times a product. bounded_below: False where the input is never negative, behind a ReLU.
+    """
+
+    def __init__(self, layer: Any, bounded_below: bool = True) -> None:
+        super().__init__()
+        self.layer, self.bounded_below = layer, bounded_below
+        self.input_factor = parameter(np.float32(1), "input_factor")
+        self.input_scale = parameter(np.float32(1), "input_scale")
+        self.input_rounder = parameter(np.float32(0), "input_rounder")
+        self.input_low = parameter(np.float32(-NO_BOUND), "input_low")
+        self.input_high = parameter(np.float32(NO_BOUND), "input_high")
+        self.minimum = ops.Minimum()
+        self.maximum = ops.Maximum()
+
+    def construct(self, x: Any) -> Any:
+        levels = self.minimum(x * self.input_factor + self.input_rounder, self.input_high)
+        if self.bounded_below:
+            levels = self.maximum(levels, self.input_low)
+        return self.layer((levels - self.input_rounder) * self.input_scale)
+
+    def set(self, quantizer: ActivationQuantizer | None) -> None:
+        values = {"factor": 1.0, "scale": 1.0, "rounder": 0.0, "low": -NO_BOUND, "high": NO_BOUND}
+        if quantizer is not None:
+            low, high = quantizer.bounds
+            values = {"factor": 1 / quantizer.scale, "scale": quantizer.scale, "rounder": ROUNDER}
+            values |= {"low": ROUNDER + low, "high": ROUNDER + high}
+        for name, value in values.items():
+            getattr(self, f"input_{name}").set_data(ms.Tensor(np.float32(value)))
+
+
+class RoundedInput(nn.Cell):
+    """Rounds a tensor to a quantizer's levels: what QuantizeLinear and DequantizeLinear do together."""
+
+    def __init__(self, quantizer: ActivationQuantizer) -> None:
+        super().__init__()
+        low, high = quantizer.bounds
+        self.scale = parameter(np.float32(quantizer.scale), "scale")
+        self.low, self.high = parameter(np.float32(low), "low"), parameter(np.float32(high), "high")
+        self.round = ops.Round()
+        self.minimum = ops.Minimum()
+        self.maximum = ops.Maximum()
+
+    def construct(self, x: Any) -> Any:
+        return self.minimum(self.maximum(self.round(x / self.scale), self.low), self.high) * self.scale
+
+
+class StoredWeight(nn.Cell):
+    """A weight kept as int8 (5 to 8 bits) or as two integers a byte (2 to 4 bits), with a scale for each output channel
+    or each part of its inputs, and a zero point where the weight has one."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__()
+        self.shape, self.dtype = tuple(weight.integers.shape), ms.float32  # of what it computes
+        self.count = int(np.prod(self.shape))
+        self.packed = weight.bits <= 4
+        self.weight = parameter(pack_pairs(weight.integers) if self.packed else weight.integers, "weight")
+        parts = weight.scale.ndim > 1
+        column = (*weight.scale.shape, 1) if parts else (-1, *([1] * (len(self.shape) - 1)))
+        self.parted = (*weight.scale.shape, -1) if parts else self.shape
+        self.scale = parameter(weight.scale.reshape(column), "scale")
+        self.shifted = weight.zero_point is not None
+        if weight.zero_point is not None:
+            self.zero_point = parameter(weight.zero_point.reshape(column), "zero_point")
+
+    def construct(self) -> Any:
+        levels = self._levels().reshape(self.parted)
+        if self.shifted:
+            levels = levels - self.zero_point.astype(ms.float32)
+        return (levels * self.scale).reshape(self.shape)
+
+    def _levels(self) -> Any:
+        stored = self.weight.astype(ms.float32)
+        if not self.packed:
+            return stored
+        second = ops.floor(stored * 0.0625)
+        pairs = ops.stack((stored - second * 16 - 8, second), 1).reshape((-1,))
+        return pairs[: self.count] if self.count % 2 else pairs
+
+
+class QuantizedConv2d(nn.Cell):
+    """A convolution with a stored weight; otherwise as the ``nn.Conv2d`` that it replaces."""
+
+    def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None, groups: int) -> None:
+        super().__init__()
+        self.weight = StoredWeight(weight)
+        self.conv2d = ops.Conv2D(
+            weight.integers.shape[0],
+            like.kernel_size,
+            1,
+            like.pad_mode,
+            like.padding,
+            like.stride,
+            like.dilation,
+            groups,
+        )
+        self.in_channels, self.out_channels = weight.integers.shape[1] * groups, weight.integers.shape[0]
+        self.kernel_size, self.stride = like.kernel_size, like.stride
+        self.has_bias = bias is not None
+        if bias is not None:
+            self.bias = parameter(bias, "bias", trains=True)
+
+    def construct(self, x: Any) -> Any:
+        x = self.conv2d(x, self.weight())
+        return ops.bias_add(x, self.bias) if self.has_bias else x
+
+
+class TransposedConv2d(nn.Cell):
+    """What an ``nn.Conv2dTranspose`` computes, of a weight (out, in / groups, kh, kw) that is given with the input."""
+
+    def __init__(self, like: Any, shape: tuple[int, ...], groups: int) -> None:
+        super().__init__()
+        self.out_channels, depth, *kernel = shape
+        self.in_channels = groups * depth
+        self.parted = (groups, self.out_channels // groups, depth, *kernel)
+        self.turned = (self.in_channels, self.out_channels // groups, *kernel)
+        self.stride, self.more = like.stride, _positions_added(like)
+        window = {"pad_mode": like.pad_mode, "pad": like.padding, "stride": like.stride, "dilation": like.dilation}
+        self.conv2d_transpose = ops.Conv2DTranspose(self.in_channels, like.kernel_size, mode=1, group=groups, **window)
+        after = like.output_padding
+        below, right = after if isinstance(after, tuple) else (after, after)
+        self.pads = below + right > 0
+        self.pad = ops.Pad(((0, 0), (0, 0), (0, below), (0, right)))
+
+    def construct(self, x: Any, weight: Any, bias: Any = None) -> Any:
+        weight = ops.transpose(weight.reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.turned)
+        n, _, height, width = x.shape
+        size = (n, self.out_channels, height * self.stride[0] + self.more[0], width * self.stride[1] + self.more[1])
+        x = self.conv2d_transpose(x, weight, size)
+        x = x if bias is None else ops.bias_add(x, bias)
+        return self.pad(x) if self.pads else x
+
+
+class QuantizedConv2dTranspose(nn.Cell):
+    """A transposed convolution with a stored weight, (out, in / groups, kh, kw); otherwise as the
+    ``nn.Conv2dTranspose`` that it replaces."""
+
+    def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None, groups: int) -> None:
+        super().__init__()
+        self.weight = StoredWeight(weight)
+        self.operator = TransposedConv2d(like, weight.integers.shape, groups)
+        self.in_channels, self.out_channels = self.operator.in_channels, self.operator.out_channels
+        self.kernel_size, self.stride = like.kernel_size, like.stride
+        self.has_bias = bias is not None
+        self.bias = parameter(bias, "bias", trains=True) if bias is not None else None
+
+    def construct(self, x: Any) -> Any:
+        return self.operator(x, self.weight(), self.bias)
+
+
+def _positions_added(like: Any) -> tuple[int, int]:
+    """By an nn.Conv2dTranspose to stride times its input's height and width, before its output padding."""
+    if like.pad_mode == "same":
+        return 0, 0
+    reach = [(k - 1) * d + 1 - s for k, d, s in zip(like.kernel_size, like.dilation, like.stride, strict=True)]
+    if like.pad_mode == "valid":
+        return max(reach[0], 0), max(reach[1], 0)
+    top, bottom, left, right = like.padding if isinstance(like.padding, tuple) else (like.padding,) * 4
+    return reach[0] - top - bottom, reach[1] - left - right
+
+
+class QuantizedDense(nn.Cell):
+    """A dense layer with a stored weight; x: (..., in)."""
+
+    def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None) -> None:
+        super().__init__()
+        self.weight = StoredWeight(weight)
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.activation = like.activation
+        self.out_channels, self.in_channels = weight.integers.shape
+        self.has_bias = bias is not None
+        if bias is not None:
+            self.bias = parameter(bias, "bias", trains=True)
+
+    def construct(self, x: Any) -> Any:
+        shape = x.shape
+        y = self.matmul(x.reshape((-1, self.in_channels)), self.weight())
+        if self.has_bias:
+            y = ops.bias_add(y, self.bias)
+        y = y.reshape((*shape[:-1], self.out_channels))
+        return self.activation(y) if self.activation is not None else y

@@ -1,0 +1,104 @@
+"""Callbacks for ``mindspore.Model.train``: what quantizers need before and while they train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from mindspore.train import Callback
+
+from .compression_state import applied_to
+from .fake_quant import assign
+
+SHARP = 1e-4  # a temperature at which a softmax is its largest entry
+
+
+class Calibrated(Protocol):
+    def calibrate(self, net_q: Any, arrays: tuple[np.ndarray, ...]) -> None: ...
+
+
+class CalibrateFirst(Callback):
+    """Before the first step, the ranges of inputs are found on the first batches of the training set."""
+
+    def __init__(self, algorithm: Calibrated, net_q: Any, images: int = 256) -> None:
+        super().__init__()
+        self.algorithm, self.net_q, self.images = algorithm, net_q, images
+
+    def on_train_begin(self, run_context: Any) -> None:
+        applied = applied_to(self.net_q)
+        if applied.calibrated:
+            return
+        count = sum(node.kind == "input" for node in applied.graph.nodes)
+        columns: list[list[np.ndarray]] = [[] for _ in range(count)]
+        for batch in run_context.original_args().train_dataset.create_tuple_iterator(output_numpy=True, num_epochs=1):
+            for column, array in zip(columns, batch, strict=False):
+                column.append(array)
+            if sum(map(len, columns[0])) >= self.images:
+                break
+        self.algorithm.calibrate(self.net_q, tuple(np.concatenate(column)[: self.images] for column in columns))
+
+
+class AtStep(Callback):
+    """Calls ``action`` once, before the step of this number (from 0) begins."""
+
+    def __init__(self, step: int, action: Callable[[Any], None]) -> None:
+        super().__init__()
+        self.step, self.action, self.done = step, action, False
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        arguments = run_context.original_args()
+        if not self.done and arguments.cur_step_num >= self.step + 1:
+            self.action(arguments)
+            self.done = True
+
+
+class Schedule(Callback):
+    """Sets parameters to ``value(progress)`` before every step, with the progress from 0 to 1 over the training."""
+
+    def __init__(self, targets: Sequence[Any], value: Callable[[float], float]) -> None:
+        super().__init__()
+        self.targets, self.value = targets, value
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        arguments = run_context.original_args()
+        steps = max(arguments.epoch_num * arguments.batch_num, 1)
+        value = self.value(min(max(arguments.cur_step_num - 1, 0) / max(steps - 1, 1), 1.0))
+        for target in self.targets:
+            assign(target, value)
+
+
+class BeforeEvaluation(Callback):
+    """Calls ``action`` after every epoch, before the network is evaluated."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__()
+        self.action = action
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        self.action()
+
+    def on_eval_begin(self, run_context: Any) -> None:
+        self.action()
+
+
+class CalibrateBatchNorm(Callback):
+    """When the training ends, BatchNorm's statistics are taken again on some batches of the training set.
+
+    sharpened: parameters that are near 0 meanwhile, temperatures.
+    """
+
+    def __init__(self, net_q: Any, batches: int, sharpened: Sequence[Any] = ()) -> None:
+        super().__init__()
+        self.net_q, self.batches, self.sharpened = net_q, batches, sharpened
+
+    def on_train_end(self, run_context: Any) -> None:
+        inputs = sum(node.kind == "input" for node in applied_to(self.net_q).graph.nodes)
+        for target in self.sharpened:
+            assign(target, SHARP)
+        self.net_q.set_train(True)
+        dataset = run_context.original_args().train_dataset
+        for count, batch in enumerate(dataset.create_tuple_iterator(num_epochs=1), 1):
+            self.net_q(*batch[:inputs])
+            if count == self.batches:
+                break

@@ -1,0 +1,134 @@
+"""Files for deployment: written, loaded again, compared with the network in memory, only then put in their place."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import ExportError
+from autocomp.primitives.tracing.mindir import copy_network, first_line
+from autocomp.primitives.tracing.platform import execution_mode, load_mindspore, to_arrays, to_tensors
+
+from .onnx_network import REWRITES
+
+Arrays = tuple[np.ndarray, ...]
+FORMATS = (".mindir", ".onnx")
+
+EXACT = 1e-4  # relative, without rounded activations
+ROUNDED = 0.05  # with them: two float roundings of the same number may fall on either side of a half, a step apart
+
+
+def export_format(path: str | os.PathLike[str]) -> str:
+    """The ending of the path; ValueError for one that is not known."""
+    ending = pathlib.Path(path).suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"an export's path must end in {' or '.join(FORMATS)}, but got {os.fspath(path)!r}")
+    return ending
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """A path to write to, in the same folder; moved to ``path`` when the body succeeds, else removed."""
+    target = pathlib.Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".autocomp-") as folder:
+            draft = pathlib.Path(folder) / target.name
+            yield draft
+            os.replace(draft, target)
+    except OSError as error:
+        raise type(error)(error.errno, f"{target} cannot be written: {error.strerror}") from error
+
+
+def export_mindir(net: Any, inputs: Arrays, path: pathlib.Path) -> None:
+    """``net`` in evaluation mode, for inputs of these shapes."""
+    ms = load_mindspore()
+    twin = copy_network(net).set_train(False)
+    with execution_mode(graph=True):
+        try:
+            ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR")
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ExportError(f"MindSpore cannot export this network to MindIR: {first_line(error)}") from error
+    path.write_bytes(compact(path.read_bytes()))
+
+
+def run_mindir(path: pathlib.Path, inputs: Arrays) -> Arrays:
+    ms = load_mindspore()
+    with execution_mode(graph=True):
+        return to_arrays(ms.nn.GraphCell(ms.load(str(path)))(*to_tensors(inputs)))
+
+
+def run_onnx(path: pathlib.Path, inputs: Arrays) -> Arrays:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES}
+    session = onnxruntime.InferenceSession(str(path), options, **as_it_is)
+    feed = {spec.name: array for spec, array in zip(session.get_inputs(), inputs, strict=True)}
+    return tuple(session.run(None, feed))
+
+
+def compact(data: bytes) -> bytes:
+    """The MindIR with short names for what lies between its operators.
+
+    MindSpore names every tensor by the path of the source that computes it, several times over; in a small quantized
+    network these names are half of the file. Names of parameters and inputs stay what they are behind the colon.
+    """
+    from mindspore.train import mind_ir_pb2
+
+    model = mind_ir_pb2.ModelProto()
+    model.ParseFromString(data)
+    if model.functions:
+        return data
+    graph, renamed = model.graph, {}
+    for value in (*graph.parameter, *graph.input):
+        renamed[value.name] = f"net:{value.name.rpartition(':')[2]}"
+    if len(set(renamed.values())) != len(renamed):
+        return data
+    for i, node in enumerate(graph.node):
+        renamed |= {name: f"{i}" if j == 0 else f"{i}.{j}" for j, name in enumerate(node.output)}
+    for value in (*graph.parameter, *graph.input, *graph.output):
+        value.name = renamed.get(value.name, value.name)
+    for node in graph.node:
+        node.name = renamed.get(node.name, node.output[0])
+        node.domain = ""
+        del node.node_attr[:]  # how to train it
+        _rename(node.input, renamed)
+        _rename(node.output, renamed)
+    graph.name = "net"
+    short: bytes = model.SerializeToString()
+    return short
+
+
+def _rename(names: Any, renamed: dict[str, str]) -> None:
+    names[:] = [renamed.get(name, name) for name in names]
+
+
+def compare(run: Callable[[pathlib.Path, Arrays], Arrays], path: pathlib.Path, inputs: Arrays, expected: Arrays,
+            tolerance: float) -> float:  # fmt: skip
+    """The error of the file's outputs, relative in the 2-norm; ExportError where it is above the tolerance."""
+    try:
+        found = run(path, inputs)
+    except Exception as error:  # whatever the runtime raises for a file that it cannot load
+        raise ExportError(f"the exported {path.suffix} file cannot be loaded again: {first_line(error)}") from error
+    worst = max(norm_error(a, b) for a, b in zip(found, expected, strict=True))
+    if not worst <= tolerance:
+        raise ExportError(
+            f"the exported {path.suffix} file computes something else than the network in memory: "
+            f"relative error {worst:.2g}, but at most {tolerance:.2g} is right"
+        )
+    return worst
+
+
+def norm_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """|found - expected| / |expected| in the 2-norm."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), 1e-12))

@@ -1,0 +1,441 @@
+"""The ONNX form of each MindSpore operator that the writer knows; a missing one is an ExportError by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import ExportError
+from autocomp.primitives.tracing.nodes import window_of
+from autocomp.primitives.tracing.weight_layout import groups_left
+from autocomp.search_spaces import Node
+
+from .onnx_network import Writer
+from .onnx_shapes import SHAPES, operand
+
+Form = Callable[[Writer, Node], "str | tuple[str, ...]"]
+
+
+def constants(node: Node) -> tuple[Any, ...]:
+    return tuple(node.attributes["constants"])
+
+
+def unary(op: str, **attributes: Any) -> Form:
+    return lambda w, node: w.emit(op, [operand(w, node)], node.name, **attributes)
+
+
+def binary(op: str) -> Form:
+    return lambda w, node: w.emit(op, [operand(w, node, 0), operand(w, node, 1)], node.name)
+
+
+def source_shape(w: Writer, node: Node) -> tuple[int, ...]:
+    return argument_shape(w, node, 0)
+
+
+def network_input(w: Writer, node: Node) -> str:
+    from onnx import TensorProto, helper
+
+    name = str(node.attributes["operator"]["name"]).rpartition(":")[2] or node.name
+    if any(name == other.name for other in w.graph.nodes if other is not node):  # a layer called as the argument
+        name = f"{name}.input"
+    w.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *node.shape[1:]]))
+    return name
+
+
+def conv(w: Writer, node: Node) -> str:
+    a = node.attributes
+    if node.layer is None:
+        return plain_conv(w, node)
+    state = w.state(node.layer)
+    groups = groups_left(node, len(state.weight))
+    inputs = [w.layer_input(node, state), w.layer_weight(node, state), *w.layer_bias(node, state)]
+    if node.transposed:
+        return transposed_window(w, node, inputs, groups)
+    top, bottom, left, right = a["pad"]
+    window = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
+    return w.emit("Conv", inputs, node.name, pads=[top, left, bottom, right], group=groups, **window)
+
+
+def plain_conv(w: Writer, node: Node) -> str:
+    """Whose weight is a parameter of another cell, or computed."""
+    a = window_of(node.attributes["operator"])
+    top, bottom, left, right = a["pad"]
+    window: dict[str, Any] = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
+    window |= {"pads": [top, left, bottom, right], "group": a["groups"]}
+    return w.emit("Conv", [operand(w, node), operand(w, node, 1)], node.name, **window)
+
+
+def transposed_conv(w: Writer, node: Node) -> str:
+    if node.layer is not None:
+        return conv(w, node)
+    groups = window_of(node.attributes["operator"])["groups"]
+    return transposed_window(w, node, [operand(w, node), operand(w, node, 1)], groups)
+
+
+def transposed_window(w: Writer, node: Node, inputs: list[str], groups: int) -> str:
+    """Its weight is (in, out / groups, kh, kw) in both."""
+    a = window_of(node.attributes["operator"])
+    stride, dilation, kernel = a["stride"], a["dilation"], a["kernel"]
+    top, bottom, left, right = a["pad"]
+    pads = ((top, bottom), (left, right))
+    extra = []
+    for i, (before, after) in enumerate(zip(source_shape(w, node)[2:], node.shape[2:], strict=True)):
+        extra.append(after - (stride[i] * (before - 1) + (kernel[i] - 1) * dilation[i] + 1 - sum(pads[i])))
+        if not 0 <= extra[i] < max(stride[i], dilation[i]):
+            raise ExportError(f"{node.name} makes {after} of {before} positions, which ONNX's ConvTranspose cannot")
+    window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "dilations": dilation}
+    window |= {"output_padding": extra, "group": groups}
+    return w.emit("ConvTranspose", inputs, node.name, pads=[top, left, bottom, right], **window)
+
+
+def dense(w: Writer, node: Node) -> str:
+    if node.layer is None:
+        return matmul(w, node)
+    state = w.state(node.layer)
+    source, weight = w.layer_input(node, state), w.layer_weight(node, state)
+    if len(source_shape(w, node)) == 2:
+        return w.emit("Gemm", [source, weight, *w.layer_bias(node, state)], node.name, transB=1)
+    turned = w.emit("Transpose", [weight], f"{node.name}.turned", perm=[1, 0])
+    bias = w.layer_bias(node, state)
+    product = w.emit("MatMul", [source, turned], f"{node.name}.product" if bias else node.name)
+    return w.emit("Add", [product, *bias], node.name) if bias else product
+
+
+def matmul(w: Writer, node: Node) -> str:
+    operands = [operand(w, node, 0), operand(w, node, 1)]
+    flags = [value for value in constants(node) if isinstance(value, bool)] + [False, False]
+    operator = node.attributes["operator"]
+    turned = (operator.get("transpose_a", flags[0]), operator.get("transpose_b", flags[1]))
+    for i in np.flatnonzero(turned):
+        rank = len(argument_shape(w, node, int(i)))
+        swap = [*range(rank - 2), rank - 1, rank - 2]
+        operands[i] = w.emit("Transpose", [operands[i]], f"{node.name}.{'ab'[i]}", perm=swap)
+    return w.emit("MatMul", operands, node.name)
+
+
+def argument_shape(w: Writer, node: Node, position: int) -> tuple[int, ...]:
+    kind, value, *_ = node.attributes["arguments"][position]
+    if kind == "node":
+        return w.graph.nodes[value].shape
+    return w.parameters[value].shape if kind == "parameter" else np.shape(value)
+
+
+def batchnorm(w: Writer, node: Node) -> str:
+    if node.layer is None:
+        raise ExportError(
+            f"the BatchNorm {node.name} is no nn.BatchNorm1d or nn.BatchNorm2d that normalises by running statistics"
+        )
+    return w.batchnorm(node)
+
+
+def layernorm(w: Writer, node: Node) -> str:
+    axis, epsilon = constants(node)[0], constants(node)[-1]
+    inputs = [operand(w, node, i) for i in range(3)]
+    return w.emit("LayerNormalization", inputs, node.name, axis=int(axis), epsilon=float(epsilon))
+
+
+def bias_add(w: Writer, node: Node) -> str:
+    shape = w.constant([1, -1] + [1] * (len(node.shape) - 2))
+    column = w.emit("Reshape", [operand(w, node, 1), shape], f"{node.name}.bias")
+    return w.emit("Add", [operand(w, node), column], node.name)
+
+
+def prelu(w: Writer, node: Node) -> str:
+    name = node.attributes["parameters"][0]
+    slope = w.parameters[name]
+    slope = slope[w.kept(node)] if len(slope) > 1 else slope
+    column = slope.reshape(-1, *([1] * (len(node.shape) - 2)))
+    return w.emit("PRelu", [operand(w, node), w.initializer(name, column)], node.name)
+
+
+def silu(w: Writer, node: Node) -> str:
+    gate = w.emit("Sigmoid", [operand(w, node)], f"{node.name}.gate")
+    return w.emit("Mul", [operand(w, node), gate], node.name)
+
+
+def gelu_tanh(w: Writer, node: Node) -> str:
+    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel 2016)."""
+    x, name = operand(w, node), node.name
+    cube = w.emit("Mul", [x, w.emit("Mul", [x, x], f"{name}.2")], f"{name}.3")
+    small = w.emit("Mul", [cube, w.constant(0.044715, np.float32)], f"{name}.small")
+    inner = w.emit("Mul", [w.emit("Add", [x, small], f"{name}.sum"), w.constant(math.sqrt(2 / math.pi), np.float32)],
+                   f"{name}.inner")  # fmt: skip
+    return _half_gate(w, node, w.emit("Tanh", [inner], f"{name}.tanh"))
+
+
+def gelu(w: Writer, node: Node) -> str:
+    if "tanh" in constants(node) or 1 in constants(node):
+        return gelu_tanh(w, node)
+    scaled = w.emit("Mul", [operand(w, node), w.constant(math.sqrt(0.5), np.float32)], f"{node.name}.scaled")
+    return _half_gate(w, node, w.emit("Erf", [scaled], f"{node.name}.erf"))
+
+
+def _half_gate(w: Writer, node: Node, gate: str) -> str:
+    one = w.emit("Add", [gate, w.constant(1, np.float32)], f"{node.name}.one")
+    half = w.emit("Mul", [operand(w, node), w.constant(0.5, np.float32)], f"{node.name}.half")
+    return w.emit("Mul", [half, one], node.name)
+
+
+def clip(low: float, high: float) -> Form:
+    return lambda w, node: w.emit(
+        "Clip", [operand(w, node), w.constant(low, np.float32), w.constant(high, np.float32)], node.name
+    )
+
+
+def window(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], str]:
+    """Kernel, strides and MindSpore's padding of a pooling operator, from its attributes or its arguments."""
+    a, values = node.attributes["operator"], constants(node)
+    if "kernel_size" in a:
+        return tuple(a["kernel_size"])[-2:], tuple(a["strides"])[-2:], str(a["pad_mode"]).upper()
+    pairs = [value for value in values if isinstance(value, tuple)]
+    mode = next(value for value in values if isinstance(value, (int, str)) and not isinstance(value, bool))
+    return pairs[0][-2:], pairs[1][-2:], {"1": "SAME", "2": "VALID"}.get(str(mode), str(mode).upper())
+
+
+def pool(op: str) -> Form:
+    def form(w: Writer, node: Node) -> str:
+        kernel, strides, mode = window(node)
+        if mode not in ("SAME", "VALID"):
+            raise ExportError(f"{node.name} pads by {mode!r}, which has no ONNX form in autocomp")
+        pad = "SAME_UPPER" if mode == "SAME" else "VALID"
+        return w.emit(op, [operand(w, node)], node.name, kernel_shape=kernel, strides=strides, auto_pad=pad)
+
+    return form
+
+
+def padded_max_pool(w: Writer, node: Node) -> str:
+    """``MaxPool3DWithArgmax`` (an image as a volume of depth 1) and ``MaxPoolWithArgmaxV2``; the maxima only."""
+    a, spatial = node.attributes["operator"], len(node.shape) - 2
+    kernel = tuple(a["ksize"] if "ksize" in a else a["kernel_size"])[-spatial:]
+    pads = tuple(a["pads"])[-spatial:]
+    strides, dilations = tuple(a["strides"])[-spatial:], tuple(a["dilation"])[-spatial:]
+    return w.emit(
+        "MaxPool", [operand(w, node)], node.name, kernel_shape=kernel, strides=strides, dilations=dilations,
+        pads=pads + pads, ceil_mode=int(a["ceil_mode"]),
+    )  # fmt: skip
+
+
+def padded_average_pool(w: Writer, node: Node) -> str:
+    """``AvgPool3D``: an image as a volume of depth 1; pads in pairs, before and after."""
+    a = node.attributes["operator"]
+    if a.get("divisor_override"):
+        raise ExportError(f"{node.name} overrides its divisor, which has no ONNX form")
+    pads = tuple(a["pad_list"])
+    return w.emit(
+        "AveragePool", [operand(w, node)], node.name, kernel_shape=tuple(a["kernel_size"])[-3:],
+        strides=tuple(a["strides"])[-3:], pads=pads[0::2] + pads[1::2], ceil_mode=int(a["ceil_mode"]),
+        count_include_pad=int(a["count_include_pad"]),
+    )  # fmt: skip
+
+
+def adaptive_pool(op: str) -> Form:
+    def form(w: Writer, node: Node) -> str:
+        before, after = source_shape(w, node)[-2:], node.shape[-2:]
+        if after == (1, 1):
+            return w.emit(f"Global{op}", [operand(w, node)], node.name)
+        if any(a % b for a, b in zip(before, after, strict=True)):
+            raise ExportError(f"{node.name} pools {before} to {after}, which is no whole window and has no ONNX form")
+        kernel = [a // b for a, b in zip(before, after, strict=True)]
+        return w.emit(op, [operand(w, node)], node.name, kernel_shape=kernel, strides=kernel)
+
+    return form
+
+
+def reduce(op: str) -> Form:
+    def form(w: Writer, node: Node) -> str:
+        source = source_shape(w, node)
+        axes = next(
+            (value for value in constants(node) if isinstance(value, (int, tuple)) and value is not False), None
+        )
+        axes = tuple(range(len(source))) if axes in (None, ()) else (axes,) if isinstance(axes, int) else axes
+        batch = w.batch_axis[node.inputs[0]] if node.inputs else None
+        if batch in [axis % len(source) for axis in axes]:
+            raise ExportError(f"{node.name} reduces over the batch, which must stay free in ONNX")
+        keeps = int(len(source) == len(node.shape))
+        return w.emit(op, [operand(w, node), w.constant(axes)], node.name, keepdims=keeps)
+
+    return form
+
+
+def softmax(op: str) -> Form:
+    def form(w: Writer, node: Node) -> str:
+        axis = next((value for value in constants(node) if isinstance(value, (int, tuple))), -1)
+        return w.emit(op, [operand(w, node)], node.name, axis=axis[0] if isinstance(axis, tuple) else axis)
+
+    return form
+
+
+BOOLEAN = ("LogicalNot", "LogicalAnd", "LogicalOr", "Less", "Greater", "Equal", "LessScalar", "GreaterScalar")
+FLOATS = (42, 43, 44, 45)  # MindSpore's numbers of float, float16, float32, float64
+
+
+def cast(w: Writer, node: Node) -> str:
+    """Everything is float32 here; only rounding to whole numbers would be a change."""
+    from onnx import TensorProto
+
+    target = next((value for value in constants(node) if type(value) is int), 43)
+    counts = bool(node.inputs) and w.graph.nodes[node.inputs[0]].op in BOOLEAN
+    if target not in FLOATS and not counts:
+        raise ExportError(f"{node.name} rounds to whole numbers, which has no ONNX form in autocomp")
+    return w.emit("Cast", [operand(w, node)], node.name, to=TensorProto.FLOAT)
+
+
+def scaled_binary(op: str) -> Form:
+    """``x + alpha * y``"""
+
+    def form(w: Writer, node: Node) -> str:
+        values = [value for kind, value, *_ in node.attributes["arguments"][2:3] if kind == "constant"]
+        other = operand(w, node, 1)
+        if values and isinstance(values[0], (int, float)) and values[0] != 1:
+            other = w.emit("Mul", [other, w.constant(values[0], np.float32)], f"{node.name}.scaled")
+        return w.emit(op, [operand(w, node), other], node.name)
+
+    return form
+
+
+def floor_div(w: Writer, node: Node) -> str:
+    return w.emit("Floor", [w.emit("Div", [operand(w, node), operand(w, node, 1)], f"{node.name}.div")], node.name)
+
+
+def square(w: Writer, node: Node) -> str:
+    return w.emit("Mul", [operand(w, node), operand(w, node)], node.name)
+
+
+def rsqrt(w: Writer, node: Node) -> str:
+    return w.emit("Reciprocal", [w.emit("Sqrt", [operand(w, node)], f"{node.name}.root")], node.name)
+
+
+def mish(w: Writer, node: Node) -> str:
+    soft = w.emit("Softplus", [operand(w, node)], f"{node.name}.soft")
+    return w.emit("Mul", [operand(w, node), w.emit("Tanh", [soft], f"{node.name}.tanh")], node.name)
+
+
+def leaky_relu(w: Writer, node: Node) -> str:
+    slope = next((value for value in constants(node) if isinstance(value, float)), None)
+    slope = node.attributes["operator"].get("alpha", 0.2) if slope is None else slope
+    return w.emit("LeakyRelu", [operand(w, node)], node.name, alpha=float(slope))
+
+
+def cumulative_sum(w: Writer, node: Node) -> str:
+    axis = next(value for value in constants(node) if type(value) is int)
+    if any(value is True for value in constants(node)):
+        raise ExportError(f"{node.name} sums exclusively or in reverse, which has no ONNX form in autocomp")
+    return w.emit("CumSum", [operand(w, node), w.constant(axis)], node.name)
+
+
+def group_norm(w: Writer, node: Node) -> str:
+    """(x, groups, gamma, beta, epsilon)"""
+    groups, epsilon = int(constants(node)[0]), float(constants(node)[-1])
+    shape, name = node.shape, node.name
+    grouped = w.emit("Reshape", [operand(w, node), w.constant([0, groups, -1])], f"{name}.groups")
+    ones, zeros = w.constant(np.ones(groups), np.float32), w.constant(np.zeros(groups), np.float32)
+    normal = w.emit("InstanceNormalization", [grouped, ones, zeros], f"{name}.normal", epsilon=epsilon)
+    back = w.emit("Reshape", [normal, w.constant([-1, *shape[1:]])], f"{name}.back")
+    column = w.constant([1, -1] + [1] * (len(shape) - 2))
+    gamma, beta = (w.emit("Reshape", [operand(w, node, i), column], f"{name}.{i}") for i in (2, 3))
+    return w.emit("Add", [w.emit("Mul", [back, gamma], f"{name}.scaled"), beta], name)
+
+
+def l2_normalize(w: Writer, node: Node) -> str:
+    a, x, name = node.attributes["operator"], operand(w, node), node.name
+    axes = (a["axis"],) if isinstance(a["axis"], int) else a["axis"]
+    total = w.emit("ReduceSumSquare", [x, w.constant(axes)], f"{name}.sum", keepdims=1)
+    safe = w.emit("Max", [total, w.constant(a["epsilon"], np.float32)], f"{name}.safe")
+    return w.emit("Div", [x, w.emit("Sqrt", [safe], f"{name}.norm")], name)
+
+
+def lp_norm(w: Writer, node: Node) -> str:
+    a = node.attributes["operator"]
+    if a["p"] not in (1, 2):
+        raise ExportError(f"{node.name} is a norm with p={a['p']}, which has no ONNX form in autocomp")
+    axes = (a["axis"],) if isinstance(a["axis"], int) else a["axis"]
+    return w.emit(f"ReduceL{a['p']}", [operand(w, node), w.constant(axes)], node.name, keepdims=int(a["keep_dims"]))
+
+
+OPERATORS: dict[str, Form] = {
+    **SHAPES,
+    "MatMulExt": dense,
+    "BatchMatMulExt": matmul,
+    "GroupNorm": group_norm,
+    "L2Normalize": l2_normalize,
+    "LpNorm": lp_norm,
+    "Identity": unary("Identity"),
+    "Cast": cast,
+    "Sin": unary("Sin"),
+    "Cos": unary("Cos"),
+    "Floor": unary("Floor"),
+    "Elu": unary("Elu"),
+    "LogicalNot": unary("Not"),
+    "LeakyReLU": leaky_relu,
+    "LeakyReLUExt": leaky_relu,
+    "Square": square,
+    "Rsqrt": rsqrt,
+    "Mish": mish,
+    "Reciprocal": unary("Reciprocal"),
+    "CumSum": cumulative_sum,
+    "FloorDiv": floor_div,
+    "AddExt": scaled_binary("Add"),
+    "SubExt": scaled_binary("Sub"),
+    "InplaceAddExt": scaled_binary("Add"),
+    "InplaceSubExt": scaled_binary("Sub"),
+    "InplaceMul": binary("Mul"),
+    "InplaceDiv": binary("Div"),
+    "Muls": binary("Mul"),
+    "Divs": binary("Div"),
+    "Input": network_input,
+    "Conv2D": conv,
+    "Conv2DTranspose": transposed_conv,
+    "Conv2DBackpropInput": transposed_conv,
+    "MatMul": dense,
+    "Dense": dense,
+    "BatchMatMul": matmul,
+    "BatchNorm": batchnorm,
+    "LayerNorm": layernorm,
+    "BiasAdd": bias_add,
+    "ReLU": unary("Relu"),
+    "ReLU6": clip(0, 6),
+    "Sigmoid": unary("Sigmoid"),
+    "Tanh": unary("Tanh"),
+    "HSwish": unary("HardSwish"),
+    "HSigmoid": unary("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "SiLU": silu,
+    "GeLU": gelu_tanh,
+    "GeluExt": gelu,
+    "PReLU": prelu,
+    "Softplus": unary("Softplus"),
+    "Softsign": unary("Softsign"),
+    "Abs": unary("Abs"),
+    "Exp": unary("Exp"),
+    "Log": unary("Log"),
+    "Sqrt": unary("Sqrt"),
+    "Neg": unary("Neg"),
+    "Erf": unary("Erf"),
+    "Add": binary("Add"),
+    "Sub": binary("Sub"),
+    "Mul": binary("Mul"),
+    "Div": binary("Div"),
+    "RealDiv": binary("Div"),
+    "Pow": binary("Pow"),
+    "LessScalar": binary("Less"),
+    "GreaterScalar": binary("Greater"),
+    "Select": lambda w, node: w.emit("Where", [operand(w, node, i) for i in range(3)], node.name),
+    "Maximum": binary("Max"),
+    "Minimum": binary("Min"),
+    "MaxPool": pool("MaxPool"),
+    "MaxPool3DWithArgmax": padded_max_pool,
+    "MaxPoolWithArgmaxV2": padded_max_pool,
+    "AvgPool": pool("AveragePool"),
+    "AvgPool3D": padded_average_pool,
+    "AdaptiveAvgPool2D": adaptive_pool("AveragePool"),
+    "AdaptiveMaxPool2D": adaptive_pool("MaxPool"),
+    "ReduceMean": reduce("ReduceMean"),
+    "MeanExt": reduce("ReduceMean"),
+    "ReduceMax": reduce("ReduceMax"),
+    "ReduceSum": reduce("ReduceSum"),
+    "SumExt": reduce("ReduceSum"),
+    "Softmax": softmax("Softmax"),
+    "LogSoftmax": softmax("LogSoftmax"),
+}

@@ -1,0 +1,132 @@
+"""What a layer's weight is multiplied with: patches of its input, and their moments.
+
+The output error that a rounding of the weight causes, E|(W' - W) x|^2, depends on the input through E[x x^T] alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from autocomp.search_spaces import NetworkGraph, Node
+
+PATCHES = 8_000  # of a layer's input, whose second moments are taken
+MOST_WIDTH = 512 * 9  # numbers of a patch; rounding for a layer that wide takes some ten seconds
+MOST_MOMENTS = 100_000_000  # float32 numbers of all layers together
+RIDGE, DOUBT = 0.01, 0.2  # of the mean variance; the second for every number of a patch per patch seen
+
+
+@dataclass(frozen=True)
+class PatchMoments:
+    """Over images and output positions, for each group of a convolution.
+
+    mean: (groups, k), covariance: (groups, k, k), float32, k = in / groups * kh * kw in the order of the weight.
+    count: how many patches were seen.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int
+
+    def of(self, places: np.ndarray) -> PatchMoments:
+        """Of some of a patch's numbers; places: (k,) bool."""
+        if places.all():
+            return self
+        return PatchMoments(self.mean[:, places], self.covariance[:, places][:, :, places], self.count)
+
+    def mean_output(self, weight: np.ndarray) -> np.ndarray:
+        """(out,): the mean of what a weight (out, in / groups, ...) makes of the patches."""
+        rows = weight.reshape(len(self.mean), -1, self.mean.shape[1])
+        return np.asarray((rows @ self.mean[:, :, None]).reshape(-1), np.float32)
+
+    def second_moment(self, centred: bool) -> np.ndarray:
+        """(groups, k, k) float64: E[x x^T], or the covariance, with as much added to the diagonal as few patches ask
+        for: what they show of a wide layer is partly chance.
+        """
+        moment = self.covariance.astype(np.float64)
+        width = moment.shape[-1]
+        if not centred:
+            mean = self.mean.astype(np.float64)
+            moment += mean[:, :, None] * mean[:, None, :]
+        ridge = (RIDGE + DOUBT * width / max(self.count, 1)) * np.trace(moment, axis1=1, axis2=2) / width
+        moment[:, np.arange(width), np.arange(width)] += ridge[:, None]
+        return moment
+
+
+class PatchSums:
+    """Collects patches, (n, groups, k) at a time."""
+
+    def __init__(self) -> None:
+        self.count, self._first, self._second = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, patches: np.ndarray) -> None:
+        columns = patches.astype(np.float64).transpose(1, 2, 0)
+        self.count += len(patches)
+        self._first = self._first + columns.sum(2)
+        self._second = self._second + columns @ columns.transpose(0, 2, 1)
+
+    def moments(self) -> PatchMoments:
+        mean = self._first / self.count
+        covariance = self._second / self.count - mean[:, :, None] * mean[:, None, :]
+        return PatchMoments(mean.astype(np.float32), covariance.astype(np.float32), self.count)
+
+
+def sample_patches(node: Node, values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, groups, k): ``count`` random patches of what a conv or dense layer reads, or all where there are fewer.
+
+    values: (images, channels, height, width) of a conv, (..., in) of a dense layer.
+    """
+    if node.kind == "dense":
+        rows = values.reshape(-1, values.shape[-1])
+        return rows[rng.choice(len(rows), min(count, len(rows)), replace=False)][:, None]
+    a = node.attributes
+    (kernel_y, kernel_x), (stride_y, stride_x), (dilation_y, dilation_x) = a["kernel"], a["stride"], a["dilation"]
+    top, bottom, left, right = a["pad"]
+    padded = np.pad(values.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    height = (padded.shape[1] - dilation_y * (kernel_y - 1) - 1) // stride_y + 1
+    width = (padded.shape[2] - dilation_x * (kernel_x - 1) - 1) // stride_x + 1
+    places = len(values) * height * width
+    image, y, x = np.unravel_index(rng.choice(places, min(count, places), replace=False), (len(values), height, width))
+    rows_at = (y * stride_y)[:, None, None] + dilation_y * np.arange(kernel_y)[:, None]
+    columns_at = (x * stride_x)[:, None, None] + dilation_x * np.arange(kernel_x)
+    patches = padded[image[:, None, None], rows_at, columns_at]  # (n, kernel_y, kernel_x, channels)
+    return patches.transpose(0, 3, 1, 2).reshape(len(image), node.groups, -1)
+
+
+def narrow_layers(graph: NetworkGraph, layers: Collection[str]) -> list[str]:
+    """The layers whose moments are worth their memory, the narrowest first; transposed convolutions have no patches."""
+    nodes = {layer: graph.nodes[i] for layer, i in graph.layers.items() if layer in layers}
+    sizes = {
+        layer: node.groups * width**2
+        for layer, node in nodes.items()
+        if not node.transposed and (width := patch_width(node)) <= MOST_WIDTH
+    }
+    order = sorted(sizes, key=lambda layer: sizes[layer])
+    used = np.cumsum([sizes[layer] for layer in order])
+    return [layer for layer, total in zip(order, used, strict=True) if total <= MOST_MOMENTS]
+
+
+def patch_width(node: Node) -> int:
+    assert node.weight_shape is not None
+    return int(np.prod(node.weight_shape[1:]))
+
+
+def normalised_layers(graph: NetworkGraph) -> frozenset[str]:
+    """Layers whose output is read by BatchNorm alone: moving its statistics takes a shift of their mean out."""
+    apart: dict[str, bool] = {}
+    for i, node in enumerate(graph.nodes):
+        if node.weight_shape is not None and node.layer is not None:
+            apart[node.layer] = apart.get(node.layer, True) and _normalised(graph, i)
+    return frozenset(layer for layer, is_apart in apart.items() if is_apart)
+
+
+def _normalised(graph: NetworkGraph, i: int) -> bool:
+    readers = [graph.nodes[reader] for reader in graph.consumers[i]]
+    if i in graph.outputs or not readers:
+        return False
+    if all(reader.kind == "batchnorm" and reader.layer is not None for reader in readers):
+        return True
+    # BatchNorm1d normalises (n, c) as (n, c, 1, 1)
+    return len(readers) == 1 and readers[0].kind == "reshape" and _normalised(graph, graph.consumers[i][0])

@@ -1,0 +1,188 @@
+"""What a plan makes of the network's numbers, in NumPy: the one source for the elastic, converted and exported network.
+
+Channels are cut first, the layers that read them take in what can be told of them, the remaining weights are rounded
+then, so that all three see the same numbers. Below 8 bits weights are rounded for the layer's output where it is known
+what the layer reads (``adaptive_rounding.py``), and the bias takes in the shift of the output's mean (Nagel et al.,
+"Data-Free Quantization", ICCV 2019, section 4.2) unless BatchNorm behind it does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from autocomp.primitives.tracing.weight_layout import weight_of
+from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
+
+from .adaptive_rounding import WIDE, adaptive_rounding
+from .patches import PatchMoments, normalised_layers
+from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
+from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
+
+CACHED_WEIGHTS = 200_000_000  # elements, a byte each
+Found = TypeVar("Found")
+Parameters = Mapping[str, np.ndarray]  # of the float network, by name
+Statistics = Mapping[str, tuple[np.ndarray, np.ndarray]]  # BatchNorm layer -> (mean, variance) of all its channels
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """A conv or dense layer under a plan.
+
+    rows, columns: (out,), (in / groups,) bool: what is kept of the weight's first two axes.
+    weight: (kept out, kept in, ...) float32, rounded where the plan says so; quantized: its integers.
+    bias: (kept out,) float32 or None. activation: how the layer's input is rounded, None: not at all.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray | None
+    quantized: QuantizedWeight | None = None
+    activation: ActivationQuantizer | None = None
+
+
+@dataclass(frozen=True)
+class Realisation:
+    """A plan carried out in numbers; ``kept``: (units,) bool."""
+
+    plan: Plan
+    kept: np.ndarray
+    layers: Mapping[str, LayerState]
+    statistics: Statistics = field(default_factory=dict)
+
+    def with_statistics(self, statistics: Statistics) -> Realisation:
+        return Realisation(self.plan, self.kept, self.layers, statistics)
+
+
+def parameters_of(net: object) -> dict[str, np.ndarray]:
+    """Copies of all parameters by name."""
+    return {p.name: np.array(p.asnumpy()) for p in net.get_parameters()}  # type: ignore[attr-defined]
+
+
+def kept_channels(units: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """(channels,) bool: the positions of a node's channel axis that stay."""
+    return np.where(units < 0, True, kept[np.maximum(units, 0)]) if len(kept) else np.ones(len(units), bool)
+
+
+class Remembered(Generic[Found]):
+    """What was made before, by key; forgotten when it has grown to more than ``most`` elements.
+
+    Several threads may ask: at worst two of them make the same.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self._elements = most, 0
+        self._found: dict[Hashable, Found] = {}
+
+    def get(self, key: Hashable, elements: int, make: Callable[[], Found]) -> Found:
+        if (found := self._found.get(key)) is None:
+            found = make()
+            if self._elements > self.most:
+                self._found, self._elements = {}, 0
+            self._found[key] = found
+            self._elements += elements
+        return found
+
+
+class Realiser:
+    """Carries plans out in numbers; cut and rounded weights are kept, since a search asks for the same ones again.
+
+    ranges: (layer, bits) -> quantizer of the layer's input, from calibration. moments: layer -> moments of its input;
+    a layer that has none is cut without reconstruction. patches: layer -> moments of what its weight is multiplied
+    with; a layer that has none, or keeps 8 bits, is rounded to nearest.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        parameters: Parameters,
+        ranges: Mapping[tuple[str, int], ActivationQuantizer] | None = None,
+        moments: Mapping[str, Moments] | None = None,
+        patches: Mapping[str, PatchMoments] | None = None,
+    ) -> None:
+        self.space = space
+        self.parameters = parameters
+        self.ranges = dict(ranges or {})
+        self.moments = dict(moments or {})
+        self.patches = dict(patches or {})
+        self._normalised = normalised_layers(space.graph)
+        self._rounded: Remembered[tuple[QuantizedWeight, np.ndarray]] = Remembered(CACHED_WEIGHTS)
+        self._cut: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(CACHED_WEIGHTS // 4)
+
+    @property
+    def graph(self) -> NetworkGraph:
+        return self.space.graph
+
+    def __call__(self, plan: Plan) -> Realisation:
+        return self.of(self.space.kept(plan), self.space.formats(plan), plan)
+
+    def of(self, kept: np.ndarray, formats: Mapping[str, Format], plan: Plan | None = None) -> Realisation:
+        """Of these units, (units,) bool, and formats by layer."""
+        plan = Plan() if plan is None else plan
+        layers = {
+            layer: self._layer(self.graph.nodes[i], kept, formats.get(layer, Format()))
+            for layer, i in self.graph.layers.items()
+        }
+        return Realisation(plan, kept, layers)
+
+    def _layer(self, node: Node, kept: np.ndarray, chosen: Format) -> LayerState:
+        assert node.layer is not None and node.weight_shape is not None
+        rows = kept_channels(node.units, kept)
+        inputs = kept_channels(self.graph.input_units(node), kept)
+        columns = inputs.reshape(node.groups, -1)[0] if not node.depthwise else np.ones(1, bool)
+        whole, shift = self._read(node, columns)
+        weight = whole[rows]
+        quantized = None
+        if chosen.weight_bits < FLOAT_BITS:
+            rounded, moved = self._round(node, whole, chosen.weight_bits, columns)
+            quantized = rounded.rows(rows)
+            weight, shift = quantized.dequantized(), shift - moved
+        bias = self.parameters[node.attributes["bias"]][rows] + shift[rows] if "bias" in node.attributes else None
+        activation = self._range(node.layer, chosen.activation_bits)
+        return LayerState(rows, columns, weight, bias, quantized, activation)
+
+    def _read(self, node: Node, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weight of all outputs for the kept inputs, reconstructed where that can be, and what the bias gains."""
+        weight = weight_of(node, self.parameters)
+        if columns.all() or not reconstructs(node, self.moments):
+            return weight[:, columns], np.zeros(len(weight), np.float32)
+        key, moments = (str(node.layer), np.packbits(columns).tobytes()), self.moments[str(node.layer)]
+        return self._cut.get(key, weight.size, lambda: reconstruct(weight, columns, moments, taps_seen(node)))
+
+    def _round(
+        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray
+    ) -> tuple[QuantizedWeight, np.ndarray]:
+        """The weight of all outputs for the kept inputs, rounded, and how far that moves each output's mean, (out,)."""
+        key = (str(node.layer), bits, np.packbits(columns).tobytes())
+        return self._rounded.get(key, weight.size, lambda: self._round_anew(node, weight, bits, columns))
+
+    def _round_anew(
+        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray
+    ) -> tuple[QuantizedWeight, np.ndarray]:
+        layer = str(node.layer)
+        if bits >= 8 or layer not in self.patches:
+            return quantize_weight(weight, bits), np.zeros(len(weight), np.float32)
+        taps = math.prod(weight.shape[2:])
+        patches = self.patches[layer].of(np.repeat(columns, taps))
+        corrected = "bias" in node.attributes
+        centred = corrected or layer in self._normalised
+        quick = (
+            not columns.all() and len(weight[0].reshape(-1)) > WIDE
+        )  # other plans cut others, which are rounded anew
+        rounded = adaptive_rounding(weight, bits, patches.second_moment(centred), quick)
+        moved = np.zeros(len(weight), np.float32)
+        if corrected and layer not in self._normalised:
+            moved = patches.mean_output(rounded.dequantized() - weight)
+        return rounded, moved
+
+    def _range(self, layer: str, bits: int) -> ActivationQuantizer | None:
+        if bits == FLOAT_BITS:
+            return None
+        if (layer, bits) not in self.ranges:
+            raise ValueError(f"the input of layer {layer} was not calibrated for {bits} bits")
+        return self.ranges[layer, bits]

@@ -1,0 +1,104 @@
+"""Channel pruning: whole channel groups lose their least important units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from autocomp.errors import NoEffectError
+from autocomp.primitives.numerics.folding import batchnorm_factors, foldable
+from autocomp.primitives.numerics.reconstruction import Moments, reconstruction_order
+from autocomp.primitives.tracing.weight_layout import weight_of
+from autocomp.search_spaces import ChannelGroup, Format, Knob, NetworkGraph, kept_units
+
+KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+
+
+class ChannelPruning:
+    """A knob for each channel group: the share of its units that stays, in steps of the device's granularity.
+
+    With calibration data those go last that the layers behind can best do without, and these layers take in what they
+    can tell of them (:mod:`autocomp.primitives.numerics.reconstruction`). Without, by importance: a unit's importance
+    is the
+    squared norm of what it adds: of the weights that make it, BatchNorm's factor included, times the squared norm of
+    the weights that read it (He et al., ICCV 2017, use the first alone; the product is the unit's share in the outputs
+    if all channels carry the same signal). Summed over the layers of the group.
+    """
+
+    name = "channel-pruning"
+
+    def knobs(
+        self,
+        graph: NetworkGraph,
+        parameters: Mapping[str, np.ndarray],
+        formats: Sequence[Format],
+        granularity: int,
+        moments: Mapping[str, Moments],
+    ) -> tuple[Knob, ...]:
+        importance = unit_importance(graph, parameters)
+        knobs = []
+        for group in graph.channel_groups:
+            step = keep_step(group, granularity)
+            values = keep_values(group, step)
+            if len(values) > 1:
+                order = reconstruction_order(graph, group, parameters, moments)
+                if order is None:
+                    order = np.argsort(-importance[group.start : group.stop], kind="stable")
+                name = f"keep/{group.name}"
+                knobs.append(Knob(name, self.name, group.layers, values, group, order, step))
+        if not knobs:
+            raise NoEffectError(f"channel-pruning found no channel group with more than {granularity} channels to cut")
+        return tuple(knobs)
+
+
+def keep_step(group: ChannelGroup, granularity: int) -> int:
+    """Units are cut in granules; a group smaller than two of them in eighths of its own."""
+    return granularity if group.units >= 2 * granularity else max(1, group.units // 8)
+
+
+def keep_values(group: ChannelGroup, step: int) -> tuple[float, ...]:
+    """The shares that are really kept where the ratios ask for them, each once."""
+    kept = dict.fromkeys(kept_units(group.units, ratio, step) for ratio in KEEP_RATIOS)
+    return tuple(count / group.units for count in kept)
+
+
+def in_whole_granules(graph: NetworkGraph, knob: Knob, granularity: int) -> Knob | None:
+    """The knob without values that keep a part of a granule; None where no cut is left.
+
+    Units of several channels each, as heads are, may be cut one by one.
+    """
+    if knob.group is None or knob.granularity >= granularity:
+        return knob
+    node = graph.nodes[graph.layers[knob.group.layers[0]]]
+    if (node.units == knob.group.start).sum() > 1:
+        return knob
+    values = keep_values(knob.group, granularity)
+    return replace(knob, values=values, granularity=granularity) if len(values) > 1 else None
+
+
+def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(units,) float64: see :class:`ChannelPruning`."""
+    norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer is not None}
+    factors = {}
+    for norm, layer in foldable(graph).items():
+        gamma, beta, mean, variance = (parameters[name] for name in norms[norm].attributes["parameters"][:4])
+        factors[layer] = batchnorm_factors(gamma, beta, mean, variance, norms[norm].attributes["epsilon"])[0]
+    made, read = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
+    for layer, position in graph.layers.items():
+        node = graph.nodes[position]
+        squares = weight_of(node, parameters).astype(np.float64) ** 2
+        rows = (
+            squares.reshape(len(squares), -1).sum(1) * factors.get(layer, np.ones(len(squares))).astype(np.float64) ** 2
+        )
+        _add(made, node.units, rows)
+        if not node.depthwise:
+            columns = squares.sum(axis=(0, *range(2, squares.ndim)))
+            _add(read, graph.input_units(node), np.tile(columns, node.groups))
+    return made * read
+
+
+def _add(total: np.ndarray, units: np.ndarray, values: np.ndarray) -> None:
+    inside = units >= 0
+    np.add.at(total, units[inside], values[inside])

@@ -1,0 +1,185 @@
+"""Which units stay, given how important each is and what share of the network may stay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autocomp.search_spaces import ChannelGroup, NetworkGraph, kept_units
+
+from .channel_pruning import keep_step
+from .cut_cost import CutCost, macs_cost, parameters_cost, units_cost
+
+NOT_RATED = np.inf  # the importance of a unit that stays, whatever the share
+
+
+@dataclass(frozen=True)
+class Share:
+    """What stays of a network: exactly one of the first three, each a share of the float network's in (0, 1).
+
+    keep_ratio: of the units. flops: of the multiply-accumulates. parameters: of their elements.
+    per_layer: the same ratio in every channel group; else units of all groups compete.
+    granularity: units are cut in granules of so many; a group of fewer than two of them in eighths of its own.
+    floor: the share of each group's units that stays in any case, and at least one granule does; with per_layer no more
+        than keep_ratio.
+    per_cost: units compete by their importance over what they cost in the measure that the share is of, not by their
+        importance alone.
+    """
+
+    keep_ratio: float | None = None
+    flops: float | None = None
+    parameters: float | None = None
+    per_layer: bool = False
+    granularity: int = 1
+    floor: float = 0.1
+    per_cost: bool = False
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in ("keep_ratio", "flops", "parameters")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) != 1:
+            found = ", ".join(given) or "none of them"
+            raise ValueError(f"exactly one of keep_ratio, flops and parameters must be given, but got {found}")
+        ((name, value),) = given.items()
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must be in (0, 1), but got {name}={value}")
+        if self.granularity < 1:
+            raise ValueError(f"granularity must be 1 or more, but got granularity={self.granularity}")
+        if not 0 <= self.floor < 1:
+            raise ValueError(f"floor must be in [0, 1), but got floor={self.floor}")
+        if self.per_layer and self.keep_ratio is not None and self.floor > self.keep_ratio:
+            raise ValueError(
+                f"keep_ratio={self.keep_ratio} of every group cannot be reached with floor={self.floor}: "
+                "floor must be keep_ratio or less where per_layer=True"
+            )
+        if self.per_layer and self.per_cost:
+            raise ValueError("units compete in no measure where per_layer=True: leave out per_cost")
+
+    @property
+    def name(self) -> str:
+        return next(name for name in ("keep_ratio", "flops", "parameters") if getattr(self, name) is not None)
+
+    @property
+    def value(self) -> float:
+        return float(getattr(self, self.name))
+
+    def in_rounds(self, rounds: int) -> list[Share]:
+        """Shares that lead to this one, each the same part of the one before."""
+        return [replace(self, **{self.name: self.value ** ((i + 1) / rounds)}) for i in range(rounds)]
+
+    def cost(self, graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> CutCost:
+        if self.flops is not None:
+            return macs_cost(graph)
+        return units_cost(graph) if self.parameters is None else parameters_cost(graph, parameters)
+
+
+Price = Callable[[np.ndarray], float]
+
+
+def mean_importance(importance: np.ndarray) -> float:
+    return float(importance.mean())
+
+
+def select(
+    graph: NetworkGraph,
+    parameters: Mapping[str, np.ndarray],
+    importance: np.ndarray,
+    share: Share,
+    price: Price = mean_importance,
+) -> np.ndarray:
+    """(units,) bool, the units that stay.
+
+    importance: (units,), NOT_RATED for those that must stay. price: of a granule, from the importance of its units; the
+    cheapest goes first where groups compete.
+
+    Raises:
+        ValueError: the floor does not allow the share of the network, with the smallest that it does.
+    """
+    ladders = [_Ladder.of(group, importance, share) for group in graph.channel_groups]
+    if share.per_layer and share.keep_ratio is not None:
+        return _kept_at(graph, ladders, share.keep_ratio)
+    cost = share.cost(graph, parameters)
+    whole = cost.of(np.ones(graph.unit_count, bool))
+    target = share.value * whole
+    if share.per_layer:
+        kept = _alike(graph, cost, ladders, target)
+    else:
+        kept = _competing(cost, ladders, importance, target, price, share.per_cost)
+    if (left := cost.of(kept)) > target + 0.5:
+        raise ValueError(
+            f"{share.name}={share.value} cannot be reached: with floor={share.floor} and "
+            f"granularity={share.granularity} {left / whole:.3f} of them stay"
+        )
+    return kept
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """A group's units from the least to the most important, and how many each step leaves, the first one all."""
+
+    group: ChannelGroup
+    order: np.ndarray
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, group: ChannelGroup, importance: np.ndarray, share: Share) -> _Ladder:
+        rated = importance[group.start : group.stop]
+        step = keep_step(group, share.granularity)
+        least = max(step, math.ceil(share.floor * group.units), int((rated == NOT_RATED).sum()))
+        multiples = range(step * ((group.units - 1) // step), 0, -step)
+        counts = (group.units, *(count for count in multiples if count >= least))
+        return cls(group, group.start + np.argsort(rated, kind="stable"), counts)
+
+    def cut(self, rung: int) -> np.ndarray:
+        """Units that go at this rung."""
+        return self.order[: self.group.units - self.counts[rung]]
+
+    def rung(self, ratio: float) -> int:
+        """The first at which no more than this share stays; the last where none does."""
+        wanted = kept_units(self.group.units, ratio)
+        return next((i for i, count in enumerate(self.counts) if count <= wanted), len(self.counts) - 1)
+
+
+def _alike(graph: NetworkGraph, cost: CutCost, ladders: list[_Ladder], target: float) -> np.ndarray:
+    """The largest common ratio that meets the target, or the least that the ladders allow."""
+    ratios = sorted({count / ladder.group.units for ladder in ladders for count in ladder.counts}, reverse=True)
+    low, high = 0, len(ratios) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if cost.of(_kept_at(graph, ladders, ratios[middle])) <= target:
+            high = middle
+        else:
+            low = middle + 1
+    return _kept_at(graph, ladders, ratios[low])
+
+
+def _kept_at(graph: NetworkGraph, ladders: list[_Ladder], ratio: float) -> np.ndarray:
+    kept = np.ones(graph.unit_count, bool)
+    for ladder in ladders:
+        kept[ladder.cut(ladder.rung(ratio))] = False
+    return kept
+
+
+def _competing(
+    cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, target: float, price: Price, per_cost: bool
+) -> np.ndarray:
+    """The cheapest granule goes, again and again."""
+    kept = np.ones(len(importance), bool)
+    rungs = [0] * len(ladders)
+    while cost.of(kept) > target:
+        best, least = None, np.inf
+        slopes = cost.slopes(kept) if per_cost else np.ones(len(kept))
+        for i, ladder in enumerate(ladders):
+            if rungs[i] + 1 < len(ladder.counts):
+                granule = ladder.cut(rungs[i] + 1)[len(ladder.cut(rungs[i])) :]
+                asked = price(importance[granule]) / max(float(slopes[granule].mean()), 1e-12)
+                if asked < least:
+                    best, least = i, asked
+        if best is None:
+            break
+        rungs[best] += 1
+        kept[ladders[best].cut(rungs[best])] = False
+    return kept

@@ -1,0 +1,151 @@
+"""UniPruning: channels in granules of the hardware's width, zeroed softly during training, cut off in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from mindspore.train import Callback
+
+from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.fake_quant import assign
+from autocomp.primitives.numerics.plan_compressor import kept_channels, parameters_of
+from autocomp.primitives.tracing.weight_layout import turned, weight_of
+from autocomp.search_spaces import NetworkGraph
+
+from .channel_pruning import keep_step
+from .importance import Parameters, add_to_units, batchnorm_scales
+from .selection import Share, select
+from .trained_pruning import Batch, Batches, TrainedPruning
+
+
+class UniPruning(TrainedPruning):
+    """As MindSpore Golden Stick describes it (``mindspore_gs/pruner/uni_pruning``; no paper is named there).
+
+    >>> algorithm = UniPruning(parameters=0.5, granularity=16)
+    >>> net_p = algorithm.apply(net)
+    >>> ms.Model(net_p, loss, optimizer).train(20, train_set, callbacks=algorithm.callbacks())
+    >>> smaller = algorithm.convert(net_p)
+
+    A channel's importance is the L2 norm of its filter times the magnitude of BatchNorm's factor. The channels of a
+    layer are sorted by it and parted into granules of the hardware's width; a granule stands for its median, relative
+    to the highest median of the layer, and the lowest of the whole network go until the share is met.
+
+    Every few epochs they are chosen anew and the weights that read them set to zero. That is soft: the weights go on
+    training, and a channel that the network misses comes back. In the last part of the training the choice is final,
+    the channels are kept at zero, and the rest is fine-tuned as it will be converted. Golden Stick zeroes once more at
+    the very end instead; then nothing makes up for what came back meanwhile.
+
+    Args:
+        keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
+            that stays.
+        granularity: width of a granule; a group of fewer than two of them is cut in eighths of its own.
+        floor, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
+        every: epochs between two choices, or a part of one. soft: share of the steps before the final one, in [0, 1).
+        reconstruct: see :class:`TrainedPruning`; at the final choice.
+    """
+
+    name = "unipruning"
+
+    def __init__(
+        self,
+        *,
+        keep_ratio: float | None = None,
+        flops: float | None = None,
+        parameters: float | None = None,
+        granularity: int = 16,
+        floor: float = 0.1,
+        per_cost: bool = False,
+        every: float = 1,
+        soft: float = 0.5,
+        reconstruct: bool = True,
+    ) -> None:
+        if not every > 0:
+            raise ValueError(f"every must be above 0, but got every={every}")
+        if not 0 <= soft < 1:
+            raise ValueError(f"soft must be in [0, 1), but got soft={soft}")
+        share = Share(keep_ratio, flops, parameters, False, granularity, floor, per_cost)
+        super().__init__(share, reconstruct)
+        self.every, self.soft = every, soft
+
+    @staticmethod
+    def price(importance: np.ndarray) -> float:
+        """A granule stands for its median."""
+        return float(np.median(importance))
+
+    def importance(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> np.ndarray:
+        graph = applied_to(net_p).graph
+        return relative_to_the_best(graph, norms(graph, parameters_of(net_p)), self.share.granularity)
+
+    def zero(self, net_p: Any) -> np.ndarray:
+        """Set the weights that read the least important channels to zero; they go on training.
+
+        Returns (units,) bool, the others.
+        """
+        graph, trained = applied_to(net_p).graph, parameters_of(net_p)
+        kept = select(graph, trained, self.importance(net_p), self.share, self.price)
+        parameters = {p.name: p for p in net_p.get_parameters()}
+        for path in applied_to(net_p).layers:
+            node = graph.nodes[graph.layers[path]]
+            weight = np.array(weight_of(node, trained))
+            weight[:, ~kept_channels(graph.input_units(node), kept).reshape(node.groups, -1)[0]] = 0
+            name = node.attributes["weight"]
+            assign(parameters[name], turned(weight, node.groups) if node.transposed else weight)
+        return kept
+
+    def callbacks(self) -> list[Any]:
+        super().callbacks()
+        return [ZeroEvery(self, self._last)]
+
+
+class ZeroEvery(Callback):
+    """Zeroes every few epochs, or steps, and prunes when the soft part of the training is over."""
+
+    def __init__(self, algorithm: UniPruning, net_p: Any) -> None:
+        super().__init__()
+        self.algorithm, self.net_p = algorithm, net_p
+        self.final, self.due = False, 0  # the step at which it chooses next
+
+    def on_train_begin(self, run_context: Any) -> None:
+        self.final, self.due = self.algorithm.is_pruned(self.net_p), 0
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        arguments, algorithm = run_context.original_args(), self.algorithm
+        done = arguments.cur_step_num - 1
+        if self.final:
+            return
+        if done >= algorithm.soft * arguments.epoch_num * arguments.batch_num:
+            algorithm.prune(self.net_p, Batches(arguments.train_dataset))
+            self.final = True
+        elif done >= self.due:
+            algorithm.zero(self.net_p)
+            self.due = done + max(round(algorithm.every * arguments.batch_num), 1)
+
+    def on_train_end(self, run_context: Any) -> None:
+        if not self.algorithm.is_pruned(self.net_p):
+            self.algorithm.prune(self.net_p, Batches(run_context.original_args().train_dataset))
+
+
+def norms(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
+    """(units,): L2 norms of the filters times BatchNorm's factors, of a group's layers averaged; factors of 1 where
+    there is no BatchNorm."""
+    total, count = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
+    for position in graph.layers.values():
+        node = graph.nodes[position]
+        weight = weight_of(node, parameters).astype(np.float64)
+        add_to_units(total, node.units, np.linalg.norm(weight.reshape(len(weight), -1), axis=1))
+        add_to_units(count, node.units, np.ones(len(weight)))
+    gamma, normalised = batchnorm_scales(graph, parameters)
+    factor = np.where(normalised > 0, gamma / np.maximum(normalised, 1), 1.0)
+    return np.asarray(total / np.maximum(count, 1) * factor)
+
+
+def relative_to_the_best(graph: NetworkGraph, importance: np.ndarray, granularity: int) -> np.ndarray:
+    """Over the median of the granule that is highest in its channel group."""
+    relative = np.array(importance)
+    for group in graph.channel_groups:
+        part = slice(group.start, group.stop)
+        best = np.sort(importance[part])[-keep_step(group, granularity) :]
+        relative[part] /= max(float(np.median(best)), 1e-12)
+    return relative

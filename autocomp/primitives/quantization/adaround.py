@@ -1,0 +1,106 @@
+"""AdaRound as an algorithm: weights rounded for what the layer computes, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.cells.compression_state import Applied, applied_to
+from autocomp.primitives.cells.fake_quant import Weight, assign, rounded
+from autocomp.primitives.cells.layers import parameter
+from autocomp.primitives.numerics.calibrators import Calibration
+from autocomp.primitives.numerics.patches import PatchMoments
+from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.quantizers import LEAST_SCALE
+from autocomp.search_spaces import FLOAT_BITS, Format, Plan, SearchSpace
+
+from .round_to_nearest import Rounded
+
+
+class SetWeight(Weight):
+    """The weight holds rounded numbers already; the scale says which integers they are."""
+
+    def __init__(self, like: np.ndarray) -> None:
+        super().__init__(like, per_channel=True)
+        self.scale = parameter(np.ones(self.scale_shape, np.float32), "scale")
+
+    def construct(self, weight: Any) -> Any:
+        return rounded(weight, self.scale, -self.top, self.top, self.on)
+
+    def start(self, bits: int, weight: np.ndarray) -> None:
+        assign(self.scale, np.maximum(self._best_scale(bits, weight), LEAST_SCALE))
+
+    def scale_of(self, weight: np.ndarray) -> np.ndarray:
+        return np.asarray(self.scale.asnumpy().reshape(-1))
+
+
+class AdaRound(Rounded):
+    """Adaptive rounding (Nagel et al., ICML 2020) with bias correction (Nagel et al., ICCV 2019, section 4.2).
+
+    Which way a weight is rounded is chosen for the least error of the layer's output on calibration images (eq. 13),
+    below 8 bits; how that is solved: :mod:`autocomp.primitives.numerics.adaptive_rounding`. The bias takes in how far
+    the rounding moves the output's mean. A search rounds in the same way by itself.
+
+    >>> adaround = AdaRound(weight_bits=4, activation_bits=32)
+    >>> deploy = adaround.convert(adaround.apply(net, calibrate=images))
+
+    Args:
+        weight_bits, activation_bits: 2 to 8, or 32 for none. ends_bits: at least so many in the first and last layer.
+        calibration: of inputs' ranges: "mse", "minmax", "percentile" or "kl".
+    """
+
+    name = "adaround"
+    adapts = True
+
+    def __init__(
+        self,
+        weight_bits: int = 4,
+        activation_bits: int = FLOAT_BITS,
+        ends_bits: int | None = 8,
+        calibration: Calibration = "mse",
+    ) -> None:
+        super().__init__((weight_bits, activation_bits, ends_bits, calibration), True, False, "mse", True, None)
+
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+        return SetWeight(weight)
+
+    def apply(
+        self, net: Any, inputs: Any = None, calibrate: Any = None, plan: Plan | Mapping[str, Any] | None = None
+    ) -> Any:
+        """A new Cell whose weights and biases are set; arguments as :meth:`TrainedQuantization.apply` takes them.
+
+        ValueError without samples to calibrate on.
+        """
+        if calibrate is None:
+            raise ValueError("adaround needs samples of what layers read: apply(net, calibrate=images)")
+        net_q = super().apply(net, inputs, calibrate, plan)
+        self.set_plan(net_q, plan)  # now that it is known what layers read
+        return net_q
+
+    def callbacks(self) -> list[Any]:
+        """None are needed: there is no training."""
+        return []
+
+    def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
+        """Round the float network's weights anew for these bits; compiles nothing."""
+        super().set_plan(net_q, plan)
+        applied = applied_to(net_q)
+        weight_bits = {path: layer.weight_quantizer.bits for path, layer in applied.layers.items()}
+        for path, state in _rounded_anew(applied, weight_bits).items():
+            layer = applied.layers[path]
+            assign(layer.weight, layer.in_rows(state.weight))
+            if layer.has_bias:
+                assign(layer.bias, state.bias)
+            if state.quantized is not None:
+                assign(layer.weight_quantizer.scale, state.quantized.scale)
+
+
+def _rounded_anew(applied: Applied, weight_bits: Mapping[str, int]) -> dict[str, Any]:
+    graph = applied.graph
+    patches: Mapping[str, PatchMoments] = applied.patches
+    realiser = Realiser(SearchSpace(graph, ()), parameters_of(applied.original), patches=patches)
+    formats = {path: Format(bits) for path, bits in weight_bits.items()}
+    states = realiser.of(np.ones(graph.unit_count, bool), formats).layers
+    return {path: states[path] for path in applied.layers}

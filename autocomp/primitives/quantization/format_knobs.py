@@ -1,0 +1,54 @@
+"""Knobs for the number formats of layers, for every algorithm that can reach them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import NoEffectError
+from autocomp.primitives.numerics.reconstruction import Moments
+from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph
+
+
+@dataclass(frozen=True)
+class TrainedFormats:
+    """A quantizer that trains, as a part of the search space: a knob for each layer, of the formats that it reaches.
+
+    A search judges such a plan by its weights as rounded before any training, which ranks plans and asks for no
+    training set; ``algorithm`` then trains the chosen one.
+
+    class_name: in :mod:`autocomp.primitives`, loaded when the algorithm is asked for. most_bits: of a weight.
+    """
+
+    name: str
+    class_name: str
+    most_bits: int = 8
+
+    def knobs(
+        self,
+        graph: NetworkGraph,
+        parameters: Mapping[str, np.ndarray],
+        formats: Sequence[Format],
+        granularity: int,
+        moments: Mapping[str, Moments],
+    ) -> tuple[Knob, ...]:
+        reached = [f for f in formats if f.weight_bits <= self.most_bits or f.weight_bits == FLOAT_BITS]
+        return format_knobs(self.name, list(graph.layers), reached)
+
+    def algorithm(self, **settings: Any) -> Any:
+        """:class:`LSQ` and its like, with settings as they take them."""
+        return getattr(import_module("autocomp.primitives"), self.class_name)(**settings)
+
+
+def format_knobs(name: str, layers: Sequence[str], formats: Sequence[Format]) -> tuple[Knob, ...]:
+    """NoEffectError where there is no layer, or no format but float."""
+    values = tuple(dict.fromkeys(["float", *map(str, formats)]))
+    if not layers:
+        raise NoEffectError(f"{name} found no nn.Conv2d and no nn.Dense whose weight it could round")
+    if len(values) == 1:
+        raise NoEffectError(f"{name} found no number format that it can reach and the device offers")
+    return tuple(Knob(f"format/{layer}", name, (layer,), values) for layer in layers)

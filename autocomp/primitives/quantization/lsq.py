@@ -1,0 +1,129 @@
+"""Learned step size quantization (LSQ): the scales of weights and inputs are trained with the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mindspore import ops
+
+from autocomp.primitives.cells.fake_quant import (
+    Input,
+    SymmetricInput,
+    Weight,
+    assign,
+    number,
+    rounded,
+    scaled_gradient,
+    within_reach,
+)
+from autocomp.primitives.cells.layers import parameter
+from autocomp.primitives.numerics.adaptive_rounding import adaptive_rounding
+from autocomp.primitives.numerics.calibrators import Calibration
+from autocomp.primitives.numerics.nearest_levels import STORED_BITS, best_scale, odd_levels
+from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuantizer, QuantizedWeight
+
+from .trained_quantization import TrainedQuantization
+
+
+class LearnedScaleWeight(Weight):
+    """Its scale, one a channel or one in all, has the gradient of eq. 3 times 1 / sqrt(weights of a scale * top).
+
+    Two bits stand for -1.5, -0.5, 0.5, 1.5 times the scale: all four values, evenly around zero, where -1, 0, 1 would
+    leave one out (Choi et al., "Accurate and Efficient 2-bit Quantized Neural Networks", MLSys 2019). They are stored
+    as the integers -3, -1, 1, 3 of half the scale.
+    """
+
+    def __init__(self, like: np.ndarray, per_channel: bool) -> None:
+        super().__init__(like, per_channel)
+        self.scale = parameter(np.ones(self.scale_shape, np.float32), "scale", trains=True)
+        self.half = number(0, "half")
+        self.count = float(like.size // self.scale.size)
+
+    def construct(self, weight: Any) -> Any:
+        scale = ops.maximum(scaled_gradient(self.scale, ops.rsqrt(self.count * self.top)), LEAST_SCALE)
+        shift = self.half * self.on * scale  # its gradient in the scale makes eq. 3 that of the shifted levels
+        return rounded(weight - shift, scale, -self.top - 2 * self.half, self.top, self.on) + shift
+
+    def start(self, bits: int, weight: np.ndarray) -> None:
+        two = bits == 2
+        assign(self.half, 0.5 if two else 0)
+        if two:
+            assign(self.top, 1)
+            rows = weight if self.per_channel else weight.reshape(1, -1)
+            assign(self.scale, 2 * best_scale(rows, odd_levels(2)).reshape(self.scale_shape))
+        else:
+            assign(self.scale, self._best_scale(bits, weight))
+
+    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+        if not self.per_channel or not 2 <= self.bits < 8:
+            return weight
+        step = 2 if self.bits == 2 else 1
+        found = adaptive_rounding(weight, self.bits, second_moment, quick, halves=self.bits == 2)
+        assign(self.scale, step * found.scale)
+        return within_reach(weight, found, 3 if step == 2 else 2 ** (self.bits - 1) - 1, step)
+
+    def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
+        if self.bits != 2:
+            return super().quantized(weight)
+        scale = self.scale_of(weight)
+        column = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        halves = 2 * np.clip(np.rint((weight - column / 2) / column), -2, 1) + 1
+        return QuantizedWeight(halves.astype(np.int8), scale / 2, STORED_BITS)
+
+    def scale_of(self, weight: np.ndarray) -> np.ndarray:
+        scale = np.maximum(self.scale.asnumpy(), np.float32(LEAST_SCALE)).reshape(-1)
+        return np.broadcast_to(scale, (len(weight),)).astype(np.float32)
+
+
+class LearnedScaleInput(SymmetricInput):
+    """Its scale has the gradient of eq. 3 times 1 / sqrt(numbers of one image's input * highest level)."""
+
+    def __init__(self, positive: bool) -> None:
+        super().__init__(positive)
+        self.scale = number(4 / 255, "scale", trains=True)
+
+    def construct(self, x: Any) -> Any:
+        count = float(x.size // x.shape[0])
+        scale = ops.maximum(scaled_gradient(self.scale, ops.rsqrt(count * self.high)), LEAST_SCALE)
+        return rounded(x, scale, self.low, self.high, self.on, bounded_below=not self.positive)
+
+    def start(self, quantizer: ActivationQuantizer) -> None:
+        assign(self.scale, max(self.largest(quantizer) / float(self.high.asnumpy()), LEAST_SCALE))
+
+    def scale_and_zero_point(self) -> tuple[float, int]:
+        return max(float(self.scale.asnumpy()), LEAST_SCALE), self.zero_point
+
+
+class LSQ(TrainedQuantization):
+    """Learned step size quantization (Esser et al., ICLR 2020).
+
+    Steps and weights start where the error of the layer's output is least (:mod:`adaptive_rounding`, once ranges are
+    found), instead of at 2 E|w| / sqrt(top) (section 2.1), since that needs fewer training steps; first and last layer
+    at 8 bits (section 3); weights of 2 bits have their four values evenly around zero, without zero. Inputs behind a
+    ReLU are unsigned, others signed.
+
+    Args:
+        weight_bits, activation_bits, ends_bits, calibration: see :class:`TrainedQuantization`.
+        per_channel: a step for each output channel of a weight; the paper has one for each layer.
+    """
+
+    name = "lsq"
+    adapts = True
+
+    def __init__(
+        self,
+        weight_bits: int = 4,
+        activation_bits: int = 4,
+        ends_bits: int | None = 8,
+        calibration: Calibration = "mse",
+        per_channel: bool = True,
+    ) -> None:
+        super().__init__(weight_bits, activation_bits, ends_bits, calibration)
+        self.per_channel = per_channel
+
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+        return LearnedScaleWeight(weight, self.per_channel)
+
+    def input_quantizer(self, positive: bool) -> Input:
+        return LearnedScaleInput(positive)

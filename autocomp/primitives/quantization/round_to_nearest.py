@@ -1,0 +1,66 @@
+"""Rounding to nearest with ranges that stay: what RTN applies to a network."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from autocomp.primitives.cells.fake_quant import Input, Weight, assign
+from autocomp.primitives.numerics.calibrators import Calibration
+
+from .ranged_weight import RangedWeight, check_zero_points
+from .simqat import MaxScaledWeight, ObservedInput
+from .trained_quantization import TrainedQuantization
+
+Clip = Literal["mse", "max"]
+
+
+class ClippedWeight(MaxScaledWeight):
+    """clip: "mse": the scale of the least squared error at any number of bits; "max": the largest magnitude's."""
+
+    def __init__(self, like: np.ndarray, per_channel: bool, norm: Any, clip: Clip) -> None:
+        super().__init__(like, per_channel, norm)
+        self.clip = clip
+
+    def start(self, bits: int, weight: np.ndarray) -> None:
+        super().start(bits, weight)
+        if self.clip == "max":
+            assign(self.ratio, np.ones(self.scale_shape))
+
+
+class Rounded(TrainedQuantization):
+    """See :class:`autocomp.primitives.quantization.rtn.RTN`."""
+
+    name = "rtn"
+
+    def __init__(
+        self,
+        bits: tuple[int, int, int | None, Calibration],
+        per_channel: bool,
+        symmetric: bool,
+        clip: Clip,
+        symmetric_weights: bool,
+        group_size: int | None,
+    ) -> None:
+        super().__init__(*bits)
+        if clip not in ("mse", "max"):
+            raise ValueError(f"clip must be 'mse' or 'max', but got {clip!r}")
+        if group_size is not None and (group_size < 1 or not per_channel):
+            raise ValueError(
+                "group_size must be 1 or more inputs of a channel (per_channel=True), or None, "
+                f"but got group_size={group_size}, per_channel={per_channel}"
+            )
+        check_zero_points(symmetric_weights, per_channel)
+        self.per_channel, self.symmetric, self.clip = per_channel, symmetric, clip
+        self.symmetric_weights, self.group_size = symmetric_weights, group_size
+
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+        if self.group_size is not None or not self.symmetric_weights:
+            return RangedWeight(weight, self.symmetric_weights, self.group_size, self.clip)
+        return ClippedWeight(weight, self.per_channel, norm, self.clip)
+
+    def input_quantizer(self, positive: bool) -> Input:
+        found = ObservedInput(positive, "minmax", self.symmetric or self.signed_inputs, 1.0)
+        found.freeze()
+        return found

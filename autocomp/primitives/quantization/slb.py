@@ -1,0 +1,201 @@
+"""Searching for low-bit weights (SLB): which of its few values a weight takes is trained as a soft choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mindspore import ops
+
+from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.fake_quant import Input, Weight, assign, number, scaled_gradient, within_reach
+from autocomp.primitives.cells.layers import ms, parameter
+from autocomp.primitives.cells.training_callbacks import BeforeEvaluation, CalibrateBatchNorm, Schedule
+from autocomp.primitives.numerics.adaptive_rounding import adaptive_rounding
+from autocomp.primitives.numerics.calibrators import Calibration
+from autocomp.primitives.numerics.nearest_levels import STORED_BITS, best_scale, odd_levels
+from autocomp.primitives.numerics.quantizers import QuantizedWeight
+from autocomp.search_spaces import FLOAT_BITS
+
+from .lsq import LearnedScaleInput, LearnedScaleWeight
+from .trained_quantization import TrainedQuantization
+
+MOST_BITS = 4  # of a weight that is searched
+LOGIT_STEP = 2.0  # over scale^2: of the gradient of logits, so that the weight they stand for moves as one that trains
+START_SHARPNESS = 2.0  # of the choice that a trained weight begins with, per squared distance of two values
+
+
+class ChosenWeight(Weight):
+    """w = sum_k p_k v_k with p = softmax(logits / temperature) while training, the likeliest value else (eq. 3, 6).
+
+    The values are -s and s for 1 bit, -s, -s/3, s/3, s for 2 bits, and 2^b - 1 even steps from -s to s above, zero
+    among them: the paper's 2^b-th value would not fit a b-bit integer without a zero point. s, for each output channel,
+    has the least squared error on the weight that the search begins with, or, once inputs have been seen, on the
+    layer's output (:mod:`adaptive_rounding`), and stays; the choice begins with the values found there.
+
+    A logit moves the weight by s times the share that it shifts, and its gradient is s times that of the weight: with
+    one learning rate for all parameters it would stand still. Its gradient is therefore multiplied by 2 / s^2, which
+    lets an undecided weight of two values move as one that is trained itself.
+    """
+
+    def __init__(self, like: np.ndarray, bits: int) -> None:
+        super().__init__(like, per_channel=True)
+        self.levels = levels_of(bits)
+        self.step = int(self.levels[1] - self.levels[0])
+        self.width = bits
+        self.values = parameter(self.levels.astype(np.float32), "values")
+        self.scale = parameter(np.ones(self.scale_shape, np.float32), "scale")
+        self.logits = parameter(np.zeros((len(self.levels), *like.shape), np.float32), "logits", trains=True)
+        self.temperature = number(1, "temperature")
+        self.softmax = ops.Softmax(0)
+        self.count = len(self.levels)
+        self.column = (self.count, *[1] * like.ndim)
+
+    def construct(self, weight: Any) -> Any:
+        if self.training:
+            logits = scaled_gradient(self.logits, LOGIT_STEP / (self.scale * self.scale))
+            return self._mixed(self.softmax(logits / self.temperature), weight)
+        return self.deployed(weight)
+
+    def deployed(self, weight: Any) -> Any:
+        """With every weight at its likeliest value."""
+        likeliest = ops.equal(self.logits, ops.amax(self.logits, 0, keepdims=True)).astype(ms.float32)
+        return ops.stop_gradient(self._mixed(likeliest, weight))
+
+    def _mixed(self, shares: Any, weight: Any) -> Any:
+        chosen = (shares * self.values.reshape(self.column)).sum(0) * self.scale
+        return self.on * chosen + (1 - self.on) * weight
+
+    def start(self, bits: int, weight: np.ndarray) -> None:
+        if bits != self.width:
+            raise ValueError(
+                f"the values of an SLB weight were laid out for {self.width} bits, but a plan asks for {bits}"
+            )
+        self._begin(weight, best_scale(weight, self.levels))
+
+    def _begin(self, weight: np.ndarray, scale: np.ndarray) -> None:
+        distance = weight[None] / scale - self.levels.reshape(self.column)
+        assign(self.scale, scale)
+        assign(self.logits, -START_SHARPNESS * (distance / self.step) ** 2)
+
+    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+        if self.bits < FLOAT_BITS:
+            found = adaptive_rounding(weight, self.width, second_moment, quick, halves=self.step == 2)
+            self._begin(
+                within_reach(weight, found, int(self.levels[-1]), self.step), found.scale.reshape(self.scale_shape)
+            )
+        return weight
+
+    @property
+    def bits(self) -> int:
+        return self.width if float(self.on.asnumpy()) else FLOAT_BITS
+
+    def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
+        if self.bits == FLOAT_BITS:
+            return None
+        integers = self.levels[self.logits.asnumpy().argmax(0)].astype(np.int8)
+        return QuantizedWeight(integers, self.scale.asnumpy().reshape(-1), max(self.width, STORED_BITS))
+
+
+def levels_of(bits: int) -> np.ndarray:
+    """The integers that stand for the values: (-1, 1), (-3, -1, 1, 3), (-7 .. 7), ..."""
+    if bits <= 2:
+        return odd_levels(bits)
+    return np.arange(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1))
+
+
+class SLB(TrainedQuantization):
+    """Searching for low-bit weights (Yang et al., NeurIPS 2020).
+
+    Every weight is a softmax over its few values. The temperature stays at 1 while the choice warms up, then falls
+    exponentially to 1 / ``sharpest``, and stays there (section 3.2: exponential decay did best). Then every weight
+    takes its likeliest value. BatchNorm's statistics are those of the network with the likeliest values (state batch
+    normalisation, section 3.3), and are taken once more when the training ends.
+
+    First and last layer at ``ends_bits`` with a learned scale (the paper leaves them in float); more than 4 bits are
+    not searched, there a weight has too many values, but rounded with a learned scale (:class:`LSQ`), as are inputs.
+
+    Args:
+        weight_bits: 1, 2, 3 or 4, or 32 for none. activation_bits, ends_bits, calibration: see
+            :class:`TrainedQuantization`.
+        warm_up, settled: shares of the training at which the temperature begins to fall and has fallen.
+        sharpest: the temperature's start over its end.
+        state_batchnorm: collect the statistics of the likeliest values while training; costs a convolution more.
+        calibration_batches: of the training set, for BatchNorm's statistics when the training ends; 0: none.
+    """
+
+    name = "slb"
+    adapts = True
+
+    def __init__(
+        self,
+        weight_bits: int = 2,
+        activation_bits: int = 8,
+        ends_bits: int | None = 8,
+        calibration: Calibration = "mse",
+        warm_up: float = 0.2,
+        settled: float = 0.8,
+        sharpest: float = 30.0,
+        state_batchnorm: bool = True,
+        calibration_batches: int = 20,
+    ) -> None:
+        super().__init__(weight_bits, activation_bits, ends_bits, calibration)
+        if not 0 <= warm_up <= settled <= 1:
+            raise ValueError(
+                "warm_up and settled must be shares of the training, the first no larger than the second, "
+                f"but got warm_up={warm_up}, settled={settled}"
+            )
+        if sharpest < 1:
+            raise ValueError(f"sharpest must be 1 or more, but got sharpest={sharpest}")
+        self.warm_up, self.settled, self.sharpest = warm_up, settled, sharpest
+        self.state_batchnorm, self.calibration_batches = state_batchnorm, calibration_batches
+
+    def _check_bits(self, argument: str, bits: int) -> None:
+        least, most = (1, 4) if argument == "weight_bits" else (2, 8)
+        if bits != FLOAT_BITS and not least <= bits <= most:
+            raise ValueError(
+                f"{argument} must be {least} to {most}, or {FLOAT_BITS} for none, but got {argument}={bits}"
+            )
+
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+        return ChosenWeight(weight, bits) if bits <= MOST_BITS else LearnedScaleWeight(weight, per_channel=True)
+
+    def input_quantizer(self, positive: bool) -> Input:
+        return LearnedScaleInput(positive)
+
+    def state_of(self, norm: Any, bits: int) -> Any:
+        if norm is None or not self.state_batchnorm or bits > MOST_BITS:
+            return None
+        state = type(norm)(norm.num_features, eps=norm.eps, momentum=0.9, affine=False)
+        for mine, its in ((state.moving_mean, norm.moving_mean), (state.moving_variance, norm.moving_variance)):
+            mine.set_data(its.value())
+        return state
+
+    def temperature(self, progress: float) -> float:
+        """At a share of the training, 0 to 1."""
+        fallen = (progress - self.warm_up) / max(self.settled - self.warm_up, 1e-9)
+        return float(self.sharpest ** -np.clip(fallen, 0, 1))
+
+    def callbacks(self) -> list[Any]:
+        found = super().callbacks()
+        net_q = self._last
+        temperatures = [weight.temperature for weight in chosen_weights(net_q)]
+        found.append(Schedule(temperatures, self.temperature))
+        if self.state_batchnorm:
+            found.append(BeforeEvaluation(lambda: take_state(net_q)))
+        if self.calibration_batches:
+            found.append(CalibrateBatchNorm(net_q, self.calibration_batches, temperatures))
+        return found
+
+
+def chosen_weights(net_q: Any) -> list[ChosenWeight]:
+    layers = applied_to(net_q).layers.values()
+    return [layer.weight_quantizer for layer in layers if isinstance(layer.weight_quantizer, ChosenWeight)]
+
+
+def take_state(net_q: Any) -> None:
+    """BatchNorm's running statistics become those of the likeliest values."""
+    for layer in applied_to(net_q).layers.values():
+        if layer.state is not None:
+            assign(layer.norm.moving_mean, layer.state.moving_mean.asnumpy())
+            assign(layer.norm.moving_variance, layer.state.moving_variance.asnumpy())

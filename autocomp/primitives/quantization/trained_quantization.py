@@ -1,0 +1,272 @@
+"""What the quantizers that train have in common: apply to a network, train it with their callbacks, convert it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import NoEffectError
+from autocomp.primitives.cells.compression_state import Applied, applied_to, mark
+from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.cells.elastic import ElasticNetwork, never_negative
+from autocomp.primitives.cells.fake_quant import Input, Weight, assign
+from autocomp.primitives.cells.layers import ms
+from autocomp.primitives.cells.trained_layers import TrainedLayer, trained_layer, trains_rounded
+from autocomp.primitives.cells.training_callbacks import CalibrateFirst
+from autocomp.primitives.numerics.adaptive_rounding import WIDE
+from autocomp.primitives.numerics.calibrators import Calibration, range_of, seen_in
+from autocomp.primitives.numerics.first_last_layers import first_and_last
+from autocomp.primitives.numerics.folding import foldable
+from autocomp.primitives.numerics.patches import PATCHES, PatchSums, narrow_layers, sample_patches
+from autocomp.primitives.numerics.plan_compressor import Realisation, Realiser, parameters_of
+from autocomp.primitives.tracing.mindir import copy_network
+from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
+from autocomp.primitives.tracing.tracer import check_cell, trace
+from autocomp.primitives.tracing.weight_layout import weight_of
+from autocomp.primitives.verification.standalone import inputs_for
+from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace
+
+CALIBRATED = 256  # images at most, 32 at a time
+CHUNK = 32
+KEPT_VALUES = 1_000_000  # of what a layer reads of a chunk, at random; networks with large images fill memory otherwise
+
+
+class TrainedQuantization:
+    """Quantization-aware training of all convolution and dense layers of a network.
+
+    >>> algorithm = SimQAT(weight_bits=4, activation_bits=8)
+    >>> net_q = algorithm.apply(net)                      # a new Cell; net is not touched
+    >>> ms.Model(net_q, loss, optimizer).train(5, train_set, callbacks=algorithm.callbacks())
+    >>> deploy = algorithm.convert(net_q)                 # integers stored, BatchNorm folded
+
+    Args:
+        weight_bits, activation_bits: 2 to 8, or 32 for none.
+        ends_bits: of weights and inputs of the first layer (that reads the network's input) and the last one (that
+            writes its output; see :mod:`autocomp.primitives.numerics.first_last_layers`), where the bits above are
+            fewer; None: they are
+            treated as all others. Published results below 8 bits leave the ends at 8 bits (LSQ) or in float (PACT,
+            SLB).
+        calibration: how ranges are found before training: "mse", "minmax", "percentile" or "kl".
+
+    Subclasses give the quantizer of a layer's weight and of its input.
+    """
+
+    name = "trained"
+    adapts = False  # weights begin with the rounding that costs the layer's output least, where inputs have been seen
+
+    def __init__(
+        self,
+        weight_bits: int = 8,
+        activation_bits: int = 8,
+        ends_bits: int | None = 8,
+        calibration: Calibration = "mse",
+    ) -> None:
+        for argument, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
+            self._check_bits(argument, bits)
+        if ends_bits is not None:
+            _check("ends_bits", ends_bits, 2)
+        self.weight_bits, self.activation_bits, self.ends_bits = weight_bits, activation_bits, ends_bits
+        self.calibration = calibration
+        self.signed_inputs = False  # set it for a runtime that knows no zero points, as TensorRT
+        self._last: Any = None  # the network applied to last, which callbacks work on
+
+    def _check_bits(self, argument: str, bits: int) -> None:
+        _check(argument, bits, 2)
+
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+        """weight: (out, ...); norm: the BatchNorm cell behind the layer, where only that reads it, or None; bits: the
+        algorithm's own for this layer, a plan may ask for others."""
+        raise NotImplementedError
+
+    def state_of(self, norm: Any, bits: int) -> Any:
+        """A BatchNorm for the statistics of the deployed weight; None: the network's own has them."""
+        return None
+
+    def input_quantizer(self, positive: bool) -> Input:
+        """positive: the layer's input is never negative."""
+        raise NotImplementedError
+
+    def apply(
+        self,
+        net: Any,
+        inputs: Any = None,
+        calibrate: np.ndarray | tuple[np.ndarray, ...] | None = None,
+        plan: Plan | Mapping[str, Any] | None = None,
+    ) -> Any:
+        """A new Cell of the same class, with the same parameter names and some more, that rounds while it trains.
+
+        Args:
+            net: a MindSpore Cell; it is copied, never changed.
+            inputs: as ``autocomp.search`` takes them; None: from ``calibrate``, else the usual image sizes are tried.
+            calibrate: arrays (n, ...) on which ranges of inputs are found; None: the first batches of the training set,
+                by the callbacks.
+            plan: bits by layer, ``{"format/conv1": "w4a8"}``; layers that it does not name stay float. None: the
+                algorithm's own bits in all layers.
+
+        Raises:
+            TypeError: net is no Cell. NoEffectError: it has no nn.Conv2d and no nn.Dense.
+        """
+        check_cell(net)
+        arrays = calibrate if isinstance(calibrate, tuple) or calibrate is None else (calibrate,)
+        graph = trace(net, inputs_for(net, inputs if inputs is not None or arrays is None else tuple(arrays)))
+        original = copy_network(net)
+        twin = copy_network(net)
+        names = {id(p): p.name for p in twin.get_parameters()}
+        norms = {layer: cell_at(twin, norm) for norm, layer in foldable(graph).items()}
+        cells = {path: cell for path in graph.layers if trains_rounded(cell := cell_at(twin, path))}
+        if not cells:
+            raise NoEffectError(f"{self.name} found no nn.Conv2d and no nn.Dense to quantize")
+        layers = {path: self._layer(cell, graph, path, norms.get(path)) for path, cell in cells.items()}
+        replace_cells(twin, layers)
+        rename_parameters(twin, names)
+        mark(twin, Applied(original, graph, layers))
+        self._last = twin
+        self.set_plan(twin, plan)
+        if arrays is not None:
+            self.calibrate(twin, arrays)
+        return twin.set_train(net.training)
+
+    def _layer(self, layer: Any, graph: NetworkGraph, path: str, norm: Any) -> TrainedLayer:
+        positive = not self.signed_inputs and all(never_negative(graph, node.inputs[0]) for node in graph.calls(path))
+        weight = weight_of(graph.nodes[graph.layers[path]], {layer.weight.name: layer.weight.asnumpy()})
+        bits = self._own(graph)[path].weight_bits
+        quantizers = self.weight_quantizer(weight, norm, bits), self.input_quantizer(positive)
+        return trained_layer(layer, *quantizers, norm, self.state_of(norm, bits))
+
+    # plans -----------------------------------------------------------------------------------------------------------
+
+    def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
+        """Set the bits of every layer; compiles nothing. The range of an input whose bits change begins as it was
+        calibrated, others stay as they are.
+
+        ValueError for a layer that the network does not have.
+        """
+        applied = applied_to(net_q)
+        formats = self._own(applied.graph) if plan is None else _formats(applied.graph, plan)
+        left = [path for path, chosen in formats.items() if path not in applied.layers and chosen != Format()]
+        if left and plan is not None:
+            raise ValueError(
+                f"{self.name} trains nn.Conv2d and nn.Dense; in its plans {', '.join(left)} must stay in float"
+            )
+        for path, layer in applied.layers.items():
+            chosen = formats.get(path, Format())
+            layer.weight_quantizer.set_bits(chosen.weight_bits, layer.in_rows(layer.weight.asnumpy()))
+            before = layer.input_quantizer.bits
+            layer.input_quantizer.set_bits(chosen.activation_bits)
+            if chosen.activation_bits != before:
+                self._start_range(applied, path)
+        self._adapt(applied)
+
+    def _adapt(self, applied: Applied) -> None:
+        for path, patches in applied.patches.items():
+            layer, weight = applied.layers[path], applied.layers[path].weight.asnumpy()
+            moment = patches.second_moment(centred=layer.norm is not None)
+            assign(layer.weight, layer.weight_quantizer.adapted(weight, moment, quick=moment.shape[-1] > WIDE))
+
+    def _own(self, graph: NetworkGraph) -> dict[str, Format]:
+        ends = first_and_last(graph) if self.ends_bits is not None else frozenset()
+        return {
+            path: Format(*(max(bits, self.ends_bits or 0) if path in ends else bits for bits in self._bits))
+            for path in graph.layers
+        }
+
+    @property
+    def _bits(self) -> tuple[int, int]:
+        return self.weight_bits, self.activation_bits
+
+    # ranges ----------------------------------------------------------------------------------------------------------
+
+    def calibrate(self, net_q: Any, arrays: tuple[np.ndarray, ...]) -> None:
+        """Find the range of every layer's input on these samples, (n, ...) each, with the float network."""
+        applied, rng = applied_to(net_q), np.random.default_rng(0)
+        seen: dict[str, list[np.ndarray]] = {path: [] for path in applied.layers}
+        sums = {path: PatchSums() for path in narrow_layers(applied.graph, applied.layers)} if self.adapts else {}
+        share = -(-PATCHES * CHUNK // min(len(arrays[0]), CALIBRATED))
+        for path, values, calls in self._layer_inputs(applied, arrays):
+            seen[path].append(_thinned(values, KEPT_VALUES // calls, rng))
+            if path in sums:
+                node = applied.graph.nodes[applied.graph.layers[path]]
+                sums[path].add(sample_patches(node, values, -(-share // calls), rng))
+        applied.patches = {path: found.moments() for path, found in sums.items() if found.count}
+        self._adapt(applied)
+        applied.seen = {path: seen_in(parts) for path, parts in seen.items() if parts}
+        for path in applied.layers:
+            self._start_range(applied, path)
+        applied.calibrated = True
+
+    def _start_range(self, applied: Applied, path: str) -> None:
+        quantizer = applied.layers[path].input_quantizer
+        if quantizer.bits < FLOAT_BITS and path in applied.seen:
+            quantizer.start(range_of(applied.seen[path], quantizer.bits, self.calibration))
+
+    def _layer_inputs(self, applied: Applied, arrays: tuple[np.ndarray, ...]) -> Iterator[tuple[str, np.ndarray, int]]:
+        """Layer, what one of its calls reads of some samples with the float network, and how many calls it has."""
+        elastic = ElasticNetwork(applied.original, applied.graph)
+        for start in range(0, min(len(arrays[0]), CALIBRATED), CHUNK):
+            chunk = tuple(array[start : start + CHUNK] for array in arrays)
+            for path, calls in elastic.layer_inputs(chunk, applied.layers).items():
+                yield from ((path, values, len(calls)) for values in calls)
+
+    # training and after ----------------------------------------------------------------------------------------------
+
+    def callbacks(self) -> list[Any]:
+        """For ``mindspore.Model.train``, for the network that was applied last."""
+        self._check_applied()
+        return [CalibrateFirst(self, self._last)]
+
+    def _check_applied(self) -> None:
+        if self._last is None:
+            raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
+
+    def quantized(self, net_q: Any) -> Realisation:
+        """The trained network in numbers: integers and scales of its weights, ranges of its inputs."""
+        applied = applied_to(net_q)
+        whole, trained = np.ones(applied.graph.unit_count, bool), parameters_of(net_q)
+        plain = Realiser(SearchSpace(applied.graph, ()), trained).of(whole, {})
+        states = dict(plain.layers)
+        for path, layer in applied.layers.items():
+            quantized = layer.weight_quantizer.quantized(layer.in_rows(trained[layer.weight.name]))
+            weight = states[path].weight if quantized is None else quantized.dequantized()
+            states[path] = replace(
+                states[path], weight=weight, quantized=quantized, activation=layer.input_quantizer.quantizer()
+            )
+        return Realisation(Plan(), whole, states)
+
+    def convert(self, net_q: Any) -> Any:
+        """A new Cell for deployment: BatchNorm folded, weights stored as integers, inputs rounded.
+
+        ValueError for a network that did not come from ``apply``.
+        """
+        applied = applied_to(net_q)
+        trained = parameters_of(net_q)
+        twin = copy_network(applied.original)
+        for parameter in twin.get_parameters():
+            parameter.set_data(ms.Tensor(trained[parameter.name]))
+        return convert(twin, applied.graph, parameters_of(twin), self.quantized(net_q))
+
+
+def _thinned(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """With both extremes."""
+    if values.size <= count:
+        return values
+    some = rng.choice(values.reshape(-1), count, replace=False, shuffle=False)
+    return np.append(some, [values.min(), values.max()]).astype(values.dtype)
+
+
+def _formats(graph: NetworkGraph, plan: Plan | Mapping[str, Any]) -> dict[str, Format]:
+    found = {}
+    for name, value in plan.items():
+        kind, _, path = name.partition("/")
+        if kind != "format" or path not in graph.layers:
+            layers = ", ".join(graph.layers)
+            raise ValueError(f"a plan for training sets 'format/<layer>', but got {name!r}; layers: {layers}")
+        found[path] = Format.parse(str(value))
+    return found
+
+
+def _check(argument: str, bits: int, least: int) -> None:
+    if bits != FLOAT_BITS and not least <= bits <= 8:
+        raise ValueError(f"{argument} must be {least} to 8, or {FLOAT_BITS} for none, but got {argument}={bits}")

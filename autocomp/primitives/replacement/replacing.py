@@ -1,0 +1,157 @@
+"""What the algorithms that put other cells in the place of layers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import NoEffectError
+from autocomp.primitives.cells.compression_state import MARK, Applied, applied_to, mark
+from autocomp.primitives.tracing.mindir import copy_network
+from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
+from autocomp.primitives.tracing.tracer import check_cell, trace
+from autocomp.primitives.verification.refit import to_fit_on
+from autocomp.primitives.verification.refit_replaced import Part, refit
+from autocomp.primitives.verification.standalone import inputs_for
+from autocomp.search_spaces import NetworkGraph
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A layer's new cell. macs: multiply-accumulates at batch 1 of all calls; parameters: elements.
+
+    lost: the share of the layer's output energy that the new cell does not give, as it was fitted. parts: layers of
+    the new cell that give the old one's outputs.
+    """
+
+    cell: Any
+    macs: int
+    parameters: int
+    lost: float
+    parts: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True)
+class Size:
+    """macs: multiply-accumulates at batch 1; parameters: elements, BatchNorm's statistics among them."""
+
+    macs: int
+    parameters: int
+
+
+@dataclass
+class Replaced(Applied):
+    replacements: Mapping[str, Replacement] | None = None
+
+
+class Replacing:
+    """Layers are replaced by cheaper cells that are fitted to them; the network is then fine-tuned.
+
+    >>> algorithm = LowRank(macs=0.6)
+    >>> net_f = algorithm.apply(net, calibrate=images)    # a new Cell; net is not touched
+    >>> ms.Model(net_f, loss, optimizer).train(2, train_set, callbacks=algorithm.callbacks())
+    >>> smaller = algorithm.convert(net_f)
+
+    Args:
+        layers: paths of the layers that may be replaced, or of cells that hold them; None: all.
+        reconstruct: whether, with ``calibrate``, the new cells and the layers behind them are fitted, one after the
+            other, to what the layers gave in the whole network
+            (:mod:`autocomp.primitives.verification.refit_replaced`).
+
+    Subclasses say which layers are replaced by what.
+    """
+
+    name = "replacing"
+
+    def __init__(self, layers: Collection[str] | None = None, reconstruct: bool = True) -> None:
+        self.layers, self.reconstruct = layers, reconstruct
+        self._last: Any = None  # the network applied to last, which callbacks work on
+
+    def allowed(self, graph: NetworkGraph) -> list[str]:
+        """Layers that may be replaced; ValueError for a path with none."""
+        if self.layers is None:
+            return list(graph.layers)
+        held = {path: [layer for layer in graph.layers if f"{layer}.".startswith(f"{path}.")] for path in self.layers}
+        if empty := [path for path, found in held.items() if not found]:
+            raise ValueError(f"layers must be of {', '.join(graph.layers)}, or hold some, but got {', '.join(empty)}")
+        return [layer for layer in graph.layers if any(layer in found for found in held.values())]
+
+    def replacements(
+        self, net: Any, graph: NetworkGraph, calibrate: tuple[np.ndarray, ...] | None
+    ) -> dict[str, Replacement]:
+        """By layer; calibrate: inputs of the network, (n, ...) each, or None."""
+        raise NotImplementedError
+
+    def apply(self, net: Any, inputs: Any = None, calibrate: np.ndarray | tuple[np.ndarray, ...] | None = None) -> Any:
+        """A new Cell of the same class, with the same parameter names but for those of the replaced layers.
+
+        Args:
+            net: a MindSpore Cell; it is copied, never changed.
+            inputs: as ``autocomp.search`` takes them; None: from ``calibrate``, else the usual image sizes are tried.
+            calibrate: arrays (n, ...) of the network's inputs, some hundred images; the new cells are fitted to what
+                the layers make of them. None: to the weights alone.
+
+        Raises:
+            TypeError: net is no Cell. NoEffectError: no layer is cheaper for being replaced.
+        """
+        check_cell(net)
+        arrays = calibrate if isinstance(calibrate, tuple) or calibrate is None else (calibrate,)
+        graph = trace(net, inputs_for(net, inputs if inputs is not None or arrays is None else arrays))
+        found = self.replacements(net, graph, arrays)
+        if not found:
+            raise NoEffectError(f"{self.name} found no layer that is cheaper for being replaced")
+        twin = copy_network(net)
+        names = {id(p): p.name for p in twin.get_parameters()}
+        replace_cells(twin, {path: replacement.cell for path, replacement in found.items()})
+        rename_parameters(twin, names)
+        if self.reconstruct and arrays is not None:
+            parts = {path: replacement.parts for path, replacement in found.items()}
+            refit(net, graph, twin, trace(twin, tuple(array[:1] for array in arrays)), parts, to_fit_on([arrays]))
+        mark(twin, Replaced(net, graph, {}, replacements=found))
+        self._last = twin
+        return twin.set_train(net.training)
+
+    def callbacks(self) -> list[Any]:
+        """For ``mindspore.Model.train``; none are needed."""
+        if self._last is None:
+            raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
+        return []
+
+    def size(self, net_f: Any) -> Size:
+        """What the converted network computes and holds."""
+        applied = applied_to(net_f)
+        graph, found = applied.graph, replaced_layers(net_f)
+        macs = graph.macs + sum(r.macs - macs_of(graph, path) for path, r in found.items())
+        elements = sum(p.size for p in applied.original.get_parameters())
+        own = {path: parameters_of_layer(applied.original, path) for path in found}
+        return Size(macs, elements + sum(r.parameters - own[path] for path, r in found.items()))
+
+    def convert(self, net_f: Any) -> Any:
+        """A new Cell for deployment, which can be pruned or quantized. ValueError for one not from ``apply``."""
+        replaced_layers(net_f)
+        applied = getattr(net_f, MARK)
+        object.__setattr__(net_f, MARK, None)  # what it came from need not be copied
+        try:
+            return copy_network(net_f).set_train(False)
+        finally:
+            mark(net_f, applied)
+
+
+def replaced_layers(net_f: Any) -> Mapping[str, Replacement]:
+    """ValueError for a network in which nothing was replaced."""
+    applied = applied_to(net_f)
+    if not isinstance(applied, Replaced) or applied.replacements is None:
+        raise ValueError(f"no layers of {type(net_f).__name__} were replaced: it came from another algorithm")
+    return applied.replacements
+
+
+def macs_of(graph: NetworkGraph, path: str) -> int:
+    """Of all calls of a layer."""
+    return sum(node.macs for node in graph.nodes if node.layer == path)
+
+
+def parameters_of_layer(net: Any, path: str) -> int:
+    return sum(p.size for p in cell_at(net, path).get_parameters())

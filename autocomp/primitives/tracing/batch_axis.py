@@ -1,0 +1,105 @@
+"""Where the batch lies in each tensor of a graph that was traced with a batch of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autocomp.search_spaces import NetworkGraph, Node
+
+from .axes import blocks
+
+
+def batch_axes(graph: NetworkGraph) -> list[int | None]:
+    """For each node; None for what does not depend on an input of the network, or where it cannot be told."""
+    axes: list[int | None] = []
+    for node in graph.nodes:
+        axes.append(0 if node.kind == "input" else _axis(graph, node, axes))
+    return axes
+
+
+def growing_axes(graph: NetworkGraph) -> list[int | None]:
+    """For each node the axis whose size grows with the batch: where the batch lies, alone or joined with another axis,
+    as with that of the heads, which :func:`seen_with_two` saw."""
+    if not any("grows" in node.attributes for node in graph.nodes):
+        return batch_axes(graph)
+    return [node.attributes.get("grows") for node in graph.nodes]
+
+
+def loses_batch(graph: NetworkGraph) -> bool:
+    """Whether the batch goes into a reshape and cannot be told behind it, since its size is one."""
+    axes = batch_axes(graph)
+    reshapes = [(i, node) for i, node in enumerate(graph.nodes) if node.kind == "reshape" and node.op != "Part"]
+    return any(axes[i] is None and any(axes[j] is not None for j in node.inputs) for i, node in reshapes)
+
+
+def seen_with_two(graph: NetworkGraph, nodes: Sequence[Node]) -> NetworkGraph:
+    """nodes: of the same network traced with a batch of two; nothing is learned where they are others."""
+    if [node.op for node in nodes] != [node.op for node in graph.nodes]:
+        return graph
+    pairs = zip(graph.nodes, nodes, strict=True)
+    seen = (replace(one, attributes={**one.attributes, "grows": _grown(one, two)}) for one, two in pairs)
+    return replace(graph, nodes=tuple(seen))
+
+
+def _grown(one: Node, two: Node) -> int | None:
+    sizes = list(zip(one.shape, two.shape, strict=True)) if len(one.shape) == len(two.shape) else []
+    grown = [axis for axis, (before, after) in enumerate(sizes) if after != before]
+    return grown[0] if len(grown) == 1 else None
+
+
+def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None:
+    sources = [(axes[i], graph.nodes[i].shape) for i in node.inputs]
+    known = [(axis, shape) for axis, shape in sources if axis is not None]
+    if not known:
+        return None
+    axis, shape = known[0]
+    rank = len(node.shape)
+    if node.kind in ("reshape", "flatten") and node.op != "Part":
+        return _after_reshape(node, axis, shape)
+    if node.kind == "transpose":
+        order = next((value for value in node.attributes["constants"] if isinstance(value, tuple)), ())
+        turned = [a % rank for a in order]
+        return turned.index(axis) if axis in turned else None
+    if node.op in ("Stack", "StackExt"):
+        return axis + (_constant_axis(node) % rank <= axis)
+    if node.op == "Gather":
+        at = _constant_axis(node) % len(shape)
+        return None if at == axis else axis + (rank - len(shape) if at < axis else 0)
+    if rank < len(shape):
+        gone = _gone(node, len(shape))
+        return None if gone is None or axis in gone else axis - sum(g < axis for g in gone)
+    return axis + rank - len(shape)
+
+
+def _constant_axis(node: Node) -> int:
+    given = node.attributes["operator"].get("axis", 0)
+    return int(next((value for value in node.attributes["constants"] if type(value) is int), given))
+
+
+def _gone(node: Node, rank: int) -> set[int] | None:
+    """Axes that a reduction or a slice removes."""
+    if node.op == "Part":
+        return {node.attributes["part"][1]}
+    if node.kind == "mean":
+        numbers = (value for value in node.attributes["constants"] if type(value) is int or isinstance(value, tuple))
+        given = next(numbers, None)
+        axes = (given,) if isinstance(given, int) else given
+        return {a % rank for a in axes} if axes else None
+    picked = node.attributes.get("picked")
+    return set(picked) if picked is not None else None
+
+
+def _after_reshape(node: Node, axis: int, shape: tuple[int, ...]) -> int | None:
+    if node.op == "ExpandDims":
+        return axis + (_constant_axis(node) % len(node.shape) <= axis)
+    if node.op == "Squeeze":
+        gone = [a for a in range(len(shape)) if shape[a] == 1 and a != axis]
+        return axis - sum(g < axis for g in gone) if len(shape) - len(node.shape) == len(gone) else axis
+    for block in blocks(shape, node.shape) or ():
+        if block.start <= axis < block.stop:
+            alone = block.stop - block.start == block.to_stop - block.to_start == 1
+            outermost = all(size == 1 for size in shape[block.start : axis])
+            either = shape[axis] == 1 and axis == block.start > 0  # it may as well go with the axis before it
+            return block.to_start if alone or (outermost and not either) else None
+    return None

@@ -1,0 +1,203 @@
+"""Which channels must be cut together: identities of channels, carried from the producing layers through the graph.
+
+Every output channel of a convolution or dense layer gets an identity. Operators pass identities on (an activation),
+line them up (a concat), repeat them (a flatten), move them to another axis (a transpose) or make two of them one (an
+add: union-find). What is left in the end are sets of channels that stand or fall together; layers that share such sets
+form a channel group. Identities that reach an output of the network, or an operator that is not understood or that
+mixes channels other than by a weight, stay whole, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autocomp.search_spaces import ChannelGroup, NetworkGraph, Node
+
+STAYS = -1
+MOST_ROUNDS = 6
+
+
+def channel_axis(shape: tuple[int, ...]) -> int:
+    """Axis 1 of images, the last of matrices and sequences."""
+    return 1 if len(shape) >= 4 else len(shape) - 1
+
+
+def group_channels(
+    graph: NetworkGraph, left_whole: Mapping[str, str] | None = None, settled: Collection[str] = ()
+) -> NetworkGraph:
+    """The graph with its channel groups, and each node's ``units``.
+
+    A reshape of channels into (heads, head size) allows two cuts: the same places of every head, or whole heads. The
+    longer of the axes is tried first; where something behind does not allow that cut, all is followed once more with
+    the next one. A reshape whose channels no choice frees goes back to its first.
+
+    left_whole: layers not to cut, with reasons. settled: names of reshapes that stay with their first choice.
+    """
+    choices: dict[str, int] = {}
+    for _ in range(MOST_ROUNDS):
+        state = _followed(graph, left_whole or {}, choices)
+        refused = {name: choices.get(name, 0) for name in state.refused() if name not in settled}
+        undecided = {name: choice for name, choice in refused.items() if choice + 1 < state.choices_of[name]}
+        if not undecided:
+            break
+        least = min(undecided.values())  # others may be refused only since these do not fit them yet
+        choices |= {name: least + 1 for name, choice in undecided.items() if choice == least}
+    in_vain = {name for name in state.refused() if choices.get(name)}
+    if in_vain:
+        state = _followed(graph, left_whole or {}, {name: n for name, n in choices.items() if name not in in_vain})
+    return _grouped(state)
+
+
+def _followed(graph: NetworkGraph, left_whole: Mapping[str, str], choices: Mapping[str, int]) -> Identities:
+    from .channel_rules import RULES
+
+    state = Identities(graph, choices)
+    for node in graph.nodes:
+        followed = any(carried.free for carried in state.inputs(node)) or node.weight_shape is not None
+        rule = RULES.get(node.op) or RULES.get(node.kind) or Identities.unknown
+        carried = rule(state, node) if followed else state.stays(node)
+        fits = carried.axis < len(node.shape) and len(carried.ids) == node.shape[carried.axis]
+        state.carried.append(carried if fits else state.unknown(node))
+    for output in graph.outputs:
+        state.freeze(state.carried[output].ids, "it is an output of the network")
+    for layer, reason in left_whole.items():
+        if layer in state.produced:
+            state.freeze(state.produced[layer], reason)
+    return state
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Identities of the positions of one axis of a tensor; STAYS where there is none."""
+
+    axis: int
+    ids: np.ndarray
+
+    @property
+    def free(self) -> bool:
+        """Whether any position may still be cut."""
+        return bool((self.ids != STAYS).any())
+
+
+class Identities:
+    """Union-find over channels, with what each node carries."""
+
+    def __init__(self, graph: NetworkGraph, choices: Mapping[str, int]) -> None:
+        self.graph, self.choices = graph, choices
+        self.choices_of: dict[str, int] = {}  # reshape that parts channels -> in how many ways they can be cut
+        self.parted: dict[str, np.ndarray] = {}  # and their identities
+        self.parent: list[int] = []
+        self.reasons: dict[int, str] = {}  # root -> why it stays
+        self.produced: dict[str, np.ndarray] = {}  # layer -> identities of its output channels
+        self.consumed: dict[str, np.ndarray] = {}
+        self.carried: list[Carried] = []
+
+    def fresh(self, count: int) -> np.ndarray:
+        start = len(self.parent)
+        self.parent.extend(range(start, start + count))
+        return np.arange(start, start + count)
+
+    def root(self, i: int) -> int:
+        while self.parent[i] != i:
+            self.parent[i] = self.parent[self.parent[i]]
+            i = self.parent[i]
+        return i
+
+    def unify(self, a: np.ndarray, b: np.ndarray, what: str) -> np.ndarray:
+        """Both made one, position by position; next to a channel that stays, a channel stays."""
+        for x, y in {*zip(a.tolist(), b.tolist(), strict=True)}:
+            if x == STAYS or y == STAYS:
+                self.freeze(np.array([max(x, y)]), what)
+            else:
+                low, high = sorted((self.root(x), self.root(y)))
+                self.parent[high] = low
+                if high in self.reasons:
+                    self.reasons.setdefault(low, self.reasons[high])
+        return np.where((a == STAYS) | (b == STAYS), STAYS, a)
+
+    def freeze(self, ids: np.ndarray, reason: str) -> None:
+        for i in np.unique(ids).tolist():
+            if i != STAYS:
+                self.reasons.setdefault(self.root(i), reason)
+
+    def refused(self) -> list[str]:
+        """Reshapes that part channels, all of which turned out to stay."""
+        return [name for name, ids in self.parted.items() if self._stay(ids)]
+
+    def _stay(self, ids: np.ndarray) -> bool:
+        return all(self.root(i) in self.reasons for i in np.unique(ids).tolist() if i != STAYS)
+
+    # what rules use --------------------------------------------------------------------------------------------------
+
+    def inputs(self, node: Node) -> list[Carried]:
+        return [self.carried[i] for i in node.inputs]
+
+    def input_shape(self, node: Node) -> tuple[int, ...]:
+        return self.graph.nodes[node.inputs[0]].shape
+
+    def stays(self, node: Node) -> Carried:
+        axis = channel_axis(node.shape)
+        return Carried(max(axis, 0), np.full(node.shape[axis] if node.shape else 0, STAYS))
+
+    def unknown(self, node: Node) -> Carried:
+        return self.left(node, f"it reaches {node.op}, which is left as it is")
+
+    def left(self, node: Node, reason: str) -> Carried:
+        for carried in self.inputs(node):
+            self.freeze(carried.ids, reason)
+        return self.stays(node)
+
+    def produce(self, layer: str, count: int) -> np.ndarray:
+        if layer not in self.produced:
+            self.produced[layer] = self.fresh(count)
+        return self.produced[layer]
+
+
+def _grouped(state: Identities) -> NetworkGraph:
+    root_of = np.array([state.root(i) for i in range(len(state.parent))] + [STAYS])  # the last for STAYS
+    roots = {layer: root_of[ids] for layer, ids in state.produced.items() if (ids != STAYS).all()}
+    unit_of = np.full(len(root_of), STAYS)
+    groups: dict[str, ChannelGroup] = {}
+    start = 0
+    for layers, members in _components(state, roots):
+        unit_of[members] = np.arange(start, start + len(members))
+        name = _name(layers, groups)
+        groups[name] = ChannelGroup(name, layers, start, start + len(members))
+        start += len(members)
+    unit_of = unit_of[root_of]
+    nodes = []
+    for node, carried in zip(state.graph.nodes, state.carried, strict=True):
+        found = {"axis": carried.axis, "heads": state.choices.get(node.name, 0) > 0}
+        nodes.append(replace(node, units=unit_of[carried.ids], attributes={**node.attributes, **found}))
+    whole = {
+        layer: state.reasons[int(rows[0])]
+        for layer, rows in roots.items()
+        if all(root in state.reasons for root in rows.tolist())
+    }
+    return replace(state.graph, nodes=tuple(nodes), channel_groups=tuple(groups.values()), whole=whole)
+
+
+def _components(state: Identities, roots: dict[str, np.ndarray]) -> list[tuple[tuple[str, ...], list[int]]]:
+    """Sets of channels by the layers that they run through; only where a layer has two or more that may be cut.
+
+    Channels of a concat that meet one layer behind it (a depthwise one, or one added to it) belong to several: each
+    group keeps some, and so does every layer."""
+    layers_of: dict[int, list[str]] = {}
+    for layer, rows in roots.items():  # in execution order
+        for root in dict.fromkeys(rows.tolist()):
+            if root not in state.reasons:
+                layers_of.setdefault(root, []).append(layer)
+    members: dict[tuple[str, ...], list[int]] = {}
+    for root, layers in sorted(layers_of.items()):
+        members.setdefault(tuple(layers), []).append(root)
+    order = {layer: i for i, layer in enumerate(roots)}
+    found = sorted(members.items(), key=lambda item: [order[layer] for layer in item[0]])
+    return [(layers, units) for layers, units in found if len(units) > 1]
+
+
+def _name(layers: tuple[str, ...], taken: Collection[str]) -> str:
+    """The first of its layers after which no other group is named."""
+    return next((layer for layer in layers if layer not in taken), f"{layers[0]}@{len(taken)}")

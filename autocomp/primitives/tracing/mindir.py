@@ -1,0 +1,246 @@
+"""Reads MindSpore's exported graph (MindIR protobuf): every operator, flat, in execution order, with its shape."""
+
+from __future__ import annotations
+
+import copy
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import TraceError
+
+from .compiling import quick_compilation
+from .platform import execution_mode, load_mindspore, to_tensors
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A network parameter, by its MindSpore name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """What operator number ``operator`` computes; ``part`` where it computes several tensors."""
+
+    operator: int
+    part: int = 0
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator; each input is an Output, a Parameter, a tuple of inputs, or a constant's Python value.
+
+    scope: the cells that it runs in, ``"Default/blocks-SequentialCell/0-Block/conv1-Conv2d/Conv2D-op0"``.
+    shape, shapes: of its first output, and of all; () where it is not known.
+    """
+
+    op: str
+    scope: str
+    inputs: tuple[Any, ...]
+    shape: tuple[int, ...]
+    attributes: dict[str, Any]
+    shapes: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def cell(self) -> str:
+        """Class of the innermost cell that it runs in, "" where that is the network itself."""
+        return self.scope.split("/")[-2].rpartition("-")[2] if "/" in self.scope else ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    operators: tuple[Operator, ...]
+    outputs: tuple[Output, ...]
+    opaque: tuple[str, ...]  # calls of sub-graphs, which stay closed
+    hidden: frozenset[str] = frozenset()  # names of the parameters that sub-graphs read
+
+
+def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
+    """The graph of a network in evaluation mode. The network itself is not touched; a copy is exported."""
+    ms = load_mindspore()
+    twin = copy_network(net, shares=True).set_train(False)
+    owned = {parameter.name for parameter in twin.get_parameters()}
+    graphs = []
+
+    def take(model: Any) -> None:
+        """Read from the protobuf in memory, which is emptied: writing all weights to a file takes a second."""
+        graphs.append(_Reader(model).read())
+        names = {parameter.name.partition(":")[2] for parameter in model.graph.parameter}
+        if names - owned:
+            raise ValueError(f"parameters were made outside of cells: {', '.join(sorted(names - owned))}")
+        model.Clear()
+
+    with tempfile.TemporaryDirectory() as folder, execution_mode(graph=True), quick_compilation():
+        path = pathlib.Path(folder) / "net.mindir"
+        level = ms.get_context("jit_syntax_level")  # which a failed export leaves changed
+        try:
+            ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR", custom_func=take)
+        except (RuntimeError, TypeError, ValueError) as error:
+            shapes = ", ".join(str(array.shape) for array in inputs)
+            raise TraceError(
+                f"the network does not compile for inputs of shape {shapes}: {first_line(error)}"
+            ) from error
+        finally:
+            ms.set_context(jit_syntax_level=level)
+    return graphs[0]
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith("-")), type(error).__name__)
+
+
+def copy_network(net: Any, shares: bool = False) -> Any:
+    """A deep copy; TraceError names the cell that cannot be copied.
+
+    shares: the copy holds the network's own parameters and primitives, for what only reads them; most of the time is
+    theirs.
+    """
+    try:
+        return _copied(net, {id(part): part for part in _parts(net)} if shares else {})
+    except Exception as error:  # whatever the user's __deepcopy__ raises
+        for name, cell in reversed(list(net.cells_and_names())):
+            try:
+                copy.deepcopy(cell)
+            except Exception as cause:
+                raise TraceError(
+                    f"the network must be copied before it is changed, but cell {name or '(the network itself)'} of "
+                    f"type {type(cell).__name__} cannot be: {first_line(cause)}. Give it a __deepcopy__ method, or "
+                    "keep what cannot be copied (files, locks, generators) outside of the cell"
+                ) from error
+        raise TraceError(f"the network cannot be copied: {first_line(error)}") from error
+
+
+def _parts(net: Any) -> Iterator[Any]:
+    yield from net.get_parameters()
+    for _, cell in net.cells_and_names():
+        yield from cell._primitives.values()
+
+
+def _copied(net: Any, kept: dict[int, Any]) -> Any:
+    """A deep copy but for what is ``kept``, by id. Some primitives of MindSpore (LpNorm) cannot copy themselves; they
+    hold no state and are shared."""
+    try:
+        return copy.deepcopy(net, dict(kept))
+    except TypeError:
+        shared: dict[int, Any] = {}
+        for _, cell in net.cells_and_names():
+            for primitive in cell._primitives.values():
+                try:
+                    copy.deepcopy(primitive)
+                except TypeError:
+                    shared[id(primitive)] = primitive
+        if not shared:
+            raise
+        return copy.deepcopy(net, shared | kept)
+
+
+class _Reader:
+    """Resolves names to operators; parameters' loads, state monads and tuples disappear."""
+
+    def __init__(self, model: Any) -> None:
+        self.graph, self.functions = model.graph, model.functions
+        self.primitives = {f"REF::{p.name}": p for p in model.primitives}
+        self.values: dict[str, Any] = {}
+        self.operators: list[Operator] = []
+        self.opaque: list[str] = []
+
+    def read(self) -> Graph:
+        for parameter in self.graph.parameter:
+            self.values[parameter.name] = Parameter(parameter.name.partition(":")[2] or parameter.name)
+        for value in self.graph.input:
+            shape = tuple(value.tensor[0].dims) if value.tensor else ()
+            self.values[value.name] = self._append(Operator("Input", "", (), shape, {"name": value.name}))
+        for node in self.graph.node:
+            self.values[node.output[0]] = self._value(node)
+        outputs = [self.values[output.name] for output in self.graph.output]
+        return Graph(tuple(self.operators), tuple(_outputs(outputs)), tuple(self.opaque), frozenset(self._hidden()))
+
+    def _hidden(self) -> Iterator[str]:
+        for function in self.functions:
+            for node in function.node:
+                for value in map(self.values.get, node.input):
+                    if isinstance(value, Parameter):
+                        yield value.name
+
+    def _append(self, operator: Operator) -> Output:
+        self.operators.append(operator)
+        return Output(len(self.operators) - 1)
+
+    def _value(self, node: Any) -> Any:
+        if node.op_type == "Constant":
+            return _attribute_value(node.attribute[0]) if node.attribute else None
+        primitive = self.primitives.get(node.op_type)
+        op = primitive.op_type if primitive is not None else node.op_type
+        inputs = [self.values.get(name) for name in node.input]
+        if op in ("Load", "Depend", "identity"):
+            return inputs[0]
+        if op in ("UpdateState", "MakeTuple", "make_tuple", "MakeList", "make_list"):
+            return None if op == "UpdateState" else tuple(inputs)
+        if op in ("TupleGetItem", "tuple_getitem", "ListGetItem", "list_getitem"):
+            return _item(inputs[0], int(inputs[1] or 0))
+        attributes = {a.name: _attribute_value(a) for a in primitive.attribute} if primitive is not None else {}
+        if primitive is None:
+            self.opaque.append(op)
+        shapes = _shapes(node)
+        return self._append(Operator(op, node.domain, tuple(inputs), shapes[0] if shapes else (), attributes, shapes))
+
+
+def _item(value: Any, index: int) -> Any:
+    return value[index] if isinstance(value, tuple) else Output(value.operator, index)
+
+
+def _outputs(values: Any) -> Iterator[Output]:
+    for value in values:
+        if isinstance(value, tuple):
+            yield from _outputs(value)
+        elif isinstance(value, Output):
+            yield value
+
+
+def _shapes(node: Any) -> tuple[tuple[int, ...], ...]:
+    """Of all outputs."""
+    for attribute in node.attribute:
+        if attribute.name == "shape":
+            tensors = list(attribute.tensors) or [tensor for value in attribute.values for tensor in value.tensors]
+            return tuple(tuple(tensor.dims) for tensor in tensors)
+    return ()
+
+
+def _attribute_value(attribute: Any) -> Any:
+    kind = attribute.AttributeType.Name(attribute.type)
+    if kind in ("TUPLE", "LIST"):
+        return tuple(_attribute_value(value) for value in attribute.values)
+    if kind == "STRING":
+        text = attribute.s or (attribute.strings[0] if attribute.strings else b"")
+        return text.decode()
+    if kind == "BOOL" or kind.startswith(("INT", "UINT")):
+        number = attribute.i or (attribute.ints[0] if attribute.ints else 0)
+        return bool(number) if kind == "BOOL" else int(number)
+    if kind in ("FLOAT", "DOUBLE"):
+        return float(attribute.f or attribute.d or (attribute.floats[0] if attribute.floats else 0.0))
+    if kind == "TENSORS" or kind == "TENSOR":
+        return _tensor(attribute.tensors[0]) if attribute.tensors else None
+    return None
+
+
+def _tensor(tensor: Any) -> np.ndarray | None:
+    kinds = {
+        1: np.float32,
+        2: np.uint8,
+        3: np.int8,
+        6: np.int32,
+        7: np.int64,
+        9: np.bool_,
+        10: np.float16,
+        11: np.float64,
+    }
+    if tensor.data_type not in kinds or not tensor.raw_data:
+        return None
+    return np.frombuffer(tensor.raw_data, kinds[tensor.data_type]).reshape(tuple(tensor.dims))

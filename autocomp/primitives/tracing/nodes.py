@@ -1,0 +1,279 @@
+"""From MindSpore's operators to the nodes of a NetworkGraph."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autocomp.search_spaces import Node
+
+from .mindir import Graph, Operator, Output, Parameter
+from .platform import load_mindspore
+
+KINDS = {
+    "input": "Input",
+    "conv": "Conv2D Conv2DExt Conv2DTranspose Conv2DBackpropInput",
+    "dense": "MatMul Dense MatMulExt",
+    "batchnorm": "BatchNorm BatchNormExt",
+    "layernorm": "LayerNorm LayerNormExt GroupNorm InstanceNorm L2Normalize",
+    "activation": "ReLU ReLU6 Sigmoid HSwish HSigmoid Tanh GeLU GeluExt SiLU PReLU LeakyReLU LeakyReLUExt Elu SeLU "
+    "Mish Softplus Softsign HardTanh Hardtanh Clamp ClampScalar ClampTensor Abs Exp Log Sqrt Rsqrt Neg Square Erf Cast "
+    "Identity Sin Cos Floor Reciprocal ReLUExt ELU Inverse HShrink SoftShrink LogSigmoid",
+    "add": "Add AddExt Sub SubExt BiasAdd InplaceAddExt InplaceSubExt InplaceAddsExt AddScalar SubScalar",
+    "mul": "Mul Muls Div RealDiv Divs Pow Maximum Minimum InplaceMul InplaceMuls InplaceDiv InplaceDivs "
+    "PowTensorScalar PowScalarTensor",
+    "concat": "Concat Stack StackExt",
+    "pool": "MaxPool AvgPool AvgPoolExt MaxPoolWithArgmax MaxPoolWithMask AdaptiveAvgPool2D AdaptiveAvgPool2DExt "
+    "AdaptiveMaxPool2D AvgPool2D AvgPool3D MaxPool3D MaxPool3DWithArgmax MaxPoolWithArgmaxV2",
+    "mean": "ReduceMean MeanExt ReduceSum SumExt ReduceMax",
+    "flatten": "Flatten FlattenExt",
+    "matmul": "BatchMatMul BatchMatMulExt",
+    "softmax": "Softmax LogSoftmax SoftmaxExt LogSoftmaxExt",
+    "reshape": "Reshape ExpandDims Squeeze View",
+    "transpose": "Transpose TransposeView TransposeExtView",
+    "slice": "StridedSlice Slice Split SplitWithSize SplitTensor Chunk Unstack UnstackExt Gather SliceExt Narrow",
+    "pad": "Pad PadV3 MirrorPad ConstantPadND BroadcastTo Tile ResizeNearestNeighbor ResizeNearestNeighborV2 "
+    "ResizeBilinear ResizeBilinearV2 ResizeBicubic UpsampleNearest2D UpsampleBilinear2D UpsampleBicubic2D",
+}
+KIND_OF = {op: kind for kind, ops in KINDS.items() for op in ops.split()}
+PARTED = ("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt")
+TRANSPOSED = ("Conv2DTranspose", "Conv2DBackpropInput")
+LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
+
+
+def nodes_of(raw: Graph, net: Any) -> tuple[tuple[Node, ...], tuple[int, ...]]:
+    """The nodes in execution order, and which of them the network returns."""
+    builder = _Builder(raw, net)
+    for operator in raw.operators:
+        builder.add(operator)
+    outputs = dict.fromkeys(builder.source(output) for output in raw.outputs)
+    return tuple(builder.nodes), tuple(outputs)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The cell that a parameter belongs to: its path, itself, and the parameter's attribute."""
+
+    path: str
+    cell: Any
+    attribute: str
+
+
+def owners_of(net: Any) -> dict[str, Owner]:
+    """By parameter name. A cell that runs under several paths bears the first."""
+    owners: dict[str, Owner] = {}
+    for path, cell in net.cells_and_names():
+        for attribute, parameter in cell.parameters_and_names(expand=False):
+            owners.setdefault(parameter.name, Owner(path, cell, attribute.rpartition(".")[2]))
+    return owners
+
+
+def tied(net: Any) -> frozenset[str]:
+    """Names of the parameters that several cells hold."""
+    cells = [cell for _, cell in net.cells_and_names()]
+    held = Counter(parameter.name for cell in cells for parameter in cell.get_parameters(expand=False))
+    return frozenset(name for name, count in held.items() if count > 1)
+
+
+class _Builder:
+    """A layer's BiasAdd becomes part of its node; an operator with several outputs is followed by Part nodes."""
+
+    def __init__(self, raw: Graph, net: Any) -> None:
+        self.owners = owners_of(net)
+        self.shapes = {name: tuple(p.shape) for name, p in ((p.name, p) for p in net.get_parameters())}
+        self.nodes: list[Node] = []
+        self.index: list[int] = []  # node of each operator
+        self.parts: dict[tuple[int, int], int] = {}  # (operator, part) -> node
+        self.names: set[str] = set()
+        self.shared = self._shared(raw) | tied(net)
+
+    def _shared(self, raw: Graph) -> frozenset[str]:
+        """Parameters that are read otherwise than by the cell that owns them: surgery on the cell would miss that."""
+        return raw.hidden | {
+            value.name
+            for operator in raw.operators
+            for value in operator.inputs
+            if isinstance(value, Parameter) and not self._inside(operator, value.name)
+        }
+
+    def _inside(self, operator: Operator, parameter: str) -> bool:
+        owner = self.owners.get(parameter)
+        return owner is not None and operator.cell == type(owner.cell).__name__
+
+    def _shares(self, cell: Any) -> bool:
+        return any(parameter.name in self.shared for parameter in cell.get_parameters(expand=False))
+
+    def source(self, output: Output) -> int:
+        return self.parts.get((output.operator, output.part), self.index[output.operator])
+
+    def _reference(self, output: Output) -> tuple[str, int, int]:
+        key = (output.operator, output.part)
+        return ("node", self.parts[key], 0) if key in self.parts else ("node", self.index[output.operator], output.part)
+
+    def add(self, operator: Operator) -> None:
+        sources = tuple(self.source(output) for output in _outputs_in(operator.inputs))
+        if self._is_layer_bias(operator, sources):
+            self.index.append(sources[0])
+            layer = self.nodes[sources[0]]
+            bias = {"bias": operator.inputs[1].name}
+            self.nodes[sources[0]] = replace(layer, attributes={**layer.attributes, **bias})
+            return
+        self.index.append(self._append(self._node(operator, sources)))
+        if operator.op in PARTED:
+            self._append_parts(operator)
+
+    def _append(self, node: Node) -> int:
+        if node.name in self.names:
+            node = replace(node, name=f"{node.name}@{len(self.nodes)}")
+        self.names.add(node.name)
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def _append_parts(self, operator: Operator) -> None:
+        whole, position = len(self.nodes) - 1, len(self.index) - 1
+        node = self.nodes[whole]
+        read = [self.nodes[i].shape for i in node.inputs] or node.attributes["parameter_shapes"]
+        if not read or not all(operator.shapes):
+            return
+        before = read[0]
+        self.nodes[whole] = replace(self.nodes[whole], shape=before)
+        start = 0
+        for part, shape in enumerate(operator.shapes):
+            axis = _parted_axis(before, shape, operator)
+            attributes = {"arguments": (("node", whole, 0),), "constants": (), "operator": {}, "part": (start, axis)}
+            node = Node(f"{operator.op}-{whole}:{part}", "reshape", "Part", (whole,), shape, attributes=attributes)
+            self.parts[position, part] = self._append(node)
+            start += shape[axis] if len(shape) == len(before) else 1
+
+    def _is_layer_bias(self, operator: Operator, sources: tuple[int, ...]) -> bool:
+        if operator.op not in ("BiasAdd", "Add") or len(sources) != 1 or len(operator.inputs) < 2:
+            return False
+        output, bias = operator.inputs[:2]
+        if not (isinstance(output, Output) and isinstance(bias, Parameter)) or bias.name in self.shared:
+            return False
+        layer, owner = self.nodes[sources[0]].layer, self.owners[bias.name]
+        return layer is not None and owner.path == layer and owner.attribute == "bias"
+
+    def _node(self, operator: Operator, sources: tuple[int, ...]) -> Node:
+        parameters = tuple(value.name for value in operator.inputs if isinstance(value, Parameter))
+        constants = tuple(value for value in operator.inputs if not isinstance(value, (Output, Parameter)))
+        attributes: dict[str, Any] = {"parameters": parameters, "constants": constants, "operator": operator.attributes}
+        attributes["arguments"] = _arguments(operator.inputs, self._reference)
+        attributes["parameter_shapes"] = tuple(self.shapes.get(name, ()) for name in parameters)
+        kind, owner = self._kind(operator, parameters if sources else ())
+        weight_shape = None
+        if owner is not None and kind in ("conv", "dense"):
+            weight_shape = self.shapes[parameters[0]]
+            attributes |= {"weight": parameters[0]} | (window_of(operator.attributes) if kind == "conv" else {})
+            if operator.op in TRANSPOSED:
+                shape, groups = self.nodes[sources[0]].shape, attributes["groups"]
+                weight_shape = (weight_shape[1] * groups, weight_shape[0] // groups, *weight_shape[2:])
+                attributes |= {"transposed": True, "positions": math.prod(shape) // shape[1]}
+            if len(parameters) > 1:
+                attributes["bias"] = parameters[1]
+        elif owner is not None and kind == "batchnorm":
+            attributes["epsilon"] = next(value for value in constants if isinstance(value, float))
+        if operator.op == "StridedSlice":
+            attributes["picked"] = _picked(constants)
+        layer = owner.path if owner is not None else None
+        name = layer or f"{operator.op}-{len(self.nodes)}"
+        return Node(name, kind, operator.op, sources, operator.shape or (1,), layer, weight_shape, attributes)
+
+    def _kind(self, operator: Operator, parameters: tuple[str, ...]) -> tuple[str, Owner | None]:
+        """The kind of node, and the owner of its parameters where surgery knows that cell.
+
+        parameters: none for a layer that reads a constant; it computes one, and stays as it is."""
+        kind = KIND_OF.get(operator.op, "other")
+        owner = self.owners.get(parameters[0]) if parameters and kind in LAYERS else None
+        if owner is not None and (not owner.path or self._shares(owner.cell) or not _known(kind, owner)):
+            owner = None
+        if kind == "dense" and (owner is None or owner.attribute != "weight"):
+            return "matmul", None
+        if kind == "conv" and owner is None:
+            return "other", None
+        return kind, owner
+
+
+def _outputs_in(inputs: Any) -> list[Output]:
+    found: list[Output] = []
+    for value in inputs:
+        if isinstance(value, tuple):
+            found += _outputs_in(value)
+        elif isinstance(value, Output):
+            found.append(value)
+    return found
+
+
+Reference = Callable[[Output], tuple[str, int, int]]
+
+
+def _arguments(inputs: tuple[Any, ...], reference: Reference) -> tuple[Any, ...]:
+    """The operator's arguments with nodes in place of operators: see Node.attributes."""
+    return tuple(_argument(value, reference) for value in inputs)
+
+
+def _argument(value: Any, reference: Reference) -> tuple[Any, ...]:
+    if isinstance(value, Output):
+        return reference(value)
+    if isinstance(value, Parameter):
+        return ("parameter", value.name)
+    if isinstance(value, tuple) and any(isinstance(part, (Output, Parameter)) for part in _flat(value)):
+        return ("tuple", _arguments(value, reference))
+    return ("constant", value)
+
+
+def _flat(value: tuple[Any, ...]) -> Iterator[Any]:
+    for part in value:
+        if isinstance(part, tuple):
+            yield from _flat(part)
+        else:
+            yield part
+
+
+def _known(kind: str, owner: Owner) -> bool:
+    """Whether surgery knows this cell; a user's own cell that owns such a weight, or runs otherwise, stays as it is."""
+    nn = load_mindspore().nn
+    known = {
+        "conv": (nn.Conv2d, nn.Conv2dTranspose),
+        "dense": (nn.Dense,),
+        "batchnorm": (nn.BatchNorm1d, nn.BatchNorm2d),
+        "layernorm": (nn.LayerNorm,),
+        "activation": (nn.PReLU,),
+    }[kind]
+    if getattr(owner.cell, "use_batch_statistics", None):  # in evaluation, too
+        return False
+    return any(isinstance(owner.cell, cell) and type(owner.cell).construct is cell.construct for cell in known)
+
+
+def window_of(a: dict[str, Any]) -> dict[str, Any]:
+    """Of a convolution, from MindSpore's attributes: see Node.attributes."""
+    return {
+        "kernel": tuple(a["kernel_size"]),
+        "stride": tuple(a["stride"])[-2:],
+        "pad": tuple(a["pad_list"]),
+        "dilation": tuple(a["dilation"])[-2:],
+        "groups": int(a.get("groups", a.get("group", 1))),
+    }
+
+
+def _parted_axis(before: tuple[int, ...], part: tuple[int, ...], operator: Operator) -> int:
+    """The axis along which an operator parts its input."""
+    given = operator.attributes.get("axis", operator.attributes.get("dim"))
+    if given is None:
+        numbers = [value for value in operator.inputs if type(value) is int]
+        given = numbers[0] if operator.op == "Split" and numbers else numbers[-1] if numbers else 0
+    if len(part) == len(before):
+        different = [axis for axis in range(len(before)) if part[axis] != before[axis]]
+        return different[0] if different else int(given) % len(before)
+    return int(given) % len(before)
+
+
+def _picked(constants: tuple[Any, ...]) -> tuple[int, ...] | None:
+    """Axes of which ``x[:, 0]`` takes one element: the bits of StridedSlice's last mask."""
+    masks = constants[-5:]
+    if len(masks) < 5 or not all(type(mask) is int for mask in masks) or masks[2] or masks[3]:
+        return None
+    return tuple(axis for axis in range(32) if masks[4] >> axis & 1)

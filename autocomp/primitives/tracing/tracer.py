@@ -1,0 +1,110 @@
+"""From a MindSpore network to a NetworkGraph."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import TraceError
+from autocomp.search_spaces import NetworkGraph, Node
+
+from .batch_axis import loses_batch, seen_with_two
+from .channels import group_channels
+from .mindir import export_graph, first_line
+from .nodes import nodes_of
+from .platform import forward, load_mindspore
+
+log = logging.getLogger("autocomp")
+
+Inputs = tuple[np.ndarray, ...]
+
+PROBES = ((3, 224, 224), (3, 32, 32), (1, 28, 28), (1, 32, 32), (3, 299, 299), (3, 64, 64))
+
+
+def trace(net: Any, inputs: Inputs | Sequence[int] | Sequence[Sequence[int]]) -> NetworkGraph:
+    """The network as data.
+
+    Args:
+        net: a MindSpore Cell; it is copied, never changed.
+        inputs: example arrays, one shape with its batch, or a list of shapes. The graph is traced at batch 1.
+
+    Raises:
+        TypeError: net is no Cell. TraceError: it does not compile for these inputs.
+    """
+    check_cell(net)
+    arrays = one_image(example_inputs(inputs))
+    nodes, outputs = nodes_of(export_graph(net, arrays), net)
+    unknown = Counter(node.op for node in nodes if node.kind == "other")
+    graph = NetworkGraph(nodes, outputs, unknown=dict(unknown), other_params=_other_params(net, nodes))
+    if unknown:
+        names = ", ".join(f"{op} x{count}" for op, count in sorted(unknown.items()))
+        log.info("operators that stay as they are, with the channels that reach them: %s", names)
+    graph = group_channels(graph)
+    return _with_two(net, graph, arrays) if loses_batch(graph) else graph
+
+
+def _with_two(net: Any, graph: NetworkGraph, arrays: Inputs) -> NetworkGraph:
+    """Where the batch lies, seen in the network at a batch of two."""
+    pairs = tuple(np.repeat(array, 2, axis=0) if array.ndim else array for array in arrays)
+    try:
+        nodes, _ = nodes_of(export_graph(net, pairs), net)
+    except TraceError as error:
+        log.debug("the network does not compile for a batch of two: %s", error)
+        return graph
+    return seen_with_two(graph, nodes)
+
+
+def check_cell(net: Any) -> None:
+    ms = load_mindspore()
+    if not isinstance(net, ms.nn.Cell):
+        raise TypeError(f"net must be a mindspore.nn.Cell, but got {type(net).__name__}")
+
+
+def example_inputs(inputs: Any) -> Inputs:
+    """Arrays from arrays or shapes; images of zeros would hide problems, so shapes give seeded noise."""
+    if isinstance(inputs, np.ndarray):
+        return (inputs,)
+    items = list(inputs)
+    if items and all(isinstance(item, np.ndarray) for item in items):
+        return tuple(items)
+    shapes = [items] if items and all(isinstance(item, (int, np.integer)) for item in items) else items
+    for shape in shapes:
+        if not isinstance(shape, Sequence) or not all(
+            isinstance(size, (int, np.integer)) and size > 0 for size in shape
+        ):
+            raise ValueError(
+                f"inputs must be arrays, a shape such as (1, 3, 224, 224) or a list of shapes, got {inputs!r}"
+            )
+    rng = np.random.default_rng(0)
+    return tuple(rng.standard_normal(tuple(shape)).astype(np.float32) for shape in shapes)
+
+
+def one_image(arrays: Inputs) -> Inputs:
+    return tuple(array[:1] if array.ndim else array for array in arrays)
+
+
+def find_inputs(net: Any) -> Inputs:
+    """Inputs that the network takes, found by trying the usual image sizes; said in one log line."""
+    check_cell(net)
+    rng = np.random.default_rng(0)
+    for shape in PROBES:
+        x = rng.standard_normal((1, *shape)).astype(np.float32)
+        try:
+            forward(net, (x,), graph=False)
+        except Exception as error:  # the network's own code may raise anything for a size that it does not take
+            log.debug("inputs of shape (1, %s) do not fit: %s", ", ".join(map(str, shape)), first_line(error))
+            continue
+        log.info("no inputs= given: the network takes images of shape %s", shape)
+        return (x,)
+    tried = ", ".join(f"(1, {', '.join(map(str, shape))})" for shape in PROBES)
+    raise TraceError(f"the network takes none of the usual image sizes {tried}: give inputs=, for example a shape")
+
+
+def _other_params(net: Any, nodes: Sequence[Node]) -> int:
+    layers = {node.attributes[key] for node in nodes for key in ("weight", "bias") if key in node.attributes}
+    return sum(math.prod(p.shape) for p in net.get_parameters() if p.name not in layers)

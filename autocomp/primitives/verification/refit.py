@@ -1,0 +1,122 @@
+"""Layers that read pruned units, fitted to what they gave before: least squares in the pruned network itself.
+
+For each such layer in the order of execution, X' are the patches that its weight is multiplied with in the pruned
+network, where the layers before it are fitted already, and Y what the layer gives for the same images in the whole
+network. The weight of the kept inputs moves by the ridge solution
+
+    dW = (Y - W X') X'^T (X' X'^T + ridge)^-1
+
+(He et al., ICCV 2017, section 3.1, where Y is that of the whole network, too). It takes back what the layers before it
+lost, which :mod:`autocomp.primitives.numerics.reconstruction`, where W comes from, does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.cells.elastic import ElasticNetwork
+from autocomp.primitives.numerics.patches import DOUBT, RIDGE, narrow_layers, sample_patches
+from autocomp.primitives.numerics.plan_compressor import LayerState, Realisation, parameters_of
+from autocomp.primitives.tracing.weight_layout import weight_of
+from autocomp.search_spaces import NetworkGraph, Node
+
+PATCHES = 8_000  # of a layer's input, from all batches together
+RECONSTRUCTED = 128  # images that are seen, CHUNK at a time
+CHUNK = 32
+
+Batch = tuple[np.ndarray, ...]
+
+
+def to_fit_on(batches: Iterable[Batch]) -> list[Batch]:
+    """The first images of these batches."""
+    return list(islice(rebatched(batches, CHUNK), RECONSTRUCTED // CHUNK))
+
+
+def rebatched(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same samples in batches of at most this size."""
+    for batch in batches:
+        for start in range(0, len(batch[0]), size):
+            yield tuple(column[start : start + size] for column in batch)
+
+
+def refitted(net: Any, graph: NetworkGraph, realisation: Realisation, batches: Sequence[Batch]) -> Realisation:
+    """With other weights and biases of the layers that read cut units, but for grouped and transposed convolutions and
+    very wide layers.
+
+    net: with its whole weights. realisation: a cut that rounds nothing. batches: of the network's inputs.
+    """
+    readers = _readers(graph, realisation)
+    elastic, layers = ElasticNetwork(net, graph), dict(realisation.layers)
+    wanted = _outputs(elastic, readers, batches, parameters_of(net))
+    elastic.set(realisation)
+    for path, node in readers.items():
+        patches = np.concatenate([_patches(elastic, {path: node}, batch, i)[path] for i, batch in enumerate(batches)])
+        layers[path] = _fitted(layers[path], patches, wanted[path])
+        elastic.set(replace(realisation, layers=layers))
+    return replace(realisation, layers=layers)
+
+
+def _readers(graph: NetworkGraph, realisation: Realisation) -> dict[str, Node]:
+    cut = [path for path, state in realisation.layers.items() if not state.columns.all()]
+    narrow = set(narrow_layers(graph, cut))
+    nodes = {path: graph.nodes[i] for path, i in graph.layers.items() if path in narrow}
+    return {path: node for path, node in nodes.items() if node.groups == 1}
+
+
+def _outputs(
+    elastic: ElasticNetwork, readers: Mapping[str, Node], batches: Sequence[Batch], parameters: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """(n, out) of each layer in the whole network, where the patches of :func:`_patches` lie."""
+    found: dict[str, list[np.ndarray]] = {path: [] for path in readers}
+    for i, batch in enumerate(batches):
+        for path, patches in _patches(elastic, readers, batch, i).items():
+            node = readers[path]
+            weight = weight_of(node, parameters)
+            bias = parameters[node.attributes["bias"]] if "bias" in node.attributes else np.float32(0)
+            found[path].append(patches @ weight.reshape(len(weight), -1).T + bias)
+    return {path: np.concatenate(parts) for path, parts in found.items()}
+
+
+def _patches(elastic: ElasticNetwork, readers: Mapping[str, Node], batch: Batch, seed: int) -> dict[str, np.ndarray]:
+    """(n, k) for each layer; the same places whenever the seed is the same."""
+    seen = elastic.layer_inputs(batch, readers)
+    return {path: sampled(node, seen[path], seed)[:, 0] for path, node in readers.items()}
+
+
+def sampled(node: Node, calls: Sequence[np.ndarray], seed: int) -> np.ndarray:
+    """(n, groups, k) of what a layer's calls read of a batch; the same places of their outputs whenever the seed is the
+    same."""
+    count, rng = PATCHES * CHUNK // (RECONSTRUCTED * len(calls)), np.random.default_rng(seed)
+    return np.concatenate([sample_patches(node, values, count, rng) for values in calls])
+
+
+def _fitted(state: LayerState, patches: np.ndarray, wanted: np.ndarray) -> LayerState:
+    """patches: (n, k); wanted: (n, out)."""
+    seen = patches[:, np.repeat(state.columns, state.weight[0, 0].size)]
+    weight, bias = fitted_to(wanted[:, state.rows], seen, state.weight.reshape(len(state.weight), -1), state.bias)
+    return replace(state, weight=weight.reshape(state.weight.shape), bias=bias)
+
+
+def fitted_to(
+    wanted: np.ndarray, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The weight and the bias, moved so that ``seen @ weight.T + bias`` is near what is wanted; float32.
+
+    wanted: (n, out); seen: (n, k); weight: (out, k); bias: (out,), or None.
+    """
+    seen, weight = seen.astype(np.float64), weight.astype(np.float64)
+    missing = wanted - seen @ weight.T - (0 if bias is None else bias)
+    mean = seen.mean(0) if bias is not None else np.zeros(seen.shape[1])
+    centred = seen - mean
+    moment = centred.T @ centred
+    width = len(moment)
+    ridge = (RIDGE + DOUBT * width / len(seen)) * max(float(np.trace(moment)) / width, 1e-12)
+    moved = np.linalg.solve(moment + ridge * np.eye(width), centred.T @ missing).T
+    if bias is not None:
+        bias = (bias + missing.mean(0) - moved @ mean).astype(np.float32)
+    return (weight + moved).astype(np.float32), bias

@@ -1,0 +1,104 @@
+"""Surgery without a search: which channels can be cut, cutting some, folding BatchNorm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
+from autocomp.search_spaces import ChannelGroup, NetworkGraph, SearchSpace
+
+
+def channel_groups(net: Any, inputs: Any = None) -> tuple[ChannelGroup, ...]:
+    """The layers of a network whose channels can only be cut together, each group tried out.
+
+    Args:
+        net: a MindSpore Cell; it is copied, never changed.
+        inputs: as :func:`trace` takes them; None: the usual image sizes are tried.
+
+    >>> [(group.name, group.layers, group.units) for group in channel_groups(net)]
+    [('conv1', ('conv1',), 64), ('layer1.0.conv1', ('layer1.0.conv1',), 64), ...]
+    """
+    return _traced(net, inputs).channel_groups
+
+
+def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any = None) -> Any:
+    """A new Cell without these channels; every layer that shares or reads them is sliced to fit.
+
+    Args:
+        net: a MindSpore Cell; it is copied, never changed.
+        removed: group or layer -> indices. Of a group, :func:`channel_groups` names them, units; of a layer, output
+            channels: what belongs to them in other layers goes with them. A group's name is that of its first layer,
+            and stands for the group.
+        inputs: as :func:`trace` takes them; None: the usual image sizes are tried.
+
+    Raises:
+        ValueError: a name is no group and no layer, the layer's channels stay whole (with the reason), an index does
+            not exist, or a group would be empty.
+
+    >>> smaller = prune_channels(net, {"layer1.0.conv1": [0, 5, 7]})
+    """
+    from autocomp.primitives.cells.conversion import convert
+
+    graph = _traced(net, inputs)
+    kept = np.ones(graph.unit_count, bool)
+    for name, indices in removed.items():
+        kept[_units(graph, name, indices)] = False
+    for group in graph.channel_groups:
+        if not kept[group.start : group.stop].any():
+            raise ValueError(f"a group must keep a channel, but all {group.units} of {group.name} are removed")
+    parameters = parameters_of(net)
+    realisation = Realiser(SearchSpace(graph, ()), parameters).of(kept, {})
+    return convert(net, graph, parameters, realisation, folds=False)
+
+
+def fold_batchnorm(net: Any, inputs: Any = None) -> Any:
+    """A new Cell in evaluation mode that computes the same, with every BatchNorm folded into the convolution or dense
+    layer before it, where nothing else reads that layer. One that normalises by the batch in evaluation stays."""
+    from autocomp.primitives.cells.conversion import convert
+
+    graph = trace(net, inputs_for(net, inputs))
+    parameters = parameters_of(net)
+    return convert(net, graph, parameters, Realiser(SearchSpace(graph, ()), parameters).of(_all(graph), {}))
+
+
+def _all(graph: NetworkGraph) -> np.ndarray:
+    return np.ones(graph.unit_count, bool)
+
+
+def inputs_for(net: Any, inputs: Any) -> tuple[np.ndarray, ...]:
+    return find_inputs(net) if inputs is None else one_image(example_inputs(inputs))
+
+
+def _traced(net: Any, inputs: Any) -> NetworkGraph:
+    from .trial_cut import keep_what_cuts
+
+    arrays = inputs_for(net, inputs)
+    return keep_what_cuts(net, trace(net, arrays), parameters_of(net), arrays)
+
+
+def _units(graph: NetworkGraph, name: str, indices: Iterable[int]) -> np.ndarray:
+    """Rows of the graph's units."""
+    chosen = np.array(sorted(set(indices)), np.int64)
+    if name in {group.name for group in graph.channel_groups}:
+        group = graph.group(name)
+        _check(name, chosen, group.units)
+        return group.start + chosen
+    if name not in graph.layers:
+        known = ", ".join(group.name for group in graph.channel_groups)
+        raise ValueError(f"{name!r} is no channel group and no layer; groups: {known}")
+    units = graph.nodes[graph.layers[name]].units
+    _check(name, chosen, len(units))
+    if (units[chosen] < 0).any():
+        reason = graph.whole.get(name, "some of its channels share a fate with channels that stay")
+        raise ValueError(f"the channels of {name} stay whole: {reason}")
+    return np.unique(units[chosen])
+
+
+def _check(name: str, chosen: np.ndarray, count: int) -> None:
+    wrong = [int(i) for i in chosen if not 0 <= i < count]
+    if wrong:
+        raise ValueError(f"channels of {name} are 0 to {count - 1}, but got {', '.join(map(str, wrong))}")

@@ -1,0 +1,318 @@
+"""What the user allows: bounds on costs and accuracy, absolute or relative to the float network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from autocomp.errors import BudgetError
+
+from .metrics import METRICS, rounded_up
+
+if TYPE_CHECKING:
+    from autocomp.hardware_models import Cost, LatencyErrors
+
+ACCURACY = "accuracy"
+DEFAULT_OBJECTIVES = ("latency", "size")
+LEAST_CONFIDENCE, MOST_CONFIDENCE = Decimal("0.5"), Decimal("0.95")  # as hardware_models/uncertainty.py has them
+_NAMES = (*METRICS, ACCURACY)
+_NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One bound: a cost from above, or the accuracy from below; the value itself is allowed.
+
+    value: of a cost in the unit of Cost, or as a share of the float network's where ``relative``; of the accuracy
+        a share of 1, or the share that may be lost of it where ``relative``.
+    confidence: with which a measured latency is to hold the bound, in (0, 1); None bounds the prediction itself.
+    margin: how many times the prediction the measured latency stays below with that confidence on the device,
+        which :meth:`Budget.on` knows.
+    """
+
+    metric: str
+    value: float
+    relative: bool = False
+    confidence: float | None = None
+    margin: float | None = field(default=None, compare=False)
+
+    def limit(self, float_cost: Cost, float_accuracy: float | None) -> float:
+        """What the predicted cost, or the accuracy, must hold: an absolute value of its metric."""
+        if not self.relative:
+            return self.value if self.confidence is None else self.value / self._known_margin
+        if self.metric != ACCURACY:
+            return self.value * float(getattr(float_cost, METRICS[self.metric].attribute))
+        if float_accuracy is None:
+            raise ValueError(f"{self} is relative to the float network's accuracy, which is not known")
+        return float_accuracy - self.value
+
+    def __str__(self) -> str:
+        exact = Decimal(repr(self.value))
+        if self.metric == ACCURACY:
+            return f"accuracy>{'-' if self.relative else ''}{_plain(exact * 100)}%"
+        if self.relative:
+            return f"{self.metric}<{_plain(exact * 100)}%"
+        metric = METRICS[self.metric]
+        unit = metric.unit_for(self.value)
+        confidence = "" if self.confidence is None else f"@{_plain(Decimal(repr(self.confidence)) * 100)}%"
+        return f"{self.metric}<{_plain(exact / metric.scale(unit))}{unit}{confidence}"
+
+    @property
+    def _known_margin(self) -> float:
+        if self.margin is None:
+            raise ValueError(f"{self} needs the errors of a device's predictions: Budget.on(errors, device) sets them")
+        return self.margin
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bounds that hold together.
+
+    >>> budget = Budget.parse("latency < 5 ms and accuracy >= -1%")
+    >>> str(budget)
+    'latency<5ms, accuracy>-1%'
+    >>> budget.metrics
+    ('latency',)
+    """
+
+    bounds: tuple[Bound, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | Budget | None) -> Budget:
+        """Read ``"latency<5ms, accuracy>-1%"``; bounds are joined by commas or ``and``, None has none.
+
+        Costs (latency, memory, size, energy, macs, params) take ``<`` or ``<=``, which mean the same, and a unit or
+        ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than the float network,
+        ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` asks that nine of ten networks so
+        predicted measure less than 5 ms. A mistake raises ValueError that points at it.
+        """
+        if text is None:
+            return cls()
+        if isinstance(text, Budget):
+            return text
+        if not isinstance(text, str):
+            raise TypeError(f"a budget must be text, a Budget or None, but got {type(text).__name__}")
+        return cls(tuple(_Reader(text).bounds()))
+
+    def on(self, errors: LatencyErrors | None, device: str) -> Budget:
+        """The same bounds, those with a confidence held against the errors of the device's predictions.
+
+        ValueError where a bound has a confidence and the device's errors are not known.
+        """
+        if not any(bound.confidence for bound in self.bounds):
+            return self
+        if errors is None:
+            raise ValueError(f"{self} needs the errors of predicted latencies, but none were measured for {device}")
+        margins = [b.confidence and errors.margin(b.confidence) for b in self.bounds]
+        return Budget(tuple(replace(b, margin=m) for b, m in zip(self.bounds, margins, strict=True)))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The costs that are bounded, each once."""
+        return tuple(dict.fromkeys(bound.metric for bound in self.bounds if bound.metric != ACCURACY))
+
+    @property
+    def bounds_accuracy(self) -> bool:
+        return any(bound.metric == ACCURACY for bound in self.bounds)
+
+    def resolve(self, float_cost: Cost, float_accuracy: float | None) -> Budget:
+        """The same budget with nothing relative in it."""
+        return Budget(tuple(Bound(b.metric, b.limit(float_cost, float_accuracy)) for b in self.bounds))
+
+    def violations(
+        self, cost: Cost, accuracy: ArrayLike | None, float_cost: Cost, float_accuracy: float | None
+    ) -> np.ndarray:
+        """(n, bounds): 0 or less where the bound holds.
+
+        For a cost the excess as a share of the limit, for the accuracy what is missing, as a share of 1. An accuracy
+        that is not known yet (None) violates nothing. Rounded to 12 places: a plan exactly at the limit is within it.
+        """
+        n = np.size(cost.latency_ms)
+        result = np.zeros((n, len(self.bounds)))
+        for column, bound in zip(result.T, self.bounds, strict=True):
+            if bound.metric != ACCURACY:
+                value = np.asarray(getattr(cost, METRICS[bound.metric].attribute), np.float64)
+                limit = bound.limit(float_cost, None)
+                # What the float network has none of cannot be exceeded by a share of it.
+                column[:] = value / limit - 1 if limit > 0 else value
+            elif accuracy is not None:
+                column[:] = bound.limit(float_cost, float_accuracy) - np.asarray(accuracy, np.float64)
+        return result.round(12)
+
+    def violation(
+        self, cost: Cost, accuracy: ArrayLike | None, float_cost: Cost, float_accuracy: float | None
+    ) -> np.ndarray:
+        """(n,): the largest of :meth:`violations`, 0 where there are no bounds."""
+        each = self.violations(cost, accuracy, float_cost, float_accuracy)
+        return each.max(axis=1) if self.bounds else np.zeros(len(each))
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.bounds))
+
+    def __bool__(self) -> bool:
+        return bool(self.bounds)
+
+
+def objectives(budget: Budget) -> tuple[str, ...]:
+    """The costs that a search minimises: those that the budget names, else latency and size."""
+    return budget.metrics or DEFAULT_OBJECTIVES
+
+
+def check_reachable(budget: Budget, costs: Cost, float_cost: Cost, device: str) -> None:
+    """BudgetError when a cost bound is below every one of ``costs``, those of plans that span the search space.
+
+    The error names for each such bound the nearest value that a plan reaches, rounded up, so that it can be asked for.
+    """
+    missed = []
+    for bound in budget.bounds:
+        if bound.metric == ACCURACY:
+            continue
+        metric = METRICS[bound.metric]
+        nearest = float(np.min(getattr(costs, metric.attribute)))
+        if nearest > bound.limit(float_cost, None):
+            missed.append(_unreachable(bound, nearest, float(getattr(float_cost, metric.attribute)), device))
+    if missed:
+        raise BudgetError("; ".join(missed))
+
+
+def _unreachable(bound: Bound, nearest: float, of_float: float, device: str) -> str:
+    """``latency<1ms cannot be reached on cpu: the nearest is 2.31 ms (57.7 % of the float network's 4.00 ms)``."""
+    metric = METRICS[bound.metric]
+    absolute, share = metric.format(rounded_up(nearest)), f"{rounded_up(100 * nearest / of_float):.3g} %"
+    whole = f"of the float network's {metric.format(of_float)}"
+    if bound.margin is not None:
+        surely = metric.format(rounded_up(nearest * bound.margin))
+        return f"{bound} cannot be reached on {device}: the nearest is {surely}, of which {absolute} are predicted"
+    value = f"{share} {whole}, {absolute}" if bound.relative else f"{absolute} ({share} {whole})"
+    return f"{bound} cannot be reached on {device}: the nearest is {value}"
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"
+
+
+class _Reader:
+    """A left-to-right reader of one budget; ``at`` is where it stands."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def bounds(self) -> Iterator[Bound]:
+        self._space()
+        while self.at < len(self.text):
+            yield self._bound()
+            self._space()
+            if self.at == len(self.text):
+                return
+            if not self._take(r",|and\b"):
+                self._fail("a comma, 'and' or the end")
+            self._space()
+            if self.at == len(self.text):
+                self._fail(f"another bound ({', '.join(_NAMES)})")
+
+    def _bound(self) -> Bound:
+        start = self.at
+        name = self._take(r"[A-Za-z_]\w*").lower()
+        if name not in _NAMES:
+            self.at = start
+            own = " (a metric of your own is bounded as accuracy)" if name and self._bounded_from_below() else ""
+            self._fail(f"one of {', '.join(_NAMES)}", own)
+        self._space()
+        signs = (">", ">=") if name == ACCURACY else ("<", "<=")
+        sign_at = self.at
+        if self._take(r"[<>=!]+") not in signs:
+            self.at = sign_at
+            side = "below" if name == ACCURACY else "above"
+            self._fail(" or ".join(signs), f" ({name} is bounded from {side})")
+        self._space()
+        return self._accuracy() if name == ACCURACY else self._cost(name)
+
+    def _bounded_from_below(self) -> bool:
+        """Whether a sign such as an accuracy takes stands behind the name."""
+        return re.match(r"\s*\w+\s*>", self.text[self.at :]) is not None
+
+    def _cost(self, name: str) -> Bound:
+        start = self.at
+        number = self._number()
+        self._space()
+        if self._take("%"):
+            if self._take(r"\s*@"):
+                self._fail("no confidence", " (a share of the float network's cost has none: both are predictions)")
+            return Bound(name, self._positive(number / 100, start), relative=True)
+        metric = METRICS[name]
+        unit_at = self.at
+        unit = self._take(r"[A-Za-z]+")
+        if unit == "and":
+            self.at, unit = unit_at, ""
+        if unit not in metric.known_units:
+            self.at = unit_at
+            named = ", ".join(unit for unit in metric.known_units if unit)
+            self._fail(f"a unit ({named}, or % of the float network's)")
+        return Bound(name, self._positive(number * metric.scale(unit), start), confidence=self._confidence(name))
+
+    def _confidence(self, name: str) -> float | None:
+        start = self.at
+        self._space()
+        if not self._take("@"):
+            self.at = start
+            return None
+        if name != "latency":
+            self.at = start
+            self._fail("no confidence", " (errors of predictions are known of the latency only)")
+        self._space()
+        start = self.at
+        number = self._number()
+        self._space()
+        share = number / 100 if self._take("%") else number
+        if not LEAST_CONFIDENCE <= share <= MOST_CONFIDENCE:
+            self.at = start
+            self._fail(f"a confidence from {LEAST_CONFIDENCE:.0%} to {MOST_CONFIDENCE:.0%}")
+        return float(share)
+
+    def _accuracy(self) -> Bound:
+        start = self.at
+        relative = bool(self._take("-"))
+        number = self._number()
+        self._space()
+        share = number / 100 if self._take("%") else number
+        if share > 1:
+            self.at = start
+            self._fail("at most 100% or 1")
+        return Bound(ACCURACY, float(share), relative)
+
+    def _number(self) -> Decimal:
+        match = _NUMBER.match(self.text, self.at)
+        if match is None:
+            self._fail("a number")
+        self.at = match.end()
+        return Decimal(match[0])
+
+    def _positive(self, number: Decimal, start: int) -> float:
+        value = float(number)
+        if not 0 < value < float("inf"):
+            self.at = start
+            self._fail("a number above 0 and not too large to hold")
+        return value
+
+    def _space(self) -> None:
+        self._take(r"\s+")
+
+    def _take(self, pattern: str) -> str:
+        match = re.compile(pattern).match(self.text, self.at)
+        if match is None:
+            return ""
+        self.at = match.end()
+        return match[0]
+
+    def _fail(self, expected: str, reason: str = "") -> NoReturn:
+        rest = self.text[self.at :].split(",")[0].strip()
+        got = f"got {rest!r}" if rest else "it ends there" if self.at >= len(self.text) else "got ','"
+        line = re.sub(r"\s", " ", self.text)
+        raise ValueError(f"the budget must have {expected} here{reason}, but {got}\n  {line}\n  {' ' * self.at}^")

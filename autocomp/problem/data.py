@@ -1,0 +1,295 @@
+"""The user's data as arrays, whatever they came as."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autocomp.primitives.distillation.class_labels import as_array, as_classes
+from autocomp.primitives.tracing.platform import is_dataset, same_order
+
+if TYPE_CHECKING:
+    from autocomp.evaluators.user_metric import UserMetric
+
+LIMIT = 50_000
+LIMIT_BYTES = 2_000_000_000
+CALIBRATION_SAMPLES = 1024
+OTHER_LABELS = "; for other labels give Data a metric, a function of (outputs, labels)"
+_ROLES = ("calibrate", "evaluate", "train")
+
+log = logging.getLogger("autocomp")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs of the network, and labels where they are known.
+
+    x: one array (n, ...) for each input.
+    y: (n,) int64 class of each sample, or None; beside a metric of the user's own whatever that takes, (n, ...), of
+        objects where samples differ in shape.
+    """
+
+    x: tuple[np.ndarray, ...]
+    y: np.ndarray | None = None
+
+    @classmethod
+    def read(cls, value: Any, role: str = "data", limit: int = LIMIT, any_labels: bool = False) -> Samples:
+        """From ``x``, ``(x, y)`` (``x`` an array or a tuple of arrays) or a ``mindspore.dataset.Dataset``.
+
+        Of a dataset at most ``limit`` samples and 2 GB are read; with more than one column the last is the labels. One
+        that shuffles gives the same order each time; what its Python functions draw may differ.
+        any_labels: they need not be classes.
+        """
+        if isinstance(value, Samples):
+            return value
+        if is_dataset(value):
+            return _read_dataset(value, role, limit, any_labels)
+        x, y = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, None)
+        inputs = tuple(x) if isinstance(x, (tuple, list)) else (x,)
+        return cls(*_checked(inputs, y, role, any_labels))
+
+    def __len__(self) -> int:
+        return len(self.x[0])
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of each input, of one sample."""
+        return tuple(x.shape[1:] for x in self.x)
+
+    def take(self, count: int) -> Samples:
+        """At most so many samples, evenly spread over all of them, in order."""
+        if count >= len(self):
+            return self
+        rows = np.linspace(0, len(self) - 1, count).round().astype(np.int64)
+        return Samples(tuple(x[rows] for x in self.x), None if self.y is None else self.y[rows])
+
+    def batches(self, size: int) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
+        """Views of so many samples each; the last may be smaller."""
+        for i in range(0, len(self), size):
+            yield tuple(x[i : i + size] for x in self.x), None if self.y is None else self.y[i : i + size]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with any value, shape or type."""
+        from autocomp.evaluators.user_metric import label_bytes
+
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (*self.x, *(() if self.y is None else (self.y,))):
+            digest.update(f"{array.dtype.str}{array.shape};".encode())
+            digest.update(label_bytes(array))
+        digest.update(b"" if self.y is None else b"labels")
+        return digest.hexdigest()
+
+
+@dataclass(eq=False)
+class Data:
+    """What to calibrate with, evaluate on and train on; each as :meth:`Samples.read` takes it.
+
+    A role that is not given is taken from another:
+
+    * ``calibrate``: 1,024 samples spread over ``train``, else over ``evaluate``;
+    * ``evaluate``: ``calibrate``, else ``train``, which flatters a network that was trained on it (see ``notes``).
+      Without labels, agreement with the float network's classes, or fidelity to its outputs, is measured in place of
+      accuracy. Of 4,000 samples or more plans are measured on 2,000, and a quarter of them at last on all;
+    * ``train`` is never taken from another.
+
+    metric: how good outputs are, where that is not the share of right classes: a function of (outputs, labels) that
+        gives a number from 0 to 1. It is called with the outputs of all evaluated samples, (n, ...), a tuple of them
+        where the network gives several, and with the labels as they were given: an array (n, ...), or a list with one
+        entry for each sample, or None. It is looked at as a whole: a budget of ``accuracy>-1%`` is one point of it.
+
+    Arrays are checked at once, datasets when their role is first used.
+
+    >>> Data(train=images, evaluate=(held_out, masks), metric=mean_iou)
+    """
+
+    calibrate: Any = None
+    evaluate: Any = None
+    train: Any = None
+    limit: int = LIMIT
+    metric: Callable[[Any, Any], float] | None = None
+    _read: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit must be at least 1 sample, but got limit={self.limit}")
+        if self.metric is not None and not callable(self.metric):
+            raise TypeError(f"metric must be a function of (outputs, labels), but got {type(self.metric).__name__}")
+        if self.metric is not None and not self:
+            raise ValueError("a metric needs samples to judge plans on: give evaluate")
+        for role in _ROLES:
+            value = getattr(self, role)
+            if value is not None and not is_dataset(value):
+                self._samples(role)
+
+    @classmethod
+    def coerce(cls, value: Any) -> Data:
+        """None, Data, a mapping of its arguments, or one set of samples, which is evaluated on and calibrated with."""
+        if value is None:
+            return cls()
+        if isinstance(value, Data):
+            return value
+        if isinstance(value, Mapping):
+            unknown = ", ".join(sorted(map(str, set(value) - {*_ROLES, "limit", "metric"})))
+            if unknown:
+                raise ValueError(f"data may have the roles {', '.join(_ROLES)}, limit and metric, but got {unknown}")
+            return cls(**value)
+        return cls(evaluate=value)
+
+    @property
+    def measure(self) -> UserMetric | None:
+        """The metric, as evaluators take it."""
+        from autocomp.evaluators.user_metric import UserMetric
+
+        return None if self.metric is None else UserMetric(self.metric)
+
+    @cached_property
+    def calibration(self) -> Samples | None:
+        """Samples to calibrate with, labels or not."""
+        if self.calibrate is not None:
+            return self._samples("calibrate")
+        for role in ("train", "evaluate"):
+            if getattr(self, role) is not None:
+                return self._samples(role).take(CALIBRATION_SAMPLES)
+        return None
+
+    @cached_property
+    def evaluation(self) -> Samples | None:
+        """Samples to evaluate on; fidelity is measured where they have no labels."""
+        role = self._evaluated_role
+        return None if role is None else self._samples(role)
+
+    @property
+    def training(self) -> Samples | None:
+        return None if self.train is None else self._samples("train")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user about roles that were taken from another."""
+        role = self._evaluated_role
+        if role in (None, "evaluate"):
+            return ()
+        return (f"no data to evaluate on were given: the {role} samples are used, which may flatter the accuracy",)
+
+    def shortened(self, count: int) -> Data:
+        """With at most so many samples to calibrate with and to evaluate on; those to train on stay, and the notes."""
+        short = copy(self)
+        short.calibration = self.calibration and self.calibration.take(count)
+        short.evaluation = self.evaluation and self.evaluation.take(count)
+        return short
+
+    def __bool__(self) -> bool:
+        return self._evaluated_role is not None
+
+    @property
+    def _evaluated_role(self) -> str | None:
+        given = (role for role in ("evaluate", "calibrate", "train") if getattr(self, role) is not None)
+        return next(given, None)
+
+    def _samples(self, role: str) -> Samples:
+        if role not in self._read:
+            found = Samples.read(getattr(self, role), role, self.limit, self.metric is not None)
+            for other, samples in self._read.items():
+                if samples.shapes != found.shapes:
+                    raise ValueError(
+                        f"the samples of all roles must have the same shape, but got {_shapes(found)} for {role} "
+                        f"and {_shapes(samples)} for {other}"
+                    )
+            self._read[role] = found
+        return self._read[role]
+
+
+def _shapes(samples: Samples) -> str:
+    return " and ".join(map(str, samples.shapes))
+
+
+def _checked(
+    inputs: tuple[Any, ...], y: Any, role: str, any_labels: bool
+) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
+    if not inputs:
+        raise ValueError(f"{role} must have at least one input, but got none")
+    x = tuple(_input(value, role) for value in inputs)
+    counts = [len(array) for array in x]
+    if len(set(counts)) != 1:
+        raise ValueError(f"the inputs of {role} must have as many samples each, but got {_listed(counts)}")
+    if counts[0] == 0:
+        raise ValueError(f"{role} must have at least one sample, but got none")
+    labels = None if y is None else _as_given(y, role) if any_labels else as_classes(y, role, OTHER_LABELS)
+    if labels is not None and len(labels) != counts[0]:
+        raise ValueError(f"{role} must have a label for each sample, but got {counts[0]} samples, {len(labels)} labels")
+    return x, labels
+
+
+def _input(value: Any, role: str) -> np.ndarray:
+    """As float32, or in the integer type it has; 8-bit images become float32 with the same values."""
+    array = as_array(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"an input of {role} must be an array of numbers, but got {type(value).__name__}")
+    if array.ndim == 0:
+        raise ValueError(f"an input of {role} must have a first axis that counts the samples, but got one number")
+    if array.dtype.kind == "f" or array.dtype == np.uint8:
+        array = array.astype(np.float32, copy=False)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"the inputs of {role} must be finite, but got {(~np.isfinite(array)).sum()} NaN or infinite")
+    return array
+
+
+def _as_given(value: Any, role: str) -> np.ndarray:
+    """(n, ...) numbers, or (n,) objects where samples differ in shape."""
+    array = as_array(value)
+    if array.ndim and array.dtype.kind in "fiub":
+        return array
+    if not isinstance(value, (tuple, list, np.ndarray)):
+        raise TypeError(f"the labels of {role} must be an array or a list, but got {type(value).__name__}")
+    objects = np.empty(len(value), object)
+    for i, label in enumerate(value):
+        objects[i] = label
+    return objects
+
+
+def _listed(counts: list[int]) -> str:
+    return ", ".join(map(str, counts))
+
+
+def is_batched(dataset: Any) -> bool:
+    """Whether some step of the pipeline batches; ``get_batch_size`` is 1 for a batch of one and for no batch."""
+    if "Batch" in type(dataset).__name__:
+        return True
+    return any(is_batched(child) for child in getattr(dataset, "children", ()))
+
+
+@same_order()
+def _read_dataset(dataset: Any, role: str, limit: int, any_labels: bool) -> Samples:
+    batched, rows, count, held = is_batched(dataset), [], 0, 0
+    complete = True
+    for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
+        if count >= limit or held >= LIMIT_BYTES:
+            complete = False
+            break
+        arrays = [np.asarray(column) if batched else np.asarray(column)[None] for column in row]
+        rows.append(arrays)
+        count += len(arrays[0])
+        held += sum(array.nbytes for array in arrays)
+    if not rows:
+        raise ValueError(f"{role} must have at least one sample, but its dataset is empty")
+    columns = [_joined(parts, role)[:limit] for parts in zip(*rows, strict=True)]
+    if not complete or count > limit:
+        log.warning("of the %s dataset the first %s samples are used", role, f"{len(columns[0]):,}")
+    inputs, y = (columns[:-1], columns[-1]) if len(columns) > 1 else (columns, None)
+    return Samples(*_checked(tuple(inputs), y, role, any_labels))
+
+
+def _joined(parts: tuple[np.ndarray, ...], role: str) -> np.ndarray:
+    shapes = {part.shape[1:] for part in parts}
+    if len(shapes) != 1:
+        known = " and ".join(map(str, sorted(shapes, key=math.prod)[:2]))
+        raise ValueError(f"the samples of {role} must all have one shape, but its dataset has {known}")
+    return np.concatenate(parts)

@@ -1,0 +1,258 @@
+"""What stands before the first evaluation: the network traced, its search space laid out, ranges calibrated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from autocomp.evaluators import PlanEvaluator, choose_engine
+from autocomp.evaluators.accuracy import calibrated_on
+from autocomp.evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
+from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
+from autocomp.evaluators.user_metric import UserMetric
+from autocomp.hardware_models import Cost, CostTables, Device
+from autocomp.primitives.numerics.plan_compressor import Parameters, Realiser, parameters_of
+from autocomp.primitives.registry import search_space
+from autocomp.primitives.tracing.mindir import copy_network, first_line
+from autocomp.primitives.tracing.platform import forward
+from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
+from autocomp.primitives.verification.trial_cut import keep_what_cuts
+from autocomp.process.training_bar import training_bar
+from autocomp.samplers import Solver
+from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace
+
+from .budget import Budget
+from .data import Data, Samples
+from .metrics import METRICS
+
+log = logging.getLogger("autocomp")
+
+Arrays = tuple[np.ndarray, ...]
+Costs = Callable[[np.ndarray], Cost]  # of vectors, (n, knobs) int
+CHECKED = 4  # images on which the engine must reproduce MindSpore
+PROBED_PLANS = 4096  # looked at by the cost model before a budget is called unreachable
+FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression does not lower it
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may be chosen: the device's formats and granularity, and the primitives by name.
+
+    symmetric: whether the device's runtime takes inputs rounded around zero alone. whole_granules: whether channels
+    are cut in multiples of the granularity alone.
+    """
+
+    formats: Sequence[Format]
+    granularity: int
+    primitives: str | Sequence[str] = "auto"
+    symmetric: bool = False
+    whole_granules: bool = False
+
+
+class RepeatedCosts:
+    """Costs of plans; asked for the same plans again, as whoever weighs costs against bounds does, it remembers."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
+        self._vectors = np.empty((0, 0))
+        self._found: Cost | None = None
+
+    def __call__(self, vectors: np.ndarray) -> Cost:
+        if self._found is None or not np.array_equal(vectors, self._vectors):
+            self._vectors, self._found = vectors.copy(), self._costs(vectors)
+        return self._found
+
+
+@dataclass
+class Job:
+    """A network, ready to be searched. ``calibration``: the samples that were calibrated on."""
+
+    device: Device
+    evaluator: PlanEvaluator
+    calibration: Arrays
+    inputs: Arrays
+    batch: int
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.evaluator.space
+
+    @cached_property
+    def costs(self) -> RepeatedCosts:
+        """Of vectors, (n, knobs) int."""
+        return RepeatedCosts(CostTables(self.device, self.space, self.batch))
+
+    @cached_property
+    def float_cost(self) -> Cost:
+        return self.costs(self._float)[0]
+
+    @property
+    def _float(self) -> np.ndarray:
+        return np.zeros((1, len(self.space.knobs)), np.int64)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the front should know of the network and the device."""
+        outputs = len(self.evaluator.plain_outputs)
+        judged = f"plans are judged by the first of the network's {outputs} outputs alone, which gives classes"
+        alone = outputs > 1 and self.evaluator.classifies and self.evaluator.measure is None
+        return self._fixed + ((judged,) if alone else ())
+
+    @property
+    def _fixed(self) -> tuple[str, ...]:
+        """Where the float network's latency is mostly fixed costs of the chip: compression does not lower them."""
+        rows = self.device.cost_table(self.space.workload(self._float, self.batch))
+        rates = self.device.rates
+        launch_ms = 1e3 * rates.operator_s["float"]
+        fixed_ms = 1e3 * rates.inference_s + sum(min(launch_ms, row.latency_ms) for row in rows)
+        share = fixed_ms / self.float_cost.latency_ms
+        if share < FIXED_SHARE:
+            return ()
+        return (
+            f"{share:.0%} of the float network's latency at batch {self.batch} are fixed costs of an inference and "
+            f"its operators on {self.device.name}, which no compression lowers; a larger batch amortises them",
+        )
+
+
+def cheapest(space: SearchSpace, costs: Costs, budget: Budget, of_float: Cost, seed: int = 0) -> Cost:
+    """Costs of plans that span the space; where none meets a bound, also of where a descent from the nearest ends."""
+    vectors = spanning(space, seed)
+    found = costs(vectors)
+    over = budget.violations(found, None, of_float, None).min(axis=0)
+    missed = [METRICS[bound.metric].attribute for bound, least in zip(budget.bounds, over, strict=True) if least > 0]
+    ends = [_descended(space, costs, name, vectors[getattr(found, name).argmin()]) for name in missed]
+    return costs(np.concatenate([vectors, *ends])) if ends else found
+
+
+def _descended(space: SearchSpace, costs: Costs, attribute: str, start: np.ndarray) -> np.ndarray:
+    """(1, knobs): from ``start``, (knobs,), to where no change of one knob lowers this cost."""
+    nothing = np.zeros((1, 1))
+    solver = Solver(space, lambda vectors: getattr(costs(vectors), attribute), lambda _: nothing, lambda _: nothing[0])
+    return solver.descend(start[None], nothing)
+
+
+def spanning(space: SearchSpace, seed: int = 0) -> np.ndarray:
+    """Vectors among which the cheapest plan of every cost nearly is: each knob's cheapest values, alone and together.
+
+    Costs fall with every knob's strength but for formats, where storage and speed part ways: so every format in all
+    layers, with all channel groups cut to their least, and random plans besides.
+    """
+    formats = max((len(knob.values) for knob in space.knobs if knob.kind == "format"), default=1)
+    strongest = space.sizes - 1
+    rows = [np.zeros(len(space.knobs), np.int64), strongest]
+    is_format = np.array([knob.kind == "format" for knob in space.knobs])
+    rows += [np.where(is_format, np.minimum(i, strongest), strongest) for i in range(formats)]
+    return np.concatenate([np.stack(rows), space.random(np.random.default_rng(seed), PROBED_PLANS)])
+
+
+def prepare(
+    net: Any,
+    chip: Device,
+    data: Data,
+    inputs: Any,
+    names: str | tuple[str, ...],
+    seed: int,
+    progress: bool | None = False,
+) -> Job:
+    """progress: whether a bar is shown while inputs are distilled; None: where standard error is a terminal."""
+    arrays = deployment_inputs(net, data, inputs)
+    parameters = parameters_of(net)
+    _check_finite(parameters)
+    graph = keep_what_cuts(net, trace(net, arrays), parameters, one_image(arrays))
+    evaluation, calibration = data.evaluation, data.calibration
+    if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
+        raise ValueError("a network that takes integers needs data to be judged on: give data=, arrays of integers")
+    x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
+    calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
+    choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs, chip.whole_granules)
+    labels = None if evaluation is None else evaluation.y
+    measure = None if evaluation is None else data.measure
+    evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
+    space, batch = evaluator.space, len(arrays[0])
+    log.info(
+        "%d layers, %d channel groups, %d knobs, 10^%.0f plans; batch %d on %s",
+        len(graph.layers), len(graph.channel_groups), len(space.knobs), space.log10_size, batch, chip.name,
+    )  # fmt: skip
+    left = len(graph.channel_groups) - sum(knob.group is not None for knob in space.knobs)
+    if chip.whole_granules and left and (names == "auto" or "channel-pruning" in names):
+        text = "%d channel groups of up to %d stay whole: %s is no faster with fewer channels"
+        log.info(text, left, chip.granularity, chip.name)
+    return Job(chip, evaluator, calibrate, arrays, batch)
+
+
+def _without_data(net: Any, graph: NetworkGraph, parameters: Parameters, seed: int, progress: bool | None) -> Arrays:
+    with training_bar(progress if distils(graph) else False, "distilling inputs") as report:
+        return inputs_without_data(net, graph, parameters, seed, report)
+
+
+def evaluator_of(
+    net: Any,
+    graph: NetworkGraph,
+    choices: Choices,
+    x: Arrays,
+    labels: np.ndarray | None,
+    calibration: Arrays,
+    synthetic: bool = False,
+    seed: int = 0,
+    measure: UserMetric | None = None,
+) -> PlanEvaluator:
+    """The engine is chosen, moments and ranges are taken, the space is laid out: the same each time for the same
+    network and samples, so that a saved front finds its plans again."""
+    parameters = parameters_of(net)
+    plain = Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    check = tuple(array[:CHECKED] for array in x)
+    engine = choose_engine(net, graph, parameters, plain, check, forward(copy_network(net), check))
+    moments = layer_moments(engine, graph, plain, calibration, seed)
+    offered = (choices.formats, choices.granularity, choices.primitives, moments, choices.whole_granules)
+    space = search_space(graph, parameters, *offered)
+    patches = layer_second_moments(engine, graph, plain, calibration, rounded_layers(space), seed)
+    known = (synthetic, seed, moments, patches, choices.symmetric, measure)
+    return PlanEvaluator(engine, space, parameters, x, labels, calibration, *known)
+
+
+def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:
+    """Arrays with the batch of the deployment; ValueError where they do not fit the data or the network."""
+    samples = data.evaluation
+    if inputs is not None:
+        arrays = example_inputs(inputs)
+        shapes = tuple(array.shape[1:] for array in arrays)
+        if samples is not None and shapes != samples.shapes:
+            raise ValueError(f"inputs must have the shape of the data, but got {shapes} and {samples.shapes}")
+    elif samples is not None:
+        arrays = tuple(array[:1] for array in as_taken(net, samples))
+    else:
+        return find_inputs(net)
+    _check_forward(net, one_image(arrays))
+    return arrays
+
+
+def _check_finite(parameters: Parameters) -> None:
+    """ValueError: what is not finite may vanish behind a ReLU and look like a network that works."""
+    broken = [name for name, value in parameters.items() if not np.isfinite(value).all()]
+    if broken:
+        raise ValueError(f"the network's parameters must be finite, but there is NaN or infinity in {broken[0]}")
+
+
+def _check_forward(net: Any, one: Arrays) -> None:
+    try:
+        forward(net, one, graph=False)
+    except Exception as error:  # the network's own code
+        shapes = ", ".join(str(array.shape) for array in one)
+        raise ValueError(f"the network does not take inputs of shape {shapes}: {first_line(error)}") from error
+
+
+def as_taken(net: Any, samples: Samples) -> Arrays:
+    """float32; or integers as they are, where the network takes those alone, as one with an embedding does."""
+    floats = tuple(x.astype(np.float32, copy=False) for x in samples.x)
+    integers = tuple(x.astype(np.int32) if x.dtype.kind in "iu" else x for x in samples.x)
+    for arrays in (floats, integers) if any(x.dtype.kind in "iu" for x in samples.x) else ():
+        with suppress(Exception):  # the network's own code
+            forward(net, one_image(arrays), graph=False)
+            return arrays
+    return floats

@@ -1,0 +1,356 @@
+"""The answer of a search: the plans that nothing evaluated beats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from autocomp.problem.budget import ACCURACY, Budget, objectives
+from autocomp.problem.metrics import METRICS
+from autocomp.problem.pareto import hypervolume, knee, on_front
+
+from .point import Deployer, ExportReport, Point, Record, short
+from .prediction import Prediction, Resolver, StoredResolver
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+    from rich.table import Table
+
+    from autocomp.hardware_models import LatencyErrors
+    from autocomp.search_spaces import Plan
+
+__all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Prediction", "Record", "Resolver", "short"]
+
+
+class ParetoSet(Sequence[Point]):
+    """The feasible plans that no other beats in accuracy and the objectives, the most expensive first.
+
+    Of many samples those that were measured on all; what a search measured on a part alone is in ``evaluated``.
+    Where no plan meets the budget it holds up to ten that come nearest to it, and ``notes`` says so.
+
+    float_point: the float network, evaluated like every plan; it need not be on the front.
+    evaluated: every plan that was evaluated, in order, as cut and rounded.
+    tuned: points whose networks were fine-tuned, one a plan; on the front like others.
+    reference: what ``hypervolume`` counts from, as (error, costs as shares of the float network's).
+    settings: what the search ran with, shown in the report.
+    resolver: answers for other budgets.
+    remarks: what the search had to say; with what the front itself has to say they are ``notes``.
+    errors: of the device's predicted latencies, for bounds such as ``latency<5ms@90%``.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        deployer: Deployer | None = None,
+        *,
+        device: str,
+        budget: Budget | str | None = None,
+        objectives: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        notes: Iterable[str] = (),
+        errors: LatencyErrors | None = None,
+        resolver: Resolver | None = None,
+        tuned: Iterable[tuple[Record, Deployer | None]] = (),
+    ) -> None:
+        self.deployer, self.resolver = deployer, resolver
+        self.device = device
+        self.errors = errors
+        self.budget = Budget.parse(budget).on(errors, device)
+        self.objectives = _objectives(self.budget, objectives)
+        self.settings = dict(settings or {})
+        self.reference = (1.0,) * (1 + len(self.objectives))
+        records = [record for record in records if math.isfinite(record.measurement.accuracy)]
+        of_float = next((record for record in records if not record.plan), None)
+        if of_float is None:
+            raise ValueError(f"a front needs the float network's record, but none of {len(records)} has an empty plan")
+        self.float_point = Point.of(of_float, deployer=deployer)
+        self.evaluated = tuple(
+            self.float_point if record is of_float else Point.of(record, self.float_point, deployer)
+            for record in records
+        )
+        self.tuned = tuple(
+            replace(Point.of(record, self.float_point, deployer), tuned=True) for record, deployer in tuned
+        )
+        self.remarks = tuple(notes)
+        self._points = self._find()
+
+    def _find(self) -> tuple[Point, ...]:
+        points = self._comparable
+        kept = on_front(self._matrix(points), np.array([point.violation for point in points]))
+        best = [point for point, keep in zip(points, kept, strict=True) if keep]
+        return tuple(sorted(best, key=lambda point: (-point.value(self.objectives[0]), -point.accuracy)))
+
+    @property
+    def _comparable(self) -> Sequence[Point]:
+        """What was measured on all samples; everything where that is the float network alone, or where only plans that
+        were measured on a part seem to keep the budget."""
+        count = self.float_point.samples
+        whole = [point for point in self._every if point.samples == count]
+        found = [point for point in whole if not point.is_float]
+        seems = any(point.feasible for point in self._every if point.samples != count)
+        keeps = any(point.feasible for point in found)
+        return whole if keeps or (found and not seems) else self._every
+
+    @property
+    def _every(self) -> tuple[Point, ...]:
+        return (*self.evaluated, *self.tuned)
+
+    def _matrix(self, points: Sequence[Point]) -> np.ndarray:
+        """(n, 1 + objectives): error, and costs as shares of the float network's; all to be minimised."""
+        rows = [[1 - point.accuracy, *(point.ratio(name) for name in self.objectives)] for point in points]
+        return np.array(rows, np.float64).reshape(len(points), 1 + len(self.objectives))
+
+    @overload
+    def __getitem__(self, i: int) -> Point: ...
+    @overload
+    def __getitem__(self, i: slice) -> tuple[Point, ...]: ...
+    def __getitem__(self, i: int | slice) -> Point | tuple[Point, ...]:
+        return self._points[i]
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the points meet the budget; either all do or none does."""
+        return bool(self._points) and self._points[0].feasible
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the table should know."""
+        remarks = (*self._estimated, *self.remarks)
+        if self.feasible:
+            return remarks
+        advice = self._advice(self.budget)
+        return (f"no evaluated plan meets the budget {self.budget}: these come nearest{advice}", *remarks)
+
+    @property
+    def _estimated(self) -> tuple[str, ...]:
+        """Of points that a search which was stopped left measured on a part of the samples."""
+        parts = {point.fidelity for point in self if point.samples < self.float_point.samples}
+        count = sum(point.fidelity in parts for point in self)
+        text = f"{count} of these points were measured on {', '.join(sorted(parts))}, since the search was stopped"
+        return (f"{text}: front.evaluate(point.plan) takes all",) if parts else ()
+
+    def short_of_accuracy(self, bounds: Budget | None = None) -> list[Point]:
+        """What was evaluated and misses of these bounds, unless said the budget, only the one on accuracy.
+
+        The most accurate first, none of them fine-tuned: what training may win back.
+        """
+        bounds = self.budget if bounds is None else bounds
+        costs = Budget(tuple(bound for bound in bounds.bounds if bound.metric != ACCURACY))
+        missing = [
+            point
+            for point in self.evaluated
+            if not point.is_float and self._excess(costs, point) <= 0 < self._excess(bounds, point)
+        ]
+        return sorted(missing, key=lambda point: -point.accuracy)
+
+    def _advice(self, bounds: Budget) -> str:
+        """For bounds that nothing meets: whether training may help."""
+        missing = self.short_of_accuracy(bounds)
+        if not missing or self.tuned:
+            return ""
+        lacks = f"{100 * self._excess(bounds, missing[0]):.2g} points"
+        return (
+            f"; the most accurate plan within the bounds on costs lacks {lacks} of accuracy, which fine-tuning may win "
+            "back: point.fine_tune(train), or a search whose data have train"
+        )
+
+    @cached_property
+    def limits(self) -> Budget:
+        """The budget with nothing relative in it."""
+        return self.budget.resolve(self.float_point.cost, self.float_point.accuracy)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The costs to show: the objectives, and latency and size in any case."""
+        return tuple(dict.fromkeys((*self.objectives, "latency", "size")))
+
+    def hypervolume(self, reference: Sequence[float] | None = None) -> float:
+        """What the front dominates of the box from ``reference`` to no error at no cost, as a share of it: 0 to 1.
+
+        0 where nothing meets the budget.
+        """
+        counted = self._points if self.feasible else ()
+        return hypervolume(self._matrix(counted), np.array(reference or self.reference, np.float64))
+
+    def pick(self, expression: str | Budget | None = None) -> Point:
+        """The best point under bounds such as ``"accuracy>-1%"``; without bounds the knee of the front.
+
+        With a bound on the accuracy it is the cheapest in the first objective, of equals the most accurate; with
+        bounds on costs alone the most accurate, of equals the cheapest. Plans that were evaluated and are not on the
+        front come into question where no point of the front meets the bounds, as they may on other costs than
+        the objectives. ValueError where nothing does; it names the nearest.
+        """
+        bounds = Budget.parse(expression).on(self.errors, self.device)
+        if not bounds:
+            return self.knee
+        others = [point for point in self._every if point.feasible or not self.feasible]
+        for candidates in (self._points, others):
+            fitting = [point for point in candidates if self._excess(bounds, point) <= 0]
+            if fitting:
+                return min(fitting, key=lambda point: self._preference(bounds, point))
+        nearest = min(others, key=lambda point: self._excess(bounds, point))
+        metrics = tuple(dict.fromkeys((*bounds.metrics, *self.metrics)))
+        among = f" within the budget {self.budget}" if self.budget and self.feasible else ""
+        raise ValueError(
+            f"no evaluated plan{among} meets {bounds}; the nearest is {nearest.summary(metrics)}{self._advice(bounds)}"
+        )
+
+    @cached_property
+    def knee(self) -> Point:
+        """The point farthest from the chord between the ends of the front (see ``pareto.knee``); where nothing meets
+        the budget, the one that is nearest to it."""
+        if not self.feasible:
+            return min(self._points, key=lambda point: self._excess(self.budget, point))
+        return self._points[knee(self._matrix(self._points))]
+
+    def _excess(self, bounds: Budget, point: Point) -> float:
+        of_float = self.float_point
+        return float(bounds.violation(point.cost, point.accuracy, of_float.cost, of_float.accuracy)[0])
+
+    def _preference(self, bounds: Budget, point: Point) -> tuple[float, ...]:
+        costs = [point.value(name) for name in self.objectives]
+        if bounds.bounds_accuracy:
+            return (costs[0], -point.accuracy, *costs[1:])
+        return (-point.accuracy, *costs)
+
+    @overload
+    def resolve(self, budget: str | Budget, evaluate: Literal[False] = False) -> Prediction: ...
+    @overload
+    def resolve(self, budget: str | Budget, evaluate: Literal[True]) -> Point: ...
+    def resolve(self, budget: str | Budget, evaluate: bool = False) -> Prediction | Point:
+        """The plan that should be the best one for another budget, from the search's scores and evaluations.
+
+        With a bound on the accuracy it is the cheapest in the first objective, else the most accurate, as with
+        :meth:`pick`, which chooses among what was evaluated. This is a prediction: ``evaluate=True`` evaluates it and
+        returns a point, see :meth:`evaluate`.
+
+        ValueError without bounds, or where the front was loaded without its network or saved without scores.
+        BudgetError where no plan is predicted to meet the budget; it names the nearest.
+        """
+        bounds = Budget.parse(budget).on(self.errors, self.device)
+        if not bounds:
+            raise ValueError("resolve needs a budget with at least one bound, as in 'latency<3ms'")
+        found = self._resolver().solve(bounds, self.objectives[0], self.evaluated)
+        return self.evaluate(found.plan) if evaluate else found
+
+    def evaluate(self, plan: Plan | Prediction) -> Point:
+        """Evaluate a plan on all samples of the search. It is ``evaluated`` then, and on the front if nothing there
+        beats it."""
+        wanted = plan.plan if isinstance(plan, Prediction) else plan
+        for point in self.evaluated:
+            if point.plan == wanted and point.samples == self.float_point.samples:
+                return point
+        point = Point.of(self._resolver().evaluate(wanted), self.float_point, self.deployer)
+        point = replace(point, violation=self._excess(self.budget, point))
+        self.evaluated = (*(other for other in self.evaluated if other.plan != wanted), point)
+        self._renew()
+        return point
+
+    def add(self, point: Point) -> None:
+        """A point that was fine-tuned (:meth:`Point.fine_tune`); it is on the front if nothing there beats it.
+
+        It takes the place of another of the same plan. ValueError for a point that was not fine-tuned, or was measured
+        otherwise than the front's.
+        """
+        if not point.tuned:
+            raise ValueError(f"add takes a fine-tuned point, evaluate(plan) any plan, but got {point.summary()}")
+        own = self.float_point
+        if (point.metric, point.samples) != (own.metric, own.samples):
+            raise ValueError(
+                f"a point of this front has {own.metric} on {own.samples} samples, "
+                f"but got {point.metric} on {point.samples}"
+            )
+        added = replace(point, reference=own, violation=self._excess(self.budget, point))
+        self.tuned = (*(other for other in self.tuned if other.plan != point.plan), added)
+        self._renew()
+
+    def _renew(self) -> None:
+        self._points = self._find()
+        self.__dict__.pop("knee", None)
+
+    def _resolver(self) -> Resolver:
+        if self.resolver is None:
+            raise ValueError("another budget needs the scores of the search, but this front has none")
+        return self.resolver
+
+    def table(self, rows: int | None = None) -> Table:
+        """A rich Table: the float network, then ``rows`` points (unless said at most 20), the rest in a line."""
+        from .front_table import LINES, table
+
+        return table(self, LINES if rows is None else rows)
+
+    def __str__(self) -> str:
+        from .front_table import render
+
+        return render(self.table())
+
+    def __repr__(self) -> str:
+        return f"<ParetoSet of {len(self)} points from {len(self.evaluated)} evaluations on {self.device}>"
+
+    def plot(self) -> Figure:
+        """A plotly Figure: accuracy over each objective."""
+        from .report import figure
+
+        return figure(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file that needs nothing else."""
+        from .report import html
+        from .stored import write_text
+
+        return write_text(Path(path), html(self))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``front.json``, which :meth:`load` reads, what the deployer stores, and ``report.html``."""
+        from .stored import FILE, to_json, write_text
+
+        folder = Path(folder)
+        write_text(folder / FILE, to_json(self))
+        if self.deployer is not None:
+            self.deployer.store(folder, [point.plan for point in self])
+        for point in self.tuned:
+            if point.deployer is not None:
+                point.deployer.store(folder, [point.plan])
+        self.report(folder / "report.html")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, deployer: Deployer | None = None, resolver: Resolver | None = None) -> ParetoSet:
+        """What :meth:`save` wrote; points need a deployer for ``net`` and ``export`` only."""
+        from .stored import read
+
+        saved = read(Path(folder))
+        if resolver is None and saved.resolver is not None:
+            resolver = StoredResolver(saved.resolver)
+        front = cls(
+            saved.records,
+            deployer,
+            device=saved.device,
+            budget=saved.budget,
+            objectives=saved.objectives,
+            settings=saved.settings,
+            notes=saved.notes,
+            errors=saved.errors,
+            resolver=resolver,
+            tuned=[(record, deployer and deployer.restored(Path(folder), record.plan)) for record in saved.tuned],
+        )
+        for points, measured in ((front.evaluated, saved.measured), (front.tuned, saved.measured_tuned)):
+            for point in points:
+                point.measured.update(measured.get(point.plan.key, {}))
+        return front
+
+
+def _objectives(budget: Budget, given: Sequence[str] | None) -> tuple[str, ...]:
+    chosen = tuple(objectives(budget) if given is None else given)
+    if not chosen or not set(chosen) <= set(METRICS):
+        raise ValueError(f"objectives must be at least one of {', '.join(METRICS)}, but got {given}")
+    return chosen

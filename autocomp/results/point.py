@@ -1,0 +1,306 @@
+"""One evaluated plan: what it does, what it costs, and the way to the network that it describes."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from autocomp.hardware_models import Cost
+from autocomp.problem.metrics import METRICS, significant
+from autocomp.search_spaces import Plan
+
+if TYPE_CHECKING:
+    from autocomp.evaluators.fine_tuning import FineTuning, Progress
+
+log = logging.getLogger("autocomp")
+
+NO_SAMPLES = "to evaluate a plan takes the data of the search: use autocomp.load(folder, net, data)"
+
+
+class Measured(Protocol):
+    """The part of an evaluator's Measurement that a front needs."""
+
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def fidelity(self) -> str: ...
+
+
+class Record(Protocol):
+    """The part of a study's Record that a front needs."""
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def vector(self) -> Sequence[int]: ...
+    @property
+    def measurement(self) -> Measured: ...
+    @property
+    def cost(self) -> Cost: ...
+    @property
+    def violation(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """A file that was written, read again and compared.
+
+    format: ``"mindir"`` or ``"onnx"``.
+    size_mb: of the file.
+    max_relative_error: of the outputs of the file, loaded again, against those of the network in memory.
+    latency_ms: measured on the device, where that is present.
+    """
+
+    path: Path
+    format: str
+    size_mb: float
+    max_relative_error: float
+    latency_ms: float | None = None
+
+    def __str__(self) -> str:
+        latency = "" if self.latency_ms is None else f", {METRICS['latency'].format(self.latency_ms)} measured"
+        size = METRICS["size"].format(self.size_mb)
+        return f"{self.path}: {self.format}, {size}{latency}, outputs agree to {self.max_relative_error:.1e}"
+
+
+class Deployer(Protocol):
+    """Carries a plan out for real.
+
+    >>> deployer.net(plan)                       # a Cell: channels gone, weights in int8
+    >>> deployer.export(plan, "net.onnx")        # converts, writes, loads again, compares
+    ExportReport(path=PosixPath('net.onnx'), format='onnx', size_mb=0.31, max_relative_error=2e-07, latency_ms=None)
+    """
+
+    def net(self, plan: Plan) -> Any: ...
+
+    def export(self, plan: Plan, path: str | Path) -> ExportReport: ...
+
+    def fine_tune(
+        self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
+    ) -> tuple[Deployer, Measured]:
+        """Train the plan's network: what carries it out then, and how good it is."""
+        ...
+
+    def store(self, folder: Path, plans: Iterable[Plan]) -> None:
+        """Write into the folder what it takes to carry these plans out later."""
+        ...
+
+    def restored(self, folder: Path, plan: Plan) -> Deployer:
+        """What carries out a fine-tuned plan, from what the deployer of that stored in the folder."""
+        ...
+
+
+@dataclass(frozen=True)
+class Point:
+    """A plan that was really evaluated.
+
+    accuracy: 0 to 1, of the metric ``accuracy``, or of ``fidelity`` to the float network where there were no labels.
+    samples, fidelity: what it was measured on, the latter in words; seconds: what that took.
+    cost: predicted.
+    measured: costs that were measured, by their names in ``cost``; filled by :meth:`export`.
+    violation: of the budget, 0 or less where it holds.
+    tuned: whether the network was fine-tuned.
+    reference: the float network's point; None for itself.
+    """
+
+    plan: Plan
+    accuracy: float
+    metric: str
+    cost: Cost = field(hash=False)
+    violation: float = 0.0
+    vector: tuple[int, ...] = ()
+    samples: int = 0
+    fidelity: str = ""
+    seed: int = 0
+    tuned: bool = False
+    seconds: float = field(default=0.0, compare=False)
+    measured: dict[str, float] = field(default_factory=dict, compare=False)
+    reference: Point | None = field(default=None, compare=False, repr=False)
+    deployer: Deployer | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, record: Record, reference: Point | None = None, deployer: Deployer | None = None) -> Point:
+        found = record.measurement
+        return cls(
+            plan=record.plan,
+            accuracy=float(found.accuracy),
+            metric=found.metric,
+            cost=record.cost,
+            violation=float(record.violation),
+            vector=tuple(int(choice) for choice in record.vector),
+            samples=found.samples,
+            fidelity=found.fidelity,
+            seed=found.seed,
+            seconds=found.seconds,
+            reference=reference,
+            deployer=deployer,
+        )
+
+    @property
+    def feasible(self) -> bool:
+        return self.violation <= 0
+
+    @property
+    def is_float(self) -> bool:
+        return not self.plan
+
+    @property
+    def name(self) -> str:
+        """The plan in short, see :func:`short`; and that it was fine-tuned."""
+        return short(self.plan) + ", fine-tuned" * self.tuned
+
+    @property
+    def accuracy_change(self) -> float:
+        """Against the float network; -0.01 is one percentage point lost."""
+        return 0.0 if self.reference is None else self.accuracy - self.reference.accuracy
+
+    def value(self, metric: str) -> float:
+        """The predicted cost, by the name that budgets use, in the unit of Cost."""
+        return float(getattr(self.cost, METRICS[metric].attribute))
+
+    def ratio(self, metric: str) -> float:
+        """The predicted cost as a share of the float network's; 1 where that has none of it."""
+        whole = self.value(metric) if self.reference is None else self.reference.value(metric)
+        return self.value(metric) / whole if whole > 0 else 1.0
+
+    @cached_property
+    def net(self) -> Any:
+        """The network as a Cell of its own: channels really gone, weights really in integers."""
+        return self.carried_out_by.net(self.plan)
+
+    def export(self, path: str | Path) -> ExportReport:
+        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; what that measured is kept."""
+        report = self.carried_out_by.export(self.plan, path)
+        self.measured["size_mb"] = report.size_mb
+        if report.latency_ms is not None:
+            self.measured["latency_ms"] = report.latency_ms
+        return report
+
+    def fine_tune(
+        self,
+        train: Any,
+        epochs: int = 2,
+        *,
+        batch: int = 128,
+        rate: float = 0.01,
+        algorithm: str = "lsq",
+        teacher: float = 0.7,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> Point:
+        """The same plan, its network trained while it is rounded; with the accuracy that it has then.
+
+        The costs stay. What comes back stands by itself: it can be exported, and is on no front until ``front.add``.
+
+        Args:
+            train: (x, y) arrays, y (n,) classes; x alone, then the float network is the only teacher, as it is for
+                networks that give no scores of classes, or several outputs; or a batched
+                ``mindspore.dataset.Dataset`` of both, which can augment.
+            epochs: over ``train``. batch: samples a step, of arrays. rate: of learning at the start; Nesterov momentum
+                0.9, falling by a cosine to 0.
+            algorithm: "lsq", "simqat" or "pact". teacher: share of the float network's outputs in the loss, 0 to 1.
+            progress: whether a bar is shown; None: where standard error is a terminal.
+        """
+        from autocomp.evaluators.fine_tuning import FineTuning
+        from autocomp.process.training_bar import training_bar
+
+        settings = FineTuning(epochs, batch, rate, algorithm, teacher, seed)
+        with training_bar(progress) as report:
+            tuned = self.trained(*self.carried_out_by.fine_tune(self.plan, train, settings, report))
+        if tuned.accuracy < self.accuracy:
+            change = points(tuned.accuracy - self.accuracy)
+            log.warning(
+                "fine-tuning changed the %s by %s on %s: give it more samples, or a rate below %g",
+                *(tuned.metric, change, tuned.fidelity, rate),
+            )
+        return tuned
+
+    def trained(self, deployer: Deployer, found: Measured) -> Point:
+        """The same plan with a network that was trained: what carries it out, and how good it is."""
+        return replace(
+            self,
+            accuracy=float(found.accuracy),
+            metric=found.metric,
+            samples=found.samples,
+            fidelity=found.fidelity,
+            seed=found.seed,
+            seconds=found.seconds,
+            tuned=True,
+            measured={},
+            deployer=deployer,
+        )
+
+    def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:
+        """One line.
+
+        >>> point.summary()
+        'w8a8 x12, keep 0.5-0.75 x4: accuracy 91.2 % (-0.4), latency 2.31 ms (46 %), size 310 KB (25 %)'
+        """
+        accuracy = f"{self.metric} {percent(self.accuracy)}"
+        if self.reference is not None:
+            accuracy += f" ({points(self.accuracy_change)})"
+        costs = [f"{name} {METRICS[name].format(self.value(name))}{self._share(name)}" for name in metrics]
+        return f"{self.name}: {', '.join([accuracy, *costs])}"
+
+    def _share(self, metric: str) -> str:
+        return "" if self.reference is None else f" ({share(self.ratio(metric))})"
+
+    @property
+    def carried_out_by(self) -> Deployer:
+        """ValueError where there is none, as in a front that was loaded without its network."""
+        if self.deployer is None:
+            raise ValueError("a point needs its network to be carried out: use autocomp.load(folder, net)")
+        return self.deployer
+
+
+def short(plan: Plan) -> str:
+    """How often each choice was made, the most frequent first; of keep ratios the range.
+
+    >>> short(Plan({"format/a": "w8a8", "format/b": "w8a8", "keep/a": 0.5, "keep/b": 0.75}))
+    'w8a8 x2, keep 0.5-0.75 x2'
+    """
+    if not plan:
+        return "float network"
+    ratios = sorted(float(value) for name, value in plan.items() if name.startswith("keep/"))
+    counts = Counter(_choice(name, value) for name, value in plan.items() if not name.startswith("keep/"))
+    parts = [f"{choice} x{n}" for choice, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    if ratios:
+        low, high = f"{ratios[0]:.2g}", f"{ratios[-1]:.2g}"
+        parts.append(f"keep {low if low == high else f'{low}-{high}'} x{len(ratios)}")
+    return ", ".join(parts)
+
+
+def _choice(name: str, value: object) -> str:
+    kind = name.partition("/")[0]
+    return str(value) if kind == "format" else f"{kind} {value}"
+
+
+def percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.1f} %"
+
+
+def points(change: float) -> str:
+    """Percentage points, signed.
+
+    >>> points(-0.0123), points(0.0)
+    ('-1.2', '0.0')
+    """
+    text = f"{100 * change:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def share(ratio: float) -> str:
+    return f"{100 * ratio:.0f} %" if ratio >= 0.1 else f"{significant(100 * ratio, 2)} %"

@@ -1,0 +1,159 @@
+"""A front as a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autocomp.hardware_models import Cost, LatencyErrors
+from autocomp.problem.metrics import METRICS
+from autocomp.search_spaces import Plan
+
+if TYPE_CHECKING:
+    from .front import ParetoSet
+    from .point import Point
+
+FILE = "front.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class StoredMeasurement:
+    accuracy: float
+    metric: str
+    samples: int
+    seconds: float
+    seed: int
+    fidelity: str
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    plan: Plan
+    vector: tuple[int, ...]
+    measurement: StoredMeasurement
+    cost: Cost
+    violation: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """tuned: records of plans whose networks were fine-tuned. measured, measured_tuned: of each plan, by its key.
+    resolver: what it takes to solve for other budgets, where that is known."""
+
+    device: str
+    budget: str
+    objectives: tuple[str, ...]
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+    records: tuple[StoredRecord, ...]
+    measured: dict[str, dict[str, float]]
+    errors: LatencyErrors | None = None
+    resolver: dict[str, Any] | None = None
+    tuned: tuple[StoredRecord, ...] = ()
+    measured_tuned: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def to_json(front: ParetoSet) -> str:
+    value = {
+        "schema": SCHEMA,
+        "device": front.device,
+        "budget": str(front.budget),
+        "objectives": front.objectives,
+        "reference": front.reference,
+        "hypervolume": front.hypervolume(),
+        "settings": front.settings,
+        "notes": front.remarks,
+        "errors": front.errors and front.errors.as_dict(),
+        "records": [_record(point) for point in front.evaluated],
+        "tuned": [_record(point) for point in front.tuned],
+        "resolver": None if front.resolver is None else front.resolver.stored(),
+    }
+    return json.dumps(value, indent=1, default=str) + "\n"
+
+
+def _record(point: Point) -> dict[str, Any]:
+    return {
+        "plan": dict(point.plan),
+        "vector": point.vector,
+        "accuracy": point.accuracy,
+        "metric": point.metric,
+        "samples": point.samples,
+        "fidelity": point.fidelity,
+        "seed": point.seed,
+        "seconds": point.seconds,
+        "violation": point.violation,
+        "cost": {m.attribute: float(getattr(point.cost, m.attribute)) for m in METRICS.values()},
+        "measured": point.measured,
+    }
+
+
+def read(folder: Path) -> Stored:
+    """ValueError for a file that is not a front's, or of another schema; FileNotFoundError for none."""
+    path = folder / FILE
+    if not path.exists():
+        raise FileNotFoundError(f"a saved front is a folder with {FILE}, but {folder} has none")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        schema = value["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} must be a front as ParetoSet.save writes it, but it cannot be read: {error}"
+        ) from error
+    if schema != SCHEMA:
+        raise ValueError(f"{path} must have schema {SCHEMA}, but got {schema}: save it again with this version")
+    try:
+        return _stored(value)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} must be what ParetoSet.save writes, but it lacks {error}") from error
+
+
+def _stored(value: dict[str, Any]) -> Stored:
+    return Stored(
+        device=value["device"],
+        budget=value["budget"],
+        objectives=tuple(value["objectives"]),
+        settings=value["settings"],
+        notes=tuple(value["notes"]),
+        records=tuple(_read_record(record) for record in value["records"]),
+        measured=_measured(value["records"]),
+        tuned=tuple(_read_record(record) for record in value.get("tuned", ())),
+        measured_tuned=_measured(value.get("tuned", ())),
+        resolver=value.get("resolver"),
+        errors=LatencyErrors.parse(value["errors"]) if value.get("errors") else None,
+    )
+
+
+def _measured(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    return {Plan(record["plan"]).key: record["measured"] for record in records}
+
+
+def _read_record(value: dict[str, Any]) -> StoredRecord:
+    names = ("accuracy", "metric", "samples", "seconds", "seed", "fidelity")
+    measurement = StoredMeasurement(**{name: value[name] for name in names})
+    return StoredRecord(
+        Plan(value["plan"]), tuple(value["vector"]), measurement, Cost(**value["cost"]), value["violation"]
+    )
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Whole or not at all; OSError says in one sentence what could not be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            os.fchmod(handle, 0o644)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OSError(f"{path} must be writable, but it is not: {error.strerror or error}") from error
+    return path

@@ -1,0 +1,69 @@
+"""AMC: an agent that says layer by layer how much is kept (He et al., ECCV 2018)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autocomp.samplers.base import Problem
+from autocomp.samplers.registry import register
+
+from .agents import Act, AgentSampler, Allowed, Episode, layer_of, scaled
+
+WARMUP, DECAY, MEMORY = 100, 0.95, 100  # as in the authors' code
+
+
+class PruningWalk:
+    """One action for each channel group: the share that is kept, which the budget bounds.
+
+    The 11 features of a state: the group's place, output and input channels, height and width of the input, stride,
+    kernel, multiply-accumulates; what has been saved of the cost if all that follows were cut to its least; the share
+    of multiply-accumulates that follow; the last action. Knobs that prune nothing stay as they are.
+    """
+
+    features = 11
+
+    def __init__(self, problem: Problem) -> None:
+        assert problem.costs is not None
+        self._costs, space = problem.costs, problem.space
+        self._knobs = [i for i, knob in enumerate(space.knobs) if knob.kind == "keep"]
+        self.steps = len(self._knobs)
+        self._ratios = [np.array([float(value) for value in space.knobs[i].values]) for i in self._knobs]
+        self.least = np.zeros(len(space.knobs), np.int64)
+        self.least[self._knobs] = space.sizes[self._knobs] - 1
+        self._of_float = np.maximum(self._costs(np.zeros((1, len(space.knobs)), np.int64))[0, 0], 1e-12)
+        layers = [layer_of(space, space.knobs[i]) for i in self._knobs]
+        macs = np.array([layer.macs for layer in layers], np.float64)
+        if self.steps:
+            self._static = scaled([
+                (i, n.channels_out, n.channels_in, n.height, n.width, n.stride, n.kernel, n.macs)
+                for i, n in enumerate(layers)
+            ])  # fmt: skip
+            self._rest = (macs.sum() - np.cumsum(macs)) / max(macs.sum(), 1)
+
+    def play(self, act: Act, allowed: Allowed) -> Episode:
+        vector, last = self.least.copy(), 1.0
+        states, actions = np.empty((self.steps, self.features)), np.empty(self.steps)
+        for step, knob in enumerate(self._knobs):
+            saved = 1 - self._costs(vector[None])[0, 0] / self._of_float
+            states[step] = (*self._static[step], saved, self._rest[step], last)
+            actions[step] = act(states[step])
+            ratios = self._ratios[step]
+            tried = np.repeat(vector[None], len(ratios), axis=0)
+            tried[:, knob] = np.arange(len(ratios))
+            within = np.flatnonzero(allowed(tried))
+            choices = within if len(within) else np.array([len(ratios) - 1])
+            vector[knob] = choices[np.abs(ratios[choices] - actions[step]).argmin()]
+            last = ratios[vector[knob]]
+        return Episode(vector, states, actions)
+
+    def reward(self, accuracy: float, of_float: float) -> float:
+        """Minus the error: the paper's reward where the budget is kept by bounding the actions."""
+        return accuracy - 1
+
+
+@register("amc")
+class AMCSampler(AgentSampler):
+    """AMC's agent; see :class:`PruningWalk` for what it sees and does."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem, PruningWalk(problem), warmup=WARMUP, decay=DECAY, memory=MEMORY)

@@ -1,0 +1,70 @@
+"""What the budget and the objectives say of plans: of their costs alone, and once they are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autocomp.problem.budget import ACCURACY, Budget
+from autocomp.problem.metrics import METRICS
+from autocomp.samplers import Outcome, Vector
+
+if TYPE_CHECKING:
+    from autocomp.hardware_models import Cost
+
+
+class Judge:
+    """Of the plans of one search.
+
+    costs: of vectors, (n, knobs) int. objectives: names of costs to minimise.
+    float_accuracy: the float network's, None until it is evaluated.
+    """
+
+    def __init__(
+        self, costs: Callable[[np.ndarray], Cost], knobs: int, objectives: Sequence[str], budget: Budget
+    ) -> None:
+        self._costs, self.budget = costs, budget
+        self._attributes = [METRICS[name].attribute for name in objectives]
+        self.float_cost = costs(np.zeros((1, knobs), np.int64))[0]
+        self.float_accuracy: float | None = None
+
+    @property
+    def floor(self) -> float | None:
+        """The accuracy that the budget asks for; None where it asks for none."""
+        bounds = [bound for bound in self.budget.bounds if bound.metric == ACCURACY]
+        return max((bound.limit(self.float_cost, self.float_accuracy) for bound in bounds), default=None)
+
+    def objective_costs(self, vectors: np.ndarray) -> np.ndarray:
+        """(n, objectives)."""
+        costs = self._costs(vectors)
+        return np.stack([getattr(costs, name) for name in self._attributes], axis=1)
+
+    def excess(self, vectors: np.ndarray) -> np.ndarray:
+        """(n,) how far the costs are beyond the budget, 0 or less within it."""
+        return self.budget.violation(self._costs(vectors), None, self.float_cost, self.float_accuracy)
+
+    def violations(self, cost: Cost, accuracy: float) -> tuple[float, ...]:
+        """Of each bound; the float network is judged by its own accuracy."""
+        known = accuracy if self.float_accuracy is None else self.float_accuracy
+        return tuple(self.budget.violations(cost, accuracy, self.float_cost, known)[0].tolist())
+
+    def outcome(self, vector: Vector, cost: Cost, accuracy: float) -> Outcome:
+        return Outcome(vector, (-accuracy, *self._values(cost)), self.violations(cost, accuracy))
+
+    def screen(self, vectors: np.ndarray) -> list[Outcome | None]:
+        """The outcome of each plan that the budget forbids for its cost alone."""
+        costs = self._costs(vectors)
+        known = self.budget.violations(costs, None, self.float_cost, self.float_accuracy)
+        # Nobody knows its accuracy. Were it taken to be within bounds, a plan slightly too costly would seem better
+        # than one that was evaluated and lost too much, and samplers would go there.
+        worst = self.budget.violations(costs, np.zeros(len(vectors)), self.float_cost, self.float_accuracy)
+        outcomes: list[Outcome | None] = [None] * len(vectors)
+        for i in np.flatnonzero((known > 0).any(axis=1)):
+            vector = tuple(int(choice) for choice in vectors[i])
+            outcomes[i] = Outcome(vector, (0.0, *self._values(costs[i])), tuple(worst[i].tolist()))
+        return outcomes
+
+    def _values(self, cost: Cost) -> tuple[float, ...]:
+        return tuple(float(getattr(cost, name)) for name in self._attributes)

@@ -1,0 +1,209 @@
+"""Finished evaluations, kept where a killed process cannot lose them, in a form that optuna-dashboard shows."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autocomp.evaluators import Measurement, Scores
+from autocomp.problem.metrics import METRICS
+from autocomp.search_spaces import Plan, SearchSpace
+
+if TYPE_CHECKING:
+    import optuna
+
+    from autocomp.hardware_models import Cost
+
+logger = logging.getLogger("autocomp")
+
+SCORES = "scores"  # what they are remembered under
+
+
+class Ledger:
+    """Measurements by plan: one on all samples, and one on a part of them.
+
+    storage: None keeps them in memory only. A path becomes an SQLite file, whose writes are all or nothing and whose
+        locks go with the process (a journal file's lock would outlive a ``kill -9``). Also any Optuna storage URL.
+    fingerprint: of everything that decides an evaluation; evaluations under another one are not seen.
+    objectives: the costs that are minimised. The study is named after them, too, but evaluations are found whatever
+        the objectives and the budget were for which they were made.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        storage: str | Path | None = None,
+        fingerprint: str = "",
+        objectives: Sequence[str] = ("latency", "size"),
+    ) -> None:
+        self.space = space
+        self.objectives = tuple(objectives)
+        self._measurements: dict[Plan, Measurement] = {}
+        self._looks: dict[Plan, Measurement] = {}  # on a part of the samples
+        self._remembered: dict[str, str] = {}
+        self._study: optuna.Study | None = None
+        self._database: optuna.storages.RDBStorage | None = None  # where the storage is an SQLite file
+        if storage is not None:
+            self._open(storage, f"autocomp-{fingerprint}")
+
+    def __len__(self) -> int:
+        return len(self._measurements.keys() | self._looks.keys())
+
+    def get(self, plan: Plan, part: bool = False) -> Measurement | None:
+        """On all samples, or on a part of them."""
+        return (self._looks if part else self._measurements).get(plan)
+
+    def add(self, plan: Plan, measurement: Measurement, cost: Cost, violations: Mapping[str, float]) -> None:
+        """Stored when this returns. ``violations``: by the text of the bound."""
+
+        self._kept(measurement)[plan] = measurement
+        if self._study is None:
+            return
+        costs = [getattr(cost, METRICS[name].attribute) for name in self.objectives]
+        self._store(
+            plan,
+            values=[measurement.accuracy, *costs],
+            user_attrs={"plan": str(plan), "measurement": measurement.to_json(), "cost": asdict(cost)},
+            constraints=dict(violations),
+        )
+
+    def fail(self, plan: Plan, reason: str) -> None:
+        """For people to see; the plan is tried again when it comes up again."""
+        import optuna
+
+        if self._study is None:
+            return
+        self._store(plan, state=optuna.trial.TrialState.FAIL, user_attrs={"plan": str(plan), "error": reason})
+
+    def remember(self, name: str, text: str) -> None:
+        """Keep something that is not an evaluation, under the same fingerprint."""
+        self._remembered[name] = text
+        if self._study is not None:
+            self._study.set_user_attr(name, text)
+
+    def recall(self, name: str) -> str | None:
+        return self._remembered.get(name)
+
+    def scores(self, measure: Callable[[], Scores]) -> Scores:
+        """Those that are remembered, or else measured now."""
+        found = Scores.from_json(self.recall(SCORES) or "", self.space)
+        if found is None:
+            found = measure()
+            self.remember(SCORES, found.to_json())
+        return found
+
+    def _store(self, plan: Plan, **trial: Any) -> None:
+        """The trial whole or not at all, and its parameters, which are there for people: the plan is an attribute.
+
+        Optuna looks up and writes one parameter after the other, a millisecond each in SQL; here they are one insert.
+        """
+        import optuna
+
+        assert self._study is not None
+        storage, study = self._study._storage, self._study._study_id
+        if self._database is None:
+            values = {knob.name: plan.get(knob.name, knob.values[0]) for knob in self.space.knobs}
+            created = optuna.trial.create_trial(params=values, distributions=self._distributions, **trial)
+            storage.create_new_trial(study, template_trial=created)
+            return
+        number = storage.create_new_trial(study, template_trial=optuna.trial.create_trial(**trial))
+        rows = [
+            {"trial_id": number, "param_name": name, "param_value": float(choice), "distribution_json": text}
+            for (name, text), choice in zip(self._described, self.space.encode(plan), strict=True)
+        ]
+        with self._database.engine.begin() as connection:
+            connection.execute(optuna.storages._rdb.models.TrialParamModel.__table__.insert(), rows)
+
+    @cached_property
+    def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        import optuna
+
+        return {knob.name: optuna.distributions.CategoricalDistribution(knob.values) for knob in self.space.knobs}
+
+    @cached_property
+    def _described(self) -> list[tuple[str, str]]:
+        import optuna
+
+        return [(name, optuna.distributions.distribution_to_json(d)) for name, d in self._distributions.items()]
+
+    def _open(self, storage: str | Path, prefix: str) -> None:
+        from autocomp.samplers import quiet
+
+        try:
+            with quiet():
+                self._study = self._create(_url(storage), prefix)
+                self._read(prefix)
+        except Exception as error:  # Optuna, SQLAlchemy, its drivers and the file system each raise their own
+            reason = " ".join(str(error).split("\n(Background")[0].split())
+            raise OSError(f"storage {str(storage)!r} cannot be opened or written: {reason}") from error
+
+    def _create(self, url: str, prefix: str) -> optuna.Study:
+        import optuna
+
+        if url.startswith("sqlite:"):
+            self._database = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+            backend: optuna.storages.BaseStorage = self._database
+        else:
+            backend = optuna.storages.get_storage(url)
+        maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        study = optuna.create_study(
+            storage=backend,
+            study_name=" ".join([prefix, *self.objectives]),
+            directions=[maximize, *[minimize] * len(self.objectives)],
+            load_if_exists=True,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # A write, so that a storage that can only be read is found here and not after the first evaluation.
+            study.set_metric_names(["accuracy", *(METRICS[name].attribute for name in self.objectives)])
+        return study
+
+    def _read(self, prefix: str) -> None:
+        import optuna
+
+        assert self._study is not None
+        storage = self._study._storage
+        for name in optuna.get_all_study_names(storage):
+            if name.split(" ")[0] != prefix:
+                continue
+            study = optuna.load_study(study_name=name, storage=storage)
+            self._remembered |= {key: text for key, text in study.user_attrs.items() if isinstance(text, str)}
+            for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+                self._take(trial)
+
+    def _take(self, trial: optuna.trial.FrozenTrial) -> None:
+        try:
+            plan = Plan.parse(trial.user_attrs["plan"])
+            self.space.encode(plan)
+            measurement = Measurement.from_json(trial.user_attrs["measurement"])
+            if trial.values[0] != measurement.accuracy:
+                raise ValueError(f"its value is {trial.values[0]}, but {measurement.accuracy} was measured")
+        except (KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
+            logger.warning("stored evaluation %d is damaged and will be made again: %s", trial.number, error)
+            return
+        self._kept(measurement).setdefault(plan, measurement)
+
+    def _kept(self, measurement: Measurement) -> dict[Plan, Measurement]:
+        return self._looks if measurement.error else self._measurements
+
+
+def _url(storage: str | Path) -> str:
+    text = str(storage)
+    if "://" in text:
+        return text
+    path = Path(text).expanduser().resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{path}"
+
+
+def beside(storage: str | Path | None, name: str) -> Path | None:
+    """A path beside an SQLite file, ``search.db.<name>``; None for other storages."""
+    if storage is None or not (url := _url(storage)).startswith("sqlite:///"):
+        return None
+    return Path(f"{url.removeprefix('sqlite:///')}.{name}")

@@ -1,0 +1,161 @@
+"""How far a search has come: the front so far, whether it still grows, and what is shown of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autocomp.problem.metrics import METRICS
+from autocomp.problem.pareto import hypervolume
+
+if TYPE_CHECKING:
+    from autocomp.hardware_models import Cost
+
+    from .study import Record
+
+GROWTH = 1e-3  # of the hypervolume, below which a front has not grown
+
+
+class RunningFront:
+    """What nothing within the budget beats, kept up to date record by record.
+
+    cheapest: whether the best record is the cheapest in the first objective, and not the most accurate: where the
+        budget bounds the accuracy.
+    nearest: the least violation of the budget so far.
+    """
+
+    def __init__(self, objectives: Sequence[str], float_cost: Cost, cheapest: bool = False) -> None:
+        self._attributes = [METRICS[name].attribute for name in objectives]
+        whole = np.array(self._values(float_cost))
+        self._whole = np.where(whole > 0, whole, 1)
+        self._cheapest = cheapest
+        self._points = np.empty((0, 1 + len(objectives)))
+        self.best: Record | None = None
+        self.nearest = math.inf
+
+    def add(self, record: Record) -> None:
+        self.nearest = min(self.nearest, record.violation)
+        if record.violation > 0:
+            return
+        if self.best is None or self._rank(record) < self._rank(self.best):
+            self.best = record
+        point = self.point(record)
+        if (self._points <= point).all(1).any():
+            return
+        self._points = np.vstack([self._points[~(point <= self._points).all(1)], point])
+        self.__dict__.pop("volume", None)
+
+    def point(self, record: Record) -> np.ndarray:
+        """(1 + objectives,): the error, and costs as shares of the float network's."""
+        return np.array([1 - record.measurement.accuracy, *np.array(self._values(record.cost)) / self._whole])
+
+    @cached_property
+    def volume(self) -> float:
+        """Of the box between accuracy 0 to 1 and costs 0 to the float network's, what is dominated: 0 to 1."""
+        return hypervolume(self._points, np.ones(self._points.shape[1]))
+
+    def _rank(self, record: Record) -> tuple[float, float]:
+        cost, accuracy = self._values(record.cost)[0], record.measurement.accuracy
+        return (cost, -accuracy) if self._cheapest else (-accuracy, cost)
+
+    def _values(self, cost: Cost) -> list[float]:
+        return [float(getattr(cost, name)) for name in self._attributes]
+
+
+class Growth:
+    """Whether the front still grows.
+
+    patience: batches in which its hypervolume must grow by a thousandth; while nothing is within the budget, in which
+        something must come nearer to it. None: for ever.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        self._patience = patience
+        self._seen: list[tuple[float, float]] = []
+
+    def add(self, front: RunningFront) -> None:
+        """At the end of a batch."""
+        self._seen.append((front.volume, front.nearest))
+
+    @property
+    def over(self) -> bool:
+        if self._patience is None or len(self._seen) <= self._patience:
+            return False
+        (volume, nearest), (before, farther) = self._seen[-1], self._seen[-1 - self._patience]
+        return volume <= before * (1 + GROWTH) and not (volume == 0 and nearest < farther)
+
+
+class SearchProgress:
+    """A line with the evaluations done, the best point so far, the hypervolume and the time left.
+
+    shown: also None, which stands for "where standard error is a terminal".
+    """
+
+    def __init__(self, objective: str, trials: int, time_limit: float | None = None, shown: bool | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._metric = METRICS[objective]
+        self._trials, self._time_limit = trials, time_limit
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[best]}"),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not (console.is_terminal if shown is None else shown),
+        )
+        self._task = self._bar.add_task("searching", total=trials, best="", left="")
+        self._start = time.monotonic()
+        self._elsewhere = 0.0  # seconds that went into other things than evaluations
+
+    def __enter__(self) -> SearchProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, reused: int, front: RunningFront) -> None:
+        """``reused``: of those done, evaluations that took no time."""
+        if not self._bar.disable:
+            left = self._left(done, reused)
+            self._bar.update(self._task, description="searching", completed=done, best=self._best(front), left=left)
+
+    def scoring(self, plans: int, seconds: float) -> None:
+        """So many plans have been scored, the last in so many seconds."""
+        self._elsewhere += seconds
+        if not self._bar.disable:
+            self._bar.update(self._task, description=f"scoring ({plans} plans)")
+
+    def confirming(self, done: int, plans: int) -> None:
+        """So many plans have been measured on all samples."""
+        if not self._bar.disable:
+            self._bar.update(self._task, description="confirming", completed=done, total=plans, left="")
+
+    def _best(self, front: RunningFront) -> str:
+        best = front.best
+        if best is None:
+            return f"none within the budget yet (nearest {front.nearest:.1%} over it)"
+        cost = self._metric.format(getattr(best.cost, self._metric.attribute))
+        return f"best {best.measurement.accuracy:.2%} at {cost}, hypervolume {front.volume:.4f}"
+
+    def _left(self, done: int, reused: int) -> str:
+        """By the mean time of the evaluations so far; nothing before there is one."""
+        spent = time.monotonic() - self._start
+        left = math.inf
+        if done > reused:
+            left = (spent - self._elsewhere) / (done - reused) * (self._trials - done)
+        if self._time_limit is not None:
+            left = min(left, max(0.0, self._time_limit - spent))
+        return f"{left // 60:.0f}:{left % 60:02.0f} left" if math.isfinite(left) else ""

@@ -1,0 +1,351 @@
+"""The loop: propose plans, evaluate them, learn from them. It stops, resumes and replays."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autocomp.errors import EvaluationError
+from autocomp.evaluators import RUINED, Measure, Measurement, Scores, divergence
+from autocomp.problem.budget import Budget
+from autocomp.problem.metrics import METRICS
+from autocomp.problem.pareto import by_worth, on_front
+from autocomp.process.interrupts import interruptible
+from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
+from autocomp.search_spaces import Plan, SearchSpace
+
+from .constraints import Judge
+from .ledger import Ledger
+from .progress import Growth, RunningFront, SearchProgress
+
+if TYPE_CHECKING:
+    from autocomp.hardware_models import Cost
+
+    from .executors import Executor, Question, Result
+
+logger = logging.getLogger("autocomp")
+
+BATCH = 8
+HALVING, FEWEST = 4, 8  # one plan of so many is measured on all samples where there are many, and no fewer than eight
+INTERRUPTED = "interrupted"
+DIVERGENCES = "divergences"  # what the ledger keeps under it: by the plan's key, of a scoring pass
+
+
+@dataclass(frozen=True)
+class Record:
+    """A plan that was evaluated; ``violation`` is the budget's, 0 or less where it holds."""
+
+    plan: Plan
+    vector: Vector
+    measurement: Measurement
+    cost: Cost
+    violation: float
+
+
+class Study:
+    """Evaluates the float network, then what a sampler proposes, in batches.
+
+    A batch is proposed from all that was found before it and evaluated as a whole, so that neither the number of
+    workers nor their speed decides what is proposed. What the ledger holds is not evaluated again; therefore a study
+    that was stopped is continued by running the same study again: it proposes the same plans, finds the first of them
+    in the ledger, and ends where it would have ended undisturbed.
+
+    costs: of vectors, (n, knobs) int.
+    objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
+    sampler: a name, or a sampler of one's own.
+    trials: evaluations, those found in the ledger and those that failed among them.
+    time_limit: seconds; looked at after each evaluation, and after each plan that is scored.
+    patience: ends it when the front has not grown in so many batches, see :class:`autocomp.study.progress.Growth`.
+    scores: how much each value of each knob hurts, for samplers that ask for it: given what measures the divergences
+        of plans, on the executor's workers. Called once, kept in the ledger; so is what was measured for them when
+        they were cut off.
+    look: where it is given, plans are measured by it on a part of the samples, and a quarter of them at last on all.
+    progress: a line on standard error; None shows it where that is a terminal.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        executor: Executor,
+        costs: Callable[[np.ndarray], Cost],
+        *,
+        objectives: Sequence[str] = ("latency", "size"),
+        budget: Budget | None = None,
+        sampler: str | Sampler = "auto",
+        trials: int = 100,
+        time_limit: float | None = None,
+        patience: int | None = None,
+        ledger: Ledger | None = None,
+        seed: int = 0,
+        batch: int = BATCH,
+        scores: Callable[[Measure], Scores] | None = None,
+        look: Question[Measurement] | None = None,
+        progress: bool | None = False,
+    ) -> None:
+        _check(objectives, sampler)
+        for name, value in (("trials", trials), ("batch", batch), ("patience", patience)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, but got {name}={value}")
+        if time_limit is not None and not time_limit > 0:
+            raise ValueError(f"time_limit must be a number of seconds above 0, but got time_limit={time_limit}")
+        self.space = space
+        self.executor = executor
+        self.costs = costs
+        self.objectives = tuple(objectives)
+        self.budget = budget if budget is not None else Budget()
+        self.sampler = sampler
+        self.trials = trials
+        self.time_limit = time_limit
+        self.patience = patience
+        self.ledger = ledger if ledger is not None else Ledger(space)
+        self.seed = seed
+        self.batch = batch
+        self.scores = scores
+        self.look = look
+        self.progress = progress
+        self._judge = Judge(costs, len(space.knobs), self.objectives, self.budget)
+        self.float_cost = self._judge.float_cost
+        self._reset()
+
+    def _reset(self) -> None:
+        self.records: list[Record] = []
+        self.done = 0  # evaluations, failed ones among them
+        self.reused = 0  # of them, those found in the ledger
+        self.stopped: str | None = None  # why the last run ended
+        self._failure: EvaluationError | None = None
+        self._judge.float_accuracy = None
+        self._front = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
+        self._growth = Growth(self.patience)
+        self._start = time.monotonic()
+
+    def run(self) -> list[Record]:
+        """Records in the order of evaluation, the float network's first; ``stopped`` then says why it ended.
+
+        Ctrl-C, SIGTERM and errors in mid-search end it with what there is. Only a float network that cannot be
+        evaluated raises: EvaluationError.
+        """
+        self._reset()
+        self._bar = SearchProgress(self.objectives[0], self.trials, self.time_limit, self.progress)
+        try:
+            with interruptible(), self.executor, self._bar:
+                with suppress(_TimeUp):
+                    self._search()
+                self._confirm()
+        except (KeyboardInterrupt, Exception) as error:
+            if not self.records:
+                raise
+            if isinstance(error, KeyboardInterrupt):
+                self.stopped = INTERRUPTED
+            else:
+                self.stopped = f"an error: {error}"
+                logger.error("the search ended after %d evaluations by %s", self.done, error, exc_info=True)
+        return self.records
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the time limit, since the run began."""
+        return math.inf if self.time_limit is None else self.time_limit - (time.monotonic() - self._start)
+
+    def _search(self) -> None:
+        origin = (0,) * len(self.space.knobs)
+        first = self._evaluate([origin])
+        if not self.records:
+            raise EvaluationError(f"the float network could not be evaluated: {self._failure}")
+        self._judge.float_accuracy = self.records[0].measurement.accuracy
+        if not self.space.knobs:
+            self.stopped = "no more plans: there is nothing to choose in this network"
+            return
+        proposals = self._proposals()
+        proposals.tell(first)
+        while not self._over():
+            batch = proposals.batch(self.batch)
+            if not batch:
+                self.stopped = "no more plans: the sampler has none left that the budget allows"
+                return
+            # A batch is always proposed whole: a study of more trials then proposes what this one did, and more.
+            proposals.tell(self._evaluate(batch[: self.trials - self.done]))
+            self._growth.add(self._front)
+
+    def _proposals(self) -> Proposals:
+        chosen = self.sampler
+        if isinstance(chosen, str):
+            chosen = sampler(chosen, self._problem())
+        return Proposals(self.space, chosen, self._judge.screen, self.seed)
+
+    def _problem(self) -> Problem:
+        """What samplers may know; the float network has been evaluated."""
+        return Problem(
+            self.space,
+            len(self.objectives) + 1,
+            self.trials,
+            self.seed,
+            costs=self._judge.objective_costs,
+            excess=self._judge.excess if self.budget.metrics else None,
+            floor=self._judge.floor,
+            scores=None if self.scores is None else partial(self._known_scores, self.scores),
+        )
+
+    def _known_scores(self, measure: Callable[[Measure], Scores]) -> Scores:
+        return self.ledger.scores(lambda: measure(self._divergences))
+
+    def _divergences(self, plans: Sequence[Plan]) -> list[float]:
+        """Of each plan; _TimeUp when there is no more time. What was measured is kept in any case."""
+        known: dict[str, float] = json.loads(self.ledger.recall(DIVERGENCES) or "{}")
+        missing = [plan for plan in plans if plan.key not in known]
+        last = time.monotonic()
+        try:
+            with closing(self.executor.ask(divergence, missing)) as results:
+                for i, found in results:
+                    known[missing[i].key] = self._divergence(found)
+                    self._bar.scoring(len(known), time.monotonic() - last)
+                    last = time.monotonic()
+                    if self._over():
+                        raise _TimeUp
+        finally:
+            if missing:
+                self.ledger.remember(DIVERGENCES, json.dumps(known))
+        return [known[plan.key] for plan in plans]
+
+    @staticmethod
+    def _divergence(found: float | EvaluationError) -> float:
+        if isinstance(found, EvaluationError):
+            logger.warning("%s", found)
+            return RUINED
+        return found
+
+    def _over(self) -> bool:
+        if self.done >= self.trials:
+            self.stopped = f"{self.trials} evaluations"
+        elif self.seconds_left <= self._reserved:
+            self.stopped = f"the time limit of {self.time_limit:g} s"
+        elif self._growth.over:
+            self.stopped = f"no growth of the front in {self.patience} batches"
+        return self.stopped is not None
+
+    @property
+    def _reserved(self) -> float:
+        """Seconds of the time limit for measuring the front on all samples: half of it at most."""
+        if self.look is None or self.time_limit is None or not self.records:
+            return 0.0
+        count = max(len(self.records) // HALVING, FEWEST)
+        return min(self.time_limit / 2, count * self.records[0].measurement.seconds)
+
+    def _evaluate(self, batch: list[Vector]) -> list[Outcome]:
+        """Outcomes of the finished evaluations, in the batch's order, whatever order they finished in."""
+        plans = [self.space.decode(vector) for vector in batch]
+        costs = list(self.costs(np.array(batch, np.int64)))
+        part = self.look is not None and bool(self.records)  # the float network is measured on all samples
+        known = {i: found for i, plan in enumerate(plans) if (found := self.ledger.get(plan, part)) is not None}
+        missing = [i for i in range(len(plans)) if i not in known]
+        earlier = len(self.records)
+        finished: dict[int, Record | None] = {}
+
+        def finish(i: int, result: Result) -> None:
+            finished[i] = self._record(batch[i], plans[i], costs[i], result)
+            # At once and in the batch's order: an exception may end the batch at any time.
+            self.records[earlier:] = [record for _, record in sorted(finished.items()) if record is not None]
+            self.done += 1
+            if (record := finished[i]) is not None:
+                self._front.add(record)
+            if i not in known:
+                self._store(plans[i], finished[i])
+            self._bar.update(self.done, self.reused, self._front)
+
+        self.reused += len(known)
+        for i, measurement in known.items():
+            finish(i, measurement)
+        with closing(self._measure([plans[i] for i in missing], part)) as results:
+            for i, result in results:
+                finish(missing[i], result)
+                if self._over():
+                    break
+        return [self._outcome(batch[i], record) for i, record in sorted(finished.items())]
+
+    def _measure(self, plans: Sequence[Plan], part: bool) -> Generator[tuple[int, Result], None, None]:
+        if part and self.look is not None:
+            return self.executor.ask(self.look, plans)
+        return self.executor.map(plans)
+
+    def _confirm(self) -> None:
+        """Measure on all samples a quarter of the plans, those that the front needs most (successive halving); and
+        others, while none of them keeps the budget that it seemed to keep."""
+        while self.seconds_left > 0 and (rows := self._finalists()):
+            batch = {row: self.ledger.get(self.records[row].plan) for row in rows}
+            missing = [row for row, known in batch.items() if known is None]
+            failed = [row for row, known in batch.items() if known is not None and not self._confirmed(row, known)]
+            self._bar.confirming(0, len(missing))
+            with closing(self.executor.map([self.records[row].plan for row in missing])) as results:
+                for done, (i, result) in enumerate(results, 1):
+                    if not self._confirmed(missing[i], result, new=True):
+                        failed.append(missing[i])
+                    self._bar.confirming(done, len(missing))
+                    if self.seconds_left <= 0:
+                        break
+            self.records = [record for row, record in enumerate(self.records) if row not in failed]
+
+    def _confirmed(self, row: int, result: Result, new: bool = False) -> bool:
+        """Whether the plan could be evaluated; its record is then of all samples."""
+        old = self.records[row]
+        record = self._record(old.vector, old.plan, old.cost, result)
+        if new:
+            self._store(old.plan, record)
+        if record is not None:
+            self.records[row] = record
+        return record is not None
+
+    def _finalists(self) -> list[int]:
+        """Which records that were measured on a part of the samples are measured on all, the most valuable first."""
+        whole = [record for record in self.records if not record.measurement.error]
+        within = any(record.violation <= 0 for record in whole[1:])
+        violations = np.array([record.violation for record in self.records])
+        estimated = np.array([record.measurement.error > 0 for record in self.records])
+        if within or (len(whole) > 1 and not (estimated & (violations <= 0)).any()):
+            return []
+        points = np.array([self._front.point(record) for record in self.records])
+        rows = np.flatnonzero(on_front(points, violations) & estimated)
+        order = by_worth(points[rows], np.ones(points.shape[1]))
+        return [int(rows[i]) for i in order[: max(len(self.records) // HALVING, FEWEST)]]
+
+    def _record(self, vector: Vector, plan: Plan, cost: Cost, result: Result) -> Record | None:
+        """None for a plan that could not be evaluated."""
+        if isinstance(result, Measurement) and math.isnan(result.accuracy):
+            result = EvaluationError(f"plan {plan} could not be evaluated: its accuracy is NaN")
+        if isinstance(result, EvaluationError):
+            self._failure = result
+            logger.warning("%s", result)
+            return None
+        return Record(plan, vector, result, cost, max(self._judge.violations(cost, result.accuracy), default=0.0))
+
+    def _store(self, plan: Plan, record: Record | None) -> None:
+        if record is None:
+            self.ledger.fail(plan, str(self._failure))
+            return
+        accuracy = record.measurement.accuracy
+        violations = zip(map(str, self.budget.bounds), self._judge.violations(record.cost, accuracy), strict=True)
+        self.ledger.add(plan, record.measurement, record.cost, dict(violations))
+
+    def _outcome(self, vector: Vector, record: Record | None) -> Outcome:
+        if record is None:
+            return Outcome(vector, None)
+        return self._judge.outcome(vector, record.cost, record.measurement.accuracy)
+
+
+class _TimeUp(Exception):
+    """The time limit was reached between two evaluations; ``stopped`` says so."""
+
+
+def _check(objectives: Sequence[str], chosen: str | Sampler) -> None:
+    if isinstance(chosen, str):
+        check_sampler(chosen)
+    unknown = [name for name in objectives if name not in METRICS]
+    if unknown or not objectives or len(set(objectives)) != len(tuple(objectives)):
+        raise ValueError(f"objectives must be of {', '.join(METRICS)}, each once, but got objectives={objectives}")

@@ -1,0 +1,215 @@
+"""Exports: written, read again and compared before they stand in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from autocomp.deployment.deploy import NetworkDeployer, onnx_bytes
+from autocomp.deployment.restore import restore
+from autocomp.errors import ExportError
+from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.hardware_models import device
+from autocomp.primitives.export.files import compare, norm_error, run_onnx, written_whole
+from autocomp.primitives.tracing.platform import forward
+from autocomp.problem.jobs import Choices, evaluator_of
+from autocomp.results.front import ParetoSet
+from autocomp.search_spaces import Format, Plan
+from tests.conftest import Subject
+
+
+def deployer_of(subject: Subject) -> NetworkDeployer:
+    return NetworkDeployer(subject.net, subject.evaluator, (subject.x,), batch=4, granularity=4)
+
+
+@pytest.fixture
+def deployer(named_subject: Callable[[str], Subject]) -> NetworkDeployer:
+    return deployer_of(named_subject("depthwise"))
+
+
+def quantized(deployer: NetworkDeployer, chosen: str) -> Plan:
+    return Plan({f"format/{layer}": chosen for layer in deployer.evaluator.space.graph.layers})
+
+
+@pytest.mark.parametrize("ending", ["mindir", "onnx"])
+def test_size_is_read_from_the_file_and_falls_with_the_bits(
+    named_subject: Callable[[str], Subject], tmp_path: Path, ending: str
+) -> None:
+    deployer, sizes = deployer_of(named_subject("residual")), []
+    for name in ("float", "w8", "w4"):
+        plan = Plan() if name == "float" else quantized(deployer, name)
+        report = deployer.export(plan, tmp_path / f"{name}.{ending}")
+        assert report.format == ending and report.max_relative_error < 1e-4
+        assert report.path.stat().st_size == round(1e6 * report.size_mb)
+        sizes.append(report.size_mb)
+    parameters = sum(p.size for p in deployer.net(Plan()).get_parameters())
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert 1e6 * (sizes[0] - sizes[1]) > 2 * 0.9 * parameters, "three bytes of four are gone for almost every weight"
+
+
+def test_onnx_holds_integers_and_takes_any_batch(deployer: NetworkDeployer, tmp_path: Path) -> None:
+    report = deployer.export(quantized(deployer, "w8a8"), tmp_path / "net.onnx")
+    model = onnx.load(report.path)
+    onnx.checker.check_model(model)
+    kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    assert kinds == {onnx.TensorProto.INT8}
+    ops = [node.op_type for node in model.graph.node]
+    assert "QuantizeLinear" in ops and "BatchNormalization" not in ops
+    for count in (1, 3):
+        assert run_onnx(report.path, (deployer.evaluator.inputs[0][:count],))[0].shape == (count, 5)
+
+
+def test_float_network_is_the_users(deployer: NetworkDeployer, named_subject: Callable[[str], Subject]) -> None:
+    x = deployer.evaluator.inputs[0][:4]
+    expected = forward(named_subject("depthwise").net, (x,), graph=False)[0]
+    assert norm_error(forward(deployer.net(Plan()), (x,), graph=False)[0], expected) < 1e-5
+
+
+def test_wrong_export_does_not_take_the_place_of_a_right_one(
+    deployer: NetworkDeployer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.onnx"
+    deployer.export(Plan(), path)
+    before = path.read_bytes()
+    known = deployer.evaluator
+    other = onnx_bytes(known.space.graph, known.parameters, known.realise(quantized(deployer, "w4")))
+    monkeypatch.setattr("autocomp.deployment.deploy.onnx_bytes", lambda *_: other)
+    with pytest.raises(ExportError, match=r"\.onnx file computes something else than the network in memory: relative"):
+        deployer.export(Plan(), path)
+    monkeypatch.setattr("autocomp.deployment.deploy.onnx_bytes", lambda *_: b"no model")
+    with pytest.raises(ExportError, match=r"the exported \.onnx file cannot be loaded again: "):
+        deployer.export(Plan(), path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_nan_never_agrees(tmp_path: Path) -> None:
+    x = (np.ones((2, 3), np.float32),)
+    with pytest.raises(ExportError, match="relative error nan"):
+        compare(lambda path, inputs: (np.full((2, 3), np.nan),), tmp_path / "net.onnx", x, x, 0.1)
+    with pytest.raises(ExportError, match="relative error inf"):
+        compare(lambda path, inputs: (np.ones((2, 4)),), tmp_path / "net.onnx", x, x, 0.1)
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.txt"
+
+    def fail() -> None:
+        with written_whole(target) as draft:
+            draft.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(target.parent.iterdir()) == []
+    with written_whole(target) as draft:
+        draft.write_text("whole")
+    assert target.read_text() == "whole" and list(target.parent.iterdir()) == [target]
+
+
+def test_weights_are_rounded_alike_after_loading(
+    named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adaptive rounding is redone from the stored calibration samples: the same integers and biases come out."""
+    subject = named_subject("residual")
+    choices = Choices([Format.parse(text) for text in ("w8", "w4")], 4)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    assert set(evaluator.realiser.patches) == set(subject.graph.layers)
+    NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 4).store(tmp_path, [])
+    monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
+    monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
+    restored: Any = restore(subject.net, tmp_path)
+    plan = Plan({f"format/{layer}": "w4" for layer in subject.graph.layers} | {"keep/stem": 0.5})
+    before, after = evaluator.realise(plan).layers, restored.evaluator.realise(plan).layers
+    for layer, state in before.items():
+        assert state.quantized is not None
+        np.testing.assert_array_equal(after[layer].quantized.integers, state.quantized.integers)
+        np.testing.assert_array_equal(after[layer].weight, state.weight)
+        if state.bias is not None:
+            np.testing.assert_array_equal(after[layer].bias, state.bias)
+
+
+def test_a_space_of_whole_granules_is_restored(
+    named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = named_subject("residual")
+    choices = Choices([Format(), Format(8, 8)], 10, whole_granules=True)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    knobs = {knob.name: knob for knob in evaluator.space.knobs if knob.group is not None}
+    assert knobs and {knob.granularity for knob in knobs.values()} == {10}
+    fine = evaluator_of(
+        subject.net, subject.graph, replace(choices, whole_granules=False), (subject.x,), None, (subject.x,)
+    )
+    assert fine.space.key != evaluator.space.key
+    NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 10, whole_granules=True).store(tmp_path, [])
+    monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
+    monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
+    restored: Any = restore(subject.net, tmp_path)
+    assert restored.evaluator.space.key == evaluator.space.key and restored.whole_granules
+
+
+def test_nothing_is_collected_for_rounding_to_8_bits(named_subject: Callable[[str], Subject]) -> None:
+    subject = named_subject("residual")
+    choices = Choices([Format.parse(text) for text in ("w8", "w8a8")], 4)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    assert evaluator.realiser.patches == {}
+
+
+def zero_points(path: Path) -> set[tuple[int, int]]:
+    """Type and value of each that a rounded input has."""
+    graph = onnx.load(path).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    found = [stored[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    return {(tensor.data_type, int(onnx.numpy_helper.to_array(tensor))) for tensor in found}
+
+
+@pytest.mark.parametrize("chosen", ["w8a8", "w4a8"])
+def test_where_the_runtime_knows_no_zero_points_there_are_none(
+    named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+) -> None:
+    """TensorRT refuses an input that is rounded to unsigned integers, or to others than around zero."""
+    subject = named_subject("residual")
+    choices = Choices([Format.parse(chosen)], 4, symmetric=device("gpu").symmetric_inputs)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 4)
+    deployer.export(quantized(deployer, chosen), tmp_path / "net.onnx")
+    assert zero_points(tmp_path / "net.onnx") == {(onnx.TensorProto.INT8, 0)}
+    with monkeypatch.context() as as_without_data:
+        as_without_data.setattr(evaluator, "synthetic", True)
+        tuned, found = deployer.fine_tune(quantized(deployer, chosen), subject.x, FineTuning(epochs=1, batch=32))
+    assert found.fidelity.startswith(f"{len(subject.x)} synthetic inputs, after 1 epoch of ")
+    tuned.export(quantized(deployer, chosen), tmp_path / "tuned.onnx")
+    assert zero_points(tmp_path / "tuned.onnx") == {(onnx.TensorProto.INT8, 0)}
+    deployer.store(tmp_path, [])
+    monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
+    monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
+    restored: Any = restore(subject.net, tmp_path)
+    assert restored.evaluator.realiser.ranges == evaluator.realiser.ranges
+
+
+def test_elsewhere_inputs_use_all_levels(deployer: NetworkDeployer, tmp_path: Path) -> None:
+    deployer.export(quantized(deployer, "w8a8"), tmp_path / "net.onnx")
+    assert (onnx.TensorProto.UINT8, 0) in zero_points(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("chosen", ["w8a8", "w4a4"])
+def test_what_was_evaluated_is_what_is_exported(
+    named_subject: Callable[[str], Subject], tmp_path: Path, chosen: str
+) -> None:
+    """onnxruntime would round weights and biases behind rounded inputs once more."""
+    subject = named_subject("residual")
+    choices = Choices([Format.parse(chosen)], 4)
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), len(subject.x), 4)
+    plan = quantized(deployer, chosen)
+    realisation = evaluator.realise(plan)
+    expected = forward(deployer.net(plan), (subject.x,), graph=False)[0]
+    found = evaluator.engine.outputs(realisation, (subject.x,))[0]
+    assert float(np.median(np.abs(found - expected).max(1))) < 1e-4 * np.abs(expected).max()
+    assert deployer.export(plan, tmp_path / "net.onnx").max_relative_error < 0.01
