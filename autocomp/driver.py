@@ -11,7 +11,7 @@ from typing import Any
 from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.tuning import Tuner, settings_of
-from autocomp.evaluators import OnnxEngine, look, score
+from autocomp.evaluators import OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
@@ -24,7 +24,7 @@ from autocomp.process.interrupts import interruptible
 from autocomp.results.front import ParetoSet
 from autocomp.samplers import check_sampler
 from autocomp.study.executors import Executor, executor
-from autocomp.study.ledger import Ledger, beside
+from autocomp.study.ledger import Ledger, sibling
 from autocomp.study.study import INTERRUPTED, Study
 
 log = logging.getLogger("autocomp")
@@ -94,8 +94,8 @@ def search(
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
     study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
-    known = (job.evaluator, job.calibration, job.batch, chip.granularity)
-    deployer = NetworkDeployer(net, *known, whole_granules=chip.whole_granules)
+    known = (job.evaluator, job.calibration, job.batch, chip.channel_divisor)
+    deployer = NetworkDeployer(net, *known, strict_divisor=chip.strict_divisor)
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes)
     if tuner is not None and not front.feasible and study.stopped != INTERRUPTED:
@@ -116,7 +116,7 @@ def _study(job: Job, bounds: Budget, workers: int | str | None, storage: str | P
         budget=bounds,
         ledger=Ledger(job.space, storage, f"{job.evaluator.key}-{job.device.key}", minimised),
         scores=lambda measure: score(job.evaluator, measure=measure),
-        look=look if job.evaluator.looks else None,
+        evaluate_subset=evaluate_subset if job.evaluator.evaluates_subsets else None,
         **settings,
     )
 
@@ -154,7 +154,7 @@ def _tuner(
     """None where nothing would be trained. It reads the samples: what is wrong with them is found before the search."""
     if settings is None or data.train is None or not study.budget.bounds_accuracy:
         return None
-    tuner = Tuner(deployer, settings, data, study, beside(storage, "tuned"))
+    tuner = Tuner(deployer, settings, data, study, sibling(storage, "tuned"))
     if isinstance(tuner.train, Samples):
         training_classes(tuner.train.y, deployer.evaluator)
     return tuner

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from autocomp.evaluators import OnnxEngine, PlanEvaluator
-from autocomp.evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
+from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
 from autocomp.hardware_models import device
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.export.onnx_network import Style
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
@@ -50,10 +50,10 @@ def main() -> None:
     x, calibration = samples.x[0], load_samples("calibrate").take(512).x
     chip, parameters = device(DEVICE), parameters_of(net)
     graph = trace(net, (x[:1],))
-    space = search_space(graph, parameters, chip.formats, chip.granularity)
-    engine, in_float = OnnxEngine(graph, parameters), Realiser(space, parameters)(Plan())
+    space = search_space(graph, parameters, chip.formats, chip.channel_divisor)
+    engine, in_float = OnnxEngine(graph, parameters), PlanCompressor(space, parameters)(Plan())
     moments = layer_moments(engine, graph, in_float, calibration)
-    patches = layer_second_moments(engine, graph, in_float, calibration, rounded_layers(space))
+    patches = layer_hessians(engine, graph, in_float, calibration, rounded_layers(space))
     evaluator = PlanEvaluator(engine, space, parameters, (x,), samples.y, calibration, moments=moments, patches=patches)
     plans = {kind: drawn(space, kind, repeats) for kind in ("quantizes", "prunes and quantizes")}
 
@@ -82,10 +82,10 @@ def drawn(space: SearchSpace, kind: str, count: int) -> list[Plan]:
 def in_graph_mode(net: object, evaluator: PlanEvaluator, plans: list[Plan]) -> tuple[float, float]:
     x = (evaluator.inputs[0][:GRAPH_BATCH],)
     elastic = ElasticNetwork(net, evaluator.space.graph)
-    realisations = [evaluator.realise(plan) for plan in plans]
+    compressed_weights = [evaluator.compress(plan) for plan in plans]
 
     def with_plan(i: int) -> None:
-        elastic.set(realisations[i])
+        elastic.set(compressed_weights[i])
         elastic(x)
 
     return in_turns(lambda i: forward(net, x), with_plan, len(plans))
@@ -94,7 +94,7 @@ def in_graph_mode(net: object, evaluator: PlanEvaluator, plans: list[Plan]) -> t
 def in_onnxruntime(evaluator: PlanEvaluator, plans: list[Plan]) -> tuple[float, float]:
     engine = evaluator.engine
     assert isinstance(engine, OnnxEngine)
-    session = engine._session(evaluator.realise(Plan()), Style())
+    session = engine._session(evaluator.compress(Plan()), Style())
     names = [output.name for output in session.get_outputs()]
     return in_turns(
         lambda i: engine._map(session, names, evaluator.inputs), lambda i: evaluator.evaluate(plans[i]), len(plans)

@@ -64,8 +64,8 @@ def measure(evaluator: PlanEvaluator, plans: list[Plan], i: int) -> None:
 
 
 def agreement(evaluator: PlanEvaluator, elastic: MindSporeEngine, plan: Plan) -> float:
-    realisation = evaluator.realise(plan)
-    found, reference = (e.outputs(realisation, evaluator.inputs)[0].argmax(1) for e in (evaluator.engine, elastic))
+    compressed = evaluator.compress(plan)
+    found, reference = (e.outputs(compressed, evaluator.inputs)[0].argmax(1) for e in (evaluator.engine, elastic))
     return float(np.mean(found == reference))
 
 

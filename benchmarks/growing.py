@@ -22,7 +22,7 @@ import numpy as np
 from search_methods import BATCH, CALIBRATED
 
 import autocomp
-from autocomp.evaluators import look, score
+from autocomp.evaluators import evaluate_subset, score
 from autocomp.hardware_models import device
 from autocomp.problem.budget import Budget, objectives
 from autocomp.problem.jobs import Job, prepare
@@ -53,14 +53,14 @@ def search(job: Job, grows: bool, trials: int, seed: int, budget: Budget) -> tup
         budget=budget,
         objectives=objectives(budget),
         scores=lambda measure: score(job.evaluator, measure=measure),
-        look=look if grows else None,
+        evaluate_subset=evaluate_subset if grows else None,
     )
     started = time.perf_counter()
     records = study.run()
     seconds = time.perf_counter() - started
     measured = [record.measurement.samples for record in records]
     front = ParetoSet(records, device="ascend-310p3", budget=budget, objectives=study.objectives)
-    assert job.evaluator.looks and {point.samples for point in front} == {max(measured)}
+    assert job.evaluator.evaluates_subsets and {point.samples for point in front} == {max(measured)}
     return seconds, mean(measured), measured.count(max(measured)), front.hypervolume()
 
 

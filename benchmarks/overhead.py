@@ -54,7 +54,7 @@ def chain(layers: int) -> SearchSpace:
             groups.append(ChannelGroup(f"g{i}", (f"conv{i}",), i * CHANNELS, (i + 1) * CHANNELS))
             units = np.arange(i * CHANNELS, (i + 1) * CHANNELS)
             order = np.arange(CHANNELS)
-            knobs.append(Knob(f"keep/g{i}", "channels", (f"conv{i}",), RATIOS, groups[-1], order, chip.granularity))
+            knobs.append(Knob(f"keep/g{i}", "channels", (f"conv{i}",), RATIOS, groups[-1], order, chip.channel_divisor))
         weight = (CHANNELS, CHANNELS, 3, 3)
         nodes.append(
             Node(f"conv{i}", "conv", "Conv2D", (i,), shape, f"conv{i}", weight, attributes=attributes, units=units)
@@ -63,7 +63,7 @@ def chain(layers: int) -> SearchSpace:
     return SearchSpace(NetworkGraph(tuple(nodes), (layers,), tuple(groups)), tuple(knobs))
 
 
-def damages(space: SearchSpace) -> Scores:
+def sensitivities(space: SearchSpace) -> Scores:
     """Rising with a value's rank, another size for each knob."""
     sizes = np.exp(np.random.default_rng(0).normal(-3, 1, len(space.knobs)))
     ranks = [np.arange(n) / max(n - 1, 1) for n in space.sizes]
@@ -78,7 +78,7 @@ def outcomes(scores: Scores, costs: Callable[[np.ndarray], Cost], vectors: np.nd
 
 def asking(space: SearchSpace, finished: int, asked: int) -> float:
     """Milliseconds of the processor a plan, proposed and told in batches of eight."""
-    scores, costs = damages(space), RepeatedCosts(CostTables(device("ascend-310p3"), space, BATCH))
+    scores, costs = sensitivities(space), RepeatedCosts(CostTables(device("ascend-310p3"), space, BATCH))
 
     def objectives(vectors: np.ndarray) -> np.ndarray:
         found = costs(vectors)
@@ -106,9 +106,9 @@ def resolver(channels: bool) -> tuple[ScoreResolver, list[Point]]:
     knobs = [Knob(f"format/{layer}", "rtn", (layer,), tuple(map(str, chip.formats))) for layer in graph.layers]
     for group in graph.channel_groups if channels else ():
         order = np.arange(group.units)
-        knobs.append(Knob(f"keep/{group.name}", "channels", group.layers, RATIOS, group, order, chip.granularity))
+        knobs.append(Knob(f"keep/{group.name}", "channels", group.layers, RATIOS, group, order, chip.channel_divisor))
     space, rng = SearchSpace(graph, tuple(knobs)), np.random.default_rng(0)
-    scores, costs = damages(space), RepeatedCosts(CostTables(chip, space))
+    scores, costs = sensitivities(space), RepeatedCosts(CostTables(chip, space))
     vectors = np.concatenate([np.zeros((1, len(knobs)), np.int64), space.random(rng, 60)])
     accuracies = 0.1 + 0.8 * np.exp(-2 * scores(vectors) * rng.lognormal(0, 0.1, len(vectors)))
     points: list[Point] = []
@@ -131,7 +131,8 @@ def resolving() -> None:
                 seconds.append(time.process_time() - started)
             harm = float(asked.scores(asked.space.encode(found.plan)[None])[0])
             first, best = seconds[0], min(seconds)
-            print(f"  {budget:22s} {first:.2f} s, again {best:.2f} s; damage {harm:.4f}, accuracy {found.accuracy:.4f}")
+            took = f"{first:.2f} s, again {best:.2f} s"
+            print(f"  {budget:22s} {took}; sensitivity {harm:.4f}, accuracy {found.accuracy:.4f}")
 
 
 def recording(space: SearchSpace, count: int = 100) -> float:

@@ -29,7 +29,7 @@ from autocomp.hardware_models.shapes import MeasuredShape
 from autocomp.measurement.processor import FORMATS, TEMPLATE, fitted, measure_processor
 from autocomp.measurement.profiling import measure, typical_ms
 from autocomp.primitives.export.onnx_network import Style, onnx_network
-from autocomp.primitives.numerics.plan_compressor import Realiser
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor
 from autocomp.primitives.registry import search_space
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace, Workload
 from benchmarks import published
@@ -87,17 +87,17 @@ def compared(name: str, pixels: int) -> list[Compared]:
     graph = published.graph(name, pixels)
     parameters = parameters_for(graph)
     template = device(TEMPLATE)
-    whole = template.whole_granules
-    space = search_space(graph, parameters, template.formats, template.granularity, whole_granules=whole)
+    whole = template.strict_divisor
+    space = search_space(graph, parameters, template.formats, template.channel_divisor, strict_divisor=whole)
     engine = OnnxEngine(graph, parameters)
     images = np.random.default_rng(0).standard_normal((4, 3, pixels, pixels), np.float32)
-    plain = Realiser(space, parameters)(Plan())
-    realiser = Realiser(space, parameters, calibrate_ranges(engine, space, plain, (images,)))
+    plain = PlanCompressor(space, parameters)(Plan())
+    compressor = PlanCompressor(space, parameters, calibrate_ranges(engine, space, plain, (images,)))
     vectors = chosen_plans(space)
     found = []
     for vector in vectors:
         plan = space.decode(vector)
-        model = onnx_network(graph, parameters, realiser(plan), Style(integer_weights=True)).SerializeToString()
+        model = onnx_network(graph, parameters, compressor(plan), Style(integer_weights=True)).SerializeToString()
         found.append(Compared(name, plan, space.workload(vector[None], BATCH), model, pixels))
     return found
 

@@ -81,7 +81,7 @@ class Row:
     goal: float | None = None
 
 
-GRANULES: dict[str, Any] = {"granularity": 8, "floor": 0.3, "per_cost": True, "every": 0.1, "soft": 0.1}
+DIVISORS: dict[str, Any] = {"channel_divisor": 8, "min_keep_ratio": 0.3, "per_cost": True, "every": 0.1, "soft": 0.1}
 ALL = (
     Row("float", None),
     Row("scop", lambda: SCOP(flops=0.5), goal=2.0),
@@ -91,7 +91,7 @@ ALL = (
     Row("batchnorm scale", lambda: ChannelPruner("batchnorm_scale", flops=0.5)),
     Row("geometric median", lambda: ChannelPruner("geometric_median", flops=0.5)),
     Row("scop per layer", lambda: SCOP(flops=0.5, per_layer=True)),
-    Row("unipruning", lambda: UniPruning(parameters=0.5, **GRANULES), goal=2.5),
+    Row("unipruning", lambda: UniPruning(parameters=0.5, **DIVISORS), goal=2.5),
     Row("low rank", lambda: LowRank(macs=0.6), goal=2.5),
     Row("ghost", lambda: Ghost(macs=0.6), goal=2.5),
     Row("2:4", lambda: Sparsity("2:4"), goal=1.0),

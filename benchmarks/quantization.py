@@ -58,7 +58,7 @@ class Row:
 ALL = (
     Row("as it came", None, 0),
     Row("rtn w8a8", lambda: RTN(8, 8), 0, 0.3),
-    Row("rtn w4", lambda: RTN(4, 32, ends_bits=8), 0),
+    Row("rtn w4", lambda: RTN(4, 32, first_last_bits=8), 0),
     Row("adaround w4", lambda: AdaRound(4, 32), 0, 1.5),
     Row("adaround w4a8", lambda: AdaRound(4, 8), 0),
     Row("float", None, RATE),

@@ -166,7 +166,7 @@ class Bench:
     def test(self, plan: Plan) -> float:
         def measured() -> float:
             evaluator, (x, y) = self.job.evaluator, self.test_images
-            outputs = evaluator.engine.outputs(evaluator.realise(plan), (x,))[0]
+            outputs = evaluator.engine.outputs(evaluator.compress(plan), (x,))[0]
             return float(np.mean(outputs.argmax(1) == y))
 
         return float(self.tested.of(plan, measured))

@@ -105,7 +105,7 @@ def truth() -> Truth:
     data = autocomp.Data(calibrate=images("calibrate")[0], evaluate=(x, y))
     job = prepare(net, device("ascend-310p3"), data, (BATCH, 1, 14, 14), "auto", 0)
     space, whole = small(job.space), job.evaluator
-    moments = whole.realiser.moments
+    moments = whole.compressor.moments
     evaluator = PlanEvaluator(
         whole.engine, space, whole.parameters, whole.inputs, whole.labels, job.calibration, moments=moments
     )

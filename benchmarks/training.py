@@ -21,7 +21,7 @@ from autocomp.evaluators import choose_engine
 from autocomp.evaluators.fine_tuning import parameter_groups
 from autocomp.primitives import trace
 from autocomp.primitives.distillation.distilled import Taught
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.search_spaces import Plan, SearchSpace
 
 CACHE = Path(__file__).parent / ".cache"
@@ -103,7 +103,7 @@ def outputs_of(teacher: Any, parameters: dict[str, np.ndarray], batches: Augment
     """(epochs, steps, n, classes)."""
     some = (batches.images.x[:8],)
     graph = trace(teacher, some)
-    plain = Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
     engine = choose_engine(teacher, graph, parameters, plain, some, forward(teacher, some))
     return np.array([[engine.outputs(plain, (x,))[0] for x, _ in batches] for _ in range(batches.epochs)])
 

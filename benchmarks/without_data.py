@@ -42,9 +42,9 @@ def measured(evaluator: PlanEvaluator, vectors: np.ndarray, held_out: Labelled) 
     x, y = held_out
     found = []
     for vector in vectors:
-        realisation = evaluator.realise(evaluator.space.decode(vector))
-        classes = evaluator.engine.outputs(realisation, (x,))[0].argmax(1)
-        fidelity = evaluator.accuracy_of(evaluator.engine.outputs(realisation, evaluator.inputs))
+        compressed = evaluator.compress(evaluator.space.decode(vector))
+        classes = evaluator.engine.outputs(compressed, (x,))[0].argmax(1)
+        fidelity = evaluator.accuracy_of(evaluator.engine.outputs(compressed, evaluator.inputs))
         found.append((np.mean(classes == y), fidelity))
     accuracies, fidelities = np.array(found).T
     return accuracies, fidelities
@@ -53,7 +53,7 @@ def measured(evaluator: PlanEvaluator, vectors: np.ndarray, held_out: Labelled) 
 def main(subject: Subject, plans: int) -> None:
     net, chip = subject.network, device("ascend-310p3")
     graph, parameters = trace(net, (subject.calibrate[:1],)), parameters_of(net)
-    choices = Choices(chip.formats, chip.granularity)
+    choices = Choices(chip.formats, chip.channel_divisor)
     started = time.perf_counter()
     distilled = inputs_without_data(net, graph, parameters)
     print(f"distilled in {time.perf_counter() - started:.0f} s")

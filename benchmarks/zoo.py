@@ -215,11 +215,11 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
     from autocomp.primitives.cells.conversion import convert
     from autocomp.primitives.cells.elastic import ElasticNetwork
     from autocomp.primitives.export.files import export_mindir, run_mindir
-    from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+    from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
     from autocomp.primitives.registry import search_space
     from autocomp.primitives.tracing.platform import forward
     from autocomp.primitives.tracing.tracer import trace
-    from autocomp.primitives.verification.trial_cut import keep_what_cuts
+    from autocomp.primitives.verification.trial_cut import verify_channel_groups
     from autocomp.search_spaces import Format, Plan
 
     row: dict[str, Any] = {}
@@ -229,7 +229,7 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
     row |= {"unknown": dict(traced.unknown), "nodes": len(traced.nodes), "layers": len(traced.layers)}
     parameters = parameters_of(net)
     began = time.monotonic()
-    graph = keep_what_cuts(net, traced, parameters, (x[:1],))
+    graph = verify_channel_groups(net, traced, parameters, (x[:1],))
     row["trial_s"] = round(time.monotonic() - began, 1)
     row |= {"groups_left": len(graph.channel_groups), "whole": reasons(graph, traced)}
     total = sum(value.size for value in parameters.values())
@@ -237,29 +237,29 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
     inside = [graph.nodes[graph.layers[layer]].attributes["weight"] for layer in prunable]
     row["prunable"] = sum(parameters[name].size for name in inside) / total
     space = search_space(graph, parameters, [Format.parse("w8")], 8)
-    realiser, rng = Realiser(space, parameters), np.random.default_rng(2)
+    compressor, rng = PlanCompressor(space, parameters), np.random.default_rng(2)
     keep = np.array([knob.group is not None for knob in space.knobs])
     plan = space.decode(np.where(keep, space.random(rng, 1)[0], 0))
-    realisation = realiser(plan)
+    compressed = compressor(plan)
     elastic = ElasticNetwork(net, graph)
-    elastic.set(realiser(Plan()))
+    elastic.set(compressor(Plan()))
     row["elastic_float"] = error(forward(elastic.cell, (x,), graph=False), forward(net, (x,), graph=False))
-    elastic.set(realisation)
-    converted = convert(net, graph, parameters, realisation)
+    elastic.set(compressed)
+    converted = convert(net, graph, parameters, compressed)
     expected = forward(converted, (x,), graph=False)
-    row["left"] = sum(state.weight.size for state in realisation.layers.values()) / max(
+    row["left"] = sum(state.weight.size for state in compressed.layers.values()) / max(
         1, sum(parameters[graph.nodes[i].attributes["weight"]].size for i in graph.layers.values())
     )
     row["elastic"] = error(forward(elastic.cell, (x,), graph=False), expected)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "net.mindir"
-        row["onnx"] = onnx_error(graph, parameters, realisation, x, expected)
+        row["onnx"] = onnx_error(graph, parameters, compressed, x, expected)
         export_mindir(converted, (x,), path)
         row["mindir"] = error(run_mindir(path, (x,)), expected)
     return row
 
 
-def onnx_error(graph: Any, parameters: Any, realisation: Any, x: Any, expected: Any) -> float | str:
+def onnx_error(graph: Any, parameters: Any, compressed: Any, x: Any, expected: Any) -> float | str:
     import tempfile
 
     from autocomp.primitives.export.files import run_onnx
@@ -268,7 +268,7 @@ def onnx_error(graph: Any, parameters: Any, realisation: Any, x: Any, expected: 
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "net.onnx"
         try:
-            path.write_bytes(onnx_network(graph, parameters, realisation).SerializeToString())
+            path.write_bytes(onnx_network(graph, parameters, compressed).SerializeToString())
             return error(run_onnx(path, (x,)), expected)
         except Exception as failure:
             return first_words(failure)

@@ -26,11 +26,11 @@ from benchmarks import published
 FOLDER = ROOT / "autocomp" / "hardware_models" / "devices"
 ASCEND = (
     *("macs_per_s.float", "dram_bytes_per_s", "cache_bytes_per_s", "operator_s.float", "inference_s"),
-    *("soft_operations", "reduced_operations", "vector_per_s", "window_share"),
+    *("transcendental_operations", "softmax_layernorm_operations", "vector_per_s", "window_share"),
 )
 T4 = (
     *("macs_per_s.float", "macs_per_s.int8", "cache_bytes_per_s", "operator_s.float", "operator_s.int8"),
-    *("inference_s", "thin_macs_per_s", "vector_per_s"),
+    *("inference_s", "grouped_macs_per_s", "vector_per_s"),
 )
 OF_PEAK = 0.8  # the share of what a specification promises with which a fit starts
 MOST = dict.fromkeys(("macs_per_s.float", "macs_per_s.int8"), 1 / OF_PEAK)  # no fit goes beyond the promise
@@ -45,13 +45,13 @@ def guess(chip: Device) -> Rates:
     return replace(
         chip.rates,
         macs_per_s={name: OF_PEAK * peaks[name] * 0.5e12 for name in chip.rates.macs_per_s},
-        thin_macs_per_s=1e12,
+        grouped_macs_per_s=1e12,
         cache_bytes=spec["l2_mb"] * 1e6,
         cache_bytes_per_s=2 * bandwidth if ascend else bandwidth / 2,
         dram_bytes_per_s=(0.8 if ascend else 0.9) * bandwidth,
         vector_per_s=5e11 if ascend else 1e12,
-        soft_operations=10.0 if ascend else 20.0,
-        reduced_operations=5.0 if ascend else 10.0,
+        transcendental_operations=10.0 if ascend else 20.0,
+        softmax_layernorm_operations=5.0 if ascend else 10.0,
         operator_s=dict.fromkeys(chip.rates.macs_per_s, 2e-6),
         inference_s=1e-4 if ascend else 1e-5,
         window_share=0.8 if ascend else 1.0,

@@ -34,8 +34,8 @@ class Subject:
 @cache
 def subject_of(name: str) -> Subject:
     from autocomp.evaluators import OnnxEngine, PlanEvaluator
-    from autocomp.evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
-    from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+    from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
+    from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
     from autocomp.primitives.registry import search_space
     from autocomp.primitives.tracing.tracer import trace
     from autocomp.search_spaces import Format, Plan, SearchSpace
@@ -47,11 +47,11 @@ def subject_of(name: str) -> Subject:
     graph = trace(net, (x[:1],))
     parameters = parameters_of(net)
     engine = OnnxEngine(graph, parameters)
-    plain = Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
     moments = layer_moments(engine, graph, plain, (x,))
     space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4, moments=moments)
     labels = np.random.default_rng(1).integers(0, 5, len(x))
-    patches = layer_second_moments(engine, graph, plain, (x,), rounded_layers(space))
+    patches = layer_hessians(engine, graph, plain, (x,), rounded_layers(space))
     evaluator = PlanEvaluator(engine, space, parameters, (x,), labels, (x,), moments=moments, patches=patches)
     return Subject(name, net, graph, space, parameters, evaluator, x)
 
@@ -71,7 +71,7 @@ class Twice:
 @pytest.fixture(scope="session")
 def normalised_twice() -> Twice:
     from autocomp.evaluators import MindSporeEngine, OnnxEngine
-    from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+    from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
     from autocomp.primitives.registry import search_space
     from autocomp.primitives.tracing.tracer import trace
     from autocomp.search_spaces import Format, Plan
@@ -83,7 +83,7 @@ def normalised_twice() -> Twice:
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)
     space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4)
     engines = {"onnx": OnnxEngine(graph, parameters), "mindspore": MindSporeEngine(net, graph)}
-    return Twice(net, space, parameters, Realiser(space, parameters)(Plan()), engines, x)
+    return Twice(net, space, parameters, PlanCompressor(space, parameters)(Plan()), engines, x)
 
 
 @pytest.fixture(scope="session", params=["residual", "concatenating", "depthwise"])

@@ -44,7 +44,7 @@ def search(**settings: Any) -> Any:
     return autocomp.search(network(), **given)
 
 
-def told(front: Any) -> dict[str, Any]:
+def observed(front: Any) -> dict[str, Any]:
     """What was found, without times."""
     return {
         "points": [[point.vector, point.accuracy, point.cost.latency_ms, point.cost.size_mb] for point in front],
@@ -65,7 +65,9 @@ def main(storage: str, workers: str | None = None) -> None:
     PlanEvaluator.evaluate = counted  # type: ignore[method-assign]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores Ctrl-C
     front = search(storage=storage, workers=workers and int(workers))
-    sys.stdout.write(json.dumps({"evaluations": len(evaluated), "stopped": front.settings["stopped"], **told(front)}))
+    sys.stdout.write(
+        json.dumps({"evaluations": len(evaluated), "stopped": front.settings["stopped"], **observed(front)})
+    )
 
 
 if __name__ == "__main__":

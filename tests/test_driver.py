@@ -22,7 +22,7 @@ from autocomp.search_spaces import Plan
 
 from .networks import Residual, Tensor, images, nn, randomised
 from .odd_networks import CumulativeProduct, Infinite, SeveralEnds
-from .searching import BATCH, TRIALS, network, samples, search, told
+from .searching import BATCH, TRIALS, network, observed, samples, search
 
 BUDGET = "size<60%, accuracy>-60%"
 
@@ -88,7 +88,7 @@ class TestSearch:
         assert front.device == "ascend-310p3"
 
     def test_same_seed_same_front(self, front: ParetoSet) -> None:
-        assert told(search(budget=BUDGET)) == told(front)
+        assert observed(search(budget=BUDGET)) == observed(front)
 
     def test_a_seed_of_numpy(self, tmp_path: Path) -> None:
         found = search(seed=np.int64(3), trials=2, storage=tmp_path / "search.db")
@@ -253,7 +253,7 @@ def test_weights_that_are_not_finite_are_refused() -> None:
 class TestLoad:
     def test_same_points(self, front: ParetoSet, folder: Path) -> None:
         loaded = autocomp.load(folder, network())
-        assert told(loaded) == told(front)
+        assert observed(loaded) == observed(front)
         assert loaded.budget == front.budget and loaded.notes == front.notes
 
     @pytest.mark.parametrize("ending", ["mindir", "onnx"])
@@ -275,7 +275,7 @@ class TestLoad:
 
     def test_without_the_network(self, front: ParetoSet, folder: Path) -> None:
         loaded = autocomp.load(folder)
-        assert told(loaded) == told(front)
+        assert observed(loaded) == observed(front)
         with pytest.raises(ValueError, match=re.escape("use autocomp.load(folder, net)")):
             _ = loaded[0].net
 
@@ -419,11 +419,11 @@ def test_nan_in_mid_search_is_passed_over(monkeypatch: pytest.MonkeyPatch, caplo
     outputs = PlanEvaluator._outputs
     numbers = count(1)  # plans run in several threads
 
-    def third_is_nan(self: PlanEvaluator, realisation: Any) -> Any:
-        number = next(numbers) if realisation.plan else 0
-        found = outputs(self, realisation)
+    def third_is_nan(self: PlanEvaluator, compressed: Any) -> Any:
+        number = next(numbers) if compressed.plan else 0
+        found = outputs(self, compressed)
         if number == 3:
-            raise EvaluationError(f"outputs under the plan {realisation.plan} are not finite")
+            raise EvaluationError(f"outputs under the plan {compressed.plan} are not finite")
         return found
 
     monkeypatch.setattr(PlanEvaluator, "_outputs", third_is_nan)

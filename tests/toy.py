@@ -1,4 +1,4 @@
-"""A search problem in NumPy: additive damage with interactions, costs that add up over layers."""
+"""A search problem in NumPy: additive sensitivity with interactions, costs that add up over layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ from autocomp.search_spaces import Knob, NetworkGraph, Plan, SearchSpace
 
 FORMATS = ("float", "w8", "w8a8", "w4", "w4a8")
 RATIOS = (1.0, 0.75, 0.5, 0.25)
-DAMAGE = {"float": 0.0, "w8": 0.002, "w8a8": 0.01, "w4": 0.1, "w4a8": 0.13, 1.0: 0.0, 0.75: 0.04, 0.5: 0.13, 0.25: 0.5}
+SENSITIVITY = {
+    "float": 0.0,
+    "w8": 0.002,
+    "w8a8": 0.01,
+    "w4": 0.1,
+    "w4a8": 0.13,
+    1.0: 0.0,
+    0.75: 0.04,
+    0.5: 0.13,
+    0.25: 0.5,
+}
 TIME = {"float": 1.0, "w8": 1.0, "w8a8": 0.6, "w4": 1.0, "w4a8": 0.6}
 BYTES = {"float": 4.0, "w8": 1.0, "w8a8": 1.0, "w4": 0.5, "w4a8": 0.5}
 
@@ -78,8 +88,8 @@ class ToyEvaluator:
 def toy_accuracy(space: SearchSpace, plan: Plan) -> float:
     rng = np.random.default_rng(7)
     weights = rng.uniform(0.2, 2.0, len(space.knobs))
-    damage = np.array([DAMAGE[plan.get(knob.name, knob.values[0])] for knob in space.knobs]) * weights
-    joint = damage.sum() + 2 * (damage[:-1] * damage[1:]).sum()
+    sensitivity = np.array([SENSITIVITY[plan.get(knob.name, knob.values[0])] for knob in space.knobs]) * weights
+    joint = sensitivity.sum() + 2 * (sensitivity[:-1] * sensitivity[1:]).sum()
     return round(2000 * (0.1 + 0.82 * float(np.exp(-joint)))) / 2000
 
 

@@ -25,7 +25,7 @@ from autocomp.primitives.export.files import (
     written_whole,
 )
 from autocomp.primitives.export.onnx_network import Style, onnx_network
-from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.platform import forward, is_dataset
 from autocomp.problem.data import Samples, is_batched
 from autocomp.process.interrupts import interruptible
@@ -42,8 +42,8 @@ class NetworkDeployer:
     """Carries plans out on copies of the user's network; a :class:`autocomp.results.front.Deployer`.
 
     evaluator: says what a plan makes of the network, and has the samples on which files are compared. calibration:
-    what it was calibrated on. batch: for which MindIR files are written; ONNX files take any. granularity,
-    whole_granules: the device's, with which the space was laid out. evaluates: whether the evaluator has the samples
+    what it was calibrated on. batch: for which MindIR files are written; ONNX files take any. channel_divisor,
+    strict_divisor: the device's, with which the space was laid out. evaluates: whether the evaluator has the samples
     of the search, or only some to compare files on.
     """
 
@@ -53,23 +53,25 @@ class NetworkDeployer:
         evaluator: PlanEvaluator,
         calibration: Arrays,
         batch: int = 1,
-        granularity: int = 1,
+        channel_divisor: int = 1,
         evaluates: bool = True,
-        whole_granules: bool = False,
+        strict_divisor: bool = False,
     ) -> None:
         self._float, self.evaluator, self.calibration = net, evaluator, calibration
         self.batch, self._evaluates = batch, evaluates
-        self.granularity, self.whole_granules = granularity, whole_granules
+        self.channel_divisor, self.strict_divisor = channel_divisor, strict_divisor
 
     def net(self, plan: Plan) -> Any:
         """The converted network, in evaluation mode."""
-        return convert(self._float, self.evaluator.space.graph, self.evaluator.parameters, self.evaluator.realise(plan))
+        return convert(
+            self._float, self.evaluator.space.graph, self.evaluator.parameters, self.evaluator.compress(plan)
+        )
 
     def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
         """Write, load again, compare, and only then put the file in its place."""
-        realisation, known = self.evaluator.realise(plan), self.evaluator
-        net = convert(self._float, known.space.graph, known.parameters, realisation)
-        return export(net, known.space.graph, known.parameters, realisation, self._samples, path)
+        compressed, known = self.evaluator.compress(plan), self.evaluator
+        net = convert(self._float, known.space.graph, known.parameters, compressed)
+        return export(net, known.space.graph, known.parameters, compressed, self._samples, path)
 
     @property
     def _samples(self) -> Arrays:
@@ -133,7 +135,7 @@ class TunedDeployer:
     def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
         self._check(plan)
         tuned = self.tuned
-        return export(tuned.net, tuned.graph, tuned.parameters, tuned.realisation, self._samples, path)
+        return export(tuned.net, tuned.graph, tuned.parameters, tuned.compressed, self._samples, path)
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
@@ -157,26 +159,26 @@ def export(
     net: Any,
     graph: NetworkGraph,
     parameters: Parameters,
-    realisation: Realisation,
+    compressed: CompressedWeights,
     inputs: Arrays,
     path: str | os.PathLike[str],
 ) -> ExportReport:
-    """Write the converted network, which ``realisation`` gives in numbers; load it again and compare."""
+    """Write the converted network, which ``compressed weights`` gives in numbers; load it again and compare."""
     ending = export_format(path)
-    rounded = any(state.activation is not None for state in realisation.layers.values())
+    rounded = any(state.activation is not None for state in compressed.layers.values())
     with written_whole(path) as draft:
         if ending == ".mindir":
             export_mindir(net, inputs, draft)
         else:
-            draft.write_bytes(onnx_bytes(graph, parameters, realisation))
+            draft.write_bytes(onnx_bytes(graph, parameters, compressed))
         run = run_mindir if ending == ".mindir" else run_onnx
         error = compare(run, draft, inputs, forward(net, inputs), ROUNDED if rounded else EXACT)
         size = draft.stat().st_size
     return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error)
 
 
-def onnx_bytes(graph: NetworkGraph, parameters: Parameters, realisation: Realisation) -> bytes:
-    data: bytes = onnx_network(graph, parameters, realisation, Style(integer_weights=True)).SerializeToString()
+def onnx_bytes(graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights) -> bytes:
+    data: bytes = onnx_network(graph, parameters, compressed, Style(integer_weights=True)).SerializeToString()
     return data
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.primitives.cells.conversion import convert
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import inputs_for
@@ -50,8 +50,8 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
     parameters = parameters_of(net)
     bits = {(layer, chosen.activation_bits) for layer, chosen in formats.items()}
     ranges = {key: ActivationQuantizer(1.0, 0, key[1]) for key in bits}
-    realiser = Realiser(SearchSpace(graph, ()), parameters, ranges)
-    return convert(net, graph, parameters, realiser.of(kept, formats, plan))
+    compressor = PlanCompressor(SearchSpace(graph, ()), parameters, ranges)
+    return convert(net, graph, parameters, compressor.of(kept, formats, plan))
 
 
 def _check_even(graph: NetworkGraph, group: ChannelGroup) -> None:

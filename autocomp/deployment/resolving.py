@@ -19,7 +19,7 @@ from autocomp.process.blas_threads import one_blas_thread
 from autocomp.results.point import NO_SAMPLES, Point
 from autocomp.results.prediction import Prediction
 from autocomp.results.stored import StoredMeasurement, StoredRecord
-from autocomp.samplers import Solver, Told, learned
+from autocomp.samplers import Observations, Solver, fit_surrogate
 from autocomp.search_spaces import Plan, SearchSpace
 from autocomp.study.ledger import SCORES, Ledger
 
@@ -136,8 +136,8 @@ class _Question:
         self.measured = dict(zip(map(bytes, self.vectors.astype(np.int16)), self.accuracies, strict=True))
         added = set(self.metrics) <= asked.added.metrics
         self.costs: Costs = asked.added if added else asked.costs
-        told = Told.of(self.vectors, self.shares(self.vectors), self.accuracies)
-        self.surrogate = learned(asked.scores, told, self.of_float.accuracy)
+        observed = Observations.of(self.vectors, self.shares(self.vectors), self.accuracies)
+        self.surrogate = fit_surrogate(asked.scores, observed, self.of_float.accuracy)
 
     def answer(self) -> np.ndarray:
         """(knobs,): with a bound on the accuracy the cheapest plan, else the most accurate one.
@@ -145,7 +145,7 @@ class _Question:
         Solved for by the scores, chosen and improved by what the evaluations say.
         """
         space, scores = self.asked.space, self.asked.scores
-        solver = Solver(space, scores, self.shares, self.excess)
+        solver = Solver(space, scores, self.shares, self.constraint_violation)
         if self.budget.bounds_accuracy:
             starts = np.zeros((len(PRICES), len(space.knobs)), np.int64)
             weights = np.zeros((len(PRICES), len(self.metrics)))
@@ -154,7 +154,7 @@ class _Question:
             final = Solver(space, self.objective_share, self.shares, self.over)
         else:
             solved = solver.finalists(len(self.metrics))
-            final = Solver(space, self.losses, self.shares, self.excess)
+            final = Solver(space, self.losses, self.shares, self.constraint_violation)
         return final.improve(final.best(np.concatenate([solved, self.vectors])), ROUNDS)
 
     def prediction(self, vector: np.ndarray) -> Prediction:
@@ -182,7 +182,7 @@ class _Question:
     def objective_share(self, vectors: np.ndarray) -> np.ndarray:
         return self.shares(vectors)[:, self.metrics.index(self.objective)]
 
-    def excess(self, vectors: np.ndarray) -> np.ndarray:
+    def constraint_violation(self, vectors: np.ndarray) -> np.ndarray:
         """(n,): over the bounds on costs."""
         return self.budget.violation(self.costs(vectors), None, self.of_float.cost, self.of_float.accuracy)
 

@@ -56,8 +56,8 @@ def store(folder: Path, deployer: NetworkDeployer) -> None:
         "batch": deployer.batch,
         "primitives": list(dict.fromkeys(knob.primitive for knob in space.knobs)),
         "formats": list(formats[0].values) if formats else [],
-        "granularity": deployer.granularity,
-        "whole_granules": deployer.whole_granules,
+        "channel_divisor": deployer.channel_divisor,
+        "strict_divisor": deployer.strict_divisor,
         "symmetric": evaluator.symmetric,
         "seed": evaluator.seed,
         "synthetic": evaluator.synthetic,
@@ -90,9 +90,9 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if missing:
         graph = group_channels(graph, missing)
     formats = [Format.parse(text) for text in description["formats"]]
-    granularity, whole_granules = description["granularity"], description.get("whole_granules", False)
+    channel_divisor, strict_divisor = _divisor(description)
     symmetric = description.get("symmetric", False)
-    choices = Choices(formats, granularity, description["primitives"], symmetric, whole_granules)
+    choices = Choices(formats, channel_divisor, description["primitives"], symmetric, strict_divisor)
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None
     if given is not None:
@@ -105,11 +105,19 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     with_samples, batch = given is not None or synthetic, description["batch"]
-    deployer = NetworkDeployer(net, evaluator, calibration, batch, granularity, with_samples, whole_granules)
+    deployer = NetworkDeployer(net, evaluator, calibration, batch, channel_divisor, with_samples, strict_divisor)
     front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, batch, with_samples))
     if given is not None:
         _check_samples(front.float_point, evaluator)
     return front
+
+
+def _divisor(description: dict[str, Any]) -> tuple[int, bool]:
+    """channel_divisor and strict_divisor. Fronts saved before these words had others, known by how they begin."""
+    if "channel_divisor" in description:
+        return description["channel_divisor"], description["strict_divisor"]
+    older = {key[:5]: value for key, value in description.items() if key.startswith(("gran", "whole_"))}
+    return older["granu"], older.get("whole", False)
 
 
 def _same(some: Arrays, others: Arrays) -> bool:

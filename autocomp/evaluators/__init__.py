@@ -6,7 +6,7 @@ if __name__ != "autocomp.evaluators":
 from .accuracy import PlanEvaluator, synthetic_inputs
 from .base import Evaluator, Measurement
 from .engines import Engine, MindSporeEngine, OnnxEngine, choose_engine, relative_error
-from .low_fidelity import look
+from .low_fidelity import evaluate_subset
 from .scores import RUINED, Measure, Scores, divergence, score
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "Scores",
     "choose_engine",
     "divergence",
-    "look",
+    "evaluate_subset",
     "relative_error",
     "score",
     "synthetic_inputs",

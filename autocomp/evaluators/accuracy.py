@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import EvaluationError
-from autocomp.primitives.numerics.patches import PatchMoments
-from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation, Realiser
+from autocomp.primitives.numerics.patches import Hessian
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, PlanCompressor
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
@@ -81,7 +81,7 @@ class PlanEvaluator:
         synthetic: bool = False,
         seed: int = 0,
         moments: Mapping[str, Moments] | None = None,
-        patches: Mapping[str, PatchMoments] | None = None,
+        patches: Mapping[str, Hessian] | None = None,
         symmetric: bool = False,
         measure: UserMetric | None = None,
     ) -> None:
@@ -89,8 +89,8 @@ class PlanEvaluator:
         self.inputs, self.labels, self.synthetic, self.symmetric = inputs, labels, synthetic, symmetric
         self.measure = measure
         self._shuffle()
-        plain = Realiser(space, parameters)(Plan())
-        self.realiser = Realiser(space, parameters, self._ranges(plain, calibration), moments, patches)
+        plain = PlanCompressor(space, parameters)(Plan())
+        self.compressor = PlanCompressor(space, parameters, self._ranges(plain, calibration), moments, patches)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
@@ -111,8 +111,8 @@ class PlanEvaluator:
         return self.engine.at_once
 
     @property
-    def looks(self) -> bool:
-        """Whether :meth:`look` takes a part of the samples: of 4,000 or more, where outputs are scores of classes."""
+    def evaluates_subsets(self) -> bool:
+        """Whether there are 4,000 samples or more and outputs are scores of classes."""
         return self._many and self.classifies
 
     @property
@@ -126,7 +126,7 @@ class PlanEvaluator:
             self.inputs = tuple(array[order] for array in self.inputs)
             self.labels = None if self.labels is None else self.labels[order]
 
-    def _ranges(self, plain: Realisation, calibration: Arrays) -> Any:
+    def _ranges(self, plain: CompressedWeights, calibration: Arrays) -> Any:
         samples = calibrated_on(self.space.graph, calibration)
         return calibrate_ranges(self.engine, self.space, plain, samples, self.seed, self.symmetric)
 
@@ -163,8 +163,8 @@ class PlanEvaluator:
 
     def _fingerprint(self, calibration: Arrays) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        reconstructed = ",".join(sorted(self.realiser.moments))
-        adapted = ",".join(sorted(self.realiser.patches))
+        reconstructed = ",".join(sorted(self.compressor.moments))
+        adapted = ",".join(sorted(self.compressor.patches))
         engine = type(self.engine).__name__
         spaces = (self.space.graph.key, self.space.key)
         settings = (VERSION, engine, self.metric, self.seed, self.symmetric, *spaces, reconstructed, adapted)
@@ -175,20 +175,20 @@ class PlanEvaluator:
             digest.update(label_bytes(array))
         return digest.hexdigest()
 
-    def realise(self, plan: Plan) -> Realisation:
+    def compress(self, plan: Plan) -> CompressedWeights:
         """The plan in numbers, with BatchNorm's statistics moved to where it leaves them."""
-        realisation = self.realiser(plan)
-        if not self.plain_statistics or not moves_statistics(realisation):
-            return realisation
-        graph, kept = self.space.graph, realisation.kept
+        compressed = self.compressor(plan)
+        if not self.plain_statistics or not moves_statistics(compressed):
+            return compressed
+        graph, kept = self.space.graph, compressed.kept
         uncut = bool(kept.all())  # then the move is small, and fewer images show it
         before = self.plain_uncut if uncut else self.plain_statistics
-        found = self.engine.batch_statistics(realisation, self.statistics_uncut if uncut else self.statistics_inputs)
-        return realisation.with_statistics(moved_statistics(graph, self.parameters, kept, before, found))
+        found = self.engine.batch_statistics(compressed, self.statistics_uncut if uncut else self.statistics_inputs)
+        return compressed.with_statistics(moved_statistics(graph, self.parameters, kept, before, found))
 
     def evaluate(self, plan: Plan) -> Measurement:
         started = time.perf_counter()
-        accuracy = self.accuracy_of(self._outputs(self.realise(plan)))
+        accuracy = self.accuracy_of(self._outputs(self.compress(plan)))
         count = len(self.inputs[0])
         return Measurement(
             accuracy=accuracy,
@@ -199,10 +199,10 @@ class PlanEvaluator:
             fidelity=self.judged_on,
         )
 
-    def look(self, plan: Plan) -> Measurement:
+    def evaluate_subset(self, plan: Plan) -> Measurement:
         """How good the plan is on all samples, estimated from the first 2,000."""
         started = time.perf_counter()
-        found = self._outputs(self.realise(plan), _first(self.inputs, FIRST))[0]
+        found = self._outputs(self.compress(plan), _first(self.inputs, FIRST))[0]
         right, of_float = (
             outputs[:FIRST].argmax(1) == self._classes[:FIRST] for outputs in (found, self.plain_outputs[0])
         )
@@ -211,11 +211,11 @@ class PlanEvaluator:
         seconds = time.perf_counter() - started
         return Measurement(accuracy, self.metric, FIRST, seconds, self.seed, f"{FIRST} of {self.judged_on}", error)
 
-    def _outputs(self, realisation: Realisation, inputs: Arrays | None = None) -> Arrays:
+    def _outputs(self, compressed: CompressedWeights, inputs: Arrays | None = None) -> Arrays:
         """Of all samples, unless others are said."""
-        outputs = self.engine.outputs(realisation, self.inputs if inputs is None else inputs)
+        outputs = self.engine.outputs(compressed, self.inputs if inputs is None else inputs)
         if not all(np.isfinite(output).all() for output in outputs):
-            what = f"under the plan {realisation.plan}" if realisation.plan else "of the float network"
+            what = f"under the plan {compressed.plan}" if compressed.plan else "of the float network"
             raise EvaluationError(f"outputs {what} are not finite")
         return outputs
 
@@ -240,10 +240,10 @@ def _first(arrays: Arrays, count: int) -> Arrays:
     return tuple(array[:count] for array in arrays)
 
 
-def moves_statistics(realisation: Realisation) -> bool:
+def moves_statistics(compressed: CompressedWeights) -> bool:
     """Whether channels are cut or weights have fewer than 8 bits; rounding to 8 bits moves no mean that matters."""
-    bits = (state.quantized.bits for state in realisation.layers.values() if state.quantized is not None)
-    return not bool(realisation.kept.all()) or min(bits, default=8) < 8
+    bits = (state.quantized.bits for state in compressed.layers.values() if state.quantized is not None)
+    return not bool(compressed.kept.all()) or min(bits, default=8) < 8
 
 
 def _explained(found: np.ndarray, expected: np.ndarray) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
-from autocomp.primitives.numerics.patches import PATCHES, PatchMoments, PatchSums, narrow_layers, sample_patches
-from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation, Statistics, kept_channels
+from autocomp.primitives.numerics.patches import PATCHES, Hessian, PatchSums, narrow_layers, sample_patches
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, Statistics, kept_channels
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
 from autocomp.search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
@@ -21,11 +21,11 @@ CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at onc
 
 
 def calibrate_ranges(
-    engine: Engine, space: SearchSpace, plain: Realisation, inputs: Arrays, seed: int = 0, symmetric: bool = False
+    engine: Engine, space: SearchSpace, plain: CompressedWeights, inputs: Arrays, seed: int = 0, symmetric: bool = False
 ) -> dict[tuple[str, int], ActivationQuantizer]:
     """(layer, bits) -> quantizer, for every number of bits that a knob offers for a layer's input.
 
-    plain: the float network's realisation; inputs: arrays (n, ...). symmetric: ranges around zero.
+    plain: the float network's compressed weights; inputs: arrays (n, ...). symmetric: ranges around zero.
     """
     wanted = {
         layer: bits
@@ -64,7 +64,7 @@ def _readers(graph: NetworkGraph, layers: Iterable[str]) -> list[list[str]]:
 
 
 def _read(
-    engine: Engine, plain: Realisation, inputs: Arrays, layers: Collection[str]
+    engine: Engine, plain: CompressedWeights, inputs: Arrays, layers: Collection[str]
 ) -> Iterator[tuple[str, np.ndarray, float]]:
     """Layer, what one of its calls reads of some images, and which share of all that it reads that is."""
     if not layers:
@@ -77,7 +77,7 @@ def _read(
 
 
 def layer_moments(
-    engine: Engine, graph: NetworkGraph, plain: Realisation, inputs: Arrays, seed: int = 0
+    engine: Engine, graph: NetworkGraph, plain: CompressedWeights, inputs: Arrays, seed: int = 0
 ) -> dict[str, Moments]:
     """Layer -> moments of its input over images and pixels, for layers that mix at most 2,048 input channels."""
     nodes = {layer: graph.nodes[i] for layer, i in graph.layers.items()}
@@ -104,9 +104,14 @@ def rounded_layers(space: SearchSpace, below: int = 8) -> frozenset[str]:
     )
 
 
-def layer_second_moments(
-    engine: Engine, graph: NetworkGraph, plain: Realisation, inputs: Arrays, layers: Collection[str], seed: int = 0
-) -> dict[str, PatchMoments]:
+def layer_hessians(
+    engine: Engine,
+    graph: NetworkGraph,
+    plain: CompressedWeights,
+    inputs: Arrays,
+    layers: Collection[str],
+    seed: int = 0,
+) -> dict[str, Hessian]:
     """Layer -> moments of the patches that its weight is multiplied with, for those of ``layers`` that are no wider
     than 4,608 numbers, the narrowest first until the memory for them is used up."""
     sums = {layer: PatchSums() for layer in narrow_layers(graph, layers)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from autocomp.errors import EvaluationError
 from autocomp.primitives.export.onnx_network import MEAN, REWRITES, TAP, VARIANCE, Style, onnx_network
-from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.search_spaces import NetworkGraph
 
 log = logging.getLogger("autocomp")
@@ -28,9 +28,9 @@ AT_ONCE, HELD_AT_ONCE = 4, 1e8  # plans, and elements of their weights, at most
 class Engine(Protocol):
     """Runs plans.
 
-    >>> engine.outputs(realisation, (x,))          # (n, ...) arrays, one for each output of the network
-    >>> engine.layer_inputs(realisation, (x,))     # layer -> what each of its calls reads, of the first image on
-    >>> engine.batch_statistics(realisation, (x,)) # BatchNorm layer -> mean and variance over x, each (kept channels,)
+    >>> engine.outputs(compressed, (x,))          # (n, ...) arrays, one for each output of the network
+    >>> engine.layer_inputs(compressed, (x,))     # layer -> what each of its calls reads, of the first image on
+    >>> engine.batch_statistics(compressed, (x,)) # BatchNorm layer -> mean and variance over x, each (kept channels,)
 
     A layer that runs several times has several calls, in the order of execution, float32; the statistics of a
     BatchNorm that does are averages over its calls.
@@ -41,11 +41,11 @@ class Engine(Protocol):
     @property
     def at_once(self) -> int: ...
 
-    def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays: ...
+    def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays: ...
 
-    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, list[np.ndarray]]: ...
+    def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]: ...
 
-    def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics: ...
+    def batch_statistics(self, compressed: CompressedWeights, inputs: Arrays) -> BatchStatistics: ...
 
 
 def batch_of(graph: NetworkGraph) -> int:
@@ -69,13 +69,13 @@ class OnnxEngine:
         elements = sum(parameter.size for parameter in self.parameters.values())
         return int(np.clip(HELD_AT_ONCE / max(elements, 1), 1, min(self.threads, AT_ONCE)))
 
-    def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays:
-        session = self._session(realisation, Style())
+    def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
+        session = self._session(compressed, Style())
         parts = self._map(session, [s.name for s in session.get_outputs()], inputs)
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, list[np.ndarray]]:
-        session = self._session(realisation, Style(taps=True))
+    def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
+        session = self._session(compressed, Style(taps=True))
         layers = {node.name + TAP: node.layer for node in self.graph.nodes if node.layer is not None}
         names = [s.name for s in session.get_outputs() if s.name in layers]
         parts = self._map(session, names, inputs)
@@ -84,11 +84,11 @@ class OnnxEngine:
             found.setdefault(layers[name], []).append(np.concatenate(column))
         return found
 
-    def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics:
+    def batch_statistics(self, compressed: CompressedWeights, inputs: Arrays) -> BatchStatistics:
         layers = {node.name: node.layer for node in self.graph.nodes if node.kind == "batchnorm" and node.layer}
         if not layers:
             return {}
-        session = self._session(realisation, Style(statistics=True), threads=STATISTICS_THREADS)
+        session = self._session(compressed, Style(statistics=True), threads=STATISTICS_THREADS)
         names = [name + part for name in layers for part in (MEAN, VARIANCE)]
         found = dict(zip(names, session.run(names, self._feed(session, inputs)), strict=True))
         calls: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -96,13 +96,13 @@ class OnnxEngine:
             calls.setdefault(layer, []).append((found[name + MEAN], found[name + VARIANCE]))
         return {layer: tuple(np.mean(moments, 0)) for layer, moments in calls.items()}
 
-    def _session(self, realisation: Realisation, style: Style, threads: int = 1) -> Any:
+    def _session(self, compressed: CompressedWeights, style: Style, threads: int = 1) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        model = onnx_network(self.graph, self.parameters, realisation, style)
+        model = onnx_network(self.graph, self.parameters, compressed, style)
         as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES}
         return onnxruntime.InferenceSession(model.SerializeToString(), options, **as_it_is)
 
@@ -135,8 +135,8 @@ class MindSporeEngine:
         self.graph = graph
         self.elastic = ElasticNetwork(net, graph)
 
-    def outputs(self, realisation: Realisation, inputs: Arrays) -> Arrays:
-        self.elastic.set(realisation)
+    def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
+        self.elastic.set(compressed)
         parts, size = [], batch_of(self.graph)
         for i in range(0, len(inputs[0]), size):
             batch = tuple(array[i : i + size] for array in inputs)
@@ -149,13 +149,13 @@ class MindSporeEngine:
         filled = tuple(np.concatenate([a, np.repeat(a[-1:], size - count, 0)]) for a in batch)
         return tuple(output[:count] for output in self.elastic(filled))
 
-    def layer_inputs(self, realisation: Realisation, inputs: Arrays) -> dict[str, list[np.ndarray]]:
-        self.elastic.set(realisation)
+    def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
+        self.elastic.set(compressed)
         return self.elastic.layer_inputs(inputs)
 
-    def batch_statistics(self, realisation: Realisation, inputs: Arrays) -> BatchStatistics:
-        self.elastic.set(realisation)
-        return self.elastic.batch_statistics(inputs, realisation.kept)
+    def batch_statistics(self, compressed: CompressedWeights, inputs: Arrays) -> BatchStatistics:
+        self.elastic.set(compressed)
+        return self.elastic.batch_statistics(inputs, compressed.kept)
 
     def __reduce__(self) -> Any:
         raise EvaluationError(
@@ -165,11 +165,11 @@ class MindSporeEngine:
 
 
 def choose_engine(
-    net: Any, graph: NetworkGraph, parameters: Parameters, plain: Realisation, inputs: Arrays, outputs: Arrays
+    net: Any, graph: NetworkGraph, parameters: Parameters, plain: CompressedWeights, inputs: Arrays, outputs: Arrays
 ) -> Engine:
     """The ONNX engine if it reproduces ``outputs``, the float network's for ``inputs``; else MindSpore's.
 
-    plain: the float network's realisation.
+    plain: the float network's compressed weights.
     """
     engine = OnnxEngine(graph, parameters)
     try:

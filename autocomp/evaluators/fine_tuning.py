@@ -13,7 +13,7 @@ import numpy as np
 
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.distillation.class_labels import as_classes
-from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation, parameters_of
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, parameters_of
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import primitive
 from autocomp.primitives.tracing.platform import execution_mode, forward, is_dataset, load_mindspore
@@ -84,7 +84,7 @@ class Tuned:
     net: Any
     graph: NetworkGraph
     parameters: Parameters
-    realisation: Realisation
+    compressed: CompressedWeights
     samples: int = 0
 
 
@@ -123,7 +123,7 @@ def fine_tune(
         dataset = _as_trained(train, x.dtype, y is not None)
         samples = train.get_dataset_size() * len(x)
     else:
-        expected = evaluator.engine.outputs(evaluator.realise(Plan()), (x,)) if taught and held else ()
+        expected = evaluator.engine.outputs(evaluator.compress(Plan()), (x,)) if taught and held else ()
         source = Shuffled([x, *expected, *(() if y is None else (y,))], settings.batch, settings.seed)
         dataset, samples = source.dataset(), len(source) * source.batch
     compares: Literal["classes", "values"] = "classes" if classes else "values"
@@ -178,9 +178,9 @@ def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: A
 
 
 def _tuned(algorithm: Any, student: Any, samples: int = 0) -> Tuned:
-    from autocomp.primitives.cells.compression_state import applied_to
+    from autocomp.primitives.cells.compression_state import state_of
 
-    graph, parameters = applied_to(student).graph, parameters_of(student)
+    graph, parameters = state_of(student).graph, parameters_of(student)
     return Tuned(algorithm.convert(student), graph, parameters, algorithm.quantized(student), samples)
 
 
@@ -188,7 +188,7 @@ def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
     """Of the samples that the search evaluates on, by its own engine where that takes another graph."""
     if isinstance(evaluator.engine, OnnxEngine):
         engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads)
-        return engine.outputs(tuned.realisation, evaluator.inputs)
+        return engine.outputs(tuned.compressed, evaluator.inputs)
     size = batch_of(tuned.graph)
     (x,) = evaluator.inputs
     parts = [forward(tuned.net, (x[i : i + size],)) for i in range(0, len(x), size)]
@@ -201,12 +201,12 @@ def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays =
     images: on which the layers that read them are fitted, one after the other, to what they gave before.
     """
     cuts = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
-    realisation = evaluator.realise(cuts)
-    if images and not realisation.kept.all():
+    compressed = evaluator.compress(cuts)
+    if images and not compressed.kept.all():
         from autocomp.primitives.verification.refit import refitted, to_fit_on
 
-        realisation = refitted(net, evaluator.space.graph, realisation.with_statistics({}), to_fit_on([images]))
-    return convert(net, evaluator.space.graph, evaluator.parameters, realisation, folds=False)
+        compressed = refitted(net, evaluator.space.graph, compressed.with_statistics({}), to_fit_on([images]))
+    return convert(net, evaluator.space.graph, evaluator.parameters, compressed, folds=False)
 
 
 def _check_single(graph: NetworkGraph) -> None:

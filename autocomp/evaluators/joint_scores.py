@@ -1,4 +1,4 @@
-"""What knobs do together: damages measured one at a time, each weighed by what joint plans did."""
+"""What knobs do together: sensitivities measured one at a time, each weighed by what joint plans did."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from scipy.optimize import least_squares
 JOINT = 16  # plans
 SEED = 2020
 MOST = 1.0  # nats that a joint plan may do by the sum: beyond it outputs are noise
-LEAST = 0.01  # nats: damages are compared by log(LEAST + damage)
+LEAST = 0.01  # nats: sensitivities are compared by log(LEAST + sensitivity)
 TRUST = 0.5  # a weight of e (or 1/e) counts like an error by this factor's logarithm
 RUINED = 10.0  # nats: a plan whose outputs are not finite
 
-Damage = Sequence[Sequence[float]]  # of each knob, of each of its values
+Sensitivity = Sequence[Sequence[float]]  # of each knob, of each of its values
 
 
-def joint_vectors(damage: Damage, count: int = JOINT) -> np.ndarray:
+def joint_vectors(sensitivity: Sensitivity, count: int = JOINT) -> np.ndarray:
     """(count, knobs) int: each value equally likely; of plans that would ruin the network, knobs at random are left
-    as they are until the sum of the damages is one that outputs survive."""
+    as they are until the sum of the sensitivities is one that outputs survive."""
     rng = np.random.default_rng(SEED)
-    vectors = rng.integers(0, [len(one) for one in damage], (count, len(damage)))
-    for vector, parts in zip(vectors, _parts(damage, vectors), strict=True):
-        order = rng.permutation(len(damage))
+    vectors = rng.integers(0, [len(one) for one in sensitivity], (count, len(sensitivity)))
+    for vector, parts in zip(vectors, _parts(sensitivity, vectors), strict=True):
+        order = rng.permutation(len(sensitivity))
         vector[order[np.cumsum(parts[order]) > MOST]] = 0
     return vectors
 
 
-def weighed(damage: Damage, vectors: np.ndarray, found: Sequence[float]) -> tuple[tuple[float, ...], ...]:
-    """The damages, those of each knob times a weight, so that their sums are nearest to what these plans did.
+def weighed(sensitivity: Sensitivity, vectors: np.ndarray, found: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+    """The sensitivities, those of each knob times a weight, so that their sums are nearest to what these plans did.
 
     vectors: (n, knobs) int; found: (n,) nats. Least squares of the logarithms with a prior that weights are 1: where
     plans say nothing of a knob its weight stays 1, and the order of its values stays in any case.
     """
-    parts, measured = _parts(damage, vectors), np.asarray(found)
+    parts, measured = _parts(sensitivity, vectors), np.asarray(found)
     parts, measured = parts[measured < RUINED], measured[measured < RUINED]
     target = np.log(LEAST + measured)
 
@@ -45,10 +45,10 @@ def weighed(damage: Damage, vectors: np.ndarray, found: Sequence[float]) -> tupl
         each = parts * np.exp(logs)
         return np.vstack([each / (LEAST + each.sum(1, keepdims=True)), TRUST * np.eye(len(logs))])
 
-    weights = np.exp(least_squares(errors, np.zeros(len(damage)), slopes).x)
-    return tuple(tuple(float(weight * d) for d in one) for weight, one in zip(weights, damage, strict=True))
+    weights = np.exp(least_squares(errors, np.zeros(len(sensitivity)), slopes).x)
+    return tuple(tuple(float(weight * d) for d in one) for weight, one in zip(weights, sensitivity, strict=True))
 
 
-def _parts(damage: Damage, vectors: np.ndarray) -> np.ndarray:
+def _parts(sensitivity: Sensitivity, vectors: np.ndarray) -> np.ndarray:
     """(n, knobs): what each knob does in each plan."""
-    return np.stack([np.asarray(one)[column] for one, column in zip(damage, vectors.T, strict=True)], axis=1)
+    return np.stack([np.asarray(one)[column] for one, column in zip(sensitivity, vectors.T, strict=True)], axis=1)

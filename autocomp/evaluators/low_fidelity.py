@@ -32,6 +32,6 @@ def estimate(right: np.ndarray, right_of_float: np.ndarray, of_float: float, tot
     return min(max(of_float + moved, 0.0), 1.0), math.sqrt(variance)
 
 
-def look(evaluator: PlanEvaluator, plan: Plan) -> Measurement:
+def evaluate_subset(evaluator: PlanEvaluator, plan: Plan) -> Measurement:
     """At a part of the samples; for executors."""
-    return evaluator.look(plan)
+    return evaluator.evaluate_subset(plan)

@@ -32,13 +32,13 @@ Measure = Callable[[Sequence[Plan]], Sequence[float]]
 
 @dataclass(frozen=True)
 class Scores:
-    """damage: for each knob one number for each of its values, 0 for the first; they add up to that of a plan.
+    """sensitivity: for each knob one number for each of its values, 0 for the first; they add up to that of a plan.
 
     The divergence KL(float || plan) of the class probabilities, nats a sample; where the outputs are no classes the
     squared error as a share of the outputs' variance.
     """
 
-    damage: tuple[tuple[float, ...], ...]
+    sensitivity: tuple[tuple[float, ...], ...]
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """(n,) of (n, knobs) int."""
@@ -48,22 +48,24 @@ class Scores:
     @cached_property
     def _flat(self) -> tuple[np.ndarray, np.ndarray]:
         """Where each knob's numbers begin, and all of them."""
-        sizes = np.array([len(damage) for damage in self.damage], np.intp)
-        return np.cumsum(sizes) - sizes, np.array([number for damage in self.damage for number in damage])
+        sizes = np.array([len(row) for row in self.sensitivity], np.intp)
+        return np.cumsum(sizes) - sizes, np.array([number for row in self.sensitivity for number in row])
 
     def to_json(self) -> str:
-        return json.dumps({"version": VERSION, "damage": self.damage})
+        return json.dumps({"version": VERSION, "sensitivity": self.sensitivity})
 
     @classmethod
     def from_json(cls, text: str, space: SearchSpace) -> Scores | None:
         """None for anything but finite scores of this space, as this version measures them."""
         try:
             value = json.loads(text)
-            found = cls(tuple(tuple(float(d) for d in damage) for damage in value["damage"]))
-            fits = value["version"] == VERSION and np.isfinite(np.concatenate(found.damage)).all()
-        except (KeyError, TypeError, ValueError):
+            version = value.pop("version")
+            (rows,) = value.values()  # the one other entry, under whatever name it was written
+            found = cls(tuple(tuple(float(d) for d in row) for row in rows))
+            fits = version == VERSION and np.isfinite(np.concatenate(found.sensitivity)).all()
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
-        return found if fits and [len(d) for d in found.damage] == space.sizes.tolist() else None
+        return found if fits and [len(d) for d in found.sensitivity] == space.sizes.tolist() else None
 
 
 def score(
@@ -73,8 +75,9 @@ def score(
 
     What is not measured is derived: formats of 8 bits are measured in all layers at once, and by halves only where
     that hurts; coarser weights layer by layer, or in runs of neighbours where there are many; what coarse weights and
-    rounded inputs do adds up; between two ratios of channels the damage is interpolated in its logarithm. Then a few
-    random joint plans are measured, and each knob's damages get a weight (:mod:`autocomp.evaluators.joint_scores`).
+    rounded inputs do adds up; between two ratios of channels the sensitivity is interpolated in its logarithm. Then a
+    few random joint plans are measured, and each knob's sensitivities get a weight
+    (:mod:`autocomp.evaluators.joint_scores`).
 
     measure: the divergences of plans, :func:`divergence` of each; None takes them one after the other, here.
     """
@@ -91,12 +94,12 @@ def score(
 
     most = affordable_plans(evaluator, samples) if most is None else most
     joint = min(JOINT, int(JOINT_SHARE * most)) if len(evaluator.space.knobs) > 1 else 0
-    damage = _scores(evaluator.space, counted, most - joint)
+    sensitivity = _scores(evaluator.space, counted, most - joint)
     if joint:
-        vectors = joint_vectors(damage, joint)
-        damage = weighed(damage, vectors, counted([evaluator.space.decode(vector) for vector in vectors]))
-    log.info("scored %d knobs by %d plans in %.1f s", len(damage), len(measured), time.perf_counter() - started)
-    return Scores(damage)
+        vectors = joint_vectors(sensitivity, joint)
+        sensitivity = weighed(sensitivity, vectors, counted([evaluator.space.decode(vector) for vector in vectors]))
+    log.info("scored %d knobs by %d plans in %.1f s", len(sensitivity), len(measured), time.perf_counter() - started)
+    return Scores(sensitivity)
 
 
 def affordable_images(count: int) -> int:
@@ -116,7 +119,7 @@ def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None)
     chosen = np.unique(np.linspace(0, count - 1, min(samples or affordable_images(count), count)).astype(int))
     expected = [output[chosen] for output in evaluator.plain_outputs]
     try:
-        found = evaluator.engine.outputs(evaluator.realise(plan), tuple(array[chosen] for array in evaluator.inputs))
+        found = evaluator.engine.outputs(evaluator.compress(plan), tuple(array[chosen] for array in evaluator.inputs))
     except Exception as error:  # whatever an engine raises; the plan then counts as useless
         log.warning("plan %s could not be scored: %s", plan, error)
         return RUINED
@@ -160,13 +163,15 @@ def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[floa
     found = iter(measure([*map(_plan, mild), *map(_plan, rough), *of_others]))
     whole = [next(found) for _ in mild]
     known = _apart(rough, [next(found) for _ in rough]) | _by_halves(mild, whole, measure)
-    damage = {knob.name: _damage(knob, positions[knob.name], found) for knob in others}
-    return tuple(damage[knob.name] if knob.name in damage else _format_damage(knob, known) for knob in space.knobs)
+    sensitivity = {knob.name: _sensitivity(knob, positions[knob.name], found) for knob in others}
+    return tuple(
+        sensitivity[knob.name] if knob.name in sensitivity else _format_sensitivity(knob, known) for knob in space.knobs
+    )
 
 
 # Formats --------------------------------------------------------------------------------------------------------------
 
-Known = dict[tuple[str, str], float]  # (knob, value) -> damage
+Known = dict[tuple[str, str], float]  # (knob, value) -> sensitivity
 Run = tuple[Sequence[Knob], str]  # knobs that are set to one value together
 
 
@@ -175,11 +180,11 @@ def _plan(run: Run) -> Plan:
     return Plan(dict.fromkeys((knob.name for knob in knobs), value))
 
 
-def _apart(runs: Sequence[Run], damages: Sequence[float]) -> Known:
+def _apart(runs: Sequence[Run], sensitivities: Sequence[float]) -> Known:
     """Each knob has its equal share of what a run does together."""
     return {
         (knob.name, value): whole / len(knobs)
-        for (knobs, value), whole in zip(runs, damages, strict=True)
+        for (knobs, value), whole in zip(runs, sensitivities, strict=True)
         for knob in knobs
     }
 
@@ -190,10 +195,10 @@ def _mild(knobs: Sequence[Knob]) -> list[Run]:
     return [([knob for knob in knobs if value in knob.values], value) for value in values]
 
 
-def _by_halves(runs: Sequence[Run], damages: Sequence[float], measure: Measure) -> Known:
+def _by_halves(runs: Sequence[Run], sensitivities: Sequence[float], measure: Measure) -> Known:
     """What hurts is measured again in halves, down to single layers."""
-    known = _apart(runs, damages)
-    hurting = [run for run, whole in zip(runs, damages, strict=True) if whole > NEGLIGIBLE and len(run[0]) > 1]
+    known = _apart(runs, sensitivities)
+    hurting = [run for run, whole in zip(runs, sensitivities, strict=True) if whole > NEGLIGIBLE and len(run[0]) > 1]
     if not hurting:
         return known
     halves = [
@@ -236,15 +241,15 @@ def _roughness(knob: Knob, value: str) -> tuple[int, int]:
     return chosen.weight_bits, min(chosen.activation_bits, 8)
 
 
-def _format_damage(knob: Knob, known: Mapping[tuple[str, str], float]) -> tuple[float, ...]:
+def _format_sensitivity(knob: Knob, known: Mapping[tuple[str, str], float]) -> tuple[float, ...]:
     """What 8-bit inputs do, the difference of w8a8 and w8, is added where only the weights were measured."""
     inputs = max(known.get((knob.name, "w8a8"), 0.0) - known.get((knob.name, "w8"), 0.0), 0.0)
     alone = {_roughness(knob, value): known[knob.name, value] for value in _measured_alone(knob)}
-    damage = [0.0]
+    sensitivity = [0.0]
     for value in map(str, knob.values[1:]):
         direct = known.get((knob.name, value))
-        damage.append(alone[_roughness(knob, value)] + inputs if direct is None else direct)
-    return tuple(damage)
+        sensitivity.append(alone[_roughness(knob, value)] + inputs if direct is None else direct)
+    return tuple(sensitivity)
 
 
 # Ratios and other ordered values --------------------------------------------------------------------------------------
@@ -267,8 +272,9 @@ def _positions(knob: Knob, count: int) -> np.ndarray:
     return np.unique(np.linspace(last, 1, count + 1 if count == 1 else count).round().astype(int)[:count])
 
 
-def _damage(knob: Knob, positions: np.ndarray, found: Iterator[float]) -> tuple[float, ...]:
-    """The next of what was found are the damages at these positions; the rest lie on the line of the logarithms."""
+def _sensitivity(knob: Knob, positions: np.ndarray, found: Iterator[float]) -> tuple[float, ...]:
+    """The next of what was found are the sensitivities at these positions; the rest lie on the line of the
+    logarithms."""
     last = len(knob.values) - 1
     if last == 0:
         return (0.0,)
@@ -278,9 +284,9 @@ def _damage(knob: Knob, positions: np.ndarray, found: Iterator[float]) -> tuple[
     below = x < x[positions[0]]
     # Milder than the mildest that was measured: as the square of what is cut.
     logs[below] = np.log(measured[0]) + 2 * np.log(np.maximum(x[below], 1e-9) / x[positions[0]])
-    damage = np.exp(logs)
-    damage[0] = 0.0
-    return tuple(damage.tolist())
+    sensitivity = np.exp(logs)
+    sensitivity[0] = 0.0
+    return tuple(sensitivity.tolist())
 
 
 def _strength(knob: Knob, i: int) -> float:

@@ -15,11 +15,18 @@ from .roofline import CONTAINERS
 FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
 ENTRIES = (
-    *("name", "like", "aliases", "float_bits", "formats", "granularity", "whole_granules"),
+    *("name", "like", "aliases", "float_bits", "formats", "channel_divisor", "strict_divisor"),
     *("symmetric_inputs", "container"),
     *("specification", "matrix", "fusion", "layout", "rates", "fit", "energy_pj", "measured"),
 )
-MAY_BE_ZERO = ("operator_s", "inference_s", "group_s", "row_s", "soft_operations", "reduced_operations")
+MAY_BE_ZERO = (
+    "operator_s",
+    "inference_s",
+    "group_s",
+    "row_s",
+    "transcendental_operations",
+    "softmax_layernorm_operations",
+)
 
 
 def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +72,7 @@ def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Ra
     return replace(
         fitted,
         macs_per_s=macs,
-        thin_macs_per_s=fitted.thin_macs_per_s * arithmetic,
+        grouped_macs_per_s=fitted.grouped_macs_per_s * arithmetic,
         cache_bytes=new.get("l2_mb", old.get("l2_mb", fitted.cache_bytes / 1e6)) * 1e6,
         cache_bytes_per_s=fitted.cache_bytes_per_s * (arithmetic if fitted.overlapped else bandwidth),
         dram_bytes_per_s=fitted.dram_bytes_per_s * bandwidth,
@@ -115,16 +122,16 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
     """Entry, value, what it must be, whether it is."""
     container = data.get("container", "mindir")
     yield "container", container, f"one of {', '.join(CONTAINERS)}", container in CONTAINERS
-    for name in ("float_bits", "granularity"):
+    for name in ("float_bits", "channel_divisor"):
         yield name, data[name], "an integer above 0", isinstance(data[name], int) and data[name] > 0
-    for name in ("whole_granules", "symmetric_inputs"):
+    for name in ("strict_divisor", "symmetric_inputs"):
         yield name, data.get(name, False), "true or false", isinstance(data.get(name, False), bool)
     free = data["fusion"].get("free_activations", [])
     yield "free_activations", free, "a list of operators", isinstance(free, (list, tuple))
     for name, value in data.get("layout", {}).items():
         yield name, value, "an integer above 0", isinstance(value, int) and value > 0
-    block = data["matrix"].get("thin_block", 1)
-    yield "thin_block", block, "an integer above 0", isinstance(block, int) and block > 0
+    block = data["matrix"].get("grouped_block", 1)
+    yield "grouped_block", block, "an integer above 0", isinstance(block, int) and block > 0
     yield "macs_per_s", data["rates"]["macs_per_s"], "a table with float", "float" in data["rates"]["macs_per_s"]
 
 

@@ -36,11 +36,11 @@ class Device:
 
     float_bits: of the device's own float format, in which every layer runs that is not quantized.
     formats: what a layer may be set to, mildest first. Those that the chip does not execute save storage only.
-    granularity: channel counts that are multiples of it waste no arithmetic.
-    whole_granules: whether channels are cut in multiples of it alone, since its runtime is slower between them.
+    channel_divisor: channel counts that are multiples of it waste no arithmetic.
+    strict_divisor: whether channels are cut in multiples of it alone, since its runtime is slower between them.
     symmetric_inputs: whether its runtime takes inputs rounded around zero alone, as TensorRT does.
     matrix, rates: how the chip cuts products of matrices, and how fast it is.
-    thin_outside: whether depthwise convolutions run outside the matrix unit.
+    grouped_outside: whether depthwise convolutions run outside the matrix unit.
     concat_in_place: whether a concatenation that fits the cache costs nothing.
     fuses_pools: whether a max pool runs in the convolution that it alone reads.
     free_activations: those that a layer in floats carries out with its arithmetic, the others go over its output once
@@ -58,10 +58,10 @@ class Device:
     name: str
     float_bits: int
     formats: tuple[Format, ...]
-    granularity: int
+    channel_divisor: int
     matrix: MatrixUnits
     rates: Rates
-    thin_outside: bool
+    grouped_outside: bool
     concat_in_place: bool
     integer_chain: tuple[str, ...]
     residual_share: float
@@ -72,7 +72,7 @@ class Device:
     layout: Layout
     free_activations: tuple[str, ...] | None = None
     symmetric_inputs: bool = False
-    whole_granules: bool = False
+    strict_divisor: bool = False
     table: MeasuredTable = field(default_factory=lambda: MeasuredTable(()))
 
     @cached_property
@@ -116,10 +116,10 @@ class Device:
                 name=data["name"],
                 float_bits=data["float_bits"],
                 formats=tuple(Format.parse(text) for text in data["formats"]),
-                granularity=data["granularity"],
+                channel_divisor=data["channel_divisor"],
                 matrix=MatrixUnits.parse(data["matrix"]),
                 rates=Rates.parse(data["rates"]),
-                thin_outside=data["fusion"]["thin_outside"],
+                grouped_outside=data["fusion"]["grouped_outside"],
                 concat_in_place=data["fusion"]["concat_in_place"],
                 integer_chain=tuple(data["fusion"].get("integer_chain", ())),
                 residual_share=data["fusion"]["residual_share"],
@@ -130,7 +130,7 @@ class Device:
                 free_activations=_names(data["fusion"].get("free_activations")),
                 layout=Layout(**data.get("layout", {})),
                 symmetric_inputs=data.get("symmetric_inputs", False),
-                whole_granules=data.get("whole_granules", False),
+                strict_divisor=data.get("strict_divisor", False),
             )
             return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found
         except KeyError as missing:

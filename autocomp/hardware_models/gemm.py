@@ -12,7 +12,7 @@ import numpy as np
 from autocomp.search_spaces import WEIGHTED, Node
 
 if TYPE_CHECKING:
-    from .lowered import Traced
+    from .lowered import LoweredNetwork
 
 TURNED = ("Conv2DTranspose", "Conv2DBackpropInput", "Conv3DTranspose", "Conv3DBackpropInput")
 Shape = tuple[int, ...]
@@ -27,11 +27,11 @@ class MatrixUnits:
     """How a chip cuts a product of matrices.
 
     tile: precision -> (rows, channels out, channels in).
-    pack: channels of thin groups that run side by side.
-    thin_depth: whether fewer channels in than a tile are multiplied as they are.
+    pack: channels of narrow groups that run side by side.
+    grouped_depth: whether fewer channels in than a tile are multiplied as they are.
     whole_depth: whether the depth is padded over all kernel positions together.
-    thin_block: channels that a depthwise convolution in integers multiplies at once; each beyond a multiple of it takes
-        as long as a block.
+    grouped_block: channels that a depthwise convolution in integers multiplies at once; each beyond a multiple of it
+        takes as long as a block.
     blocks, splits: (rows, channels out) that one core computes, and into how many parts the depth may be cut; the
         quickest is taken. None: cores idle only where the matrices of a product of activations do not go round.
     """
@@ -39,8 +39,8 @@ class MatrixUnits:
     tile: Mapping[str, tuple[int, int, int]]
     pack: int
     whole_depth: bool = False
-    thin_depth: bool = False
-    thin_block: int = 1
+    grouped_depth: bool = False
+    grouped_block: int = 1
     blocks: tuple[tuple[int, int], ...] = ()
     splits: tuple[int, ...] = (1,)
     cores: int = 1
@@ -51,7 +51,7 @@ class MatrixUnits:
         tile = {name: tuple(shape) for name, shape in data["tile"].items()}
         blocks = tuple(map(tuple, data.get("blocks", ())))
         splits = tuple(data.get("splits", (1,)))
-        names = ("whole_depth", "thin_depth", "thin_block", "cores", "half_block")
+        names = ("whole_depth", "grouped_depth", "grouped_block", "cores", "half_block")
         known = {name: data[name] for name in names if name in data}
         return cls(tile, data["pack"], blocks=blocks, splits=splits, **known)
 
@@ -73,7 +73,7 @@ class MatrixUnits:
 
 
 @dataclass(frozen=True)
-class Layer:
+class Gemm:
     """Sizes of a conv or dense layer under the plans at hand, each (n,)."""
 
     rows: np.ndarray  # positions of the whole batch at which the weight is applied
@@ -93,7 +93,7 @@ class Layer:
     def matrix_macs(self, units: MatrixUnits, precision: str) -> np.ndarray:
         """What the matrix units carry out: sizes filled up to their tile, in blocks spread over the cores.
 
-        Groups too thin for the unit run side by side as one matrix with zeros in it, up to ``pack`` channels, as many
+        Groups too narrow for the unit run side by side as one matrix with zeros in it, up to ``pack`` channels, as many
         as is best.
         """
         most = np.clip(units.pack // np.maximum(self.channels_in, 1), 1, self.groups)
@@ -109,7 +109,7 @@ class Layer:
             deep = padded(self.channels_in * together * self.kernel, depth)
         else:
             channels = self.channels_in * together
-            as_it_is = units.thin_depth & (channels < depth)
+            as_it_is = units.grouped_depth & (channels < depth)
             deep = np.where(as_it_is, channels, padded(channels, depth)) * self.kernel
         if not units.blocks:
             return padded(self.rows, rows) * matrices * padded(width, columns) * deep
@@ -122,66 +122,66 @@ class Layer:
         )
 
 
-def multiplied(traced: Traced, index: int) -> Layer | None:
+def multiplied(lowered: LoweredNetwork, index: int) -> Gemm | None:
     """What a node multiplies; None where that is no product of matrices."""
-    node = traced.graph.nodes[index]
+    node = lowered.graph.nodes[index]
     if node.kind in WEIGHTED and node.weight_shape:
-        return layer_of(traced, index)
+        return gemm_of(lowered, index)
     if node.kind == "matmul" and node.inputs:
-        return product_of(traced, index)
+        return product_of(lowered, index)
     if node.op == "LSTM":
-        return steps_of(traced, index)
-    return convolution_of(traced, index) if node.convolves else None
+        return steps_of(lowered, index)
+    return convolution_of(lowered, index) if node.convolves else None
 
 
-def layer_of(traced: Traced, index: int) -> Layer:
-    graph, workload = traced.graph, traced.workload
+def gemm_of(lowered: LoweredNetwork, index: int) -> Gemm:
+    graph, workload = lowered.graph, lowered.workload
     node = graph.nodes[index]
     assert node.weight_shape is not None
     out, inner, *kernel = node.weight_shape
-    channels_out = _kept(traced, index, out)
-    source = _kept(traced, node.inputs[0], inner * node.groups)
-    rows = np.full(len(workload), float(node.positions * traced.images(index)))
+    channels_out = _kept(lowered, index, out)
+    source = _kept(lowered, node.inputs[0], inner * node.groups)
+    rows = np.full(len(workload), float(node.positions * lowered.images(index)))
     if node.depthwise:
         ones = np.ones(len(workload))
-        return Layer(rows, ones, channels_out, np.maximum(channels_out // (out // node.groups), 1), math.prod(kernel))
+        return Gemm(rows, ones, channels_out, np.maximum(channels_out // (out // node.groups), 1), math.prod(kernel))
     groups = np.full(len(workload), float(node.groups))
-    return Layer(rows, source / groups, channels_out, groups, math.prod(kernel))
+    return Gemm(rows, source / groups, channels_out, groups, math.prod(kernel))
 
 
-def _kept(traced: Traced, node: int, channels: int) -> np.ndarray:
+def _kept(lowered: LoweredNetwork, node: int, channels: int) -> np.ndarray:
     """(n,) channels; as traced where the node's channel axis is not the one that the weight sees."""
-    if len(traced.graph.nodes[node].units) != channels:
-        return np.full(len(traced.workload), float(channels))
-    return traced.workload.channels_of(node).astype(float)
+    if len(lowered.graph.nodes[node].units) != channels:
+        return np.full(len(lowered.workload), float(channels))
+    return lowered.workload.channels_of(node).astype(float)
 
 
-def product_of(traced: Traced, index: int) -> Layer:
+def product_of(lowered: LoweredNetwork, index: int) -> Gemm:
     """A product of two activations as a layer whose groups are the matrices of the whole batch; by a parameter, its
     matrices are the groups, and the rows of all others are one."""
-    node, ones = traced.graph.nodes[index], np.ones(len(traced.workload))
-    (left, left_varies), (right, right_varies) = (_operand(traced, node, i) for i in (0, 1))
+    node, ones = lowered.graph.nodes[index], np.ones(len(lowered.workload))
+    (left, left_varies), (right, right_varies) = (_operand(lowered, node, i) for i in (0, 1))
     shape = (1, 1, *_as_matrix(node.shape, left, right))
     depth = left[-2] if node.turns[0] and len(left) > 1 else left[-1]
-    sizes = [size * ones for size in (shape[-1], shape[-2], math.prod(shape[:-2]) * traced.images(index))]
+    sizes = [size * ones for size in (shape[-1], shape[-2], math.prod(shape[:-2]) * lowered.images(index))]
     if len(node.units):  # on the columns, the rows or, where they are heads, the matrices
         last = len(node.shape) - 1
         behind = last - int(node.attributes.get("axis", last)) + (len(right) == 1)
-        sizes[min(behind, 2)] *= traced.workload.channels_of(index) / len(node.units)
+        sizes[min(behind, 2)] *= lowered.workload.channels_of(index) / len(node.units)
     columns, rows, matrices = sizes
     if left_varies and right_varies:
-        return Layer(rows, depth * ones, columns * matrices, matrices, 1)
+        return Gemm(rows, depth * ones, columns * matrices, matrices, 1)
     own = math.prod((left if right_varies else right)[:-2]) * ones  # matrices of the parameter
     if right_varies:
         rows, columns = columns, rows
-    return Layer(rows * matrices / own, depth * ones, columns * own, own, 1)
+    return Gemm(rows * matrices / own, depth * ones, columns * own, own, 1)
 
 
-def _operand(traced: Traced, node: Node, position: int) -> tuple[Shape, bool]:
+def _operand(lowered: LoweredNetwork, node: Node, position: int) -> tuple[Shape, bool]:
     """Its shape, and whether it depends on the network's input."""
     kind, value, *_ = node.attributes["arguments"][position]
     if kind == "node":
-        return traced.graph.nodes[value].shape, traced.graph.fed[value]
+        return lowered.graph.nodes[value].shape, lowered.graph.fed[value]
     if kind == "parameter":
         attributes = node.attributes
         return attributes["parameter_shapes"][attributes["parameters"].index(value)], False
@@ -195,27 +195,27 @@ def _as_matrix(product: Shape, left: Shape, right: Shape) -> Shape:
     return (*product[:-1], 1, product[-1]) if len(left) == 1 else product
 
 
-def convolution_of(traced: Traced, index: int) -> Layer:
+def convolution_of(lowered: LoweredNetwork, index: int) -> Gemm:
     """Of a convolution that is no layer of the graph: of one or three dimensions, or by a weight that is computed."""
-    node, ones = traced.graph.nodes[index], np.ones(len(traced.workload))
-    (image, _), (weight, _) = (_operand(traced, node, i) for i in (0, 1))
+    node, ones = lowered.graph.nodes[index], np.ones(len(lowered.workload))
+    (image, _), (weight, _) = (_operand(lowered, node, i) for i in (0, 1))
     out, inner, *kernel = weight
     groups, places = image[1] // inner, node.elements // out
     if node.op in TURNED:
         groups, places = node.shape[1] // inner, math.prod(image) // image[1]
         out, inner = node.shape[1], out // groups
-    rows = float(places * traced.images(index)) * ones
-    return Layer(rows, inner * ones, out * ones, groups * ones, math.prod(kernel))
+    rows = float(places * lowered.images(index)) * ones
+    return Gemm(rows, inner * ones, out * ones, groups * ones, math.prod(kernel))
 
 
-def steps_of(traced: Traced, index: int) -> Layer:
+def steps_of(lowered: LoweredNetwork, index: int) -> Gemm:
     """An LSTM of one direction, output (steps, batch, hidden), as a layer whose groups are the steps: each multiplies
     the rows of its batch, input and state side by side, by the weights of four gates."""
-    node, ones = traced.graph.nodes[index], np.ones(len(traced.workload))
+    node, ones = lowered.graph.nodes[index], np.ones(len(lowered.workload))
     sizes = node.attributes["operator"]
     steps, rows, hidden = node.shape
-    return Layer(
-        rows * traced.images(index) * ones,
+    return Gemm(
+        rows * lowered.images(index) * ones,
         (sizes["input_size"] + sizes["hidden_size"]) * ones,
         4 * hidden * steps * ones,
         steps * ones,

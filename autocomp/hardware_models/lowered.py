@@ -21,7 +21,7 @@ KEEPS_INTEGERS = ("ReLU", "ReLU6")  # activations that rounding to unsigned inte
 
 
 @dataclass(frozen=True)
-class Traced:
+class LoweredNetwork:
     """A network, how a device runs it, and the plans at hand."""
 
     device: Device

@@ -11,8 +11,8 @@ import numpy as np
 from autocomp.hardware_models.runtimes.blocks import pooled_in_integers
 from autocomp.search_spaces import WEIGHTED
 
-from .gemm import Layer, multiplied
-from .lowered import Traced
+from .gemm import Gemm, multiplied
+from .lowered import LoweredNetwork
 from .operators import lower
 from .rates import INT8
 from .roofline import work
@@ -65,30 +65,30 @@ class MeasuredTable:
             table.sorts[sort] = Neighbours(np.stack(sizes), np.array(precisions), np.array(ratios))
         return table
 
-    def factor(self, traced: Traced, position: int) -> np.ndarray | float:
+    def factor(self, lowered: LoweredNetwork, position: int) -> np.ndarray | float:
         """(n,) measured over modelled time of the operator, for the plans at hand; 1 where none like it was."""
         if not self.sorts:
             return 1.0
-        sort, sizes, precision = described(traced, position)
+        sort, sizes, precision = described(lowered, position)
         return self.sorts[sort].factor(sizes, precision) if sort in self.sorts else 1.0
 
 
-def described(traced: Traced, position: int) -> tuple[str, np.ndarray, np.ndarray]:
+def described(lowered: LoweredNetwork, position: int) -> tuple[str, np.ndarray, np.ndarray]:
     """An operator's sort, its sizes, (n, f) log2, and the precision, (n,), in which it runs."""
-    head = traced.program.operators[position].head
-    node = traced.graph.nodes[head]
-    precision = traced.precision(head)
-    layer = multiplied(traced, head)
+    head = lowered.program.operators[position].head
+    node = lowered.graph.nodes[head]
+    precision = lowered.precision(head)
+    layer = multiplied(lowered, head)
     if layer is not None and (node.convolves or node.kind in (*WEIGHTED, "matmul")):
         groups = "depthwise" if node.depthwise else "grouped" if layer.groups[0] > 1 else "layer"
         return "matmul" if node.kind == "matmul" else groups, _sizes(layer), precision
     if node.kind == "pool":  # those that have no fast kernel are like each other alone
-        precision = np.where(pooled_in_integers(traced, traced.program.operators[position]), INT8, precision)
+        precision = np.where(pooled_in_integers(lowered, lowered.program.operators[position]), INT8, precision)
     sort = f"{node.kind} {node.op}" if node.kind in ("activation", "pool") else node.kind
-    return sort, np.log2(np.maximum(traced.elements(head), 1))[:, None], precision
+    return sort, np.log2(np.maximum(lowered.elements(head), 1))[:, None], precision
 
 
-def _sizes(layer: Layer) -> np.ndarray:
+def _sizes(layer: Gemm) -> np.ndarray:
     kernel = np.full(len(layer.rows), float(layer.kernel))
     sizes = (layer.rows, layer.channels_in, layer.channels_out, layer.groups, kernel)
     return np.log2(np.maximum(np.stack(sizes, axis=1), 1))
@@ -97,14 +97,14 @@ def _sizes(layer: Layer) -> np.ndarray:
 def _ratios(device: Device, row: MeasuredShape) -> list[tuple[str, np.ndarray, int, float]]:
     """One ratio for the whole stack, entered for each different operator of it but the tail."""
     workload = row.shape.workload()
-    traced = Traced(device, lower(workload.graph, device.fuses_pools), workload)
-    positions = range(len(traced.program.operators))
-    model = sum(float(device.rates.seconds(work(traced, p).demand).total[0]) for p in positions)
+    lowered = LoweredNetwork(device, lower(workload.graph, device.fuses_pools), workload)
+    positions = range(len(lowered.program.operators))
+    model = sum(float(device.rates.seconds(work(lowered, p).demand).total[0]) for p in positions)
     assert row.latency_ms is not None
     seconds = row.latency_ms / 1e3 - (device.rates.inference_s if row.fixed else 0.0)
     ratio = float(np.log(max(seconds / model, LEAST_SHARE)))
     found = {}
     for position in positions[: min(2, row.shape.repeat)]:
-        sort, sizes, precision = described(traced, position)
+        sort, sizes, precision = described(lowered, position)
         found[sort, tuple(sizes[0]), int(precision[0])] = (sort, sizes[0], int(precision[0]), ratio)
     return list(found.values())

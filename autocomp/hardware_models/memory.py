@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autocomp.hardware_models.runtimes.buffer_reuse import repeated, reusable_bytes, unpacked_weight
 from autocomp.hardware_models.runtimes.transient import transient_bytes, transient_knobs
-from autocomp.hardware_models.runtimes.waiting import repeated, unpacked_weight, waiting_bytes
 from autocomp.search_spaces import Workload
 
 from .lookup import Lookup
-from .lowered import Traced
+from .lowered import LoweredNetwork
 from .operators import Program
 
 if TYPE_CHECKING:
@@ -36,21 +36,23 @@ class Memory:
     repeated: list[tuple[int, ...]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, traced: Traced) -> Memory:
-        """traced: any plans of the network."""
-        device, program = traced.device, traced.program
+    def of(cls, lowered: LoweredNetwork) -> Memory:
+        """lowered: any plans of the network."""
+        device, program = lowered.device, lowered.program
         tensors = {
-            node: Lookup(_tensor_knobs(traced, node), _tensor(device, program, node)) for node in program.readers
+            node: Lookup(_tensor_knobs(lowered, node), _tensor(device, program, node)) for node in program.readers
         }
         if not device.integer_chain:
             return cls(program, tensors)
         transients = {
-            position: Lookup(transient_knobs(traced, operator), _at(transient_bytes, device, program, position))
+            position: Lookup(transient_knobs(lowered, operator), _at(transient_bytes, device, program, position))
             for position, operator in enumerate(program.operators)
         }
-        groups = repeated(traced)
+        groups = repeated(lowered)
         weights = {
-            position: Lookup(traced.knobs(program.operators[position]), _at(unpacked_weight, device, program, position))
+            position: Lookup(
+                lowered.knobs(program.operators[position]), _at(unpacked_weight, device, program, position)
+            )
             for positions in groups
             for position in positions
         }
@@ -87,25 +89,25 @@ class Memory:
         room = np.stack([self.transients[position](workload) for position in range(count)])
         if self.weights:
             weights = {position: lookup(workload) for position, lookup in self.weights.items()}
-            room += waiting_bytes(weights, self.repeated, count)
+            room += reusable_bytes(weights, self.repeated, count)
         return room
 
 
 def _at(
-    function: Callable[[Traced, int], np.ndarray], device: Device, program: Program, position: int
+    function: Callable[[LoweredNetwork, int], np.ndarray], device: Device, program: Program, position: int
 ) -> Callable[[Workload], np.ndarray]:
-    return lambda some: function(Traced(device, program, some), position)
+    return lambda some: function(LoweredNetwork(device, program, some), position)
 
 
 def _tensor(device: Device, program: Program, node: int) -> Callable[[Workload], np.ndarray]:
     def size(some: Workload) -> np.ndarray:
-        return Traced(device, program, some).stored_bytes(node)
+        return LoweredNetwork(device, program, some).stored_bytes(node)
 
     return size
 
 
-def _tensor_knobs(traced: Traced, node: int) -> tuple[int, ...]:
-    readers = {traced.program.operators[position].head for position in traced.program.readers[node]}
-    if traced.device.integer_chain:
-        readers |= traced.deciding(node)
-    return traced.workload.knobs_of([node], readers)
+def _tensor_knobs(lowered: LoweredNetwork, node: int) -> tuple[int, ...]:
+    readers = {lowered.program.operators[position].head for position in lowered.program.readers[node]}
+    if lowered.device.integer_chain:
+        readers |= lowered.deciding(node)
+    return lowered.workload.knobs_of([node], readers)

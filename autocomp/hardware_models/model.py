@@ -12,7 +12,7 @@ from autocomp.search_spaces import Workload
 
 from .cost import Cost, OperatorCost
 from .lookup import Lookup
-from .lowered import Traced
+from .lowered import LoweredNetwork
 from .memory import Memory
 from .operators import Program, lower
 from .roofline import work
@@ -28,7 +28,7 @@ def costs(device: Device, workload: Workload) -> Cost:
     """Of every plan of the workload; a Python loop runs over operators and chunks of plans, never over plans."""
     program = lower(workload.graph, device.fuses_pools)
     operators = [lookup.tabulated(workload) for lookup in _operators(device, program, workload)]
-    memory = Memory.of(Traced(device, program, workload)).tabulated(lambda lookup: lookup.tabulated(workload))
+    memory = Memory.of(LoweredNetwork(device, program, workload)).tabulated(lambda lookup: lookup.tabulated(workload))
     totals = np.empty((len(workload), COLUMNS))
     peak = np.empty(len(workload))
     for start in range(0, len(workload), CHUNK):
@@ -45,8 +45,8 @@ def costs(device: Device, workload: Workload) -> Cost:
 def _constant(device: Device, program: Program, workload: Workload) -> np.ndarray:
     """(COLUMNS,): what no operator has."""
     graph = workload.graph
-    traced = Traced(device, program, workload)
-    norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * traced.norm_params_per_channel
+    lowered = LoweredNetwork(device, program, workload)
+    norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * lowered.norm_params_per_channel
     others = float(graph.other_params - norms)
     memory, file = others * device.float_bits / 8, others * 4 + device.container.node * len(graph.nodes)
     return np.array([device.rates.inference_s, memory, file, 0.0, 0.0, others])
@@ -55,17 +55,17 @@ def _constant(device: Device, program: Program, workload: Workload) -> np.ndarra
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:
     def rows(position: int) -> Callable[[Workload], np.ndarray]:
         def function(some: Workload) -> np.ndarray:
-            traced = Traced(device, program, some)
-            w = work(traced, position)
-            seconds = device.rates.seconds(w.demand).total * device.table.factor(traced, position)
+            lowered = LoweredNetwork(device, program, some)
+            w = work(lowered, position)
+            seconds = device.rates.seconds(w.demand).total * device.table.factor(lowered, position)
             columns = (seconds, w.memory_bytes, w.file_bytes, w.energy_j, w.macs, w.params)
             return np.stack(columns, axis=1)
 
         return function
 
-    traced = Traced(device, program, workload)
+    lowered = LoweredNetwork(device, program, workload)
     return [
-        Lookup(tuple(sorted({*traced.knobs(operator), *block_knobs(traced, operator)})), rows(i))
+        Lookup(tuple(sorted({*lowered.knobs(operator), *block_knobs(lowered, operator)})), rows(i))
         for i, operator in enumerate(program.operators)
     ]
 
@@ -75,11 +75,11 @@ def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:
     if len(workload) != 1:
         raise ValueError(f"the table of operators is for one plan, but got {len(workload)}")
     program = lower(workload.graph, device.fuses_pools)
-    traced = Traced(device, program, workload)
+    lowered = LoweredNetwork(device, program, workload)
     names: Sequence[str] = [node.layer or node.name for node in workload.graph.nodes]
-    works = [work(traced, position) for position in range(len(program.operators))]
+    works = [work(lowered, position) for position in range(len(program.operators))]
     times = [device.rates.seconds(w.demand) for w in works]
-    factors = [float(np.ravel(device.table.factor(traced, position))[0]) for position in range(len(works))]
+    factors = [float(np.ravel(device.table.factor(lowered, position))[0]) for position in range(len(works))]
     seconds = [float(time.total[0]) * factor for time, factor in zip(times, factors, strict=True)]
     total = device.rates.inference_s + sum(seconds)
     rows = []

@@ -42,7 +42,7 @@ class Program:
     operators: in execution order.
     readers: node whose output lies in memory -> positions of the operators that read it.
     kept: nodes whose outputs the network returns.
-    bystanders: for each operator the elements, as traced, that are live beside what it reads and writes.
+    other_live_activations: for each operator the elements, as traced, that are live beside what it reads and writes.
     writer: node whose output lies in memory -> position of the operator that writes it.
     integer_readers: such a node -> heads of the layers that read it, as their main input or through a max pool that
         alone reads it; None where anything else does.
@@ -52,7 +52,7 @@ class Program:
     operators: tuple[Operator, ...]
     readers: dict[int, tuple[int, ...]]
     kept: frozenset[int]
-    bystanders: tuple[int, ...]
+    other_live_activations: tuple[int, ...]
     writer: dict[int, int]
     integer_readers: dict[int, tuple[int, ...] | None]
     images: frozenset[int] = frozenset()
@@ -102,7 +102,7 @@ def lower(graph: NetworkGraph, pools: bool = False) -> Program:
     program = Program(operators, {node: tuple(positions) for node, positions in readers.items()}, kept, (), written, {})
     return replace(
         program,
-        bystanders=_bystanders(graph, program),
+        other_live_activations=_other_live_activations(graph, program),
         integer_readers=_integer_readers(graph, program),
         images=images(graph),
         products=products(graph),
@@ -129,7 +129,7 @@ def _integer_readers(graph: NetworkGraph, program: Program) -> dict[int, tuple[i
     return found
 
 
-def _bystanders(graph: NetworkGraph, program: Program) -> tuple[int, ...]:
+def _other_live_activations(graph: NetworkGraph, program: Program) -> tuple[int, ...]:
     written = {operator.output for operator in program.operators}
     live = {node for node in program.readers if node not in written}
     found = []

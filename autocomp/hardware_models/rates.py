@@ -18,20 +18,21 @@ class Demand:
     """What an operator asks of a chip, each (n,): no constant of a chip's speed is in it.
 
     matrix: precision -> multiply-accumulates as the matrix unit carries them out, padding and idle cores included.
-    thin: multiply-accumulates of grouped convolutions that run outside the matrix unit.
+    grouped: multiply-accumulates of grouped convolutions that run outside the matrix unit.
     traffic, weights: bytes of activations and of weights that are moved; float_traffic, float_weights: where a layer
         that is set to integers runs in floats.
-    bystanders: bytes of other live activations, which take cache away.
-    vector, soft, reduced: elementwise operations; elements of transcendental functions; of softmaxes and layer norms.
+    other_live_activations: bytes of other live activations, which take cache away.
+    vector: elementwise operations. transcendental: elements of such functions. softmax_layernorm: elements of
+        softmaxes and layer norms.
     in_place: whether the operator only joins tensors that lie side by side.
     precision: index of the arithmetic that the layer is set to.
     unpacked, unpacked4: weights turned from integers into floats at each inference; from 4 bits.
-    groups: thin groups of unpacked layers, which run one after another, of all images.
+    groups: narrow groups of unpacked layers, which run one after another, of all images.
     rounded: activations turned into integers, or back, by operators of their own.
     gathered: inputs copied together for each position of a kernel before they are multiplied.
     rows: pieces in which they are copied: rows of images in floats, in integers rows of kernels, or where there are
         groups each group's channels; strided: inputs that are copied one by one, where a kernel steps over pixels.
-    apart: outputs of integer convolutions that are rounded by an operator of its own.
+    separate_requantize: outputs of integer convolutions that are rounded by an operator of its own.
     windowed: whether a kernel of more than one position is multiplied.
     activated: elements that activations behind a layer go over once more.
     reordered: activations turned from one layout into another.
@@ -40,15 +41,15 @@ class Demand:
     """
 
     matrix: Mapping[str, np.ndarray]
-    thin: np.ndarray
+    grouped: np.ndarray
     traffic: np.ndarray
     weights: np.ndarray
     float_traffic: np.ndarray
     float_weights: np.ndarray
-    bystanders: np.ndarray
+    other_live_activations: np.ndarray
     vector: np.ndarray
-    soft: np.ndarray
-    reduced: np.ndarray
+    transcendental: np.ndarray
+    softmax_layernorm: np.ndarray
     in_place: np.ndarray
     precision: np.ndarray
     unpacked: np.ndarray
@@ -57,7 +58,7 @@ class Demand:
     gathered: np.ndarray
     rows: np.ndarray
     strided: np.ndarray
-    apart: np.ndarray
+    separate_requantize: np.ndarray
     groups: np.ndarray
     windowed: np.ndarray
     activated: np.ndarray
@@ -81,28 +82,29 @@ class Rates:
     macs_per_s: precision -> rate of the matrix unit; a precision that is missing is not executed. Without
         ``unpacked`` weights that are only stored in integers are turned into floats once, before any inference.
     window_share: of that rate that kernels of more than one position reach.
-    thin_macs_per_s: of depthwise convolutions outside the matrix unit; ``thin_share``: precision -> factor to it.
+    grouped_macs_per_s: of depthwise convolutions outside the matrix unit; ``grouped_share``: precision -> factor to it.
     cache_bytes, cache_bytes_per_s, dram_bytes_per_s: what an operator moves goes through the cache as far as it fits.
-    vector_per_s: elementwise operations; a transcendental function takes ``soft_operations`` of them, an
-        element of a softmax or layer norm ``reduced_operations``.
+    vector_per_s: elementwise operations; a transcendental function takes ``transcendental_operations`` of them, an
+        element of a softmax or layer norm ``softmax_layernorm_operations``.
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
     overlapped: whether activations move while the arithmetic runs.
-    unpack_per_s, unpack4_per_s, round_per_s, gather_per_s, stride_per_s, apart_per_s, activate_per_s, reorder_per_s,
+    unpack_per_s, unpack4_per_s, round_per_s, gather_per_s, stride_per_s, separate_requantize_per_s, activate_per_s,
+    reorder_per_s,
         pool_per_s: elements of what a demand calls so. group_s, row_s: of one of its groups, of its rows.
     """
 
     macs_per_s: Mapping[str, float]
-    thin_macs_per_s: float
+    grouped_macs_per_s: float
     cache_bytes: float
     cache_bytes_per_s: float
     dram_bytes_per_s: float
     vector_per_s: float
-    soft_operations: float
-    reduced_operations: float
+    transcendental_operations: float
+    softmax_layernorm_operations: float
     operator_s: Mapping[str, float]
     inference_s: float
     overlapped: bool
-    thin_share: Mapping[str, float] = field(default_factory=dict)
+    grouped_share: Mapping[str, float] = field(default_factory=dict)
     unpack_per_s: float = math.inf
     round_per_s: float = math.inf
     gather_per_s: float = math.inf
@@ -111,7 +113,7 @@ class Rates:
     reorder_per_s: float = math.inf
     pool_per_s: float = math.inf
     stride_per_s: float = math.inf
-    apart_per_s: float = math.inf
+    separate_requantize_per_s: float = math.inf
     group_s: float = 0.0
     row_s: float = 0.0
     window_share: float = 1.0
@@ -121,23 +123,26 @@ class Rates:
         optional = {f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING}
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in optional})
 
-    def spilled(self, traffic: np.ndarray, bystanders: np.ndarray) -> np.ndarray:
+    def spilled(self, traffic: np.ndarray, other_live_activations: np.ndarray) -> np.ndarray:
         """(n,) bytes of activations that do not find room in the cache; a tenth of it is always the operator's own."""
-        room = np.maximum(self.cache_bytes - bystanders, 0.1 * self.cache_bytes)
+        room = np.maximum(self.cache_bytes - other_live_activations, 0.1 * self.cache_bytes)
         return np.maximum(traffic - room, 0)
 
     def seconds(self, demand: Demand) -> Seconds:
         """A layer set to integers runs in floats where that is quicker; one that is unpacked has no choice."""
         moved = self._moved(demand, demand.traffic, demand.weights)
         in_floats = self._moved(demand, demand.float_traffic, demand.float_weights)
-        slow = demand.soft * self.soft_operations + demand.reduced * demand.idle * self.reduced_operations
+        slow = (
+            demand.transcendental * self.transcendental_operations
+            + demand.softmax_layernorm * demand.idle * self.softmax_layernorm_operations
+        )
         vector = (demand.vector + slow) / self.vector_per_s
-        serial = vector + self._thin(demand) + demand.unpacked / self.unpack_per_s
+        serial = vector + self._grouped(demand) + demand.unpacked / self.unpack_per_s
         serial = serial + demand.rounded / self.round_per_s + demand.gathered / self.gather_per_s
         serial = serial + demand.unpacked4 / self.unpack4_per_s + demand.activated / self.activate_per_s
         serial = serial + demand.reordered / self.reorder_per_s + demand.pooled / self.pool_per_s
         serial = serial + demand.rows * self.row_s + demand.strided / self.stride_per_s
-        serial = serial + demand.apart / self.apart_per_s
+        serial = serial + demand.separate_requantize / self.separate_requantize_per_s
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
         best = self._together(demand.matrix["float"] * slowed / self.macs_per_s["float"], *in_floats, launch)
@@ -152,15 +157,15 @@ class Rates:
 
     def _moved(self, demand: Demand, traffic: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Seconds that weights and activations take. With idle cores the cache is slower, but not than the memory."""
-        spilled = self.spilled(traffic, demand.bystanders)
+        spilled = self.spilled(traffic, demand.other_live_activations)
         cached = np.where(demand.in_place, 0, traffic - spilled)
         least = min(self.cache_bytes_per_s, self.dram_bytes_per_s)
         cache = np.maximum(self.cache_bytes_per_s / demand.idle, least)
         return weights / self.dram_bytes_per_s, cached / cache + spilled / self.dram_bytes_per_s
 
-    def _thin(self, demand: Demand) -> np.ndarray:
-        shares = np.array([self.thin_share.get(name, 1.0) for name in PRECISIONS])
-        return demand.thin / (self.thin_macs_per_s * shares[demand.precision]) + demand.groups * self.group_s
+    def _grouped(self, demand: Demand) -> np.ndarray:
+        shares = np.array([self.grouped_share.get(name, 1.0) for name in PRECISIONS])
+        return demand.grouped / (self.grouped_macs_per_s * shares[demand.precision]) + demand.groups * self.group_s
 
     def _together(
         self, compute: np.ndarray, weights: np.ndarray, activations: np.ndarray, launch: Any

@@ -12,7 +12,7 @@ from autocomp.search_spaces import SearchSpace, Workload
 from .cost import Cost
 from .device_model import Device
 from .lookup import MOST_COMBINATIONS, Lookup
-from .lowered import Traced
+from .lowered import LoweredNetwork
 from .memory import Memory
 from .model import CHUNK, _constant, _operators
 from .operators import Program, lower
@@ -70,7 +70,7 @@ class CostTables:
 
     @cached_property
     def _memory(self) -> Memory:
-        return Memory.of(Traced(self.device, self._program, self._plain)).tabulated(self._tabulated)
+        return Memory.of(LoweredNetwork(self.device, self._program, self._plain)).tabulated(self._tabulated)
 
     def _tabulated(self, lookup: Lookup) -> Lookup:
         if self._plain.grid_size(lookup.knobs) > MOST_COMBINATIONS:

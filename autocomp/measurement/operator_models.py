@@ -7,7 +7,7 @@ import onnx
 
 from autocomp.hardware_models.shapes import OperatorShape
 from autocomp.primitives.export.onnx_network import Style, onnx_network
-from autocomp.primitives.numerics.plan_compressor import Realiser
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, Workload
 
@@ -37,9 +37,9 @@ def workload_model(
     ranges: dict[tuple[str, int], ActivationQuantizer],
 ) -> bytes:
     """Of a workload of one plan: formats and cut channels as the plan says."""
-    realiser = Realiser(workload.space, parameters, ranges)
+    compressor = PlanCompressor(workload.space, parameters, ranges)
     plan = workload.space.decode(workload.vectors[0])
-    model = onnx_network(workload.graph, parameters, realiser(plan), Style(integer_weights=True))
+    model = onnx_network(workload.graph, parameters, compressor(plan), Style(integer_weights=True))
     data: bytes = model.SerializeToString()
     return data
 

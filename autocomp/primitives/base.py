@@ -15,10 +15,10 @@ class Primitive(Protocol):
     """A compression algorithm as a part of the search space.
 
     >>> rtn = primitive("rtn")
-    >>> rtn.knobs(graph, parameters, formats=device.formats, granularity=device.granularity, moments={})
+    >>> rtn.knobs(graph, parameters, formats=device.formats, channel_divisor=device.channel_divisor, moments={})
     (Knob(name='format/conv1', values=('float', 'w8', 'w8a8', ...)), ...)
 
-    parameters: the float network's, by name. granularity: channel counts that the device likes. moments: of layers'
+    parameters: the float network's, by name. channel_divisor: channel counts that the device likes. moments: of layers'
     inputs on calibration data, by layer; may be empty.
 
     ``knobs`` raises NoEffectError where there is nothing to do. What a plan's values make of the network is computed
@@ -33,6 +33,6 @@ class Primitive(Protocol):
         graph: NetworkGraph,
         parameters: Mapping[str, np.ndarray],
         formats: Sequence[Format],
-        granularity: int,
+        channel_divisor: int,
         moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]: ...

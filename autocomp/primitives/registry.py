@@ -8,7 +8,7 @@ import numpy as np
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives.numerics.reconstruction import Moments
-from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_whole_granules
+from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.search_spaces import Format, Knob, NetworkGraph, SearchSpace
@@ -39,30 +39,30 @@ def search_space(
     graph: NetworkGraph,
     parameters: Mapping[str, np.ndarray],
     formats: Sequence[Format],
-    granularity: int,
+    channel_divisor: int,
     names: str | Iterable[str] = "auto",
     moments: Mapping[str, Moments] | None = None,
-    whole_granules: bool = False,
+    strict_divisor: bool = False,
 ) -> SearchSpace:
     """All knobs of the primitives; with "auto", of every one that needs no training and finds something to do.
 
-    whole_granules: channels are cut in multiples of the granularity alone, small groups too.
+    strict_divisor: channels are cut in multiples of the channel_divisor alone, small groups too.
     """
     chosen = tuple(AUTOMATIC) if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
     knobs: list[Knob] = []
     for name in chosen:
         try:
-            knobs += primitive(name).knobs(graph, parameters, formats, granularity, moments or {})
+            knobs += primitive(name).knobs(graph, parameters, formats, channel_divisor, moments or {})
         except NoEffectError:
             if names != "auto":
                 raise
     check_places(knobs)
-    if whole_granules:
-        coarse = (in_whole_granules(graph, knob, granularity) for knob in knobs)
+    if strict_divisor:
+        coarse = (in_multiples(graph, knob, channel_divisor) for knob in knobs)
         knobs = [knob for knob in coarse if knob is not None]
         if not knobs and names != "auto":
             raise NoEffectError(
-                f"this device cuts in multiples of {granularity} channels, and no channel group has more than that"
+                f"this device cuts in multiples of {channel_divisor} channels, and no channel group has more than that"
             )
     if not knobs:
         raise NoEffectError(

@@ -13,16 +13,16 @@ import numpy as np
 
 from autocomp.evaluators import PlanEvaluator, choose_engine
 from autocomp.evaluators.accuracy import calibrated_on
-from autocomp.evaluators.calibration import layer_moments, layer_second_moments, rounded_layers
+from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, CostTables, Device
-from autocomp.primitives.numerics.plan_compressor import Parameters, Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import Parameters, PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.mindir import copy_network, first_line
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
-from autocomp.primitives.verification.trial_cut import keep_what_cuts
+from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.process.training_bar import training_bar
 from autocomp.samplers import Solver
 from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace
@@ -42,17 +42,17 @@ FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression 
 
 @dataclass(frozen=True)
 class Choices:
-    """What may be chosen: the device's formats and granularity, and the primitives by name.
+    """What may be chosen: the device's formats and channel_divisor, and the primitives by name.
 
-    symmetric: whether the device's runtime takes inputs rounded around zero alone. whole_granules: whether channels
-    are cut in multiples of the granularity alone.
+    symmetric: whether the device's runtime takes inputs rounded around zero alone. strict_divisor: whether channels
+    are cut in multiples of the channel_divisor alone.
     """
 
     formats: Sequence[Format]
-    granularity: int
+    channel_divisor: int
     primitives: str | Sequence[str] = "auto"
     symmetric: bool = False
-    whole_granules: bool = False
+    strict_divisor: bool = False
 
 
 class RepeatedCosts:
@@ -164,13 +164,13 @@ def prepare(
     arrays = deployment_inputs(net, data, inputs)
     parameters = parameters_of(net)
     _check_finite(parameters)
-    graph = keep_what_cuts(net, trace(net, arrays), parameters, one_image(arrays))
+    graph = verify_channel_groups(net, trace(net, arrays), parameters, one_image(arrays))
     evaluation, calibration = data.evaluation, data.calibration
     if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
         raise ValueError("a network that takes integers needs data to be judged on: give data=, arrays of integers")
     x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
-    choices = Choices(chip.formats, chip.granularity, names, chip.symmetric_inputs, chip.whole_granules)
+    choices = Choices(chip.formats, chip.channel_divisor, names, chip.symmetric_inputs, chip.strict_divisor)
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
     evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
@@ -180,9 +180,9 @@ def prepare(
         len(graph.layers), len(graph.channel_groups), len(space.knobs), space.log10_size, batch, chip.name,
     )  # fmt: skip
     left = len(graph.channel_groups) - sum(knob.group is not None for knob in space.knobs)
-    if chip.whole_granules and left and (names == "auto" or "channel-pruning" in names):
+    if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d stay whole: %s is no faster with fewer channels"
-        log.info(text, left, chip.granularity, chip.name)
+        log.info(text, left, chip.channel_divisor, chip.name)
     return Job(chip, evaluator, calibrate, arrays, batch)
 
 
@@ -205,13 +205,13 @@ def evaluator_of(
     """The engine is chosen, moments and ranges are taken, the space is laid out: the same each time for the same
     network and samples, so that a saved front finds its plans again."""
     parameters = parameters_of(net)
-    plain = Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
     check = tuple(array[:CHECKED] for array in x)
     engine = choose_engine(net, graph, parameters, plain, check, forward(copy_network(net), check))
     moments = layer_moments(engine, graph, plain, calibration, seed)
-    offered = (choices.formats, choices.granularity, choices.primitives, moments, choices.whole_granules)
+    offered = (choices.formats, choices.channel_divisor, choices.primitives, moments, choices.strict_divisor)
     space = search_space(graph, parameters, *offered)
-    patches = layer_second_moments(engine, graph, plain, calibration, rounded_layers(space), seed)
+    patches = layer_hessians(engine, graph, plain, calibration, rounded_layers(space), seed)
     known = (synthetic, seed, moments, patches, choices.symmetric, measure)
     return PlanEvaluator(engine, space, parameters, x, labels, calibration, *known)
 

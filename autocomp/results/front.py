@@ -148,7 +148,8 @@ class ParetoSet(Sequence[Point]):
         missing = [
             point
             for point in self.evaluated
-            if not point.is_float and self._excess(costs, point) <= 0 < self._excess(bounds, point)
+            if not point.is_float
+            and self._constraint_violation(costs, point) <= 0 < self._constraint_violation(bounds, point)
         ]
         return sorted(missing, key=lambda point: -point.accuracy)
 
@@ -157,7 +158,7 @@ class ParetoSet(Sequence[Point]):
         missing = self.short_of_accuracy(bounds)
         if not missing or self.tuned:
             return ""
-        lacks = f"{100 * self._excess(bounds, missing[0]):.2g} points"
+        lacks = f"{100 * self._constraint_violation(bounds, missing[0]):.2g} points"
         return (
             f"; the most accurate plan within the bounds on costs lacks {lacks} of accuracy, which fine-tuning may win "
             "back: point.fine_tune(train), or a search whose data have train"
@@ -194,10 +195,10 @@ class ParetoSet(Sequence[Point]):
             return self.knee
         others = [point for point in self._every if point.feasible or not self.feasible]
         for candidates in (self._points, others):
-            fitting = [point for point in candidates if self._excess(bounds, point) <= 0]
+            fitting = [point for point in candidates if self._constraint_violation(bounds, point) <= 0]
             if fitting:
                 return min(fitting, key=lambda point: self._preference(bounds, point))
-        nearest = min(others, key=lambda point: self._excess(bounds, point))
+        nearest = min(others, key=lambda point: self._constraint_violation(bounds, point))
         metrics = tuple(dict.fromkeys((*bounds.metrics, *self.metrics)))
         among = f" within the budget {self.budget}" if self.budget and self.feasible else ""
         raise ValueError(
@@ -209,10 +210,10 @@ class ParetoSet(Sequence[Point]):
         """The point farthest from the chord between the ends of the front (see ``pareto.knee``); where nothing meets
         the budget, the one that is nearest to it."""
         if not self.feasible:
-            return min(self._points, key=lambda point: self._excess(self.budget, point))
+            return min(self._points, key=lambda point: self._constraint_violation(self.budget, point))
         return self._points[knee(self._matrix(self._points))]
 
-    def _excess(self, bounds: Budget, point: Point) -> float:
+    def _constraint_violation(self, bounds: Budget, point: Point) -> float:
         of_float = self.float_point
         return float(bounds.violation(point.cost, point.accuracy, of_float.cost, of_float.accuracy)[0])
 
@@ -250,7 +251,7 @@ class ParetoSet(Sequence[Point]):
             if point.plan == wanted and point.samples == self.float_point.samples:
                 return point
         point = Point.of(self._resolver().evaluate(wanted), self.float_point, self.deployer)
-        point = replace(point, violation=self._excess(self.budget, point))
+        point = replace(point, violation=self._constraint_violation(self.budget, point))
         self.evaluated = (*(other for other in self.evaluated if other.plan != wanted), point)
         self._renew()
         return point
@@ -269,7 +270,7 @@ class ParetoSet(Sequence[Point]):
                 f"a point of this front has {own.metric} on {own.samples} samples, "
                 f"but got {point.metric} on {point.samples}"
             )
-        added = replace(point, reference=own, violation=self._excess(self.budget, point))
+        added = replace(point, reference=own, violation=self._constraint_violation(self.budget, point))
         self.tuned = (*(other for other in self.tuned if other.plan != point.plan), added)
         self._renew()
 

@@ -6,7 +6,7 @@ from autocomp.samplers.papers.haq import HAQSampler
 from .base import Outcome, Problem, Sampler, Vector
 from .frontier import FrontierSampler
 from .frontier_solver import Solver, directions
-from .observations import Told, learned
+from .observations import Observations, fit_surrogate
 from .optuna_samplers import OptunaSampler, quiet
 from .proposals import Proposals
 from .registry import check_sampler, register, sampler, samplers
@@ -16,6 +16,7 @@ __all__ = [
     "AMCSampler",
     "FrontierSampler",
     "HAQSampler",
+    "Observations",
     "OptunaSampler",
     "Outcome",
     "Problem",
@@ -23,12 +24,11 @@ __all__ = [
     "RandomSampler",
     "Sampler",
     "Solver",
-    "Told",
     "UniformSampler",
     "Vector",
     "check_sampler",
     "directions",
-    "learned",
+    "fit_surrogate",
     "quiet",
     "register",
     "sampler",

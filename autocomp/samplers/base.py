@@ -23,8 +23,8 @@ class Problem:
     The rest is for samplers that look before they ask; all of it may be missing.
 
     costs: vectors, (n, knobs) int -> (n, objectives - 1), the objectives beside the accuracy, minimised.
-    excess: vectors -> (n,), above 0 where a plan is too costly for the budget.
-    floor: the least accuracy that the budget allows.
+    constraint_violation: vectors -> (n,), above 0 where a plan is too costly for the budget.
+    min_accuracy: the least accuracy that the budget allows.
     scores: how much each value of each knob hurts; called once, when it is needed.
     """
 
@@ -33,8 +33,8 @@ class Problem:
     trials: int
     seed: int = 0
     costs: Callable[[np.ndarray], np.ndarray] | None = None
-    excess: Callable[[np.ndarray], np.ndarray] | None = None
-    floor: float | None = None
+    constraint_violation: Callable[[np.ndarray], np.ndarray] | None = None
+    min_accuracy: float | None = None
     scores: Callable[[], Scores] | None = None
 
 

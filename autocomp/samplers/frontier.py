@@ -12,8 +12,8 @@ from autocomp.search_spaces import SearchSpace
 from .base import Outcome, Problem
 from .frontier_solver import Solver, directions
 from .frontier_surrogate import Prediction, Surrogate
-from .hypervolume_improvement import Gain
-from .observations import Told, distinct, learned, rows
+from .hypervolume_improvement import ExpectedHypervolumeImprovement
+from .observations import Observations, distinct, fit_surrogate, rows
 from .registry import register
 from .uniform import spread, uniform_plans
 
@@ -46,7 +46,7 @@ class FrontierSampler:
             raise ValueError("the sampler 'frontier' needs the costs of plans, but the problem has none")
         self._problem, self._space = problem, problem.space
         self._of_float = np.maximum(problem.costs(np.zeros((1, len(self._space.knobs)), np.int64))[0], 1e-12)
-        self._told = Told(len(self._space.knobs), len(self._of_float))
+        self._observed = Observations(len(self._space.knobs), len(self._of_float))
         self._pending: dict[bytes, np.ndarray] = {}
         self._spent: set[bytes] = set()  # proposed or known: not proposed again
         self._solved = np.empty((0, len(self._space.knobs)), np.int64)
@@ -81,7 +81,7 @@ class FrontierSampler:
         for value in dict.fromkeys(value for knob in knobs if knob.kind == "format" for value in knob.values[1:]):
             plan = [knob.index(value) if knob.kind == "format" and value in knob.values else 0 for knob in knobs]
             vector = np.array(plan, np.int64)
-            if rows(vector[None])[0] not in self._spent and self._excess(vector[None])[0] <= 0:
+            if rows(vector[None])[0] not in self._spent and self._constraint_violation(vector[None])[0] <= 0:
                 plans.append(vector)
         return plans
 
@@ -95,9 +95,9 @@ class FrontierSampler:
         # What was turned down for its costs was not evaluated: its accuracy is no observation. The float network was,
         # whatever the budget, and all losses are counted from it.
         found = {i: -outcome.values[0] for i, outcome in enumerate(outcomes) if outcome.values is not None}
-        seen = [i for i in np.flatnonzero((self._excess(vectors) <= 0) | ~vectors.any(1)) if i in found]
+        seen = [i for i in np.flatnonzero((self._constraint_violation(vectors) <= 0) | ~vectors.any(1)) if i in found]
         if seen:
-            self._told.add(vectors[seen], self._costs(vectors[seen]), np.array([found[i] for i in seen]))
+            self._observed.add(vectors[seen], self._costs(vectors[seen]), np.array([found[i] for i in seen]))
 
     # What is known ----------------------------------------------------------------------------------------------------
 
@@ -110,12 +110,12 @@ class FrontierSampler:
 
     @property
     def _float_accuracy(self) -> float:
-        found = self._told.of_float
-        return float(self._told.accuracies.max(initial=0.0) or 1.0) if found is None else found
+        found = self._observed.of_float
+        return float(self._observed.accuracies.max(initial=0.0) or 1.0) if found is None else found
 
     @property
-    def _floor(self) -> float:
-        return min(max(self._problem.floor or 0.0, 0.0), self._float_accuracy)
+    def _min_accuracy(self) -> float:
+        return min(max(self._problem.min_accuracy or 0.0, 0.0), self._float_accuracy)
 
     @property
     def _enumerable(self) -> bool:
@@ -126,13 +126,17 @@ class FrontierSampler:
         assert self._problem.costs is not None
         return np.asarray(self._problem.costs(vectors) / self._of_float)
 
-    def _excess(self, vectors: np.ndarray) -> np.ndarray:
-        return np.zeros(len(vectors)) if self._problem.excess is None else self._problem.excess(vectors)
+    def _constraint_violation(self, vectors: np.ndarray) -> np.ndarray:
+        return (
+            np.zeros(len(vectors))
+            if self._problem.constraint_violation is None
+            else self._problem.constraint_violation(vectors)
+        )
 
     def _learn(self) -> Surrogate:
-        if not len(self._told):
+        if not len(self._observed):
             return Surrogate(self.scores)
-        self._surrogate = learned(self.scores, self._told, self._float_accuracy, self._surrogate)
+        self._surrogate = fit_surrogate(self.scores, self._observed, self._float_accuracy, self._surrogate)
         return self._surrogate
 
     # What could be proposed -------------------------------------------------------------------------------------------
@@ -140,13 +144,13 @@ class FrontierSampler:
     def _pool(self, rng: np.random.Generator, surrogate: Surrogate) -> np.ndarray:
         if self._enumerable:
             return self._new(_all(self._space))
-        solver = Solver(self._space, self.scores, self._costs, self._excess)
+        solver = Solver(self._space, self.scores, self._costs, self._constraint_violation)
         starts = self._starts(rng)
         if len(starts):
             solved = solver.descend(starts, directions(rng, len(starts), self._problem.objectives - 1))
             self._solved = distinct(np.concatenate([self._solved, solved]))
         pool = self._solved
-        late = len(self._told) >= LATE
+        late = len(self._observed) >= LATE
         climbers = int(np.clip((AROUND_LATE if late else AROUND) // self._space.sizes.sum(), 1, CLIMBERS))
         gains = self._gains()
         for _ in range(1 if late else CLIMBS):
@@ -160,12 +164,14 @@ class FrontierSampler:
         """Uniform plans, evaluated ones, random ones; fewer each time, since what was solved stays."""
         count = STARTS // self._asked or 2 * (self._asked % 16 == 0)
         uniform = spread(uniform_plans(self._space), self._space.sizes)[: count // 4]
-        near = np.argsort(self._told.below, kind="stable")[: 2 * STARTS]
-        evaluated = self._told.vectors[rng.permutation(near)[: count // 2]]
+        near = np.argsort(self._observed.below, kind="stable")[: 2 * STARTS]
+        evaluated = self._observed.vectors[rng.permutation(near)[: count // 2]]
         more = self._space.random(rng, count - len(uniform) - len(evaluated))
         return np.concatenate([uniform, evaluated, more])
 
-    def _promising(self, pool: np.ndarray, surrogate: Surrogate, gains: Sequence[Gain], count: int) -> np.ndarray:
+    def _promising(
+        self, pool: np.ndarray, surrogate: Surrogate, gains: Sequence[ExpectedHypervolumeImprovement], count: int
+    ) -> np.ndarray:
         """The plans with the largest gains, ``count`` for each kind of gain, from all over the costs.
 
         Around the best plan are many nearly as good, and when one of them is taken the others add nothing any more.
@@ -178,7 +184,7 @@ class FrontierSampler:
     def _new(self, pool: np.ndarray) -> np.ndarray:
         """Those that were not proposed and are allowed."""
         fresh = np.array([row not in self._spent for row in rows(pool)], bool)
-        return pool[fresh][self._excess(pool[fresh]) <= 0]
+        return pool[fresh][self._constraint_violation(pool[fresh]) <= 0]
 
     # What is proposed -------------------------------------------------------------------------------------------------
 
@@ -203,7 +209,12 @@ class FrontierSampler:
         return chosen
 
     def _best(
-        self, costs: np.ndarray, prediction: Prediction, gains: Sequence[Gain], left: np.ndarray, number: int
+        self,
+        costs: np.ndarray,
+        prediction: Prediction,
+        gains: Sequence[ExpectedHypervolumeImprovement],
+        left: np.ndarray,
+        number: int,
     ) -> int:
         spread = 2.0 if number % EXPLORED == EXPLORED - 1 else 1.0
         accuracies = self._accuracies(prediction, spread)
@@ -218,12 +229,14 @@ class FrontierSampler:
         """(n, 8): equally likely."""
         return np.maximum(self._float_accuracy - prediction.losses(spread), 0)
 
-    def _gains(self) -> tuple[Gain, Gain]:
+    def _gains(self) -> tuple[ExpectedHypervolumeImprovement, ExpectedHypervolumeImprovement]:
         """Counted from the budget's floor, and from a little below the float network's accuracy."""
-        front = self._told.below <= 0
-        costs, accuracies = self._told.costs[front], self._told.accuracies[front]
-        floors = (self._floor, max(self._floor, self._float_accuracy - FOCUS))
-        return Gain(costs, accuracies, floors[0]), Gain(costs, accuracies, floors[1])
+        front = self._observed.below <= 0
+        costs, accuracies = self._observed.costs[front], self._observed.accuracies[front]
+        min_accuracies = (self._min_accuracy, max(self._min_accuracy, self._float_accuracy - FOCUS))
+        return ExpectedHypervolumeImprovement(costs, accuracies, min_accuracies[0]), ExpectedHypervolumeImprovement(
+            costs, accuracies, min_accuracies[1]
+        )
 
 
 def spread_out(worth: np.ndarray, cells: np.ndarray, count: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""The predicted front: plans with the least damage for their costs, by coordinate descent from many starts at once."""
+"""The predicted front: plans with the least sensitivity for their costs, by coordinate descent from many starts at
+once."""
 
 from __future__ import annotations
 
@@ -14,23 +15,31 @@ FINALISTS, EXCHANGES, PAIRS = 4, 40, 512
 SWEPT = np.geomspace(1e-4, 1e4, 49)  # prices, in nats for all of the float network's costs
 MIXTURES, FINER, SWEPT_FINALISTS = 8, 16, 2
 ADDS_UP = 0.05  # of a cost: how far the sum over the knobs may be from it
-PENALTY = 100.0  # a nat for each percent of excess: dearer than any damage
+PENALTY = 100.0  # a nat for each percent of constraint_violation: dearer than any sensitivity
 
-Damage = Callable[[np.ndarray], np.ndarray]
+Sensitivity = Callable[[np.ndarray], np.ndarray]
 Costs = Callable[[np.ndarray], np.ndarray]
 
 
 class Solver:
-    """Minimises ``damage + weights . costs + PENALTY * excess``, a problem for each row of weights.
+    """Minimises ``sensitivity + weights . costs + PENALTY * excess``, a problem for each row of weights.
 
     Every one-knob change of every plan is looked at in one call of the cost model; all changes that help are tried
     together, the better half of them, and the best alone, which always helps. It ends where no single change does.
 
-    damage: vectors, (n, knobs) int -> (n,); costs: -> (n, objectives); excess: -> (n,), 0 or less where allowed.
+    sensitivity: vectors, (n, knobs) int -> (n,); costs: -> (n, objectives); constraint_violation: -> (n,), 0 or less
+    where allowed.
     """
 
-    def __init__(self, space: SearchSpace, damage: Damage, costs: Costs, excess: Damage) -> None:
-        self.space, self.damage, self.costs, self.excess = space, damage, costs, excess
+    def __init__(
+        self, space: SearchSpace, sensitivity: Sensitivity, costs: Costs, constraint_violation: Sensitivity
+    ) -> None:
+        self.space, self.sensitivity, self.costs, self.constraint_violation = (
+            space,
+            sensitivity,
+            costs,
+            constraint_violation,
+        )
         choices = [(k, v) for k, size in enumerate(space.sizes) for v in range(size)]
         self._knobs, self._values = np.array(choices, np.intp).reshape(-1, 2).T
         self._first = np.cumsum(space.sizes) - space.sizes  # a knob's first column among the choices
@@ -65,8 +74,8 @@ class Solver:
         there were none, those that exceed it least.
 
         Under a bound a descent ends at the first plan from which every single change is worse; so it is begun at many
-        prices, and the best of its ends are improved by changing two knobs at once. Where costs and damage add up over
-        the knobs, or nearly so, the best plans at many prices are known without a descent (:meth:`swept`).
+        prices, and the best of its ends are improved by changing two knobs at once. Where costs and sensitivity add up
+        over the knobs, or nearly so, the best plans at many prices are known without a descent (:meth:`swept`).
         """
         found, adds_up = self.swept(np.random.default_rng(seed), objectives)
         if not adds_up:
@@ -82,20 +91,20 @@ class Solver:
     def swept(self, rng: np.random.Generator, objectives: int) -> tuple[np.ndarray, bool]:
         """(n, knobs): each knob's best value by itself at many prices; and whether that is about what is best jointly.
 
-        It is where damage and costs are sums over the knobs but for a few percent, as with formats alone. Of each
+        It is where sensitivity and costs are sums over the knobs but for a few percent, as with formats alone. Of each
         mixture of the objectives the least price is then looked for at which the plan is allowed.
         """
         plain = np.zeros((1, len(self.space.knobs)), np.int16)
         every = np.concatenate([plain, self.neighbours(plain)[0]])
-        damage, costs = self.damage(every), self.costs(every)
-        alone = np.column_stack([damage, costs])[1:] - np.append(damage[0], costs[0])
+        sensitivity, costs = self.sensitivity(every), self.costs(every)
+        alone = np.column_stack([sensitivity, costs])[1:] - np.append(sensitivity[0], costs[0])
         mixtures = np.concatenate([np.eye(objectives), rng.dirichlet(np.ones(objectives), MIXTURES * (objectives > 1))])
         coarse = self._cheapest(alone, (SWEPT[:, None, None] * mixtures).reshape(-1, objectives))
-        expected = np.append(damage[0], costs[0]) + alone[self._first + coarse].sum(1)
-        found = np.column_stack([self.damage(coarse), self.costs(coarse)])
+        expected = np.append(sensitivity[0], costs[0]) + alone[self._first + coarse].sum(1)
+        found = np.column_stack([self.sensitivity(coarse), self.costs(coarse)])
         if not np.allclose(found, expected, rtol=ADDS_UP):
             return coarse, False
-        allowed = self.excess(coarse).reshape(len(SWEPT), -1) <= 0
+        allowed = self.constraint_violation(coarse).reshape(len(SWEPT), -1) <= 0
         least = np.where(allowed.any(0), allowed.argmax(0), len(SWEPT) - 1)
         between = np.geomspace(SWEPT[np.maximum(least - 1, 0)], SWEPT[least], FINER)
         fine = self._cheapest(alone, (between[:, :, None] * mixtures).reshape(-1, objectives))
@@ -123,14 +132,18 @@ class Solver:
         are looked at in truth.
         """
         tried = np.concatenate([vector[None].astype(np.int16), self.neighbours(vector[None])[0]])
-        harm, over = self.damage(tried), self.excess(tried)
+        harm, over = self.sensitivity(tried), self.constraint_violation(tried)
         one, other = self._pairs
         promised = harm[1 + one] + harm[1 + other] - harm[0]
-        excess = np.maximum(over[1 + one] + over[1 + other] - over[0], 0)
-        some = np.lexsort((promised, excess))[:PAIRS] if over[0] > 0 else _least(promised + PENALTY * excess, PAIRS)
+        constraint_violation = np.maximum(over[1 + one] + over[1 + other] - over[0], 0)
+        some = (
+            np.lexsort((promised, constraint_violation))[:PAIRS]
+            if over[0] > 0
+            else _least(promised + PENALTY * constraint_violation, PAIRS)
+        )
         pairs = tried[1 + one[some]]
         pairs[np.arange(len(some)), self._knobs[other[some]]] = self._values[other[some]]
-        harm, over = np.append(harm, self.damage(pairs)), np.append(over, self.excess(pairs))
+        harm, over = np.append(harm, self.sensitivity(pairs)), np.append(over, self.constraint_violation(pairs))
         best = np.lexsort((harm, np.maximum(over, 0)))[0]
         return np.asarray(np.concatenate([tried, pairs])[best], np.int64)
 
@@ -142,12 +155,12 @@ class Solver:
         return one[apart], other[apart]
 
     def best(self, vectors: np.ndarray) -> np.ndarray:
-        """(knobs,): of those that are allowed the one with the least damage; else the one that exceeds least."""
+        """(knobs,): of those that are allowed the one with the least sensitivity; else the one that exceeds least."""
         return np.asarray(vectors[self._order(vectors)[0]], np.int64)
 
     def _order(self, vectors: np.ndarray) -> np.ndarray:
-        over = np.maximum(self.excess(vectors), 0)
-        return np.lexsort((self.damage(vectors), over))
+        over = np.maximum(self.constraint_violation(vectors), 0)
+        return np.lexsort((self.sensitivity(vectors), over))
 
     def _trials(self, vectors: np.ndarray, weights: np.ndarray, value: np.ndarray) -> np.ndarray:
         """(n, 3, knobs): all changes that help, the better half of them, the best."""
@@ -166,7 +179,9 @@ class Solver:
 
     def _value(self, vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
         priced = (self.costs(vectors) * weights).sum(1)
-        return np.asarray(self.damage(vectors) + priced + PENALTY * np.maximum(self.excess(vectors), 0))
+        return np.asarray(
+            self.sensitivity(vectors) + priced + PENALTY * np.maximum(self.constraint_violation(vectors), 0)
+        )
 
 
 def _least(values: np.ndarray, count: int) -> np.ndarray:

@@ -11,10 +11,10 @@ from scipy.stats import norm
 from autocomp.evaluators import Scores
 
 RESOLUTION = 0.01  # losses are compared by log(RESOLUTION + loss)
-LEAST_DAMAGE = 1e-3  # nats, below which nothing is lost
+LEAST_SENSITIVITY = 1e-3  # nats, below which nothing is lost
 MOST = 300  # evaluations that are learned from
-CURVE, SLOPE, CONSTANT = 0.3, 0.1, 0.3  # prior variances of the loss over the total damage
-STRETCH = 2.0  # of the logarithm of the total damage
+CURVE, SLOPE, CONSTANT = 0.3, 0.1, 0.3  # prior variances of the loss over the total sensitivity
+STRETCH = 2.0  # of the logarithm of the total sensitivity
 AMPLITUDES, LENGTHS, NOISES = (0.05, 0.2, 0.6), (0.25, 0.5, 1.0), (0.003, 0.01)  # noise: of an accuracy
 MANY, NEARLY = 100, 1.25  # evaluations from which on parameters are not chosen anew for a few more
 TRUST = 8  # evaluations that the prior variances are worth
@@ -24,9 +24,9 @@ QUANTILES = norm.ppf((np.arange(8) + 0.5) / 8)
 class Surrogate:
     """A Gaussian process for the logarithm of the lost accuracy.
 
-    Its mean is the loss that a total damage of so many nats usually means. Deviations follow the total damage (how
-    sensitive this network's classes are) and the plan itself, as the vector of the roots of its damages: two plans
-    that hurt in the same places err alike, which is how interactions of knobs are learned.
+    Its mean is the loss that a total sensitivity of so many nats usually means. Deviations follow the total
+    sensitivity (how sensitive this network's classes are) and the plan itself, as the vector of the roots of its
+    sensitivities: two plans that hurt in the same places err alike, which is how interactions of knobs are learned.
 
     On 181 plans of the quick start's network (8 to 120 of them learned from, the others predicted) fitting all
     parameters by the likelihood was no better than choosing three of them from a grid, which is deterministic.
@@ -34,8 +34,8 @@ class Surrogate:
 
     def __init__(self, scores: Scores) -> None:
         self._scores = scores
-        self._roots = [np.sqrt(damage) for damage in scores.damage]
-        self._features = np.empty((0, len(scores.damage) + 1))
+        self._roots = [np.sqrt(sensitivity) for sensitivity in scores.sensitivity]
+        self._features = np.empty((0, len(scores.sensitivity) + 1))
         self._parameters, self._scale = (AMPLITUDES[1], LENGTHS[1], NOISES[0]), 1.0
         self._chosen_from = 0
 
@@ -88,12 +88,12 @@ class Surrogate:
         return np.asarray(shared + amplitude * np.exp(-apart / (2 * length**2)))
 
     def _describe(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, 1 + knobs): the logarithm of the total damage, the root of each knob's."""
+        """(n, 1 + knobs): the logarithm of the total sensitivity, the root of each knob's."""
         roots = np.stack([root[column] for root, column in zip(self._roots, vectors.T, strict=True)], axis=1)
-        return np.column_stack([np.log(LEAST_DAMAGE + (roots**2).sum(1)), roots])
+        return np.column_stack([np.log(LEAST_SENSITIVITY + (roots**2).sum(1)), roots])
 
     def _parts(self, described: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the kernel between these and the learned: what the total damage explains, and squared distances."""
+        """Of the kernel between these and the learned: what the total sensitivity explains, and squared distances."""
         a, b = described, self._features
         total = a[:, :1] - b[None, :, 0]
         shared = CONSTANT + SLOPE * np.outer(a[:, 0], b[:, 0]) + CURVE * np.exp(-(total**2) / (2 * STRETCH**2))
@@ -131,7 +131,7 @@ class Prediction:
         self._variance = np.maximum(self._variance - row**2, 1e-8)
 
 
-def _usual(log_damage: np.ndarray) -> np.ndarray:
+def _usual(log_sensitivity: np.ndarray) -> np.ndarray:
     """log(RESOLUTION + loss): half of all classes change at 0.4 nats or so."""
-    damage = np.maximum(np.exp(log_damage) - LEAST_DAMAGE, 0)
-    return np.asarray(np.log(RESOLUTION + 0.85 * -np.expm1(-((damage / 0.4) ** 2))))
+    sensitivity = np.maximum(np.exp(log_sensitivity) - LEAST_SENSITIVITY, 0)
+    return np.asarray(np.log(RESOLUTION + 0.85 * -np.expm1(-((sensitivity / 0.4) ** 2))))

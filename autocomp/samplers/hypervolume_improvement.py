@@ -8,19 +8,20 @@ CELLS = 4096
 CHUNK = 512  # plans at a time
 
 
-class Gain:
+class ExpectedHypervolumeImprovement:
     """The expected hypervolume improvement, computed on the grid that the front's costs span.
 
     In a cell of that grid the front's best accuracy is one number; a plan adds to each cell that its costs reach what
     it is expected to lie above that, times the cell's volume. Exact while the grid has at most 4096 cells, with
     coarser cells from there on.
 
-    costs: (n, objectives) of the front as shares of ``reference`` 1; accuracies: (n,); floor: counted from there.
+    costs: (n, objectives) of the front as shares of ``reference`` 1; accuracies: (n,); min_accuracy: counted from
+    there.
     """
 
-    def __init__(self, costs: np.ndarray, accuracies: np.ndarray, floor: float) -> None:
+    def __init__(self, costs: np.ndarray, accuracies: np.ndarray, min_accuracy: float) -> None:
         self._edges = [self._cut(column, costs.shape[1]) for column in costs.T]
-        self._best = np.full([len(edges) - 1 for edges in self._edges], floor)
+        self._best = np.full([len(edges) - 1 for edges in self._edges], min_accuracy)
         for cost, accuracy in zip(costs, accuracies, strict=True):
             self._raise(cost, accuracy)
 

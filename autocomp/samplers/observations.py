@@ -12,7 +12,7 @@ from autocomp.evaluators import Scores
 from .frontier_surrogate import MOST, Surrogate
 
 
-class Told:
+class Observations:
     """What was evaluated: vectors (n, knobs) int, costs (n, objectives), accuracies (n,); each plan once."""
 
     def __init__(self, knobs: int, objectives: int) -> None:
@@ -29,7 +29,7 @@ class Told:
         return below_front(self.costs, self.accuracies)
 
     @classmethod
-    def of(cls, vectors: np.ndarray, costs: np.ndarray, accuracies: np.ndarray) -> Told:
+    def of(cls, vectors: np.ndarray, costs: np.ndarray, accuracies: np.ndarray) -> Observations:
         """Of different plans."""
         found = cls(vectors.shape[1], costs.shape[1])
         found.vectors, found.costs, found.accuracies = vectors, costs, accuracies
@@ -55,15 +55,17 @@ class Told:
         return None if found is None else float(self.accuracies[found])
 
 
-def learned(scores: Scores, told: Told, of_float: float, earlier: Surrogate | None = None) -> Surrogate:
+def fit_surrogate(
+    scores: Scores, observed: Observations, of_float: float, earlier: Surrogate | None = None
+) -> Surrogate:
     """What the evaluated plans say of others.
 
     of_float: the float network's accuracy. earlier: learned from fewer plans, see :meth:`Surrogate.fit`.
     """
-    vectors, accuracies = told.vectors, told.accuracies
+    vectors, accuracies = observed.vectors, observed.accuracies
     if len(vectors) > MOST:
         # The others say little about the front: they lie far below it.
-        kept = np.argsort(told.below, kind="stable")[:MOST]
+        kept = np.argsort(observed.below, kind="stable")[:MOST]
         vectors, accuracies = vectors[kept], accuracies[kept]
     surrogate = Surrogate(scores)
     surrogate.fit(vectors, of_float - accuracies, earlier)

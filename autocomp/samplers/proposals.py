@@ -56,16 +56,16 @@ class Proposals:
         return chosen + self._find(count - len(chosen))
 
     def _sift(self, asked: list[Vector]) -> list[Vector]:
-        kept, told = [], []
+        kept, observed = [], []
         for vector, rejection in zip(asked, self._screen(np.array(asked, np.int64)), strict=True):
             if vector in self._seen:
-                told.append(Outcome(vector, None))
+                observed.append(Outcome(vector, None))
             elif rejection is not None:
-                told.append(rejection)
+                observed.append(rejection)
             else:
                 kept.append(vector)
             self._seen[vector] = None
-        self._sampler.tell(told)
+        self._sampler.tell(observed)
         return kept
 
     def _find(self, count: int) -> list[Vector]:
@@ -101,8 +101,8 @@ class Proposals:
         """The best of the evaluated plans with some choices drawn anew: one of the knobs to all of them."""
         if not self._evaluated:
             return self._space.random(rng, CANDIDATES)
-        ranked = sorted(self._evaluated, key=_excess)
-        feasible = sum(_excess(outcome) == 0 for outcome in ranked)
+        ranked = sorted(self._evaluated, key=_constraint_violation)
+        feasible = sum(_constraint_violation(outcome) == 0 for outcome in ranked)
         best = np.array([outcome.vector for outcome in ranked[: max(feasible, FEWEST_ORIGINS)]], np.int64)
         origin = best[rng.integers(0, len(best), CANDIDATES)]
         share = np.exp(rng.uniform(np.log(1 / len(self._space.knobs)), 0, (CANDIDATES, 1)))
@@ -110,7 +110,7 @@ class Proposals:
         return np.where(anew, self._space.random(rng, CANDIDATES), origin)
 
 
-def _excess(outcome: Outcome) -> float:
+def _constraint_violation(outcome: Outcome) -> float:
     return sum(max(violation, 0.0) for violation in outcome.violations)
 
 

@@ -16,7 +16,7 @@ from .registry import register
 def uniform_plans(space: SearchSpace) -> np.ndarray:
     """(n, knobs) int: for each kind of knob one value everywhere, in all combinations of the kinds; float first.
 
-    A group that lacks a ratio takes the nearest that it has: few ratios are whole granules of a narrow one. A layer
+    A group that lacks a ratio takes the nearest that it has: few ratios are multiples of it of a narrow one. A layer
     that lacks a format stays as it is.
     """
     kinds = list(dict.fromkeys(knob.kind for knob in space.knobs))

@@ -23,7 +23,7 @@ class Knob:
         ``keep`` the share of the group's units kept, 1.0 first.
     group, order: of kind ``keep``: the channel group, and its units (indices within the group) from the most to the
         least important; a ratio keeps the first of them, so that stronger choices are subsets of milder ones.
-    granularity: of kind ``keep``: the number of units kept is a multiple of it (or all of them).
+    channel_divisor: of kind ``keep``: the number of units kept is a multiple of it (or all of them).
     """
 
     name: str
@@ -32,7 +32,7 @@ class Knob:
     values: tuple[Value, ...]
     group: ChannelGroup | None = None
     order: np.ndarray | None = field(default=None, compare=False)
-    granularity: int = 1
+    channel_divisor: int = 1
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):
@@ -62,15 +62,15 @@ class Knob:
         units = self.group.units
         masks = np.zeros((len(self.values), units), bool)
         for mask, value in zip(masks, self.values, strict=True):
-            mask[self.order[: kept_units(units, float(value), self.granularity)]] = True
+            mask[self.order[: kept_units(units, float(value), self.channel_divisor)]] = True
         return masks
 
 
-def kept_units(units: int, keep_ratio: float, granularity: int = 1) -> int:
-    """How many of ``units`` stay: the nearest multiple of ``granularity``, at least one of it, at most all."""
+def kept_units(units: int, keep_ratio: float, channel_divisor: int = 1) -> int:
+    """How many of ``units`` stay: the nearest multiple of ``channel_divisor``, at least one of it, at most all."""
     if not 0 < keep_ratio <= 1:
         raise ValueError(f"keep_ratio must be in (0, 1], but got keep_ratio={keep_ratio}")
     if keep_ratio == 1:
         return units
-    steps = max(1, round(units * keep_ratio / granularity))
-    return min(units, steps * granularity)
+    steps = max(1, round(units * keep_ratio / channel_divisor))
+    return min(units, steps * channel_divisor)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autocomp.hardware_models import Cost
 
 
-class Judge:
+class ConstraintEvaluator:
     """Of the plans of one search.
 
     costs: of vectors, (n, knobs) int. objectives: names of costs to minimise.
@@ -31,7 +31,7 @@ class Judge:
         self.float_accuracy: float | None = None
 
     @property
-    def floor(self) -> float | None:
+    def min_accuracy(self) -> float | None:
         """The accuracy that the budget asks for; None where it asks for none."""
         bounds = [bound for bound in self.budget.bounds if bound.metric == ACCURACY]
         return max((bound.limit(self.float_cost, self.float_accuracy) for bound in bounds), default=None)
@@ -41,7 +41,7 @@ class Judge:
         costs = self._costs(vectors)
         return np.stack([getattr(costs, name) for name in self._attributes], axis=1)
 
-    def excess(self, vectors: np.ndarray) -> np.ndarray:
+    def constraint_violation(self, vectors: np.ndarray) -> np.ndarray:
         """(n,) how far the costs are beyond the budget, 0 or less within it."""
         return self.budget.violation(self._costs(vectors), None, self.float_cost, self.float_accuracy)
 

@@ -45,7 +45,7 @@ class Ledger:
         self.space = space
         self.objectives = tuple(objectives)
         self._measurements: dict[Plan, Measurement] = {}
-        self._looks: dict[Plan, Measurement] = {}  # on a part of the samples
+        self._low_fidelity: dict[Plan, Measurement] = {}  # on a part of the samples
         self._remembered: dict[str, str] = {}
         self._study: optuna.Study | None = None
         self._database: optuna.storages.RDBStorage | None = None  # where the storage is an SQLite file
@@ -53,11 +53,11 @@ class Ledger:
             self._open(storage, f"autocomp-{fingerprint}")
 
     def __len__(self) -> int:
-        return len(self._measurements.keys() | self._looks.keys())
+        return len(self._measurements.keys() | self._low_fidelity.keys())
 
     def get(self, plan: Plan, part: bool = False) -> Measurement | None:
         """On all samples, or on a part of them."""
-        return (self._looks if part else self._measurements).get(plan)
+        return (self._low_fidelity if part else self._measurements).get(plan)
 
     def add(self, plan: Plan, measurement: Measurement, cost: Cost, violations: Mapping[str, float]) -> None:
         """Stored when this returns. ``violations``: by the text of the bound."""
@@ -185,12 +185,12 @@ class Ledger:
             if trial.values[0] != measurement.accuracy:
                 raise ValueError(f"its value is {trial.values[0]}, but {measurement.accuracy} was measured")
         except (KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
-            logger.warning("stored evaluation %d is damaged and will be made again: %s", trial.number, error)
+            logger.warning("stored evaluation %d cannot be read and will be made again: %s", trial.number, error)
             return
         self._kept(measurement).setdefault(plan, measurement)
 
     def _kept(self, measurement: Measurement) -> dict[Plan, Measurement]:
-        return self._looks if measurement.error else self._measurements
+        return self._low_fidelity if measurement.error else self._measurements
 
 
 def _url(storage: str | Path) -> str:
@@ -202,7 +202,7 @@ def _url(storage: str | Path) -> str:
     return f"sqlite:///{path}"
 
 
-def beside(storage: str | Path | None, name: str) -> Path | None:
+def sibling(storage: str | Path | None, name: str) -> Path | None:
     """A path beside an SQLite file, ``search.db.<name>``; None for other storages."""
     if storage is None or not (url := _url(storage)).startswith("sqlite:///"):
         return None

@@ -23,7 +23,7 @@ from autocomp.process.interrupts import interruptible
 from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
 from autocomp.search_spaces import Plan, SearchSpace
 
-from .constraints import Judge
+from .constraints import ConstraintEvaluator
 from .ledger import Ledger
 from .progress import Growth, RunningFront, SearchProgress
 
@@ -88,7 +88,7 @@ class Study:
         seed: int = 0,
         batch: int = BATCH,
         scores: Callable[[Measure], Scores] | None = None,
-        look: Question[Measurement] | None = None,
+        evaluate_subset: Question[Measurement] | None = None,
         progress: bool | None = False,
     ) -> None:
         _check(objectives, sampler)
@@ -110,10 +110,10 @@ class Study:
         self.seed = seed
         self.batch = batch
         self.scores = scores
-        self.look = look
+        self.evaluate_subset = evaluate_subset
         self.progress = progress
-        self._judge = Judge(costs, len(space.knobs), self.objectives, self.budget)
-        self.float_cost = self._judge.float_cost
+        self._constraints = ConstraintEvaluator(costs, len(space.knobs), self.objectives, self.budget)
+        self.float_cost = self._constraints.float_cost
         self._reset()
 
     def _reset(self) -> None:
@@ -122,7 +122,7 @@ class Study:
         self.reused = 0  # of them, those found in the ledger
         self.stopped: str | None = None  # why the last run ended
         self._failure: EvaluationError | None = None
-        self._judge.float_accuracy = None
+        self._constraints.float_accuracy = None
         self._front = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
         self._growth = Growth(self.patience)
         self._start = time.monotonic()
@@ -160,7 +160,7 @@ class Study:
         first = self._evaluate([origin])
         if not self.records:
             raise EvaluationError(f"the float network could not be evaluated: {self._failure}")
-        self._judge.float_accuracy = self.records[0].measurement.accuracy
+        self._constraints.float_accuracy = self.records[0].measurement.accuracy
         if not self.space.knobs:
             self.stopped = "no more plans: there is nothing to choose in this network"
             return
@@ -179,7 +179,7 @@ class Study:
         chosen = self.sampler
         if isinstance(chosen, str):
             chosen = sampler(chosen, self._problem())
-        return Proposals(self.space, chosen, self._judge.screen, self.seed)
+        return Proposals(self.space, chosen, self._constraints.screen, self.seed)
 
     def _problem(self) -> Problem:
         """What samplers may know; the float network has been evaluated."""
@@ -188,9 +188,9 @@ class Study:
             len(self.objectives) + 1,
             self.trials,
             self.seed,
-            costs=self._judge.objective_costs,
-            excess=self._judge.excess if self.budget.metrics else None,
-            floor=self._judge.floor,
+            costs=self._constraints.objective_costs,
+            constraint_violation=self._constraints.constraint_violation if self.budget.metrics else None,
+            min_accuracy=self._constraints.min_accuracy,
             scores=None if self.scores is None else partial(self._known_scores, self.scores),
         )
 
@@ -234,7 +234,7 @@ class Study:
     @property
     def _reserved(self) -> float:
         """Seconds of the time limit for measuring the front on all samples: half of it at most."""
-        if self.look is None or self.time_limit is None or not self.records:
+        if self.evaluate_subset is None or self.time_limit is None or not self.records:
             return 0.0
         count = max(len(self.records) // HALVING, FEWEST)
         return min(self.time_limit / 2, count * self.records[0].measurement.seconds)
@@ -243,7 +243,7 @@ class Study:
         """Outcomes of the finished evaluations, in the batch's order, whatever order they finished in."""
         plans = [self.space.decode(vector) for vector in batch]
         costs = list(self.costs(np.array(batch, np.int64)))
-        part = self.look is not None and bool(self.records)  # the float network is measured on all samples
+        part = self.evaluate_subset is not None and bool(self.records)  # the float network is measured on all samples
         known = {i: found for i, plan in enumerate(plans) if (found := self.ledger.get(plan, part)) is not None}
         missing = [i for i in range(len(plans)) if i not in known]
         earlier = len(self.records)
@@ -271,8 +271,8 @@ class Study:
         return [self._outcome(batch[i], record) for i, record in sorted(finished.items())]
 
     def _measure(self, plans: Sequence[Plan], part: bool) -> Generator[tuple[int, Result], None, None]:
-        if part and self.look is not None:
-            return self.executor.ask(self.look, plans)
+        if part and self.evaluate_subset is not None:
+            return self.executor.ask(self.evaluate_subset, plans)
         return self.executor.map(plans)
 
     def _confirm(self) -> None:
@@ -323,20 +323,20 @@ class Study:
             self._failure = result
             logger.warning("%s", result)
             return None
-        return Record(plan, vector, result, cost, max(self._judge.violations(cost, result.accuracy), default=0.0))
+        return Record(plan, vector, result, cost, max(self._constraints.violations(cost, result.accuracy), default=0.0))
 
     def _store(self, plan: Plan, record: Record | None) -> None:
         if record is None:
             self.ledger.fail(plan, str(self._failure))
             return
         accuracy = record.measurement.accuracy
-        violations = zip(map(str, self.budget.bounds), self._judge.violations(record.cost, accuracy), strict=True)
+        violations = zip(map(str, self.budget.bounds), self._constraints.violations(record.cost, accuracy), strict=True)
         self.ledger.add(plan, record.measurement, record.cost, dict(violations))
 
     def _outcome(self, vector: Vector, record: Record | None) -> Outcome:
         if record is None:
             return Outcome(vector, None)
-        return self._judge.outcome(vector, record.cost, record.measurement.accuracy)
+        return self._constraints.outcome(vector, record.cost, record.measurement.accuracy)
 
 
 class _TimeUp(Exception):

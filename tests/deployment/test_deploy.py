@@ -25,7 +25,7 @@ from tests.conftest import Subject
 
 
 def deployer_of(subject: Subject) -> NetworkDeployer:
-    return NetworkDeployer(subject.net, subject.evaluator, (subject.x,), batch=4, granularity=4)
+    return NetworkDeployer(subject.net, subject.evaluator, (subject.x,), batch=4, channel_divisor=4)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_wrong_export_does_not_take_the_place_of_a_right_one(
     deployer.export(Plan(), path)
     before = path.read_bytes()
     known = deployer.evaluator
-    other = onnx_bytes(known.space.graph, known.parameters, known.realise(quantized(deployer, "w4")))
+    other = onnx_bytes(known.space.graph, known.parameters, known.compress(quantized(deployer, "w4")))
     monkeypatch.setattr("autocomp.deployment.deploy.onnx_bytes", lambda *_: other)
     with pytest.raises(ExportError, match=r"\.onnx file computes something else than the network in memory: relative"):
         deployer.export(Plan(), path)
@@ -120,13 +120,13 @@ def test_weights_are_rounded_alike_after_loading(
     subject = named_subject("residual")
     choices = Choices([Format.parse(text) for text in ("w8", "w4")], 4)
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
-    assert set(evaluator.realiser.patches) == set(subject.graph.layers)
+    assert set(evaluator.compressor.patches) == set(subject.graph.layers)
     NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 4).store(tmp_path, [])
     monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
     monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
     restored: Any = restore(subject.net, tmp_path)
     plan = Plan({f"format/{layer}": "w4" for layer in subject.graph.layers} | {"keep/stem": 0.5})
-    before, after = evaluator.realise(plan).layers, restored.evaluator.realise(plan).layers
+    before, after = evaluator.compress(plan).layers, restored.evaluator.compress(plan).layers
     for layer, state in before.items():
         assert state.quantized is not None
         np.testing.assert_array_equal(after[layer].quantized.integers, state.quantized.integers)
@@ -139,26 +139,26 @@ def test_a_space_of_whole_granules_is_restored(
     named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = named_subject("residual")
-    choices = Choices([Format(), Format(8, 8)], 10, whole_granules=True)
+    choices = Choices([Format(), Format(8, 8)], 10, strict_divisor=True)
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
     knobs = {knob.name: knob for knob in evaluator.space.knobs if knob.group is not None}
-    assert knobs and {knob.granularity for knob in knobs.values()} == {10}
+    assert knobs and {knob.channel_divisor for knob in knobs.values()} == {10}
     fine = evaluator_of(
-        subject.net, subject.graph, replace(choices, whole_granules=False), (subject.x,), None, (subject.x,)
+        subject.net, subject.graph, replace(choices, strict_divisor=False), (subject.x,), None, (subject.x,)
     )
     assert fine.space.key != evaluator.space.key
-    NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 10, whole_granules=True).store(tmp_path, [])
+    NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 10, strict_divisor=True).store(tmp_path, [])
     monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
     monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
     restored: Any = restore(subject.net, tmp_path)
-    assert restored.evaluator.space.key == evaluator.space.key and restored.whole_granules
+    assert restored.evaluator.space.key == evaluator.space.key and restored.strict_divisor
 
 
 def test_nothing_is_collected_for_rounding_to_8_bits(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
     choices = Choices([Format.parse(text) for text in ("w8", "w8a8")], 4)
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
-    assert evaluator.realiser.patches == {}
+    assert evaluator.compressor.patches == {}
 
 
 def zero_points(path: Path) -> set[tuple[int, int]]:
@@ -190,7 +190,7 @@ def test_where_the_runtime_knows_no_zero_points_there_are_none(
     monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
     monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
     restored: Any = restore(subject.net, tmp_path)
-    assert restored.evaluator.realiser.ranges == evaluator.realiser.ranges
+    assert restored.evaluator.compressor.ranges == evaluator.compressor.ranges
 
 
 def test_elsewhere_inputs_use_all_levels(deployer: NetworkDeployer, tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_what_was_evaluated_is_what_is_exported(
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), len(subject.x), 4)
     plan = quantized(deployer, chosen)
-    realisation = evaluator.realise(plan)
+    compressed = evaluator.compress(plan)
     expected = forward(deployer.net(plan), (subject.x,), graph=False)[0]
-    found = evaluator.engine.outputs(realisation, (subject.x,))[0]
+    found = evaluator.engine.outputs(compressed, (subject.x,))[0]
     assert float(np.median(np.abs(found - expected).max(1))) < 1e-4 * np.abs(expected).max()
     assert deployer.export(plan, tmp_path / "net.onnx").max_relative_error < 0.01

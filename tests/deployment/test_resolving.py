@@ -23,13 +23,13 @@ from autocomp.study.executors import InProcess
 from autocomp.study.ledger import Ledger
 from autocomp.study.study import Study
 from tests.conftest import Subject
-from tests.toy import DAMAGE, ToyEvaluator, toy_accuracy, toy_costs, toy_space
+from tests.toy import SENSITIVITY, ToyEvaluator, toy_accuracy, toy_costs, toy_space
 
 SMALL, LARGE = toy_space(2), toy_space(6)
 
 
 def scores_of(space: Any) -> Scores:
-    return Scores(tuple(tuple(DAMAGE[value] for value in knob.values) for knob in space.knobs))
+    return Scores(tuple(tuple(SENSITIVITY[value] for value in knob.values) for knob in space.knobs))
 
 
 def searched(space: Any, trials: int, evaluator: bool = True, budget: str = "") -> ParetoSet:
@@ -92,7 +92,7 @@ class TestAnswer:
     def test_is_nearly_the_best_plan_there_is(self, small: ParetoSet, budget: str) -> None:
         found = small.resolve(budget)
         truth = toy_accuracy(SMALL, found.plan)
-        assert small._excess(Budget.parse(budget), Point(found.plan, truth, "accuracy", found.cost)) <= 0
+        assert small._constraint_violation(Budget.parse(budget), Point(found.plan, truth, "accuracy", found.cost)) <= 0
         assert truth >= best(budget) - 0.01
         assert found.low - 0.02 <= truth <= found.high + 0.02
 

@@ -43,8 +43,8 @@ def test_accuracy_by_hand(subject: Subject) -> None:
     """The share of right classes of the float network, and of a plan's converted network."""
     labels = np.random.default_rng(1).integers(0, 5, len(subject.x))
     plan = Plan({name: value for name, value in subject.plans(1)[0].items() if name.startswith("keep")})
-    realisation = subject.evaluator.realise(plan)
-    nets = {Plan(): subject.net, plan: convert(subject.net, subject.graph, subject.parameters, realisation)}
+    compressed = subject.evaluator.compress(plan)
+    nets = {Plan(): subject.net, plan: convert(subject.net, subject.graph, subject.parameters, compressed)}
     for one, net in nets.items():
         expected = np.mean(forward(net, (subject.x,), graph=False)[0].argmax(1) == labels)
         found = subject.evaluator.evaluate(one)
@@ -65,7 +65,7 @@ def test_agreement_with_the_float_classes(residual: Subject) -> None:
     assert evaluator.metric == "agreement"
     assert evaluator.evaluate(Plan()).accuracy == 1
     plans = [Plan(), *residual.plans(4), Plan({"keep/stem": 0.25, "keep/blocks.1.conv2": 0.25})]
-    classes = [evaluator.engine.outputs(evaluator.realise(plan), (residual.x,))[0].argmax(1) for plan in plans]
+    classes = [evaluator.engine.outputs(evaluator.compress(plan), (residual.x,))[0].argmax(1) for plan in plans]
     found = [evaluator.evaluate(plan).accuracy for plan in plans]
     assert found == pytest.approx([np.mean(some == classes[0]) for some in classes])
     assert min(found) < 1
@@ -77,7 +77,7 @@ def test_fidelity_is_one_less_noise_to_signal(residual: Subject) -> None:
     assert evaluator.metric == "fidelity"
     assert evaluator.evaluate(Plan()).accuracy == 1
     plan = Plan({"format/blocks.0.conv1": "w8"})
-    y, found = (evaluator.engine.outputs(evaluator.realise(p), x)[0] for p in (Plan(), plan))
+    y, found = (evaluator.engine.outputs(evaluator.compress(p), x)[0] for p in (Plan(), plan))
     wanted = 1 - ((found - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
     measured = evaluator.evaluate(plan)
     assert measured.accuracy == pytest.approx(wanted, rel=1e-5) and 0.9 < measured.accuracy < 1
@@ -99,8 +99,8 @@ def test_outputs_that_are_not_finite(residual: Subject) -> None:
     evaluator = evaluator_of(residual)
     outputs = engine.outputs
 
-    def nan(realisation: Any, inputs: Any) -> Any:
-        (found,) = outputs(realisation, inputs)
+    def nan(compressed: Any, inputs: Any) -> Any:
+        (found,) = outputs(compressed, inputs)
         found[3, 2] = np.nan
         return (found,)
 
@@ -136,7 +136,7 @@ class TestKey:
         assert evaluator_of(residual, **changes).key != evaluator_of(residual).key
 
     def test_changes_with_what_is_rounded_adaptively(self, residual: Subject) -> None:
-        patches = residual.evaluator.realiser.patches
+        patches = residual.evaluator.compressor.patches
         keys = {evaluator_of(residual, patches=some).key for some in ({}, patches, {"head": patches["head"]})}
         assert len(keys) == 3
 
@@ -183,9 +183,9 @@ class TestSyntheticInputs:
 
     def test_neighbours_are_alike_as_in_photographs(self) -> None:
         (x,) = synthetic_inputs(self.graph((1, 1, 64, 64)), 0)
-        beside = np.mean(x[..., 1:] * x[..., :-1])
+        sibling = np.mean(x[..., 1:] * x[..., :-1])
         far = np.mean(x[..., 20:] * x[..., :-20])
-        assert beside > 0.6 > 0.3 > abs(far)
+        assert sibling > 0.6 > 0.3 > abs(far)
 
 
 class TestMeasurement:

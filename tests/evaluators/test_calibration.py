@@ -10,14 +10,14 @@ import pytest
 from autocomp.evaluators import MindSporeEngine, OnnxEngine, calibration
 from autocomp.evaluators.calibration import (
     calibrate_ranges,
+    layer_hessians,
     layer_moments,
-    layer_second_moments,
     moved_statistics,
     rounded_layers,
 )
 from autocomp.primitives.numerics import patches
 from autocomp.primitives.numerics.patches import patch_width
-from autocomp.primitives.numerics.plan_compressor import Realiser, kept_channels, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, kept_channels, parameters_of
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import NetworkGraph, Node, Plan, SearchSpace
 from tests.conftest import Subject, Twice
@@ -27,8 +27,8 @@ from tests.primitives.numerics.test_patches import all_patches
 
 
 def test_ranges_hold_zero_and_most_of_what_was_seen(subject: Subject) -> None:
-    ranges = subject.evaluator.realiser.ranges
-    seen = subject.evaluator.engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x,))
+    ranges = subject.evaluator.compressor.ranges
+    seen = subject.evaluator.engine.layer_inputs(subject.evaluator.compress(Plan()), (subject.x,))
     assert set(ranges) == {(layer, 8) for layer in subject.graph.layers}
     for (layer, bits), quantizer in ranges.items():
         assert 0 <= quantizer.zero_point < 2**bits
@@ -41,18 +41,18 @@ def test_ranges_hold_zero_and_most_of_what_was_seen(subject: Subject) -> None:
 
 
 def test_ranges_are_the_same_each_time(subject: Subject) -> None:
-    plain = subject.evaluator.realise(Plan())
+    plain = subject.evaluator.compress(Plan())
     engine = OnnxEngine(subject.graph, subject.parameters)
-    assert calibrate_ranges(engine, subject.space, plain, (subject.x,)) == subject.evaluator.realiser.ranges
+    assert calibrate_ranges(engine, subject.space, plain, (subject.x,)) == subject.evaluator.compressor.ranges
 
 
 def test_no_ranges_where_no_knob_asks_for_them(subject: Subject) -> None:
-    plain = subject.evaluator.realise(Plan())
+    plain = subject.evaluator.compress(Plan())
     assert calibrate_ranges(subject.evaluator.engine, SearchSpace(subject.graph, ()), plain, (subject.x,)) == {}
 
 
 def test_an_empty_plan_moves_nothing(subject: Subject) -> None:
-    assert subject.evaluator.realise(Plan()).statistics == {}
+    assert subject.evaluator.compress(Plan()).statistics == {}
     plain, kept = subject.evaluator.plain_statistics, np.ones(subject.graph.unit_count, bool)
     moved = moved_statistics(subject.graph, subject.parameters, kept, plain, plain)
     for node in subject.graph.nodes:
@@ -78,24 +78,24 @@ def test_statistics_follow_what_a_plan_takes_away(named_subject: Callable[[str],
     """With half of the stem cut, the next BatchNorm reads less: its variance falls, and the outputs come out closer."""
     subject = named_subject("residual")
     plan = Plan({"keep/stem": 0.5})
-    realisation = subject.evaluator.realise(plan)
-    bare = subject.evaluator.realiser(plan)
-    mean, variance = realisation.statistics["blocks.0.bn1"]
+    compressed = subject.evaluator.compress(plan)
+    bare = subject.evaluator.compressor(plan)
+    mean, variance = compressed.statistics["blocks.0.bn1"]
     assert mean.shape == variance.shape == (16,) and (variance > 0).all()
     assert variance.mean() < subject.parameters["blocks.0.bn1.moving_variance"].mean()
-    assert kept_channels(subject.graph.nodes[1].units, realisation.kept).sum() == 8
+    assert kept_channels(subject.graph.nodes[1].units, compressed.kept).sum() == 8
     expected = subject.evaluator.plain_outputs[0]
     with_, without = (
-        np.linalg.norm(subject.evaluator.engine.outputs(one, (subject.x,))[0] - expected) for one in (realisation, bare)
+        np.linalg.norm(subject.evaluator.engine.outputs(one, (subject.x,))[0] - expected) for one in (compressed, bare)
     )
     assert with_ < without
 
 
-def test_second_moments_are_those_of_every_patch(subject: Subject) -> None:
+def test_hessians_are_those_of_every_patch(subject: Subject) -> None:
     """Few images, so that all patches are taken: against loops over positions, channels and taps."""
-    engine, plain = subject.evaluator.engine, subject.evaluator.realise(Plan())
+    engine, plain = subject.evaluator.engine, subject.evaluator.compress(Plan())
     few = (subject.x[:3],)
-    found = layer_second_moments(engine, subject.graph, plain, few, list(subject.graph.layers))
+    found = layer_hessians(engine, subject.graph, plain, few, list(subject.graph.layers))
     assert set(found) == set(subject.graph.layers)
     inputs = engine.layer_inputs(plain, few)
     for layer, moments in found.items():
@@ -123,7 +123,7 @@ def test_all_calls_of_a_layer_are_seen(normalised_twice: Twice, kind: str) -> No
     moments = layer_moments(engine, graph, twice.plain, inputs)[layer]
     pixels = np.concatenate([np.moveaxis(values, 1, -1).reshape(-1, 8) for values in calls])
     np.testing.assert_allclose(moments.mean, pixels.mean(0), rtol=1e-3)
-    found = layer_second_moments(engine, graph, twice.plain, inputs, [layer])[layer]
+    found = layer_hessians(engine, graph, twice.plain, inputs, [layer])[layer]
     node = graph.nodes[graph.layers[layer]]
     patches = np.concatenate([all_patches(node, values) for values in calls])
     assert found.count == len(patches)
@@ -133,7 +133,7 @@ def test_all_calls_of_a_layer_are_seen(normalised_twice: Twice, kind: str) -> No
 def test_dense_layers_have_their_channels_last() -> None:
     net, inputs = randomised(ChannelsLast()), (images(8),)
     graph, parameters = trace(net, (inputs[0][:1],)), parameters_of(net)
-    engine, plain = MindSporeEngine(net, graph), Realiser(SearchSpace(graph, ()), parameters)(Plan())
+    engine, plain = MindSporeEngine(net, graph), PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
     seen, found = engine.layer_inputs(plain, inputs), layer_moments(engine, graph, plain, inputs)
     for layer, channels in (("wide", 12), ("narrow", 24)):
         assert seen[layer][0].shape[1:] == (12, 12, channels)
@@ -157,12 +157,10 @@ def test_layers_share_a_range_where_all_that_they_read_is_the_same() -> None:
     assert calibration._readers(graph, graph.layers) == [["both"], ["left", "right"]]
 
 
-def test_second_moments_are_the_same_each_time(subject: Subject) -> None:
-    plain, layers = subject.evaluator.realise(Plan()), list(subject.graph.layers)
-    again = layer_second_moments(
-        OnnxEngine(subject.graph, subject.parameters), subject.graph, plain, (subject.x,), layers
-    )
-    for layer, moments in subject.evaluator.realiser.patches.items():
+def test_hessians_are_the_same_each_time(subject: Subject) -> None:
+    plain, layers = subject.evaluator.compress(Plan()), list(subject.graph.layers)
+    again = layer_hessians(OnnxEngine(subject.graph, subject.parameters), subject.graph, plain, (subject.x,), layers)
+    for layer, moments in subject.evaluator.compressor.patches.items():
         np.testing.assert_array_equal(again[layer].covariance, moments.covariance)
         np.testing.assert_array_equal(again[layer].mean, moments.mean)
 
@@ -171,11 +169,11 @@ def test_only_layers_that_may_be_rounded_and_are_narrow(
     named_subject: Callable[[str], Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = named_subject("concatenating")
-    plain, everything = subject.evaluator.realise(Plan()), set(subject.graph.layers)
+    plain, everything = subject.evaluator.compress(Plan()), set(subject.graph.layers)
 
     def layers() -> set[str]:
         few = (subject.x[:2],)
-        return set(layer_second_moments(subject.evaluator.engine, subject.graph, plain, few, everything))
+        return set(layer_hessians(subject.evaluator.engine, subject.graph, plain, few, everything))
 
     assert rounded_layers(subject.space) == everything
     assert rounded_layers(subject.space, below=4) == set()

@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, int32
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Engine, MindSporeEngine, OnnxEngine, PlanEvaluator, choose_engine, relative_error
 from autocomp.evaluators.engines import BATCH
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
@@ -42,22 +42,22 @@ class TestContract:
         return engine_of(kind, subject)
 
     def test_float_outputs_are_the_networks(self, engine: Engine, subject: Subject) -> None:
-        found = engine.outputs(subject.evaluator.realise(Plan()), (subject.x[:8],))
+        found = engine.outputs(subject.evaluator.compress(Plan()), (subject.x[:8],))
         expected = forward(subject.net, (subject.x[:8],))
         assert len(found) == 1 and found[0].shape == (8, 5) and found[0].dtype == np.float32
         assert relative_error(found[0], expected[0]) < 1e-5
 
     def test_one_output_for_each_image_whatever_the_batches(self, engine: Engine, subject: Subject) -> None:
-        realisation = subject.evaluator.realise(weights_only(subject))
+        compressed = subject.evaluator.compress(weights_only(subject))
         x = images(BATCH + 7)
-        found = engine.outputs(realisation, (x,))[0]
+        found = engine.outputs(compressed, (x,))[0]
         assert found.shape == (BATCH + 7, 5)
-        alone = engine.outputs(realisation, (x[BATCH:],))[0]
+        alone = engine.outputs(compressed, (x[BATCH:],))[0]
         np.testing.assert_allclose(found[BATCH:], alone, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(found, engine.outputs(realisation, (x,))[0])
+        np.testing.assert_array_equal(found, engine.outputs(compressed, (x,))[0])
 
     def test_layer_inputs(self, engine: Engine, subject: Subject) -> None:
-        found = engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x[:8],))
+        found = engine.layer_inputs(subject.evaluator.compress(Plan()), (subject.x[:8],))
         assert set(found) == set(subject.graph.layers)
         for layer, calls in found.items():
             source = subject.graph.nodes[subject.graph.nodes[subject.graph.layers[layer]].inputs[0]]
@@ -67,8 +67,8 @@ class TestContract:
 
     def test_batch_statistics(self, engine: Engine, subject: Subject) -> None:
         """Of the first BatchNorm they are the moments of what its convolution puts out, computed here by hand."""
-        realisation = subject.evaluator.realise(Plan())
-        found = engine.batch_statistics(realisation, (subject.x[:16],))
+        compressed = subject.evaluator.compress(Plan())
+        found = engine.batch_statistics(compressed, (subject.x[:16],))
         norms = [node for node in subject.graph.nodes if node.kind == "batchnorm"]
         assert set(found) == {node.layer for node in norms}
         source = subject.graph.nodes[norms[0].inputs[0]]
@@ -80,7 +80,7 @@ class TestContract:
 
     @staticmethod
     def layer_input(engine: Engine, subject: Subject, layer: str) -> np.ndarray:
-        return engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x[:16],))[layer][0]
+        return engine.layer_inputs(subject.evaluator.compress(Plan()), (subject.x[:16],))[layer][0]
 
 
 def convolved(x: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
@@ -98,30 +98,30 @@ class TestSameNumbers:
 
     def test_outputs(self, both: tuple[Engine, Engine], subject: Subject) -> None:
         for seed in range(3):
-            realisation = subject.evaluator.realise(weights_only(subject, seed))
-            found, expected = (engine.outputs(realisation, (subject.x,))[0] for engine in both)
+            compressed = subject.evaluator.compress(weights_only(subject, seed))
+            found, expected = (engine.outputs(compressed, (subject.x,))[0] for engine in both)
             assert relative_error(found, expected) < 1e-4
 
     def test_classes_under_rounded_activations(self, both: tuple[Engine, Engine], subject: Subject) -> None:
         for plan in subject.plans(3, seed=4):
-            realisation = subject.evaluator.realise(plan)
-            found, expected = (engine.outputs(realisation, (subject.x,))[0] for engine in both)
+            compressed = subject.evaluator.compress(plan)
+            found, expected = (engine.outputs(compressed, (subject.x,))[0] for engine in both)
             assert np.mean(found.argmax(1) == expected.argmax(1)) >= 0.95
 
     def test_layer_inputs_of_what_is_kept(self, both: tuple[Engine, Engine], subject: Subject) -> None:
         """The elastic network still computes cut channels, and its readers' weights there are zero."""
         from autocomp.primitives.numerics.plan_compressor import kept_channels
 
-        realisation = subject.evaluator.realise(weights_only(subject))
-        found, whole = (engine.layer_inputs(realisation, (subject.x[:8],)) for engine in both)
+        compressed = subject.evaluator.compress(weights_only(subject))
+        found, whole = (engine.layer_inputs(compressed, (subject.x[:8],)) for engine in both)
         for layer, i in subject.graph.layers.items():
-            kept = kept_channels(subject.graph.input_units(subject.graph.nodes[i]), realisation.kept)
+            kept = kept_channels(subject.graph.input_units(subject.graph.nodes[i]), compressed.kept)
             expected = whole[layer][0][:, kept]
             assert relative_error(found[layer][0], expected) < 1e-4, layer
 
     def test_statistics_of_what_is_kept(self, both: tuple[Engine, Engine], subject: Subject) -> None:
-        realisation = subject.evaluator.realise(weights_only(subject))
-        found, expected = (engine.batch_statistics(realisation, (subject.x,)) for engine in both)
+        compressed = subject.evaluator.compress(weights_only(subject))
+        found, expected = (engine.batch_statistics(compressed, (subject.x,)) for engine in both)
         assert found.keys() == expected.keys()
         for layer, moments in found.items():
             for a, b in zip(moments, expected[layer], strict=True):
@@ -153,9 +153,9 @@ class TestSameNumbers:
 
 class TestOnnxEngine:
     def test_threads_do_not_change_a_bit(self, subject: Subject) -> None:
-        realisation = subject.evaluator.realise(subject.plans(1)[0])
+        compressed = subject.evaluator.compress(subject.plans(1)[0])
         x = images(3 * BATCH + 11)
-        found = [OnnxEngine(subject.graph, subject.parameters, n).outputs(realisation, (x,))[0] for n in (1, 2, 5)]
+        found = [OnnxEngine(subject.graph, subject.parameters, n).outputs(compressed, (x,))[0] for n in (1, 2, 5)]
         np.testing.assert_array_equal(found[0], found[1])
         np.testing.assert_array_equal(found[0], found[2])
 
@@ -179,14 +179,14 @@ class TestOnnxEngine:
     def test_picklable(self, subject: Subject) -> None:
         engine = OnnxEngine(subject.graph, subject.parameters)
         copy = pickle.loads(pickle.dumps(engine))
-        realisation = subject.evaluator.realise(subject.plans(1)[0])
+        compressed = subject.evaluator.compress(subject.plans(1)[0])
         np.testing.assert_array_equal(
-            copy.outputs(realisation, (subject.x,))[0], engine.outputs(realisation, (subject.x,))[0]
+            copy.outputs(compressed, (subject.x,))[0], engine.outputs(compressed, (subject.x,))[0]
         )
 
 
 def first_output(evaluator: PlanEvaluator, plan: Plan) -> np.ndarray:
-    return evaluator.engine.outputs(evaluator.realise(plan), evaluator.inputs)[0]
+    return evaluator.engine.outputs(evaluator.compress(plan), evaluator.inputs)[0]
 
 
 def test_mindspore_cannot_be_sent_to_workers(named_subject: Callable[[str], Subject]) -> None:
@@ -201,7 +201,7 @@ class TestChoice:
         parameters = parameters_of(net)
         space = SearchSpace(graph, ())
         outputs = tuple(factor * output for output in forward(net, inputs))
-        return choose_engine(net, graph, parameters, Realiser(space, parameters)(Plan()), inputs, outputs), space
+        return choose_engine(net, graph, parameters, PlanCompressor(space, parameters)(Plan()), inputs, outputs), space
 
     def test_onnx_where_it_can_be(self) -> None:
         engine, _ = self.choose(randomised(SeveralEnds()), (images(2), np.ones((2, 6), np.float32)))
@@ -213,7 +213,7 @@ class TestChoice:
             engine, space = self.choose(net, (x,))
         assert isinstance(engine, MindSporeEngine)
         assert "MindSpore evaluates, since the network has no ONNX form" in caplog.text and "CumProd" in caplog.text
-        found = engine.outputs(Realiser(space, parameters_of(net))(Plan()), (x,))[0]
+        found = engine.outputs(PlanCompressor(space, parameters_of(net))(Plan()), (x,))[0]
         assert relative_error(found, forward(net, (x,))[0]) < 1e-5
 
     def test_onnx_where_a_layer_is_called_as_the_argument(self) -> None:

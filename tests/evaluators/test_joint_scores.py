@@ -1,4 +1,4 @@
-"""Weights of knobs, learned from joint plans whose damages are known."""
+"""Weights of knobs, learned from joint plans whose sensitivities are known."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def together(vectors: np.ndarray) -> np.ndarray:
 def test_weights_are_found_and_those_that_no_plan_tells_stay() -> None:
     vectors = joint_vectors(ALONE, 40)
     found = weighed(ALONE, vectors, together(vectors).tolist())
-    for damage, alone, weight in zip(found[:3], ALONE, WEIGHTS, strict=False):
-        assert damage[-1] / alone[-1] == pytest.approx(weight, rel=0.15)
-        np.testing.assert_allclose(np.divide(damage, damage[-1]), np.divide(alone, alone[-1]))
+    for sensitivity, alone, weight in zip(found[:3], ALONE, WEIGHTS, strict=False):
+        assert sensitivity[-1] / alone[-1] == pytest.approx(weight, rel=0.15)
+        np.testing.assert_allclose(np.divide(sensitivity, sensitivity[-1]), np.divide(alone, alone[-1]))
     assert found[3] == ALONE[3]
 
 
@@ -35,8 +35,8 @@ def test_a_few_plans_say_little() -> None:
     """One plan that hurts three times as much as the sum: no weight reaches three."""
     vector = np.array([[2, 3, 1, 1]])
     found = weighed(ALONE, vector, [3 * 0.29])
-    gains = [damage[-1] / alone[-1] for damage, alone in zip(found[:3], ALONE, strict=False)]
-    assert all(1 < gain < 3 for gain in gains) and sum(damage[-1] for damage in found) < 2.5 * 0.29
+    gains = [sensitivity[-1] / alone[-1] for sensitivity, alone in zip(found[:3], ALONE, strict=False)]
+    assert all(1 < gain < 3 for gain in gains) and sum(sensitivity[-1] for sensitivity in found) < 2.5 * 0.29
 
 
 def test_plans_that_cannot_run_are_left_out() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autocomp.evaluators import Measurement, OnnxEngine, PlanEvaluator, look
+from autocomp.evaluators import Measurement, OnnxEngine, PlanEvaluator, evaluate_subset
 from autocomp.evaluators.low_fidelity import FIRST, estimate
 from tests.conftest import Subject
 from tests.networks import images
@@ -79,9 +79,9 @@ def many(small: Subject) -> PlanEvaluator:
 
 class TestPlanEvaluator:
     def test_looks_at_the_first_samples(self, many: PlanEvaluator, small: Subject) -> None:
-        assert many.looks
+        assert many.evaluates_subsets
         for plan in small.plans(3):
-            found, outputs = look(many, plan), many._outputs(many.realise(plan))[0].argmax(1)
+            found, outputs = evaluate_subset(many, plan), many._outputs(many.compress(plan))[0].argmax(1)
             right = outputs == many.labels
             of_float = many.plain_outputs[0].argmax(1) == many.labels
             accuracy, error = estimate(right[:FIRST], of_float[:FIRST], float(of_float.mean()), MANY)
@@ -99,13 +99,13 @@ class TestPlanEvaluator:
 
     def test_workers_look(self, many: PlanEvaluator, small: Subject) -> None:
         plan = small.plans(1)[0]
-        question, copy = pickle.loads(pickle.dumps((look, many)))
-        assert replace(question(copy, plan), seconds=0) == replace(look(many, plan), seconds=0)
+        question, copy = pickle.loads(pickle.dumps((evaluate_subset, many)))
+        assert replace(question(copy, plan), seconds=0) == replace(evaluate_subset(many, plan), seconds=0)
 
     def test_few_samples_and_outputs_that_are_no_classes_are_not_looked_at(self, small: Subject) -> None:
-        assert not evaluator_of(small, 100).looks
-        assert not evaluator_of(small, MANY, labels=None, synthetic=True).looks
-        assert evaluator_of(small, MANY, labels=None).looks
+        assert not evaluator_of(small, 100).evaluates_subsets
+        assert not evaluator_of(small, MANY, labels=None, synthetic=True).evaluates_subsets
+        assert evaluator_of(small, MANY, labels=None).evaluates_subsets
 
 
 def test_an_error_is_stored() -> None:

@@ -1,4 +1,4 @@
-"""The scoring pass against measurements of every value, on networks and on damages that are known."""
+"""The scoring pass against measurements of every value, on networks and on sensitivities that are known."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def known(layers: int = 4, inputs: float = 0.05) -> Known:
     table: dict[tuple[str, Any], float] = {("keep/g", r): (1 - r) ** 2 for r in (0.75, 0.5, 0.25)}
     for i, knob in enumerate(formats):
         weights = {"w8": 0.001 * i, "w4": 0.1 * i}
-        table |= {(knob.name, name): damage for name, damage in weights.items()}
-        table |= {(knob.name, f"{name}a8"): damage + inputs * i for name, damage in weights.items()}
+        table |= {(knob.name, name): sensitivity for name, sensitivity in weights.items()}
+        table |= {(knob.name, f"{name}a8"): sensitivity + inputs * i for name, sensitivity in weights.items()}
     return Known(SearchSpace(NetworkGraph((), ()), (keep, *formats)), table)
 
 
@@ -51,7 +51,7 @@ def expected(subject: Known) -> list[list[float]]:
 
 
 def measured(subject: Known, most: int) -> list[list[float]]:
-    return [list(damage) for damage in scoring._scores(subject.space, subject, most)]
+    return [list(sensitivity) for sensitivity in scoring._scores(subject.space, subject, most)]
 
 
 def test_all_that_is_affordable_is_measured_and_the_rest_adds_up() -> None:
@@ -66,7 +66,7 @@ def test_layers_that_8_bits_do_not_hurt_are_measured_once_together() -> None:
     subject.table = {key: 1e-6 if str(key[1]).startswith("w8") else 0.1 for key in subject.table}
     found = measured(subject, 99)
     assert subject.measured == 2 + 32 + 3 and subject.calls == 1
-    np.testing.assert_allclose([damage[1:3] for damage in found[1:]], 1e-6)
+    np.testing.assert_allclose([sensitivity[1:3] for sensitivity in found[1:]], 1e-6)
 
 
 def test_between_measured_ratios_the_logarithm_is_interpolated() -> None:
@@ -83,7 +83,7 @@ def test_many_layers_are_measured_with_their_neighbours() -> None:
     subject = known(layers=40, inputs=0.0)
     found = measured(subject, 30)
     assert subject.measured <= 20 + 4 * 40
-    total = sum(damage[3] for damage in found[1:])
+    total = sum(sensitivity[3] for sensitivity in found[1:])
     assert total == pytest.approx(sum(0.1 * i for i in range(40)))
 
 
@@ -98,14 +98,14 @@ def test_scores_of_a_network(subject: Subject) -> None:
     alone = scoring._scores(space, measure, 150)
     for k, knob in enumerate(space.knobs):
         if knob.kind == "keep":
-            outputs = evaluator.engine.outputs(evaluator.realise(Plan({knob.name: knob.values[-1]})), (subject.x,))[0]
+            outputs = evaluator.engine.outputs(evaluator.compress(Plan({knob.name: knob.values[-1]})), (subject.x,))[0]
             assert alone[k][-1] == pytest.approx(by_hand(plain, outputs), rel=1e-5)
     found = score(evaluator, most=200, samples=64)
-    for damage, before in zip(found.damage, alone, strict=True):
-        np.testing.assert_array_equal(np.argsort(damage), np.argsort(before))
+    for sensitivity, before in zip(found.sensitivity, alone, strict=True):
+        np.testing.assert_array_equal(np.argsort(sensitivity), np.argsort(before))
     vectors = space.random(np.random.default_rng(0), 40)
     plans = [space.decode(vector) for vector in vectors]
-    joint = [by_hand(plain, evaluator.engine.outputs(evaluator.realise(p), (subject.x,))[0]) for p in plans]
+    joint = [by_hand(plain, evaluator.engine.outputs(evaluator.compress(p), (subject.x,))[0]) for p in plans]
     assert spearmanr(found(vectors), joint)[0] > 0.6
 
 
@@ -136,7 +136,7 @@ def test_a_plan_that_cannot_run_counts_as_ruined(subject: Subject, caplog: pytes
             raise RuntimeError("no memory")
 
     evaluator = SimpleNamespace(
-        engine=Broken(), realise=subject.evaluator.realise, inputs=(subject.x,), metric="accuracy",
+        engine=Broken(), compress=subject.evaluator.compress, inputs=(subject.x,), metric="accuracy",
         plain_outputs=subject.evaluator.plain_outputs,
     )  # fmt: skip
     assert scoring.divergence(evaluator, subject.plans(1)[0]) == scoring.RUINED  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def test_json_is_read_back_and_anything_else_is_not() -> None:
     space = known().space
     scores = Scores(tuple(map(tuple, expected(known()))))
     assert Scores.from_json(scores.to_json(), space) == scores
-    for text in ("", "{}", "[1]", '{"version": 3, "damage": [[0]]}', '{"version": 0, "damage": []}'):
+    for text in ("", "{}", "[1]", '{"version": 3, "sensitivity": [[0]]}', '{"version": 0, "sensitivity": []}'):
         assert Scores.from_json(text, space) is None
 
 
@@ -166,4 +166,7 @@ def test_takes_an_evaluator_without_labels(subject: Subject) -> None:
     )
     found = score(evaluator, most=40)
     assert evaluator.metric == "fidelity"
-    assert all(np.isfinite(damage).all() and damage[0] == 0 and min(damage) >= 0 for damage in found.damage)
+    assert all(
+        np.isfinite(sensitivity).all() and sensitivity[0] == 0 and min(sensitivity) >= 0
+        for sensitivity in found.sensitivity
+    )

@@ -72,15 +72,15 @@ class Builder:
     def graph(self, other_params: int = 0) -> NetworkGraph:
         return NetworkGraph(tuple(self.nodes), (len(self.nodes) - 1,), tuple(self.groups), other_params=other_params)
 
-    def space(self, other_params: int = 0, granularity: int = 1) -> SearchSpace:
-        return space_of(self.graph(other_params), granularity)
+    def space(self, other_params: int = 0, channel_divisor: int = 1) -> SearchSpace:
+        return space_of(self.graph(other_params), channel_divisor)
 
 
-def space_of(graph: NetworkGraph, granularity: int = 1) -> SearchSpace:
+def space_of(graph: NetworkGraph, channel_divisor: int = 1) -> SearchSpace:
     knobs = [Knob(f"format/{layer}", "rtn", (layer,), FORMATS) for layer in graph.layers]
     for group in graph.channel_groups:
         order = np.arange(group.units)
-        knobs.append(Knob(f"keep/{group.name}", "prune", (), RATIOS, group, order, granularity))
+        knobs.append(Knob(f"keep/{group.name}", "prune", (), RATIOS, group, order, channel_divisor))
     return SearchSpace(graph, tuple(knobs))
 
 

@@ -48,7 +48,7 @@ def test_a_device_says_where_its_numbers_come_from(name: str) -> None:
     found = device(name)
     assert found.name == name
     assert found.float_bits == (32 if name == "cpu" else 16)
-    assert found.granularity == (16 if name.startswith("ascend") else 8)
+    assert found.channel_divisor == (16 if name.startswith("ascend") else 8)
     assert found.formats[0] == Format()
     for part in ("specification", "rates", "energy_pj"):
         assert found.data[part]["source"]
@@ -72,21 +72,21 @@ def test_a_file_of_ones_own_is_a_device(tmp_path: Path) -> None:
 
 def test_a_file_that_lacks_an_entry_says_which(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
-    broken.write_text((FILES / "cpu.toml").read_text().replace("granularity", "grain"))
-    with pytest.raises(ValueError, match="must have the entry 'granularity'"):
+    broken.write_text((FILES / "cpu.toml").read_text().replace("channel_divisor", "grain"))
+    with pytest.raises(ValueError, match="must have the entry 'channel_divisor'"):
         device(broken)
 
 
 WRONG = {
     'container = "ONNX"': "container of a device file must be one of mindir, onnx, but {} has 'ONNX'",
     'float_bits = "16"': "float_bits of a device file must be an integer above 0, but {} has '16'",
-    "granularity = 0": "granularity of a device file must be an integer above 0, but {} has 0",
-    'whole_granules = "no"': "whole_granules of a device file must be true or false, but {} has 'no'",
+    "channel_divisor = 0": "channel_divisor of a device file must be an integer above 0, but {} has 0",
+    'strict_divisor = "no"': "strict_divisor of a device file must be true or false, but {} has 'no'",
     'fusion = { free_activations = "ReLU" }': "free_activations of a device file must be a list of .*, but {} has",
     "layout = { channels = 0 }": "channels of a device file must be an integer above 0, but {} has 0",
     "layout = { channel = 32 }": "of {} has 'channel', which is not read: 'channels' is meant",
     "fusion = { pool = true }": "of {} has 'pool', which is not read: 'pools' is meant",
-    "matrix = { thin_blocks = 8 }": "of {} has 'thin_blocks', which is not read: 'thin_block' is meant",
+    "matrix = { grouped_blocks = 8 }": "of {} has 'grouped_blocks', which is not read: 'grouped_block' is meant",
     "matrix = 3": "must be as those that are shipped, but {} is not",
     "rates = { macs_per_s = { float = 1e13, int8 = 2e13 } }": "macs_per_s, but {} lacks one for int8",
     "rates = { macs_per_s = { int8 = 2e13 } }": "macs_per_s of a device file must be a table with float, but {} has",

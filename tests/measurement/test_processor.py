@@ -111,12 +111,12 @@ def test_a_stack_in_integers_runs_in_integers(activation: str, tmp_path: Path, m
     monkeypatch.setattr("autocomp.measurement.operator_models.SCALE", 6 / 255)
     shape = OperatorShape("conv", activation, "w8a8", 1, 16, 16, 8, 8, 3, repeat=3)
     assert operators(operator_model(shape), tmp_path)["QLinearConv"] == 3
-    from autocomp.hardware_models.lowered import Traced
+    from autocomp.hardware_models.lowered import LoweredNetwork
     from autocomp.hardware_models.operators import lower
 
     workload = shape.workload()
-    traced = Traced(find_device(processor.TEMPLATE), lower(workload.graph), workload)
-    assert sum(int(traced.precision(head)[0]) == INT8 for head in workload.graph.layers.values()) == 3
+    lowered = LoweredNetwork(find_device(processor.TEMPLATE), lower(workload.graph), workload)
+    assert sum(int(lowered.precision(head)[0]) == INT8 for head in workload.graph.layers.values()) == 3
 
 
 @pytest.mark.parametrize("format", ["float", "w8", "w8a8", "w4a8"])

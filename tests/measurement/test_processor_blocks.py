@@ -16,7 +16,7 @@ from mindspore import Tensor, nn, ops
 from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.calibration import calibrate_ranges
 from autocomp.hardware_models import device
-from autocomp.hardware_models.lowered import Traced
+from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import INT8
 from autocomp.hardware_models.runtimes.blocks import BLOCKED_ACTIVATIONS, pooled_in_integers, reordered, turns
@@ -24,7 +24,7 @@ from autocomp.hardware_models.shapes import OperatorShape
 from autocomp.measurement import processor
 from autocomp.measurement.operator_models import operator_model
 from autocomp.primitives.export.onnx_network import Style, onnx_network
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import Plan
@@ -40,14 +40,14 @@ class Pools(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.beside, self.behind = conv(3), conv(32), conv(32), conv(32)
+        self.first, self.second, self.sibling, self.behind = conv(3), conv(32), conv(32), conv(32)
         self.down, self.same = nn.MaxPool2d(2, 2), nn.MaxPool2d(3, 1, pad_mode="same")
         self.last = nn.Conv2d(64, 16, 1, has_bias=True)
 
     def construct(self, x: Tensor) -> Tensor:
         x = ops.relu(self.second(self.down(ops.relu(self.first(x)))))
         x = self.down(x)
-        return self.last(ops.concat((self.beside(x), self.behind(self.same(x))), 1))
+        return self.last(ops.concat((self.sibling(x), self.behind(self.same(x))), 1))
 
 
 def optimized(model: bytes, folder: Path) -> onnx.GraphProto:
@@ -61,15 +61,15 @@ def optimized(model: bytes, folder: Path) -> onnx.GraphProto:
 
 @cache
 def exported() -> tuple[Any, Any, Any]:
-    """Space, parameters, and what makes a realisation of a plan."""
+    """Space, parameters, and what makes a compressed weights of a plan."""
     net = randomised(Pools())
     x = np.random.default_rng(0).standard_normal((4, 3, 32, 32), np.float32)
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)
     chip = device(processor.TEMPLATE)
-    space = search_space(graph, parameters, chip.formats, chip.granularity, "rtn")
+    space = search_space(graph, parameters, chip.formats, chip.channel_divisor, "rtn")
     engine = OnnxEngine(graph, parameters)
-    plain = Realiser(space, parameters)(Plan())
-    return space, parameters, Realiser(space, parameters, calibrate_ranges(engine, space, plain, (x,)))
+    plain = PlanCompressor(space, parameters)(Plan())
+    return space, parameters, PlanCompressor(space, parameters, calibrate_ranges(engine, space, plain, (x,)))
 
 
 FORMATS = ("float", "w8", "w8a8", "w4a8")
@@ -79,21 +79,21 @@ PLANS += [tuple(plan) for plan in np.random.default_rng(1).choice(FORMATS, (12, 
 
 @pytest.mark.parametrize("formats", PLANS, ids="-".join)
 def test_the_runtime_does_what_the_model_says(formats: tuple[str, ...], tmp_path: Path) -> None:
-    space, parameters, realiser = exported()
+    space, parameters, compressor = exported()
     chosen = zip(space.graph.layers, formats, strict=True)
     plan = Plan({f"format/{layer}": text for layer, text in chosen if text != "float"})
-    model = onnx_network(space.graph, parameters, realiser(plan), Style(integer_weights=True)).SerializeToString()
+    model = onnx_network(space.graph, parameters, compressor(plan), Style(integer_weights=True)).SerializeToString()
     ran = optimized(model, tmp_path)
     chip = device(processor.TEMPLATE)
     workload = space.workload(space.encode(plan)[None])
-    traced = Traced(chip, lower(space.graph), workload)
+    lowered = LoweredNetwork(chip, lower(space.graph), workload)
     ops_run = Counter(node.op_type for node in ran.node)
-    in_integers = sum(int(traced.precision(head)[0]) == INT8 for head in space.graph.layers.values())
+    in_integers = sum(int(lowered.precision(head)[0]) == INT8 for head in space.graph.layers.values())
     assert in_integers == ops_run["QLinearConv"]
-    turned = sum(turns(traced, node)[:, 0].sum() for node in traced.program.readers)
+    turned = sum(turns(lowered, node)[:, 0].sum() for node in lowered.program.readers)
     assert turned == sum(ops_run[op] for op in ("ReorderInput", "ReorderOutput", "Transpose"))
-    pools = [operator for operator in traced.program.operators if space.graph.nodes[operator.head].kind == "pool"]
-    slow = sum(bool(pooled_in_integers(traced, operator)[0]) for operator in pools)
+    pools = [operator for operator in lowered.program.operators if space.graph.nodes[operator.head].kind == "pool"]
+    slow = sum(bool(pooled_in_integers(lowered, operator)[0]) for operator in pools)
     rounded = {tensor for node in ran.node if node.op_type == "QuantizeLinear" for tensor in node.output}
     assert slow == sum(node.op_type == "MaxPool" and node.input[0] in rounded for node in ran.node)
 
@@ -105,8 +105,8 @@ def test_a_pool_without_a_fast_kernel_can_be_measured(tmp_path: Path) -> None:
     rounded = {tensor for node in ran.node if node.op_type == "QuantizeLinear" for tensor in node.output}
     assert [node.input[0] in rounded for node in ran.node if node.op_type == "MaxPool"] == [True]
     workload = shape.workload()
-    traced = Traced(device(processor.TEMPLATE), lower(workload.graph), workload)
-    assert pooled_in_integers(traced, traced.program.operators[0]).tolist() == [True]
+    lowered = LoweredNetwork(device(processor.TEMPLATE), lower(workload.graph), workload)
+    assert pooled_in_integers(lowered, lowered.program.operators[0]).tolist() == [True]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_activations_leave_the_blocks_where_the_model_says_so(op: str, tmp_path:
     shape = OperatorShape("conv", op, "float", 1, 16, 32, 8, 8, 3)
     turned = [node.op_type for node in optimized(operator_model(shape), tmp_path).node]
     workload = shape.workload()
-    traced = Traced(device(processor.TEMPLATE), lower(workload.graph), workload)
-    elements = sum(reordered(traced, position)[0] for position in range(len(traced.program.operators)))
+    lowered = LoweredNetwork(device(processor.TEMPLATE), lower(workload.graph), workload)
+    elements = sum(reordered(lowered, position)[0] for position in range(len(lowered.program.operators)))
     image, tensor, last = 16 * 64, 32 * 64, 8 * 64
     assert elements == image + (op not in BLOCKED_ACTIVATIONS) * 2 * tensor + last
     assert turned.count("ReorderInput") + turned.count("ReorderOutput") == 2 + 2 * (op not in BLOCKED_ACTIVATIONS)

@@ -58,16 +58,16 @@ def _agreement(
 
     graph, parameters = subject.graph, subject.parameters  # type: ignore[attr-defined]
     plan = subject.space.decode(vector)  # type: ignore[attr-defined]
-    realisation = subject.evaluator.realise(plan)  # type: ignore[attr-defined]
-    elastic.set(realisation)  # type: ignore[attr-defined]
+    compressed = subject.evaluator.compress(plan)  # type: ignore[attr-defined]
+    elastic.set(compressed)  # type: ignore[attr-defined]
     expected = elastic(inputs)[0]  # type: ignore[operator]
-    net = convert(subject.net, graph, parameters, realisation)  # type: ignore[attr-defined]
+    net = convert(subject.net, graph, parameters, compressed)  # type: ignore[attr-defined]
     found = [forward(net, inputs, graph=False)[0]]
     with tempfile.TemporaryDirectory() as folder:
         mindir, onnx = pathlib.Path(folder) / "net.mindir", pathlib.Path(folder) / "net.onnx"
         export_mindir(net, inputs, mindir)
-        onnx.write_bytes(onnx_network(graph, parameters, realisation, Style(integer_weights=True)).SerializeToString())
+        onnx.write_bytes(onnx_network(graph, parameters, compressed, Style(integer_weights=True)).SerializeToString())
         found += [run_mindir(mindir, inputs)[0], run_onnx(onnx, inputs)[0]]
-    rounded = any(state.activation is not None for state in realisation.layers.values())
+    rounded = any(state.activation is not None for state in compressed.layers.values())
     errors = tuple(norm_error(output, expected) for output in found)
     return Agreement(str(plan), rounded, errors, expected, norm_error(expected, plain))

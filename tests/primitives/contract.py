@@ -9,7 +9,7 @@ import numpy as np
 
 from autocomp.primitives.export.files import export_mindir, run_mindir, run_onnx
 from autocomp.primitives.export.onnx_network import Style, onnx_network
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.tracing.platform import execution_mode, load_mindspore
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import SearchSpace
@@ -50,7 +50,7 @@ def assert_untouched(net: Any, before: dict[str, np.ndarray]) -> None:
 def outputs_of_files(net: Any, x: np.ndarray, folder: Path) -> list[np.ndarray]:
     """Of a float network's MindIR and ONNX file, loaded again."""
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)
-    plain = Realiser(SearchSpace(graph, ()), parameters).of(np.ones(graph.unit_count, bool), {})
+    plain = PlanCompressor(SearchSpace(graph, ()), parameters).of(np.ones(graph.unit_count, bool), {})
     mindir, onnx = folder / "net.mindir", folder / "net.onnx"
     export_mindir(net, (x,), mindir)
     onnx.write_bytes(onnx_network(graph, parameters, plain, Style()).SerializeToString())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.tracing.platform import execution_mode, load_mindspore
 from tests.networks import SIZE, Residual, randomised
 
@@ -33,7 +33,7 @@ class Planted:
         """Of the useless units, among as many that are rated lowest in their group. net_p: of an ``apply``."""
         found = 0
         for name, useless in self.useless.items():
-            group = applied_to(net_p).graph.group(name)
+            group = state_of(net_p).graph.group(name)
             lowest = np.argsort(importance[group.start : group.stop])[: len(useless)]
             found += len(useless & set(lowest.tolist()))
         return found / sum(map(len, self.useless.values()))

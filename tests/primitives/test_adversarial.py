@@ -16,11 +16,11 @@ from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.export.files import EXACT, export_mindir, norm_error, run_mindir, run_onnx
 from autocomp.primitives.export.onnx_network import Style, onnx_network
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
-from autocomp.primitives.verification.trial_cut import keep_what_cuts
+from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.search_spaces import Format, Plan, SearchSpace
 from tests.networks import randomised
 
@@ -117,38 +117,38 @@ def test_adversarial(network: type[nets.nn.Cell], tmp_path: Path) -> None:
     expected, inputs = EXPECTED[network], inputs_of(network)
     net = randomised(network())
     parameters = parameters_of(net)
-    graph = keep_what_cuts(net, trace(net, inputs), parameters, inputs)
+    graph = verify_channel_groups(net, trace(net, inputs), parameters, inputs)
     assert {group.layers: group.units for group in graph.channel_groups} == expected.groups
     assert dict.fromkeys(graph.whole) == dict.fromkeys(expected.whole)
     assert [layer for layer, reason in expected.whole.items() if reason not in graph.whole[layer]] == []
 
     space = search_space(graph, parameters, [Format.parse("w8"), Format.parse("w4")], 1)
-    realiser, elastic = Realiser(space, parameters), ElasticNetwork(net, graph)
-    elastic.set(realiser(Plan()))
+    compressor, elastic = PlanCompressor(space, parameters), ElasticNetwork(net, graph)
+    elastic.set(compressor(Plan()))
     agree(forward(elastic.cell, inputs, graph=False), forward(net, inputs, graph=False))
     cuts = [knob.group is not None for knob in space.knobs]
     for drawn in space.random(np.random.default_rng(2), PLANS):
         vector = np.where(cuts, np.maximum(drawn, 1), drawn)
-        realisation = realiser(space.decode(vector))
-        assert realisation.kept.all() == (not expected.groups)
-        assert all(state.weight.size for state in realisation.layers.values())
+        compressed = compressor(space.decode(vector))
+        assert compressed.kept.all() == (not expected.groups)
+        assert all(state.weight.size for state in compressed.layers.values())
         if not any(node.kind == "matmul" for node in graph.nodes):
-            layers = realisation.layers
+            layers = compressed.layers
             runs = [(node, layers[str(node.layer)]) for node in graph.nodes if node.layer in layers]
             macs = sum(node.positions * state.weight.size for node, state in runs) + BESIDE_LAYERS.get(network, 0)
             assert device("ascend").costs(space.workload(vector[None])).macs == macs
-        elastic.set(realisation)
-        converted = convert(net, graph, parameters, realisation)
+        elastic.set(compressed)
+        converted = convert(net, graph, parameters, compressed)
         outputs = forward(converted, inputs, graph=False)
         agree(forward(elastic.cell, inputs, graph=False), outputs)
         path = tmp_path / "net.onnx"
         if expected.onnx is None:
             for style in (Style(), Style(integer_weights=True)):
-                path.write_bytes(onnx_network(graph, parameters, realisation, style).SerializeToString())
+                path.write_bytes(onnx_network(graph, parameters, compressed, style).SerializeToString())
                 agree(run_onnx(path, inputs), outputs)
         else:
             with pytest.raises(ExportError, match=expected.onnx):
-                onnx_network(graph, parameters, realisation)
+                onnx_network(graph, parameters, compressed)
     export_mindir(converted, inputs, tmp_path / "net.mindir")
     agree(run_mindir(tmp_path / "net.mindir", inputs), outputs)
     assert all(np.array_equal(value, parameters[name]) for name, value in parameters_of(net).items())
@@ -189,4 +189,4 @@ def test_gathers_without_an_onnx_form(network: type[nets.nn.Cell], reason: str) 
     inputs = (np.ones((1, 3, 4), np.float32), np.zeros(1, np.int32))[: 1 + (network is PicksComputed)]
     graph = trace(network(), inputs)
     with pytest.raises(ExportError, match=reason):
-        onnx_network(graph, {}, Realiser(SearchSpace(graph, ()), {}).of(np.ones(0, bool), {}))
+        onnx_network(graph, {}, PlanCompressor(SearchSpace(graph, ()), {}).of(np.ones(0, bool), {}))

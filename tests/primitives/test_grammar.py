@@ -16,11 +16,11 @@ from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.export.files import EXACT, export_mindir, norm_error, run_mindir, run_onnx
 from autocomp.primitives.export.onnx_network import onnx_network
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
-from autocomp.primitives.verification.trial_cut import keep_what_cuts
+from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.search_spaces import Format
 from tests.networks import randomised
 
@@ -45,20 +45,20 @@ def test_forms_agree(words: tuple[str, ...], seed: int, tmp_path_factory: pytest
     x = np.random.default_rng(seed).standard_normal((3, 3, SIZE, SIZE)).astype(np.float32)
     parameters = parameters_of(net)
     traced = trace(net, (x,))
-    graph = keep_what_cuts(net, traced, parameters, (x,))
+    graph = verify_channel_groups(net, traced, parameters, (x,))
     assert graph is traced, f"left whole after the trial: {set(graph.whole) - set(traced.whole)}"
     space = search_space(graph, parameters, [Format.parse("w8"), Format.parse("w4")], 1)
-    realiser, elastic = Realiser(space, parameters), ElasticNetwork(net, graph)
+    compressor, elastic = PlanCompressor(space, parameters), ElasticNetwork(net, graph)
     folder = tmp_path_factory.mktemp("pair")
     for i, vector in enumerate(space.random(np.random.default_rng(seed), PLANS)):
         plan = space.decode(vector)
-        realisation = realiser(plan)
-        elastic.set(realisation)
-        converted = convert(net, graph, parameters, realisation)
+        compressed = compressor(plan)
+        elastic.set(compressed)
+        converted = convert(net, graph, parameters, compressed)
         (outputs,) = forward(converted, (x,), graph=False)
         assert norm_error(forward(elastic.cell, (x,), graph=False)[0], outputs) <= EXACT, f"elastic under {plan}"
         file = folder / "net.onnx"
-        file.write_bytes(onnx_network(graph, parameters, realisation).SerializeToString())
+        file.write_bytes(onnx_network(graph, parameters, compressed).SerializeToString())
         assert norm_error(run_onnx(file, (x,))[0], outputs) <= EXACT, f"ONNX under {plan}"
         if i == 0:
             export_mindir(converted, (x,), folder / "net.mindir")

@@ -62,10 +62,10 @@ def test_in_another_thread_it_does_nothing() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     @interruptible()
-    def look() -> None:
+    def evaluate_subset() -> None:
         seen.append(signal.getsignal(signal.SIGTERM))
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=evaluate_subset)
     thread.start()
     thread.join()
     assert seen == [before]

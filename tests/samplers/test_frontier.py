@@ -13,10 +13,10 @@ from autocomp.samplers import FrontierSampler, Outcome, Problem, Proposals, samp
 from autocomp.samplers.frontier import CELLS, ranked, spread_out
 from autocomp.samplers.frontier_solver import Solver, directions
 from autocomp.samplers.frontier_surrogate import RESOLUTION, Surrogate
-from autocomp.samplers.hypervolume_improvement import Gain
+from autocomp.samplers.hypervolume_improvement import ExpectedHypervolumeImprovement
 from autocomp.samplers.observations import distinct
 from autocomp.search_spaces import SearchSpace
-from tests.toy import DAMAGE, toy_accuracy, toy_costs, toy_space
+from tests.toy import SENSITIVITY, toy_accuracy, toy_costs, toy_space
 
 SMALL, LARGE = toy_space(2), toy_space(6)
 
@@ -28,7 +28,7 @@ def costs_of(space: SearchSpace, vectors: np.ndarray) -> np.ndarray:
 
 def scores_of(space: SearchSpace) -> Scores:
     """Without the weights that the toy's knobs have: what a scoring pass on a few samples might say."""
-    return Scores(tuple(tuple(DAMAGE[value] for value in knob.values) for knob in space.knobs))
+    return Scores(tuple(tuple(SENSITIVITY[value] for value in knob.values) for knob in space.knobs))
 
 
 def problem(space: SearchSpace, trials: int = 60, seed: int = 0, **more: object) -> Problem:
@@ -50,9 +50,9 @@ def searched(given: Problem, name: str = "frontier", batch: int = 8) -> list[Out
     found = outcomes(space, [np.zeros(len(space.knobs), np.int64)])
     chosen.tell(found)
     while len(found) < given.trials and (asked := chosen.ask(batch)):
-        told = outcomes(space, asked)
-        chosen.tell(told)
-        found += told
+        observed = outcomes(space, asked)
+        chosen.tell(observed)
+        found += observed
     return found
 
 
@@ -63,10 +63,10 @@ def volume(found: list[Outcome]) -> float:
 
 class TestSolver:
     def solver(self, space: SearchSpace, limit: float = np.inf) -> Solver:
-        def excess(vectors: np.ndarray) -> np.ndarray:
+        def constraint_violation(vectors: np.ndarray) -> np.ndarray:
             return costs_of(space, vectors)[:, 0] / limit - 1
 
-        return Solver(space, scores_of(space), lambda v: costs_of(space, v), excess)
+        return Solver(space, scores_of(space), lambda v: costs_of(space, v), constraint_violation)
 
     def test_finds_the_best_plan_of_an_enumerable_space(self) -> None:
         space = toy_space(3, formats=("float", "w8a8", "w4a8"))
@@ -83,23 +83,25 @@ class TestSolver:
         every = np.array(list(np.ndindex(*space.sizes)))
         solver = self.solver(space, limit)
         found = solver.finalists(objectives=2)[0]
-        allowed = every[solver.excess(every) <= 0]
-        assert solver.excess(found[None])[0] <= 0
-        assert solver.damage(found[None])[0] <= 1.02 * solver.damage(allowed).min() + 1e-3
+        allowed = every[solver.constraint_violation(every) <= 0]
+        assert solver.constraint_violation(found[None])[0] <= 0
+        assert solver.sensitivity(found[None])[0] <= 1.02 * solver.sensitivity(allowed).min() + 1e-3
 
     @pytest.mark.parametrize("limit", [11.0, 10.0, 9.0, 8.0])
     def test_formats_alone_are_solved_without_a_descent(self, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
         space = toy_space(6, ratios=(1.0,))
         every = np.array(list(np.ndindex(*space.sizes)))
-        damages = np.random.default_rng(3).gamma(0.5, size=space.sizes.sum())
-        scores = Scores(tuple(tuple(np.sort(d) - d.min()) for d in np.split(damages, np.cumsum(space.sizes)[:-1])))
+        sensitivities = np.random.default_rng(3).gamma(0.5, size=space.sizes.sum())
+        scores = Scores(
+            tuple(tuple(np.sort(d) - d.min()) for d in np.split(sensitivities, np.cumsum(space.sizes)[:-1]))
+        )
         solver = self.solver(space, limit)
-        solver.damage = scores
+        solver.sensitivity = scores
         monkeypatch.setattr(solver, "descend", None)
         found = solver.finalists(objectives=2)[0]
-        allowed = every[solver.excess(every) <= 0]
-        assert 0 < len(allowed) < len(every) and solver.excess(found[None])[0] <= 0
-        assert solver.damage(found[None])[0] == pytest.approx(solver.damage(allowed).min(), rel=0.03)
+        allowed = every[solver.constraint_violation(every) <= 0]
+        assert 0 < len(allowed) < len(every) and solver.constraint_violation(found[None])[0] <= 0
+        assert solver.sensitivity(found[None])[0] == pytest.approx(solver.sensitivity(allowed).min(), rel=0.03)
 
     def test_what_does_not_add_up_is_noticed(self) -> None:
         rng = np.random.default_rng(0)
@@ -110,7 +112,7 @@ class TestSolver:
         solver = self.solver(SMALL, 0.01)
         every = np.array(list(np.ndindex(*SMALL.sizes)))
         found = solver.finalists(objectives=2)[0]
-        assert solver.excess(found[None])[0] == pytest.approx(solver.excess(every).min())
+        assert solver.constraint_violation(found[None])[0] == pytest.approx(solver.constraint_violation(every).min())
 
     def test_no_single_change_of_its_answer_helps(self) -> None:
         solver, weights = self.solver(LARGE), directions(np.random.default_rng(2), 6, 2)
@@ -134,7 +136,7 @@ class TestGain:
         rng = np.random.default_rng(objectives)
         costs, accuracies = rng.random((6, objectives)), rng.random(6)
         candidates, reached = rng.random((20, objectives)), rng.random(20)
-        gain = Gain(costs, accuracies, floor=0.3)
+        gain = ExpectedHypervolumeImprovement(costs, accuracies, min_accuracy=0.3)
         before = self.volume(costs, accuracies, 0.3)
         for cost, accuracy, found in zip(candidates, reached, gain(candidates, reached[:, None]), strict=True):
             after = self.volume(np.vstack([costs, cost]), np.append(accuracies, accuracy), 0.3)
@@ -143,38 +145,40 @@ class TestGain:
     def test_after_a_plan_was_added(self) -> None:
         rng = np.random.default_rng(9)
         costs, accuracies = rng.random((8, 2)), rng.random(8)
-        stepwise = Gain(costs[:3], accuracies[:3], floor=0.0)
+        stepwise = ExpectedHypervolumeImprovement(costs[:3], accuracies[:3], min_accuracy=0.0)
         for cost, accuracy in zip(costs[3:], accuracies[3:], strict=True):
             stepwise.add(cost, accuracy)
         candidates, reached = rng.random((30, 2)), rng.random((30, 4))
-        np.testing.assert_allclose(stepwise(candidates, reached), Gain(costs, accuracies, 0.0)(candidates, reached))
+        np.testing.assert_allclose(
+            stepwise(candidates, reached), ExpectedHypervolumeImprovement(costs, accuracies, 0.0)(candidates, reached)
+        )
 
     def test_is_the_mean_over_the_accuracies(self) -> None:
-        gain = Gain(np.array([[0.5, 0.5]]), np.array([0.8]), floor=0.0)
+        gain = ExpectedHypervolumeImprovement(np.array([[0.5, 0.5]]), np.array([0.8]), min_accuracy=0.0)
         both = gain(np.array([[0.4, 0.4]]), np.array([[0.7, 0.9]]))
         apart = gain(np.array([[0.4, 0.4]] * 2), np.array([[0.7], [0.9]]))
         assert both[0] == pytest.approx(apart.mean())
 
     def test_costs_above_the_float_networks_add_nothing(self) -> None:
-        gain = Gain(np.empty((0, 2)), np.empty(0), floor=0.0)
+        gain = ExpectedHypervolumeImprovement(np.empty((0, 2)), np.empty(0), min_accuracy=0.0)
         assert gain(np.array([[1.2, 0.1], [0.5, 0.5]]), np.array([[0.9], [0.9]])).tolist() == [0, pytest.approx(0.225)]
 
     def test_many_points_make_coarser_cells_not_wrong_ones(self) -> None:
         rng = np.random.default_rng(4)
         angle = rng.uniform(0, np.pi / 2, 300)
         costs = np.stack([1 - np.sin(angle), 1 - np.cos(angle), rng.random(300)], axis=1)
-        gain = Gain(costs, rng.random(300), floor=0.0)
+        gain = ExpectedHypervolumeImprovement(costs, rng.random(300), min_accuracy=0.0)
         assert (gain(rng.random((50, 3)), rng.random((50, 2))) >= 0).all()
 
     @staticmethod
-    def volume(costs: np.ndarray, accuracies: np.ndarray, floor: float) -> float:
+    def volume(costs: np.ndarray, accuracies: np.ndarray, min_accuracy: float) -> float:
         points = np.column_stack([-accuracies, costs])
-        return float(moocore.hypervolume(points, ref=[-floor, *[1.0] * costs.shape[1]]))
+        return float(moocore.hypervolume(points, ref=[-min_accuracy, *[1.0] * costs.shape[1]]))
 
 
 class TestSurrogate:
     def test_learns_a_loss_that_interacts(self) -> None:
-        """The toy's damage has weights that the scores lack, and neighbours that hurt more together."""
+        """The toy's sensitivity has weights that the scores lack, and neighbours that hurt more together."""
         vectors = LARGE.random(np.random.default_rng(0), 300)
         losses = np.array([0.92 - toy_accuracy(LARGE, LARGE.decode(vector)) for vector in vectors])
         errors = []
@@ -201,13 +205,13 @@ class TestSurrogate:
         assert (np.diff(usual, axis=1) > 0).all()
         assert (doubtful[:, -1] > usual[:, -1]).all() and (doubtful[:, 0] < usual[:, 0]).all()
 
-    @pytest.mark.parametrize("learned", [0, 20])
-    def test_expecting_a_plan_is_learning_what_was_predicted(self, learned: int) -> None:
+    @pytest.mark.parametrize("fit_surrogate", [0, 20])
+    def test_expecting_a_plan_is_learning_what_was_predicted(self, fit_surrogate: int) -> None:
         vectors = LARGE.random(np.random.default_rng(0), 40)
         losses = np.array([0.92 - toy_accuracy(LARGE, LARGE.decode(vector)) for vector in vectors])
         surrogate = Surrogate(scores_of(LARGE))
-        if learned:
-            surrogate.fit(vectors[:learned], losses[:learned])
+        if fit_surrogate:
+            surrogate.fit(vectors[:fit_surrogate], losses[:fit_surrogate])
         prediction = surrogate.predict(vectors[20:])
         before = prediction.deviation
         prediction.expect(3)
@@ -248,25 +252,27 @@ class TestFrontierSampler:
 
     def test_proposes_what_the_budget_allows(self) -> None:
         limit = 0.6 * costs_of(LARGE, np.zeros((1, 12), np.int64))[0, 0]
-        given = problem(LARGE, excess=lambda v: costs_of(LARGE, v)[:, 0] / limit - 1)
+        given = problem(LARGE, constraint_violation=lambda v: costs_of(LARGE, v)[:, 0] / limit - 1)
         assert all(outcome.values[1] <= limit for outcome in searched(given)[1:] if outcome.values)
 
     def test_a_floor_draws_evaluations_above_it(self) -> None:
         def above(found: list[Outcome]) -> int:
             return sum(outcome.values is not None and -outcome.values[0] >= 0.85 for outcome in found)
 
-        assert above(searched(problem(LARGE, floor=0.85))) > above(searched(problem(LARGE))) > 10
+        assert above(searched(problem(LARGE, min_accuracy=0.85))) > above(searched(problem(LARGE))) > 10
 
     def test_accuracies_of_rejected_plans_are_not_believed(self) -> None:
-        given = problem(LARGE, excess=lambda v: costs_of(LARGE, v)[:, 0] - 2.0)
+        given = problem(LARGE, constraint_violation=lambda v: costs_of(LARGE, v)[:, 0] - 2.0)
         chosen, vector = FrontierSampler(given), np.eye(1, 12, dtype=np.int64)
         chosen.tell([Outcome(tuple(vector[0].tolist()), (0.0, *costs_of(LARGE, vector)[0]), (1.0,))])
-        assert not len(chosen._told)
+        assert not len(chosen._observed)
 
     @pytest.mark.parametrize("share", [0.3, 2.0])
     def test_losses_are_counted_from_the_float_network_whatever_the_budget(self, share: float) -> None:
         of_float = costs_of(LARGE, np.zeros((1, 12), np.int64))[0]
-        chosen = FrontierSampler(problem(LARGE, excess=lambda v: costs_of(LARGE, v)[:, 0] / of_float[0] - share))
+        chosen = FrontierSampler(
+            problem(LARGE, constraint_violation=lambda v: costs_of(LARGE, v)[:, 0] / of_float[0] - share)
+        )
         chosen.tell([Outcome((0,) * 12, (-0.91, *of_float), (1 - share,))])
         assert chosen._float_accuracy == 0.91
 
@@ -275,23 +281,25 @@ class TestFrontierSampler:
         every = np.array(list(product(*(range(size) for size in space.sizes))))
         least, most = np.sort(costs_of(space, every)[:, 0])[[0, 60]]
 
-        def excess(vectors: np.ndarray) -> np.ndarray:
+        def constraint_violation(vectors: np.ndarray) -> np.ndarray:
             return costs_of(space, vectors)[:, 0] / most - 1
 
         def screen(vectors: np.ndarray) -> list[Outcome | None]:
             return [
                 Outcome(tuple(v.tolist()), None) if x > 0 else None
-                for v, x in zip(vectors, excess(vectors), strict=True)
+                for v, x in zip(vectors, constraint_violation(vectors), strict=True)
             ]
 
-        proposals = Proposals(space, sampler("frontier", problem(space, trials=999, excess=excess)), screen)
+        proposals = Proposals(
+            space, sampler("frontier", problem(space, trials=999, constraint_violation=constraint_violation)), screen
+        )
         proposals.tell(outcomes(space, [np.zeros(6, np.int64)]))
         found = set()
         while batch := proposals.batch(8):
             found |= set(batch)
             proposals.tell(outcomes(space, [np.array(vector) for vector in batch]))
         assert least < most
-        assert len(found) == int((excess(every) <= 0).sum())
+        assert len(found) == int((constraint_violation(every) <= 0).sum())
 
     def test_asks_again_before_it_is_told(self) -> None:
         chosen = FrontierSampler(problem(LARGE))
@@ -331,6 +339,6 @@ def test_each_vector_once_where_it_first_stands() -> None:
 
 
 def test_ranked_scores_rise_with_the_values() -> None:
-    damage = ranked(LARGE).damage
-    assert [len(values) for values in damage] == LARGE.sizes.tolist()
-    assert all(values[0] == 0 and list(values) == sorted(values) for values in damage)
+    sensitivity = ranked(LARGE).sensitivity
+    assert [len(values) for values in sensitivity] == LARGE.sizes.tolist()
+    assert all(values[0] == 0 and list(values) == sorted(values) for values in sensitivity)

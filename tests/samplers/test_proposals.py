@@ -17,13 +17,13 @@ class Stubborn:
 
     def __init__(self, space: SearchSpace) -> None:
         self.plan = np.ones(len(space.knobs), np.int64)
-        self.told: list[Outcome] = []
+        self.observed: list[Outcome] = []
 
     def ask(self, count: int) -> list[np.ndarray]:
         return [self.plan] * count
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        self.told += outcomes
+        self.observed += outcomes
 
 
 def allow_all(vectors: np.ndarray) -> list[Outcome | None]:
@@ -53,7 +53,7 @@ def test_forbidden_plans_are_told_and_never_proposed() -> None:
     proposals.tell(origin(SMALL))
     found = [vector for _ in range(10) for vector in proposals.batch(8)]
     assert len(found) == 36 * 2 // 3 - 1 and all(vector[0] % 2 == 0 for vector in found)
-    assert stubborn.told[1].violations == (1.0,)
+    assert stubborn.observed[1].violations == (1.0,)
 
 
 def test_proposed_before_is_told_as_to_be_forgotten() -> None:
@@ -61,7 +61,7 @@ def test_proposed_before_is_told_as_to_be_forgotten() -> None:
     proposals = Proposals(SMALL, stubborn, allow_all)
     assert proposals.batch(1) == [(1, 1, 1, 1)]
     assert proposals.batch(1) != [(1, 1, 1, 1)]
-    assert stubborn.told[0] == Outcome((1, 1, 1, 1), None)
+    assert stubborn.observed[0] == Outcome((1, 1, 1, 1), None)
 
 
 def test_a_large_space_is_searched_near_the_best_where_the_sampler_fails() -> None:

@@ -52,12 +52,14 @@ class TestFormat:
 
 
 class TestKeptUnits:
-    @given(units=st.integers(1, 500), ratio=st.floats(0.01, 1), granularity=st.integers(1, 32))
-    def test_multiples(self, units: int, ratio: float, granularity: int) -> None:
-        kept = kept_units(units, ratio, granularity)
+    @given(units=st.integers(1, 500), ratio=st.floats(0.01, 1), channel_divisor=st.integers(1, 32))
+    def test_multiples(self, units: int, ratio: float, channel_divisor: int) -> None:
+        kept = kept_units(units, ratio, channel_divisor)
         assert 1 <= kept <= units
-        assert kept in (units,) or kept % granularity == 0
-        assert kept == units or abs(kept - ratio * units) <= max(granularity / 2 + 1e-6, granularity - ratio * units)
+        assert kept in (units,) or kept % channel_divisor == 0
+        assert kept == units or abs(kept - ratio * units) <= max(
+            channel_divisor / 2 + 1e-6, channel_divisor - ratio * units
+        )
 
     @pytest.mark.parametrize("ratio", [0, -0.5, 1.5])
     def test_out_of_range(self, ratio: float) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Measurement
-from autocomp.evaluators.low_fidelity import FIRST, estimate, look
+from autocomp.evaluators.low_fidelity import FIRST, estimate, evaluate_subset
 from autocomp.problem.budget import Budget
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan, SearchSpace
@@ -50,7 +50,7 @@ class Samples:
         shift = np.random.default_rng(int(plan.key[:8], 16)).integers(TOTAL)
         return self._difficulty + np.roll(self._noise, shift) < toy_accuracy(self.space, plan)
 
-    def look(self, plan: Plan) -> Measurement:
+    def evaluate_subset(self, plan: Plan) -> Measurement:
         self._note("part", plan)
         right, of_float = self.right(plan), self.right(Plan())
         accuracy, error = estimate(right[:FIRST], of_float[:FIRST], float(of_float.mean()), TOTAL)
@@ -74,7 +74,7 @@ class Samples:
 
 def study(evaluator: Samples | None = None, workers: int | None = None, **settings: Any) -> Study:
     evaluator = evaluator or Samples(SPACE)
-    chosen: dict[str, Any] = {"trials": 60, "sampler": "nsga2", "look": look} | settings
+    chosen: dict[str, Any] = {"trials": 60, "sampler": "nsga2", "evaluate_subset": evaluate_subset} | settings
     return Study(SPACE, executor(evaluator, workers), partial(toy_costs, SPACE), **chosen)
 
 

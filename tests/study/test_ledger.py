@@ -88,11 +88,11 @@ def test_failures_are_stored_for_people_and_tried_again(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("UPDATE trial_user_attributes SET value_json = '\"{broken\"' WHERE key = 'plan'", "damaged"),
+        ("UPDATE trial_user_attributes SET value_json = '\"{broken\"' WHERE key = 'plan'", "cannot be read"),
         ("UPDATE trial_user_attributes SET value_json = '\"[1]\"' WHERE key = 'measurement'", "JSON object"),
         ("DELETE FROM trial_user_attributes WHERE key = 'measurement'", "'measurement'"),
         ('UPDATE trial_user_attributes SET value_json = \'"{\\"format/zz\\":\\"w8\\"}"\' WHERE key = \'plan\'', "zz"),
-        ("UPDATE trial_user_attributes SET value_json = '5' WHERE key = 'plan'", "damaged"),
+        ("UPDATE trial_user_attributes SET value_json = '5' WHERE key = 'plan'", "cannot be read"),
         ("UPDATE trial_values SET value = 0.5 WHERE objective = 0", "its value is 0.5, but 0.8765 was measured"),
     ],
 )
@@ -106,7 +106,7 @@ def test_damaged_rows_are_named_and_left_out(
         assert database.execute(change + where).rowcount == 1
     again = open_ledger(path)
     assert again.get(PLAN) is None and again.get(Plan()) == Measurement(0.9)
-    assert "stored evaluation 0 is damaged and will be made again" in caplog.text and reason in caplog.text
+    assert "stored evaluation 0 cannot be read and will be made again" in caplog.text and reason in caplog.text
 
 
 class TestStoragesThatCannotBeUsed:

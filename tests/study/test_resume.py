@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from autocomp.evaluators import Measurement, PlanEvaluator
-from tests.searching import TRIALS, search, told
+from tests.searching import TRIALS, observed, search
 
 ROOT = Path(__file__).resolve().parents[2]
 ENOUGH = 6  # evaluations stored before the kill
@@ -23,7 +23,7 @@ ENOUGH = 6  # evaluations stored before the kill
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[str, Any]:
-    return json.loads(json.dumps(told(search())))
+    return json.loads(json.dumps(observed(search())))
 
 
 def start(storage: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -93,25 +93,25 @@ def test_finished_search_evaluates_nothing_again(
     tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = tmp_path / "search.db"
-    assert json.loads(json.dumps(told(search(storage=storage)))) == undisturbed
+    assert json.loads(json.dumps(observed(search(storage=storage)))) == undisturbed
 
     def evaluate(self: PlanEvaluator, plan: Any) -> Measurement:
         raise AssertionError("nothing is to be evaluated")
 
     monkeypatch.setattr(PlanEvaluator, "evaluate", evaluate)
-    assert json.loads(json.dumps(told(search(storage=storage)))) == undisturbed
+    assert json.loads(json.dumps(observed(search(storage=storage)))) == undisturbed
 
 
 def test_workers_find_the_same(undisturbed: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(told(search(workers=2)))) == undisturbed
+    assert json.loads(json.dumps(observed(search(workers=2)))) == undisturbed
 
 
 def test_workers_share_the_scoring_pass() -> None:
     settings: dict[str, Any] = {"sampler": "auto", "trials": 10}
-    assert told(search(workers=2, **settings)) == told(search(**settings))
+    assert observed(search(workers=2, **settings)) == observed(search(**settings))
 
 
 def test_another_seed_finds_something_else(undisturbed: dict[str, Any]) -> None:
-    other = json.loads(json.dumps(told(search(seed=4))))
+    other = json.loads(json.dumps(observed(search(seed=4))))
     assert other["evaluated"][0] == undisturbed["evaluated"][0], "the float network comes first in any case"
     assert other["evaluated"] != undisturbed["evaluated"]

@@ -60,9 +60,9 @@ class TestRun:
             assert search.space.decode(record.vector) == record.plan
             assert record.measurement.samples == 2000
             assert record.cost == toy_costs(search.space, np.array([record.vector]))[0]
-            excess = record.cost.latency_ms / search.float_cost.latency_ms / 0.5 - 1
+            constraint_violation = record.cost.latency_ms / search.float_cost.latency_ms / 0.5 - 1
             lost = search.records[0].measurement.accuracy - 0.01 - record.measurement.accuracy
-            assert record.violation == pytest.approx(max(excess, lost))
+            assert record.violation == pytest.approx(max(constraint_violation, lost))
 
     @pytest.mark.parametrize("name", samplers())
     def test_same_seed_same_records(self, name: str) -> None:

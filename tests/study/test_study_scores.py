@@ -16,7 +16,7 @@ from autocomp.search_spaces import Plan
 from autocomp.study.executors import InProcess
 from autocomp.study.ledger import Ledger
 from autocomp.study.study import Study
-from tests.toy import DAMAGE, ToyEvaluator, toy_costs, toy_space
+from tests.toy import SENSITIVITY, ToyEvaluator, toy_costs, toy_space
 
 SPACE = toy_space(4)
 
@@ -24,7 +24,7 @@ SPACE = toy_space(4)
 def study(calls: list[int], storage: Path | None = None, fingerprint: str = "toy", sampler: str = "frontier") -> Study:
     def scores(measure: Measure) -> Scores:
         calls.append(1)
-        return Scores(tuple(tuple(DAMAGE[value] for value in knob.values) for knob in SPACE.knobs))
+        return Scores(tuple(tuple(SENSITIVITY[value] for value in knob.values) for knob in SPACE.knobs))
 
     return Study(
         SPACE,
@@ -64,7 +64,7 @@ def test_samplers_that_need_no_scores_cost_none(sampler: str) -> None:
 def test_the_budget_reaches_the_sampler() -> None:
     found = study([])
     records = found.run()
-    assert found._problem().floor == pytest.approx(records[0].measurement.accuracy - 0.2)
+    assert found._problem().min_accuracy == pytest.approx(records[0].measurement.accuracy - 0.2)
     assert all(record.cost.latency_ms <= 0.7 * records[0].cost.latency_ms for record in records[1:])
     assert sum(record.violation <= 0 for record in records) > 10
 
@@ -85,7 +85,7 @@ class Scoring(InProcess):
             time.sleep(self.sleep)
             if self.asked == self.at and self.error is not None:
                 raise self.error
-            yield i, sum(DAMAGE[value] for value in plans[i].values())
+            yield i, sum(SENSITIVITY[value] for value in plans[i].values())
 
 
 def measured(measure: Measure) -> Scores:
@@ -103,7 +103,7 @@ def test_what_was_measured_comes_back_in_order() -> None:
     search = scoring(Scoring())
     search.run()
     found = Scores.from_json(search.ledger.recall("scores") or "", SPACE)
-    assert found == Scores(tuple(tuple(DAMAGE[value] for value in knob.values) for knob in SPACE.knobs))
+    assert found == Scores(tuple(tuple(SENSITIVITY[value] for value in knob.values) for knob in SPACE.knobs))
 
 
 def test_the_time_limit_holds_while_scores_are_measured(tmp_path: Path) -> None:

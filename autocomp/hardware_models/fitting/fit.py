@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.hardware_models.device_model import Device
-from autocomp.hardware_models.lowered import Traced
+from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import PRECISIONS, Demand, Rates
 from autocomp.hardware_models.roofline import work
@@ -32,8 +32,8 @@ class Observation:
 def observe(device: Device, workload: Workload, seconds: float, group: str) -> Observation:
     """For a workload of one plan."""
     program = lower(workload.graph, device.fuses_pools)
-    traced = Traced(device, program, workload)
-    demands = [work(traced, position).demand for position in range(len(program.operators))]
+    lowered = LoweredNetwork(device, program, workload)
+    demands = [work(lowered, position).demand for position in range(len(program.operators))]
     return Observation(group, joined(demands), seconds)
 
 

@@ -60,8 +60,8 @@ def _integer_layers(formats: Sequence[str]) -> list[OperatorShape]:
     """What only integers may need: channels beyond a depthwise layer's blocks, max pools without a fast kernel."""
     if "w8a8" not in formats:
         return []
-    thin = [OperatorShape("conv", "", "w8a8", 1, c, c, p, p, k, 1, c, 8) for c, p, k in ((72, 56, 3), (120, 28, 5))]
-    return thin + [OperatorShape("pool", "MaxPool", "w8a8", 1, c, 1, p, p, 3) for c, p in ((64, 56), (256, 28))]
+    grouped = [OperatorShape("conv", "", "w8a8", 1, c, c, p, p, k, 1, c, 8) for c, p, k in ((72, 56, 3), (120, 28, 5))]
+    return grouped + [OperatorShape("pool", "MaxPool", "w8a8", 1, c, 1, p, p, 3) for c, p in ((64, 56), (256, 28))]
 
 
 def _others() -> list[OperatorShape]:

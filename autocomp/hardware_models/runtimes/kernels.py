@@ -6,33 +6,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from autocomp.hardware_models.gemm import Layer
+from autocomp.hardware_models.gemm import Gemm
 from autocomp.hardware_models.rates import FLOAT, INT8, UNPACKED
 from autocomp.search_spaces import Node
 
 ALIGNED = 4  # an integer convolution whose input channels are no multiple of it gathers and rounds apart
 
 
-def beside(node: Node, layer: Layer | None, precision: np.ndarray, thin: np.ndarray) -> dict[str, np.ndarray]:
-    """Entries of a demand, each (n,). thin: multiply-accumulates outside the matrix unit."""
+def im2col_overhead(
+    node: Node, layer: Gemm | None, precision: np.ndarray, grouped: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Entries of a demand, each (n,). grouped: multiply-accumulates outside the matrix unit."""
     if layer is None or node.kind != "conv" or node.weight_shape is None:
-        return dict.fromkeys(("groups", "gathered", "rows", "strided", "apart"), np.zeros(len(precision)))
+        return dict.fromkeys(("groups", "gathered", "rows", "strided", "separate_requantize"), np.zeros(len(precision)))
     copied = layer.rows * layer.channels_in * layer.groups * layer.kernel
     floats, several = precision == UNPACKED, layer.kernel > 1
     steps = node.attributes["stride"][1] > 1 and not node.transposed
-    integers = (precision == INT8) & (thin == 0)
+    integers = (precision == INT8) & (grouped == 0)
     odd = integers & (layer.channels_in % ALIGNED > 0)
     pieces = np.where(layer.groups > 1, layer.kernel * layer.groups, node.attributes["kernel"][0] * odd) * integers
     return {
-        "groups": layer.groups * layer.rows / node.positions * floats * (thin > 0),
-        "gathered": copied * several * (precision > FLOAT) * (thin == 0),
+        "groups": layer.groups * layer.rows / node.positions * floats * (grouped > 0),
+        "gathered": copied * several * (precision > FLOAT) * (grouped == 0),
         "rows": copied / node.shape[-1] * several * floats + layer.rows * pieces,
         "strided": copied * steps * floats,
-        "apart": layer.rows * layer.channels_out * odd,
+        "separate_requantize": layer.rows * layer.channels_out * odd,
     }
 
 
-def one_by_one(layer: Layer, precision: np.ndarray, block: int) -> np.ndarray:
+def one_by_one(layer: Gemm, precision: np.ndarray, block: int) -> np.ndarray:
     """(n,) how many times as long a depthwise convolution in integers takes because of channels beyond whole blocks,
     each of which takes as long as a block."""
     alone = layer.channels_out % block

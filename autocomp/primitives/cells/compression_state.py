@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autocomp.primitives.numerics.calibrators import Seen
-from autocomp.primitives.numerics.patches import PatchMoments
+from autocomp.primitives.numerics.patches import Hessian
 from autocomp.search_spaces import NetworkGraph
 
 from .trained_layers import TrainedLayer
 
-MARK = "autocomp_applied"
+STATE = "autocomp_applied"
 
 
 @dataclass
-class Applied:
+class CompressionState:
     """original: the float network; layers: by path; calibrated: whether ranges of inputs were found; seen: of each
     layer's input, from which they were; patches: moments of what layers' weights are multiplied with, where the
     algorithm asks for them."""
@@ -26,16 +26,16 @@ class Applied:
     layers: dict[str, TrainedLayer]
     calibrated: bool = False
     seen: Mapping[str, Seen] = field(default_factory=dict)
-    patches: Mapping[str, PatchMoments] = field(default_factory=dict)
+    patches: Mapping[str, Hessian] = field(default_factory=dict)
 
 
-def mark(net_q: Any, applied: Applied) -> None:
-    object.__setattr__(net_q, MARK, applied)
+def attach(net_q: Any, applied: CompressionState) -> None:
+    object.__setattr__(net_q, STATE, applied)
 
 
-def applied_to(net_q: Any) -> Applied:
+def state_of(net_q: Any) -> CompressionState:
     """ValueError for a network that no ``apply`` returned."""
-    applied = getattr(net_q, MARK, None)
-    if not isinstance(applied, Applied):
+    applied = getattr(net_q, STATE, None)
+    if not isinstance(applied, CompressionState):
         raise ValueError(f"{type(net_q).__name__} did not come from apply(net)")
     return applied

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from autocomp.primitives.numerics.folding import fold, foldable, norm_factors, norm_parameters
-from autocomp.primitives.numerics.plan_compressor import LayerState, Parameters, Realisation, kept_channels
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
-from autocomp.primitives.tracing.weight_layout import groups_left, turned
+from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import NetworkGraph, Node
 
 from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, ms
@@ -18,7 +18,9 @@ from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, R
 nn = ms.nn
 
 
-def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: Realisation, folds: bool = True) -> Any:
+def convert(
+    net: Any, graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, folds: bool = True
+) -> Any:
     """A new Cell that computes what the plan promises.
 
     parameters: of the float network, by name. folds: whether BatchNorm is folded into the layer before it.
@@ -27,21 +29,21 @@ def convert(net: Any, graph: NetworkGraph, parameters: Parameters, realisation: 
     folded = {layer: bn for bn, layer in foldable(graph).items()} if folds else {}
     norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
     new: dict[str, Any] = {}
-    for layer, state in realisation.layers.items():
+    for layer, state in compressed.layers.items():
         node = graph.nodes[graph.layers[layer]]
         if layer in folded:
             norm = norms[folded[layer]]
-            state = fold(state, *norm_factors(norm, parameters, realisation))
+            state = fold(state, *norm_factors(norm, parameters, compressed))
             new[folded[layer]] = nn.Identity()
         if layer in folded or _changes(state):
             new[layer] = _layer(cell_at(twin, layer), node, state)
     for name, node in norms.items():
-        cut = not kept_channels(node.units, realisation.kept).all()
-        if name not in new and (cut or name in realisation.statistics):
-            new[name] = _batchnorm(cell_at(twin, name), node, parameters, realisation)
+        cut = not kept_channels(node.units, compressed.kept).all()
+        if name not in new and (cut or name in compressed.statistics):
+            new[name] = _batchnorm(cell_at(twin, name), node, parameters, compressed)
     for node in graph.nodes:
         if node.op == "PReLU" and node.layer is not None:
-            new[node.layer] = _prelu(cell_at(twin, node.layer), node, parameters, realisation)
+            new[node.layer] = _prelu(cell_at(twin, node.layer), node, parameters, compressed)
     replace_cells(twin, new)
     rename_parameters(twin)
     return twin
@@ -80,7 +82,7 @@ def _conv(like: Any, node: Node, state: LayerState, groups: int) -> Any:
         window |= {"has_bias": True, "bias_init": ms.Tensor(state.bias)}
     weight, cell = state.weight, nn.Conv2d
     if node.transposed:
-        weight, cell = turned(weight, groups), nn.Conv2dTranspose
+        weight, cell = to_out_first_layout(weight, groups), nn.Conv2dTranspose
         window["output_padding"] = like.output_padding
     return cell(
         state.weight.shape[1] * groups,
@@ -102,8 +104,8 @@ def _dense(like: Any, state: LayerState) -> Any:
     return dense
 
 
-def _batchnorm(like: Any, node: Node, parameters: Parameters, realisation: Realisation) -> Any:
-    gamma, beta, mean, variance = norm_parameters(node, parameters, realisation)
+def _batchnorm(like: Any, node: Node, parameters: Parameters, compressed: CompressedWeights) -> Any:
+    gamma, beta, mean, variance = norm_parameters(node, parameters, compressed)
     new = type(like)(
         len(gamma),
         eps=node.attributes["epsilon"],
@@ -118,9 +120,9 @@ def _batchnorm(like: Any, node: Node, parameters: Parameters, realisation: Reali
     return new.set_train(False)
 
 
-def _prelu(like: Any, node: Node, parameters: Parameters, realisation: Realisation) -> Any:
+def _prelu(like: Any, node: Node, parameters: Parameters, compressed: CompressedWeights) -> Any:
     slope = parameters[node.attributes["parameters"][0]]
-    kept = kept_channels(node.units, realisation.kept)
+    kept = kept_channels(node.units, compressed.kept)
     new = nn.PReLU(1)
     new.w = ms.Parameter(ms.Tensor(slope[kept] if len(slope) > 1 else slope), name="w")
     _train_alike(new, like)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.numerics.plan_compressor import LayerState, Realisation, kept_channels
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, kept_channels
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
-from autocomp.primitives.tracing.weight_layout import turned, weight_of
+from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weight_of
 from autocomp.search_spaces import NetworkGraph
 
 from .layers import ElasticInput, ms
@@ -43,12 +43,12 @@ class ElasticNetwork:
         replace_cells(self.cell, self.inputs)
         rename_parameters(self.cell, names)
 
-    def set(self, realisation: Realisation) -> None:
-        for layer, state in realisation.layers.items():
+    def set(self, compressed: CompressedWeights) -> None:
+        for layer, state in compressed.layers.items():
             node = self.graph.nodes[self.graph.layers[layer]]
             attributes = node.attributes
             weight = _scattered(weight_of(node, self.floats), state)
-            self._assign(attributes["weight"], turned(weight, node.groups) if node.transposed else weight)
+            self._assign(attributes["weight"], to_out_first_layout(weight, node.groups) if node.transposed else weight)
             if state.bias is not None:
                 bias = np.array(self.floats[attributes["bias"]])
                 bias[state.rows] = state.bias
@@ -57,7 +57,7 @@ class ElasticNetwork:
         for node in self.graph.nodes:
             if node.kind == "batchnorm" and node.layer is not None:
                 mean, variance = node.attributes["parameters"][2:4]
-                values = realisation.statistics.get(node.layer, (self.floats[mean], self.floats[variance]))
+                values = compressed.statistics.get(node.layer, (self.floats[mean], self.floats[variance]))
                 self._assign(mean, values[0])
                 self._assign(variance, values[1])
 

@@ -64,7 +64,7 @@ def assign(target: Any, value: Any) -> None:
     ops.assign(target, ms.Tensor(np.asarray(value, np.float32).reshape(target.shape)))
 
 
-class Weight(nn.Cell):
+class WeightFakeQuant(nn.Cell):
     """Rounds a layer's weight. Subclasses say where its scale comes from.
 
     like: (out, ...) float32, the weight as it is when the layer is wrapped. ``top``: the highest integer.
@@ -74,21 +74,21 @@ class Weight(nn.Cell):
         super().__init__()
         self.per_channel = per_channel
         self.scale_shape = (len(like), *[1] * (like.ndim - 1)) if per_channel else (1,) * like.ndim
-        self.top = number(127, "top")
-        self.on = number(0, "on")
+        self.quant_max = number(127, "top")
+        self.fake_quant_enabled = number(0, "on")
 
     def set_bits(self, bits: int, weight: np.ndarray) -> None:
         """bits: 2 to 8, or 32 for none."""
-        assign(self.on, bits < FLOAT_BITS)
+        assign(self.fake_quant_enabled, bits < FLOAT_BITS)
         if bits < FLOAT_BITS:
-            assign(self.top, 2 ** (bits - 1) - 1)
+            assign(self.quant_max, 2 ** (bits - 1) - 1)
             self.start(bits, weight)
 
     def start(self, bits: int, weight: np.ndarray) -> None:
         """The scale that this number of bits begins with."""
         raise NotImplementedError
 
-    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+    def adapted(self, weight: np.ndarray, hessian: np.ndarray, quick: bool) -> np.ndarray:
         """Begin where the layer's output asks to, and give the weight that rounds so; arguments as
         :func:`autocomp.primitives.numerics.adaptive_rounding.adaptive_rounding` takes them."""
         return weight
@@ -99,13 +99,17 @@ class Weight(nn.Cell):
 
     @property
     def bits(self) -> int:
-        return int(np.log2(float(self.top.asnumpy()) + 1)) + 1 if float(self.on.asnumpy()) else FLOAT_BITS
+        return (
+            int(np.log2(float(self.quant_max.asnumpy()) + 1)) + 1
+            if float(self.fake_quant_enabled.asnumpy())
+            else FLOAT_BITS
+        )
 
     def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
         """What the rounded weight is in integers."""
         if self.bits == FLOAT_BITS:
             return None
-        top, scale = float(self.top.asnumpy()), self.scale_of(weight)
+        top, scale = float(self.quant_max.asnumpy()), self.scale_of(weight)
         column = scale.reshape(-1, *[1] * (weight.ndim - 1))
         integers = np.clip(np.rint(weight / column), -top, top).astype(np.int8)
         return QuantizedWeight(integers, scale, self.bits)
@@ -128,7 +132,7 @@ def within_reach(weight: np.ndarray, found: QuantizedWeight, top: int, step: int
     return np.clip(weight, low, high).astype(np.float32)
 
 
-class Input(nn.Cell):
+class InputFakeQuant(nn.Cell):
     """Rounds a layer's input, one scale for the tensor.
 
     positive: the input is never negative (behind a ReLU); its levels then start at 0.
@@ -137,12 +141,12 @@ class Input(nn.Cell):
     def __init__(self, positive: bool) -> None:
         super().__init__()
         self.positive = positive
-        self.on = number(0, "on")
+        self.fake_quant_enabled = number(0, "on")
         self.levels = number(255, "levels")
 
     def set_bits(self, bits: int) -> None:
         """bits: 2 to 8, or 32 for none."""
-        assign(self.on, bits < FLOAT_BITS)
+        assign(self.fake_quant_enabled, bits < FLOAT_BITS)
         if bits < FLOAT_BITS:
             assign(self.levels, 2**bits - 1)
 
@@ -155,13 +159,15 @@ class Input(nn.Cell):
 
     @property
     def bits(self) -> int:
-        return int(np.log2(float(self.levels.asnumpy()) + 1)) if float(self.on.asnumpy()) else FLOAT_BITS
+        return (
+            int(np.log2(float(self.levels.asnumpy()) + 1)) if float(self.fake_quant_enabled.asnumpy()) else FLOAT_BITS
+        )
 
     def quantizer(self) -> ActivationQuantizer | None:
         return None if self.bits == FLOAT_BITS else ActivationQuantizer(*self.scale_and_zero_point(), self.bits)
 
 
-class SymmetricInput(Input):
+class SymmetricInput(InputFakeQuant):
     """Levels 0 .. 2^b - 1 where the input is never negative, else -2^(b-1) .. 2^(b-1) - 1, around zero."""
 
     def __init__(self, positive: bool) -> None:

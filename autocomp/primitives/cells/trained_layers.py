@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from mindspore import nn, ops
 
-from autocomp.primitives.tracing.weight_layout import turned
+from autocomp.primitives.tracing.weight_layout import to_out_first_layout
 
-from .fake_quant import Input, Weight
+from .fake_quant import InputFakeQuant, WeightFakeQuant
 from .layers import TransposedConv2d
 
 
@@ -21,7 +21,9 @@ class TrainedLayer(nn.Cell):
     (:class:`autocomp.primitives.quantization.slb.SLB`).
     """
 
-    def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
+    def __init__(
+        self, layer: Any, weight_quantizer: WeightFakeQuant, input_quantizer: InputFakeQuant, state: Any = None
+    ) -> None:
         super().__init__()
         self.state = state
         self.norm: Any = None
@@ -37,7 +39,9 @@ class TrainedLayer(nn.Cell):
 
 
 class TrainedConv2d(TrainedLayer):
-    def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
+    def __init__(
+        self, layer: Any, weight_quantizer: WeightFakeQuant, input_quantizer: InputFakeQuant, state: Any = None
+    ) -> None:
         super().__init__(layer, weight_quantizer, input_quantizer, state)
         self.kernel_size, self.stride = layer.kernel_size, layer.stride
         self.conv2d = ops.Conv2D(
@@ -70,19 +74,21 @@ class TrainedConv2d(TrainedLayer):
 class TrainedConv2dTranspose(TrainedConv2d):
     """Its weight is the layer's own, (in, out / groups, kh, kw); quantizers see it as (out, in / groups, kh, kw)."""
 
-    def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
+    def __init__(
+        self, layer: Any, weight_quantizer: WeightFakeQuant, input_quantizer: InputFakeQuant, state: Any = None
+    ) -> None:
         TrainedLayer.__init__(self, layer, weight_quantizer, input_quantizer, state)
         self.kernel_size, self.stride, self.groups = layer.kernel_size, layer.stride, layer.group
         depth, outputs, *kernel = layer.weight.shape
         self.parted = (self.groups, depth // self.groups, outputs, *kernel)
-        self.turned = (self.groups * outputs, depth // self.groups, *kernel)
-        self.operator = TransposedConv2d(layer, self.turned, self.groups)
+        self.to_out_first_layout = (self.groups * outputs, depth // self.groups, *kernel)
+        self.operator = TransposedConv2d(layer, self.to_out_first_layout, self.groups)
 
     def in_rows(self, weight: np.ndarray) -> np.ndarray:
-        return turned(weight, self.groups)
+        return to_out_first_layout(weight, self.groups)
 
     def _rows(self) -> Any:
-        return ops.transpose(self.weight.reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.turned)
+        return ops.transpose(self.weight.reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.to_out_first_layout)
 
     def _operate(self, x: Any, weight: Any) -> Any:
         return self.operator(x, weight, self.bias)
@@ -91,7 +97,9 @@ class TrainedConv2dTranspose(TrainedConv2d):
 class TrainedDense(TrainedLayer):
     """x: (..., in)."""
 
-    def __init__(self, layer: Any, weight_quantizer: Weight, input_quantizer: Input, state: Any = None) -> None:
+    def __init__(
+        self, layer: Any, weight_quantizer: WeightFakeQuant, input_quantizer: InputFakeQuant, state: Any = None
+    ) -> None:
         super().__init__(layer, weight_quantizer, input_quantizer, state)
         self.matmul = ops.MatMul(transpose_b=True)
         self.activation = layer.activation
@@ -113,7 +121,9 @@ FORMS: dict[Any, type[TrainedLayer]] = {
 }
 
 
-def trained_layer(layer: Any, weight_quantizer: Weight, input_quantizer: Input, norm: Any, state: Any) -> TrainedLayer:
+def trained_layer(
+    layer: Any, weight_quantizer: WeightFakeQuant, input_quantizer: InputFakeQuant, norm: Any, state: Any
+) -> TrainedLayer:
     """norm: the BatchNorm cell behind the layer or None."""
     form = next(form for kind, form in FORMS.items() if isinstance(layer, kind))
     found: TrainedLayer = form(layer, weight_quantizer, input_quantizer, None if form is TrainedDense else state)

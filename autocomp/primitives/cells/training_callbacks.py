@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from mindspore.train import Callback
 
-from .compression_state import applied_to
+from .compression_state import state_of
 from .fake_quant import assign
 
 SHARP = 1e-4  # a temperature at which a softmax is its largest entry
@@ -26,7 +26,7 @@ class CalibrateFirst(Callback):
         self.algorithm, self.net_q, self.images = algorithm, net_q, images
 
     def on_train_begin(self, run_context: Any) -> None:
-        applied = applied_to(self.net_q)
+        applied = state_of(self.net_q)
         if applied.calibrated:
             return
         count = sum(node.kind == "input" for node in applied.graph.nodes)
@@ -93,7 +93,7 @@ class CalibrateBatchNorm(Callback):
         self.net_q, self.batches, self.sharpened = net_q, batches, sharpened
 
     def on_train_end(self, run_context: Any) -> None:
-        inputs = sum(node.kind == "input" for node in applied_to(self.net_q).graph.nodes)
+        inputs = sum(node.kind == "input" for node in state_of(self.net_q).graph.nodes)
         for target in self.sharpened:
             assign(target, SHARP)
         self.net_q.set_train(True)

@@ -17,10 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autocomp.errors import ExportError
 from autocomp.primitives.numerics.folding import fold, foldable, norm_factors, norm_parameters
-from autocomp.primitives.numerics.plan_compressor import LayerState, Parameters, Realisation, kept_channels
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
 from autocomp.primitives.tracing.batch_axis import growing_axes
-from autocomp.primitives.tracing.weight_layout import groups_left, turned
+from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import NetworkGraph, Node
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
@@ -44,17 +44,19 @@ class Style:
 
 
 def onnx_network(
-    graph: NetworkGraph, parameters: Parameters, realisation: Realisation, style: Style | None = None
+    graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, style: Style | None = None
 ) -> onnx.ModelProto:
     """ExportError where an operator has no ONNX form here; the sentence names it."""
-    return Writer(graph, parameters, realisation, style or Style()).model()
+    return Writer(graph, parameters, compressed, style or Style()).model()
 
 
 class Writer:
     """Collects nodes and initializers; :mod:`onnx_operators` holds the form of each operator."""
 
-    def __init__(self, graph: NetworkGraph, parameters: Parameters, realisation: Realisation, style: Style) -> None:
-        self.graph, self.parameters, self.realisation, self.style = graph, parameters, realisation, style
+    def __init__(
+        self, graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, style: Style
+    ) -> None:
+        self.graph, self.parameters, self.compressed, self.style = graph, parameters, compressed, style
         self.nodes: list[onnx.NodeProto] = []
         self.unpacking: list[onnx.NodeProto] = []  # floats made of stored integers
         self.initializers: dict[str, onnx.TensorProto] = {}
@@ -67,7 +69,7 @@ class Writer:
         self.folds = {} if style.statistics else foldable(graph)  # BatchNorm -> layer
         self.folded_into = {layer: bn for bn, layer in self.folds.items()}
         self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
-        roundings = [state.activation for state in realisation.layers.values() if state.activation is not None]
+        roundings = [state.activation for state in compressed.layers.values() if state.activation is not None]
         self.signed = all(quantizer.symmetric for quantizer in roundings)  # as TensorRT asks for
         self.weights: dict[str, str] = {}  # name of a layer's integers -> of the floats made of them
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
@@ -109,11 +111,11 @@ class Writer:
 
     def state(self, layer: str) -> LayerState:
         """With the BatchNorm behind it folded in, where it can be."""
-        state = self.realisation.layers[layer]
+        state = self.compressed.layers[layer]
         if layer not in self.folded_into:
             return state
         norm = self.norms[self.folded_into[layer]]
-        return fold(state, *norm_factors(norm, self.parameters, self.realisation))
+        return fold(state, *norm_factors(norm, self.parameters, self.compressed))
 
     def layer_input(self, node: Node, state: LayerState) -> str:
         source = self.argument(("node", node.inputs[0], node.attributes["arguments"][0][2]))
@@ -145,15 +147,19 @@ class Writer:
         if name in self.weights:  # the layer runs more than once
             return self.weights[name]
         if state.quantized is None or not self.style.integer_weights:
-            return self.initializer(name, turned(state.weight, groups) if node.transposed else state.weight)
+            return self.initializer(
+                name, to_out_first_layout(state.weight, groups) if node.transposed else state.weight
+            )
         before = len(self.nodes)
         weight = self._dequantized(name, state.quantized.with_positive_scale())  # ONNX asks for a positive one
-        self.weights[name] = self._turned(weight, state.weight.shape, groups) if node.transposed else weight
+        self.weights[name] = (
+            self._to_out_first_layout(weight, state.weight.shape, groups) if node.transposed else weight
+        )
         self.unpacking += self.nodes[before:]
         del self.nodes[before:]
         return self.weights[name]
 
-    def _turned(self, weight: str, shape: tuple[int, ...], groups: int) -> str:
+    def _to_out_first_layout(self, weight: str, shape: tuple[int, ...], groups: int) -> str:
         """See :func:`weight_layout.turned`; a scale for each output channel stands on the first axis only."""
         rows, columns, *kernel = shape
         parted = self.constant([groups, rows // groups, columns, *kernel])
@@ -193,7 +199,7 @@ class Writer:
         source = self.argument(node.attributes["arguments"][0])
         if node.layer in self.folds:
             return source
-        arrays = norm_parameters(node, self.parameters, self.realisation)
+        arrays = norm_parameters(node, self.parameters, self.compressed)
         values = zip(("gamma", "beta", "mean", "variance"), arrays, strict=True)
         names = [self.initializer(f"{node.name}.{name}", value) for name, value in values]
         if self.style.statistics:
@@ -210,7 +216,7 @@ class Writer:
         return name
 
     def kept(self, node: Node) -> np.ndarray:
-        return kept_channels(node.units, self.realisation.kept)
+        return kept_channels(node.units, self.compressed.kept)
 
     # the model -------------------------------------------------------------------------------------------------------
 

@@ -43,11 +43,11 @@ RIDGES = (1e-6, 1e-4, 1e-2, 1.0)  # of the mean of H's diagonal, the first with 
 
 
 def adaptive_rounding(
-    weight: np.ndarray, bits: int, second_moment: np.ndarray, quick: bool = False, halves: bool = False
+    weight: np.ndarray, bits: int, hessian: np.ndarray, quick: bool = False, halves: bool = False
 ) -> QuantizedWeight:
     """Round a weight (out, in / groups, ...) to 2^bits - 1 levels per output channel, for the least output error.
 
-    second_moment: E[x x^T] of the patches x that a row is multiplied with, (k, k), or (groups, k, k) for a grouped
+    hessian: E[x x^T] of the patches x that a row is multiplied with, (k, k), or (groups, k, k) for a grouped
         convolution, whose rows are in the order of their groups. Of a covariance the error is the output's variance.
     quick: coordinate descent from rounding to nearest alone, in a third of the time that a wide layer takes.
     halves: 2^bits levels instead, evenly around zero and without it, from 1 bit: the odd integers of half the scale.
@@ -56,7 +56,7 @@ def adaptive_rounding(
     where numbers are not finite.
     """
     nearest = nearest_halves(weight, bits) if halves else quantize_weight(weight, bits)
-    moment = _checked(weight, second_moment)
+    moment = _checked(weight, hessian)
     if not weight.size or not np.isfinite(moment).all() or not np.isfinite(weight).all():
         return nearest
     groups, width = moment.shape[:2]
@@ -74,15 +74,15 @@ def adaptive_rounding(
     return QuantizedWeight(np.where(mine, integers, nearest.integers), scales, nearest.bits)
 
 
-def _checked(weight: np.ndarray, second_moment: np.ndarray) -> np.ndarray:
+def _checked(weight: np.ndarray, hessian: np.ndarray) -> np.ndarray:
     """(groups, k, k) float64, each of mean diagonal 1; a group that was never fed is the identity."""
-    moment = np.asarray(second_moment, np.float64)
+    moment = np.asarray(hessian, np.float64)
     moment = moment.reshape(-1, *moment.shape[-2:])
     groups, width = len(moment), moment.shape[-1]
     if moment.shape[1] != width or len(weight) % groups or weight.size != len(weight) * width:
         raise ValueError(
-            "second_moment must be (k, k) or (groups, k, k) for a weight of k numbers a row, in groups of equally many "
-            f"rows, but got {second_moment.shape} for a weight of shape {weight.shape}"
+            "hessian must be (k, k) or (groups, k, k) for a weight of k numbers a row, in groups of equally many "
+            f"rows, but got {hessian.shape} for a weight of shape {weight.shape}"
         )
     size = np.trace(moment, axis1=1, axis2=2)[:, None, None] / width
     return np.where(size > 0, moment / np.where(size > 0, size, 1), np.eye(width))

@@ -6,7 +6,7 @@ import numpy as np
 
 from autocomp.search_spaces import NetworkGraph, Node
 
-from .plan_compressor import LayerState, Parameters, Realisation, kept_channels
+from .plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
 
 
 def foldable(graph: NetworkGraph) -> dict[str, str]:
@@ -48,19 +48,19 @@ def batchnorm_factors(
     return factor.astype(np.float32), (beta - mean * factor).astype(np.float32)
 
 
-def norm_factors(node: Node, parameters: Parameters, realisation: Realisation) -> tuple[np.ndarray, np.ndarray]:
+def norm_factors(node: Node, parameters: Parameters, compressed: CompressedWeights) -> tuple[np.ndarray, np.ndarray]:
     """Factor and shift of the BatchNorm's kept channels, with the plan's statistics."""
-    return batchnorm_factors(*norm_parameters(node, parameters, realisation), node.attributes["epsilon"])
+    return batchnorm_factors(*norm_parameters(node, parameters, compressed), node.attributes["epsilon"])
 
 
 def norm_parameters(
-    node: Node, parameters: Parameters, realisation: Realisation
+    node: Node, parameters: Parameters, compressed: CompressedWeights
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """gamma, beta, mean and variance of the kept channels."""
     assert node.layer is not None
-    kept = kept_channels(node.units, realisation.kept)
+    kept = kept_channels(node.units, compressed.kept)
     gamma, beta, mean, variance = (parameters[name] for name in node.attributes["parameters"][:4])
-    mean, variance = realisation.statistics.get(node.layer, (mean, variance))
+    mean, variance = compressed.statistics.get(node.layer, (mean, variance))
     return gamma[kept], beta[kept], mean[kept], variance[kept]
 
 

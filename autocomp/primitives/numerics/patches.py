@@ -19,7 +19,7 @@ RIDGE, DOUBT = 0.01, 0.2  # of the mean variance; the second for every number of
 
 
 @dataclass(frozen=True)
-class PatchMoments:
+class Hessian:
     """Over images and output positions, for each group of a convolution.
 
     mean: (groups, k), covariance: (groups, k, k), float32, k = in / groups * kh * kw in the order of the weight.
@@ -30,18 +30,18 @@ class PatchMoments:
     covariance: np.ndarray
     count: int
 
-    def of(self, places: np.ndarray) -> PatchMoments:
+    def of(self, places: np.ndarray) -> Hessian:
         """Of some of a patch's numbers; places: (k,) bool."""
         if places.all():
             return self
-        return PatchMoments(self.mean[:, places], self.covariance[:, places][:, :, places], self.count)
+        return Hessian(self.mean[:, places], self.covariance[:, places][:, :, places], self.count)
 
     def mean_output(self, weight: np.ndarray) -> np.ndarray:
         """(out,): the mean of what a weight (out, in / groups, ...) makes of the patches."""
         rows = weight.reshape(len(self.mean), -1, self.mean.shape[1])
         return np.asarray((rows @ self.mean[:, :, None]).reshape(-1), np.float32)
 
-    def second_moment(self, centred: bool) -> np.ndarray:
+    def damped(self, centred: bool) -> np.ndarray:
         """(groups, k, k) float64: E[x x^T], or the covariance, with as much added to the diagonal as few patches ask
         for: what they show of a wide layer is partly chance.
         """
@@ -67,10 +67,10 @@ class PatchSums:
         self._first = self._first + columns.sum(2)
         self._second = self._second + columns @ columns.transpose(0, 2, 1)
 
-    def moments(self) -> PatchMoments:
+    def moments(self) -> Hessian:
         mean = self._first / self.count
         covariance = self._second / self.count - mean[:, :, None] * mean[:, None, :]
-        return PatchMoments(mean.astype(np.float32), covariance.astype(np.float32), self.count)
+        return Hessian(mean.astype(np.float32), covariance.astype(np.float32), self.count)
 
 
 def sample_patches(node: Node, values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

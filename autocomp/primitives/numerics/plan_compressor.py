@@ -19,7 +19,7 @@ from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
 
 from .adaptive_rounding import WIDE, adaptive_rounding
-from .patches import PatchMoments, normalised_layers
+from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
 
@@ -47,7 +47,7 @@ class LayerState:
 
 
 @dataclass(frozen=True)
-class Realisation:
+class CompressedWeights:
     """A plan carried out in numbers; ``kept``: (units,) bool."""
 
     plan: Plan
@@ -55,8 +55,8 @@ class Realisation:
     layers: Mapping[str, LayerState]
     statistics: Statistics = field(default_factory=dict)
 
-    def with_statistics(self, statistics: Statistics) -> Realisation:
-        return Realisation(self.plan, self.kept, self.layers, statistics)
+    def with_statistics(self, statistics: Statistics) -> CompressedWeights:
+        return CompressedWeights(self.plan, self.kept, self.layers, statistics)
 
 
 def parameters_of(net: object) -> dict[str, np.ndarray]:
@@ -89,7 +89,7 @@ class Remembered(Generic[Found]):
         return found
 
 
-class Realiser:
+class PlanCompressor:
     """Carries plans out in numbers; cut and rounded weights are kept, since a search asks for the same ones again.
 
     ranges: (layer, bits) -> quantizer of the layer's input, from calibration. moments: layer -> moments of its input;
@@ -103,7 +103,7 @@ class Realiser:
         parameters: Parameters,
         ranges: Mapping[tuple[str, int], ActivationQuantizer] | None = None,
         moments: Mapping[str, Moments] | None = None,
-        patches: Mapping[str, PatchMoments] | None = None,
+        patches: Mapping[str, Hessian] | None = None,
     ) -> None:
         self.space = space
         self.parameters = parameters
@@ -118,17 +118,17 @@ class Realiser:
     def graph(self) -> NetworkGraph:
         return self.space.graph
 
-    def __call__(self, plan: Plan) -> Realisation:
+    def __call__(self, plan: Plan) -> CompressedWeights:
         return self.of(self.space.kept(plan), self.space.formats(plan), plan)
 
-    def of(self, kept: np.ndarray, formats: Mapping[str, Format], plan: Plan | None = None) -> Realisation:
+    def of(self, kept: np.ndarray, formats: Mapping[str, Format], plan: Plan | None = None) -> CompressedWeights:
         """Of these units, (units,) bool, and formats by layer."""
         plan = Plan() if plan is None else plan
         layers = {
             layer: self._layer(self.graph.nodes[i], kept, formats.get(layer, Format()))
             for layer, i in self.graph.layers.items()
         }
-        return Realisation(plan, kept, layers)
+        return CompressedWeights(plan, kept, layers)
 
     def _layer(self, node: Node, kept: np.ndarray, chosen: Format) -> LayerState:
         assert node.layer is not None and node.weight_shape is not None
@@ -174,7 +174,7 @@ class Realiser:
         quick = (
             not columns.all() and len(weight[0].reshape(-1)) > WIDE
         )  # other plans cut others, which are rounded anew
-        rounded = adaptive_rounding(weight, bits, patches.second_moment(centred), quick)
+        rounded = adaptive_rounding(weight, bits, patches.damped(centred), quick)
         moved = np.zeros(len(weight), np.float32)
         if corrected and layer not in self._normalised:
             moved = patches.mean_output(rounded.dequantized() - weight)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 
 from .importance import OF_THE_LOSS, OF_WEIGHTS
@@ -30,7 +30,7 @@ class ChannelPruner(TrainedPruning):
             :mod:`autocomp.primitives.pruning.importance`.
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
-        per_layer, granularity, floor, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
+        per_layer, channel_divisor, min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
         reconstruct: see :class:`TrainedPruning`.
         batches: of the training set, on which gradients are taken ("taylor"). samples: likewise, one at a time
             ("fisher").
@@ -48,8 +48,8 @@ class ChannelPruner(TrainedPruning):
         flops: float | None = None,
         parameters: float | None = None,
         per_layer: bool = False,
-        granularity: int = 1,
-        floor: float = 0.1,
+        channel_divisor: int = 1,
+        min_keep_ratio: float = 0.1,
         per_cost: bool = False,
         reconstruct: bool = True,
         batches: int = 16,
@@ -61,21 +61,21 @@ class ChannelPruner(TrainedPruning):
         for argument, value in (("batches", batches), ("samples", samples), ("rounds", rounds)):
             if value < 1:
                 raise ValueError(f"{argument} must be 1 or more, but got {argument}={value}")
-        share = Share(keep_ratio, flops, parameters, per_layer, granularity, floor, per_cost)
+        share = Share(keep_ratio, flops, parameters, per_layer, channel_divisor, min_keep_ratio, per_cost)
         super().__init__(share, reconstruct)
         self.measure, self.batches, self.samples, self.rounds = importance, batches, samples, rounds
 
     def prune(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> None:
         if self.measure in OF_WEIGHTS:
             return super().prune(net_p, batches, loss)
-        graph, gradients = applied_to(net_p).graph, GateGradients(net_p, loss)
+        graph, gradients = state_of(net_p).graph, GateGradients(net_p, loss)
         for share in self.share.in_rounds(self.rounds):
             importance = self._of_the_loss(gradients, batches)
             self.keep(net_p, select(graph, parameters_of(net_p), importance, share, self.price), batches)
 
     def importance(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:
         if self.measure in OF_WEIGHTS:
-            return OF_WEIGHTS[self.measure](applied_to(net_p).graph, parameters_of(net_p))
+            return OF_WEIGHTS[self.measure](state_of(net_p).graph, parameters_of(net_p))
         return self._of_the_loss(GateGradients(net_p, loss), batches)
 
     def _of_the_loss(self, gradients: GateGradients, batches: Iterable[Batch]) -> np.ndarray:

@@ -17,7 +17,7 @@ KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 
 
 class ChannelPruning:
-    """A knob for each channel group: the share of its units that stays, in steps of the device's granularity.
+    """A knob for each channel group: the share of its units that stays, in steps of the device's channel_divisor.
 
     With calibration data those go last that the layers behind can best do without, and these layers take in what they
     can tell of them (:mod:`autocomp.primitives.numerics.reconstruction`). Without, by importance: a unit's importance
@@ -34,13 +34,13 @@ class ChannelPruning:
         graph: NetworkGraph,
         parameters: Mapping[str, np.ndarray],
         formats: Sequence[Format],
-        granularity: int,
+        channel_divisor: int,
         moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
         importance = unit_importance(graph, parameters)
         knobs = []
         for group in graph.channel_groups:
-            step = keep_step(group, granularity)
+            step = keep_step(group, channel_divisor)
             values = keep_values(group, step)
             if len(values) > 1:
                 order = reconstruction_order(graph, group, parameters, moments)
@@ -49,13 +49,15 @@ class ChannelPruning:
                 name = f"keep/{group.name}"
                 knobs.append(Knob(name, self.name, group.layers, values, group, order, step))
         if not knobs:
-            raise NoEffectError(f"channel-pruning found no channel group with more than {granularity} channels to cut")
+            raise NoEffectError(
+                f"channel-pruning found no channel group with more than {channel_divisor} channels to cut"
+            )
         return tuple(knobs)
 
 
-def keep_step(group: ChannelGroup, granularity: int) -> int:
-    """Units are cut in granules; a group smaller than two of them in eighths of its own."""
-    return granularity if group.units >= 2 * granularity else max(1, group.units // 8)
+def keep_step(group: ChannelGroup, channel_divisor: int) -> int:
+    """Units are cut in multiples of channel_divisor; a group smaller than twice that in eighths of its own."""
+    return channel_divisor if group.units >= 2 * channel_divisor else max(1, group.units // 8)
 
 
 def keep_values(group: ChannelGroup, step: int) -> tuple[float, ...]:
@@ -64,18 +66,18 @@ def keep_values(group: ChannelGroup, step: int) -> tuple[float, ...]:
     return tuple(count / group.units for count in kept)
 
 
-def in_whole_granules(graph: NetworkGraph, knob: Knob, granularity: int) -> Knob | None:
-    """The knob without values that keep a part of a granule; None where no cut is left.
+def in_multiples(graph: NetworkGraph, knob: Knob, channel_divisor: int) -> Knob | None:
+    """The knob without values that keep no multiple of channel_divisor; None where no cut is left.
 
     Units of several channels each, as heads are, may be cut one by one.
     """
-    if knob.group is None or knob.granularity >= granularity:
+    if knob.group is None or knob.channel_divisor >= channel_divisor:
         return knob
     node = graph.nodes[graph.layers[knob.group.layers[0]]]
     if (node.units == knob.group.start).sum() > 1:
         return knob
-    values = keep_values(knob.group, granularity)
-    return replace(knob, values=values, granularity=granularity) if len(values) > 1 else None
+    values = keep_values(knob.group, channel_divisor)
+    return replace(knob, values=values, channel_divisor=channel_divisor) if len(values) > 1 else None
 
 
 def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> np.ndarray:

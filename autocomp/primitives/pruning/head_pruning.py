@@ -12,7 +12,7 @@ from mindspore import nn, ops
 from mindspore.train import Callback
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layers import ms, parameter
 from autocomp.primitives.cells.masks import UnitGate, gate_of, gated_layers
@@ -82,7 +82,7 @@ class HeadPruning(TrainedPruning):
             raise ValueError(f"gated must be in (0, 1), but got gated={gated}")
         if not gain > 0:
             raise ValueError(f"gain must be above 0, but got gain={gain}")
-        super().__init__(Share(keep_ratio, flops, parameters, per_layer, floor=0.0), reconstruct=False)
+        super().__init__(Share(keep_ratio, flops, parameters, per_layer, min_keep_ratio=0.0), reconstruct=False)
         self.penalty, self.gated, self.gain, self.seed = penalty, gated, gain, seed
 
     def apply(self, net: Any, inputs: Any = None) -> Any:
@@ -114,11 +114,11 @@ class HeadPruning(TrainedPruning):
 
     def keep(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch] = ()) -> None:
         """Remove all but these heads, (heads,) bool; what the gates of the others let through goes into the weights."""
-        gates, graph = _gates(net_p), applied_to(net_p).graph
+        gates, graph = _gates(net_p), state_of(net_p).graph
         if gates.on.asnumpy() > 0.5:
             values = gates.evaluated()
             trained, parameters = parameters_of(net_p), {p.name: p for p in net_p.get_parameters()}
-            for path in applied_to(net_p).layers:
+            for path in state_of(net_p).layers:
                 node = graph.nodes[graph.layers[path]]
                 units = graph.input_units(node).reshape(node.groups, -1)[0]
                 factor = np.where(units >= 0, values[np.maximum(units, 0)], 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from mindspore import nn, ops
 
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layers import StandIn, ms, parameter
 from autocomp.primitives.cells.masks import UnitGate
@@ -66,7 +66,7 @@ class SCOP(TrainedPruning):
     Args:
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
-        per_layer, granularity, floor, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
+        per_layer, channel_divisor, min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
         reconstruct: see :class:`TrainedPruning`.
         steps: of the knockoff phase, a batch each. (The authors' code trains kappa by Adam for 20 epochs.)
         travel: how far kappa of a unit with the root mean square gradient goes if that never changes its sign.
@@ -83,8 +83,8 @@ class SCOP(TrainedPruning):
         flops: float | None = None,
         parameters: float | None = None,
         per_layer: bool = False,
-        granularity: int = 1,
-        floor: float = 0.1,
+        channel_divisor: int = 1,
+        min_keep_ratio: float = 0.1,
         per_cost: bool = False,
         reconstruct: bool = True,
         steps: int = 100,
@@ -96,7 +96,7 @@ class SCOP(TrainedPruning):
             raise ValueError(f"steps must be 1 or more, but got steps={steps}")
         if not travel > 0:
             raise ValueError(f"travel must be above 0, but got travel={travel}")
-        share = Share(keep_ratio, flops, parameters, per_layer, granularity, floor, per_cost)
+        share = Share(keep_ratio, flops, parameters, per_layer, channel_divisor, min_keep_ratio, per_cost)
         super().__init__(share, reconstruct)
         self.steps, self.travel, self.knockoffs, self.seed = steps, travel, knockoffs or shuffled, seed
 
@@ -105,7 +105,7 @@ class SCOP(TrainedPruning):
 
     def score(self, net_p: Any, kappa: np.ndarray) -> np.ndarray:
         """(units,): |gamma| * (kappa - kappa'), not rated where the unit is read by no layer that could be mixed."""
-        graph = applied_to(net_p).graph
+        graph = state_of(net_p).graph
         return np.where(_read(graph), _gamma(graph, parameters_of(net_p)) * (2 * kappa - 1), NOT_RATED)
 
     def kappa(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:
@@ -126,7 +126,7 @@ class KnockoffPhase:
     def __init__(self, net_p: Any, loss: Any, knockoffs: Knockoffs = shuffled, seed: int = 0) -> None:
         if loss is None or holds(loss, net_p):
             raise ValueError("scop takes the loss on the real half of the outputs: give Model a loss of its own")
-        applied = applied_to(net_p)
+        applied = state_of(net_p)
         graph, twin = applied.graph, with_values(applied.original, parameters_of(net_p))
         self.kappa = parameter(np.full(graph.unit_count, 0.5, np.float32), "kappa", trains=True)
         names = {id(p): p.name for p in twin.get_parameters()} | {id(self.kappa): "kappa"}

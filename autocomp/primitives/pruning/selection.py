@@ -22,9 +22,9 @@ class Share:
 
     keep_ratio: of the units. flops: of the multiply-accumulates. parameters: of their elements.
     per_layer: the same ratio in every channel group; else units of all groups compete.
-    granularity: units are cut in granules of so many; a group of fewer than two of them in eighths of its own.
-    floor: the share of each group's units that stays in any case, and at least one granule does; with per_layer no more
-        than keep_ratio.
+    channel_divisor: units are cut in multiples of it; a group of fewer than twice as many in eighths of its own.
+    min_keep_ratio: the share of each group's units that stays in any case, and at least one divisor of them does; with
+        per_layer no more than keep_ratio.
     per_cost: units compete by their importance over what they cost in the measure that the share is of, not by their
         importance alone.
     """
@@ -33,8 +33,8 @@ class Share:
     flops: float | None = None
     parameters: float | None = None
     per_layer: bool = False
-    granularity: int = 1
-    floor: float = 0.1
+    channel_divisor: int = 1
+    min_keep_ratio: float = 0.1
     per_cost: bool = False
 
     def __post_init__(self) -> None:
@@ -46,14 +46,14 @@ class Share:
         ((name, value),) = given.items()
         if not 0 < value < 1:
             raise ValueError(f"{name} must be in (0, 1), but got {name}={value}")
-        if self.granularity < 1:
-            raise ValueError(f"granularity must be 1 or more, but got granularity={self.granularity}")
-        if not 0 <= self.floor < 1:
-            raise ValueError(f"floor must be in [0, 1), but got floor={self.floor}")
-        if self.per_layer and self.keep_ratio is not None and self.floor > self.keep_ratio:
+        if self.channel_divisor < 1:
+            raise ValueError(f"channel_divisor must be 1 or more, but got channel_divisor={self.channel_divisor}")
+        if not 0 <= self.min_keep_ratio < 1:
+            raise ValueError(f"min_keep_ratio must be in [0, 1), but got min_keep_ratio={self.min_keep_ratio}")
+        if self.per_layer and self.keep_ratio is not None and self.min_keep_ratio > self.keep_ratio:
             raise ValueError(
-                f"keep_ratio={self.keep_ratio} of every group cannot be reached with floor={self.floor}: "
-                "floor must be keep_ratio or less where per_layer=True"
+                f"keep_ratio={self.keep_ratio} of every group cannot be reached with "
+                f"min_keep_ratio={self.min_keep_ratio}: min_keep_ratio must be keep_ratio or less where per_layer=True"
             )
         if self.per_layer and self.per_cost:
             raise ValueError("units compete in no measure where per_layer=True: leave out per_cost")
@@ -92,11 +92,11 @@ def select(
 ) -> np.ndarray:
     """(units,) bool, the units that stay.
 
-    importance: (units,), NOT_RATED for those that must stay. price: of a granule, from the importance of its units; the
-    cheapest goes first where groups compete.
+    importance: (units,), NOT_RATED for those that must stay. price: of channel_divisor units, from their importance;
+    the cheapest go first where groups compete.
 
     Raises:
-        ValueError: the floor does not allow the share of the network, with the smallest that it does.
+        ValueError: min_keep_ratio does not allow the share of the network, with the smallest that it does.
     """
     ladders = [_Ladder.of(group, importance, share) for group in graph.channel_groups]
     if share.per_layer and share.keep_ratio is not None:
@@ -110,8 +110,8 @@ def select(
         kept = _competing(cost, ladders, importance, target, price, share.per_cost)
     if (left := cost.of(kept)) > target + 0.5:
         raise ValueError(
-            f"{share.name}={share.value} cannot be reached: with floor={share.floor} and "
-            f"granularity={share.granularity} {left / whole:.3f} of them stay"
+            f"{share.name}={share.value} cannot be reached: with min_keep_ratio={share.min_keep_ratio} and "
+            f"channel_divisor={share.channel_divisor} {left / whole:.3f} of them stay"
         )
     return kept
 
@@ -127,8 +127,8 @@ class _Ladder:
     @classmethod
     def of(cls, group: ChannelGroup, importance: np.ndarray, share: Share) -> _Ladder:
         rated = importance[group.start : group.stop]
-        step = keep_step(group, share.granularity)
-        least = max(step, math.ceil(share.floor * group.units), int((rated == NOT_RATED).sum()))
+        step = keep_step(group, share.channel_divisor)
+        least = max(step, math.ceil(share.min_keep_ratio * group.units), int((rated == NOT_RATED).sum()))
         multiples = range(step * ((group.units - 1) // step), 0, -step)
         counts = (group.units, *(count for count in multiples if count >= least))
         return cls(group, group.start + np.argsort(rated, kind="stable"), counts)
@@ -166,7 +166,7 @@ def _kept_at(graph: NetworkGraph, ladders: list[_Ladder], ratio: float) -> np.nd
 def _competing(
     cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, target: float, price: Price, per_cost: bool
 ) -> np.ndarray:
-    """The cheapest granule goes, again and again."""
+    """The cheapest units go, channel_divisor at a time, again and again."""
     kept = np.ones(len(importance), bool)
     rungs = [0] * len(ladders)
     while cost.of(kept) > target:
@@ -174,8 +174,8 @@ def _competing(
         slopes = cost.slopes(kept) if per_cost else np.ones(len(kept))
         for i, ladder in enumerate(ladders):
             if rungs[i] + 1 < len(ladder.counts):
-                granule = ladder.cut(rungs[i] + 1)[len(ladder.cut(rungs[i])) :]
-                asked = price(importance[granule]) / max(float(slopes[granule].mean()), 1e-12)
+                divisor = ladder.cut(rungs[i] + 1)[len(ladder.cut(rungs[i])) :]
+                asked = price(importance[divisor]) / max(float(slopes[divisor].mean()), 1e-12)
                 if asked < least:
                     best, least = i, asked
         if best is None:

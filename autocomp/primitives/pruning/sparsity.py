@@ -11,7 +11,7 @@ from mindspore import nn
 from mindspore.train import Callback
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.cells.compression_state import Applied, applied_to, mark
+from autocomp.primitives.cells.compression_state import CompressionState, attach, state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.masks import ElementMask
 from autocomp.primitives.cells.trained_layers import lies_in_rows, trained_layer
@@ -55,7 +55,7 @@ class Sparsity:
         share: of the weights that are zero, in (0, 1), for "unstructured"; over the whole network.
         ramp: the share of the training over which zeros grow, by the cubic schedule of Zhu and Gupta (eq. 1), in
             [0, 1). 0: all are there before the first step. Of 2:4, all are there at once whatever the ramp.
-        ends: whether the first and the last layer are masked, too.
+        first_last_layers: whether the first and the last layer are masked, too.
 
     Left dense: biases, transposed convolutions, layers without groups of four input channels (2:4).
     """
@@ -63,7 +63,7 @@ class Sparsity:
     name = "sparsity"
 
     def __init__(
-        self, pattern: str = PATTERN, share: float | None = None, ramp: float = 0.0, ends: bool = False
+        self, pattern: str = PATTERN, share: float | None = None, ramp: float = 0.0, first_last_layers: bool = False
     ) -> None:
         if pattern not in (PATTERN, "unstructured"):
             raise ValueError(f"pattern must be '2:4' or 'unstructured', but got pattern={pattern!r}")
@@ -73,7 +73,7 @@ class Sparsity:
             raise ValueError(f"share must be in (0, 1), but got share={share}")
         if not 0 <= ramp < 1:
             raise ValueError(f"ramp must be in [0, 1), but got ramp={ramp}")
-        self.pattern, self.share, self.ramp, self.ends = pattern, share, ramp, ends
+        self.pattern, self.share, self.ramp, self.first_last_layers = pattern, share, ramp, first_last_layers
         self._last: Any = None
 
     def apply(self, net: Any, inputs: Any = None) -> Any:
@@ -100,21 +100,21 @@ class Sparsity:
             raise NoEffectError(f"{self.name} found no nn.Conv2d and no nn.Dense to mask by {self.pattern}")
         replace_cells(twin, layers)
         rename_parameters(twin, names)
-        mark(twin, Applied(original, graph, layers))
+        attach(twin, CompressionState(original, graph, layers))
         self._last = twin
         if not self.ramp or self.pattern == PATTERN:
             self.mask(twin)
         return twin.set_train(net.training)
 
     def _masked(self, graph: NetworkGraph) -> list[str]:
-        left = frozenset() if self.ends else first_and_last(graph)
+        left = frozenset() if self.first_last_layers else first_and_last(graph)
         shapes = {path: graph.nodes[i].weight_shape for path, i in graph.layers.items() if path not in left}
         fits = self.pattern != PATTERN
         return [path for path, shape in shapes.items() if shape is not None and (fits or shape[1] % 4 == 0)]
 
     def mask(self, net_s: Any, share: float | None = None) -> None:
         """Choose the zeros anew: of every four the two smallest, or this share of all masked weights."""
-        layers = applied_to(net_s).layers.values()
+        layers = state_of(net_s).layers.values()
         weights = [np.abs(layer.weight.asnumpy()) for layer in layers]
         if self.pattern == PATTERN:
             masks = [two_of_four(weight) for weight in weights]
@@ -133,7 +133,7 @@ class Sparsity:
 
     def zeros(self, net_s: Any) -> Zeros:
         """What stands in the masks now."""
-        layers = applied_to(net_s).layers.values()
+        layers = state_of(net_s).layers.values()
         elements = sum(layer.weight.size for layer in layers)
         kept = sum(int(layer.weight_quantizer.mask.asnumpy().sum()) for layer in layers)
         index_bits = 2 * kept if self.pattern == PATTERN else elements
@@ -141,7 +141,7 @@ class Sparsity:
 
     def convert(self, net_s: Any) -> Any:
         """A new Cell of the network's own class with zeros in its weights. ValueError for one not from ``apply``."""
-        applied, trained = applied_to(net_s), parameters_of(net_s)
+        applied, trained = state_of(net_s), parameters_of(net_s)
         for layer in applied.layers.values():
             trained[layer.weight.name] *= layer.weight_quantizer.mask.asnumpy()
         return with_values(applied.original, trained).set_train(False)

@@ -13,23 +13,23 @@ from mindspore import nn
 from mindspore.train import Callback
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.cells.compression_state import Applied, applied_to, mark
+from autocomp.primitives.cells.compression_state import CompressionState, attach, state_of
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layers import ms, parameter
 from autocomp.primitives.cells.masks import gated_layers
 from autocomp.primitives.distillation.distilled import Distillation
-from autocomp.primitives.numerics.plan_compressor import Realisation, Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, PlanCompressor, parameters_of
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 from autocomp.primitives.tracing.surgery import rename_parameters, replace_cells
 from autocomp.primitives.tracing.tracer import check_cell, trace
-from autocomp.primitives.tracing.weight_layout import turned, weight_of
+from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weight_of
 from autocomp.primitives.verification.refit import CHUNK, RECONSTRUCTED, Batch, rebatched, refitted, to_fit_on
 from autocomp.primitives.verification.standalone import inputs_for
-from autocomp.primitives.verification.trial_cut import keep_what_cuts
+from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, Node, SearchSpace
 
 from .cut_cost import macs_cost, parameters_cost
@@ -94,14 +94,14 @@ class TrainedPruning:
         """
         check_cell(net)
         arrays = inputs_for(net, inputs)
-        graph = self._graph(keep_what_cuts(net, trace(net, arrays), parameters_of(net), arrays))
+        graph = self._graph(verify_channel_groups(net, trace(net, arrays), parameters_of(net), arrays))
         original, twin = copy_network(net), copy_network(net)
         kept = parameter(np.ones(graph.unit_count, np.float32), KEPT)
         names = {id(p): p.name for p in twin.get_parameters()} | {id(kept): KEPT}
         layers = self._layers(twin, graph, kept)
         replace_cells(twin, layers)
         rename_parameters(twin, names)
-        mark(twin, Applied(original, graph, layers))
+        attach(twin, CompressionState(original, graph, layers))
         self._last = twin
         return twin.set_train(net.training)
 
@@ -129,39 +129,43 @@ class TrainedPruning:
         Raises:
             ValueError: net_p did not come from ``apply``, or the share cannot be reached.
         """
-        applied = applied_to(net_p)
+        applied = state_of(net_p)
         importance = self.importance(net_p, batches, loss)
         self.keep(net_p, select(applied.graph, parameters_of(net_p), importance, self.share, self.price), batches)
 
     def keep(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch] = ()) -> None:
         """Prune all but these units, (units,) bool; batches: to reconstruct on, as ``prune`` takes them."""
-        realisation = self._realised(net_p, kept, batches)
+        compressed = self._compressed(net_p, kept, batches)
         assign(kept_parameter(net_p), kept)
-        self._store(net_p, realisation)
+        self._store(net_p, compressed)
         log.info("%s keeps %d of %d units: %d MACs", self.name, int(kept.sum()), len(kept), self.cut(net_p).macs)
 
-    def _realised(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch]) -> Realisation:
+    def _compressed(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch]) -> CompressedWeights:
         """The cut in numbers: reconstructed and fitted where there are batches to do so."""
-        applied, trained = applied_to(net_p), parameters_of(net_p)
+        applied, trained = state_of(net_p), parameters_of(net_p)
         space, images = SearchSpace(applied.graph, ()), _images(applied.graph, batches) if self.reconstruct else []
         if not images:
-            return Realiser(space, trained).of(kept, {})
+            return PlanCompressor(space, trained).of(kept, {})
         whole = with_values(applied.original, trained)
         moments = input_moments(whole, applied.graph, images)
-        return refitted(whole, applied.graph, Realiser(space, trained, moments=moments).of(kept, {}), images)
+        return refitted(whole, applied.graph, PlanCompressor(space, trained, moments=moments).of(kept, {}), images)
 
-    def _store(self, net_p: Any, realisation: Realisation) -> None:
-        """Weights of pruned inputs become zero, the others those of the realisation; rows of pruned outputs stay."""
-        graph, trained = applied_to(net_p).graph, parameters_of(net_p)
+    def _store(self, net_p: Any, compressed: CompressedWeights) -> None:
+        """Weights of pruned inputs become zero, the others those of the compressed weights; rows of pruned outputs
+        stay."""
+        graph, trained = state_of(net_p).graph, parameters_of(net_p)
         parameters = {p.name: p for p in net_p.get_parameters()}
-        for path, state in realisation.layers.items():
+        for path, state in compressed.layers.items():
             if state.columns.all():
                 continue
             node = graph.nodes[graph.layers[path]]
             weight = np.array(weight_of(node, trained))
             weight[:, ~state.columns] = 0
             weight[np.ix_(state.rows, state.columns)] = state.weight
-            assign(parameters[node.attributes["weight"]], turned(weight, node.groups) if node.transposed else weight)
+            assign(
+                parameters[node.attributes["weight"]],
+                to_out_first_layout(weight, node.groups) if node.transposed else weight,
+            )
             if state.bias is not None:
                 bias = np.array(trained[node.attributes["bias"]])
                 bias[state.rows] = state.bias
@@ -172,13 +176,13 @@ class TrainedPruning:
 
     def groups(self, net_p: Any) -> tuple[ChannelGroup, ...]:
         """The channel groups; ``start`` to ``stop`` of each are its rows in what is kept."""
-        return applied_to(net_p).graph.channel_groups
+        return state_of(net_p).graph.channel_groups
 
     def cut(self, net_p: Any) -> Cut:
         """What is kept now, and what the converted network will compute and hold."""
-        graph = applied_to(net_p).graph
+        graph = state_of(net_p).graph
         kept = kept_parameter(net_p).asnumpy() > 0.5
-        own = parameters_of(applied_to(net_p).original)
+        own = parameters_of(state_of(net_p).original)
         return Cut(kept, round(macs_cost(graph).of(kept)), round(parameters_cost(graph, own).of(kept)))
 
     # training and after ----------------------------------------------------------------------------------------------
@@ -194,7 +198,7 @@ class TrainedPruning:
 
         ValueError for a network that did not come from ``apply``, or is not pruned yet.
         """
-        applied = applied_to(net_p)
+        applied = state_of(net_p)
         if not self.is_pruned(net_p):
             raise ValueError(
                 f"{self.name} has pruned nothing yet: train with callbacks=algorithm.callbacks(), or call "
@@ -202,8 +206,8 @@ class TrainedPruning:
             )
         trained = parameters_of(net_p)
         twin = with_values(applied.original, trained)
-        realisation = Realiser(SearchSpace(applied.graph, ()), trained).of(trained[KEPT] > 0.5, {})
-        return convert(twin, applied.graph, trained, realisation, folds=False)
+        compressed = PlanCompressor(SearchSpace(applied.graph, ()), trained).of(trained[KEPT] > 0.5, {})
+        return convert(twin, applied.graph, trained, compressed, folds=False)
 
 
 class PruneFirst(Callback):
@@ -245,7 +249,7 @@ def with_values(net: Any, values: dict[str, np.ndarray]) -> Any:
 
 
 def input_count(net_p: Any) -> int:
-    return sum(node.kind == "input" for node in applied_to(net_p).graph.nodes)
+    return sum(node.kind == "input" for node in state_of(net_p).graph.nodes)
 
 
 def _images(graph: NetworkGraph, batches: Iterable[Batch]) -> list[Batch]:

@@ -1,4 +1,4 @@
-"""UniPruning: channels in granules of the hardware's width, zeroed softly during training, cut off in the end."""
+"""UniPruning: channels in blocks of the hardware's width, zeroed softly during training, cut off in the end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from mindspore.train import Callback
 
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.numerics.plan_compressor import kept_channels, parameters_of
-from autocomp.primitives.tracing.weight_layout import turned, weight_of
+from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weight_of
 from autocomp.search_spaces import NetworkGraph
 
 from .channel_pruning import keep_step
@@ -23,13 +23,13 @@ from .trained_pruning import Batch, Batches, TrainedPruning
 class UniPruning(TrainedPruning):
     """As MindSpore Golden Stick describes it (``mindspore_gs/pruner/uni_pruning``; no paper is named there).
 
-    >>> algorithm = UniPruning(parameters=0.5, granularity=16)
+    >>> algorithm = UniPruning(parameters=0.5, channel_divisor=16)
     >>> net_p = algorithm.apply(net)
     >>> ms.Model(net_p, loss, optimizer).train(20, train_set, callbacks=algorithm.callbacks())
     >>> smaller = algorithm.convert(net_p)
 
     A channel's importance is the L2 norm of its filter times the magnitude of BatchNorm's factor. The channels of a
-    layer are sorted by it and parted into granules of the hardware's width; a granule stands for its median, relative
+    layer are sorted by it and parted into blocks of the hardware's width; a block stands for its median, relative
     to the highest median of the layer, and the lowest of the whole network go until the share is met.
 
     Every few epochs they are chosen anew and the weights that read them set to zero. That is soft: the weights go on
@@ -40,8 +40,8 @@ class UniPruning(TrainedPruning):
     Args:
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
-        granularity: width of a granule; a group of fewer than two of them is cut in eighths of its own.
-        floor, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
+        channel_divisor: width of a block; a group of fewer than two of them is cut in eighths of its own.
+        min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
         every: epochs between two choices, or a part of one. soft: share of the steps before the final one, in [0, 1).
         reconstruct: see :class:`TrainedPruning`; at the final choice.
     """
@@ -54,8 +54,8 @@ class UniPruning(TrainedPruning):
         keep_ratio: float | None = None,
         flops: float | None = None,
         parameters: float | None = None,
-        granularity: int = 16,
-        floor: float = 0.1,
+        channel_divisor: int = 16,
+        min_keep_ratio: float = 0.1,
         per_cost: bool = False,
         every: float = 1,
         soft: float = 0.5,
@@ -65,33 +65,33 @@ class UniPruning(TrainedPruning):
             raise ValueError(f"every must be above 0, but got every={every}")
         if not 0 <= soft < 1:
             raise ValueError(f"soft must be in [0, 1), but got soft={soft}")
-        share = Share(keep_ratio, flops, parameters, False, granularity, floor, per_cost)
+        share = Share(keep_ratio, flops, parameters, False, channel_divisor, min_keep_ratio, per_cost)
         super().__init__(share, reconstruct)
         self.every, self.soft = every, soft
 
     @staticmethod
     def price(importance: np.ndarray) -> float:
-        """A granule stands for its median."""
+        """A block stands for its median."""
         return float(np.median(importance))
 
     def importance(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> np.ndarray:
-        graph = applied_to(net_p).graph
-        return relative_to_the_best(graph, norms(graph, parameters_of(net_p)), self.share.granularity)
+        graph = state_of(net_p).graph
+        return relative_to_the_best(graph, norms(graph, parameters_of(net_p)), self.share.channel_divisor)
 
     def zero(self, net_p: Any) -> np.ndarray:
         """Set the weights that read the least important channels to zero; they go on training.
 
         Returns (units,) bool, the others.
         """
-        graph, trained = applied_to(net_p).graph, parameters_of(net_p)
+        graph, trained = state_of(net_p).graph, parameters_of(net_p)
         kept = select(graph, trained, self.importance(net_p), self.share, self.price)
         parameters = {p.name: p for p in net_p.get_parameters()}
-        for path in applied_to(net_p).layers:
+        for path in state_of(net_p).layers:
             node = graph.nodes[graph.layers[path]]
             weight = np.array(weight_of(node, trained))
             weight[:, ~kept_channels(graph.input_units(node), kept).reshape(node.groups, -1)[0]] = 0
             name = node.attributes["weight"]
-            assign(parameters[name], turned(weight, node.groups) if node.transposed else weight)
+            assign(parameters[name], to_out_first_layout(weight, node.groups) if node.transposed else weight)
         return kept
 
     def callbacks(self) -> list[Any]:
@@ -141,11 +141,11 @@ def norms(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
     return np.asarray(total / np.maximum(count, 1) * factor)
 
 
-def relative_to_the_best(graph: NetworkGraph, importance: np.ndarray, granularity: int) -> np.ndarray:
-    """Over the median of the granule that is highest in its channel group."""
+def relative_to_the_best(graph: NetworkGraph, importance: np.ndarray, channel_divisor: int) -> np.ndarray:
+    """Over the median of the block that is highest in its channel group."""
     relative = np.array(importance)
     for group in graph.channel_groups:
         part = slice(group.start, group.stop)
-        best = np.sort(importance[part])[-keep_step(group, granularity) :]
+        best = np.sort(importance[part])[-keep_step(group, channel_divisor) :]
         relative[part] /= max(float(np.median(best)), 1e-12)
     return relative

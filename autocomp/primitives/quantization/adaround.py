@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.cells.compression_state import Applied, applied_to
-from autocomp.primitives.cells.fake_quant import Weight, assign, rounded
+from autocomp.primitives.cells.compression_state import CompressionState, state_of
+from autocomp.primitives.cells.fake_quant import WeightFakeQuant, assign, rounded
 from autocomp.primitives.cells.layers import parameter
 from autocomp.primitives.numerics.calibrators import Calibration
-from autocomp.primitives.numerics.patches import PatchMoments
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.patches import Hessian
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import LEAST_SCALE
 from autocomp.search_spaces import FLOAT_BITS, Format, Plan, SearchSpace
 
-from .round_to_nearest import Rounded
+from .round_to_nearest import RoundToNearest
 
 
-class SetWeight(Weight):
+class SetWeight(WeightFakeQuant):
     """The weight holds rounded numbers already; the scale says which integers they are."""
 
     def __init__(self, like: np.ndarray) -> None:
@@ -27,7 +27,7 @@ class SetWeight(Weight):
         self.scale = parameter(np.ones(self.scale_shape, np.float32), "scale")
 
     def construct(self, weight: Any) -> Any:
-        return rounded(weight, self.scale, -self.top, self.top, self.on)
+        return rounded(weight, self.scale, -self.quant_max, self.quant_max, self.fake_quant_enabled)
 
     def start(self, bits: int, weight: np.ndarray) -> None:
         assign(self.scale, np.maximum(self._best_scale(bits, weight), LEAST_SCALE))
@@ -36,7 +36,7 @@ class SetWeight(Weight):
         return np.asarray(self.scale.asnumpy().reshape(-1))
 
 
-class AdaRound(Rounded):
+class AdaRound(RoundToNearest):
     """Adaptive rounding (Nagel et al., ICML 2020) with bias correction (Nagel et al., ICCV 2019, section 4.2).
 
     Which way a weight is rounded is chosen for the least error of the layer's output on calibration images (eq. 13),
@@ -47,7 +47,8 @@ class AdaRound(Rounded):
     >>> deploy = adaround.convert(adaround.apply(net, calibrate=images))
 
     Args:
-        weight_bits, activation_bits: 2 to 8, or 32 for none. ends_bits: at least so many in the first and last layer.
+        weight_bits, activation_bits: 2 to 8, or 32 for none. first_last_bits: at least so many in the first and last
+        layer.
         calibration: of inputs' ranges: "mse", "minmax", "percentile" or "kl".
     """
 
@@ -58,12 +59,12 @@ class AdaRound(Rounded):
         self,
         weight_bits: int = 4,
         activation_bits: int = FLOAT_BITS,
-        ends_bits: int | None = 8,
+        first_last_bits: int | None = 8,
         calibration: Calibration = "mse",
     ) -> None:
-        super().__init__((weight_bits, activation_bits, ends_bits, calibration), True, False, "mse", True, None)
+        super().__init__((weight_bits, activation_bits, first_last_bits, calibration), True, False, "mse", True, None)
 
-    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         return SetWeight(weight)
 
     def apply(
@@ -86,7 +87,7 @@ class AdaRound(Rounded):
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
         """Round the float network's weights anew for these bits; compiles nothing."""
         super().set_plan(net_q, plan)
-        applied = applied_to(net_q)
+        applied = state_of(net_q)
         weight_bits = {path: layer.weight_quantizer.bits for path, layer in applied.layers.items()}
         for path, state in _rounded_anew(applied, weight_bits).items():
             layer = applied.layers[path]
@@ -97,10 +98,10 @@ class AdaRound(Rounded):
                 assign(layer.weight_quantizer.scale, state.quantized.scale)
 
 
-def _rounded_anew(applied: Applied, weight_bits: Mapping[str, int]) -> dict[str, Any]:
+def _rounded_anew(applied: CompressionState, weight_bits: Mapping[str, int]) -> dict[str, Any]:
     graph = applied.graph
-    patches: Mapping[str, PatchMoments] = applied.patches
-    realiser = Realiser(SearchSpace(graph, ()), parameters_of(applied.original), patches=patches)
+    patches: Mapping[str, Hessian] = applied.patches
+    compressor = PlanCompressor(SearchSpace(graph, ()), parameters_of(applied.original), patches=patches)
     formats = {path: Format(bits) for path, bits in weight_bits.items()}
-    states = realiser.of(np.ones(graph.unit_count, bool), formats).layers
+    states = compressor.of(np.ones(graph.unit_count, bool), formats).layers
     return {path: states[path] for path in applied.layers}

@@ -33,7 +33,7 @@ class TrainedFormats:
         graph: NetworkGraph,
         parameters: Mapping[str, np.ndarray],
         formats: Sequence[Format],
-        granularity: int,
+        channel_divisor: int,
         moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
         reached = [f for f in formats if f.weight_bits <= self.most_bits or f.weight_bits == FLOAT_BITS]

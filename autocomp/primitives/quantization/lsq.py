@@ -8,9 +8,9 @@ import numpy as np
 from mindspore import ops
 
 from autocomp.primitives.cells.fake_quant import (
-    Input,
+    InputFakeQuant,
     SymmetricInput,
-    Weight,
+    WeightFakeQuant,
     assign,
     number,
     rounded,
@@ -26,7 +26,7 @@ from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuant
 from .trained_quantization import TrainedQuantization
 
 
-class LearnedScaleWeight(Weight):
+class LearnedScaleWeight(WeightFakeQuant):
     """Its scale, one a channel or one in all, has the gradient of eq. 3 times 1 / sqrt(weights of a scale * top).
 
     Two bits stand for -1.5, -0.5, 0.5, 1.5 times the scale: all four values, evenly around zero, where -1, 0, 1 would
@@ -41,25 +41,30 @@ class LearnedScaleWeight(Weight):
         self.count = float(like.size // self.scale.size)
 
     def construct(self, weight: Any) -> Any:
-        scale = ops.maximum(scaled_gradient(self.scale, ops.rsqrt(self.count * self.top)), LEAST_SCALE)
-        shift = self.half * self.on * scale  # its gradient in the scale makes eq. 3 that of the shifted levels
-        return rounded(weight - shift, scale, -self.top - 2 * self.half, self.top, self.on) + shift
+        scale = ops.maximum(scaled_gradient(self.scale, ops.rsqrt(self.count * self.quant_max)), LEAST_SCALE)
+        shift = (
+            self.half * self.fake_quant_enabled * scale
+        )  # its gradient in the scale makes eq. 3 that of the shifted levels
+        return (
+            rounded(weight - shift, scale, -self.quant_max - 2 * self.half, self.quant_max, self.fake_quant_enabled)
+            + shift
+        )
 
     def start(self, bits: int, weight: np.ndarray) -> None:
         two = bits == 2
         assign(self.half, 0.5 if two else 0)
         if two:
-            assign(self.top, 1)
+            assign(self.quant_max, 1)
             rows = weight if self.per_channel else weight.reshape(1, -1)
             assign(self.scale, 2 * best_scale(rows, odd_levels(2)).reshape(self.scale_shape))
         else:
             assign(self.scale, self._best_scale(bits, weight))
 
-    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+    def adapted(self, weight: np.ndarray, hessian: np.ndarray, quick: bool) -> np.ndarray:
         if not self.per_channel or not 2 <= self.bits < 8:
             return weight
         step = 2 if self.bits == 2 else 1
-        found = adaptive_rounding(weight, self.bits, second_moment, quick, halves=self.bits == 2)
+        found = adaptive_rounding(weight, self.bits, hessian, quick, halves=self.bits == 2)
         assign(self.scale, step * found.scale)
         return within_reach(weight, found, 3 if step == 2 else 2 ** (self.bits - 1) - 1, step)
 
@@ -86,7 +91,7 @@ class LearnedScaleInput(SymmetricInput):
     def construct(self, x: Any) -> Any:
         count = float(x.size // x.shape[0])
         scale = ops.maximum(scaled_gradient(self.scale, ops.rsqrt(count * self.high)), LEAST_SCALE)
-        return rounded(x, scale, self.low, self.high, self.on, bounded_below=not self.positive)
+        return rounded(x, scale, self.low, self.high, self.fake_quant_enabled, bounded_below=not self.positive)
 
     def start(self, quantizer: ActivationQuantizer) -> None:
         assign(self.scale, max(self.largest(quantizer) / float(self.high.asnumpy()), LEAST_SCALE))
@@ -104,7 +109,7 @@ class LSQ(TrainedQuantization):
     ReLU are unsigned, others signed.
 
     Args:
-        weight_bits, activation_bits, ends_bits, calibration: see :class:`TrainedQuantization`.
+        weight_bits, activation_bits, first_last_bits, calibration: see :class:`TrainedQuantization`.
         per_channel: a step for each output channel of a weight; the paper has one for each layer.
     """
 
@@ -115,15 +120,15 @@ class LSQ(TrainedQuantization):
         self,
         weight_bits: int = 4,
         activation_bits: int = 4,
-        ends_bits: int | None = 8,
+        first_last_bits: int | None = 8,
         calibration: Calibration = "mse",
         per_channel: bool = True,
     ) -> None:
-        super().__init__(weight_bits, activation_bits, ends_bits, calibration)
+        super().__init__(weight_bits, activation_bits, first_last_bits, calibration)
         self.per_channel = per_channel
 
-    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         return LearnedScaleWeight(weight, self.per_channel)
 
-    def input_quantizer(self, positive: bool) -> Input:
+    def input_quantizer(self, positive: bool) -> InputFakeQuant:
         return LearnedScaleInput(positive)

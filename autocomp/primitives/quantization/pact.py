@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
-from autocomp.primitives.cells.fake_quant import Input, SymmetricInput, Weight, assign, number, to_steps
+from autocomp.primitives.cells.fake_quant import (
+    InputFakeQuant,
+    SymmetricInput,
+    WeightFakeQuant,
+    assign,
+    number,
+    to_steps,
+)
 from autocomp.primitives.cells.layers import NO_BOUND
 from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuantizer
@@ -25,12 +32,14 @@ class ClippedInput(SymmetricInput):
         self.alpha = number(4, "alpha", trains=True)
 
     def construct(self, x: Any) -> Any:
-        alpha = ops.maximum(self.alpha, LEAST_SCALE) + (1 - self.on) * NO_BOUND  # without rounding no clipping
+        alpha = (
+            ops.maximum(self.alpha, LEAST_SCALE) + (1 - self.fake_quant_enabled) * NO_BOUND
+        )  # without rounding no clipping
         clipped = ops.minimum(x, alpha)
         if not self.positive:
             clipped = ops.maximum(clipped, alpha * (self.low / self.high))
         scale = ops.stop_gradient(ops.maximum(self.alpha, LEAST_SCALE) / self.high)
-        return to_steps(clipped, scale, self.on)
+        return to_steps(clipped, scale, self.fake_quant_enabled)
 
     def start(self, quantizer: ActivationQuantizer) -> None:
         assign(self.alpha, max(self.largest(quantizer), LEAST_SCALE))
@@ -48,7 +57,7 @@ class PACT(TrainedQuantization):
     network before the first step. First and last layer at 8 bits; the paper leaves them in float.
 
     Args:
-        weight_bits, activation_bits, ends_bits, calibration: see :class:`TrainedQuantization`.
+        weight_bits, activation_bits, first_last_bits, calibration: see :class:`TrainedQuantization`.
     """
 
     name = "pact"
@@ -57,13 +66,13 @@ class PACT(TrainedQuantization):
         self,
         weight_bits: int = 4,
         activation_bits: int = 4,
-        ends_bits: int | None = 8,
+        first_last_bits: int | None = 8,
         calibration: Calibration = "mse",
     ) -> None:
-        super().__init__(weight_bits, activation_bits, ends_bits, calibration)
+        super().__init__(weight_bits, activation_bits, first_last_bits, calibration)
 
-    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         return MaxScaledWeight(weight, per_channel=True)
 
-    def input_quantizer(self, positive: bool) -> Input:
+    def input_quantizer(self, positive: bool) -> InputFakeQuant:
         return ClippedInput(positive)

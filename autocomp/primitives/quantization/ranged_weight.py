@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
-from autocomp.primitives.cells.fake_quant import Weight, assign, number, rounded
+from autocomp.primitives.cells.fake_quant import WeightFakeQuant, assign, number, rounded
 from autocomp.primitives.cells.layers import parameter
 from autocomp.primitives.numerics.quantizers import CLIP_RATIOS, LEAST_SCALE, QuantizedWeight
 
 
-class RangedWeight(Weight):
+class RangedWeight(WeightFakeQuant):
     """The scale follows the extremes of each row, or of each part of it, at every step, shrunk by a ratio.
 
         symmetric: scale = ratio max|w| / top,                levels -top .. top,          top = 2^(b-1) - 1
@@ -36,15 +36,15 @@ class RangedWeight(Weight):
     def construct(self, weight: Any) -> Any:
         parted = weight.reshape((*self.scale_shape[:2], -1))
         scale, zero = self._scale_and_zero(ops.stop_gradient(parted))
-        return rounded(parted, scale, *self._bounds(zero), self.on).reshape(self.shape)
+        return rounded(parted, scale, *self._bounds(zero), self.fake_quant_enabled).reshape(self.shape)
 
     def _bounds(self, zero: Any) -> tuple[Any, Any]:
-        return (-self.top, self.top) if self.symmetric else (-zero, self.levels - zero)
+        return (-self.quant_max, self.quant_max) if self.symmetric else (-zero, self.levels - zero)
 
     def _scale_and_zero(self, parted: Any) -> tuple[Any, Any]:
         if self.symmetric:
             largest = ops.amax(ops.abs(parted), 2, keepdims=True)
-            return ops.maximum(largest * self.ratio / self.top, LEAST_SCALE), 0
+            return ops.maximum(largest * self.ratio / self.quant_max, LEAST_SCALE), 0
         low = ops.minimum(ops.amin(parted, 2, keepdims=True), 0.0) * self.ratio
         high = ops.maximum(ops.amax(parted, 2, keepdims=True), 0.0) * self.ratio
         scale = ops.maximum((high - low) / self.levels, LEAST_SCALE)
@@ -68,7 +68,7 @@ class RangedWeight(Weight):
         assign(self.ratio, ratio)
 
     def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
-        if not float(self.on.asnumpy()):
+        if not float(self.fake_quant_enabled.asnumpy()):
             return None
         parted = weight.reshape(*self.scale_shape[:2], -1)
         scale, zero = self._numpy_scale_and_zero(parted, self.ratio.asnumpy())
@@ -84,7 +84,7 @@ class RangedWeight(Weight):
         least = np.float32(LEAST_SCALE)
         if self.symmetric:
             largest = np.abs(parted).max(2, keepdims=True)
-            scale = np.maximum(largest * ratio / self.top.asnumpy(), least).astype(np.float32)
+            scale = np.maximum(largest * ratio / self.quant_max.asnumpy(), least).astype(np.float32)
             return scale, np.zeros_like(scale)
         low = np.minimum(parted.min(2, keepdims=True), 0) * ratio
         high = np.maximum(parted.max(2, keepdims=True), 0) * ratio
@@ -93,7 +93,7 @@ class RangedWeight(Weight):
 
     def _numpy_levels(self, parted: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
         """From 0 where there is a zero point, else around 0."""
-        top = self.top.asnumpy() if self.symmetric else self.levels.asnumpy()
+        top = self.quant_max.asnumpy() if self.symmetric else self.levels.asnumpy()
         low = -top if self.symmetric else np.zeros_like(zero)
         return np.clip(np.rint(parted * (1 / scale)) + zero, low, top)
 

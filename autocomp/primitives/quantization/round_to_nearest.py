@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autocomp.primitives.cells.fake_quant import Input, Weight, assign
+from autocomp.primitives.cells.fake_quant import InputFakeQuant, WeightFakeQuant, assign
 from autocomp.primitives.numerics.calibrators import Calibration
 
 from .ranged_weight import RangedWeight, check_zero_points
@@ -29,7 +29,7 @@ class ClippedWeight(MaxScaledWeight):
             assign(self.ratio, np.ones(self.scale_shape))
 
 
-class Rounded(TrainedQuantization):
+class RoundToNearest(TrainedQuantization):
     """See :class:`autocomp.primitives.quantization.rtn.RTN`."""
 
     name = "rtn"
@@ -55,12 +55,12 @@ class Rounded(TrainedQuantization):
         self.per_channel, self.symmetric, self.clip = per_channel, symmetric, clip
         self.symmetric_weights, self.group_size = symmetric_weights, group_size
 
-    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         if self.group_size is not None or not self.symmetric_weights:
             return RangedWeight(weight, self.symmetric_weights, self.group_size, self.clip)
         return ClippedWeight(weight, self.per_channel, norm, self.clip)
 
-    def input_quantizer(self, positive: bool) -> Input:
+    def input_quantizer(self, positive: bool) -> InputFakeQuant:
         found = ObservedInput(positive, "minmax", self.symmetric or self.signed_inputs, 1.0)
         found.freeze()
         return found

@@ -15,7 +15,7 @@ from .format_knobs import format_knobs
 if TYPE_CHECKING:
     from autocomp.primitives.numerics.calibrators import Calibration
 
-    from .round_to_nearest import Clip, Rounded
+    from .round_to_nearest import Clip, RoundToNearest
 
 
 class RTN:
@@ -28,7 +28,8 @@ class RTN:
     >>> deploy = rtn.convert(rtn.apply(net, calibrate=images))
 
     Args:
-        weight_bits, activation_bits: 2 to 8, or 32 for none. ends_bits: at least so many in the first and last layer.
+        weight_bits, activation_bits: 2 to 8, or 32 for none. first_last_bits: at least so many in the first and last
+        layer.
         calibration: of inputs' ranges: "mse" (least squared error), "minmax", "percentile" or "kl".
         per_channel: a scale for each output channel of a weight, else one; then a BatchNorm behind it is folded first.
         symmetric: ranges of inputs around zero. clip: of weights, "mse" or "max".
@@ -43,7 +44,7 @@ class RTN:
         self,
         weight_bits: int = 8,
         activation_bits: int = 8,
-        ends_bits: int | None = None,
+        first_last_bits: int | None = None,
         calibration: Calibration = "mse",
         per_channel: bool = True,
         symmetric: bool = False,
@@ -51,18 +52,18 @@ class RTN:
         symmetric_weights: bool = True,
         group_size: int | None = None,
     ) -> None:
-        self._bits = (weight_bits, activation_bits, ends_bits, calibration)
+        self._bits = (weight_bits, activation_bits, first_last_bits, calibration)
         self._ranges = (per_channel, symmetric, clip, symmetric_weights, group_size)
         self._needs_inputs = activation_bits != FLOAT_BITS
         self.signed_inputs = False  # as of those that train
-        self._made: Rounded | None = None
+        self._made: RoundToNearest | None = None
 
     @property
-    def _algorithm(self) -> Rounded:
+    def _algorithm(self) -> RoundToNearest:
         if self._made is None:
-            from .round_to_nearest import Rounded  # loads MindSpore, which a search's workers do without
+            from .round_to_nearest import RoundToNearest  # loads MindSpore, which a search's workers do without
 
-            self._made = Rounded(self._bits, *self._ranges)
+            self._made = RoundToNearest(self._bits, *self._ranges)
         self._made.signed_inputs = self.signed_inputs
         return self._made
 
@@ -93,7 +94,7 @@ class RTN:
         graph: NetworkGraph,
         parameters: Mapping[str, np.ndarray],
         formats: Sequence[Format],
-        granularity: int,
+        channel_divisor: int,
         moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
         return format_knobs(self.name, tuple(graph.layers), formats)

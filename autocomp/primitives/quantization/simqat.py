@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from mindspore import nn, ops
 
-from autocomp.primitives.cells.compression_state import applied_to
-from autocomp.primitives.cells.fake_quant import Input, Weight, assign, number, rounded
+from autocomp.primitives.cells.compression_state import state_of
+from autocomp.primitives.cells.fake_quant import InputFakeQuant, WeightFakeQuant, assign, number, rounded
 from autocomp.primitives.cells.layers import parameter
 from autocomp.primitives.cells.training_callbacks import AtStep
 from autocomp.primitives.numerics.calibrators import Calibration
@@ -21,7 +21,7 @@ OBSERVED = 32  # images of a batch whose extremes are observed
 Observer = Literal["ema", "minmax"]
 
 
-class MaxScaledWeight(Weight):
+class MaxScaledWeight(WeightFakeQuant):
     """Symmetric; the scale follows the largest magnitude of each output channel, or of the tensor, at every step.
 
     Below 8 bits the magnitude is first shrunk by the ratio that has the least squared error when the bits are set.
@@ -43,14 +43,14 @@ class MaxScaledWeight(Weight):
 
     def construct(self, weight: Any) -> Any:
         if self.norm is None:
-            return rounded(weight, self._scale(weight), -self.top, self.top, self.on)
+            return rounded(weight, self._scale(weight), -self.quant_max, self.quant_max, self.fake_quant_enabled)
         factor = ops.stop_gradient(self._factor())
         folded = weight * factor
-        return rounded(folded, self._scale(folded), -self.top, self.top, self.on) / factor
+        return rounded(folded, self._scale(folded), -self.quant_max, self.quant_max, self.fake_quant_enabled) / factor
 
     def _scale(self, weight: Any) -> Any:
         largest = ops.stop_gradient(ops.amax(ops.abs(weight), self.axes, keepdims=True))
-        return ops.maximum(largest * self.ratio / self.top, LEAST_SCALE)
+        return ops.maximum(largest * self.ratio / self.quant_max, LEAST_SCALE)
 
     def _factor(self) -> Any:
         factor = self.gamma / ops.sqrt(self.variance + self.epsilon)
@@ -73,11 +73,11 @@ class MaxScaledWeight(Weight):
         """One scale a channel; a folded BatchNorm's factor is taken out of it again."""
         factor = self._numpy_factor(weight)
         largest = np.abs(weight * factor).max(self.axes, keepdims=True)
-        scale = np.maximum(largest * self.ratio.asnumpy() / self.top.asnumpy(), np.float32(LEAST_SCALE))
+        scale = np.maximum(largest * self.ratio.asnumpy() / self.quant_max.asnumpy(), np.float32(LEAST_SCALE))
         return np.broadcast_to(scale / factor, self.column).astype(np.float32).reshape(-1)
 
 
-class ObservedInput(Input):
+class ObservedInput(InputFakeQuant):
     """Asymmetric (or symmetric), over the range observed so far: extremes of batches, or their moving average.
 
     The first batches count in full (1, 1/2, 1/3, ...) until ``momentum`` is reached, so that no start value is needed.
@@ -101,7 +101,7 @@ class ObservedInput(Input):
         else:
             scale = ops.maximum((high - low) / self.levels, LEAST_SCALE)
             zero = ops.floor(-low / scale + 0.5)
-        return rounded(x, scale, -zero, self.levels - zero, self.on, bounded_below=not self.positive)
+        return rounded(x, scale, -zero, self.levels - zero, self.fake_quant_enabled, bounded_below=not self.positive)
 
     def _observe(self, x: Any) -> tuple[Any, Any]:
         low = self.low * 0 if self.positive else ops.minimum(ops.amin(x), 0.0)
@@ -146,7 +146,7 @@ class SimQAT(TrainedQuantization):
     moment when BatchNorm is frozen.
 
     Args:
-        weight_bits, activation_bits, ends_bits, calibration: see :class:`TrainedQuantization`.
+        weight_bits, activation_bits, first_last_bits, calibration: see :class:`TrainedQuantization`.
         per_channel: a scale for each output channel of a weight, else one.
         symmetric: ranges of inputs symmetric around zero. symmetric_weights: the same of weights; else they have a zero
             point for each output channel.
@@ -162,7 +162,7 @@ class SimQAT(TrainedQuantization):
         self,
         weight_bits: int = 8,
         activation_bits: int = 8,
-        ends_bits: int | None = 8,
+        first_last_bits: int | None = 8,
         calibration: Calibration = "mse",
         per_channel: bool = True,
         symmetric: bool = False,
@@ -173,7 +173,7 @@ class SimQAT(TrainedQuantization):
         freeze_batchnorm: int | None = None,
         symmetric_weights: bool = True,
     ) -> None:
-        super().__init__(weight_bits, activation_bits, ends_bits, calibration)
+        super().__init__(weight_bits, activation_bits, first_last_bits, calibration)
         if observer not in ("ema", "minmax"):
             raise ValueError(f"observer must be 'ema' or 'minmax', but got {observer!r}")
         if not 0 < momentum <= 1:
@@ -190,12 +190,12 @@ class SimQAT(TrainedQuantization):
         self.symmetric_weights = symmetric_weights
         self.delay, self.freeze_observers, self.freeze_batchnorm = delay, freeze_observers, freeze_batchnorm
 
-    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         if not self.symmetric_weights:
             return RangedWeight(weight, symmetric=False)
         return MaxScaledWeight(weight, self.per_channel, norm)
 
-    def input_quantizer(self, positive: bool) -> Input:
+    def input_quantizer(self, positive: bool) -> InputFakeQuant:
         return ObservedInput(positive, self.observer, self.symmetric or self.signed_inputs, self.momentum)
 
     def callbacks(self) -> list[Any]:
@@ -216,8 +216,8 @@ class Delay(AtStep):
     def __init__(self, step: int, net_q: Any) -> None:
         super().__init__(step, lambda _: self._switch(on=True))
         self.switches = [
-            quantizer.on
-            for layer in applied_to(net_q).layers.values()
+            quantizer.fake_quant_enabled
+            for layer in state_of(net_q).layers.values()
             for quantizer in (layer.weight_quantizer, layer.input_quantizer)
         ]
         self.were: list[float] = []
@@ -236,7 +236,7 @@ class Delay(AtStep):
 
 def freeze_observers(net_q: Any) -> None:
     """Ranges of inputs stay as they are from now on."""
-    for layer in applied_to(net_q).layers.values():
+    for layer in state_of(net_q).layers.values():
         if isinstance(layer.input_quantizer, ObservedInput):
             layer.input_quantizer.freeze()
 

@@ -7,8 +7,15 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
-from autocomp.primitives.cells.compression_state import applied_to
-from autocomp.primitives.cells.fake_quant import Input, Weight, assign, number, scaled_gradient, within_reach
+from autocomp.primitives.cells.compression_state import state_of
+from autocomp.primitives.cells.fake_quant import (
+    InputFakeQuant,
+    WeightFakeQuant,
+    assign,
+    number,
+    scaled_gradient,
+    within_reach,
+)
 from autocomp.primitives.cells.layers import ms, parameter
 from autocomp.primitives.cells.training_callbacks import BeforeEvaluation, CalibrateBatchNorm, Schedule
 from autocomp.primitives.numerics.adaptive_rounding import adaptive_rounding
@@ -25,7 +32,7 @@ LOGIT_STEP = 2.0  # over scale^2: of the gradient of logits, so that the weight 
 START_SHARPNESS = 2.0  # of the choice that a trained weight begins with, per squared distance of two values
 
 
-class ChosenWeight(Weight):
+class ChosenWeight(WeightFakeQuant):
     """w = sum_k p_k v_k with p = softmax(logits / temperature) while training, the likeliest value else (eq. 3, 6).
 
     The values are -s and s for 1 bit, -s, -s/3, s/3, s for 2 bits, and 2^b - 1 even steps from -s to s above, zero
@@ -64,7 +71,7 @@ class ChosenWeight(Weight):
 
     def _mixed(self, shares: Any, weight: Any) -> Any:
         chosen = (shares * self.values.reshape(self.column)).sum(0) * self.scale
-        return self.on * chosen + (1 - self.on) * weight
+        return self.fake_quant_enabled * chosen + (1 - self.fake_quant_enabled) * weight
 
     def start(self, bits: int, weight: np.ndarray) -> None:
         if bits != self.width:
@@ -78,9 +85,9 @@ class ChosenWeight(Weight):
         assign(self.scale, scale)
         assign(self.logits, -START_SHARPNESS * (distance / self.step) ** 2)
 
-    def adapted(self, weight: np.ndarray, second_moment: np.ndarray, quick: bool) -> np.ndarray:
+    def adapted(self, weight: np.ndarray, hessian: np.ndarray, quick: bool) -> np.ndarray:
         if self.bits < FLOAT_BITS:
-            found = adaptive_rounding(weight, self.width, second_moment, quick, halves=self.step == 2)
+            found = adaptive_rounding(weight, self.width, hessian, quick, halves=self.step == 2)
             self._begin(
                 within_reach(weight, found, int(self.levels[-1]), self.step), found.scale.reshape(self.scale_shape)
             )
@@ -88,7 +95,7 @@ class ChosenWeight(Weight):
 
     @property
     def bits(self) -> int:
-        return self.width if float(self.on.asnumpy()) else FLOAT_BITS
+        return self.width if float(self.fake_quant_enabled.asnumpy()) else FLOAT_BITS
 
     def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
         if self.bits == FLOAT_BITS:
@@ -112,11 +119,12 @@ class SLB(TrainedQuantization):
     takes its likeliest value. BatchNorm's statistics are those of the network with the likeliest values (state batch
     normalisation, section 3.3), and are taken once more when the training ends.
 
-    First and last layer at ``ends_bits`` with a learned scale (the paper leaves them in float); more than 4 bits are
-    not searched, there a weight has too many values, but rounded with a learned scale (:class:`LSQ`), as are inputs.
+    First and last layer at ``first_last_bits`` with a learned scale (the paper leaves them in float); more than 4 bits
+    are not searched, there a weight has too many values, but rounded with a learned scale (:class:`LSQ`), as are
+    inputs.
 
     Args:
-        weight_bits: 1, 2, 3 or 4, or 32 for none. activation_bits, ends_bits, calibration: see
+        weight_bits: 1, 2, 3 or 4, or 32 for none. activation_bits, first_last_bits, calibration: see
             :class:`TrainedQuantization`.
         warm_up, settled: shares of the training at which the temperature begins to fall and has fallen.
         sharpest: the temperature's start over its end.
@@ -131,7 +139,7 @@ class SLB(TrainedQuantization):
         self,
         weight_bits: int = 2,
         activation_bits: int = 8,
-        ends_bits: int | None = 8,
+        first_last_bits: int | None = 8,
         calibration: Calibration = "mse",
         warm_up: float = 0.2,
         settled: float = 0.8,
@@ -139,7 +147,7 @@ class SLB(TrainedQuantization):
         state_batchnorm: bool = True,
         calibration_batches: int = 20,
     ) -> None:
-        super().__init__(weight_bits, activation_bits, ends_bits, calibration)
+        super().__init__(weight_bits, activation_bits, first_last_bits, calibration)
         if not 0 <= warm_up <= settled <= 1:
             raise ValueError(
                 "warm_up and settled must be shares of the training, the first no larger than the second, "
@@ -157,10 +165,10 @@ class SLB(TrainedQuantization):
                 f"{argument} must be {least} to {most}, or {FLOAT_BITS} for none, but got {argument}={bits}"
             )
 
-    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         return ChosenWeight(weight, bits) if bits <= MOST_BITS else LearnedScaleWeight(weight, per_channel=True)
 
-    def input_quantizer(self, positive: bool) -> Input:
+    def input_quantizer(self, positive: bool) -> InputFakeQuant:
         return LearnedScaleInput(positive)
 
     def state_of(self, norm: Any, bits: int) -> Any:
@@ -189,13 +197,13 @@ class SLB(TrainedQuantization):
 
 
 def chosen_weights(net_q: Any) -> list[ChosenWeight]:
-    layers = applied_to(net_q).layers.values()
+    layers = state_of(net_q).layers.values()
     return [layer.weight_quantizer for layer in layers if isinstance(layer.weight_quantizer, ChosenWeight)]
 
 
 def take_state(net_q: Any) -> None:
     """BatchNorm's running statistics become those of the likeliest values."""
-    for layer in applied_to(net_q).layers.values():
+    for layer in state_of(net_q).layers.values():
         if layer.state is not None:
             assign(layer.norm.moving_mean, layer.state.moving_mean.asnumpy())
             assign(layer.norm.moving_variance, layer.state.moving_variance.asnumpy())

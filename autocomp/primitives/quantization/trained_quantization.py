@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.cells.compression_state import Applied, applied_to, mark
+from autocomp.primitives.cells.compression_state import CompressionState, attach, state_of
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork, never_negative
-from autocomp.primitives.cells.fake_quant import Input, Weight, assign
+from autocomp.primitives.cells.fake_quant import InputFakeQuant, WeightFakeQuant, assign
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.cells.trained_layers import TrainedLayer, trained_layer, trains_rounded
 from autocomp.primitives.cells.training_callbacks import CalibrateFirst
@@ -21,7 +21,7 @@ from autocomp.primitives.numerics.calibrators import Calibration, range_of, seen
 from autocomp.primitives.numerics.first_last_layers import first_and_last
 from autocomp.primitives.numerics.folding import foldable
 from autocomp.primitives.numerics.patches import PATCHES, PatchSums, narrow_layers, sample_patches
-from autocomp.primitives.numerics.plan_compressor import Realisation, Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, PlanCompressor, parameters_of
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.tracer import check_cell, trace
@@ -44,9 +44,9 @@ class TrainedQuantization:
 
     Args:
         weight_bits, activation_bits: 2 to 8, or 32 for none.
-        ends_bits: of weights and inputs of the first layer (that reads the network's input) and the last one (that
-            writes its output; see :mod:`autocomp.primitives.numerics.first_last_layers`), where the bits above are
-            fewer; None: they are
+        first_last_bits: of weights and inputs of the first layer (that reads the network's input) and the last one
+            (that writes its output; see :mod:`autocomp.primitives.numerics.first_last_layers`), where the bits above
+            are fewer; None: they are
             treated as all others. Published results below 8 bits leave the ends at 8 bits (LSQ) or in float (PACT,
             SLB).
         calibration: how ranges are found before training: "mse", "minmax", "percentile" or "kl".
@@ -61,14 +61,14 @@ class TrainedQuantization:
         self,
         weight_bits: int = 8,
         activation_bits: int = 8,
-        ends_bits: int | None = 8,
+        first_last_bits: int | None = 8,
         calibration: Calibration = "mse",
     ) -> None:
         for argument, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
             self._check_bits(argument, bits)
-        if ends_bits is not None:
-            _check("ends_bits", ends_bits, 2)
-        self.weight_bits, self.activation_bits, self.ends_bits = weight_bits, activation_bits, ends_bits
+        if first_last_bits is not None:
+            _check("first_last_bits", first_last_bits, 2)
+        self.weight_bits, self.activation_bits, self.first_last_bits = weight_bits, activation_bits, first_last_bits
         self.calibration = calibration
         self.signed_inputs = False  # set it for a runtime that knows no zero points, as TensorRT
         self._last: Any = None  # the network applied to last, which callbacks work on
@@ -76,7 +76,7 @@ class TrainedQuantization:
     def _check_bits(self, argument: str, bits: int) -> None:
         _check(argument, bits, 2)
 
-    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> Weight:
+    def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         """weight: (out, ...); norm: the BatchNorm cell behind the layer, where only that reads it, or None; bits: the
         algorithm's own for this layer, a plan may ask for others."""
         raise NotImplementedError
@@ -85,7 +85,7 @@ class TrainedQuantization:
         """A BatchNorm for the statistics of the deployed weight; None: the network's own has them."""
         return None
 
-    def input_quantizer(self, positive: bool) -> Input:
+    def input_quantizer(self, positive: bool) -> InputFakeQuant:
         """positive: the layer's input is never negative."""
         raise NotImplementedError
 
@@ -122,7 +122,7 @@ class TrainedQuantization:
         layers = {path: self._layer(cell, graph, path, norms.get(path)) for path, cell in cells.items()}
         replace_cells(twin, layers)
         rename_parameters(twin, names)
-        mark(twin, Applied(original, graph, layers))
+        attach(twin, CompressionState(original, graph, layers))
         self._last = twin
         self.set_plan(twin, plan)
         if arrays is not None:
@@ -144,7 +144,7 @@ class TrainedQuantization:
 
         ValueError for a layer that the network does not have.
         """
-        applied = applied_to(net_q)
+        applied = state_of(net_q)
         formats = self._own(applied.graph) if plan is None else _formats(applied.graph, plan)
         left = [path for path, chosen in formats.items() if path not in applied.layers and chosen != Format()]
         if left and plan is not None:
@@ -160,16 +160,16 @@ class TrainedQuantization:
                 self._start_range(applied, path)
         self._adapt(applied)
 
-    def _adapt(self, applied: Applied) -> None:
+    def _adapt(self, applied: CompressionState) -> None:
         for path, patches in applied.patches.items():
             layer, weight = applied.layers[path], applied.layers[path].weight.asnumpy()
-            moment = patches.second_moment(centred=layer.norm is not None)
+            moment = patches.damped(centred=layer.norm is not None)
             assign(layer.weight, layer.weight_quantizer.adapted(weight, moment, quick=moment.shape[-1] > WIDE))
 
     def _own(self, graph: NetworkGraph) -> dict[str, Format]:
-        ends = first_and_last(graph) if self.ends_bits is not None else frozenset()
+        ends = first_and_last(graph) if self.first_last_bits is not None else frozenset()
         return {
-            path: Format(*(max(bits, self.ends_bits or 0) if path in ends else bits for bits in self._bits))
+            path: Format(*(max(bits, self.first_last_bits or 0) if path in ends else bits for bits in self._bits))
             for path in graph.layers
         }
 
@@ -181,7 +181,7 @@ class TrainedQuantization:
 
     def calibrate(self, net_q: Any, arrays: tuple[np.ndarray, ...]) -> None:
         """Find the range of every layer's input on these samples, (n, ...) each, with the float network."""
-        applied, rng = applied_to(net_q), np.random.default_rng(0)
+        applied, rng = state_of(net_q), np.random.default_rng(0)
         seen: dict[str, list[np.ndarray]] = {path: [] for path in applied.layers}
         sums = {path: PatchSums() for path in narrow_layers(applied.graph, applied.layers)} if self.adapts else {}
         share = -(-PATCHES * CHUNK // min(len(arrays[0]), CALIBRATED))
@@ -197,12 +197,14 @@ class TrainedQuantization:
             self._start_range(applied, path)
         applied.calibrated = True
 
-    def _start_range(self, applied: Applied, path: str) -> None:
+    def _start_range(self, applied: CompressionState, path: str) -> None:
         quantizer = applied.layers[path].input_quantizer
         if quantizer.bits < FLOAT_BITS and path in applied.seen:
             quantizer.start(range_of(applied.seen[path], quantizer.bits, self.calibration))
 
-    def _layer_inputs(self, applied: Applied, arrays: tuple[np.ndarray, ...]) -> Iterator[tuple[str, np.ndarray, int]]:
+    def _layer_inputs(
+        self, applied: CompressionState, arrays: tuple[np.ndarray, ...]
+    ) -> Iterator[tuple[str, np.ndarray, int]]:
         """Layer, what one of its calls reads of some samples with the float network, and how many calls it has."""
         elastic = ElasticNetwork(applied.original, applied.graph)
         for start in range(0, min(len(arrays[0]), CALIBRATED), CHUNK):
@@ -221,11 +223,11 @@ class TrainedQuantization:
         if self._last is None:
             raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
 
-    def quantized(self, net_q: Any) -> Realisation:
+    def quantized(self, net_q: Any) -> CompressedWeights:
         """The trained network in numbers: integers and scales of its weights, ranges of its inputs."""
-        applied = applied_to(net_q)
+        applied = state_of(net_q)
         whole, trained = np.ones(applied.graph.unit_count, bool), parameters_of(net_q)
-        plain = Realiser(SearchSpace(applied.graph, ()), trained).of(whole, {})
+        plain = PlanCompressor(SearchSpace(applied.graph, ()), trained).of(whole, {})
         states = dict(plain.layers)
         for path, layer in applied.layers.items():
             quantized = layer.weight_quantizer.quantized(layer.in_rows(trained[layer.weight.name]))
@@ -233,14 +235,14 @@ class TrainedQuantization:
             states[path] = replace(
                 states[path], weight=weight, quantized=quantized, activation=layer.input_quantizer.quantizer()
             )
-        return Realisation(Plan(), whole, states)
+        return CompressedWeights(Plan(), whole, states)
 
     def convert(self, net_q: Any) -> Any:
         """A new Cell for deployment: BatchNorm folded, weights stored as integers, inputs rounded.
 
         ValueError for a network that did not come from ``apply``.
         """
-        applied = applied_to(net_q)
+        applied = state_of(net_q)
         trained = parameters_of(net_q)
         twin = copy_network(applied.original)
         for parameter in twin.get_parameters():

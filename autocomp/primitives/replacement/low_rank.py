@@ -50,7 +50,7 @@ class LowRank(Replacing):
         energy, macs, ranks: exactly one of them. energy: the share of every layer's energy (squared singular values)
             that is kept. macs: the share of the network's multiply-accumulates that stays; ranks are those that lose
             the least energy, summed over the layers. ranks: by layer, ``{"fc": (16,), "conv": (8, 12)}``.
-        granularity: ranks are multiples of it.
+        channel_divisor: ranks are multiples of it.
         layers, reconstruct: see :class:`autocomp.primitives.replacement.replacing.Replacing`.
 
     Left as they are: layers that would not be cheaper, grouped and transposed convolutions.
@@ -64,7 +64,7 @@ class LowRank(Replacing):
         energy: float | None = None,
         macs: float | None = None,
         ranks: Mapping[str, tuple[int, ...]] | None = None,
-        granularity: int = 1,
+        channel_divisor: int = 1,
         layers: Collection[str] | None = None,
         reconstruct: bool = True,
     ) -> None:
@@ -74,9 +74,9 @@ class LowRank(Replacing):
         for argument, value in (("energy", energy), ("macs", macs)):
             if value is not None and not 0 < value < 1:
                 raise ValueError(f"{argument} must be in (0, 1), but got {argument}={value}")
-        if granularity < 1:
-            raise ValueError(f"granularity must be 1 or more, but got granularity={granularity}")
-        self.energy, self.macs, self.ranks, self.granularity = energy, macs, ranks, granularity
+        if channel_divisor < 1:
+            raise ValueError(f"channel_divisor must be 1 or more, but got channel_divisor={channel_divisor}")
+        self.energy, self.macs, self.ranks, self.channel_divisor = energy, macs, ranks, channel_divisor
 
     def replacements(
         self, net: Any, graph: NetworkGraph, calibrate: tuple[np.ndarray, ...] | None
@@ -115,7 +115,7 @@ class LowRank(Replacing):
         return list(found.values())
 
     def _rounded(self, spectrum: Spectrum, ranks: tuple[int, ...]) -> tuple[int, ...]:
-        step = self.granularity
+        step = self.channel_divisor
         return tuple(min(math.ceil(r / step) * step, len(v)) for r, v in zip(ranks, spectrum.values, strict=True))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.cells.compression_state import MARK, Applied, applied_to, mark
+from autocomp.primitives.cells.compression_state import STATE, CompressionState, attach, state_of
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.tracer import check_cell, trace
@@ -43,7 +43,7 @@ class Size:
 
 
 @dataclass
-class Replaced(Applied):
+class Replaced(CompressionState):
     replacements: Mapping[str, Replacement] | None = None
 
 
@@ -110,7 +110,7 @@ class Replacing:
         if self.reconstruct and arrays is not None:
             parts = {path: replacement.parts for path, replacement in found.items()}
             refit(net, graph, twin, trace(twin, tuple(array[:1] for array in arrays)), parts, to_fit_on([arrays]))
-        mark(twin, Replaced(net, graph, {}, replacements=found))
+        attach(twin, Replaced(net, graph, {}, replacements=found))
         self._last = twin
         return twin.set_train(net.training)
 
@@ -122,7 +122,7 @@ class Replacing:
 
     def size(self, net_f: Any) -> Size:
         """What the converted network computes and holds."""
-        applied = applied_to(net_f)
+        applied = state_of(net_f)
         graph, found = applied.graph, replaced_layers(net_f)
         macs = graph.macs + sum(r.macs - macs_of(graph, path) for path, r in found.items())
         elements = sum(p.size for p in applied.original.get_parameters())
@@ -132,17 +132,17 @@ class Replacing:
     def convert(self, net_f: Any) -> Any:
         """A new Cell for deployment, which can be pruned or quantized. ValueError for one not from ``apply``."""
         replaced_layers(net_f)
-        applied = getattr(net_f, MARK)
-        object.__setattr__(net_f, MARK, None)  # what it came from need not be copied
+        applied = getattr(net_f, STATE)
+        object.__setattr__(net_f, STATE, None)  # what it came from need not be copied
         try:
             return copy_network(net_f).set_train(False)
         finally:
-            mark(net_f, applied)
+            attach(net_f, applied)
 
 
 def replaced_layers(net_f: Any) -> Mapping[str, Replacement]:
     """ValueError for a network in which nothing was replaced."""
-    applied = applied_to(net_f)
+    applied = state_of(net_f)
     if not isinstance(applied, Replaced) or applied.replacements is None:
         raise ValueError(f"no layers of {type(net_f).__name__} were replaced: it came from another algorithm")
     return applied.replacements

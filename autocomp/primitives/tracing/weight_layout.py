@@ -9,7 +9,7 @@ import numpy as np
 from autocomp.search_spaces import Node
 
 
-def turned(weight: np.ndarray, groups: int) -> np.ndarray:
+def to_out_first_layout(weight: np.ndarray, groups: int) -> np.ndarray:
     """(in, out / groups, kh, kw) as (out, in / groups, kh, kw), group by group, and back."""
     rows, columns, *kernel = weight.shape
     parted = weight.reshape(groups, rows // groups, columns, *kernel)
@@ -19,7 +19,7 @@ def turned(weight: np.ndarray, groups: int) -> np.ndarray:
 def weight_of(node: Node, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
     """A layer's weight as (out, in / groups, ...)."""
     weight = parameters[node.attributes["weight"]]
-    return turned(weight, node.groups) if node.transposed else weight
+    return to_out_first_layout(weight, node.groups) if node.transposed else weight
 
 
 def groups_left(node: Node, outputs: int) -> int:

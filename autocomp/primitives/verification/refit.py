@@ -21,7 +21,7 @@ import numpy as np
 
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.numerics.patches import DOUBT, RIDGE, narrow_layers, sample_patches
-from autocomp.primitives.numerics.plan_compressor import LayerState, Realisation, parameters_of
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, parameters_of
 from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import NetworkGraph, Node
 
@@ -44,25 +44,27 @@ def rebatched(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
             yield tuple(column[start : start + size] for column in batch)
 
 
-def refitted(net: Any, graph: NetworkGraph, realisation: Realisation, batches: Sequence[Batch]) -> Realisation:
+def refitted(
+    net: Any, graph: NetworkGraph, compressed: CompressedWeights, batches: Sequence[Batch]
+) -> CompressedWeights:
     """With other weights and biases of the layers that read cut units, but for grouped and transposed convolutions and
     very wide layers.
 
-    net: with its whole weights. realisation: a cut that rounds nothing. batches: of the network's inputs.
+    net: with its whole weights. compressed weights: a cut that rounds nothing. batches: of the network's inputs.
     """
-    readers = _readers(graph, realisation)
-    elastic, layers = ElasticNetwork(net, graph), dict(realisation.layers)
+    readers = _readers(graph, compressed)
+    elastic, layers = ElasticNetwork(net, graph), dict(compressed.layers)
     wanted = _outputs(elastic, readers, batches, parameters_of(net))
-    elastic.set(realisation)
+    elastic.set(compressed)
     for path, node in readers.items():
         patches = np.concatenate([_patches(elastic, {path: node}, batch, i)[path] for i, batch in enumerate(batches)])
         layers[path] = _fitted(layers[path], patches, wanted[path])
-        elastic.set(replace(realisation, layers=layers))
-    return replace(realisation, layers=layers)
+        elastic.set(replace(compressed, layers=layers))
+    return replace(compressed, layers=layers)
 
 
-def _readers(graph: NetworkGraph, realisation: Realisation) -> dict[str, Node]:
-    cut = [path for path, state in realisation.layers.items() if not state.columns.all()]
+def _readers(graph: NetworkGraph, compressed: CompressedWeights) -> dict[str, Node]:
+    cut = [path for path, state in compressed.layers.items() if not state.columns.all()]
     narrow = set(narrow_layers(graph, cut))
     nodes = {path: graph.nodes[i] for path, i in graph.layers.items() if path in narrow}
     return {path: node for path, node in nodes.items() if node.groups == 1}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, SearchSpace
 
@@ -51,8 +51,8 @@ def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any =
         if not kept[group.start : group.stop].any():
             raise ValueError(f"a group must keep a channel, but all {group.units} of {group.name} are removed")
     parameters = parameters_of(net)
-    realisation = Realiser(SearchSpace(graph, ()), parameters).of(kept, {})
-    return convert(net, graph, parameters, realisation, folds=False)
+    compressed = PlanCompressor(SearchSpace(graph, ()), parameters).of(kept, {})
+    return convert(net, graph, parameters, compressed, folds=False)
 
 
 def fold_batchnorm(net: Any, inputs: Any = None) -> Any:
@@ -62,7 +62,7 @@ def fold_batchnorm(net: Any, inputs: Any = None) -> Any:
 
     graph = trace(net, inputs_for(net, inputs))
     parameters = parameters_of(net)
-    return convert(net, graph, parameters, Realiser(SearchSpace(graph, ()), parameters).of(_all(graph), {}))
+    return convert(net, graph, parameters, PlanCompressor(SearchSpace(graph, ()), parameters).of(_all(graph), {}))
 
 
 def _all(graph: NetworkGraph) -> np.ndarray:
@@ -74,10 +74,10 @@ def inputs_for(net: Any, inputs: Any) -> tuple[np.ndarray, ...]:
 
 
 def _traced(net: Any, inputs: Any) -> NetworkGraph:
-    from .trial_cut import keep_what_cuts
+    from .trial_cut import verify_channel_groups
 
     arrays = inputs_for(net, inputs)
-    return keep_what_cuts(net, trace(net, arrays), parameters_of(net), arrays)
+    return verify_channel_groups(net, trace(net, arrays), parameters_of(net), arrays)
 
 
 def _units(graph: NetworkGraph, name: str, indices: Iterable[int]) -> np.ndarray:

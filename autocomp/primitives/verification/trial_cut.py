@@ -15,7 +15,7 @@ import numpy as np
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.export.files import norm_error
-from autocomp.primitives.numerics.plan_compressor import Parameters, Realisation, Realiser
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, PlanCompressor
 from autocomp.primitives.tracing.channels import group_channels
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import execution_mode, forward, to_arrays, to_tensors
@@ -27,7 +27,7 @@ TOLERANCE = 1e-3
 PROBES = 3  # of many groups that are alike
 
 
-def keep_what_cuts(
+def verify_channel_groups(
     net: Any, graph: NetworkGraph, parameters: Parameters, inputs: tuple[np.ndarray, ...]
 ) -> NetworkGraph:
     """The graph without the channel groups whose cut breaks the network, or changes what it computes.
@@ -143,18 +143,18 @@ class _Trial:
         kept = np.ones(self.graph.unit_count, bool)
         for group in groups:
             kept[group.start + 1 : group.stop : 2] = False
-        realisation = Realiser(SearchSpace(self.graph, ()), self.parameters).of(kept, {})
+        compressed = PlanCompressor(SearchSpace(self.graph, ()), self.parameters).of(kept, {})
         try:
-            cut = forward(convert(self.net, self.graph, self.parameters, realisation), self.inputs, graph=False)
+            cut = forward(convert(self.net, self.graph, self.parameters, compressed), self.inputs, graph=False)
         except Exception as error:  # the network's own code, run with other shapes than it was written for
             return Failure(first_line(error), _place(error))
         if not compares:
             return None
-        zeroed = self._zeroed(realisation)
+        zeroed = self._zeroed(compressed)
         worst = max(norm_error(a, b) for a, b in zip(cut, zeroed, strict=True))
         return None if worst <= TOLERANCE else Failure(f"the outputs change by {worst:.1g}", OUTPUTS)
 
-    def _zeroed(self, realisation: Realisation) -> tuple[np.ndarray, ...]:
-        self.elastic.set(realisation)
+    def _zeroed(self, compressed: CompressedWeights) -> tuple[np.ndarray, ...]:
+        self.elastic.set(compressed)
         with execution_mode(graph=False):
             return to_arrays(self.elastic.cell(*to_tensors(self.inputs)))

@@ -81,7 +81,7 @@ class AgentSampler:
             waiting = self._pending.get(rows(vector)[0])
             episode = waiting.popleft() if waiting else None
             # What was turned down for its costs was not evaluated: it has no reward.
-            if episode is not None and outcome.values is not None and self._excess(vector)[0] <= 0:
+            if episode is not None and outcome.values is not None and self._constraint_violation(vector)[0] <= 0:
                 self._learn(episode, -outcome.values[0])
 
     def _next(self) -> np.ndarray:
@@ -107,14 +107,18 @@ class AgentSampler:
                 self._agent.learn(rng)
 
     def _allowed(self) -> Allowed:
-        if self._problem.excess is not None:
-            return lambda vectors: self._excess(vectors) <= 0
+        if self._problem.constraint_violation is not None:
+            return lambda vectors: self._constraint_violation(vectors) <= 0
         target = (1 + self._asked % TARGETS) / TARGETS
         least = float(self._shares(self._walk.least[None])[0])
         return lambda vectors: self._shares(vectors) <= least + target * (1 - least)
 
-    def _excess(self, vectors: np.ndarray) -> np.ndarray:
-        return np.zeros(len(vectors)) if self._problem.excess is None else self._problem.excess(vectors)
+    def _constraint_violation(self, vectors: np.ndarray) -> np.ndarray:
+        return (
+            np.zeros(len(vectors))
+            if self._problem.constraint_violation is None
+            else self._problem.constraint_violation(vectors)
+        )
 
     def _shares(self, vectors: np.ndarray) -> np.ndarray:
         """(n,): the first objective's cost as a share of the float network's."""

@@ -9,7 +9,7 @@ import pytest
 
 import autocomp.hardware_models
 from autocomp.hardware_models import Device, device
-from autocomp.hardware_models.lowered import Traced
+from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.roofline import work
 from autocomp.hardware_models.runtimes.blocks import pooled_in_integers, reordered
@@ -35,9 +35,9 @@ def chain(channels: int, pool: bool = False) -> SearchSpace:
     return b.space()
 
 
-def traced(chip: Device, space: SearchSpace, *formats: str) -> Traced:
+def lowered(chip: Device, space: SearchSpace, *formats: str) -> LoweredNetwork:
     workload = space.workload(np.array([[FORMATS.index(text) for text in formats]]), 2)
-    return Traced(chip, lower(space.graph), workload)
+    return LoweredNetwork(chip, lower(space.graph), workload)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_a_tensor_turns_where_writer_and_reader_differ(
     chip: Device, channels: int, formats: tuple[str, ...], tensors: tuple[int, ...]
 ) -> None:
     """The network's output beside the last."""
-    found = traced(chip, chain(channels), *formats)
+    found = lowered(chip, chain(channels), *formats)
     counts = [reordered(found, position)[0] / (2 * PIXELS) for position in range(3)]
     assert counts == list(tensors)
-    gpu = Traced(device("gpu"), found.program, found.workload)
+    gpu = LoweredNetwork(device("gpu"), found.program, found.workload)
     assert all(reordered(gpu, position)[0] == 0 for position in range(3))
 
 
@@ -69,7 +69,7 @@ def test_a_tensor_that_several_read_turns_once(chip: Device) -> None:
     b.add("add", *ends, op="Add")
     space = b.space()
     for formats, counts in ((("float", "w8", "w8"), [0, 32, 0]), (("float", "float", "w8"), [0, 32, 32])):
-        found = traced(chip, space, *formats)
+        found = lowered(chip, space, *formats)
         assert [reordered(found, p)[0] / (2 * PIXELS) for p in range(3)] == counts
 
 
@@ -84,7 +84,7 @@ def test_a_tensor_that_several_read_turns_once(chip: Device) -> None:
     ],
 )
 def test_a_max_pool_of_integers_beside_floats_is_slow(chip: Device, formats: tuple[str, ...], slow: bool) -> None:
-    found = traced(chip, chain(3, pool=True), *formats)
+    found = lowered(chip, chain(3, pool=True), *formats)
     operator = found.program.operators[1]
     assert found.graph.nodes[operator.head].kind == "pool"
     assert pooled_in_integers(found, operator)[0] == slow
@@ -93,7 +93,7 @@ def test_a_max_pool_of_integers_beside_floats_is_slow(chip: Device, formats: tup
 
 
 def test_four_bits_take_their_own_time_to_unpack(chip: Device) -> None:
-    demands = [work(traced(chip, chain(16), "float", text, "float"), 1).demand for text in ("w8", "w4")]
+    demands = [work(lowered(chip, chain(16), "float", text, "float"), 1).demand for text in ("w8", "w4")]
     weights = 32 * 32 * 9
     assert [d.unpacked[0] for d in demands] == [weights, 0] and [d.unpacked4[0] for d in demands] == [0, weights]
     seconds = [chip.rates.seconds(demand).total[0] for demand in demands]

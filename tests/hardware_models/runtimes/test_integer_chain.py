@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import autocomp.hardware_models
 from autocomp.hardware_models import CostTables, Device, device
 from autocomp.hardware_models import lookup as lookup_module
-from autocomp.hardware_models.lowered import Traced
+from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import FLOAT, INT8, UNPACKED
 from autocomp.search_spaces import SearchSpace
@@ -39,8 +39,8 @@ def chain(middle: str = "ReLU", channels: int = 16) -> SearchSpace:
 def precisions(chip: Device, space: SearchSpace, *formats: str) -> list[int]:
     row = np.array([[FORMATS.index(text) for text in formats]])
     workload = space.workload(row)
-    traced = Traced(chip, lower(space.graph), workload)
-    return [int(traced.precision(head)[0]) for head in space.graph.layers.values()]
+    lowered = LoweredNetwork(chip, lower(space.graph), workload)
+    return [int(lowered.precision(head)[0]) for head in space.graph.layers.values()]
 
 
 def test_a_layer_runs_in_integers_where_its_output_is_read_in_integers(chip: Device) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import autocomp.hardware_models
 from autocomp.hardware_models import Device, device
-from autocomp.hardware_models.lowered import Traced
+from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import Demand
 from autocomp.hardware_models.roofline import work
@@ -26,7 +26,7 @@ def chip() -> Device:
 def demand(chip: Device, shape: OperatorShape) -> Demand:
     """Of the shape's first layer."""
     workload = shape.workload()
-    return work(Traced(chip, lower(workload.graph), workload), 0).demand
+    return work(LoweredNetwork(chip, lower(workload.graph), workload), 0).demand
 
 
 def depthwise(form: str, channels: int = 32, stride: int = 1, batch: int = 1) -> OperatorShape:
@@ -37,7 +37,7 @@ def test_floats_of_integer_weights_copy_rows_of_images(chip: Device) -> None:
     found = demand(chip, depthwise("w8", batch=2))
     assert found.rows[0] == 2 * 32 * 9 * 16  # images, channels, positions of the kernel, rows
     assert found.groups[0] == 2 * 32
-    assert found.strided[0] == found.apart[0] == 0
+    assert found.strided[0] == found.separate_requantize[0] == 0
 
 
 def test_a_kernel_that_steps_over_pixels_copies_each(chip: Device) -> None:
@@ -52,20 +52,20 @@ def test_a_kernel_that_steps_over_pixels_copies_each(chip: Device) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_floats_and_integers_copy_nothing_in_depthwise_layers(chip: Device, form: str, stride: int) -> None:
     found = demand(chip, depthwise(form, stride=stride))
-    assert found.rows[0] == found.strided[0] == found.gathered[0] == found.apart[0] == 0
+    assert found.rows[0] == found.strided[0] == found.gathered[0] == found.separate_requantize[0] == 0
 
 
 @pytest.mark.parametrize(("channels", "blocks"), [(64, 4), (72, 4 + 8), (80, 5), (95, 5 + 15)])
 def test_channels_beyond_whole_blocks_take_as_long_as_a_block_each(chip: Device, channels: int, blocks: int) -> None:
-    assert demand(chip, depthwise("w8a8", channels)).thin[0] == pytest.approx(blocks * 16 * 9 * 256)
-    assert demand(chip, depthwise("w8", channels)).thin[0] == channels * 9 * 256
+    assert demand(chip, depthwise("w8a8", channels)).grouped[0] == pytest.approx(blocks * 16 * 9 * 256)
+    assert demand(chip, depthwise("w8", channels)).grouped[0] == channels * 9 * 256
 
 
 @pytest.mark.parametrize(("channels", "odd"), [(3, True), (4, False), (16, False), (18, True)])
 def test_integers_of_odd_channels_are_gathered_and_rounded_apart(chip: Device, channels: int, odd: bool) -> None:
     shape = OperatorShape("conv", "", "w8a8", 2, channels, 32, 16, 16, 3)
     found = demand(chip, shape)
-    assert found.apart[0] == odd * 2 * 32 * 256
+    assert found.separate_requantize[0] == odd * 2 * 32 * 256
     assert found.rows[0] == odd * 2 * 3 * 256  # of the kernel, at each pixel
 
 
@@ -74,7 +74,7 @@ def test_integers_of_groups_are_copied_piece_by_piece(chip: Device) -> None:
     shapes = [OperatorShape("conv", "", form, 1, 128, 128, 56, 56, 3, 1, 32) for form in ("float", "w8", "w8a8")]
     found = [demand(chip, shape) for shape in shapes]
     assert [one.rows[0] for one in found] == [0, 128 * 9 * 56, 32 * 9 * 56 * 56]
-    assert all(one.thin[0] == 0 for one in found)
+    assert all(one.grouped[0] == 0 for one in found)
     floats, _, integers = (float(chip.costs(shape.workload()).latency_ms[0]) for shape in shapes)
     assert integers > 2 * floats
 
@@ -89,8 +89,8 @@ def test_no_other_device_is_charged_for_it() -> None:
 
 def test_blocks_of_channels_are_a_number_above_0() -> None:
     data = device(TEMPLATE).data
-    with pytest.raises(ValueError, match="thin_block of a device file must be an integer above 0, but mine has 0"):
-        Device.parse({**data, "matrix": {**data["matrix"], "thin_block": 0}}, "mine")
+    with pytest.raises(ValueError, match="grouped_block of a device file must be an integer above 0, but mine has 0"):
+        Device.parse({**data, "matrix": {**data["matrix"], "grouped_block": 0}}, "mine")
 
 
 def test_rates_of_rows_may_be_zero(chip: Device) -> None:

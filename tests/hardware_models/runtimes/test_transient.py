@@ -11,7 +11,7 @@ from hypothesis import given, settings
 import autocomp.hardware_models
 from autocomp.hardware_models import device
 from autocomp.hardware_models import lookup as lookup_module
-from autocomp.hardware_models.lowered import Traced
+from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.runtimes.blocks import BLOCKED_ACTIVATIONS
 from autocomp.hardware_models.runtimes.transient import transient_bytes
@@ -106,9 +106,9 @@ def test_an_input_goes_when_its_last_reader_has_rounded_it() -> None:
     first, last = (b.conv(x, 64, 1, units=np.full(64, -1)) for _ in range(2))
     b.add("add", first, last)
     row = np.array([[FORMATS.index(text) for text in ("float", "w8a8", "w8a8")]])
-    traced = Traced(device(TEMPLATE), lower(b.graph()), b.space().workload(row))
+    lowered = LoweredNetwork(device(TEMPLATE), lower(b.graph()), b.space().workload(row))
     least = 4 * 64 * 64 + TENSOR  # the floats of the weight, and the network's input, which the caller holds
-    assert [transient_bytes(traced, position)[0] for position in (1, 2)] == [least + 4 * TENSOR, least]
+    assert [transient_bytes(lowered, position)[0] for position in (1, 2)] == [least + 4 * TENSOR, least]
 
 
 def test_a_bias_of_rows_is_added_by_an_operator_of_its_own() -> None:

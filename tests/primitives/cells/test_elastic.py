@@ -36,7 +36,7 @@ def test_a_plan_compiles_nothing(subject: Subject, elastic: ElasticNetwork, inpu
     seen = set()
     with counted() as compiled:
         for plan in [Plan(), *subject.plans(8)]:
-            elastic.set(subject.evaluator.realise(plan))
+            elastic.set(subject.evaluator.compress(plan))
             seen.add(elastic(inputs)[0].tobytes())
     assert compiled == []
     assert set(elastic.cell.compile_cache) == held
@@ -48,34 +48,34 @@ def test_without_a_plan_it_is_the_network(
 ) -> None:
     expected = forward(subject.net, inputs)[0]
     for plan in (subject.plans(1)[0], Plan()):
-        elastic.set(subject.evaluator.realise(plan))
+        elastic.set(subject.evaluator.compress(plan))
     np.testing.assert_allclose(elastic(inputs)[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_plans_leave_nothing_behind(subject: Subject, elastic: ElasticNetwork, inputs: tuple[np.ndarray, ...]) -> None:
-    first, second = map(subject.evaluator.realise, subject.plans(2))
+    first, second = map(subject.evaluator.compress, subject.plans(2))
     found = []
-    for realisation in (first, second, first):
-        elastic.set(realisation)
+    for compressed in (first, second, first):
+        elastic.set(compressed)
         found.append(elastic(inputs)[0])
     np.testing.assert_array_equal(found[0], found[2])
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
 def test_the_network_itself_is_not_touched(subject: Subject, elastic: ElasticNetwork) -> None:
-    elastic.set(subject.evaluator.realise(subject.plans(1)[0]))
+    elastic.set(subject.evaluator.compress(subject.plans(1)[0]))
     for parameter in subject.net.get_parameters():
         np.testing.assert_array_equal(parameter.asnumpy(), subject.parameters[parameter.name])
 
 
 def test_reading_statistics_compiles_nothing_and_keeps_them(subject: Subject, inputs: tuple[np.ndarray, ...]) -> None:
     engine = MindSporeEngine(subject.net, subject.graph)
-    realisation = subject.evaluator.realise(subject.plans(1)[0])
-    before = engine.outputs(realisation, inputs)[0]
+    compressed = subject.evaluator.compress(subject.plans(1)[0])
+    before = engine.outputs(compressed, inputs)[0]
     with counted() as compiled:
-        assert engine.batch_statistics(realisation, inputs)
-        assert engine.layer_inputs(realisation, inputs)
-        after = engine.outputs(realisation, inputs)[0]
+        assert engine.batch_statistics(compressed, inputs)
+        assert engine.layer_inputs(compressed, inputs)
+        after = engine.outputs(compressed, inputs)[0]
     assert compiled == []
     np.testing.assert_array_equal(before, after)
 
@@ -121,8 +121,8 @@ class TestConverted:
 
     @staticmethod
     def converted(subject: Subject, plan: dict[str, Any]) -> Any:
-        realisation = subject.evaluator.realise(Plan(plan))
-        return convert(subject.net, subject.graph, subject.parameters, realisation)
+        compressed = subject.evaluator.compress(Plan(plan))
+        return convert(subject.net, subject.graph, subject.parameters, compressed)
 
     @staticmethod
     def convolutions(net: Any) -> list[tuple[str, Any]]:

@@ -10,8 +10,8 @@ import pytest
 
 from autocomp.primitives.numerics.adaptive_rounding import WIDE, adaptive_rounding
 from autocomp.primitives.numerics.nearest_levels import nearest_halves, odd_levels
-from autocomp.primitives.numerics.patches import PatchMoments
-from autocomp.primitives.numerics.plan_compressor import Realiser
+from autocomp.primitives.numerics.patches import Hessian
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor
 from autocomp.primitives.numerics.quantizers import QuantizedWeight, quantize_weight
 from autocomp.search_spaces import Plan
 from tests.conftest import Subject
@@ -177,7 +177,7 @@ def test_numbers_that_are_not_finite_leave_rounding_to_nearest() -> None:
 
 @pytest.mark.parametrize("shape", [(9, 9), (36, 35), (5, 36, 36), (2, 18, 18)])
 def test_moments_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"second_moment must be .*weight of shape \(24, 4, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"hessian must be .*weight of shape \(24, 4, 3, 3\)"):
         adaptive_rounding(weight_of(24, 4, 3, 3), 4, np.zeros(shape))
 
 
@@ -189,9 +189,11 @@ def test_bits_are_checked() -> None:
 # In a network ---------------------------------------------------------------------------------------------------------
 
 
-def realiser_of(subject: Subject, adapted: bool = True) -> Realiser:
-    there = subject.evaluator.realiser
-    return Realiser(subject.space, subject.parameters, there.ranges, there.moments, there.patches if adapted else None)
+def compressor_of(subject: Subject, adapted: bool = True) -> PlanCompressor:
+    there = subject.evaluator.compressor
+    return PlanCompressor(
+        subject.space, subject.parameters, there.ranges, there.moments, there.patches if adapted else None
+    )
 
 
 def all_layers(subject: Subject, chosen: str) -> Plan:
@@ -200,20 +202,20 @@ def all_layers(subject: Subject, chosen: str) -> Plan:
 
 def test_layers_come_closer_to_what_they_were(subject: Subject) -> None:
     """On the images that were calibrated on, each layer alone, and on other images the whole network."""
-    adapted, nearest = (realiser_of(subject, on)(all_layers(subject, "w4")).layers for on in (True, False))
-    for layer, patches in subject.evaluator.realiser.patches.items():
+    adapted, nearest = (compressor_of(subject, on)(all_layers(subject, "w4")).layers for on in (True, False))
+    for layer, patches in subject.evaluator.compressor.patches.items():
         weight = subject.parameters[subject.graph.nodes[subject.graph.layers[layer]].attributes["weight"]]
         found, usual = adapted[layer].quantized, nearest[layer].quantized
         assert found is not None and usual is not None
-        second = patches.second_moment(centred=True)
+        second = patches.damped(centred=True)
         assert errors(found, weight, second).sum() < errors(usual, weight, second).sum(), layer
-    assert set(subject.evaluator.realiser.patches) == set(subject.graph.layers)
+    assert set(subject.evaluator.compressor.patches) == set(subject.graph.layers)
 
 
 def test_eight_bits_are_rounded_to_nearest(subject: Subject) -> None:
     for state, other in zip(
-        realiser_of(subject)(all_layers(subject, "w8")).layers.values(),
-        realiser_of(subject, False)(all_layers(subject, "w8")).layers.values(),
+        compressor_of(subject)(all_layers(subject, "w8")).layers.values(),
+        compressor_of(subject, False)(all_layers(subject, "w8")).layers.values(),
         strict=True,
     ):
         assert state.quantized is not None and other.quantized is not None
@@ -225,27 +227,29 @@ def test_eight_bits_are_rounded_to_nearest(subject: Subject) -> None:
 
 def test_cut_rows_are_sliced_and_cut_columns_rounded_anew(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
-    whole = realiser_of(subject)(Plan({"format/stem": "w4", "format/blocks.0.conv1": "w4"})).layers
-    cut = realiser_of(subject)(Plan({"format/stem": "w4", "format/blocks.0.conv1": "w4", "keep/stem": 0.5})).layers
+    whole = compressor_of(subject)(Plan({"format/stem": "w4", "format/blocks.0.conv1": "w4"})).layers
+    cut = compressor_of(subject)(Plan({"format/stem": "w4", "format/blocks.0.conv1": "w4", "keep/stem": 0.5})).layers
     stem, reader, uncut = cut["stem"], cut["blocks.0.conv1"], whole["stem"]
     assert stem.quantized is not None and reader.quantized is not None and uncut.quantized is not None
     assert stem.rows.sum() == 8 and reader.columns.sum() == 8
     np.testing.assert_array_equal(stem.quantized.integers, uncut.quantized.integers[stem.rows])
     np.testing.assert_array_equal(stem.weight, uncut.weight[stem.rows])
 
-    there = subject.evaluator.realiser
-    weight, _ = realiser_of(subject)._read(subject.graph.nodes[subject.graph.layers["blocks.0.conv1"]], reader.columns)
+    there = subject.evaluator.compressor
+    weight, _ = compressor_of(subject)._read(
+        subject.graph.nodes[subject.graph.layers["blocks.0.conv1"]], reader.columns
+    )
     patches = there.patches["blocks.0.conv1"].of(np.repeat(reader.columns, 9))
-    wanted = adaptive_rounding(weight, 4, patches.second_moment(centred=True))
+    wanted = adaptive_rounding(weight, 4, patches.damped(centred=True))
     np.testing.assert_array_equal(reader.quantized.integers, wanted.integers)
 
 
 def test_the_bias_takes_in_the_shift_of_the_mean(named_subject: Callable[[str], Subject]) -> None:
     """Where no BatchNorm does: of the head's outputs, the mean over what was calibrated on stays where it was."""
     subject = named_subject("residual")
-    inputs = subject.evaluator.engine.layer_inputs(subject.evaluator.realise(Plan()), (subject.x,))["head"][0]
+    inputs = subject.evaluator.engine.layer_inputs(subject.evaluator.compress(Plan()), (subject.x,))["head"][0]
     before = inputs @ subject.parameters["head.weight"].T + subject.parameters["head.bias"]
-    state = realiser_of(subject)(Plan({"format/head": "w4"})).layers["head"]
+    state = compressor_of(subject)(Plan({"format/head": "w4"})).layers["head"]
     after = inputs @ state.weight.T + state.bias
     np.testing.assert_allclose(after.mean(0), before.mean(0), atol=1e-5)
     unmoved = inputs @ state.weight.T + subject.parameters["head.bias"]
@@ -254,17 +258,17 @@ def test_the_bias_takes_in_the_shift_of_the_mean(named_subject: Callable[[str], 
 
 def test_a_layer_before_batchnorm_keeps_its_bias(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("concatenating")
-    state = realiser_of(subject)(all_layers(subject, "w4")).layers["hidden"]
+    state = compressor_of(subject)(all_layers(subject, "w4")).layers["hidden"]
     assert state.bias is not None
     np.testing.assert_array_equal(state.bias, subject.parameters["hidden.bias"])
 
 
 def test_a_layer_without_moments_is_rounded_to_nearest(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
-    there = subject.evaluator.realiser
-    patches: dict[str, PatchMoments] = {"head": there.patches["head"]}
-    realiser = Realiser(subject.space, subject.parameters, there.ranges, there.moments, patches)
-    layers = realiser(all_layers(subject, "w4")).layers
+    there = subject.evaluator.compressor
+    patches: dict[str, Hessian] = {"head": there.patches["head"]}
+    compressor = PlanCompressor(subject.space, subject.parameters, there.ranges, there.moments, patches)
+    layers = compressor(all_layers(subject, "w4")).layers
     for layer, state in layers.items():
         weight = subject.parameters[subject.graph.nodes[subject.graph.layers[layer]].attributes["weight"]]
         assert state.quantized is not None
@@ -275,9 +279,9 @@ def test_a_layer_without_moments_is_rounded_to_nearest(named_subject: Callable[[
 def test_plans_come_closer_to_the_float_network(subject: Subject) -> None:
     other = np.random.default_rng(9).standard_normal(subject.x.shape).astype(np.float32)
     engine = subject.evaluator.engine
-    expected = engine.outputs(subject.evaluator.realise(Plan()), (other,))[0]
+    expected = engine.outputs(subject.evaluator.compress(Plan()), (other,))[0]
     distances = [
-        np.linalg.norm(engine.outputs(realiser_of(subject, on)(all_layers(subject, "w4")), (other,))[0] - expected)
+        np.linalg.norm(engine.outputs(compressor_of(subject, on)(all_layers(subject, "w4")), (other,))[0] - expected)
         for on in (True, False)
     ]
     assert distances[0] < distances[1]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from autocomp.primitives.numerics.patches import PatchMoments, PatchSums, normalised_layers, sample_patches
+from autocomp.primitives.numerics.patches import Hessian, PatchSums, normalised_layers, sample_patches
 from autocomp.search_spaces import NetworkGraph, Node
 from tests.conftest import Subject
 
@@ -84,21 +84,19 @@ def test_sums_give_mean_and_covariance() -> None:
         np.testing.assert_allclose(moments.covariance[group], np.cov(x[:, group].T, bias=True), atol=1e-5)
 
 
-def test_second_moment_trusts_few_patches_less() -> None:
+def test_hessian_trusts_few_patches_less() -> None:
     rng = np.random.default_rng(0)
     mean, covariance = rng.standard_normal((1, 4)).astype(np.float32), np.eye(4, dtype=np.float32)[None] * 2
-    many, few = PatchMoments(mean, covariance, 10**9), PatchMoments(mean, covariance, 4)
-    np.testing.assert_allclose(many.second_moment(centred=True)[0], 2 * 1.01 * np.eye(4), rtol=1e-5)
-    np.testing.assert_allclose(few.second_moment(centred=True)[0], 2 * 1.21 * np.eye(4), rtol=1e-5)
+    many, few = Hessian(mean, covariance, 10**9), Hessian(mean, covariance, 4)
+    np.testing.assert_allclose(many.damped(centred=True)[0], 2 * 1.01 * np.eye(4), rtol=1e-5)
+    np.testing.assert_allclose(few.damped(centred=True)[0], 2 * 1.21 * np.eye(4), rtol=1e-5)
     raw = covariance[0] + np.outer(mean[0], mean[0])
-    np.testing.assert_allclose(
-        many.second_moment(centred=False)[0], raw + 0.01 * np.trace(raw) / 4 * np.eye(4), rtol=1e-5
-    )
+    np.testing.assert_allclose(many.damped(centred=False)[0], raw + 0.01 * np.trace(raw) / 4 * np.eye(4), rtol=1e-5)
     np.testing.assert_array_equal(many.covariance, covariance)
 
 
 def test_some_of_a_patch() -> None:
-    moments = PatchMoments(np.arange(4.0)[None], np.arange(16.0).reshape(1, 4, 4), 7)
+    moments = Hessian(np.arange(4.0)[None], np.arange(16.0).reshape(1, 4, 4), 7)
     part = moments.of(np.array([True, False, False, True]))
     np.testing.assert_array_equal(part.mean, [[0, 3]])
     np.testing.assert_array_equal(part.covariance, [[[0, 3], [12, 15]]])

@@ -14,7 +14,7 @@ from autocomp.errors import NoEffectError
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.pruning.channel_pruning import (
     ChannelPruning,
-    in_whole_granules,
+    in_multiples,
     keep_step,
     keep_values,
     unit_importance,
@@ -29,17 +29,17 @@ from tests.networks import randomised
 from tests.primitives.adversarial import Heads
 
 
-@given(units=st.integers(2, 300), granularity=st.sampled_from([1, 4, 8, 16]))
-def test_values_say_what_is_really_kept(units: int, granularity: int) -> None:
+@given(units=st.integers(2, 300), channel_divisor=st.sampled_from([1, 4, 8, 16]))
+def test_values_say_what_is_really_kept(units: int, channel_divisor: int) -> None:
     group = ChannelGroup("g", ("g",), 0, units)
-    step = keep_step(group, granularity)
+    step = keep_step(group, channel_divisor)
     values = keep_values(group, step)
     assert values[0] == 1
     kept = Knob("keep/g", "p", ("g",), values, group, np.arange(units), step).kept.sum(1)
     np.testing.assert_array_equal(kept, np.round(np.array(values) * units))
     assert (np.diff(kept) < 0).all() and kept[-1] >= 1
-    if units >= 2 * granularity:
-        assert (kept[1:] % granularity == 0).all()
+    if units >= 2 * channel_divisor:
+        assert (kept[1:] % channel_divisor == 0).all()
 
 
 def test_small_groups_are_cut_too() -> None:
@@ -56,7 +56,7 @@ def test_whole_granules_alone_where_the_runtime_is_slower_between_them(units: in
     graph = replace(graph, channel_groups=(group,))
     step = keep_step(group, 16)
     knob = Knob("keep/g0", "p", ("conv1",), keep_values(group, step), group, np.arange(units), step)
-    found = in_whole_granules(graph, knob, 16)
+    found = in_multiples(graph, knob, 16)
     assert [round(float(value) * units) for value in (found.values if found else ())] == kept
     if found is not None:
         np.testing.assert_array_equal(found.kept.sum(1), kept)
@@ -67,7 +67,7 @@ def test_heads_are_no_channels_of_a_granule() -> None:
     net = randomised(Heads())
     graph = trace(net, (1, 3, 16, 16))
     arguments = (graph, parameters_of(net), [Format()], 16, "channel-pruning")
-    coarse, fine = (search_space(*arguments, whole_granules=whole) for whole in (True, False))
+    coarse, fine = (search_space(*arguments, strict_divisor=whole) for whole in (True, False))
     heads = next(knob for knob in coarse.knobs if "queries" in knob.layers)
     assert heads.values == (1.0, 0.75, 0.5, 0.25)
     assert {knob.name: knob.values for knob in coarse.knobs} == {knob.name: knob.values for knob in fine.knobs}
@@ -76,10 +76,10 @@ def test_heads_are_no_channels_of_a_granule() -> None:
 def test_nothing_to_cut_in_whole_granules_is_said(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
     arguments = (subject.graph, subject.parameters, [Format(), Format(8, 8)], 64)
-    space = search_space(*arguments, whole_granules=True)
+    space = search_space(*arguments, strict_divisor=True)
     assert {knob.kind for knob in space.knobs} == {"format"} != {knob.kind for knob in search_space(*arguments).knobs}
     with pytest.raises(NoEffectError, match="in multiples of 64 channels"):
-        search_space(*arguments, "channel-pruning", whole_granules=True)
+        search_space(*arguments, "channel-pruning", strict_divisor=True)
 
 
 def test_stronger_choices_are_subsets_of_milder_ones(subject: Subject) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives import ChannelPruner, Distilled
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.pruning.importance import batchnorm_scale, fisher, geometric_median, magnitude, taylor
 from autocomp.primitives.pruning.trained_pruning import KEPT, GateGradients, kept_parameter
 from autocomp.primitives.tracing.platform import forward, load_mindspore
@@ -71,7 +71,7 @@ def test_gradients_of_gates_are_those_of_the_loss(planted: Planted) -> None:
         logits -= np.log(np.exp(logits).sum(1, keepdims=True))
         return -float(logits[np.arange(len(y)), y].mean())
 
-    groups = applied_to(net_p).graph.channel_groups
+    groups = state_of(net_p).graph.channel_groups
     for unit in [int(group.start + np.abs(found[group.start : group.stop]).argmax()) for group in groups]:
         slope = (loss_with(unit, 1.05) - loss_with(unit, 0.95)) / 0.1
         assert found[unit] == pytest.approx(slope, rel=0.05), unit

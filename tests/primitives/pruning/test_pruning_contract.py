@@ -50,10 +50,10 @@ GATES = ("kept_units", "log_alpha", "noise", "strength", "on")
 FORMS = {
     "taylor": Form(lambda: ChannelPruner("taylor", flops=0.6, rounds=1), UNCUT, by_hand=True),
     "batchnorm-scale": Form(
-        lambda: ChannelPruner("batchnorm_scale", parameters=0.6, granularity=4, per_layer=True), UNCUT, by_hand=True
+        lambda: ChannelPruner("batchnorm_scale", parameters=0.6, channel_divisor=4, per_layer=True), UNCUT, by_hand=True
     ),
     "scop": Form(lambda: SCOP(flops=0.6, steps=2), UNCUT),
-    "unipruning": Form(lambda: UniPruning(parameters=0.6, granularity=4), UNCUT, by_hand=True),
+    "unipruning": Form(lambda: UniPruning(parameters=0.6, channel_divisor=4), UNCUT, by_hand=True),
     "heads": Form(lambda: HeadPruning(keep_ratio=0.5), HEADLESS, Encoder, Heads, adds=GATES),
     "2:4": Form(lambda: Sparsity("2:4"), UNMASKED, adds=("mask",)),
     "unstructured": Form(lambda: Sparsity("unstructured", 0.8, ramp=0.5), UNMASKED, adds=("mask",)),

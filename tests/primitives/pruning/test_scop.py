@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autocomp.primitives import SCOP
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.pruning.scop import KnockoffPhase, shuffled
 from autocomp.primitives.tracing.platform import load_mindspore
@@ -71,7 +71,7 @@ def test_planted_useless_channels_are_found(planted: Planted, scored: Scored) ->
 
 def test_kappa_of_useless_units_stays_at_a_half_and_of_useful_ones_rises(planted: Planted, scored: Scored) -> None:
     for name, useless in planted.useless.items():
-        group = applied_to(scored.net_p).graph.group(name)
+        group = state_of(scored.net_p).graph.group(name)
         kappa = scored.kappa[group.start : group.stop]
         chosen = np.zeros(group.units, bool)
         chosen[list(useless)] = True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autocomp.primitives.cells.conversion import convert
-from autocomp.primitives.numerics.plan_compressor import Realiser
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor
 from autocomp.primitives.pruning.channel_pruning import keep_step
 from autocomp.primitives.pruning.cut_cost import macs_cost, parameters_cost
 from autocomp.primitives.pruning.selection import NOT_RATED, Share, select
@@ -23,8 +23,8 @@ def importance_of(subject: Subject, seed: int = 0) -> np.ndarray:
 
 def test_costs_are_those_of_the_network_that_is_really_cut(subject: Subject) -> None:
     kept = select(subject.graph, subject.parameters, importance_of(subject), Share(keep_ratio=0.6))
-    realisation = Realiser(SearchSpace(subject.graph, ()), subject.parameters).of(kept, {})
-    cut = convert(subject.net, subject.graph, subject.parameters, realisation, folds=False)
+    compressed = PlanCompressor(SearchSpace(subject.graph, ()), subject.parameters).of(kept, {})
+    cut = convert(subject.net, subject.graph, subject.parameters, compressed, folds=False)
     assert macs_cost(subject.graph).of(kept) == trace(cut, (subject.x[:1],)).macs
     elements = sum(parameter.size for parameter in cut.get_parameters())
     assert parameters_cost(subject.graph, subject.parameters).of(kept) == elements
@@ -56,7 +56,7 @@ def test_what_competes_by_its_cost_keeps_more_importance_in_the_same_share(subje
 @pytest.mark.parametrize("name", ["keep_ratio", "flops", "parameters"])
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_the_share_is_met_and_the_floor_kept(subject: Subject, name: str, per_layer: bool) -> None:
-    share = replace(Share(**{name: 0.55}), per_layer=per_layer, granularity=2, floor=0.25)  # type: ignore[arg-type]
+    share = replace(Share(**{name: 0.55}), per_layer=per_layer, channel_divisor=2, min_keep_ratio=0.25)  # type: ignore[arg-type]
     kept = select(subject.graph, subject.parameters, importance_of(subject), share)
     cost = share.cost(subject.graph, subject.parameters)
     left = cost.of(kept) / cost.of(np.ones_like(kept))
@@ -113,8 +113,10 @@ def test_what_is_not_rated_stays(subject: Subject) -> None:
 
 
 def test_a_share_out_of_reach_is_refused(subject: Subject) -> None:
-    with pytest.raises(ValueError, match=r"flops=0.01 cannot be reached: with floor=0.5 and granularity=1 0\.\d+ of"):
-        select(subject.graph, subject.parameters, importance_of(subject), Share(flops=0.01, floor=0.5))
+    with pytest.raises(
+        ValueError, match=r"flops=0.01 cannot be reached: with min_keep_ratio=0.5 and channel_divisor=1 0\.\d+ of"
+    ):
+        select(subject.graph, subject.parameters, importance_of(subject), Share(flops=0.01, min_keep_ratio=0.5))
 
 
 @pytest.mark.parametrize(
@@ -123,9 +125,12 @@ def test_a_share_out_of_reach_is_refused(subject: Subject) -> None:
         ({}, "exactly one of keep_ratio, flops and parameters must be given, but got none of them"),
         ({"flops": 0.5, "parameters": 0.5}, "must be given, but got flops, parameters"),
         ({"flops": 1.5}, r"flops must be in \(0, 1\), but got flops=1.5"),
-        ({"flops": 0.5, "granularity": 0}, "granularity must be 1 or more"),
-        ({"flops": 0.5, "floor": 1.0}, "floor must be in"),
-        ({"keep_ratio": 0.05, "per_layer": True}, "keep_ratio=0.05 of every group cannot be reached with floor=0.1"),
+        ({"flops": 0.5, "channel_divisor": 0}, "channel_divisor must be 1 or more"),
+        ({"flops": 0.5, "min_keep_ratio": 1.0}, "min_keep_ratio must be in"),
+        (
+            {"keep_ratio": 0.05, "per_layer": True},
+            "keep_ratio=0.05 of every group cannot be reached with min_keep_ratio=0.1",
+        ),
         ({"flops": 0.5, "per_layer": True, "per_cost": True}, "leave out per_cost"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives import Sparsity
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.pruning.sparsity import largest, two_of_four
 from autocomp.primitives.tracing.platform import load_mindspore
@@ -61,7 +61,7 @@ def test_zeros_hold_while_the_network_trains(pattern: str, share: float | None) 
     net = randomised(NETWORKS["residual"]())
     algorithm = Sparsity(pattern, share)
     net_s = algorithm.apply(net, inputs=X[:1])
-    masks = {path: layer.weight_quantizer.mask.asnumpy() for path, layer in applied_to(net_s).layers.items()}
+    masks = {path: layer.weight_quantizer.mask.asnumpy() for path, layer in state_of(net_s).layers.items()}
     assert "stem" not in masks and "head" not in masks and len(masks) == 6
     train(net_s, algorithm.callbacks(), epochs=1, graph=False)
     before, after = parameters_of(net), parameters_of(algorithm.convert(net_s))
@@ -73,7 +73,7 @@ def test_zeros_hold_while_the_network_trains(pattern: str, share: float | None) 
 
 
 def test_zeros_grow_by_the_cubic_schedule_and_stay() -> None:
-    algorithm = Sparsity("unstructured", 0.8, ramp=0.5, ends=True)
+    algorithm = Sparsity("unstructured", 0.8, ramp=0.5, first_last_layers=True)
     net_s = algorithm.apply(randomised(NETWORKS["concatenating"]()), inputs=X[:1])
     look = Look(algorithm, net_s)
     train(net_s, [*algorithm.callbacks(), look], batch=16)

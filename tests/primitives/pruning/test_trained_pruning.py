@@ -7,11 +7,11 @@ import pytest
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives import SCOP, ChannelPruner
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.export.files import norm_error
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.pruning.trained_pruning import input_moments
 from autocomp.primitives.tracing.platform import forward, load_mindspore
 from autocomp.primitives.tracing.tracer import trace
@@ -38,7 +38,7 @@ def test_what_the_kept_units_tell_of_the_pruned_ones_is_taken_in() -> None:
     for reconstruct in (False, True):
         algorithm = ChannelPruner("magnitude", keep_ratio=0.5, reconstruct=reconstruct)
         net_p = algorithm.apply(net, inputs=X[:1])
-        group = applied_to(net_p).graph.group("stem")
+        group = state_of(net_p).graph.group("stem")
         kept = np.ones(len(algorithm.cut(net_p).kept), bool)
         kept[group.start + 8 : group.stop] = False
         algorithm.keep(net_p, kept, [(X, Y)])
@@ -60,7 +60,7 @@ def test_layers_are_fitted_to_what_they_gave_in_the_whole_network() -> None:
     x, expected = planted.batches[3][0], forward(planted.net, (planted.batches[3][0],), graph=False)[0]
     algorithm = ChannelPruner("magnitude", keep_ratio=0.5)
     net_p = algorithm.apply(planted.net, inputs=X[:1])
-    graph, parameters = applied_to(net_p).graph, parameters_of(net_p)
+    graph, parameters = state_of(net_p).graph, parameters_of(net_p)
     kept = np.ones(graph.unit_count, bool)
     for name, useless in planted.useless.items():
         group = graph.group(name)
@@ -68,8 +68,8 @@ def test_layers_are_fitted_to_what_they_gave_in_the_whole_network() -> None:
         kept[[group.start + unit for unit in useful[::3]]] = False
     images = [batch[:1] for batch in planted.batches[:3]]
     moments = input_moments(planted.net, graph, images)
-    realisation = Realiser(SearchSpace(graph, ()), parameters, moments=moments).of(kept, {})
-    for name, found in (("reconstructed", realisation), ("fitted", refitted(planted.net, graph, realisation, images))):
+    compressed = PlanCompressor(SearchSpace(graph, ()), parameters, moments=moments).of(kept, {})
+    for name, found in (("reconstructed", compressed), ("fitted", refitted(planted.net, graph, compressed, images))):
         smaller = convert(planted.net, graph, parameters, found, folds=False)
         errors[name] = norm_error(forward(smaller, (x,), graph=False)[0], expected)
     assert errors["fitted"] < 0.8 * errors["reconstructed"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from autocomp.primitives import UniPruning
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.numerics.plan_compressor import kept_channels
 from autocomp.primitives.pruning.trained_pruning import kept_parameter
 from autocomp.primitives.pruning.unipruning import norms
@@ -45,17 +45,17 @@ def test_the_lowest_medians_go_first() -> None:
         weight = block.conv1.weight.asnumpy().copy()
         weight[chosen] *= 1e-3
         block.conv1.weight.set_data(ms.Tensor(weight))
-    algorithm = UniPruning(keep_ratio=1 - 23.5 / 112, granularity=8, reconstruct=False)
+    algorithm = UniPruning(keep_ratio=1 - 23.5 / 112, channel_divisor=8, reconstruct=False)
     net_p = algorithm.apply(net, inputs=X[:1])
     algorithm.prune(net_p)
-    graph, kept = applied_to(net_p).graph, algorithm.cut(net_p).kept
+    graph, kept = state_of(net_p).graph, algorithm.cut(net_p).kept
     for group in graph.channel_groups:
         gone = np.flatnonzero(~kept[group.start : group.stop])
         np.testing.assert_array_equal(gone, small.get(group.name, []))
 
 
 def test_zeroing_is_pruning_that_trains_on() -> None:
-    algorithm = UniPruning(flops=0.6, granularity=4, reconstruct=False)
+    algorithm = UniPruning(flops=0.6, channel_divisor=4, reconstruct=False)
     net_p = algorithm.apply(randomised(NETWORKS["concatenating"]()), inputs=X[:1])
     kept = algorithm.zero(net_p)
     zeroed = forward(net_p, (X,), graph=False)[0]
@@ -74,15 +74,15 @@ class Look(Callback):
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         held = bool((kept_parameter(self.net_p).asnumpy() < 0.5).any())
-        graph, layer = applied_to(self.net_p).graph, "blocks.1.conv2"
+        graph, layer = state_of(self.net_p).graph, "blocks.1.conv2"
         columns = kept_channels(graph.input_units(graph.nodes[graph.layers[layer]]), self.cut)
-        weight = applied_to(self.net_p).layers[layer].weight.asnumpy()[:, ~columns]
+        weight = state_of(self.net_p).layers[layer].weight.asnumpy()[:, ~columns]
         self.seen.append((held, float((weight != 0).mean())))
 
 
 def test_the_schedule_in_a_compiled_network() -> None:
     """Two soft epochs of four, in which the zeroed weights come back; then the choice is final."""
-    algorithm = UniPruning(parameters=0.6, granularity=4, soft=0.5)
+    algorithm = UniPruning(parameters=0.6, channel_divisor=4, soft=0.5)
     net_p = algorithm.apply(randomised(NETWORKS["residual"]()), inputs=X[:1])
     look = Look(net_p, algorithm.zero(net_p))
     assert not look.cut.all()
@@ -102,7 +102,7 @@ def test_the_schedule_in_a_compiled_network() -> None:
 
 def test_it_chooses_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight steps in two epochs: every quarter of an epoch it zeroes, from the fourth step on the choice is final."""
-    algorithm, done = UniPruning(parameters=0.6, granularity=4, every=0.25, soft=0.375), []
+    algorithm, done = UniPruning(parameters=0.6, channel_divisor=4, every=0.25, soft=0.375), []
     algorithm.apply(randomised(NETWORKS["residual"]()), inputs=X[:1])
     monkeypatch.setattr(algorithm, "zero", lambda _: done.append("zero"))
     monkeypatch.setattr(algorithm, "prune", lambda *_: done.append("prune"))

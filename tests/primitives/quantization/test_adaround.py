@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autocomp.primitives import RTN, AdaRound
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.tracing.platform import forward
 from autocomp.search_spaces import FLOAT_BITS
@@ -29,7 +29,7 @@ def applied() -> tuple[Any, AdaRound, Any]:
 def test_it_errs_less_than_rounding_to_nearest(applied: tuple[Any, AdaRound, Any]) -> None:
     """On images that it did not see."""
     net, adaround, net_q = applied
-    rtn = RTN(3, FLOAT_BITS, ends_bits=8)
+    rtn = RTN(3, FLOAT_BITS, first_last_bits=8)
     expected = forward(net, (OTHERS,))[0]
     nearest = norm_error(forward(rtn.convert(rtn.apply(net, inputs=X[:1])), (OTHERS,))[0], expected)
     assert norm_error(forward(adaround.convert(net_q), (OTHERS,))[0], expected) < 0.8 * nearest
@@ -40,14 +40,14 @@ def test_what_is_stored_is_what_was_rounded(applied: tuple[Any, AdaRound, Any]) 
     deployed = adaround.convert(net_q)
     assert norm_error(forward(deployed, (X,))[0], forward(net_q, (X,))[0]) < 1e-4
     stored = [p for p in deployed.get_parameters() if p.asnumpy().dtype == np.int8]
-    assert len(stored) == len(applied_to(net_q).layers)
+    assert len(stored) == len(state_of(net_q).layers)
     assert not any("quantizer" in name for name, _ in net.cells_and_names())
 
 
 def test_another_plan_begins_from_the_float_weights(applied: tuple[Any, AdaRound, Any]) -> None:
     net, adaround, net_q = applied
     before = {p.name: p.asnumpy().copy() for p in net_q.get_parameters()}
-    layers = applied_to(net_q).layers
+    layers = state_of(net_q).layers
     adaround.set_plan(net_q, {f"format/{path}": "w2" for path in layers})
     coarse = norm_error(forward(net_q, (X,))[0], forward(net, (X,))[0])
     adaround.set_plan(net_q, {})
@@ -62,7 +62,7 @@ def test_the_bias_takes_in_the_shift_of_the_mean(applied: tuple[Any, AdaRound, A
     adaround.set_plan(net_q, {"format/head": "w3"})
     before = {p.name: p.asnumpy() for p in net.get_parameters()}
     after = {p.name: p.asnumpy() for p in net_q.get_parameters()}
-    mean = applied_to(net_q).patches["head"].mean[0]
+    mean = state_of(net_q).patches["head"].mean[0]
     shift = (after["head.weight"] - before["head.weight"]) @ mean
     assert np.abs(shift).max() > 1e-4
     np.testing.assert_allclose(after["head.bias"] - before["head.bias"], -shift, atol=1e-5)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autocomp.primitives import RTN, SimQAT
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.layers import StoredWeight
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.export.onnx_network import Style, onnx_network
@@ -101,10 +101,14 @@ def test_a_negative_scale_turns_the_integers() -> None:
     quantized = cell.quantized(WEIGHT)
     assert quantized is not None
     factor = np.array([1, -1, 2, -0.5, 1, -3], np.float32)
-    turned = quantized.times(factor).with_positive_scale()
-    assert (turned.scale > 0).all() and turned.integers.min() >= -8 and turned.integers.max() <= 7
+    to_out_first_layout = quantized.times(factor).with_positive_scale()
+    assert (
+        (to_out_first_layout.scale > 0).all()
+        and to_out_first_layout.integers.min() >= -8
+        and to_out_first_layout.integers.max() <= 7
+    )
     expected = quantized.dequantized() * factor.reshape(-1, 1, 1, 1)
-    np.testing.assert_allclose(turned.dequantized(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(to_out_first_layout.dequantized(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +123,7 @@ def test_a_network_in_groups_is_converted_and_exported(grouped: tuple[Any, Any, 
     deployed = rtn.convert(net_q)
     stored = {p.name: p.asnumpy() for p in deployed.get_parameters()}
     integers = {name: value for name, value in stored.items() if name.endswith("weight") and value.dtype == np.int8}
-    assert len(integers) == len(applied_to(net_q).layers)
+    assert len(integers) == len(state_of(net_q).layers)
     expected = forward(net_q, (X,))[0]
     assert norm_error(forward(deployed, (X,))[0], expected) < 0.05
     assert norm_error(forward(net, (X,))[0], expected) > 1e-3
@@ -135,7 +139,7 @@ def test_groups_cost_less_accuracy_than_rows(grouped: tuple[Any, Any, Any]) -> N
     expected = forward(net, (X,))[0]
 
     def error(**more: Any) -> float:
-        rtn = RTN(3, FLOAT_BITS, ends_bits=8, **more)
+        rtn = RTN(3, FLOAT_BITS, first_last_bits=8, **more)
         return norm_error(forward(rtn.convert(rtn.apply(net, inputs=X[:1])), (X,))[0], expected)
 
     assert error(group_size=2) < error()
@@ -145,8 +149,8 @@ def test_onnxruntime_computes_the_same(grouped: tuple[Any, Any, Any]) -> None:
     import onnxruntime
 
     net, rtn, net_q = grouped
-    realisation = rtn._algorithm.quantized(net_q)
-    model = onnx_network(applied_to(net_q).graph, parameters_of(net), realisation, Style(integer_weights=True))
+    compressed = rtn._algorithm.quantized(net_q)
+    model = onnx_network(state_of(net_q).graph, parameters_of(net), compressed, Style(integer_weights=True))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = np.asarray(session.run(None, {session.get_inputs()[0].name: X})[0])
     assert norm_error(found, forward(rtn.convert(net_q), (X,))[0]) < 0.05

@@ -13,7 +13,7 @@ import pytest
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives import LSQ, PACT, RTN, SLB, AdaRound, SimQAT
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.numerics.calibrators import fit_range
 from autocomp.primitives.tracing.platform import execution_mode, forward, load_mindspore
@@ -78,7 +78,7 @@ def test_the_network_is_untouched(trained: Trained) -> None:
 def test_training_moves_every_weight_and_keeps_every_name(trained: Trained) -> None:
     after = values(trained.net_q)
     assert set(trained.before) <= set(after)
-    layers = applied_to(trained.net_q).layers
+    layers = state_of(trained.net_q).layers
     moved = [name for name in after if not np.array_equal(after[name], trained.untrained[name])]
     for layer in layers.values():
         own = {p.name for p in layer.get_parameters() if p.requires_grad}
@@ -86,7 +86,7 @@ def test_training_moves_every_weight_and_keeps_every_name(trained: Trained) -> N
 
 
 def test_ranges_were_calibrated_before_training(trained: Trained) -> None:
-    applied = applied_to(trained.net_q)
+    applied = state_of(trained.net_q)
     assert applied.calibrated
     quantizers = [layer.input_quantizer.quantizer() for layer in applied.layers.values()]
     assert all(quantizer is not None and 1e-6 < quantizer.scale < 10 for quantizer in quantizers)
@@ -107,7 +107,7 @@ def test_graph_and_pynative_agree(trained: Trained) -> None:
 
 def test_the_deployed_network_holds_integers(trained: Trained) -> None:
     stored = {name: value for name, value in values(trained.deployed).items() if value.dtype == np.int8}
-    layers = applied_to(trained.net_q).layers
+    layers = state_of(trained.net_q).layers
     assert len(stored) == len(layers)
     floats = sum(layer.weight.size * 4 for layer in layers.values())
     bits = {path: layer.weight_quantizer.bits for path, layer in layers.items()}
@@ -160,7 +160,7 @@ def test_another_plan_compiles_nothing(trained: Trained) -> None:
         in_float = float(step(x, y).asnumpy())
     assert compiled == []
     assert len({before, with_plan, in_float}) == 3 and np.isfinite([before, with_plan, in_float]).all()
-    layers = applied_to(net_q).layers
+    layers = state_of(net_q).layers
     assert {layer.weight_quantizer.bits for layer in layers.values()} == {FLOAT_BITS}
 
 
@@ -169,7 +169,7 @@ def test_ranges_begin_anew_where_another_plan_has_other_bits(form: str) -> None:
     algorithm = FORMS[form]()
     plan = {"format/hidden": "w2a8", "format/head": "w2a8"}
     net_q = algorithm.apply(randomised(NETWORKS["concatenating"]()), calibrate=X[:32], plan=plan)
-    quantizers = {path: layer.input_quantizer for path, layer in applied_to(net_q).layers.items()}
+    quantizers = {path: layer.input_quantizer for path, layer in state_of(net_q).layers.items()}
     quantizers["head"].start(fit_range([X], 8))  # as if trained
     trained = quantizers["head"].quantizer()
     algorithm.set_plan(net_q, {f"format/{path}": "w2a8" if path == "head" else "w2a4" for path in quantizers})
@@ -184,7 +184,7 @@ def test_inputs_are_rounded_around_zero_where_that_is_asked_for(make: Callable[.
     algorithm = make()
     algorithm.signed_inputs = True
     net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X[:32])
-    found = [layer.input_quantizer.quantizer() for layer in applied_to(net_q).layers.values()]
+    found = [layer.input_quantizer.quantizer() for layer in state_of(net_q).layers.values()]
     assert found and all(quantizer is not None and quantizer.symmetric for quantizer in found)
 
 
@@ -231,7 +231,7 @@ def test_transposed_convolutions_of_all_kinds_train_rounded(form: str) -> None:
     x = np.random.default_rng(0).standard_normal((4, 3, 16, 16)).astype(np.float32)
     net, algorithm = randomised(Upsampler()), FORMS[form]()
     net_q = algorithm.apply(net, calibrate=x)
-    layers = applied_to(net_q).layers
+    layers = state_of(net_q).layers
     assert list(layers) == ["stem.0", "plain", "grouped", "depthwise", "wide", "image"]
     step = nn.TrainOneStepCell(
         nn.WithLossCell(net_q, nn.MSELoss()), nn.Momentum(net_q.trainable_params(), 1e-3, 0.9)
@@ -268,12 +268,12 @@ class Look(Callback):
 
     def __init__(self, net_q: Any) -> None:
         super().__init__()
-        self.layer = applied_to(net_q).layers["blocks.0.conv1"]
+        self.layer = state_of(net_q).layers["blocks.0.conv1"]
         self.seen: list[list[float]] = []
 
     def on_train_step_end(self, run_context: Any) -> None:
         layer = self.layer
-        watched = (layer.norm.moving_mean, layer.input_quantizer.high, layer.weight_quantizer.on)
+        watched = (layer.norm.moving_mean, layer.input_quantizer.high, layer.weight_quantizer.fake_quant_enabled)
         self.seen.append([float(parameter.asnumpy().reshape(-1)[0]) for parameter in watched])
 
 
@@ -307,7 +307,7 @@ def test_simqat_keeps_its_schedule_in_a_compiled_network(
 def test_slb_takes_the_statistics_of_the_likeliest_values() -> None:
     algorithm = SLB(2, 8, calibration_batches=0)
     net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X)
-    layer = applied_to(net_q).layers["blocks.0.conv1"]
+    layer = state_of(net_q).layers["blocks.0.conv1"]
     before = layer.norm.moving_mean.asnumpy().copy()
     train(net_q, algorithm.callbacks(), epochs=1)
     np.testing.assert_array_equal(layer.norm.moving_mean.asnumpy(), layer.state.moving_mean.asnumpy())
@@ -373,7 +373,7 @@ class TestRTN:
         net_q = (rtn := RTN(weight_bits=8, activation_bits=FLOAT_BITS)).apply(net, inputs=X[:1])
         expected, errors = forward(net, (X,))[0], []
         for bits in (8, 4, 2):
-            rtn.set_plan(net_q, {f"format/{path}": f"w{bits}" for path in applied_to(net_q).layers})
+            rtn.set_plan(net_q, {f"format/{path}": f"w{bits}" for path in state_of(net_q).layers})
             errors.append(norm_error(forward(rtn.convert(net_q), (X,))[0], expected))
         assert errors[0] < errors[1] < errors[2] and errors[0] < 0.03
 

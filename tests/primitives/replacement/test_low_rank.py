@@ -133,8 +133,8 @@ def test_what_cannot_be_done_is_refused() -> None:
         LowRank()
     with pytest.raises(ValueError, match=r"macs must be in \(0, 1\), but got macs=2"):
         LowRank(macs=2)
-    with pytest.raises(ValueError, match="granularity must be 1 or more"):
-        LowRank(macs=0.5, granularity=0)
+    with pytest.raises(ValueError, match="channel_divisor must be 1 or more"):
+        LowRank(macs=0.5, channel_divisor=0)
     with pytest.raises(ValueError, match=r"macs=0\.001 cannot be reached: the lowest ranks leave 0\.\d+ of them"):
         LowRank(macs=0.001).apply(net, inputs=X[:1])
     with pytest.raises(ValueError, match=r"ranks of head are 1 numbers from 1 to \(5,\), but got \(6,\)"):

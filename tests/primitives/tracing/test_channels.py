@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from autocomp.hardware_models import device
 from autocomp.primitives import prune_channels
 from autocomp.primitives.cells.conversion import convert
-from autocomp.primitives.numerics.plan_compressor import Realiser, parameters_of
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
-from autocomp.primitives.verification.trial_cut import keep_what_cuts
+from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
 from tests.conftest import Subject, subject_of
 from tests.networks import NETWORKS, images, randomised
@@ -173,24 +173,24 @@ class TestTrialCut:
         traced = trace(net, (x,))
         assert groups(traced) == {("first",): 8, ("second",): 16}
         with caplog.at_level(logging.INFO, logger="autocomp"):
-            graph = keep_what_cuts(net, traced, parameters_of(net), (x,))
+            graph = verify_channel_groups(net, traced, parameters_of(net), (x,))
         assert groups(graph) == {("first",): 8}
         assert graph.whole["second"].strip()
         assert "the channels of second are left whole: cutting them fails" in caplog.text
 
     def test_what_is_left_can_be_cut(self) -> None:
         net, x = randomised(WrittenSize()), images(1)
-        graph = keep_what_cuts(net, trace(net, (x,)), parameters_of(net), (x,))
+        graph = verify_channel_groups(net, trace(net, (x,)), parameters_of(net), (x,))
         kept = np.array([True, False] * 4)
-        realisation = Realiser(SearchSpace(graph, ()), parameters_of(net)).of(kept, {})
-        small = convert(net, graph, parameters_of(net), realisation)
+        compressed = PlanCompressor(SearchSpace(graph, ()), parameters_of(net)).of(kept, {})
+        small = convert(net, graph, parameters_of(net), compressed)
         assert small.first.weight.shape == (4, 3, 3, 3) and small.second.weight.shape == (16, 4, 3, 3)
         assert forward(small, (x,), graph=False)[0].shape == (1, 4)
 
     @pytest.mark.parametrize("name", NETWORKS)
     def test_networks_that_can_be_cut_stay_as_traced(self, named_subject: Callable[[str], Subject], name: str) -> None:
         subject = named_subject(name)
-        assert keep_what_cuts(subject.net, subject.graph, subject.parameters, (subject.x[:2],)) is subject.graph
+        assert verify_channel_groups(subject.net, subject.graph, subject.parameters, (subject.x[:2],)) is subject.graph
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -204,7 +204,9 @@ def test_no_plan_empties_a_layer(name: str, data: st.DataObject) -> None:
     kept = space.kept(plan)
     for group in graph.channel_groups:
         assert kept[group.start : group.stop].any()
-    for layer, state in Realiser(space, subject.parameters, subject.evaluator.realiser.ranges)(plan).layers.items():
+    for layer, state in PlanCompressor(space, subject.parameters, subject.evaluator.compressor.ranges)(
+        plan
+    ).layers.items():
         assert min(state.weight.shape) > 0, layer
         assert state.weight.shape[:2] == (state.rows.sum(), state.columns.sum())
         assert np.isfinite(state.weight).all()

@@ -22,7 +22,7 @@ from tests.odd_networks import CumulativeProduct, SeveralEnds, UsedTwice
 from tests.primitives.adversarial import Upsampler
 
 # layer: shape of the output, MACs = pixels out * channels out * (kernel * channels in / groups)
-BY_HAND: dict[str, dict[str, tuple[tuple[int, ...], int]]] = {
+EXPECTED: dict[str, dict[str, tuple[tuple[int, ...], int]]] = {
     "residual": {
         "stem": ((1, 16, 12, 12), 144 * 16 * 9 * 3),
         "blocks.0.conv1": ((1, 16, 12, 12), 144 * 16 * 9 * 16),
@@ -62,8 +62,8 @@ def read(net: Any, *shapes: tuple[int, ...]) -> NetworkGraph:
 def test_layers_by_hand(named_subject: Callable[[str], Subject], name: str) -> None:
     graph = named_subject(name).graph
     found = {layer: (graph.nodes[i].shape, graph.nodes[i].macs) for layer, i in graph.layers.items()}
-    assert found == BY_HAND[name]
-    assert graph.macs == sum(macs for _, macs in BY_HAND[name].values())
+    assert found == EXPECTED[name]
+    assert graph.macs == sum(macs for _, macs in EXPECTED[name].values())
 
 
 def test_transposed_convolutions_by_hand() -> None:

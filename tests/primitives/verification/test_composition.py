@@ -9,7 +9,7 @@ import pytest
 
 from autocomp.deployment.deploy import export
 from autocomp.primitives import ChannelPruner, Ghost, LowRank, SimQAT, trace
-from autocomp.primitives.cells.compression_state import applied_to
+from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.platform import forward, load_mindspore
@@ -41,7 +41,7 @@ def test_pruned_then_replaced_then_quantized(replacing: Any, tmp_path: Path) -> 
     deployed = quantizer.convert(net_q)
     expected = forward(deployed, (X,), graph=False)[0]
     assert norm_error(expected, forward(net_q, (X,), graph=False)[0]) < 0.05
-    numbers = (applied_to(net_q).graph, parameters_of(net_q), quantizer.quantized(net_q))
+    numbers = (state_of(net_q).graph, parameters_of(net_q), quantizer.quantized(net_q))
     for file, tolerance in (("c.mindir", 1e-6), ("c.onnx", 0.01)):  # a rounded activation may fall a step apart
         report = export(deployed, *numbers, (X,), tmp_path / file)  # loads the file again and runs it
         assert report.max_relative_error < tolerance

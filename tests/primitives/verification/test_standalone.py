@@ -108,7 +108,7 @@ def test_checkpoint_of_a_compressed_network_loads_again(
     ms, subject = load_mindspore(), named_subject(name)
     x = subject.x[:4]
     for plan in subject.plans(2, seed=3):
-        small = convert(subject.net, subject.graph, subject.parameters, subject.evaluator.realise(plan))
+        small = convert(subject.net, subject.graph, subject.parameters, subject.evaluator.compress(plan))
         ms.save_checkpoint(small, str(tmp_path / "small.ckpt"))
         again = autocomp.rebuild(randomised(NETWORKS[name](), seed=7), str(plan), SHAPE)
         missing, unused = ms.load_param_into_net(again, ms.load_checkpoint(str(tmp_path / "small.ckpt")), True)

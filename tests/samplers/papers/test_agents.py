@@ -97,11 +97,11 @@ def latency(vectors: np.ndarray) -> np.ndarray:
 
 def problem(limit: float | None = None, trials: int = 40, seed: int = 0) -> Problem:
     of_float = latency(np.zeros((1, 8), np.int64))[0, 0]
-    excess = None if limit is None else lambda vectors: latency(vectors)[:, 0] / of_float / limit - 1
-    return Problem(SPACE, 2, trials, seed, costs=latency, excess=excess)
+    constraint_violation = None if limit is None else lambda vectors: latency(vectors)[:, 0] / of_float / limit - 1
+    return Problem(SPACE, 2, trials, seed, costs=latency, constraint_violation=constraint_violation)
 
 
-def told(vectors: Sequence[np.ndarray]) -> list[Outcome]:
+def observed(vectors: Sequence[np.ndarray]) -> list[Outcome]:
     return [
         Outcome(tuple(v.tolist()), (-toy_accuracy(SPACE, SPACE.decode(v)), float(latency(v[None])[0, 0])))
         for v in vectors
@@ -112,11 +112,11 @@ def told(vectors: Sequence[np.ndarray]) -> list[Outcome]:
 class TestSamplers:
     def run(self, name: str, given: Problem, batches: int = 4) -> list[list[int]]:
         chosen = sampler(name, given)
-        chosen.tell(told([np.zeros(8, np.int64)]))
+        chosen.tell(observed([np.zeros(8, np.int64)]))
         found = []
         for _ in range(batches):
             asked = chosen.ask(6)
-            chosen.tell(told(asked))
+            chosen.tell(observed(asked))
             found += [vector.tolist() for vector in asked]
         return found
 
@@ -129,8 +129,8 @@ class TestSamplers:
     @pytest.mark.parametrize("limit", [0.9, 0.7])
     def test_keeps_the_budget(self, name: str, limit: float) -> None:
         given = problem(limit)
-        assert given.excess is not None
-        assert (given.excess(np.array(self.run(name, given))) <= 1e-9).all()
+        assert given.constraint_violation is not None
+        assert (given.constraint_violation(np.array(self.run(name, given))) <= 1e-9).all()
 
     def test_without_a_budget_it_aims_at_levels_of_cost_in_turn(self, name: str) -> None:
         given = problem()
@@ -147,12 +147,12 @@ class TestSamplers:
         assert isinstance(chosen, AgentSampler) and chosen._warmup == 4
         start = chosen._agent.actor.parameters[0].copy()
         asked = chosen.ask(4)
-        chosen.tell(told(asked))
+        chosen.tell(observed(asked))
         np.testing.assert_array_equal(chosen._agent.actor.parameters[0], start)
         failed = chosen.ask(1)[0]
         chosen.tell([Outcome(tuple(failed.tolist()), None)])
         np.testing.assert_array_equal(chosen._agent.actor.parameters[0], start)
-        chosen.tell(told(chosen.ask(1)))
+        chosen.tell(observed(chosen.ask(1)))
         assert np.abs(chosen._agent.actor.parameters[0] - start).max() > 0
         assert len(chosen._agent._memory) == 5 * chosen._walk.steps
 

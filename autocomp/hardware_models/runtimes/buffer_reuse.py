@@ -12,35 +12,35 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from autocomp.hardware_models.gemm import layer_of
-from autocomp.hardware_models.lowered import Traced
+from autocomp.hardware_models.gemm import gemm_of
+from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.rates import FLOAT, UNPACKED
 from autocomp.search_spaces import WEIGHTED
 
 CHANNELS = 1 << 24  # more than a layer has: its weight's shape is one number
 
 
-def repeated(traced: Traced) -> list[tuple[int, ...]]:
+def repeated(lowered: LoweredNetwork) -> list[tuple[int, ...]]:
     """Positions of operators whose weights have one shape before anything is cut, in order, two or more each."""
     found: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
-    for position, operator in enumerate(traced.program.operators):
-        node = traced.graph.nodes[operator.head]
+    for position, operator in enumerate(lowered.program.operators):
+        node = lowered.graph.nodes[operator.head]
         if node.kind in WEIGHTED and node.weight_shape:
             found[node.kind, node.weight_shape].append(position)
     return [tuple(positions) for positions in found.values() if len(positions) > 1]
 
 
-def unpacked_weight(traced: Traced, position: int) -> np.ndarray:
+def unpacked_weight(lowered: LoweredNetwork, position: int) -> np.ndarray:
     """(n, 2): the bytes of an operator's weight in floats and a number for its shape as it is cut, both 0 where the
     weight is used as it is stored."""
-    head = traced.program.operators[position].head
-    layer = layer_of(traced, head)
-    size = layer.weights * traced.device.bytes_per_element[FLOAT]
+    head = lowered.program.operators[position].head
+    layer = gemm_of(lowered, head)
+    size = layer.weights * lowered.device.bytes_per_element[FLOAT]
     shape = layer.channels_out * CHANNELS + layer.channels_in
-    return np.where((traced.precision(head) == UNPACKED)[:, None], np.stack([size, shape], axis=1), 0.0)
+    return np.where((lowered.precision(head) == UNPACKED)[:, None], np.stack([size, shape], axis=1), 0.0)
 
 
-def waiting_bytes(weights: Mapping[int, np.ndarray], groups: list[tuple[int, ...]], operators: int) -> np.ndarray:
+def reusable_bytes(weights: Mapping[int, np.ndarray], groups: list[tuple[int, ...]], operators: int) -> np.ndarray:
     """(operators, n) bytes that are kept while each operator runs, for a later one.
 
     weights: for each position of the groups what ``unpacked_weight`` gives.
