@@ -1,4 +1,4 @@
-"""What may be chosen where. Pure data: no MindSpore, no Optuna, no Ray."""
+"""Which choices there are, and at which place of the network. Pure data: no MindSpore, no Optuna, no Ray."""
 
 if __name__ != "autocomp.search_spaces":
     raise ImportError(f"import autocomp.search_spaces, not {__name__}")

@@ -10,7 +10,7 @@ FLOAT_BITS = 32
 
 @dataclass(frozen=True, order=True)
 class Format:
-    """Bits of a layer's weights and of its input activations; 32 stands for the device's own float format.
+    """Bits of a layer's weights and of its input activations; 32 means the device's own float format.
 
     >>> Format.parse("w4a8")
     Format(weight_bits=4, activation_bits=8)

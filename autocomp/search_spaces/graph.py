@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 WEIGHTED = ("conv", "dense")
-NAMING = ("name", "names")  # attributes that MindSpore numbers anew in each process end so
+NAMING = ("name", "names")  # suffixes of attributes that MindSpore numbers differently in each process
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Node:
     layer: path of the cell that owns the operator's parameters, None where there are none.
     weight_shape: ``(out, in / groups, kh, kw)`` of a conv, ``(out, in)`` of a dense layer, else None.
     attributes: ``kernel (kh, kw), stride (sh, sw), pad (top, bottom, left, right), dilation, groups`` of a conv,
-        ``transposed`` of one that is, with ``positions``, the pixels that it reads;
+        ``transposed`` of a transposed conv, with ``positions``, the number of pixels that it reads;
         ``weight``, ``bias``: names of a layer's parameters; ``parameters``: names of all that the operator reads;
         ``constants``: its constant arguments; ``operator``: MindSpore's attributes; ``arguments``: all of them in
         order, as ``("node", index, part)``, ``("parameter", name)``, ``("constant", value)``, ``("tuple", arguments)``.
-    units: ``(channels,)`` int: for each position on the channel axis (axis 1, the last of a matrix) the prunable
-        unit it belongs to, -1 for a channel that always stays. After a Flatten each unit stands there once a pixel.
+    units: ``(channels,)`` int: for each position on the channel axis (axis 1; of a matrix the last) the prunable
+        unit it belongs to, -1 for a channel that always stays. After a Flatten each unit occurs once for each pixel.
     """
 
     name: str
@@ -64,25 +64,27 @@ class Node:
 
     @property
     def convolves(self) -> bool:
-        """Whether it is a convolution, a layer or not: one of one or three dimensions has no knobs."""
+        """Whether the operator is a convolution. One with one or three spatial dimensions has kind ``other`` and no
+        knobs."""
         return self.kind == "conv" or (self.kind == "other" and self.op.startswith("Conv"))
 
     @property
     def turns(self) -> tuple[bool, bool]:
-        """Whether a product of matrices transposes its first and its second operand."""
+        """Whether a matrix product transposes its first operand, and whether its second."""
         flags = [value for value in self.attributes.get("constants", ()) if isinstance(value, bool)] + [False, False]
         operator = self.attributes.get("operator", {})
         return bool(operator.get("transpose_a", flags[0])), bool(operator.get("transpose_b", flags[1]))
 
     @property
     def positions(self) -> int:
-        """How often a layer's weight is applied: once for each pixel or row that it makes, or, transposed, reads."""
+        """How often a layer's weight is applied: once for each output pixel or row; of a transposed conv once for each
+        input pixel."""
         assert self.weight_shape is not None
         return int(self.attributes.get("positions", self.elements // self.weight_shape[0]))
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for the shape as traced."""
+        """Multiply-accumulates of one run, for the shape at which the network was traced."""
         if self.weight_shape is None or self.kind not in WEIGHTED:
             return 0
         return self.positions * math.prod(self.weight_shape)
@@ -113,8 +115,8 @@ class NetworkGraph:
     nodes: in execution order; an index into it is how nodes refer to each other.
     outputs: indices of the nodes that the network returns.
     channel_groups: what can be pruned.
-    whole: layers whose output channels are left whole, with the reason.
-    unknown: operators that were passed over as they are, with how often they occur.
+    whole: layers whose output channels cannot be pruned, with the reason.
+    unknown: operators that autocomp does not interpret, with the number of their occurrences.
     other_params: elements of parameters that belong to no conv or dense weight or bias (BatchNorm, embeddings...).
     """
 
@@ -144,9 +146,10 @@ class NetworkGraph:
 
     @cached_property
     def fed(self) -> tuple[bool, ...]:
-        """For each node whether it depends on an input of the network; others are made of parameters alone.
+        """For each node whether it depends on an input of the network; the other nodes depend on parameters alone.
 
-        An operator that reads nothing known may: control flow that depends on numbers parts the graph.
+        An operator without known inputs may depend on one: control flow that depends on numbers splits the graph into
+        parts.
         """
         found: list[bool] = []
         for node in self.nodes:
@@ -168,9 +171,10 @@ class NetworkGraph:
         return sum(node.macs for node in self.nodes)
 
     def input_units(self, node: Node) -> np.ndarray:
-        """Units on the channel axis of the node's first input: what its weight consumes.
+        """The units on the channel axis of the node's first input, which are the channels that its weight consumes.
 
-        A weight that reads another axis (the tokens of an MLP-Mixer) consumes none."""
+        A weight that reads another axis (the tokens of an MLP-Mixer) consumes no units: all are -1.
+        """
         units = self.nodes[node.inputs[0]].units
         if node.weight_shape is None or len(units) == node.weight_shape[1] * node.groups:
             return units
@@ -178,7 +182,7 @@ class NetworkGraph:
 
     @cached_property
     def key(self) -> str:
-        """Changes with what the network computes, its parameters' values apart."""
+        """Changes with what the network computes, but not with the values of its parameters."""
         digest = hashlib.blake2b(digest_size=16)
         for node in self.nodes:
             operator = {k: v for k, v in node.attributes.get("operator", {}).items() if not k.endswith(NAMING)}
@@ -196,7 +200,7 @@ class NetworkGraph:
 
 
 def _plain(value: Any) -> Any:
-    """With arrays by their content."""
+    """The value with each array replaced by its dtype, shape and hash."""
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, hashlib.blake2b(value.tobytes()).hexdigest()
     return tuple(map(_plain, value)) if isinstance(value, (tuple, list)) else value

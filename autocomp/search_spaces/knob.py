@@ -17,8 +17,8 @@ class Knob:
     """Ordered values, the first of which leaves the network as it is, from the mildest to the strongest.
 
     name: ``"<kind>/<layer or channel group>"``.
-    primitive: registered name of the algorithm that carries the choice out.
-    layers: what it binds.
+    primitive: registered name of the algorithm that applies the choice.
+    layers: the layers that the choice affects.
     values: of kind ``format`` strings as :class:`Format` reads them (``"float"``, ``"w8"``, ``"w4a8"``); of kind
         ``keep`` the share of the group's units kept, 1.0 first.
     group, order: of kind ``keep``: the channel group, and its units (indices within the group) from the most to the
@@ -51,12 +51,12 @@ class Knob:
 
     @cached_property
     def formats(self) -> tuple[Format, ...]:
-        """Of a format knob: one for each value."""
+        """The parsed format of each value, for a knob of kind ``format``."""
         return tuple(Format.parse(str(value)) for value in self.values)
 
     @cached_property
     def kept(self) -> np.ndarray:
-        """Of a keep knob: (values, units of the group) bool, which units each value keeps."""
+        """(values, units of the group) bool: which units each value keeps, for a knob of kind ``keep``."""
         if self.group is None or self.order is None:
             raise ValueError(f"knob {self.name} prunes no channels")
         units = self.group.units
@@ -67,7 +67,8 @@ class Knob:
 
 
 def kept_units(units: int, keep_ratio: float, channel_divisor: int = 1) -> int:
-    """How many of ``units`` stay: the nearest multiple of ``channel_divisor``, at least one of it, at most all."""
+    """How many of ``units`` stay: the multiple of ``channel_divisor`` nearest to the ratio, at least one divisor, at
+    most all units."""
     if not 0 < keep_ratio <= 1:
         raise ValueError(f"keep_ratio must be in (0, 1], but got keep_ratio={keep_ratio}")
     if keep_ratio == 1:

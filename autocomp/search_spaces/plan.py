@@ -10,7 +10,7 @@ Value = str | float | int
 
 
 class Plan(Mapping[str, Value]):
-    """Frozen and hashable; two plans are equal when their canonical JSON is.
+    """Frozen and hashable; two plans are equal when their canonical JSON is equal.
 
     >>> plan = Plan({"keep/conv1": 0.5, "format/conv1": "w8a8"})
     >>> str(plan)

@@ -20,7 +20,7 @@ from .workload import Workload
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Which choices there are; a plan is a vector with the index of one value for every knob."""
+    """All knobs of a network. A plan is a vector with the index of one value for every knob."""
 
     graph: NetworkGraph
     knobs: tuple[Knob, ...]
@@ -29,7 +29,7 @@ class SearchSpace:
         names = [knob.name for knob in self.knobs]
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"each knob may stand once in a search space, but twice there: {', '.join(twice)}")
+            raise ValueError(f"each knob may be in a search space once, but these are in it twice: {', '.join(twice)}")
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -82,7 +82,8 @@ class SearchSpace:
 
     @cached_property
     def channel_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
-        """For each node: positions of the keep knobs that cut it, each with (values,) int: channels a value takes."""
+        """For each node: positions of the keep knobs that cut it, each with (values,) int: channels that a value
+        removes."""
         tables: list[list[tuple[int, np.ndarray]]] = [[] for _ in self.graph.nodes]
         for position, knob in enumerate(self.knobs):
             if knob.group is None:
@@ -94,7 +95,8 @@ class SearchSpace:
 
     @cached_property
     def format_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
-        """For each node: position of its format knob (if it has one) with (values, 2) int: weight, activation bits."""
+        """For each node: position of its format knob, if it has one, with (values, 2) int: bits of weights and
+        activations."""
         tables: list[list[tuple[int, np.ndarray]]] = [[] for _ in self.graph.nodes]
         for position, knob in enumerate(self.knobs):
             if knob.kind != "format":
@@ -112,7 +114,7 @@ class SearchSpace:
         return np.bincount(inside, minlength=knob.group.units)
 
     def workload(self, vectors: np.ndarray, batch: int = 1) -> Workload:
-        """What the plans, (n, knobs) int, make of every node."""
+        """The workload of these plans, (n, knobs) int: channels and bits of every node."""
         return Workload(self, np.atleast_2d(np.asarray(vectors)), batch)
 
     @cached_property

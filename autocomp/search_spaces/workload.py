@@ -1,4 +1,4 @@
-"""What plans make of a network: the only thing that a hardware model needs to know of them."""
+"""Channels and bits of every operator under n plans: all that a hardware model needs to know of the plans."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 class Workload:
     """n plans of a search space.
 
-    Arrays of all nodes (``channels`` and the bits) are made when asked for. A million plans are better asked node by
-    node, or through the few knobs that a node depends on: ``grid`` holds their combinations, ``codes`` says which of
-    them each plan is.
+    Arrays over all nodes (``channels`` and the bits) are computed when first read. For a million plans, ask node by
+    node, or through the few knobs that a node depends on: ``grid`` holds the combinations of these knobs, and ``codes``
+    says which combination each plan has.
 
     vectors: (n, knobs) int of any width.
-    batch: images in an inference; the graph's shapes are those of one.
+    batch: images in an inference; the graph's shapes are those of one image.
     """
 
     space: SearchSpace
@@ -45,7 +45,8 @@ class Workload:
 
     @cached_property
     def _columns(self) -> np.ndarray:
-        """(knobs, n): a knob's choices side by side in memory. Transposing narrow integers is three times quicker."""
+        """(knobs, n): the choices of one knob are contiguous in memory. Transposing narrow integers is three times
+        faster."""
         narrow = np.int8 if self.space.sizes.max(initial=0) <= 127 else np.int32
         return np.ascontiguousarray(self.vectors.astype(narrow, copy=False).T).astype(np.intp)
 
@@ -66,12 +67,13 @@ class Workload:
 
     @cached_property
     def channels(self) -> np.ndarray:
-        """(n, nodes) int: :meth:`channels_of` every node."""
+        """(n, nodes) int: :meth:`channels_of` for every node."""
         return np.stack([self.channels_of(i) for i in range(len(self.graph.nodes))], 1)
 
     @cached_property
     def weight_bits(self) -> np.ndarray:
-        """(n, nodes) int; 32 stands for the device's own float format and for every node that is no layer."""
+        """(n, nodes) int; 32 means the device's own float format, and is also the value of every node that is no
+        layer."""
         return np.stack([self.bits_of(i)[0] for i in range(len(self.graph.nodes))], 1)
 
     @cached_property
@@ -89,14 +91,15 @@ class Workload:
         return math.prod(int(self.space.sizes[k]) for k in knobs)
 
     def grid(self, knobs: Sequence[int]) -> Workload:
-        """Every combination of these knobs' values, the last knob's fastest; all others leave the network as it is."""
+        """Every combination of these knobs' values; the last knob changes fastest. All other knobs leave the network as
+        it is."""
         vectors = np.zeros((self.grid_size(knobs), len(self.space.knobs)), np.intp)
         if knobs:
             vectors[:, list(knobs)] = np.indices([self.space.sizes[k] for k in knobs]).reshape(len(knobs), -1).T
         return Workload(self.space, vectors, self.batch)
 
     def codes(self, knobs: Sequence[int]) -> np.ndarray:
-        """(n,) int: the row of ``grid(knobs)`` at which each plan stands."""
+        """(n,) int: the row of ``grid(knobs)`` that holds each plan's values of these knobs."""
         codes = np.zeros(len(self), np.intp)
         for knob in knobs:
             codes *= int(self.space.sizes[knob])
