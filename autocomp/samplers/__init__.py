@@ -1,4 +1,4 @@
-"""Who proposes plans."""
+"""Samplers: the strategies that propose plans. Read ``base`` first, then ``frontier``."""
 
 from autocomp.samplers.papers.amc import AMCSampler
 from autocomp.samplers.papers.haq import HAQSampler

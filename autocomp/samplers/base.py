@@ -1,4 +1,4 @@
-"""What a sampler is: who proposes plans."""
+"""The contract of a sampler, which proposes plans."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ Vector = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: plans of a space, by so many objectives, in about so many evaluations.
+    """The search problem of a sampler: a space of plans, the number of objectives, and about how many evaluations it
+    may ask for.
 
-    The rest is for samplers that look before they ask; all of it may be missing.
+    The other fields are for samplers that use predictions before they ask for evaluations; each of them may be None.
 
-    costs: vectors, (n, knobs) int -> (n, objectives - 1), the objectives beside the accuracy, minimised.
+    costs: vectors, (n, knobs) int -> (n, objectives - 1): all objectives but the accuracy, to be minimised.
     constraint_violation: vectors -> (n,), above 0 where a plan is too costly for the budget.
     min_accuracy: the least accuracy that the budget allows.
-    scores: how much each value of each knob hurts; called once, when it is needed.
+    scores: the sensitivity of each value of each knob; called once, when it is needed.
     """
 
     space: SearchSpace
@@ -40,12 +41,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a proposed plan.
+    """The result of one proposed plan.
 
     values: of the objectives, all to be minimised. None: there are none (the evaluation failed, or the plan had been
-        proposed before); the sampler forgets that it proposed it.
-    violations: of the budget's bounds, 0 or less where a bound holds. A plan that was turned down for its cost, which
-        was never evaluated, violates one and has the worst possible value in the objectives that were not measured.
+        proposed before); the sampler forgets that it proposed the plan.
+    violations: of the budget's bounds, 0 or less where a bound holds. A plan that was rejected for its cost was never
+        evaluated; it violates a bound and has the worst possible value in the objectives that were not measured.
     """
 
     vector: Vector
@@ -55,18 +56,18 @@ class Outcome:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Proposes plans and learns what became of them.
+    """Proposes plans and receives their outcomes.
 
-    >>> sampler.tell([Outcome((0, 0), values=(-0.92, 4.1))])     # the float network, which nobody asked for
+    >>> sampler.tell([Outcome((0, 0), values=(-0.92, 4.1))])     # the float network, which the sampler did not propose
     >>> sampler.ask(2)
     [array([1, 2]), array([0, 3])]
     >>> sampler.tell([Outcome((1, 2), values=(-0.91, 2.2)), Outcome((0, 3), None)])
 
-    What it proposes follows from the problem, its seed and the calls so far; from nothing else.
+    Its proposals depend on the problem, the problem's seed and the calls so far, and on nothing else.
     """
 
     def ask(self, count: int) -> list[np.ndarray]:
-        """Vectors, (knobs,) int, at most ``count``; none when the sampler has nothing more to propose."""
+        """At most ``count`` vectors, (knobs,) int; an empty list when the sampler has nothing more to propose."""
         ...
 
     def tell(self, outcomes: Sequence[Outcome]) -> None: ...

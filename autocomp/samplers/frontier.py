@@ -1,4 +1,5 @@
-"""The front is solved first, from scores and costs; evaluations are spent where they are expected to move it."""
+"""A sampler that first solves the front from scores and costs, and then evaluates where that should improve the front
+most."""
 
 from __future__ import annotations
 
@@ -17,28 +18,30 @@ from .observations import Observations, distinct, fit_surrogate, rows
 from .registry import register
 from .uniform import spread, uniform_plans
 
-ENUMERABLE = 6000  # plans of a space that is looked at as a whole
-STARTS = 24  # descents the first time, fewer from then on: what they found stays
-CLIMBS, CLIMBERS = 2, 8  # rounds of looking around the most promising plans, and how many
-AROUND = 2048  # plans around those, about
-LATE, AROUND_LATE = 1000, 512  # evaluations after which there is one round, and fewer plans around
+ENUMERABLE = 6000  # largest space whose plans are all predicted
+STARTS = 24  # descents in the first round; fewer later, since their results are kept
+CLIMBS, CLIMBERS = 2, 8  # rounds of search near the most promising plans, and the number of these plans
+AROUND = 2048  # about how many neighbours of them are tried
+LATE, AROUND_LATE = 1000, 512  # after so many evaluations there is one round, with fewer neighbours
 SHORTLIST = 64  # plans among which a batch is chosen
-CELLS = 20  # of each cost of the float network, from all of which plans come into question
-FOCUS = 0.05  # accuracy lost, within which every other plan must lie
-EXPLORED = 8  # one plan in so many is chosen with doubled doubt
+CELLS = 20  # into so many intervals each cost is divided; plans are taken from all of them
+FOCUS = 0.05  # largest loss of accuracy for which every other plan counts
+EXPLORED = 8  # one plan in so many is chosen with doubled standard deviation
 
 
 @register("frontier")
 class FrontierSampler:
-    """Additive scores give the front; what was evaluated corrects them; the next batch is what should add most to it.
+    """Scores add up to a predicted front; evaluations correct it; the next batch are the plans that should add most to
+    it.
 
-    In each round it solves the predicted front for random prices of the objectives (:class:`Solver`), looks around
-    its best plans and those evaluated, and takes one after the other the plan with the largest expected hypervolume
-    improvement (:class:`Gain`) under its surrogate (:class:`Surrogate`), believing what it predicts for the plans
-    that it has taken. A plan counts what it adds above the budget's least accuracy, every other one only what it adds
-    less than 5 points below the float network: there the front is used.
+    In each round it solves the predicted front for random prices of the objectives (:class:`Solver`). It tries the
+    neighbours of the best predicted plans and of evaluated ones. Then it chooses plans one after the other, each time
+    the plan with the largest expected hypervolume improvement (:class:`ExpectedHypervolumeImprovement`) under its
+    surrogate (:class:`Surrogate`), and takes the prediction for each chosen plan as if it were measured. Half of the
+    plans are chosen by what they add above the budget's least accuracy; every other plan is chosen by what it adds
+    within 5 percentage points below the float network's accuracy, the part of the front that users pick from.
 
-    Without scores it starts from the rank of each value and learns the rest.
+    Without scores it starts from the rank of each value and fits the rest to evaluations.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -59,9 +62,9 @@ class FrontierSampler:
         if self._asked == 1 and (formats := self._formats()[:count]):
             return self._proposed(formats)
         rng = np.random.default_rng([self._problem.seed, self._asked])
-        surrogate = self._learn()
+        surrogate = self._fitted()
         pool = self._pool(rng, surrogate)
-        if not len(pool):  # all around what was solved is known: what is left lies anywhere, or nowhere
+        if not len(pool):  # all neighbours of the solutions are known: draw from the whole space
             return [] if self._enumerable else list(self._space.random(rng, count))
         return self._proposed([pool[i] for i in self._choose(pool, surrogate, count)])
 
@@ -72,9 +75,9 @@ class FrontierSampler:
         return [np.array(vector, np.int64) for vector in chosen]
 
     def _formats(self) -> list[np.ndarray]:
-        """Each format in all layers, where the budget allows it: evaluated first, in case scores mislead.
+        """Each format in all layers, where the budget allows it. They are evaluated first, in case the scores mislead.
 
-        They need no scores: a search that is stopped while these are measured has found something.
+        They need no scores: a search that is stopped while the scores are measured has already results.
         """
         plans = []
         knobs = self._space.knobs
@@ -92,8 +95,8 @@ class FrontierSampler:
         for row in rows(vectors):
             self._pending.pop(row, None)
             self._spent.add(row)
-        # What was turned down for its costs was not evaluated: its accuracy is no observation. The float network was,
-        # whatever the budget, and all losses are counted from it.
+        # A plan that was rejected for its costs was not evaluated, so its accuracy is no observation. The float network
+        # was evaluated whatever the budget, and all losses are relative to it.
         found = {i: -outcome.values[0] for i, outcome in enumerate(outcomes) if outcome.values is not None}
         seen = [i for i in np.flatnonzero((self._constraint_violation(vectors) <= 0) | ~vectors.any(1)) if i in found]
         if seen:
@@ -122,7 +125,7 @@ class FrontierSampler:
         return 10**self._space.log10_size <= ENUMERABLE
 
     def _costs(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, objectives) as shares of the float network's."""
+        """(n, objectives - 1): costs as shares of the float network's."""
         assert self._problem.costs is not None
         return np.asarray(self._problem.costs(vectors) / self._of_float)
 
@@ -133,7 +136,7 @@ class FrontierSampler:
             else self._problem.constraint_violation(vectors)
         )
 
-    def _learn(self) -> Surrogate:
+    def _fitted(self) -> Surrogate:
         if not len(self._observed):
             return Surrogate(self.scores)
         self._surrogate = fit_surrogate(self.scores, self._observed, self._float_accuracy, self._surrogate)
@@ -161,7 +164,7 @@ class FrontierSampler:
         return pool
 
     def _starts(self, rng: np.random.Generator) -> np.ndarray:
-        """Uniform plans, evaluated ones, random ones; fewer each time, since what was solved stays."""
+        """Uniform, evaluated and random plans; fewer in each round, since earlier solutions are kept."""
         count = STARTS // self._asked or 2 * (self._asked % 16 == 0)
         uniform = spread(uniform_plans(self._space), self._space.sizes)[: count // 4]
         near = np.argsort(self._observed.below, kind="stable")[: 2 * STARTS]
@@ -172,9 +175,10 @@ class FrontierSampler:
     def _promising(
         self, pool: np.ndarray, surrogate: Surrogate, gains: Sequence[ExpectedHypervolumeImprovement], count: int
     ) -> np.ndarray:
-        """The plans with the largest gains, ``count`` for each kind of gain, from all over the costs.
+        """The ``count`` plans with the largest expected improvement, for each of the two improvements, from all
+        intervals of the costs.
 
-        Around the best plan are many nearly as good, and when one of them is taken the others add nothing any more.
+        The best plan has many neighbours that are nearly as good; once it is chosen, they add nothing any more.
         """
         costs, accuracies = self._costs(pool), self._accuracies(surrogate.predict(pool))
         cells = np.unique((costs * CELLS).astype(np.int64), axis=0, return_inverse=True)[1].reshape(-1)
@@ -182,14 +186,15 @@ class FrontierSampler:
         return np.asarray(pool[np.unique(np.concatenate(best))], np.int64)
 
     def _new(self, pool: np.ndarray) -> np.ndarray:
-        """Those that were not proposed and are allowed."""
+        """The plans of the pool that were not proposed before and that the budget allows."""
         fresh = np.array([row not in self._spent for row in rows(pool)], bool)
         return pool[fresh][self._constraint_violation(pool[fresh]) <= 0]
 
     # What is proposed -------------------------------------------------------------------------------------------------
 
     def _choose(self, pool: np.ndarray, surrogate: Surrogate, count: int) -> list[int]:
-        """Positions in the pool, one after the other; what was asked for and not yet told counts as chosen before."""
+        """Positions in the pool, one after the other; plans that were proposed and are not yet observed count as chosen
+        before."""
         pending = np.array(list(self._pending.values()), np.int64).reshape(-1, pool.shape[1])
         pool = np.concatenate([pool, pending])
         costs, prediction = self._costs(pool), surrogate.predict(pool)
@@ -218,7 +223,7 @@ class FrontierSampler:
     ) -> int:
         spread = 2.0 if number % EXPLORED == EXPLORED - 1 else 1.0
         accuracies = self._accuracies(prediction, spread)
-        # Where nothing is expected to add to this gain, to the other; else what comes nearest to the front.
+        # Where no plan improves one hypervolume, use the other one; else take the plan that comes nearest to the front.
         for gain in (gains[number % 2], gains[1 - number % 2]):
             worth = np.where(left, gain(costs, accuracies), -np.inf)
             if worth.max() > 0:
@@ -226,11 +231,12 @@ class FrontierSampler:
         return int(np.where(left, accuracies.mean(1) - costs.mean(1), -np.inf).argmax())
 
     def _accuracies(self, prediction: Prediction, spread: float = 1.0) -> np.ndarray:
-        """(n, 8): equally likely."""
+        """(n, 8): equally likely values of each plan's accuracy."""
         return np.maximum(self._float_accuracy - prediction.losses(spread), 0)
 
     def _gains(self) -> tuple[ExpectedHypervolumeImprovement, ExpectedHypervolumeImprovement]:
-        """Counted from the budget's floor, and from a little below the float network's accuracy."""
+        """Two improvements: above the budget's least accuracy, and above a little less than the float network's
+        accuracy."""
         front = self._observed.below <= 0
         costs, accuracies = self._observed.costs[front], self._observed.accuracies[front]
         min_accuracies = (self._min_accuracy, max(self._min_accuracy, self._float_accuracy - FOCUS))
@@ -240,7 +246,7 @@ class FrontierSampler:
 
 
 def spread_out(worth: np.ndarray, cells: np.ndarray, count: int) -> np.ndarray:
-    """Positions, at most ``count``, of the best of every cell, then of every second best, and so on."""
+    """At most ``count`` positions: the best of every cell, then the second best of every cell, and so on."""
     order = np.lexsort((-worth, cells))
     first = np.searchsorted(cells[order], cells[order])
     place = np.arange(len(order)) - first  # within the cell
@@ -248,12 +254,13 @@ def spread_out(worth: np.ndarray, cells: np.ndarray, count: int) -> np.ndarray:
 
 
 def ranked(space: SearchSpace) -> Scores:
-    """Where nothing is known of the values: the square of their rank, the strongest of a knob 0.1 nats."""
+    """Scores for values about which nothing is known: the square of their rank, 0.1 nats for the strongest value of a
+    knob."""
     return Scores(tuple(tuple((0.1 * (np.arange(n) / max(n - 1, 1)) ** 2).tolist()) for n in space.sizes))
 
 
 def _crossed(rng: np.random.Generator, parents: np.ndarray) -> np.ndarray:
-    """Each with another, every knob from one of the two."""
+    """Each plan crossed with another one: every knob takes the value of one of the two."""
     others = parents[rng.permutation(len(parents))]
     return np.where(rng.random(parents.shape) < 0.5, parents, others)
 

@@ -12,23 +12,25 @@ from autocomp.search_spaces import SearchSpace
 
 ROUNDS = 40
 FINALISTS, EXCHANGES, PAIRS = 4, 40, 512
-SWEPT = np.geomspace(1e-4, 1e4, 49)  # prices, in nats for all of the float network's costs
+SWEPT = np.geomspace(1e-4, 1e4, 49)  # prices, in nats for a cost as high as the float network's
 MIXTURES, FINER, SWEPT_FINALISTS = 8, 16, 2
-ADDS_UP = 0.05  # of a cost: how far the sum over the knobs may be from it
-PENALTY = 100.0  # a nat for each percent of constraint_violation: dearer than any sensitivity
+ADDS_UP = 0.05  # relative error that the sum over the knobs may have
+PENALTY = 100.0  # nats for a violation of 1, so 1 nat for each percent: more than any sensitivity
 
 Sensitivity = Callable[[np.ndarray], np.ndarray]
 Costs = Callable[[np.ndarray], np.ndarray]
 
 
 class Solver:
-    """Minimises ``sensitivity + weights . costs + PENALTY * excess``, a problem for each row of weights.
+    """Minimises ``sensitivity + weights . costs + PENALTY * constraint_violation``, one problem for each row of
+    weights.
 
-    Every one-knob change of every plan is looked at in one call of the cost model; all changes that help are tried
-    together, the better half of them, and the best alone, which always helps. It ends where no single change does.
+    Every change of one knob of every plan is evaluated in one call of the cost model. Then three plans are tried: all
+    changes that help together, the better half of them, and the best change alone, which always helps. The descent ends
+    where no single change helps.
 
-    sensitivity: vectors, (n, knobs) int -> (n,); costs: -> (n, objectives); constraint_violation: -> (n,), 0 or less
-    where allowed.
+    sensitivity: vectors, (n, knobs) int -> (n,), nats; costs: -> (n, objectives); constraint_violation: -> (n,), 0 or
+        less where allowed.
     """
 
     def __init__(
@@ -45,13 +47,14 @@ class Solver:
         self._first = np.cumsum(space.sizes) - space.sizes  # a knob's first column among the choices
 
     def neighbours(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, choices, knobs): each choice of each knob in turn, the plan's own among them."""
+        """(n, choices, knobs): each plan with one knob set to each of its values in turn; the plan itself is among
+        them."""
         changed = np.repeat(vectors[:, None].astype(np.int16), len(self._knobs), axis=1)
         changed[:, np.arange(len(self._knobs)), self._knobs] = self._values
         return changed
 
     def descend(self, vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(n, knobs) from starts (n, knobs), each with its weights (n, objectives)."""
+        """(n, knobs): the ends of the descents from starts (n, knobs), each with its weights (n, objectives)."""
         vectors = vectors.astype(np.int16)
         value = self._value(vectors, weights)
         active = np.arange(len(vectors))
@@ -70,12 +73,12 @@ class Solver:
         return vectors.astype(np.int64)
 
     def finalists(self, objectives: int, starts: int = 16, seed: int = 0) -> np.ndarray:
-        """(n, knobs), at most four: the predicted best plans that were found under the bound, the best first; where
-        there were none, those that exceed it least.
+        """(n, knobs), at most four: the plans with the best predictions that meet the bound, the best first. Where none
+        meets it: those that violate it least.
 
-        Under a bound a descent ends at the first plan from which every single change is worse; so it is begun at many
-        prices, and the best of its ends are improved by changing two knobs at once. Where costs and sensitivity add up
-        over the knobs, or nearly so, the best plans at many prices are known without a descent (:meth:`swept`).
+        Under a bound a descent ends at the first plan from which every single change is worse. So descents start at
+        many prices, and the best results are improved by changing two knobs at once. Where costs and sensitivity are
+        sums over the knobs, or nearly so, the best plans at many prices are known without a descent (:meth:`swept`).
         """
         found, adds_up = self.swept(np.random.default_rng(seed), objectives)
         if not adds_up:
@@ -85,14 +88,15 @@ class Solver:
             found = self.descend(first, directions(rng, starts, objectives))
         found = np.unique(found, axis=0)
         best = found[self._order(found)[: SWEPT_FINALISTS if adds_up else FINALISTS]]
-        ends = np.stack([self.improve(vector) for vector in best])
-        return np.asarray(ends[self._order(ends)])
+        improved = np.stack([self.improve(vector) for vector in best])
+        return np.asarray(improved[self._order(improved)])
 
     def swept(self, rng: np.random.Generator, objectives: int) -> tuple[np.ndarray, bool]:
-        """(n, knobs): each knob's best value by itself at many prices; and whether that is about what is best jointly.
+        """(n, knobs): each knob's best value by itself at many prices; and whether these are also about the best
+        together.
 
-        It is where sensitivity and costs are sums over the knobs but for a few percent, as with formats alone. Of each
-        mixture of the objectives the least price is then looked for at which the plan is allowed.
+        They are where sensitivity and costs are sums over the knobs within a few percent, as with formats alone. For
+        each mixture of the objectives, the lowest price at which the plan is allowed is then searched.
         """
         plain = np.zeros((1, len(self.space.knobs)), np.int16)
         every = np.concatenate([plain, self.neighbours(plain)[0]])
@@ -111,13 +115,14 @@ class Solver:
         return np.concatenate([coarse, fine]), True
 
     def _cheapest(self, alone: np.ndarray, prices: np.ndarray) -> np.ndarray:
-        """(n, knobs) at each row of prices (n, objectives); alone: (choices, 1 + objectives), what each choice does."""
+        """(n, knobs): the best values at each row of prices (n, objectives); alone: (choices, 1 + objectives), what
+        each choice changes."""
         values = alone[:, 0] + prices @ alone[:, 1:].T
         bounds = zip(self._first, self.space.sizes, strict=True)
         return np.stack([values[:, a : a + size].argmin(1) for a, size in bounds], axis=1).astype(np.int16)
 
     def improve(self, vector: np.ndarray, rounds: int = EXCHANGES) -> np.ndarray:
-        """(knobs,): changed in one or two knobs at a time for as long as that makes it better."""
+        """(knobs,): the plan after changes of one or two knobs at a time, as long as they make it better."""
         for _ in range(rounds):
             better = self._exchanged(vector)
             if np.array_equal(better, vector):
@@ -126,10 +131,10 @@ class Solver:
         return vector
 
     def _exchanged(self, vector: np.ndarray) -> np.ndarray:
-        """The best plan that one or two choices lead to, among the pairs that promise most.
+        """The best plan that one or two changes lead to, among the most promising pairs of changes.
 
-        What two changes do is taken to be the sum of what each does; the pairs that then are allowed and hurt least
-        are looked at in truth.
+        The effect of two changes is first taken to be the sum of both effects. The pairs that are then allowed and have
+        the least sensitivity are evaluated exactly.
         """
         tried = np.concatenate([vector[None].astype(np.int16), self.neighbours(vector[None])[0]])
         harm, over = self.sensitivity(tried), self.constraint_violation(tried)
@@ -151,11 +156,12 @@ class Solver:
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """All pairs of choices of different knobs."""
         one, other = np.triu_indices(len(self._knobs), 1)
-        apart = self._knobs[one] != self._knobs[other]
-        return one[apart], other[apart]
+        different = self._knobs[one] != self._knobs[other]
+        return one[different], other[different]
 
     def best(self, vectors: np.ndarray) -> np.ndarray:
-        """(knobs,): of those that are allowed the one with the least sensitivity; else the one that exceeds least."""
+        """(knobs,): the allowed vector with the least sensitivity; where none is allowed, the one with the least
+        violation."""
         return np.asarray(vectors[self._order(vectors)[0]], np.int64)
 
     def _order(self, vectors: np.ndarray) -> np.ndarray:
@@ -163,7 +169,7 @@ class Solver:
         return np.lexsort((self.sensitivity(vectors), over))
 
     def _trials(self, vectors: np.ndarray, weights: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """(n, 3, knobs): all changes that help, the better half of them, the best."""
+        """(n, 3, knobs): all changes that help; the better half of them; the best change."""
         around = self.neighbours(vectors)
         n, choices, knobs = around.shape
         values = self._value(around.reshape(-1, knobs), np.repeat(weights, choices, 0)).reshape(n, choices)
@@ -185,11 +191,11 @@ class Solver:
 
 
 def _least(values: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the smallest, in no order."""
+    """Positions of the ``count`` smallest values, in no order."""
     return np.argpartition(values, count)[:count] if len(values) > count else np.arange(len(values))
 
 
 def directions(rng: np.random.Generator, count: int, objectives: int) -> np.ndarray:
-    """(count, objectives) weights: mixtures of the objectives at prices that differ by four powers of ten."""
+    """(count, objectives) weights: mixtures of the objectives, at prices that span four powers of ten."""
     mixtures = rng.dirichlet(np.full(objectives, 0.5), count)
     return np.asarray(mixtures * 10 ** rng.uniform(-2.5, 1.5, (count, 1)))

@@ -1,4 +1,4 @@
-"""How much of the objectives' space a plan is expected to add to the front."""
+"""The expected hypervolume improvement: how much of the objectives' space a plan is expected to add to the front."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ CHUNK = 512  # plans at a time
 class ExpectedHypervolumeImprovement:
     """The expected hypervolume improvement, computed on the grid that the front's costs span.
 
-    In a cell of that grid the front's best accuracy is one number; a plan adds to each cell that its costs reach what
-    it is expected to lie above that, times the cell's volume. Exact while the grid has at most 4096 cells, with
-    coarser cells from there on.
+    In each cell of that grid the front's best accuracy is one number. A plan adds to each cell that its costs reach:
+    the expected excess of its accuracy over that number, times the cell's volume. It is exact while the grid has at
+    most 4096 cells; beyond that the cells are coarser.
 
-    costs: (n, objectives) of the front as shares of ``reference`` 1; accuracies: (n,); min_accuracy: counted from
-    there.
+    costs: (n, objectives) of the front, as shares of ``reference`` 1.
+    accuracies: (n,).
+    min_accuracy: only accuracy above it counts.
     """
 
     def __init__(self, costs: np.ndarray, accuracies: np.ndarray, min_accuracy: float) -> None:
@@ -34,13 +35,13 @@ class ExpectedHypervolumeImprovement:
         return edges
 
     def _raise(self, cost: np.ndarray, accuracy: float) -> None:
-        """Cells that the cost reaches wholly."""
+        """Raise the best accuracy of the cells that the cost reaches completely."""
         reached = [edges[:-1] >= c - 1e-12 for edges, c in zip(self._edges, cost, strict=True)]
         view = np.ix_(*reached)
         self._best[view] = np.maximum(self._best[view], accuracy)
 
     def add(self, cost: np.ndarray, accuracy: float) -> None:
-        """A plan that is taken to be on the front; its costs become edges while there is room."""
+        """Add a plan that is assumed to be on the front; its costs become edges of the grid while there is room."""
         most = int(CELLS ** (1 / len(self._edges)))
         for axis, (edges, c) in enumerate(zip(self._edges, cost, strict=True)):
             if not 0 < c < 1 or c in edges or len(edges) > 2 * most:
@@ -51,7 +52,8 @@ class ExpectedHypervolumeImprovement:
         self._raise(cost, accuracy)
 
     def __call__(self, costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
-        """(n,) of plans with costs (n, objectives) and equally likely accuracies (n, quantiles)."""
+        """(n,): the expected improvement by plans with costs (n, objectives) and equally likely accuracies (n,
+        quantiles)."""
         levels = self._levels()
         found = np.zeros(len(costs))
         hopeful = np.flatnonzero(accuracies.max(1, initial=0) > self._at(costs))
@@ -61,7 +63,8 @@ class ExpectedHypervolumeImprovement:
         return found
 
     def _levels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The front's accuracies, rising; the cells in that order, and where in it the cells of each begin."""
+        """The distinct accuracies of the front, rising; the cells in that order; the position in that order of the
+        first cell of each accuracy."""
         best = self._best.round(9).reshape(-1)
         order = best.argsort(kind="stable")
         best = best[order]
@@ -69,7 +72,7 @@ class ExpectedHypervolumeImprovement:
         return best[first], order, first
 
     def _at(self, costs: np.ndarray) -> np.ndarray:
-        """(n,): the front's accuracy in the cell of the costs, the lowest of the cells that they reach."""
+        """(n,): the front's accuracy in the cell of the costs, the lowest of all cells that they reach."""
         columns = zip(self._edges, costs.T, strict=True)
         cells = [np.clip(np.searchsorted(edges, c, "right") - 1, 0, len(edges) - 2) for edges, c in columns]
         return np.asarray(self._best[tuple(cells)])
@@ -77,7 +80,7 @@ class ExpectedHypervolumeImprovement:
     def _gain(
         self, costs: np.ndarray, accuracies: np.ndarray, levels: np.ndarray, order: np.ndarray, first: np.ndarray
     ) -> np.ndarray:
-        """The sum of (accuracy - level) * volume over the levels below an accuracy, from sums over the first levels."""
+        """The sum of (accuracy - level) * volume over the levels below an accuracy, from cumulative sums."""
         volumes = np.add.reduceat(self._overlap(costs)[:, order], first, axis=1)
         reached, filled = np.zeros((2, len(costs), len(levels) + 1))
         np.cumsum(volumes, axis=1, out=reached[:, 1:])
@@ -87,7 +90,7 @@ class ExpectedHypervolumeImprovement:
         return np.asarray(each.mean(1))
 
     def _overlap(self, costs: np.ndarray) -> np.ndarray:
-        """(n, cells): how much of each cell the costs reach."""
+        """(n, cells): the volume of each cell that the costs reach."""
         found = np.ones((len(costs), 1))
         for axis, edges in enumerate(self._edges):
             overlap = np.clip(edges[1:] - np.maximum(edges[:-1], costs[:, axis : axis + 1]), 0, None)

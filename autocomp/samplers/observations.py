@@ -1,4 +1,4 @@
-"""What was evaluated, and what follows from it."""
+"""The evaluated plans, and the surrogate that is fitted to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .frontier_surrogate import MOST, Surrogate
 
 
 class Observations:
-    """What was evaluated: vectors (n, knobs) int, costs (n, objectives), accuracies (n,); each plan once."""
+    """Evaluated plans: vectors (n, knobs) int, costs (n, objectives), accuracies (n,); each plan occurs once."""
 
     def __init__(self, knobs: int, objectives: int) -> None:
         self.vectors, self.costs = np.empty((0, knobs), np.int64), np.empty((0, objectives))
@@ -30,14 +30,14 @@ class Observations:
 
     @classmethod
     def of(cls, vectors: np.ndarray, costs: np.ndarray, accuracies: np.ndarray) -> Observations:
-        """Of different plans."""
+        """Observations of these plans, which must differ from each other."""
         found = cls(vectors.shape[1], costs.shape[1])
         found.vectors, found.costs, found.accuracies = vectors, costs, accuracies
         found._position = {row: i for i, row in enumerate(rows(vectors))}
         return found
 
     def add(self, vectors: np.ndarray, costs: np.ndarray, accuracies: np.ndarray) -> None:
-        """Of different plans; what is known of one of them is replaced."""
+        """Add plans, which must differ from each other; the accuracy of a plan that is already here is replaced."""
         self.__dict__.pop("below", None)
         found = rows(vectors)
         new = np.array([row not in self._position for row in found], bool)
@@ -58,13 +58,13 @@ class Observations:
 def fit_surrogate(
     scores: Scores, observed: Observations, of_float: float, earlier: Surrogate | None = None
 ) -> Surrogate:
-    """What the evaluated plans say of others.
+    """The surrogate, fitted to the evaluated plans.
 
-    of_float: the float network's accuracy. earlier: learned from fewer plans, see :meth:`Surrogate.fit`.
+    of_float: the float network's accuracy. earlier: a surrogate fitted to fewer plans, see :meth:`Surrogate.fit`.
     """
     vectors, accuracies = observed.vectors, observed.accuracies
     if len(vectors) > MOST:
-        # The others say little about the front: they lie far below it.
+        # The other plans lie far below the front and say little about it.
         kept = np.argsort(observed.below, kind="stable")[:MOST]
         vectors, accuracies = vectors[kept], accuracies[kept]
     surrogate = Surrogate(scores)
@@ -73,18 +73,18 @@ def fit_surrogate(
 
 
 def rows(vectors: np.ndarray) -> list[bytes]:
-    """Of (n, knobs) int, each as something to look up."""
+    """The rows of (n, knobs) int as hashable keys."""
     return [row.tobytes() for row in np.ascontiguousarray(vectors, np.int16)]
 
 
 def distinct(vectors: np.ndarray) -> np.ndarray:
-    """Each of (n, knobs) int once, where it first stands."""
+    """The distinct rows of (n, knobs) int, in the order of their first occurrence."""
     first = {row: i for i, row in reversed(list(enumerate(rows(vectors))))}
     return vectors[sorted(first.values())]
 
 
 def below_front(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
-    """(n,): how much accuracy each lacks to the best plan that costs no more; 0 for those on the front."""
+    """(n,): how much less accuracy each plan has than the best plan that costs no more; 0 for plans on the front."""
     if not len(costs):
         return np.empty(0)
     best = moocore.is_nondominated(np.column_stack([costs, -accuracies]))

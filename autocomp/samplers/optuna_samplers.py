@@ -1,4 +1,4 @@
-"""Optuna's samplers, and ``auto``, which starts one of them from plans that are good at once."""
+"""Optuna's samplers, and ``auto``, which starts one of them from plans that are good already."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .frontier import FrontierSampler
 from .registry import register
 from .uniform import spread, uniform_plans
 
-# A generation of Optuna's default size, 50, would be a quarter of a usual search.
+# Optuna's default, 50, would make one generation a quarter of a usual search.
 POPULATION = 24
 MOST_FOR_TPE = 1000
 
@@ -25,9 +25,10 @@ MOST_FOR_TPE = 1000
 class OptunaSampler:
     """Any Optuna sampler, on a study in memory with one integer for each knob: the index of its value.
 
-    The values of a knob are ordered from mild to strong, which an integer tells the sampler and a category does not.
+    The values of a knob are ordered from mild to strong; an integer passes this order to the sampler, a category would
+    not.
 
-    start: vectors that are proposed before the sampler is asked for its own.
+    start: vectors that are proposed before the sampler's own.
     """
 
     def __init__(
@@ -88,9 +89,10 @@ def tpe(problem: Problem) -> OptunaSampler:
 def auto(problem: Problem) -> Sampler:
     """The frontier sampler where the costs of plans are known.
 
-    Elsewhere a spread of the uniform plans, and from there TPE, or NSGA-II where there are more than a thousand trials.
-    On synthetic problems of 12 and 32 knobs, 200 evaluations from this start, TPE's front had a larger hypervolume
-    than NSGA-II's in each case; but the time that it takes to propose grows with the number of finished trials.
+    Otherwise it starts with uniform plans that are spread over the space, and goes on with TPE, or with NSGA-II where
+    there are more than a thousand trials. On synthetic problems of 12 and 32 knobs, 200 evaluations from this start,
+    TPE's front had a larger hypervolume than NSGA-II's in each case; but the time that TPE needs for a proposal grows
+    with the number of finished trials.
     """
     if problem.costs is not None:
         return FrontierSampler(problem)
@@ -103,14 +105,14 @@ def _nsga2(problem: Problem) -> optuna.samplers.BaseSampler:
 
 
 def _tpe(problem: Problem) -> optuna.samplers.BaseSampler:
-    # Over several objectives Optuna's default treats every knob by itself and splits all trials anew for each:
+    # With several objectives Optuna's default treats every knob by itself and splits all trials again for each:
     # with 12 knobs five times slower, and no better.
     return optuna.samplers.TPESampler(multivariate=True, seed=problem.seed)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna announces each study it makes; whoever uses Optuna beside autocomp keeps its level."""
+    """Silences Optuna's message about each new study; a user who uses Optuna as well keeps their own log level."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(level, logging.WARNING))
     try:

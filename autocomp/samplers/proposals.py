@@ -1,4 +1,4 @@
-"""Which of a sampler's proposals are worth an evaluation."""
+"""Selects those of a sampler's proposals that are worth an evaluation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from autocomp.search_spaces import SearchSpace
 
 from .base import Outcome, Sampler, Vector
 
-ENUMERABLE = 100_000  # plans of a space that is looked through as a whole
-PATIENCE = 8  # times that a sampler is asked again for what is missing of a batch
+ENUMERABLE = 100_000  # largest space that is enumerated
+PATIENCE = 8  # how often a sampler is asked again to fill a batch
 FEWEST_ORIGINS = 8
-CANDIDATES = 2048  # plans that are looked at in one go where the sampler finds none
+CANDIDATES = 2048  # plans that are drawn at once where the sampler proposes none
 
 Screen = Callable[[np.ndarray], list[Outcome | None]]
 
 
 class Proposals:
-    """Turns down plans that were proposed before and plans too costly for the budget, and asks for others.
+    """Rejects plans that were proposed before and plans that are too costly for the budget, and asks for others.
 
-    screen: for vectors, (n, knobs) int, the outcome of each that the budget forbids for its cost alone, else None.
+    screen: vectors, (n, knobs) int -> for each plan that the budget rejects for its cost alone its outcome, else None.
     """
 
     def __init__(self, space: SearchSpace, sampler: Sampler, screen: Screen, seed: int = 0) -> None:
@@ -41,7 +41,7 @@ class Proposals:
 
     @one_blas_thread()
     def batch(self, count: int) -> list[Vector]:
-        """At most ``count`` plans that are new and cheap enough; none when there are no more."""
+        """At most ``count`` plans that are new and cheap enough; an empty list when there are no more."""
         self._batches += 1
         chosen: list[Vector] = []
         for _ in range(PATIENCE):
@@ -50,7 +50,7 @@ class Proposals:
                 return chosen
             wanted = count - len(chosen)
             chosen += self._sift([_vector(plan) for plan in asked])
-            # A sampler that gives less than it was asked for wants to know what became of it first.
+            # A sampler that proposes fewer than it was asked for needs the outcomes of these first.
             if len(chosen) == count or (chosen and len(asked) < wanted):
                 return chosen
         return chosen + self._find(count - len(chosen))
@@ -69,7 +69,7 @@ class Proposals:
         return kept
 
     def _find(self, count: int) -> list[Vector]:
-        """New plans where the sampler gives none: out of the whole space where it is small, else by chance."""
+        """New plans where the sampler proposes none: from the whole space where it is small, else at random."""
         rng = np.random.default_rng([self._seed, self._batches])
         size = 10**self._space.log10_size
         pool = self._allowed(self._all() if size <= ENUMERABLE else self._near(rng))
@@ -89,7 +89,7 @@ class Proposals:
         return pool[[rejection is None for rejection in self._screen(pool)]]
 
     def _strong(self, rng: np.random.Generator) -> np.ndarray:
-        """Some to all of the knobs at their strongest, the others by chance: what a tight budget allows."""
+        """Some or all knobs at their strongest value, the others at random: plans that a tight budget allows."""
         strongest = rng.random((CANDIDATES, len(self._space.knobs))) < rng.random((CANDIDATES, 1))
         return np.where(strongest, self._space.sizes - 1, self._space.random(rng, CANDIDATES))
 
@@ -98,7 +98,7 @@ class Proposals:
         return np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
 
     def _near(self, rng: np.random.Generator) -> np.ndarray:
-        """The best of the evaluated plans with some choices drawn anew: one of the knobs to all of them."""
+        """The best evaluated plans, with the values of one to all knobs drawn again."""
         if not self._evaluated:
             return self._space.random(rng, CANDIDATES)
         ranked = sorted(self._evaluated, key=_constraint_violation)

@@ -1,4 +1,4 @@
-"""The samplers by name."""
+"""Registers samplers and finds them by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The floor that every method must beat: the same ratio or bits everywhere, and plans at random."""
+"""Baselines that every sampler must beat: the same ratio or bits everywhere, and random plans."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from .registry import register
 
 
 def uniform_plans(space: SearchSpace) -> np.ndarray:
-    """(n, knobs) int: for each kind of knob one value everywhere, in all combinations of the kinds; float first.
+    """(n, knobs) int: for each kind of knob one value everywhere, in all combinations of the kinds; the float plan
+    first.
 
-    A group that lacks a ratio takes the nearest that it has: few ratios are multiples of it of a narrow one. A layer
-    that lacks a format stays as it is.
+    A narrow group has few ratios, since kept channels are multiples of the divisor: where it lacks a ratio it takes the
+    nearest that it has. A layer that lacks a format stays as it is.
     """
     kinds = list(dict.fromkeys(knob.kind for knob in space.knobs))
     of_kind = [_values([knob for knob in space.knobs if knob.kind == kind]) for kind in kinds]
@@ -29,7 +30,8 @@ def uniform_plans(space: SearchSpace) -> np.ndarray:
 
 
 def spread(plans: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The plans in an order whose every beginning covers them well: next is the one farthest from those before."""
+    """The plans in an order in which every first part covers the space well: the next plan is the one farthest from
+    those before."""
     scaled = plans / np.maximum(sizes - 1, 1)
     order = [0]
     distance = np.full(len(plans), np.inf)
@@ -58,7 +60,7 @@ def _index(knob: Knob, value: Value) -> int:
 
 @register("uniform")
 class UniformSampler:
-    """The same ratio or bits everywhere; ends when all combinations have been proposed."""
+    """Proposes the same ratio or bits everywhere; it ends when all combinations have been proposed."""
 
     def __init__(self, problem: Problem) -> None:
         self._left = list(spread(uniform_plans(problem.space), problem.space.sizes))
@@ -68,12 +70,12 @@ class UniformSampler:
         return taken
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """Learns nothing."""
+        """It does not use outcomes."""
 
 
 @register("random")
 class RandomSampler:
-    """Each value of a knob equally likely."""
+    """Draws each value of a knob with equal probability."""
 
     def __init__(self, problem: Problem) -> None:
         self._space = problem.space
@@ -83,4 +85,4 @@ class RandomSampler:
         return list(self._space.random(self._rng, count))
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """Learns nothing."""
+        """It does not use outcomes."""

@@ -1,5 +1,5 @@
 """Samplers as two papers describe them: the agents of AMC (``amc``) and HAQ (``haq``).
 
-``agents`` walks layer by layer, ``ddpg`` learns. Read ``agents`` first. It may import ``samplers`` but for what
-registers it.
+Read ``agents`` first: it builds a plan layer by layer. ``ddpg`` is the reinforcement learning. This package may import
+``samplers``, but not the modules that register samplers from here.
 """

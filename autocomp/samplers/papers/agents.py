@@ -1,4 +1,4 @@
-"""Agents of reinforcement learning that choose knob by knob: an episode is a plan."""
+"""Reinforcement learning agents that choose a value knob by knob: one episode is one plan."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from autocomp.search_spaces import Knob, Node, SearchSpace
 
 from .ddpg import Agent
 
-DEVIATION = 0.5  # of the noise around the actor's actions, when it begins to act
-TARGETS = 8  # levels of cost that are aimed at in turn where no budget says which
+DEVIATION = 0.5  # standard deviation of the noise around the actor's first actions
+TARGETS = 8  # target costs that are used in turn where the budget names none
 
 Act = Callable[[np.ndarray], float]
 Allowed = Callable[[np.ndarray], np.ndarray]
@@ -32,9 +32,9 @@ class Episode:
 
 
 class Walk(Protocol):
-    """How a plan comes about from the actions of an agent.
+    """How the actions of an agent make a plan.
 
-    steps: actions an episode; features: of a state; least: (knobs,) int, the strongest of its plans.
+    steps: actions of an episode; features: of a state; least: (knobs,) int, the strongest of its plans.
     """
 
     least: np.ndarray
@@ -49,12 +49,14 @@ class Walk(Protocol):
 
 
 class AgentSampler:
-    """Random episodes first, then the agent's with noise that falls from episode to episode, learning from each.
+    """Random episodes first, then the agent's episodes with noise that falls from each to the next; the agent is
+    trained on each.
 
-    The papers search for one budget. Where there is none, eight levels of the first objective's cost are aimed at in
-    turn, from the least to the float network's.
+    The papers search for one budget. Where there is none, eight levels of the first objective's cost are used as
+    targets in turn, from the least cost to the float network's.
 
-    warmup: random episodes, but no more than a quarter of all trials (AMC's share). decay: of the noise, an episode.
+    warmup: random episodes, but no more than a quarter of all trials (AMC's share). decay: of the noise, for each
+        episode.
     memory: transitions kept for each step of an episode.
     """
 
@@ -78,9 +80,9 @@ class AgentSampler:
             vector = np.array([outcome.vector], np.int64)
             if outcome.values is not None and not vector.any():
                 self._float_accuracy = -outcome.values[0]
-            waiting = self._pending.get(rows(vector)[0])
-            episode = waiting.popleft() if waiting else None
-            # What was turned down for its costs was not evaluated: it has no reward.
+            proposed = self._pending.get(rows(vector)[0])
+            episode = proposed.popleft() if proposed else None
+            # A plan that was rejected for its costs was not evaluated: it has no reward.
             if episode is not None and outcome.values is not None and self._constraint_violation(vector)[0] <= 0:
                 self._learn(episode, -outcome.values[0])
 
@@ -128,7 +130,8 @@ class AgentSampler:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the agents see of a layer; all 0 where the graph does not have it. stride and kernel are the larger ones."""
+    """The description of a layer that the agents read; all 0 where the graph has no such layer. stride and kernel are
+    the larger of the two numbers."""
 
     channels_in: int = 0
     channels_out: int = 0
@@ -142,7 +145,7 @@ class Layer:
 
 
 def layer_of(space: SearchSpace, knob: Knob) -> Layer:
-    """The first layer that the knob binds."""
+    """The first of the knob's layers, in execution order."""
     found = [space.graph.layers[name] for name in knob.layers if name in space.graph.layers]
     if not found:
         return Layer()
@@ -167,7 +170,7 @@ def _pixels(node: Node) -> tuple[int, int]:
 
 
 def scaled(table: Sequence[Sequence[float]]) -> np.ndarray:
-    """(n, features), every column from 0 to 1; one that is the same everywhere 0."""
+    """(n, features): every column scaled to 0 to 1; a constant column is 0."""
     found = np.array(table, np.float64)
     low, high = found.min(0), found.max(0)
     return np.asarray((found - low) / np.where(high > low, high - low, 1))

@@ -1,4 +1,4 @@
-"""AMC: an agent that says layer by layer how much is kept (He et al., ECCV 2018)."""
+"""AMC: an agent that decides layer by layer how many channels are kept (He et al., ECCV 2018)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ WARMUP, DECAY, MEMORY = 100, 0.95, 100  # as in the authors' code
 
 
 class PruningWalk:
-    """One action for each channel group: the share that is kept, which the budget bounds.
+    """One action for each channel group: the share of units that is kept, limited by the budget.
 
-    The 11 features of a state: the group's place, output and input channels, height and width of the input, stride,
-    kernel, multiply-accumulates; what has been saved of the cost if all that follows were cut to its least; the share
-    of multiply-accumulates that follow; the last action. Knobs that prune nothing stay as they are.
+    A state has 11 features: the group's place, output and input channels, height and width of the input, stride,
+    kernel, multiply-accumulates; the share of the cost that is saved if all following groups are cut as far as
+    possible; the share of multiply-accumulates that follow; the last action. Knobs that prune nothing keep their first
+    value.
     """
 
     features = 11
@@ -63,7 +64,7 @@ class PruningWalk:
 
 @register("amc")
 class AMCSampler(AgentSampler):
-    """AMC's agent; see :class:`PruningWalk` for what it sees and does."""
+    """The agent of AMC; :class:`PruningWalk` says what its states and actions are."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem, PruningWalk(problem), warmup=WARMUP, decay=DECAY, memory=MEMORY)

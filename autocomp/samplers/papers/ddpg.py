@@ -17,9 +17,9 @@ BASELINE = 0.5  # share of a new batch in the moving average of rewards
 
 
 class Dense:
-    """Dense layers with ReLU between them and, where wanted, a sigmoid behind; float64.
+    """Dense layers with ReLU between them and, if wanted, a sigmoid after the last; float64.
 
-    parameters: weight (out, in) and bias (out,) of each layer in turn, from U(-b, b) with b = 1 / sqrt(in).
+    parameters: weight (out, in) and bias (out,) of each layer in turn, drawn from U(-b, b) with b = 1 / sqrt(in).
     """
 
     def __init__(self, sizes: Sequence[int], rng: np.random.Generator, sigmoid: bool = False) -> None:
@@ -34,7 +34,7 @@ class Dense:
         return self._forward(x)[-1]
 
     def _forward(self, x: np.ndarray) -> list[np.ndarray]:
-        """The input and what each layer makes of it."""
+        """The input and the output of each layer."""
         values = [x]
         layers = len(self.parameters) // 2
         for i in range(layers):
@@ -48,7 +48,8 @@ class Dense:
         return values
 
     def gradients(self, x: np.ndarray, slope: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Of the sum of ``slope`` times the output, (n, out) both: by the parameters, and by ``x``."""
+        """Gradients of the sum of ``slope`` times the output, both (n, out): with respect to the parameters, and to
+        ``x``."""
         values = self._forward(x)
         if self.sigmoid:
             slope = slope * values[-1] * (1 - values[-1])
@@ -71,7 +72,7 @@ class Dense:
 
 
 class Adam:
-    """Kingma and Ba, ICLR 2015, with their defaults but the rate."""
+    """Adam (Kingma and Ba, ICLR 2015), with their defaults except for the rate."""
 
     def __init__(self, parameters: Sequence[np.ndarray], rate: float) -> None:
         self._parameters, self._rate, self._steps = parameters, rate, 0
@@ -90,7 +91,7 @@ class Adam:
 
 
 class Agent:
-    """One action in [0, 1] for a state; learns from whole episodes, whose reward each of their steps is given.
+    """Gives an action in [0, 1] for a state. It is trained on whole episodes: each step gets the reward of its episode.
 
     features: of a state. memory: transitions that are kept.
     """
@@ -105,19 +106,20 @@ class Agent:
         self._baseline: float | None = None
 
     def act(self, state: np.ndarray, deviation: float, rng: np.random.Generator) -> float:
-        """Of the normal distribution around the actor's action, cut off to [0, 1]."""
+        """A draw from the normal distribution around the actor's action, truncated to [0, 1]."""
         mean = float(self.actor(state[None])[0, 0])
         low, high = ndtr((0 - mean) / deviation), ndtr((1 - mean) / deviation)
         return float(np.clip(mean + deviation * ndtri(rng.uniform(low, high)), 0, 1))
 
     def observe(self, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
-        """An episode: states (steps, features), actions (steps,)."""
+        """Store an episode: states (steps, features), actions (steps,)."""
         last = len(states) - 1
         for i, (state, action) in enumerate(zip(states, actions, strict=True)):
             self._memory.append((state, float(action), reward, states[min(i + 1, last)], i == last))
 
     def learn(self, rng: np.random.Generator) -> None:
-        """One step on a batch: the critic towards reward less baseline plus the next step's value, the actor up it."""
+        """One training step on a batch: the critic towards the reward less the baseline plus the value of the next
+        step, the actor up the gradient of the critic's value."""
         drawn = [self._memory[i] for i in rng.integers(0, len(self._memory), BATCH)]
         columns = zip(*drawn, strict=True)
         states, actions, rewards, following, last = (np.array(column) for column in columns)
@@ -133,7 +135,7 @@ class Agent:
         self._target_critic.follow(self.critic, TAU)
 
     def actor_gradients(self, states: np.ndarray) -> list[np.ndarray]:
-        """Of the mean of minus the critic's value of what the actor does."""
+        """Gradients of minus the mean of the critic's value of the actor's actions."""
         pairs = np.hstack([states, self.actor(states)])
         slope = np.full((len(states), 1), -1 / len(states))
         by_action = self.critic.gradients(pairs, slope)[1][:, -1:]

@@ -1,4 +1,4 @@
-"""HAQ: an agent that says layer by layer how many bits weights and inputs have (Wang et al., CVPR 2019)."""
+"""HAQ: an agent that decides layer by layer how many bits weights and inputs have (Wang et al., CVPR 2019)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ REWARD = 0.1  # for each percentage point of accuracy
 
 
 class Bits:
-    """The formats of one knob by their bits: chosen by two actions, lowered by one step of either."""
+    """The formats of one knob as pairs of bits; two actions choose one, and it is lowered by one step of weights or of
+    inputs."""
 
     def __init__(self, formats: Sequence[Format]) -> None:
         self._bits = [(f.weight_bits, f.activation_bits) for f in formats]
@@ -25,12 +26,14 @@ class Bits:
         self.coarser_weight = [self._coarser(i, 0) for i in range(len(formats))]
 
     def chosen(self, weight: float, activation: float) -> int:
-        """Each number of bits that is offered has an equal part of [0, 1], the fewest at 0."""
+        """The format for two actions. The offered numbers of bits divide [0, 1] into equal parts, the fewest bits at
+        0."""
         weights = _nth(sorted({w for w, _ in self._bits}), weight)
         return self._bits.index((weights, _nth(sorted({a for w, a in self._bits if w == weights}), activation)))
 
     def _coarser(self, at: int, side: int) -> int:
-        """The format with the next lower bits on this side and no more on the other; itself where there is none."""
+        """The format with the next fewer bits on this side and no more on the other side; itself where there is
+        none."""
         here = self._bits[at]
         lower = [b for b in self._bits if b[side] < here[side] and b[1 - side] <= here[1 - side]]
         if side == 1:  # inputs are lowered with the same weights: the weights have their own turn
@@ -43,12 +46,12 @@ def _nth(values: Sequence[int], action: float) -> int:
 
 
 class BitsWalk:
-    """Two actions for each layer, for the bits of its weights and then of its inputs.
+    """Two actions for each layer: for the bits of its weights, then for those of its inputs.
 
-    A plan beyond the budget is lowered from the last layer on, its inputs and then its weights by one step, until it
-    is within. The 10 features of a state: the layer's place, input and output channels, stride, kernel, weights,
-    pixels of the input, whether it is depthwise; the last action; which of the two actions is asked for. Knobs that
-    are no formats stay as they are.
+    A plan that exceeds the budget is lowered from the last layer on, its inputs and then its weights by one step each,
+    until it meets the budget. A state has 10 features: the layer's place, input and output channels, stride, kernel,
+    weights, pixels of the input, whether it is depthwise; the last action; which of the two actions comes next. Knobs
+    that are no formats keep their first value.
     """
 
     features = 10
@@ -87,7 +90,8 @@ class BitsWalk:
         return np.asarray(tried[within.argmax()])
 
     def _pass(self, vector: np.ndarray) -> np.ndarray:
-        """(n, knobs): the plans that one turn through all layers goes through; none where nothing can be lowered."""
+        """(n, knobs): the plans on one pass through all layers, each one step lower; empty where nothing can be
+        lowered."""
         vector, found = vector.copy(), []
         for knob, bits in zip(reversed(self._knobs), reversed(self._bits), strict=True):
             for coarser in (bits.coarser_input, bits.coarser_weight):
@@ -103,7 +107,7 @@ class BitsWalk:
 
 @register("haq")
 class HAQSampler(AgentSampler):
-    """HAQ's agent; see :class:`BitsWalk` for what it sees and does."""
+    """The agent of HAQ; :class:`BitsWalk` says what its states and actions are."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem, BitsWalk(problem), warmup=WARMUP, decay=DECAY, memory=MEMORY)
