@@ -106,7 +106,7 @@ def search(
 
 
 def _study(job: Job, bounds: Budget, workers: int | str | None, storage: str | Path | None, **settings: Any) -> Study:
-    """settings: as Study has them."""
+    """settings: keyword arguments of Study."""
     minimised = objectives(bounds)
     return Study(
         job.space,
@@ -124,7 +124,7 @@ def _study(job: Job, bounds: Budget, workers: int | str | None, storage: str | P
 def _front(
     job: Job, study: Study, deployer: NetworkDeployer, primitives: str | tuple[str, ...], notes: tuple[str, ...]
 ) -> ParetoSet:
-    """What the study finds, with the means to carry plans out and to answer for other budgets."""
+    """The Pareto set of the study's records, with the deployer and the resolver that it needs."""
     records, chip, evaluator = study.run(), job.device, job.evaluator
     settings = {
         "batch": job.batch,
@@ -151,7 +151,8 @@ def _front(
 def _tuner(
     deployer: NetworkDeployer, settings: FineTuning | None, data: Data, study: Study, storage: str | Path | None
 ) -> Tuner | None:
-    """None where nothing would be trained. It reads the samples: what is wrong with them is found before the search."""
+    """The fine-tuning for this search; None where nothing would be trained. It reads the training samples now, so that
+    an error in them is raised before the search."""
     if settings is None or data.train is None or not study.budget.bounds_accuracy:
         return None
     tuner = Tuner(deployer, settings, data, study, sibling(storage, "tuned"))

@@ -10,7 +10,7 @@ AutocompError
 
 
 class AutocompError(Exception):
-    """Whatever autocomp raises about networks, plans and files."""
+    """The parent of all errors that autocomp raises about networks, plans and files."""
 
 
 class BudgetError(AutocompError):

@@ -1,4 +1,4 @@
-"""What a network costs on devices before anything is compressed, or with every layer in one format."""
+"""Predicted costs of a network on devices: uncompressed, or with every layer in one format."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def workloads(
     inputs: Any = None,
     precision: str | None = None,
 ) -> list[tuple[Device, Workload]]:
-    """For each device that offers the format the network in it; ValueError where two devices have one name."""
+    """One workload for each device that offers the format. ValueError where two devices have the same name."""
     form = Format() if precision is None else Format.parse(precision)
     chips = [find_device(name, chosen is not None) for name in (devices() if chosen is None else chosen)]
     able = [chip for chip in _by_name(chips).values() if form in chip.formats]
@@ -64,7 +64,7 @@ def _by_name(chips: Iterable[Device]) -> dict[str, Device]:
 def operator_costs(
     net: Any, device: str | Path | Device, inputs: Any = None, precision: str | None = None
 ) -> list[OperatorCost]:
-    """The same, operator by operator as the device runs them."""
+    """Like :func:`estimate`, but one row for each operator as the device runs it."""
     chip = find_device(device)
     return chip.cost_table(uniform_workload(net, chip, inputs, precision))
 

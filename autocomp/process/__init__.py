@@ -1,3 +1,5 @@
-"""What a process needs, whatever it computes: BLAS in one thread (``blas_threads``), Ctrl-C and SIGTERM as one
-exception (``interrupts``), a bar on long work (``training_bar``). It imports nothing of autocomp.
+"""Control of the process itself. It imports nothing of autocomp.
+
+``blas_threads`` limits BLAS to one thread; ``interrupts`` turns Ctrl-C and SIGTERM into one exception; ``training_bar``
+shows the progress of a training.
 """

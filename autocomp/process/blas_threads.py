@@ -1,7 +1,8 @@
-"""Matrix products in one thread while processors have other work, or the matrices are small.
+"""Matrix products in one thread, for use while other threads keep the processors busy or where matrices are small.
 
-The threads of a BLAS wait for one another by spinning. Beside forward passes that keep all processors busy that made
-rounding a weight take several times as long, and on a sampler's small matrices it doubled the processor's time.
+The threads of a BLAS wait for one another by spinning. At the same time as forward passes that keep all processors
+busy, this made rounding a weight take several times as long. On a sampler's small matrices it doubled the processor
+time.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from threadpoolctl import ThreadpoolController
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """For the whole process. May be nested; of several threads that want it the first decides. Also a decorator."""
+    """Limits BLAS to one thread in the whole process. May be nested; where several threads enter it, the first decides.
+    It is also a decorator."""
     with _blas().limit(limits=1, user_api="blas"):
         yield
 
 
 @cache
 def _blas() -> ThreadpoolController:
-    import scipy.linalg  # noqa: F401  has a BLAS of its own, which is found once it is loaded
+    import scipy.linalg  # noqa: F401  SciPy has its own BLAS, which is found only after it is loaded
 
     return ThreadpoolController()

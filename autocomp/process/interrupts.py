@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM beside MindSpore and Ray."""
+"""Ctrl-C and SIGTERM in a process that also runs MindSpore and Ray."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import NoReturn
 def interruptible() -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt in the body, and so does SIGTERM where nobody else handles it.
 
-    MindSpore 2.10 puts a handler of its own in the place of Python's when it runs a compiled network, and leaves it
-    there: at Ctrl-C it sends SIGTERM to its own process, which ends it with all that was found. Python's is put back
-    here, and what MindSpore's sends is caught. Without effect in a thread that is not the main one, where Python
-    allows no handlers. Also a decorator.
+    When MindSpore 2.10 runs a compiled network it replaces Python's handler of Ctrl-C by its own and leaves it there.
+    At Ctrl-C that handler sends SIGTERM to its own process, which ends the process and loses all results. Here Python's
+    handler is restored, and the SIGTERM that MindSpore sends is caught. It has no effect in a thread other than the
+    main one, where Python allows no handlers. It is also a decorator.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -30,13 +30,13 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         _put_back()
-        if before is not None:  # else it is no handler of Python's
+        if before is not None:  # None: the handler was not installed by Python
             signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def own_termination() -> Iterator[None]:
-    """SIGTERM is handled as before once the body has run: ``ray.init`` makes it end the process."""
+    """Restores the handler of SIGTERM after the body has run: ``ray.init`` sets one that ends the process."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How far a training has come."""
+"""A progress bar for a training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def training_bar(shown: bool | None = None, title: str = "fine-tuning") -> Iterator[Callable[[int, int, float], None]]:
-    """Yields what is called with the step, the number of steps and the loss.
+    """Yields a function to call with the step, the number of steps and the loss.
 
-    shown: None: where standard error is a terminal.
+    shown: None shows the bar where standard error is a terminal.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -12,7 +12,8 @@ def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, grou
 
 
 class Residual(nn.Cell):
-    """Two 3x3 convolutions beside a shortcut (He et al., CVPR 2016), projected where the shape changes."""
+    """Two 3x3 convolutions with a shortcut around them (He et al., CVPR 2016), which has a 1x1 convolution where the
+    shape changes."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is searched and looked at."""
+    """How many plans and samples a run of the quick start uses."""
 
     trials: int
     calibrate: int
@@ -54,7 +54,7 @@ def run(
     quick: bool = False,
     console: Console | None = None,
 ) -> ParetoSet:
-    """The whole road on shipped data; files go into ``out``, what is found is printed."""
+    """Search, pick, export and test on the shipped data; it writes files into ``out`` and prints the results."""
     started, show = time.monotonic(), (console or Console()).print
     extent = QUICK if quick else FULL
     net, test = load_network(), load_samples("test").take(extent.test)
@@ -85,7 +85,8 @@ def run(
 
 
 def picked(front: ParetoSet, show: Callable[..., None]) -> dict[str, Point]:
-    """The most accurate point under each bound, each once; the knee of the front where no point is under any."""
+    """The most accurate point that meets each bound, each point once; the knee of the front where no point meets
+    any."""
     found: dict[str, Point] = {}
     for name, bound in PICKS.items():
         try:
@@ -101,7 +102,7 @@ def picked(front: ParetoSet, show: Callable[..., None]) -> dict[str, Point]:
 
 
 def _files(points_by_name: Mapping[str, Point], test: Samples, out: Path) -> Table:
-    """Export, load again, and test what was loaded; the first point is the float network."""
+    """A table of the exported files: each is loaded again and tested; the first point is the float network."""
     table = Table()
     for column in ("file", "size", "of float", "test accuracy", "change", "outputs differ by"):
         table.add_column(column, justify="left" if column == "file" else "right")
@@ -123,7 +124,8 @@ def _files(points_by_name: Mapping[str, Point], test: Samples, out: Path) -> Tab
 
 
 def accuracy(predict: Predict, samples: Samples) -> float:
-    """Share of the samples whose class is predicted; batches are full, as exported networks want them."""
+    """The share of samples whose class is predicted correctly; batches are full, since exported networks have a fixed
+    batch."""
     x, y = samples.x[0], samples.y
     padded = np.concatenate([x, x[: -len(x) % BATCH]])
     classes = np.concatenate([predict(padded[i : i + BATCH]).argmax(1) for i in range(0, len(padded), BATCH)])
