@@ -1,4 +1,4 @@
-"""How good a plan is."""
+"""Evaluators: they measure the accuracy of a plan, or its fidelity to the float network. Read ``base`` first."""
 
 if __name__ != "autocomp.evaluators":
     raise ImportError(f"import autocomp.evaluators, not {__name__}")

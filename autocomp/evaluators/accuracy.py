@@ -21,13 +21,13 @@ from .engines import Arrays, Engine
 from .low_fidelity import FIRST, estimate
 from .user_metric import UserMetric, label_bytes
 
-VERSION = 5  # of what an accuracy means: raised when the same plan would measure differently
+VERSION = 5  # of the measurement: raised when the same plan would get another accuracy
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
 MOST = 256
 
 
 def affordable(graph: NetworkGraph, macs: float, least: int = 16) -> int:
-    """How many images that much work allows, from ``least`` to 256."""
+    """How many images fit into that many MACs, from ``least`` to 256."""
     return int(np.clip(macs / max(graph.macs, 1), least, MOST))
 
 
@@ -37,9 +37,9 @@ def calibrated_on(graph: NetworkGraph, calibration: Arrays) -> Arrays:
 
 
 def synthetic_inputs(graph: NetworkGraph, seed: int = 0) -> Arrays:
-    """Noise with the spectrum of photographs (amplitude 1 / frequency: Field 1987), of mean 0 and variance 1.
+    """Noise with the spectrum of photographs (amplitude 1 / frequency: Field 1987), with mean 0 and variance 1.
 
-    For sequences and vectors: normal noise. As many as 5e10 MACs allow, 16 to 256.
+    For sequences and vectors: normal noise. As many inputs as 5e10 MACs allow, 16 to 256.
     """
     rng = np.random.default_rng(seed)
     count = affordable(graph, WORK_SYNTHETIC)
@@ -62,12 +62,15 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 class PlanEvaluator:
     """Measures plans on one set of samples with one engine; an :class:`autocomp.evaluators.Evaluator`.
 
-    inputs: arrays (n, ...); labels: (n,) classes, or None, then the metric is the agreement with the float network's
-        class (where its output is (n, classes) and the inputs are real), or else the fidelity: one less the ratio of
-        noise to signal in the outputs, 1 - |y - y_float|^2 / |y_float - mean over the samples|^2.
-    measure: a metric of the user's own in place of these; labels are then whatever it takes.
-    calibration: arrays (n, ...), for ranges and BatchNorm's statistics. moments: of layers' inputs, for reconstruction.
-    patches: of what weights are multiplied with, for rounding. symmetric: inputs are rounded around zero.
+    inputs: arrays (n, ...).
+    labels: (n,) classes, or None. With None the metric is the agreement with the float network's class (where its
+        output is (n, classes) and the inputs are real), or else the fidelity: 1 minus the ratio of noise to signal in
+        the outputs, 1 - |y - y_float|^2 / |y_float - mean over the samples|^2.
+    measure: the user's own metric in place of these; labels are then whatever it takes.
+    calibration: arrays (n, ...), for activation ranges and BatchNorm's statistics.
+    moments: of layers' inputs, for reconstruction.
+    patches: moments of the patches that weights are multiplied with, for rounding.
+    symmetric: activation ranges are symmetric around zero.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class PlanEvaluator:
 
     @property
     def judged_on(self) -> str:
-        """In words."""
+        """The samples of the evaluation, in words."""
         return f"{len(self.inputs[0])} {'synthetic inputs' if self.synthetic else 'samples'}"
 
     @property
@@ -120,7 +123,7 @@ class PlanEvaluator:
         return len(self.inputs[0]) >= 2 * FIRST and self.measure is None
 
     def _shuffle(self) -> None:
-        """So that the first samples stand for all."""
+        """Shuffles many samples, so that the first of them are a random part of all."""
         if self._many:
             order = np.random.default_rng(self.seed).permutation(len(self.inputs[0]))
             self.inputs = tuple(array[order] for array in self.inputs)
@@ -131,8 +134,8 @@ class PlanEvaluator:
         return calibrate_ranges(self.engine, self.space, plain, samples, self.seed, self.symmetric)
 
     def _classifies(self) -> bool:
-        """Whether the first output are scores of classes: then plans are compared by the probabilities that these give,
-        else by all outputs as they are."""
+        """Whether the first output is scores of classes. Plans are then compared by class probabilities, otherwise by
+        all output values."""
         scores, labels = self.plain_outputs[0], self.labels
         if scores.ndim != 2 or scores.shape[1] < 2 or self.synthetic:
             return False
@@ -176,12 +179,12 @@ class PlanEvaluator:
         return digest.hexdigest()
 
     def compress(self, plan: Plan) -> CompressedWeights:
-        """The plan in numbers, with BatchNorm's statistics moved to where it leaves them."""
+        """The plan's weights, with BatchNorm's statistics moved as the plan moves them."""
         compressed = self.compressor(plan)
         if not self.plain_statistics or not moves_statistics(compressed):
             return compressed
         graph, kept = self.space.graph, compressed.kept
-        uncut = bool(kept.all())  # then the move is small, and fewer images show it
+        uncut = bool(kept.all())  # then the statistics move little, and fewer images are enough
         before = self.plain_uncut if uncut else self.plain_statistics
         found = self.engine.batch_statistics(compressed, self.statistics_uncut if uncut else self.statistics_inputs)
         return compressed.with_statistics(moved_statistics(graph, self.parameters, kept, before, found))
@@ -200,7 +203,7 @@ class PlanEvaluator:
         )
 
     def evaluate_subset(self, plan: Plan) -> Measurement:
-        """How good the plan is on all samples, estimated from the first 2,000."""
+        """The plan's accuracy on all samples, estimated from the first 2,000."""
         started = time.perf_counter()
         found = self._outputs(self.compress(plan), _first(self.inputs, FIRST))[0]
         right, of_float = (
@@ -212,7 +215,7 @@ class PlanEvaluator:
         return Measurement(accuracy, self.metric, FIRST, seconds, self.seed, f"{FIRST} of {self.judged_on}", error)
 
     def _outputs(self, compressed: CompressedWeights, inputs: Arrays | None = None) -> Arrays:
-        """Of all samples, unless others are said."""
+        """The outputs for all samples, or for other inputs if they are given."""
         outputs = self.engine.outputs(compressed, self.inputs if inputs is None else inputs)
         if not all(np.isfinite(output).all() for output in outputs):
             what = f"under the plan {compressed.plan}" if compressed.plan else "of the float network"
@@ -220,7 +223,7 @@ class PlanEvaluator:
         return outputs
 
     def plain_accuracy(self) -> float:
-        """Of the float network, whose outputs stay as they are: a metric of the user's own may write into its own."""
+        """The float network's accuracy. It is computed on copies: the user's metric may write into its arguments."""
         return self.accuracy_of(tuple(output.copy() for output in self.plain_outputs))
 
     def accuracy_of(self, outputs: Arrays) -> float:
@@ -232,7 +235,7 @@ class PlanEvaluator:
 
     @property
     def _classes(self) -> np.ndarray:
-        """(n,): those that are right, the float network's where there are no labels."""
+        """(n,): the correct classes; without labels the float network's."""
         return self.plain_outputs[0].argmax(1) if self.labels is None else self.labels
 
 
@@ -241,15 +244,16 @@ def _first(arrays: Arrays, count: int) -> Arrays:
 
 
 def moves_statistics(compressed: CompressedWeights) -> bool:
-    """Whether channels are cut or weights have fewer than 8 bits; rounding to 8 bits moves no mean that matters."""
+    """Whether channels are cut or weights have fewer than 8 bits; rounding to 8 bits hardly changes any mean."""
     bits = (state.quantized.bits for state in compressed.layers.values() if state.quantized is not None)
     return not bool(compressed.kept.all()) or min(bits, default=8) < 8
 
 
 def _explained(found: np.ndarray, expected: np.ndarray) -> float:
-    """The share of the outputs' variance over the samples that is kept, 0 to 1: one less the ratio of noise to signal.
+    """The share of the outputs' variance over the samples that is kept, 0 to 1: 1 minus the ratio of noise to signal.
 
-    What all samples have in common says nothing of them; of one sample, or equal ones, it is the share of its square.
+    The mean over the samples is subtracted, since it does not depend on the input. With one sample, or equal ones, it
+    is the share of their square.
     """
     square = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
     return float(np.clip(1 - ((found - expected) ** 2).sum() / square, 0, 1))

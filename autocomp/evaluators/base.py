@@ -1,4 +1,4 @@
-"""What an evaluator is, and what it found for a plan."""
+"""The contract of an evaluator, and the measurement that it makes of a plan."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from autocomp.search_spaces import Plan
 
 @dataclass(frozen=True)
 class Measurement:
-    """How good a plan is.
+    """The measured quality of a plan.
 
     accuracy: 0 to 1: the share of samples whose class is the label's (metric ``accuracy``) or the float network's
-        (``agreement``, where there are no labels), or one less the ratio of noise to signal in the outputs
-        (``fidelity``, where there are no data or no classes), or what a metric of the user's own gives.
+        (``agreement``, where there are no labels), or 1 minus the ratio of noise to signal in the outputs
+        (``fidelity``, where there are no data or no classes), or the value of the user's own metric.
     metric: one of these, or the name of the user's function.
-    samples: how many it was measured on; fidelity: the same in words, ``"2000 images"``.
-    seconds: what it took.
-    error: standard error of the accuracy, where it was measured on a part of the samples that says how good the plan
-        is on all of them; 0 where it was measured on all.
+    samples: the number of samples it was measured on; fidelity: the same in words, ``"2000 images"``.
+    seconds: duration of the measurement.
+    error: standard error of the accuracy, where it is an estimate for all samples from a part of them; 0 where all
+        samples were measured.
     """
 
     accuracy: float
@@ -43,7 +43,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, text: str) -> Measurement:
-        """ValueError or TypeError for anything but what ``to_json`` writes."""
+        """ValueError or TypeError for any text that ``to_json`` does not write."""
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"a measurement is a JSON object, but got {text!r}")
@@ -59,14 +59,14 @@ class Evaluator(Protocol):
     >>> evaluator.evaluate(Plan({"format/conv1": "w4"}))
     Measurement(accuracy=0.87, metric='accuracy', samples=2000, ...)
 
-    The same plan gives the same accuracy, in whatever order and process it is measured.
+    The same plan gives the same accuracy, in any order and in any process.
     """
 
     @property
     def key(self) -> str:
-        """Changes with the network's weights, the data and the settings: whatever changes an accuracy."""
+        """Changes with everything that changes an accuracy: the network's weights, the data and the settings."""
         ...
 
     def evaluate(self, plan: Plan) -> Measurement:
-        """EvaluationError where the plan cannot be measured."""
+        """Raises EvaluationError where the plan cannot be measured."""
         ...

@@ -1,4 +1,4 @@
-"""Once a search: the ranges and moments of layer inputs, and how BatchNorm's statistics move under a plan."""
+"""Computed once for a search: ranges and moments of layer inputs. Also how BatchNorm's statistics move under a plan."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from autocomp.search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
 
 from .engines import Arrays, BatchStatistics, Engine
 
-SAMPLES = 50_000  # values of a tensor on which its range is fitted
-ROWS = 20_000  # pixels of a layer's input whose moments are taken
+SAMPLES = 50_000  # values of a tensor that its range is fitted to
+ROWS = 20_000  # pixels of a layer's input whose moments are computed
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
 
 
@@ -25,7 +25,7 @@ def calibrate_ranges(
 ) -> dict[tuple[str, int], ActivationQuantizer]:
     """(layer, bits) -> quantizer, for every number of bits that a knob offers for a layer's input.
 
-    plain: the float network's compressed weights; inputs: arrays (n, ...). symmetric: ranges around zero.
+    plain: the float network's weights; inputs: arrays (n, ...). symmetric: ranges are symmetric around zero.
     """
     wanted = {
         layer: bits
@@ -55,7 +55,7 @@ def calibrate_ranges(
 
 
 def _readers(graph: NetworkGraph, layers: Iterable[str]) -> list[list[str]]:
-    """Layers that read the same tensors, together: they share a quantizer, so that each is rounded once."""
+    """Groups of layers that read the same tensors. A group shares a quantizer, so that each tensor is rounded once."""
     found: dict[tuple[tuple[int, int], ...], list[str]] = {}
     for layer in layers:
         read = tuple((node.inputs[0], node.attributes["arguments"][0][2]) for node in graph.calls(layer))
@@ -66,7 +66,7 @@ def _readers(graph: NetworkGraph, layers: Iterable[str]) -> list[list[str]]:
 def _read(
     engine: Engine, plain: CompressedWeights, inputs: Arrays, layers: Collection[str]
 ) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Layer, what one of its calls reads of some images, and which share of all that it reads that is."""
+    """A layer, the input of one of its calls for some images, and the share of all its inputs that this is."""
     if not layers:
         return
     for start in range(0, count := len(inputs[0]), CHUNK):
@@ -79,7 +79,8 @@ def _read(
 def layer_moments(
     engine: Engine, graph: NetworkGraph, plain: CompressedWeights, inputs: Arrays, seed: int = 0
 ) -> dict[str, Moments]:
-    """Layer -> moments of its input over images and pixels, for layers that mix at most 2,048 input channels."""
+    """Layer -> moments of its input over images and pixels, for layers with at most 2,048 input channels in one
+    group."""
     nodes = {layer: graph.nodes[i] for layer, i in graph.layers.items()}
     wanted = {
         layer
@@ -97,7 +98,7 @@ def layer_moments(
 
 
 def rounded_layers(space: SearchSpace, below: int = 8) -> frozenset[str]:
-    """Layers whose weights a knob may round to fewer bits."""
+    """Layers whose weights a knob may round to fewer than ``below`` bits."""
     knobs = (knob for knob in space.knobs if knob.kind == "format")
     return frozenset(
         layer for knob in knobs if any(f.weight_bits < below for f in knob.formats) for layer in knob.layers
@@ -112,8 +113,11 @@ def layer_hessians(
     layers: Collection[str],
     seed: int = 0,
 ) -> dict[str, Hessian]:
-    """Layer -> moments of the patches that its weight is multiplied with, for those of ``layers`` that are no wider
-    than 4,608 numbers, the narrowest first until the memory for them is used up."""
+    """Layer -> moments of the patches that its weight is multiplied with.
+
+    It takes those of ``layers`` whose patches have at most 4,608 numbers, the narrowest first until the memory for them
+    is used up.
+    """
     sums = {layer: PatchSums() for layer in narrow_layers(graph, layers)}
     rng = np.random.default_rng(seed)
     for layer, values, share in _read(engine, plain, inputs, sums):
@@ -125,12 +129,13 @@ def layer_hessians(
 def moved_statistics(
     graph: NetworkGraph, parameters: Parameters, kept: np.ndarray, plain: BatchStatistics, found: BatchStatistics
 ) -> Statistics:
-    """BatchNorm's running statistics, moved as the batch's moved from the float network to the plan.
+    """BatchNorm's running statistics, moved by the same amount as the batch's from the float network to the plan.
 
         mean' = mean + (m_plan - m_float) * sqrt(var / v_float)        var' = var * v_plan / v_float
 
-    Statistics re-estimated on a batch (as in Li et al., ECCV 2020) carry that batch's own deviation; here the float
-    network on the same batch takes it out, so that a small batch does, and a plan that changes nothing moves nothing.
+    Statistics that are estimated again on a batch (as in Li et al., ECCV 2020) contain that batch's own deviation. Here
+    the float network on the same batch removes this deviation. So a small batch is enough, and a plan that changes
+    nothing moves nothing.
     """
     moved = {}
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""Inputs for networks without data, distilled from what their BatchNorms remember of the training images."""
+"""Inputs for networks without data, distilled from the running statistics of their BatchNorms."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ log = logging.getLogger("autocomp")
 
 Gradient = Callable[[Arrays], tuple[float, Arrays]]
 Progress = Callable[[int, int, float], None]  # the step, the number of steps, the distance
-WORK = 1.1e12  # MACs of all forward passes; no more images than are calibrated on, so that `save` has them all
-ELEMENT = 100  # MACs that take as long as an element of an operator's output
+WORK = 1.1e12  # MACs of all forward passes; at most as many images as calibration uses, so that `save` stores them all
+ELEMENT = 100  # MACs that take as long as one element of an operator's output
 STEPS, LEAST_STEPS = 100, 25
 IMAGES, LEAST_IMAGES = 64, 16
 RATE = 0.1  # at the start, of inputs whose variance is 1
@@ -32,9 +32,9 @@ KEPT_MEAN, KEPT_SQUARE, TINY = 0.9, 0.999, 1e-12  # of Adam
 def inputs_without_data(
     net: Any, graph: NetworkGraph, parameters: Parameters, seed: int = 0, progress: Progress | None = None
 ) -> Arrays:
-    """Distilled inputs where the network has BatchNorms and their work is affordable, else noise.
+    """Distilled inputs where the network has BatchNorms and their computation is affordable, else noise.
 
-    Noise, too, where the network has no gradient or the distance to the statistics does not fall.
+    Noise is also used where the network has no gradient or the distance to the statistics does not fall.
     """
     noise = synthetic_inputs(graph, seed)
     if not distils(graph):
@@ -48,25 +48,26 @@ def inputs_without_data(
         gradient = statistics_gradient(net, graph, parameters)
         found = distil(gradient, tuple(array[:count] for array in noise), steps, progress)
     except Exception as error:  # the network's own code, or MindSpore's compiler
-        log.info("plans are judged on noise, since no inputs could be distilled: %s", first_line(error))
+        log.info("plans are evaluated on noise, since no inputs could be distilled: %s", first_line(error))
         return noise
     if found is None:
-        log.info("plans are judged on noise: no inputs came nearer to the statistics of BatchNorm")
+        log.info("plans are evaluated on noise: no inputs came nearer to the statistics of BatchNorm")
         return noise
     log.info("distilled in %.1f s", time.perf_counter() - started)
     return found
 
 
 def distils(graph: NetworkGraph) -> bool:
-    """Whether there are BatchNorms, and their work is affordable."""
+    """Whether the network has BatchNorms, and distilling inputs is affordable."""
     return affordable_steps(graph)[1] > 0 and any(n.kind == "batchnorm" and n.layer is not None for n in graph.nodes)
 
 
 def affordable_steps(graph: NetworkGraph) -> tuple[int, int]:
-    """Images and steps: 64 and 100 where 1.1e12 MACs allow it, fewer down to 16 and 25, else no step at all.
+    """Number of images and of steps: 64 and 100 where 1.1e12 MACs allow it, fewer down to 16 and 25, else no step at
+    all.
 
-    An element of an operator's output counts as 100 MACs, which explains what a step took on two cores: 0.4 s for 64
-    images of a ResNet-20, 2.5 for 16 of a ResNet-18, 5 for 33 of a MobileNetV2.
+    An element of an operator's output counts as 100 MACs, which agrees with the measured time of a step on two cores:
+    0.4 s for 64 images of a ResNet-20, 2.5 s for 16 of a ResNet-18, 5 s for 33 of a MobileNetV2.
     """
     elements = sum(math.prod(node.shape[1:]) for node in graph.nodes)
     work = max(graph.macs + ELEMENT * elements, 1)
@@ -76,11 +77,12 @@ def affordable_steps(graph: NetworkGraph) -> tuple[int, int]:
 
 
 def distil(gradient: Gradient, start: Arrays, steps: int = STEPS, progress: Progress | None = None) -> Arrays | None:
-    """Inputs, moved from ``start`` by Adam to where BatchNorms read what their running statistics say (ZeroQ: Cai et
-    al., CVPR 2020, section 3.1). None where that brings them no nearer.
+    """Inputs that Adam moved from ``start`` until the batch statistics at BatchNorms approach their running statistics.
 
-    gradient: of :func:`autocomp.primitives.distillation.matched_statistics.statistics_gradient`. The rate falls by a
-    cosine to 0.
+    This is ZeroQ (Cai et al., CVPR 2020, section 3.1). None where the distance does not fall.
+
+    gradient: of :func:`autocomp.primitives.distillation.matched_statistics.statistics_gradient`. The rate falls to 0
+        along a cosine.
     """
     inputs, moments = start, [Moments(array) for array in start]
     before, slopes = gradient(inputs)
@@ -105,7 +107,7 @@ class Moments:
         self.steps, self.mean, self.square = 0, np.zeros_like(like), np.zeros_like(like)
 
     def direction(self, slope: np.ndarray) -> np.ndarray:
-        """Of the next step, of the gradient's shape, float32."""
+        """The direction of the next step, in the gradient's shape, float32."""
         self.steps += 1
         self.mean = KEPT_MEAN * self.mean + (1 - KEPT_MEAN) * slope
         self.square = KEPT_SQUARE * self.square + (1 - KEPT_SQUARE) * slope**2

@@ -1,4 +1,4 @@
-"""What runs a network under a plan: onnxruntime, or MindSpore where the network has no ONNX form. Same numbers."""
+"""Engines run a network under a plan: onnxruntime, or MindSpore where the network has no ONNX form. Same numbers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ log = logging.getLogger("autocomp")
 
 Arrays = tuple[np.ndarray, ...]
 BatchStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
-BATCH, BATCH_MACS = 32, 2e9  # images at a time, at most: fixed, so that a result does not depend on the machine
-STATISTICS_THREADS = 2  # of the one batch that cannot be split; fixed for the same reason
-AT_ONCE, HELD_AT_ONCE = 4, 1e8  # plans, and elements of their weights, at most
+BATCH, BATCH_MACS = 32, 2e9  # most images in a batch: fixed, so that a result does not depend on the machine
+STATISTICS_THREADS = 2  # for the one batch that cannot be split; fixed for the same reason
+AT_ONCE, HELD_AT_ONCE = 4, 1e8  # most plans at a time, and most elements of their weights in all
 
 
 class Engine(Protocol):
-    """Runs plans.
+    """Runs the networks of plans.
 
     >>> engine.outputs(compressed, (x,))          # (n, ...) arrays, one for each output of the network
-    >>> engine.layer_inputs(compressed, (x,))     # layer -> what each of its calls reads, of the first image on
+    >>> engine.layer_inputs(compressed, (x,))     # layer -> the input of each of its calls, for all images
     >>> engine.batch_statistics(compressed, (x,)) # BatchNorm layer -> mean and variance over x, each (kept channels,)
 
-    A layer that runs several times has several calls, in the order of execution, float32; the statistics of a
-    BatchNorm that does are averages over its calls.
+    A layer that runs several times has several calls, in the order of execution, float32. The statistics of a BatchNorm
+    that runs several times are averages over its calls.
 
     at_once: how many plans it may run at the same time, in threads of one process.
     """
@@ -49,16 +49,16 @@ class Engine(Protocol):
 
 
 def batch_of(graph: NetworkGraph) -> int:
-    """Images at a time: few where one is much work, so that several processors share them."""
+    """Images in a batch: few where one image is much work, so that several processors share the batches."""
     return int(np.clip(BATCH_MACS / max(graph.macs, 1), 1, BATCH))
 
 
 class OnnxEngine:
-    """onnxruntime on CPU. Each plan is a small session of its own, with its channels really cut off.
+    """onnxruntime on CPU. Each plan is a small session of its own, in which pruned channels are removed.
 
-    Batches are of a fixed size and run in one thread each, several at a time: the numbers are the same however many
-    threads there are. Picklable; needs no MindSpore. Several plans at once keep all processors busy: while one is
-    rounded and its session made, in one thread, another one runs.
+    Batches have a fixed size and run in one thread each, several at a time: the numbers do not depend on the number of
+    threads. Picklable; needs no MindSpore. Several plans at once keep all processors busy: while one thread rounds a
+    plan and makes its session, another plan runs.
     """
 
     def __init__(self, graph: NetworkGraph, parameters: Parameters, threads: int | None = None) -> None:
@@ -120,7 +120,7 @@ class OnnxEngine:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Of the process: plans that run at once share its threads."""
+    """The threads of the process: all plans that run at the same time share them."""
     return ThreadPoolExecutor(threads, "autocomp")
 
 
@@ -144,7 +144,7 @@ class MindSporeEngine:
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def _padded(self, batch: Arrays, size: int) -> Arrays:
-        """The last batch is filled up, since another shape would compile anew."""
+        """Fills the last batch up, since another shape would be compiled again."""
         count = len(batch[0])
         filled = tuple(np.concatenate([a, np.repeat(a[-1:], size - count, 0)]) for a in batch)
         return tuple(output[:count] for output in self.elastic(filled))
@@ -169,7 +169,7 @@ def choose_engine(
 ) -> Engine:
     """The ONNX engine if it reproduces ``outputs``, the float network's for ``inputs``; else MindSpore's.
 
-    plain: the float network's compressed weights.
+    plain: the float network's weights.
     """
     engine = OnnxEngine(graph, parameters)
     try:
@@ -177,14 +177,14 @@ def choose_engine(
         worst = max(relative_error(a, b) for a, b in zip(found, outputs, strict=True))
         if worst <= 1e-3:
             return engine
-        log.warning("the ONNX form of the network differs by %.1e from MindSpore: MindSpore evaluates", worst)
-    except Exception as error:  # onnxruntime's own are no RuntimeErrors
-        log.info("MindSpore evaluates, since the network has no ONNX form that runs: %s", error)
+        log.warning("the ONNX form of the network differs by %.1e from MindSpore: MindSpore evaluates plans", worst)
+    except Exception as error:  # onnxruntime's errors are not RuntimeErrors
+        log.info("MindSpore evaluates plans, since the network has no ONNX form that runs: %s", error)
     return MindSporeEngine(net, graph)
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference over the largest expected value."""
+    """The largest difference divided by the largest expected value."""
     if found.shape != expected.shape:
         return float("inf")
     return float(np.abs(found - expected).max(initial=0) / max(float(np.abs(expected).max(initial=0)), 1e-12))

@@ -1,4 +1,4 @@
-"""A plan's network, fine-tuned: channels cut off, trained while weights and inputs are rounded, then converted."""
+"""Fine-tunes a plan's network: cuts its channels, trains it with rounded weights and inputs, then converts it."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ log = logging.getLogger("autocomp")
 
 Progress = Callable[[int, int, float], None]  # step from 1, steps, loss
 WEIGHT_DECAY = 1e-4
-HELD_BYTES = 2e9  # of the float network's outputs for an epoch; beyond, it runs in every step
-LONGEST = 0.3  # gradient, where outputs are no scores of classes: their errors have no common size
+HELD_BYTES = 2e9  # of the float network's outputs for an epoch; where they are larger, it runs in every step
+LONGEST = 0.3  # length of a gradient, where outputs are no scores of classes: their errors have no common size
 WITHOUT = "; without labels the float network is the only teacher"
-ALGORITHMS = ("lsq", "simqat", "pact")  # SLB lays its values out for the bits of one plan
+ALGORITHMS = ("lsq", "simqat", "pact")  # not SLB, whose values are laid out for the bits of one plan
 
 
 @dataclass(frozen=True)
 class FineTuning:
     """How the network of a plan is trained.
 
-    epochs: over the training samples. batch: samples a step, where they are arrays; the rest of an epoch that fills no
-        batch is left out. rate: of learning at the start, with Nesterov momentum 0.9, falling by a cosine to 0.
-    algorithm: that trains what is rounded: "lsq", "simqat" or "pact".
+    epochs: passes over the training samples.
+    batch: samples in a step, where they are arrays; the samples at the end of an epoch that do not fill a batch are
+        left out.
+    rate: learning rate at the start, with Nesterov momentum 0.9; it falls to 0 along a cosine.
+    algorithm: the quantizer that trains: "lsq", "simqat" or "pact".
     teacher: share of the float network's outputs in the loss (:class:`autocomp.primitives.Distilled`), 0 to 1; without
-        labels they are all of it.
-    seed: of the order of samples; a Dropout draws from MindSpore's own.
+        labels they are the whole loss.
+    seed: of the order of samples; a Dropout uses MindSpore's own seed.
     """
 
     epochs: int = 2
@@ -66,7 +68,7 @@ class FineTuning:
 
 
 def integer(value: Any, name: str) -> int:
-    """NumPy's become Python's own, which JSON and hashes take."""
+    """A NumPy integer as a Python int, which JSON and hashes accept. TypeError for anything else."""
     try:
         return int(operator.index(value))
     except TypeError:
@@ -77,8 +79,8 @@ def integer(value: Any, name: str) -> int:
 class Tuned:
     """A trained network: as a Cell, converted, and in numbers.
 
-    parameters: by name, of the network as it trained; :func:`rebuilt` needs no more.
-    samples: how many an epoch had; 0 where the network was rebuilt.
+    parameters: by name, of the network as it was trained; :func:`rebuilt` needs nothing else.
+    samples: samples in an epoch; 0 where the network was rebuilt.
     """
 
     net: Any
@@ -97,16 +99,17 @@ def fine_tune(
     calibration: Arrays,
     progress: Progress | None = None,
 ) -> Tuned:
-    """Train the network that ``plan`` makes of ``net``, whose numbers ``evaluator`` knows.
+    """Train the network that ``plan`` makes of ``net``, whose numbers ``evaluator`` has.
 
     Args:
         train: (x, y) arrays, y (n,) classes, one-hot rows or None; or a batched ``mindspore.dataset.Dataset`` of both,
-            gone through anew in each epoch, so that it can augment. A network that gives other than scores of classes,
-            or several outputs, is trained towards the float network's outputs alone, and labels are not used.
-        calibration: arrays (n, ...), for the weights and ranges that training begins with.
+            which is iterated again in each epoch, so that it can augment. Where a network's output is not scores of
+            classes, or it has several outputs, it is trained towards the float network's outputs alone, and labels are
+            not used.
+        calibration: arrays (n, ...), for the weights and ranges with which training begins.
 
     Raises:
-        ValueError: the network takes or gives several tensors; the plan rounds what cannot be trained rounded.
+        ValueError: the network has several inputs or outputs; the plan rounds a layer that cannot be trained rounded.
     """
     _check_single(evaluator.space.graph)
     augments = is_dataset(train)
@@ -141,7 +144,7 @@ def _with_loss(
     compares: Literal["classes", "values"],
     settings: FineTuning,
 ) -> tuple[Any, Any]:
-    """What trains, and the loss beside it. teacher: None where batches bring its outputs."""
+    """The cell that trains, and its loss function. teacher: None where the batches contain its outputs."""
     from autocomp.primitives.distillation.distilled import Distilled, Taught
 
     ms = load_mindspore()
@@ -155,20 +158,20 @@ def _with_loss(
 
 
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
-    """The network again that :func:`fine_tune` trained, from the parameters that it left; nothing is trained."""
+    """The network that :func:`fine_tune` trained, rebuilt from its trained parameters; nothing is trained."""
     one_image = tuple(x[:1] for x in evaluator.inputs)
     chosen, student = _student(
         pruned_only(net, evaluator, plan), plan, algorithm, evaluator.symmetric, inputs=one_image
     )
     ms = load_mindspore()
     for parameter in student.get_parameters():
-        if parameter.name in parameters:  # of layers that an older version left in float it stored no quantizers
+        if parameter.name in parameters:  # an older version stored no quantizers for layers that it left in float
             parameter.set_data(ms.Tensor(parameters[parameter.name]))
     return _tuned(chosen, student)
 
 
 def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: Arrays) -> tuple[Any, Any]:
-    """The quantizer, and the network that trains. net: pruned; samples: as ``apply`` takes them."""
+    """The quantizer, and the network that trains. net: pruned; samples: arguments of ``apply``."""
     form = primitive(algorithm)
     assert isinstance(form, TrainedFormats)
     chosen = form.algorithm()
@@ -185,7 +188,8 @@ def _tuned(algorithm: Any, student: Any, samples: int = 0) -> Tuned:
 
 
 def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
-    """Of the samples that the search evaluates on, by its own engine where that takes another graph."""
+    """The trained network's outputs for the evaluator's inputs: by onnxruntime where the search used it, else by
+    MindSpore."""
     if isinstance(evaluator.engine, OnnxEngine):
         engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads)
         return engine.outputs(tuned.compressed, evaluator.inputs)
@@ -196,9 +200,9 @@ def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
 
 
 def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays = ()) -> Any:
-    """The plan's channels cut off and what reads them reconstructed; nothing rounded, nothing folded.
+    """The network without the plan's pruned channels, the layers that read them reconstructed; not rounded, not folded.
 
-    images: on which the layers that read them are fitted, one after the other, to what they gave before.
+    images: inputs to fit those layers on, one after the other, to their outputs before pruning.
     """
     cuts = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
     compressed = evaluator.compress(cuts)
@@ -219,17 +223,19 @@ def _check_single(graph: NetworkGraph) -> None:
 
 
 def trains_classes(evaluator: PlanEvaluator) -> bool:
-    """Whether the network trains as one whose one output are scores of classes: as it is evaluated, or, searched
-    without data, where its output has that shape."""
+    """Whether the network trains with scores of classes as its one output.
+
+    It does where it is evaluated by classes; for a search without data, where its output has that shape.
+    """
     scores, *others = evaluator.plain_outputs
     looks_like = evaluator.synthetic and scores.ndim == 2 and scores.shape[1] > 1
     return not others and (evaluator.classifies or looks_like)
 
 
 def training_classes(y: Any, evaluator: PlanEvaluator) -> np.ndarray | None:
-    """(n,) int32, from classes or one-hot rows; None where the network is not trained towards them.
+    """(n,) int32, from classes or one-hot rows; None where the network is not trained towards classes.
 
-    TypeError, ValueError: for labels that a network of classes has no output for.
+    TypeError, ValueError: the network has no output for these labels.
     """
     if y is None or not trains_classes(evaluator):
         return None
@@ -262,7 +268,7 @@ class Shuffled:
             yield tuple(array[rows] for array in self.arrays)
 
     def dataset(self) -> Any:
-        """As MindSpore takes it."""
+        """The batches as a MindSpore dataset."""
         load_mindspore()
         import mindspore.dataset as ds
 
@@ -280,9 +286,9 @@ def _first_batch(train: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _as_trained(train: Any, dtype: np.dtype[Any], labelled: bool) -> Any:
-    """The batches with inputs of this type and, unless they are left aside, labels (n,) int32."""
+    """The batches with inputs of this type and, if they are used, labels (n,) int32."""
     inputs, *labels = train.get_col_names()
-    own = deepcopy(train)  # a pipeline has but one consumer, and other plans train on it, too
+    own = deepcopy(train)  # a pipeline has only one consumer, and other plans train on it, too
     cast = own.project([inputs, *labels[: int(labelled)]]).map(lambda x: x.astype(dtype, copy=False), [inputs])
     return cast.map(lambda y: as_classes(y, "train").astype(np.int32), labels) if labelled else cast
 
@@ -311,7 +317,7 @@ def _train(
 
 
 def parameter_groups(net: Any) -> list[Mapping[str, Any]]:
-    """Scales and choices of quantizers without weight decay."""
+    """Parameters for the optimizer: scales and logits of quantizers have no weight decay, the others have."""
     scales = [p for p in net.trainable_params() if p.name.endswith(("quantizer.scale", "quantizer.logits"))]
     mine = {id(p) for p in scales}
     others = [p for p in net.trainable_params() if id(p) not in mine]

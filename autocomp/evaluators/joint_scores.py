@@ -1,4 +1,5 @@
-"""What knobs do together: sensitivities measured one at a time, each weighed by what joint plans did."""
+"""The sensitivity of knobs together: each knob's sensitivities, weighted so that they agree with measured joint
+plans."""
 
 from __future__ import annotations
 
@@ -9,17 +10,20 @@ from scipy.optimize import least_squares
 
 JOINT = 16  # plans
 SEED = 2020
-MOST = 1.0  # nats that a joint plan may do by the sum: beyond it outputs are noise
+MOST = 1.0  # nats: largest sum of sensitivities of a joint plan; above it outputs are noise
 LEAST = 0.01  # nats: sensitivities are compared by log(LEAST + sensitivity)
-TRUST = 0.5  # a weight of e (or 1/e) counts like an error by this factor's logarithm
+TRUST = 0.5  # strength of the prior: the logarithm of a weight times this counts as an error
 RUINED = 10.0  # nats: a plan whose outputs are not finite
 
-Sensitivity = Sequence[Sequence[float]]  # of each knob, of each of its values
+Sensitivity = Sequence[Sequence[float]]  # for each knob, for each of its values
 
 
 def joint_vectors(sensitivity: Sensitivity, count: int = JOINT) -> np.ndarray:
-    """(count, knobs) int: each value equally likely; of plans that would ruin the network, knobs at random are left
-    as they are until the sum of the sensitivities is one that outputs survive."""
+    """(count, knobs) int: random plans, each value equally likely.
+
+    Where a plan would ruin the network, random knobs are set back to their first value until the sum of the
+    sensitivities is at most 1 nat.
+    """
     rng = np.random.default_rng(SEED)
     vectors = rng.integers(0, [len(one) for one in sensitivity], (count, len(sensitivity)))
     for vector, parts in zip(vectors, _parts(sensitivity, vectors), strict=True):
@@ -29,10 +33,10 @@ def joint_vectors(sensitivity: Sensitivity, count: int = JOINT) -> np.ndarray:
 
 
 def weighed(sensitivity: Sensitivity, vectors: np.ndarray, found: Sequence[float]) -> tuple[tuple[float, ...], ...]:
-    """The sensitivities, those of each knob times a weight, so that their sums are nearest to what these plans did.
+    """The sensitivities, those of each knob times a weight that makes their sums nearest to these plans' divergences.
 
-    vectors: (n, knobs) int; found: (n,) nats. Least squares of the logarithms with a prior that weights are 1: where
-    plans say nothing of a knob its weight stays 1, and the order of its values stays in any case.
+    vectors: (n, knobs) int; found: (n,) nats. The weights are the least squares fit of the logarithms, with a prior
+        that weights are 1. Where no plan uses a knob its weight stays 1. The order of a knob's values never changes.
     """
     parts, measured = _parts(sensitivity, vectors), np.asarray(found)
     parts, measured = parts[measured < RUINED], measured[measured < RUINED]
@@ -50,5 +54,5 @@ def weighed(sensitivity: Sensitivity, vectors: np.ndarray, found: Sequence[float
 
 
 def _parts(sensitivity: Sensitivity, vectors: np.ndarray) -> np.ndarray:
-    """(n, knobs): what each knob does in each plan."""
+    """(n, knobs): the sensitivity of each knob's value in each plan."""
     return np.stack([np.asarray(one)[column] for one, column in zip(sensitivity, vectors.T, strict=True)], axis=1)

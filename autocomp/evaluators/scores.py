@@ -1,4 +1,4 @@
-"""The scoring pass: how much every value of every knob hurts, one knob changed at a time."""
+"""The scoring pass: the sensitivity of every value of every knob, measured with one knob changed at a time."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ log = logging.getLogger("autocomp")
 
 VERSION = 3
 LEAST_IMAGES, MOST_IMAGES = 16, 200
-EVALUATIONS = 12  # whose work the pass may take
-STATISTICS_WORK = 1.6  # of an image for BatchNorm's statistics, as a multiple of one that is evaluated
+EVALUATIONS = 12  # the pass may cost as much as so many evaluations
+STATISTICS_WORK = 1.6  # cost of an image for BatchNorm's statistics, relative to an evaluated image
 LEAST_PLANS = 28
-FORMATS_SHARE = 2 / 3  # of the plans, at most
-NEGLIGIBLE = 1e-3  # nats: the mildest formats of all layers together; then no layer is looked at by itself
-JOINT_SHARE = 1 / 4  # of the plans, at most
+FORMATS_SHARE = 2 / 3  # largest share of the plans
+NEGLIGIBLE = 1e-3  # nats, for a format in all layers together: below it no layer is measured by itself
+JOINT_SHARE = 1 / 4  # largest share of the plans
 
 Measure = Callable[[Sequence[Plan]], Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """sensitivity: for each knob one number for each of its values, 0 for the first; they add up to that of a plan.
+    """sensitivity: for each knob one number for each of its values, 0 for the first; a plan's sensitivity is their sum.
 
-    The divergence KL(float || plan) of the class probabilities, nats a sample; where the outputs are no classes the
-    squared error as a share of the outputs' variance.
+    The unit is nats: the divergence KL(float || plan) of the class probabilities, in the mean of the samples. Where the
+    outputs are no classes it is the squared error as a share of the outputs' variance.
     """
 
     sensitivity: tuple[tuple[float, ...], ...]
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """(n,) of (n, knobs) int."""
+        """(n,): the sensitivity of each plan of (n, knobs) int."""
         first, every = self._flat
         return np.asarray(every[first + np.asarray(vectors)].sum(1))
 
     @cached_property
     def _flat(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where each knob's numbers begin, and all of them."""
+        """The position of each knob's first number, and all numbers."""
         sizes = np.array([len(row) for row in self.sensitivity], np.intp)
         return np.cumsum(sizes) - sizes, np.array([number for row in self.sensitivity for number in row])
 
@@ -56,7 +56,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, text: str, space: SearchSpace) -> Scores | None:
-        """None for anything but finite scores of this space, as this version measures them."""
+        """None for anything but finite scores of this space in this version."""
         try:
             value = json.loads(text)
             version = value.pop("version")
@@ -71,15 +71,15 @@ class Scores:
 def score(
     evaluator: PlanEvaluator, most: int | None = None, samples: int | None = None, measure: Measure | None = None
 ) -> Scores:
-    """Measure about ``most`` plans on so many of the evaluator's samples; needs no labels.
+    """Measure about ``most`` plans on ``samples`` of the evaluator's samples; needs no labels.
 
-    What is not measured is derived: formats of 8 bits are measured in all layers at once, and by halves only where
-    that hurts; coarser weights layer by layer, or in runs of neighbours where there are many; what coarse weights and
-    rounded inputs do adds up; between two ratios of channels the sensitivity is interpolated in its logarithm. Then a
-    few random joint plans are measured, and each knob's sensitivities get a weight
-    (:mod:`autocomp.evaluators.joint_scores`).
+    Sensitivities that are not measured are derived. Formats of 8 bits are measured in all layers at once, and in halves
+    only where their sensitivity is not negligible. Coarser weights are measured layer by layer, or in runs of
+    neighbours where there are many. The sensitivities of coarse weights and of rounded inputs are added. Between two
+    keep ratios the logarithm of the sensitivity is interpolated. Then a few random joint plans are measured, and each
+    knob's sensitivities get a weight (:mod:`autocomp.evaluators.joint_scores`).
 
-    measure: the divergences of plans, :func:`divergence` of each; None takes them one after the other, here.
+    measure: gives the divergences of plans, :func:`divergence` of each; None computes them here, one after the other.
     """
     started = time.perf_counter()
     count = len(evaluator.inputs[0])
@@ -103,24 +103,25 @@ def score(
 
 
 def affordable_images(count: int) -> int:
-    """Of so many that an evaluation takes: a quarter, 16 to 200."""
+    """The number of images for a scoring pass: a quarter of an evaluation's ``count``, 16 to 200."""
     return min(count, MOST_IMAGES, max(LEAST_IMAGES, count // 4))
 
 
 def affordable_plans(evaluator: PlanEvaluator, images: int) -> int:
-    """How many plans may be scored; follows from the data alone, so that scores do not depend on the machine."""
+    """How many plans may be scored. It depends on the data alone, so that scores do not depend on the machine."""
     count, statistics = len(evaluator.inputs[0]), STATISTICS_WORK * len(evaluator.statistics_inputs[0])
     return max(LEAST_PLANS, int(EVALUATIONS * (count + statistics) / (images + statistics)))
 
 
 def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None) -> float:
-    """Of the plan's outputs from the float network's, on evenly chosen samples: as many as a scoring pass takes."""
+    """The divergence of the plan's outputs from the float network's, on evenly chosen samples: as many as a scoring
+    pass uses."""
     count = len(evaluator.inputs[0])
     chosen = np.unique(np.linspace(0, count - 1, min(samples or affordable_images(count), count)).astype(int))
     expected = [output[chosen] for output in evaluator.plain_outputs]
     try:
         found = evaluator.engine.outputs(evaluator.compress(plan), tuple(array[chosen] for array in evaluator.inputs))
-    except Exception as error:  # whatever an engine raises; the plan then counts as useless
+    except Exception as error:  # any error of an engine; the plan then counts as ruined
         log.warning("plan %s could not be scored: %s", plan, error)
         return RUINED
     if not evaluator.classifies:
@@ -131,7 +132,7 @@ def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None)
 
 
 def divergences(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """(n,) KL divergence of the class probabilities, nats; both (n, classes), scores before or after the softmax."""
+    """(n,) KL divergence of the class probabilities, nats; both arguments (n, classes), before or after the softmax."""
     p, q = _log_probabilities(expected), _log_probabilities(found)
     return np.maximum((np.exp(p) * (p - q)).sum(1), 0)
 
@@ -145,13 +146,13 @@ def _log_probabilities(outputs: np.ndarray) -> np.ndarray:
 
 
 def _error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Squared error over the variance over the samples."""
+    """The squared error divided by the variance over the samples."""
     spread = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
     return float(((found.astype(np.float64) - expected) ** 2).sum()) / spread
 
 
 def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[float, ...], ...]:
-    """All that can be measured at once is: the plans of one call may be shared by many workers."""
+    """All plans that need no earlier result are measured in one call: many workers may share the plans of one call."""
     formats = [knob for knob in space.knobs if knob.kind == "format"]
     others = [knob for knob in space.knobs if knob.kind != "format"]
     for_formats = max(1, int(FORMATS_SHARE * most))
@@ -162,7 +163,7 @@ def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[floa
     of_others = [Plan({knob.name: knob.values[i]}) for knob in others for i in positions[knob.name]]
     found = iter(measure([*map(_plan, mild), *map(_plan, rough), *of_others]))
     whole = [next(found) for _ in mild]
-    known = _apart(rough, [next(found) for _ in rough]) | _by_halves(mild, whole, measure)
+    known = _divided(rough, [next(found) for _ in rough]) | _by_halves(mild, whole, measure)
     sensitivity = {knob.name: _sensitivity(knob, positions[knob.name], found) for knob in others}
     return tuple(
         sensitivity[knob.name] if knob.name in sensitivity else _format_sensitivity(knob, known) for knob in space.knobs
@@ -180,8 +181,8 @@ def _plan(run: Run) -> Plan:
     return Plan(dict.fromkeys((knob.name for knob in knobs), value))
 
 
-def _apart(runs: Sequence[Run], sensitivities: Sequence[float]) -> Known:
-    """Each knob has its equal share of what a run does together."""
+def _divided(runs: Sequence[Run], sensitivities: Sequence[float]) -> Known:
+    """Divides the sensitivity of a run equally among its knobs."""
     return {
         (knob.name, value): whole / len(knobs)
         for (knobs, value), whole in zip(runs, sensitivities, strict=True)
@@ -190,14 +191,14 @@ def _apart(runs: Sequence[Run], sensitivities: Sequence[float]) -> Known:
 
 
 def _mild(knobs: Sequence[Knob]) -> list[Run]:
-    """The values with no fewer than 8 bits, each in all layers that have it."""
+    """Runs of the values with no fewer than 8 bits, each in all layers that have it."""
     values = dict.fromkeys(str(v) for knob in knobs for v in knob.values[1:] if not _is_rough(knob, str(v)))
     return [([knob for knob in knobs if value in knob.values], value) for value in values]
 
 
 def _by_halves(runs: Sequence[Run], sensitivities: Sequence[float], measure: Measure) -> Known:
-    """What hurts is measured again in halves, down to single layers."""
-    known = _apart(runs, sensitivities)
+    """Runs whose sensitivity is not negligible are measured again in halves, down to single layers."""
+    known = _divided(runs, sensitivities)
     hurting = [run for run, whole in zip(runs, sensitivities, strict=True) if whole > NEGLIGIBLE and len(run[0]) > 1]
     if not hurting:
         return known
@@ -208,7 +209,8 @@ def _by_halves(runs: Sequence[Run], sensitivities: Sequence[float], measure: Mea
 
 
 def _rough(knobs: Sequence[Knob], most: int) -> list[Run]:
-    """The values with fewer bits, in one layer at a time, or in neighbours where that would be more than ``most``."""
+    """Runs of the values with fewer than 8 bits: single layers, or neighbours where these would be more than ``most``
+    plans."""
     wanted: dict[str, list[Knob]] = {}
     for knob in knobs:
         for value in _measured_alone(knob):
@@ -227,7 +229,8 @@ def _is_rough(knob: Knob, value: str) -> bool:
 
 
 def _measured_alone(knob: Knob) -> list[str]:
-    """Of the values with fewer than 8 bits one for each number of weight bits, and each with inputs that coarse."""
+    """The values with fewer than 8 bits that are measured: one for each number of weight bits, and one for each coarse
+    input."""
     kept: dict[tuple[int, int], str] = {}
     for value in map(str, knob.values):
         if _is_rough(knob, value):
@@ -236,13 +239,14 @@ def _measured_alone(knob: Knob) -> list[str]:
 
 
 def _roughness(knob: Knob, value: str) -> tuple[int, int]:
-    """Bits of the weights, and of the inputs where these are fewer than 8."""
+    """Bits of the weights, and bits of the inputs, at most 8."""
     chosen = knob.formats[knob.index(value)]
     return chosen.weight_bits, min(chosen.activation_bits, 8)
 
 
 def _format_sensitivity(knob: Knob, known: Mapping[tuple[str, str], float]) -> tuple[float, ...]:
-    """What 8-bit inputs do, the difference of w8a8 and w8, is added where only the weights were measured."""
+    """The sensitivity of each value. Where only the weights were measured, the part of 8-bit inputs is added, which is
+    the difference of w8a8 and w8."""
     inputs = max(known.get((knob.name, "w8a8"), 0.0) - known.get((knob.name, "w8"), 0.0), 0.0)
     alone = {_roughness(knob, value): known[knob.name, value] for value in _measured_alone(knob)}
     sensitivity = [0.0]
@@ -256,7 +260,8 @@ def _format_sensitivity(knob: Knob, known: Mapping[tuple[str, str], float]) -> t
 
 
 def _shares(wanted: Sequence[int], left: int) -> list[int]:
-    """How many values of each knob are measured: at least the strongest, evenly what is left, at most all."""
+    """How many values of each knob are measured: at least the strongest, at most all; the rest of ``left`` is divided
+    evenly."""
     counts = [min(1, count) for count in wanted]
     while sum(counts) < left and counts != list(wanted):
         needy = min((i for i in range(len(wanted)) if counts[i] < wanted[i]), key=lambda i: (counts[i], i))
@@ -265,7 +270,7 @@ def _shares(wanted: Sequence[int], left: int) -> list[int]:
 
 
 def _positions(knob: Knob, count: int) -> np.ndarray:
-    """(count,) int, rising: the values that are measured, the strongest and others evenly between."""
+    """(count,) int, rising: the positions of the measured values, the strongest and others at even distances."""
     last = len(knob.values) - 1
     if last == 0:
         return np.empty(0, int)
@@ -273,8 +278,8 @@ def _positions(knob: Knob, count: int) -> np.ndarray:
 
 
 def _sensitivity(knob: Knob, positions: np.ndarray, found: Iterator[float]) -> tuple[float, ...]:
-    """The next of what was found are the sensitivities at these positions; the rest lie on the line of the
-    logarithms."""
+    """The sensitivity of each value, from the next measured ones in ``found``, which belong to these positions. Between
+    them the logarithm is interpolated linearly."""
     last = len(knob.values) - 1
     if last == 0:
         return (0.0,)
@@ -282,7 +287,7 @@ def _sensitivity(knob: Knob, positions: np.ndarray, found: Iterator[float]) -> t
     x = np.array([_strength(knob, i) for i in range(last + 1)])
     logs = np.interp(x, x[positions], np.log(measured))
     below = x < x[positions[0]]
-    # Milder than the mildest that was measured: as the square of what is cut.
+    # Below the mildest measured value the sensitivity is proportional to the square of the share that is cut.
     logs[below] = np.log(measured[0]) + 2 * np.log(np.maximum(x[below], 1e-9) / x[positions[0]])
     sensitivity = np.exp(logs)
     sensitivity[0] = 0.0
@@ -290,7 +295,7 @@ def _sensitivity(knob: Knob, positions: np.ndarray, found: Iterator[float]) -> t
 
 
 def _strength(knob: Knob, i: int) -> float:
-    """Of what a value cuts off, as a share; of other knobs their rank."""
+    """The share of units that a value cuts; for other knobs the value's rank, 0 to 1."""
     if knob.kind == "keep":
         return 1 - float(knob.kept[i].mean())
     return i / (len(knob.values) - 1)

@@ -1,4 +1,4 @@
-"""A metric of the user's own in place of accuracy: mean IoU, mAP, a word error rate turned round."""
+"""The user's own metric in place of accuracy: mean IoU, mAP, 1 minus the word error rate."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _ONE_AT_A_TIME = threading.Lock()  # plans are measured in several threads, and 
 
 
 class UserMetric:
-    """A function of (outputs, labels) that says how good outputs are, from 0 to 1.
+    """A function of (outputs, labels) that measures how good outputs are, from 0 to 1.
 
-    outputs: of all samples, (n, ...); a tuple of them where the network gives several. labels: as they were given.
+    outputs: for all samples, (n, ...); a tuple of arrays where the network has several outputs. labels: as the user
+        gave them.
     """
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
@@ -32,7 +33,7 @@ class UserMetric:
 
     @property
     def name(self) -> str:
-        """As it stands over the front's column; not one that says how autocomp measured."""
+        """The title of the front's column; it never equals the name of one of autocomp's own metrics."""
         function = _innermost(self.function)
         name = getattr(function, "__name__", type(function).__name__)
         return name if name.isidentifier() and name not in TAKEN else "metric"
@@ -42,13 +43,13 @@ class UserMetric:
 
     @property
     def key(self) -> str:
-        """Changes with what the function does, as far as can be seen; not with where it stands in its file."""
+        """Changes with what the function does, as far as that can be read; not with its place in its file."""
         return hashlib.blake2b(repr(_made_of(self.function)).encode(), digest_size=16).hexdigest()
 
     def __call__(self, outputs: Arrays, labels: Any) -> float:
         """0 to 1, where less than 0 counts as 0; EvaluationError for anything else.
 
-        The function may write into the outputs; labels it is given as a copy.
+        The function may write into the outputs; it gets a copy of the labels.
         """
         try:
             with _ONE_AT_A_TIME:
@@ -64,7 +65,7 @@ class UserMetric:
 
 
 def _number(value: Any) -> float | None:
-    """None for what is no number, a text among it."""
+    """None for a value that is no number, also for text."""
     try:
         array = np.asarray(value)
         return None if isinstance(value, str) or array.size != 1 else float(array.item())
@@ -82,7 +83,7 @@ def _innermost(function: Any) -> Any:
 
 
 def _made_of(function: Any) -> Any:
-    """Nested tuples; of a method or a callable object with the values of its attributes."""
+    """Nested tuples; for a method or a callable object they include the values of its attributes."""
     if isinstance(function, partial):
         return _made_of(function.func), _described(function.args), _described(function.keywords)
     if isinstance(function, MethodType):
@@ -93,15 +94,15 @@ def _made_of(function: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """An object by its class, a class or a function of C by its own name."""
+    """Identifies an object by its class, and a class or a C function by its own name."""
     return type(value).__module__, type(value).__qualname__, getattr(value, "__qualname__", None)
 
 
 def _described(value: Any, around: tuple[int, ...] = (), other: Callable[[Any], Any] = _named) -> Any:
-    """Nested tuples of what a value is made of, without addresses and line numbers.
+    """The contents of a value as nested tuples, without addresses and line numbers.
 
-    around: ids of what it is a part of; a function that calls itself is a part of itself. other: says what anything is
-    that is neither data nor Python code.
+    around: ids of the values that contain it; a function that calls itself contains itself. other: describes any value
+        that is neither data nor Python code.
     """
     if isinstance(value, (int, float, complex, str, bytes, type(None))):
         return value
@@ -135,7 +136,7 @@ def _content(cell: CellType) -> Any:
 
 
 def label_bytes(labels: np.ndarray | np.generic) -> bytes | memoryview:
-    """What labels are, also those that differ in shape from sample to sample; the same for equal ones."""
+    """The labels as bytes, also where they differ in shape from sample to sample; equal labels give equal bytes."""
     if labels.dtype.hasobject:
         return repr(_described(labels, other=pickle.dumps)).encode()
     return np.ascontiguousarray(labels).data
