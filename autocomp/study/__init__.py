@@ -1,6 +1,6 @@
-"""The loop of a search, its ledger and its workers.
+"""The loop of a search, its ledger and its workers. Read ``study`` first.
 
-``study`` proposes, evaluates and tells, ``constraints`` judges plans by the budget, ``ledger`` keeps finished
-evaluations, ``executors`` run them here or on Ray, ``progress`` shows them. Read ``study`` first. It may import
-``problem``, ``samplers`` and ``evaluators``.
+``study`` proposes plans, evaluates them and passes the outcomes to the sampler. ``constraints`` compares plans with the
+budget. ``ledger`` keeps finished evaluations. ``executors`` evaluate in this process or on Ray. ``progress`` shows the
+progress. This package may import ``problem``, ``samplers`` and ``evaluators``.
 """

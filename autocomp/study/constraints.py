@@ -1,4 +1,4 @@
-"""What the budget and the objectives say of plans: of their costs alone, and once they are evaluated."""
+"""Compares plans with the budget: by their costs alone, and with their accuracy once they are evaluated."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class ConstraintEvaluator:
-    """Of the plans of one search.
+    """The budget's constraints and the objectives of one search, for its plans.
 
-    costs: of vectors, (n, knobs) int. objectives: names of costs to minimise.
-    float_accuracy: the float network's, None until it is evaluated.
+    costs: gives the costs of vectors, (n, knobs) int. objectives: names of the costs to minimise.
+    float_accuracy: the float network's accuracy, None until it is evaluated.
     """
 
     def __init__(
@@ -32,21 +32,21 @@ class ConstraintEvaluator:
 
     @property
     def min_accuracy(self) -> float | None:
-        """The accuracy that the budget asks for; None where it asks for none."""
+        """The least accuracy that the budget allows; None where it bounds no accuracy."""
         bounds = [bound for bound in self.budget.bounds if bound.metric == ACCURACY]
         return max((bound.limit(self.float_cost, self.float_accuracy) for bound in bounds), default=None)
 
     def objective_costs(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, objectives)."""
+        """(n, objectives): the costs to minimise."""
         costs = self._costs(vectors)
         return np.stack([getattr(costs, name) for name in self._attributes], axis=1)
 
     def constraint_violation(self, vectors: np.ndarray) -> np.ndarray:
-        """(n,) how far the costs are beyond the budget, 0 or less within it."""
+        """(n,): how far the costs exceed the budget; 0 or less where they meet it."""
         return self.budget.violation(self._costs(vectors), None, self.float_cost, self.float_accuracy)
 
     def violations(self, cost: Cost, accuracy: float) -> tuple[float, ...]:
-        """Of each bound; the float network is judged by its own accuracy."""
+        """The violation of each bound; the float network's own accuracy is its reference."""
         known = accuracy if self.float_accuracy is None else self.float_accuracy
         return tuple(self.budget.violations(cost, accuracy, self.float_cost, known)[0].tolist())
 
@@ -54,11 +54,11 @@ class ConstraintEvaluator:
         return Outcome(vector, (-accuracy, *self._values(cost)), self.violations(cost, accuracy))
 
     def screen(self, vectors: np.ndarray) -> list[Outcome | None]:
-        """The outcome of each plan that the budget forbids for its cost alone."""
+        """The outcome of each plan that the budget rejects for its cost alone, else None."""
         costs = self._costs(vectors)
         known = self.budget.violations(costs, None, self.float_cost, self.float_accuracy)
-        # Nobody knows its accuracy. Were it taken to be within bounds, a plan slightly too costly would seem better
-        # than one that was evaluated and lost too much, and samplers would go there.
+        # Its accuracy is unknown. If it were assumed to meet the bounds, a plan slightly too costly would seem better
+        # than an evaluated plan that lost too much accuracy, and samplers would propose more such plans.
         worst = self.budget.violations(costs, np.zeros(len(vectors)), self.float_cost, self.float_accuracy)
         outcomes: list[Outcome | None] = [None] * len(vectors)
         for i in np.flatnonzero((known > 0).any(axis=1)):

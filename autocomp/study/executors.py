@@ -1,4 +1,4 @@
-"""Where plans are evaluated: in this process, or by Ray workers here or on a cluster."""
+"""Executors evaluate plans: in this process, or by Ray workers on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from autocomp.search_spaces import Plan
 logger = logging.getLogger("autocomp")
 
 RETRIES = 2  # of a plan whose worker died
-PATIENCE_S = 10.0  # for processors to become free
-MOST_WORKERS = 32  # taken of a cluster that offers more
+PATIENCE_S = 10.0  # seconds to wait for free processors
+MOST_WORKERS = 32  # most workers on a cluster
 
 Result = Measurement | EvaluationError
 Found = TypeVar("Found")
@@ -31,7 +31,7 @@ Question = Callable[[Any, Plan], Found]  # an importable function of an evaluato
 
 
 class Executor(Protocol):
-    """Evaluates plans, between entering and leaving it; or asks its evaluator something else about them.
+    """Evaluates plans, or asks its evaluator another question about them, between entering and leaving it.
 
     >>> with executor(evaluator, workers=2) as running:
     ...     dict(running.map([plan, other]))
@@ -45,18 +45,18 @@ class Executor(Protocol):
     ) -> None: ...
 
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
-        """Index of a plan and what was found, as soon as it is; an error comes as a value and names its plan."""
+        """The index of a plan and its result, as soon as it is finished; an error is a value, which names the plan."""
         ...
 
     def ask(
         self, question: Question[Found], plans: Sequence[Plan]
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
-        """The same with what the question finds; where it raises, the error comes as a value."""
+        """Like ``map``, with the answer to the question; where the question raises, the error is a value."""
         ...
 
 
 def executor(evaluator: Evaluator, workers: int | str | None = None) -> Executor:
-    """None: this process. A number: that many Ray workers here. ``"auto"``, ``"ray://host:port"``: a Ray cluster."""
+    """None: this process. A number: so many Ray workers here. ``"auto"``, ``"ray://host:port"``: a Ray cluster."""
     if workers is None:
         return InProcess(evaluator)
     if isinstance(workers, str):
@@ -76,7 +76,7 @@ def evaluate(evaluator: Evaluator, plan: Plan) -> Measurement:
 
 
 def answer(question: Question[Found], evaluator: Evaluator, plan: Plan) -> Found | EvaluationError:
-    """What is found, or the error with the plan's name to it."""
+    """The answer to the question, or the error, which names the plan."""
     try:
         return question(evaluator, plan)
     except Exception as error:
@@ -87,8 +87,8 @@ def answer(question: Question[Found], evaluator: Evaluator, plan: Plan) -> Found
 
 
 class InProcess:
-    """In this process: one plan after the other, or, where the evaluator has a number ``at_once``, so many at a time in
-    threads."""
+    """Evaluates in this process, one plan after the other; where the evaluator has a number ``at_once``, so many plans
+    at a time in threads."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
@@ -118,18 +118,19 @@ class InProcess:
                 asked = {pool.submit(answer, question, self._evaluator, plan): i for i, plan in enumerate(plans)}
                 for future in as_completed(asked):
                     yield asked[future], future.result()
-            finally:  # at a time limit or Ctrl-C nobody wants the rest, and what runs is not waited for
+            finally:  # at a time limit or Ctrl-C: cancel the rest, and do not wait for running plans
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Worker:
-    """What lives in a Ray worker: the evaluator, loaded at the first plan, so that its errors come as values."""
+    """The actor in a Ray worker: it loads the evaluator at the first plan, so that errors in loading are values."""
 
     def __init__(self) -> None:
         self._evaluator: Evaluator | None = None
 
     def answer(self, question: Question[Found], plan: Plan, shared: list[Any]) -> Found | EvaluationError:
-        """``shared``: references to the pickled evaluator and to the driver's import path, which are in Ray's store."""
+        """``shared``: references to the pickled evaluator and to the driver's import path, both in Ray's object
+        store."""
         try:
             if self._evaluator is None:
                 self._evaluator = self._load(*shared)
@@ -144,21 +145,21 @@ class Worker:
     def _load(pickled: Any, paths: Any) -> Evaluator:
         import ray
 
-        # What the evaluator's classes are imported from may be on the driver's path only: a script's folder, say.
+        # The modules of the evaluator's classes may be on the driver's import path only, as in a script's folder.
         sys.path.extend(path for path in ray.get(paths) if path not in sys.path)
         evaluator: Evaluator = pickle.loads(ray.get(pickled))
         return evaluator
 
 
 class RayWorkers:
-    """Ray actors that each hold the evaluator; Ray starts one that dies anew and gives it its plan again."""
+    """Ray actors that each hold the evaluator. Ray starts an actor again that died, and sends its plan again."""
 
     def __init__(self, evaluator: Evaluator, workers: int | str) -> None:
         self._ray = _ray()
         self._workers = workers
         try:
             self._pickled: bytes = self._ray.cloudpickle.dumps(evaluator)
-        except EvaluationError:  # says itself why, and what to do
+        except EvaluationError:  # its message already says what to do
             raise
         except Exception as error:
             raise TypeError(f"an evaluator for Ray workers must be picklable, but got {error}") from error
@@ -191,12 +192,12 @@ class RayWorkers:
     def ask(
         self, question: Question[Found], plans: Sequence[Plan]
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
-        waiting = deque(enumerate(plans))
+        queued = deque(enumerate(plans))
         idle = deque(self._actors)
         running: dict[Any, tuple[Any, int]] = {}
-        while waiting or running:
-            while waiting and idle:
-                i, plan = waiting.popleft()
+        while queued or running:
+            while queued and idle:
+                i, plan = queued.popleft()
                 actor = idle.popleft()
                 running[actor.answer.remote(question, plan, self._shared)] = (actor, i)
             for done in self._ray.wait(list(running), num_returns=1)[0]:
@@ -222,7 +223,7 @@ class RayWorkers:
             except Exception as error:
                 raise ConnectionError(f"no Ray cluster answers at workers={self._workers!r}: {error}") from error
         else:
-            # Ray would set aside a third of the machine's memory; workers share one copy of the evaluator.
+            # Ray would reserve a third of the machine's memory; workers share one copy of the evaluator.
             store = max(128_000_000, 4 * len(self._pickled))
             self._ray.init(
                 address="local",
@@ -233,12 +234,13 @@ class RayWorkers:
             )
 
     def _count(self) -> int:
-        """As many workers as wanted, but no more than there are processors: one without would wait for ever."""
+        """As many workers as wanted, at most one for each processor: a worker without a processor would wait
+        forever."""
         total = int(self._ray.cluster_resources().get("CPU", 0))
         wanted = min(self._workers if isinstance(self._workers, int) else MOST_WORKERS, total)
         deadline = time.monotonic() + PATIENCE_S
         while (free := self._free()) < wanted and time.monotonic() < deadline:
-            time.sleep(0.1)  # workers of an earlier search give theirs back late
+            time.sleep(0.1)  # workers of an earlier search release their processors late
         count = min(wanted, free)
         if count < 1:
             raise RuntimeError(f"workers need a free processor, but Ray has none free of {total}")

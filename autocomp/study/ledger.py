@@ -1,4 +1,4 @@
-"""Finished evaluations, kept where a killed process cannot lose them, in a form that optuna-dashboard shows."""
+"""The ledger stores finished evaluations so that a killed process cannot lose them; optuna-dashboard can show them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("autocomp")
 
-SCORES = "scores"  # what they are remembered under
+SCORES = "scores"  # the key of stored scores
 
 
 class Ledger:
     """Measurements by plan: one on all samples, and one on a part of them.
 
-    storage: None keeps them in memory only. A path becomes an SQLite file, whose writes are all or nothing and whose
-        locks go with the process (a journal file's lock would outlive a ``kill -9``). Also any Optuna storage URL.
-    fingerprint: of everything that decides an evaluation; evaluations under another one are not seen.
-    objectives: the costs that are minimised. The study is named after them, too, but evaluations are found whatever
-        the objectives and the budget were for which they were made.
+    storage: None keeps them in memory only. A path becomes an SQLite file, whose writes are atomic and whose locks end
+        with the process (a journal file's lock would remain after ``kill -9``). Any other Optuna storage URL works,
+        too.
+    fingerprint: of everything that changes an evaluation; evaluations with another fingerprint are not read.
+    objectives: the costs that are minimised. They are part of the study's name. But stored evaluations are found for
+        any objectives and any budget.
     """
 
     def __init__(
@@ -56,11 +57,11 @@ class Ledger:
         return len(self._measurements.keys() | self._low_fidelity.keys())
 
     def get(self, plan: Plan, part: bool = False) -> Measurement | None:
-        """On all samples, or on a part of them."""
+        """The measurement on all samples, or on a part of them."""
         return (self._low_fidelity if part else self._measurements).get(plan)
 
     def add(self, plan: Plan, measurement: Measurement, cost: Cost, violations: Mapping[str, float]) -> None:
-        """Stored when this returns. ``violations``: by the text of the bound."""
+        """The measurement is stored when this returns. ``violations``: by the text of the bound."""
 
         self._kept(measurement)[plan] = measurement
         if self._study is None:
@@ -74,7 +75,7 @@ class Ledger:
         )
 
     def fail(self, plan: Plan, reason: str) -> None:
-        """For people to see; the plan is tried again when it comes up again."""
+        """Stores a failure for the user to read; the plan is evaluated again when it is proposed again."""
         import optuna
 
         if self._study is None:
@@ -82,7 +83,7 @@ class Ledger:
         self._store(plan, state=optuna.trial.TrialState.FAIL, user_attrs={"plan": str(plan), "error": reason})
 
     def remember(self, name: str, text: str) -> None:
-        """Keep something that is not an evaluation, under the same fingerprint."""
+        """Store a text that is not an evaluation, under the same fingerprint."""
         self._remembered[name] = text
         if self._study is not None:
             self._study.set_user_attr(name, text)
@@ -91,7 +92,7 @@ class Ledger:
         return self._remembered.get(name)
 
     def scores(self, measure: Callable[[], Scores]) -> Scores:
-        """Those that are remembered, or else measured now."""
+        """The stored scores; where there are none they are measured now and stored."""
         found = Scores.from_json(self.recall(SCORES) or "", self.space)
         if found is None:
             found = measure()
@@ -99,9 +100,10 @@ class Ledger:
         return found
 
     def _store(self, plan: Plan, **trial: Any) -> None:
-        """The trial whole or not at all, and its parameters, which are there for people: the plan is an attribute.
+        """Writes the trial completely or not at all. Its parameters are for people to read: the plan is an attribute.
 
-        Optuna looks up and writes one parameter after the other, a millisecond each in SQL; here they are one insert.
+        Optuna looks up and writes one parameter after the other, which takes a millisecond each in SQL; here they are
+        one insert.
         """
         import optuna
 
@@ -139,7 +141,7 @@ class Ledger:
             with quiet():
                 self._study = self._create(_url(storage), prefix)
                 self._read(prefix)
-        except Exception as error:  # Optuna, SQLAlchemy, its drivers and the file system each raise their own
+        except Exception as error:  # Optuna, SQLAlchemy, its drivers and the file system raise different errors
             reason = " ".join(str(error).split("\n(Background")[0].split())
             raise OSError(f"storage {str(storage)!r} cannot be opened or written: {reason}") from error
 
@@ -160,7 +162,7 @@ class Ledger:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # A write, so that a storage that can only be read is found here and not after the first evaluation.
+            # This writes, so that a read-only storage raises here and not after the first evaluation.
             study.set_metric_names(["accuracy", *(METRICS[name].attribute for name in self.objectives)])
         return study
 
@@ -203,7 +205,7 @@ def _url(storage: str | Path) -> str:
 
 
 def sibling(storage: str | Path | None, name: str) -> Path | None:
-    """A path beside an SQLite file, ``search.db.<name>``; None for other storages."""
+    """A path next to an SQLite file, ``search.db.<name>``; None for other storages."""
     if storage is None or not (url := _url(storage)).startswith("sqlite:///"):
         return None
     return Path(f"{url.removeprefix('sqlite:///')}.{name}")

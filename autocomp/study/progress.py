@@ -1,4 +1,4 @@
-"""How far a search has come: the front so far, whether it still grows, and what is shown of it."""
+"""The progress of a search: the front so far, whether it still grows, and the progress bar."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ GROWTH = 1e-3  # of the hypervolume, below which a front has not grown
 
 
 class RunningFront:
-    """What nothing within the budget beats, kept up to date record by record.
+    """The non-dominated records within the budget, updated record by record.
 
-    cheapest: whether the best record is the cheapest in the first objective, and not the most accurate: where the
-        budget bounds the accuracy.
+    cheapest: whether the best record is the cheapest in the first objective instead of the most accurate one; used
+        where the budget bounds the accuracy.
     nearest: the least violation of the budget so far.
     """
 
@@ -57,7 +57,8 @@ class RunningFront:
 
     @cached_property
     def volume(self) -> float:
-        """Of the box between accuracy 0 to 1 and costs 0 to the float network's, what is dominated: 0 to 1."""
+        """The hypervolume: the share that the front dominates of the box from accuracy 0 to 1 and from cost 0 to the
+        float network's; 0 to 1."""
         return hypervolume(self._points, np.ones(self._points.shape[1]))
 
     def _rank(self, record: Record) -> tuple[float, float]:
@@ -71,8 +72,8 @@ class RunningFront:
 class Growth:
     """Whether the front still grows.
 
-    patience: batches in which its hypervolume must grow by a thousandth; while nothing is within the budget, in which
-        something must come nearer to it. None: for ever.
+    patience: number of batches in which its hypervolume must grow by a thousandth; while no plan meets the budget, in
+        which a plan must come nearer to it. None: no limit.
     """
 
     def __init__(self, patience: int | None) -> None:
@@ -80,7 +81,7 @@ class Growth:
         self._seen: list[tuple[float, float]] = []
 
     def add(self, front: RunningFront) -> None:
-        """At the end of a batch."""
+        """Call it at the end of each batch."""
         self._seen.append((front.volume, front.nearest))
 
     @property
@@ -92,9 +93,9 @@ class Growth:
 
 
 class SearchProgress:
-    """A line with the evaluations done, the best point so far, the hypervolume and the time left.
+    """A line with the finished evaluations, the best point so far, the hypervolume and the time left.
 
-    shown: also None, which stands for "where standard error is a terminal".
+    shown: None shows it where standard error is a terminal.
     """
 
     def __init__(self, objective: str, trials: int, time_limit: float | None = None, shown: bool | None = None) -> None:
@@ -115,7 +116,7 @@ class SearchProgress:
         )
         self._task = self._bar.add_task("searching", total=trials, best="", left="")
         self._start = time.monotonic()
-        self._elsewhere = 0.0  # seconds that went into other things than evaluations
+        self._elsewhere = 0.0  # seconds that were spent on other things than evaluations
 
     def __enter__(self) -> SearchProgress:
         self._bar.start()
@@ -127,19 +128,19 @@ class SearchProgress:
         self._bar.stop()
 
     def update(self, done: int, reused: int, front: RunningFront) -> None:
-        """``reused``: of those done, evaluations that took no time."""
+        """``reused``: how many of the ``done`` evaluations came from the ledger and took no time."""
         if not self._bar.disable:
             left = self._left(done, reused)
             self._bar.update(self._task, description="searching", completed=done, best=self._best(front), left=left)
 
     def scoring(self, plans: int, seconds: float) -> None:
-        """So many plans have been scored, the last in so many seconds."""
+        """Shows that so many plans have been scored, the last of them in so many seconds."""
         self._elsewhere += seconds
         if not self._bar.disable:
             self._bar.update(self._task, description=f"scoring ({plans} plans)")
 
     def confirming(self, done: int, plans: int) -> None:
-        """So many plans have been measured on all samples."""
+        """Shows how many plans have been measured on all samples."""
         if not self._bar.disable:
             self._bar.update(self._task, description="confirming", completed=done, total=plans, left="")
 
@@ -151,7 +152,7 @@ class SearchProgress:
         return f"best {best.measurement.accuracy:.2%} at {cost}, hypervolume {front.volume:.4f}"
 
     def _left(self, done: int, reused: int) -> str:
-        """By the mean time of the evaluations so far; nothing before there is one."""
+        """The time left, from the mean time of the evaluations so far; empty before the first evaluation."""
         spent = time.monotonic() - self._start
         left = math.inf
         if done > reused:

@@ -1,4 +1,5 @@
-"""The loop: propose plans, evaluate them, learn from them. It stops, resumes and replays."""
+"""The loop of a search: propose plans, evaluate them, pass the outcomes to the sampler. It stops, resumes and
+replays."""
 
 from __future__ import annotations
 
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
-HALVING, FEWEST = 4, 8  # one plan of so many is measured on all samples where there are many, and no fewer than eight
+HALVING, FEWEST = 4, 8  # one plan in four, but at least eight, is measured on all samples in the end
 INTERRUPTED = "interrupted"
-DIVERGENCES = "divergences"  # what the ledger keeps under it: by the plan's key, of a scoring pass
+DIVERGENCES = "divergences"  # the ledger's key for divergences of a scoring pass, by the plan's key
 
 
 @dataclass(frozen=True)
 class Record:
-    """A plan that was evaluated; ``violation`` is the budget's, 0 or less where it holds."""
+    """An evaluated plan; ``violation`` is the budget's, 0 or less where all bounds hold."""
 
     plan: Plan
     vector: Vector
@@ -52,23 +53,25 @@ class Record:
 
 
 class Study:
-    """Evaluates the float network, then what a sampler proposes, in batches.
+    """Evaluates the float network, then the plans that a sampler proposes, in batches.
 
-    A batch is proposed from all that was found before it and evaluated as a whole, so that neither the number of
-    workers nor their speed decides what is proposed. What the ledger holds is not evaluated again; therefore a study
-    that was stopped is continued by running the same study again: it proposes the same plans, finds the first of them
-    in the ledger, and ends where it would have ended undisturbed.
+    A batch is proposed from all earlier results and evaluated as a whole. So neither the number of workers nor their
+    speed changes the proposals. Evaluations in the ledger are not made again. So a study that was stopped is continued
+    by running the same study again: it proposes the same plans, finds the first of them in the ledger, and ends where
+    it would have ended without the stop.
 
-    costs: of vectors, (n, knobs) int.
+    costs: gives the costs of vectors, (n, knobs) int.
     objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
-    sampler: a name, or a sampler of one's own.
-    trials: evaluations, those found in the ledger and those that failed among them.
-    time_limit: seconds; looked at after each evaluation, and after each plan that is scored.
-    patience: ends it when the front has not grown in so many batches, see :class:`autocomp.study.progress.Growth`.
-    scores: how much each value of each knob hurts, for samplers that ask for it: given what measures the divergences
-        of plans, on the executor's workers. Called once, kept in the ledger; so is what was measured for them when
-        they were cut off.
-    look: where it is given, plans are measured by it on a part of the samples, and a quarter of them at last on all.
+    sampler: a name, or a sampler object.
+    trials: number of evaluations, including those found in the ledger and those that failed.
+    time_limit: seconds; checked after each evaluation, and after each plan that is scored.
+    patience: the study ends when the front has not grown in so many batches, see
+        :class:`autocomp.study.progress.Growth`.
+    scores: makes the scores, for samplers that need them. It gets a function that measures the divergences of plans on
+        the executor's workers. It is called once and its result is stored in the ledger; so are the divergences
+        measured before an interruption.
+    evaluate_subset: if given, it measures plans on a part of the samples, and in the end a quarter of the plans are
+        measured on all samples.
     progress: a line on standard error; None shows it where that is a terminal.
     """
 
@@ -118,8 +121,8 @@ class Study:
 
     def _reset(self) -> None:
         self.records: list[Record] = []
-        self.done = 0  # evaluations, failed ones among them
-        self.reused = 0  # of them, those found in the ledger
+        self.done = 0  # evaluations, including failed ones
+        self.reused = 0  # how many of them were found in the ledger
         self.stopped: str | None = None  # why the last run ended
         self._failure: EvaluationError | None = None
         self._constraints.float_accuracy = None
@@ -128,10 +131,10 @@ class Study:
         self._start = time.monotonic()
 
     def run(self) -> list[Record]:
-        """Records in the order of evaluation, the float network's first; ``stopped`` then says why it ended.
+        """Records in the order of evaluation, the float network's first; afterwards ``stopped`` says why the run ended.
 
-        Ctrl-C, SIGTERM and errors in mid-search end it with what there is. Only a float network that cannot be
-        evaluated raises: EvaluationError.
+        Ctrl-C, SIGTERM and errors during the search end it with the results so far. It raises only where the float
+        network cannot be evaluated: EvaluationError.
         """
         self._reset()
         self._bar = SearchProgress(self.objectives[0], self.trials, self.time_limit, self.progress)
@@ -152,7 +155,7 @@ class Study:
 
     @property
     def seconds_left(self) -> float:
-        """Of the time limit, since the run began."""
+        """Seconds until the time limit, which counts from the start of the run."""
         return math.inf if self.time_limit is None else self.time_limit - (time.monotonic() - self._start)
 
     def _search(self) -> None:
@@ -171,7 +174,7 @@ class Study:
             if not batch:
                 self.stopped = "no more plans: the sampler has none left that the budget allows"
                 return
-            # A batch is always proposed whole: a study of more trials then proposes what this one did, and more.
+            # A full batch is always proposed: a study with more trials then proposes the same plans first.
             proposals.tell(self._evaluate(batch[: self.trials - self.done]))
             self._growth.add(self._front)
 
@@ -182,7 +185,7 @@ class Study:
         return Proposals(self.space, chosen, self._constraints.screen, self.seed)
 
     def _problem(self) -> Problem:
-        """What samplers may know; the float network has been evaluated."""
+        """The problem for the sampler; the float network has been evaluated before."""
         return Problem(
             self.space,
             len(self.objectives) + 1,
@@ -198,7 +201,8 @@ class Study:
         return self.ledger.scores(lambda: measure(self._divergences))
 
     def _divergences(self, plans: Sequence[Plan]) -> list[float]:
-        """Of each plan; _TimeUp when there is no more time. What was measured is kept in any case."""
+        """The divergence of each plan, nats; _TimeUp when the time is over. Measured divergences are stored in any
+        case."""
         known: dict[str, float] = json.loads(self.ledger.recall(DIVERGENCES) or "{}")
         missing = [plan for plan in plans if plan.key not in known]
         last = time.monotonic()
@@ -233,14 +237,14 @@ class Study:
 
     @property
     def _reserved(self) -> float:
-        """Seconds of the time limit for measuring the front on all samples: half of it at most."""
+        """Seconds of the time limit that are kept for measuring the front on all samples: at most half of it."""
         if self.evaluate_subset is None or self.time_limit is None or not self.records:
             return 0.0
         count = max(len(self.records) // HALVING, FEWEST)
         return min(self.time_limit / 2, count * self.records[0].measurement.seconds)
 
     def _evaluate(self, batch: list[Vector]) -> list[Outcome]:
-        """Outcomes of the finished evaluations, in the batch's order, whatever order they finished in."""
+        """Outcomes of the finished evaluations, in the batch's order and not in the order in which they finished."""
         plans = [self.space.decode(vector) for vector in batch]
         costs = list(self.costs(np.array(batch, np.int64)))
         part = self.evaluate_subset is not None and bool(self.records)  # the float network is measured on all samples
@@ -251,7 +255,7 @@ class Study:
 
         def finish(i: int, result: Result) -> None:
             finished[i] = self._record(batch[i], plans[i], costs[i], result)
-            # At once and in the batch's order: an exception may end the batch at any time.
+            # Updated after each evaluation, in the batch's order: an exception may end the batch at any time.
             self.records[earlier:] = [record for _, record in sorted(finished.items()) if record is not None]
             self.done += 1
             if (record := finished[i]) is not None:
@@ -276,8 +280,10 @@ class Study:
         return self.executor.map(plans)
 
     def _confirm(self) -> None:
-        """Measure on all samples a quarter of the plans, those that the front needs most (successive halving); and
-        others, while none of them keeps the budget that it seemed to keep."""
+        """Measure a quarter of the plans on all samples: those that contribute most to the front (successive halving).
+
+        Where none of them still meets the budget, more plans are measured.
+        """
         while self.seconds_left > 0 and (rows := self._finalists()):
             batch = {row: self.ledger.get(self.records[row].plan) for row in rows}
             missing = [row for row, known in batch.items() if known is None]
@@ -293,7 +299,7 @@ class Study:
             self.records = [record for row, record in enumerate(self.records) if row not in failed]
 
     def _confirmed(self, row: int, result: Result, new: bool = False) -> bool:
-        """Whether the plan could be evaluated; its record is then of all samples."""
+        """Whether the plan could be evaluated; its record is then the one on all samples."""
         old = self.records[row]
         record = self._record(old.vector, old.plan, old.cost, result)
         if new:
@@ -303,7 +309,8 @@ class Study:
         return record is not None
 
     def _finalists(self) -> list[int]:
-        """Which records that were measured on a part of the samples are measured on all, the most valuable first."""
+        """Positions of the records to measure on all samples, the most valuable first; they were measured on a part so
+        far."""
         whole = [record for record in self.records if not record.measurement.error]
         within = any(record.violation <= 0 for record in whole[1:])
         violations = np.array([record.violation for record in self.records])
@@ -316,7 +323,7 @@ class Study:
         return [int(rows[i]) for i in order[: max(len(self.records) // HALVING, FEWEST)]]
 
     def _record(self, vector: Vector, plan: Plan, cost: Cost, result: Result) -> Record | None:
-        """None for a plan that could not be evaluated."""
+        """The record of a result; None for a plan that could not be evaluated."""
         if isinstance(result, Measurement) and math.isnan(result.accuracy):
             result = EvaluationError(f"plan {plan} could not be evaluated: its accuracy is NaN")
         if isinstance(result, EvaluationError):
