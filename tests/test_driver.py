@@ -176,7 +176,7 @@ def test_network_without_onnx_form_is_searched(caplog: pytest.LogCaptureFixture)
     net, x = randomised(CumulativeProduct()), images(20)
     with caplog.at_level(logging.INFO, logger="autocomp"):
         found = autocomp.search(net, None, "cpu", x, trials=4, progress=False)
-    assert "1 channel groups of up to 8 stay whole: cpu is no faster with fewer channels" in caplog.text
+    assert "1 channel groups of up to 8 channels are not pruned: cpu is no faster with fewer channels" in caplog.text
     assert len(found.evaluated) == 4 and found.float_point.accuracy == 1
     with pytest.raises(EvaluationError, match="cannot be sent to workers"):
         autocomp.search(net, None, "cpu", x, trials=4, workers=2, progress=False)
@@ -237,7 +237,7 @@ def test_a_network_of_tokens_is_searched_saved_and_trained_with_integers(tmp_pat
     front.save(tmp_path / "front")
     assert list(autocomp.load(tmp_path / "front", net, data)) == list(front)
     assert point.fine_tune(data, epochs=1).tuned
-    with pytest.raises(ValueError, match="a network that takes integers needs data to be judged on"):
+    with pytest.raises(ValueError, match="a network that takes integers needs data to be evaluated on"):
         autocomp.search(net, None, "ascend", inputs=data[0][:2].astype(np.int32), trials=2, progress=False)
 
 

@@ -1,6 +1,6 @@
-"""What is asked: the budget, the data and its metric, and the job prepared from them.
+"""The problem of a search: the budget, the data and its metric, and the job prepared from them.
 
-``budget`` parses bounds, ``metrics`` knows units, ``data`` takes samples in, ``pareto`` says what dominates what,
-``jobs`` prepares a search: traced network, calibration, space, evaluator, costs. Read ``budget`` first, ``jobs``
-last. It may import ``samplers`` and everything below.
+Read ``budget`` first and ``jobs`` last. ``budget`` parses bounds. ``metrics`` has the units of costs. ``data`` reads
+samples. ``pareto`` finds non-dominated points. ``jobs`` prepares a search: traced network, calibration, space,
+evaluator, costs. This package may import ``samplers`` and everything below.
 """

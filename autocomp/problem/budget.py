@@ -1,4 +1,4 @@
-"""What the user allows: bounds on costs and accuracy, absolute or relative to the float network."""
+"""The budget: bounds on costs and accuracy, absolute or relative to the float network."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound: a cost from above, or the accuracy from below; the value itself is allowed.
+    """One bound: an upper bound on a cost, or a lower bound on the accuracy; the value itself is allowed.
 
-    value: of a cost in the unit of Cost, or as a share of the float network's where ``relative``; of the accuracy
-        a share of 1, or the share that may be lost of it where ``relative``.
-    confidence: with which a measured latency is to hold the bound, in (0, 1); None bounds the prediction itself.
-    margin: how many times the prediction the measured latency stays below with that confidence on the device,
-        which :meth:`Budget.on` knows.
+    value: of a cost in the unit of Cost, or, if ``relative``, as a share of the float network's cost; of the accuracy a
+        share of 1, or, if ``relative``, the share that may be lost.
+    confidence: the probability, in (0, 1), with which a measured latency meets the bound; None bounds the prediction
+        itself.
+    margin: with that confidence the measured latency on the device is less than so many times the prediction;
+        :meth:`Budget.on` sets it.
     """
 
     metric: str
@@ -43,7 +44,7 @@ class Bound:
     margin: float | None = field(default=None, compare=False)
 
     def limit(self, float_cost: Cost, float_accuracy: float | None) -> float:
-        """What the predicted cost, or the accuracy, must hold: an absolute value of its metric."""
+        """The limit of the predicted cost, or of the accuracy, as an absolute value of its metric."""
         if not self.relative:
             return self.value if self.confidence is None else self.value / self._known_margin
         if self.metric != ACCURACY:
@@ -72,7 +73,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Budget:
-    """Bounds that hold together.
+    """Bounds that must all hold.
 
     >>> budget = Budget.parse("latency < 5 ms and accuracy >= -1%")
     >>> str(budget)
@@ -85,12 +86,12 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | Budget | None) -> Budget:
-        """Read ``"latency<5ms, accuracy>-1%"``; bounds are joined by commas or ``and``, None has none.
+        """Read ``"latency<5ms, accuracy>-1%"``; bounds are joined by commas or ``and``; None means no bounds.
 
         Costs (latency, memory, size, energy, macs, params) take ``<`` or ``<=``, which mean the same, and a unit or
         ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than the float network,
-        ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` asks that nine of ten networks so
-        predicted measure less than 5 ms. A mistake raises ValueError that points at it.
+        ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` requires that nine of ten networks with
+        such a prediction measure less than 5 ms. A mistake raises ValueError, which marks the position.
         """
         if text is None:
             return cls()
@@ -101,7 +102,7 @@ class Budget:
         return cls(tuple(_Reader(text).bounds()))
 
     def on(self, errors: LatencyErrors | None, device: str) -> Budget:
-        """The same bounds, those with a confidence held against the errors of the device's predictions.
+        """The same bounds; the errors of the device's predictions give a margin to those with a confidence.
 
         ValueError where a bound has a confidence and the device's errors are not known.
         """
@@ -114,7 +115,7 @@ class Budget:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The costs that are bounded, each once."""
+        """The bounded costs, each once."""
         return tuple(dict.fromkeys(bound.metric for bound in self.bounds if bound.metric != ACCURACY))
 
     @property
@@ -122,7 +123,7 @@ class Budget:
         return any(bound.metric == ACCURACY for bound in self.bounds)
 
     def resolve(self, float_cost: Cost, float_accuracy: float | None) -> Budget:
-        """The same budget with nothing relative in it."""
+        """The same budget with absolute bounds only."""
         return Budget(tuple(Bound(b.metric, b.limit(float_cost, float_accuracy)) for b in self.bounds))
 
     def violations(
@@ -130,8 +131,9 @@ class Budget:
     ) -> np.ndarray:
         """(n, bounds): 0 or less where the bound holds.
 
-        For a cost the excess as a share of the limit, for the accuracy what is missing, as a share of 1. An accuracy
-        that is not known yet (None) violates nothing. Rounded to 12 places: a plan exactly at the limit is within it.
+        For a cost it is the excess as a share of the limit; for the accuracy it is the missing accuracy, as a share of
+        1. An accuracy that is not known yet (None) violates nothing. Rounded to 12 places: a plan exactly at the limit
+        meets it.
         """
         n = np.size(cost.latency_ms)
         result = np.zeros((n, len(self.bounds)))
@@ -139,7 +141,7 @@ class Budget:
             if bound.metric != ACCURACY:
                 value = np.asarray(getattr(cost, METRICS[bound.metric].attribute), np.float64)
                 limit = bound.limit(float_cost, None)
-                # What the float network has none of cannot be exceeded by a share of it.
+                # The float network's cost is 0: a share of it cannot be a limit.
                 column[:] = value / limit - 1 if limit > 0 else value
             elif accuracy is not None:
                 column[:] = bound.limit(float_cost, float_accuracy) - np.asarray(accuracy, np.float64)
@@ -160,14 +162,16 @@ class Budget:
 
 
 def objectives(budget: Budget) -> tuple[str, ...]:
-    """The costs that a search minimises: those that the budget names, else latency and size."""
+    """The costs that a search minimises: those that the budget names; latency and size where it names none."""
     return budget.metrics or DEFAULT_OBJECTIVES
 
 
 def check_reachable(budget: Budget, costs: Cost, float_cost: Cost, device: str) -> None:
-    """BudgetError when a cost bound is below every one of ``costs``, those of plans that span the search space.
+    """BudgetError when a bound on a cost is below all of ``costs``, which are those of plans that span the search
+    space.
 
-    The error names for each such bound the nearest value that a plan reaches, rounded up, so that it can be asked for.
+    For each such bound the error names the nearest value that a plan reaches, rounded up, so that it can be used as a
+    bound.
     """
     missed = []
     for bound in budget.bounds:
@@ -198,7 +202,7 @@ def _plain(number: Decimal) -> str:
 
 
 class _Reader:
-    """A left-to-right reader of one budget; ``at`` is where it stands."""
+    """Reads the text of one budget from left to right; ``at`` is its position."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -235,7 +239,7 @@ class _Reader:
         return self._accuracy() if name == ACCURACY else self._cost(name)
 
     def _bounded_from_below(self) -> bool:
-        """Whether a sign such as an accuracy takes stands behind the name."""
+        """Whether the sign of a lower bound, as for an accuracy, follows the name."""
         return re.match(r"\s*\w+\s*>", self.text[self.at :]) is not None
 
     def _cost(self, name: str) -> Bound:

@@ -1,4 +1,4 @@
-"""The user's data as arrays, whatever they came as."""
+"""The user's data as arrays, read from arrays or datasets."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Samples:
     """Inputs of the network, and labels where they are known.
 
     x: one array (n, ...) for each input.
-    y: (n,) int64 class of each sample, or None; beside a metric of the user's own whatever that takes, (n, ...), of
-        objects where samples differ in shape.
+    y: (n,) int64 class of each sample, or None; with a metric of the user's own whatever labels that takes, (n, ...),
+        an array of objects where samples differ in shape.
     """
 
     x: tuple[np.ndarray, ...]
@@ -42,11 +42,12 @@ class Samples:
 
     @classmethod
     def read(cls, value: Any, role: str = "data", limit: int = LIMIT, any_labels: bool = False) -> Samples:
-        """From ``x``, ``(x, y)`` (``x`` an array or a tuple of arrays) or a ``mindspore.dataset.Dataset``.
+        """Read ``x``, ``(x, y)`` (``x`` an array or a tuple of arrays) or a ``mindspore.dataset.Dataset``.
 
-        Of a dataset at most ``limit`` samples and 2 GB are read; with more than one column the last is the labels. One
-        that shuffles gives the same order each time; what its Python functions draw may differ.
-        any_labels: they need not be classes.
+        At most ``limit`` samples and 2 GB of a dataset are read; with more than one column the last is the labels. A
+        dataset that shuffles gives the same order each time; random numbers in its Python functions may differ.
+
+        any_labels: labels need not be classes.
         """
         if isinstance(value, Samples):
             return value
@@ -61,18 +62,18 @@ class Samples:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of each input, of one sample."""
+        """The shape of one sample, for each input."""
         return tuple(x.shape[1:] for x in self.x)
 
     def take(self, count: int) -> Samples:
-        """At most so many samples, evenly spread over all of them, in order."""
+        """At most so many samples, at even distances over all of them, in order."""
         if count >= len(self):
             return self
         rows = np.linspace(0, len(self) - 1, count).round().astype(np.int64)
         return Samples(tuple(x[rows] for x in self.x), None if self.y is None else self.y[rows])
 
     def batches(self, size: int) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
-        """Views of so many samples each; the last may be smaller."""
+        """Views of ``size`` samples each; the last may be smaller."""
         for i in range(0, len(self), size):
             yield tuple(x[i : i + size] for x in self.x), None if self.y is None else self.y[i : i + size]
 
@@ -91,22 +92,24 @@ class Samples:
 
 @dataclass(eq=False)
 class Data:
-    """What to calibrate with, evaluate on and train on; each as :meth:`Samples.read` takes it.
+    """Samples for calibration, evaluation and training; each as :meth:`Samples.read` takes it.
 
-    A role that is not given is taken from another:
+    A role that is not given uses the samples of another one:
 
     * ``calibrate``: 1,024 samples spread over ``train``, else over ``evaluate``;
-    * ``evaluate``: ``calibrate``, else ``train``, which flatters a network that was trained on it (see ``notes``).
-      Without labels, agreement with the float network's classes, or fidelity to its outputs, is measured in place of
-      accuracy. Of 4,000 samples or more plans are measured on 2,000, and a quarter of them at last on all;
-    * ``train`` is never taken from another.
+    * ``evaluate``: ``calibrate``, else ``train``, on which a network that was trained on it looks too good (see
+    ``notes``).
+      Without labels, agreement with the float network's classes, or fidelity to its outputs, is measured instead of
+      accuracy. With 4,000 samples or more, plans are measured on 2,000, and in the end a quarter of them on all;
+    * ``train`` never uses another role's samples.
 
-    metric: how good outputs are, where that is not the share of right classes: a function of (outputs, labels) that
-        gives a number from 0 to 1. It is called with the outputs of all evaluated samples, (n, ...), a tuple of them
-        where the network gives several, and with the labels as they were given: an array (n, ...), or a list with one
-        entry for each sample, or None. It is looked at as a whole: a budget of ``accuracy>-1%`` is one point of it.
+    metric: measures how good outputs are, where that is not the share of correct classes: a function of (outputs,
+        labels) that returns a number from 0 to 1. It is called with the outputs for all evaluated samples, (n, ...), a
+        tuple of them where the network has several outputs, and with the labels as they were given: an array (n, ...),
+        or a list with one entry for each sample, or None. A budget of ``accuracy>-1%`` allows one percentage point less
+        of it.
 
-    Arrays are checked at once, datasets when their role is first used.
+    Arrays are checked immediately, datasets when their role is first used.
 
     >>> Data(train=images, evaluate=(held_out, masks), metric=mean_iou)
     """
@@ -124,7 +127,7 @@ class Data:
         if self.metric is not None and not callable(self.metric):
             raise TypeError(f"metric must be a function of (outputs, labels), but got {type(self.metric).__name__}")
         if self.metric is not None and not self:
-            raise ValueError("a metric needs samples to judge plans on: give evaluate")
+            raise ValueError("a metric needs samples to evaluate plans on: give evaluate")
         for role in _ROLES:
             value = getattr(self, role)
             if value is not None and not is_dataset(value):
@@ -132,7 +135,7 @@ class Data:
 
     @classmethod
     def coerce(cls, value: Any) -> Data:
-        """None, Data, a mapping of its arguments, or one set of samples, which is evaluated on and calibrated with."""
+        """None, Data, a mapping of its arguments, or one set of samples, which is used to evaluate and to calibrate."""
         if value is None:
             return cls()
         if isinstance(value, Data):
@@ -146,14 +149,14 @@ class Data:
 
     @property
     def measure(self) -> UserMetric | None:
-        """The metric, as evaluators take it."""
+        """The metric in the form that evaluators take."""
         from autocomp.evaluators.user_metric import UserMetric
 
         return None if self.metric is None else UserMetric(self.metric)
 
     @cached_property
     def calibration(self) -> Samples | None:
-        """Samples to calibrate with, labels or not."""
+        """Samples for calibration, with or without labels."""
         if self.calibrate is not None:
             return self._samples("calibrate")
         for role in ("train", "evaluate"):
@@ -173,14 +176,14 @@ class Data:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to tell the user about roles that were taken from another."""
+        """Notes for the user about roles that use the samples of another role."""
         role = self._evaluated_role
         if role in (None, "evaluate"):
             return ()
         return (f"no data to evaluate on were given: the {role} samples are used, which may flatter the accuracy",)
 
     def shortened(self, count: int) -> Data:
-        """With at most so many samples to calibrate with and to evaluate on; those to train on stay, and the notes."""
+        """A copy with at most ``count`` samples for calibration and for evaluation; training samples and notes stay."""
         short = copy(self)
         short.calibration = self.calibration and self.calibration.take(count)
         short.evaluation = self.evaluation and self.evaluation.take(count)
@@ -229,7 +232,7 @@ def _checked(
 
 
 def _input(value: Any, role: str) -> np.ndarray:
-    """As float32, or in the integer type it has; 8-bit images become float32 with the same values."""
+    """The array as float32, or in its integer type; 8-bit images become float32 with the same values."""
     array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"an input of {role} must be an array of numbers, but got {type(value).__name__}")
@@ -260,7 +263,8 @@ def _listed(counts: list[int]) -> str:
 
 
 def is_batched(dataset: Any) -> bool:
-    """Whether some step of the pipeline batches; ``get_batch_size`` is 1 for a batch of one and for no batch."""
+    """Whether some step of the pipeline batches. ``get_batch_size`` does not tell: it is 1 for a batch of one and for
+    no batch."""
     if "Batch" in type(dataset).__name__:
         return True
     return any(is_batched(child) for child in getattr(dataset, "children", ()))

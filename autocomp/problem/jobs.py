@@ -1,4 +1,4 @@
-"""What stands before the first evaluation: the network traced, its search space laid out, ranges calibrated."""
+"""Prepares a search before the first evaluation: traces the network, calibrates ranges, makes the search space."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from .metrics import METRICS
 log = logging.getLogger("autocomp")
 
 Arrays = tuple[np.ndarray, ...]
-Costs = Callable[[np.ndarray], Cost]  # of vectors, (n, knobs) int
-CHECKED = 4  # images on which the engine must reproduce MindSpore
-PROBED_PLANS = 4096  # looked at by the cost model before a budget is called unreachable
-FIXED_SHARE = 0.5  # of the latency, from which on a note says that compression does not lower it
+Costs = Callable[[np.ndarray], Cost]  # gives the costs of vectors, (n, knobs) int
+CHECKED = 4  # images for which the engine must reproduce MindSpore's outputs
+PROBED_PLANS = 4096  # random plans whose costs are computed before a budget is called unreachable
+FIXED_SHARE = 0.5  # share of the latency above which a note says that compression does not lower fixed costs
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Choices:
 
 
 class RepeatedCosts:
-    """Costs of plans; asked for the same plans again, as whoever weighs costs against bounds does, it remembers."""
+    """Costs of plans; it remembers the last call, since costs and bounds of the same plans are asked one after the
+    other."""
 
     def __init__(self, costs: Costs) -> None:
         self._costs = costs
@@ -71,7 +72,7 @@ class RepeatedCosts:
 
 @dataclass
 class Job:
-    """A network, ready to be searched. ``calibration``: the samples that were calibrated on."""
+    """A network that is ready to be searched. ``calibration``: the calibration samples."""
 
     device: Device
     evaluator: PlanEvaluator
@@ -85,7 +86,7 @@ class Job:
 
     @cached_property
     def costs(self) -> RepeatedCosts:
-        """Of vectors, (n, knobs) int."""
+        """Gives the costs of vectors, (n, knobs) int."""
         return RepeatedCosts(CostTables(self.device, self.space, self.batch))
 
     @cached_property
@@ -98,15 +99,16 @@ class Job:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of the front should know of the network and the device."""
+        """Notes for the reader of the front about the network and the device."""
         outputs = len(self.evaluator.plain_outputs)
-        judged = f"plans are judged by the first of the network's {outputs} outputs alone, which gives classes"
+        first = f"plans are evaluated by the first of the network's {outputs} outputs alone, which gives classes"
         alone = outputs > 1 and self.evaluator.classifies and self.evaluator.measure is None
-        return self._fixed + ((judged,) if alone else ())
+        return self._fixed + ((first,) if alone else ())
 
     @property
     def _fixed(self) -> tuple[str, ...]:
-        """Where the float network's latency is mostly fixed costs of the chip: compression does not lower them."""
+        """A note where the float network's latency is mostly fixed costs of the chip, which compression does not
+        lower."""
         rows = self.device.cost_table(self.space.workload(self._float, self.batch))
         rates = self.device.rates
         launch_ms = 1e3 * rates.operator_s["float"]
@@ -121,27 +123,28 @@ class Job:
 
 
 def cheapest(space: SearchSpace, costs: Costs, budget: Budget, of_float: Cost, seed: int = 0) -> Cost:
-    """Costs of plans that span the space; where none meets a bound, also of where a descent from the nearest ends."""
+    """Costs of plans that span the space; where none meets a bound, also of the plan at the end of a descent from the
+    nearest one."""
     vectors = spanning(space, seed)
     found = costs(vectors)
     over = budget.violations(found, None, of_float, None).min(axis=0)
     missed = [METRICS[bound.metric].attribute for bound, least in zip(budget.bounds, over, strict=True) if least > 0]
-    ends = [_descended(space, costs, name, vectors[getattr(found, name).argmin()]) for name in missed]
-    return costs(np.concatenate([vectors, *ends])) if ends else found
+    descended = [_descended(space, costs, name, vectors[getattr(found, name).argmin()]) for name in missed]
+    return costs(np.concatenate([vectors, *descended])) if descended else found
 
 
 def _descended(space: SearchSpace, costs: Costs, attribute: str, start: np.ndarray) -> np.ndarray:
-    """(1, knobs): from ``start``, (knobs,), to where no change of one knob lowers this cost."""
+    """(1, knobs): the end of a descent from ``start``, (knobs,), where no change of one knob lowers this cost."""
     nothing = np.zeros((1, 1))
     solver = Solver(space, lambda vectors: getattr(costs(vectors), attribute), lambda _: nothing, lambda _: nothing[0])
     return solver.descend(start[None], nothing)
 
 
 def spanning(space: SearchSpace, seed: int = 0) -> np.ndarray:
-    """Vectors among which the cheapest plan of every cost nearly is: each knob's cheapest values, alone and together.
+    """Vectors that nearly contain the cheapest plan of every cost: each knob's cheapest values, alone and together.
 
-    Costs fall with every knob's strength but for formats, where storage and speed part ways: so every format in all
-    layers, with all channel groups cut to their least, and random plans besides.
+    Costs fall with every knob's strength, except for formats, where size and speed can differ. So it includes every
+    format in all layers, with all channel groups cut as far as possible, and also random plans.
     """
     formats = max((len(knob.values) for knob in space.knobs if knob.kind == "format"), default=1)
     strongest = space.sizes - 1
@@ -160,14 +163,14 @@ def prepare(
     seed: int,
     progress: bool | None = False,
 ) -> Job:
-    """progress: whether a bar is shown while inputs are distilled; None: where standard error is a terminal."""
+    """progress: whether a bar is shown while inputs are distilled; None shows it where standard error is a terminal."""
     arrays = deployment_inputs(net, data, inputs)
     parameters = parameters_of(net)
     _check_finite(parameters)
     graph = verify_channel_groups(net, trace(net, arrays), parameters, one_image(arrays))
     evaluation, calibration = data.evaluation, data.calibration
     if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
-        raise ValueError("a network that takes integers needs data to be judged on: give data=, arrays of integers")
+        raise ValueError("a network that takes integers needs data to be evaluated on: give data=, arrays of integers")
     x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
     choices = Choices(chip.formats, chip.channel_divisor, names, chip.symmetric_inputs, chip.strict_divisor)
@@ -181,7 +184,7 @@ def prepare(
     )  # fmt: skip
     left = len(graph.channel_groups) - sum(knob.group is not None for knob in space.knobs)
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
-        text = "%d channel groups of up to %d stay whole: %s is no faster with fewer channels"
+        text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
     return Job(chip, evaluator, calibrate, arrays, batch)
 
@@ -202,8 +205,10 @@ def evaluator_of(
     seed: int = 0,
     measure: UserMetric | None = None,
 ) -> PlanEvaluator:
-    """The engine is chosen, moments and ranges are taken, the space is laid out: the same each time for the same
-    network and samples, so that a saved front finds its plans again."""
+    """Chooses the engine, computes moments and ranges, and makes the search space and its evaluator.
+
+    The same network and samples give the same evaluator, so that a saved front finds its plans again.
+    """
     parameters = parameters_of(net)
     plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
     check = tuple(array[:CHECKED] for array in x)
@@ -233,7 +238,7 @@ def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:
 
 
 def _check_finite(parameters: Parameters) -> None:
-    """ValueError: what is not finite may vanish behind a ReLU and look like a network that works."""
+    """ValueError for NaN or infinity: a ReLU may hide them, so that the network seems to work."""
     broken = [name for name, value in parameters.items() if not np.isfinite(value).all()]
     if broken:
         raise ValueError(f"the network's parameters must be finite, but there is NaN or infinity in {broken[0]}")
@@ -248,7 +253,7 @@ def _check_forward(net: Any, one: Arrays) -> None:
 
 
 def as_taken(net: Any, samples: Samples) -> Arrays:
-    """float32; or integers as they are, where the network takes those alone, as one with an embedding does."""
+    """The samples as float32; or as integers, where the network takes only integers, as one with an embedding does."""
     floats = tuple(x.astype(np.float32, copy=False) for x in samples.x)
     integers = tuple(x.astype(np.int32) if x.dtype.kind in "iu" else x for x in samples.x)
     for arrays in (floats, integers) if any(x.dtype.kind in "iu" for x in samples.x) else ():

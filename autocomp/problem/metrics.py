@@ -1,4 +1,4 @@
-"""The metrics a budget may name: their units, and how their values are written."""
+"""The metrics that a budget may name: their units, and how their values are written."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ENERGY = {"uJ": "0.001", "mJ": "1", "J": "1000"}
 class Metric:
     """A cost that a hardware model predicts.
 
-    attribute: its name in Cost, which carries the unit that values are kept in.
-    units: how many of that unit each unit is; rising, those that values are written in.
+    attribute: its name in Cost, which contains the unit of stored values.
+    units: the size of each unit in that unit, rising; values are written in these units.
     read: further units that a budget may use.
     """
 
@@ -64,13 +64,13 @@ METRICS: Mapping[str, Metric] = {
 
 
 def decimals(values: Iterable[float], digits: int = 3) -> int:
-    """Places after the point that show a column's typical value with so many significant digits."""
+    """Decimal places with which a column's typical value has ``digits`` significant digits."""
     logs = sorted(math.floor(math.log10(abs(value))) for value in values if value and math.isfinite(value))
     return min(6, max(0, digits - 1 - logs[len(logs) // 2])) if logs else 0
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Never in powers of ten, thousands apart by commas.
+    """A number with ``digits`` significant digits, without powers of ten, with commas between thousands.
 
     >>> significant(0.98765), significant(1234.5)
     ('0.988', '1,234')
@@ -82,7 +82,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def rounded_up(value: float, digits: int = 3) -> float:
-    """The next number of so many significant digits that is not below the value."""
+    """The smallest number with ``digits`` significant digits that is not below the value."""
     if value <= 0 or not math.isfinite(value):
         return value
     exact = Decimal(repr(value))

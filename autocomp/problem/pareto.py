@@ -1,4 +1,4 @@
-"""Which of many points are worth having; every column of a point is minimised."""
+"""Non-dominated points, hypervolume and knee; every column of a point is minimised."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ NEAREST = 10
 
 
 def nondominated(points: np.ndarray) -> np.ndarray:
-    """(n,) bool of (n, objectives): the points that no other beats or equals in all; of equal ones the first."""
+    """(n,) bool for points (n, objectives): those that no other point dominates; of equal points the first."""
     if len(points) == 0:
         return np.zeros(0, bool)
     return np.asarray(moocore.is_nondominated(points), bool)
 
 
 def on_front(points: np.ndarray, violations: np.ndarray) -> np.ndarray:
-    """(n,) bool: of the points within the budget those that no other beats; where there are none, up to ten of those
-    that no other beats and is nearer to the budget, the nearest.
+    """(n,) bool: the non-dominated points within the budget.
+
+    Where no point is within the budget: up to ten points that are non-dominated in the objectives and the violation,
+    the nearest to the budget first.
 
     points: (n, objectives); violations: (n,), 0 or less within the budget.
     """
@@ -32,7 +34,7 @@ def on_front(points: np.ndarray, violations: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
-    """What the points dominate of the box between ``reference`` and 0, as a share of it.
+    """The share that the points dominate of the box between ``reference`` and 0.
 
     points: (n, objectives), 0 or more; reference: (objectives,), above 0.
     """
@@ -42,8 +44,11 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
 
 
 def by_worth(points: np.ndarray, reference: np.ndarray) -> list[int]:
-    """Indices of (n, objectives), the most valuable first: taken away one after the other, each time the one whose loss
-    costs the least hypervolume, and then turned round."""
+    """Indices of points (n, objectives), the most valuable first.
+
+    The point whose loss costs the least hypervolume is removed again and again; the result is the reversed order of
+    removal.
+    """
     left, taken = list(range(len(points))), []
     while left:
         worth = moocore.hv_contributions(points[left], ref=reference)
@@ -52,11 +57,11 @@ def by_worth(points: np.ndarray, reference: np.ndarray) -> list[int]:
 
 
 def knee(points: np.ndarray) -> int:
-    """Index of the point farthest from the chord between the ends of the front, towards the best of everything.
+    """Index of the point farthest from the chord between the ends of the front, on the side of better values.
 
-    With every objective scaled to 0 (the front's best) .. 1 (its worst), the chord of two objectives is the line where
-    they sum to 1, and of more the plane through the same corners. So the farthest point is the one with the smallest
-    sum, the first of equals.
+    With every objective scaled to 0 (the front's best) .. 1 (its worst), the chord of two objectives is the line on
+    which they sum to 1; with more objectives it is the plane through the same corners. So the farthest point is the one
+    with the smallest sum; of equal ones the first.
     """
     low, high = points.min(axis=0), points.max(axis=0)
     scaled = (points - low) / np.where(high > low, high - low, 1)
@@ -64,6 +69,6 @@ def knee(points: np.ndarray) -> int:
 
 
 def staircase(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices, by rising ``x``, of the points that no other beats in small ``x`` and large ``y``."""
+    """Indices, by rising ``x``, of the points that are non-dominated in small ``x`` and large ``y``."""
     kept = np.flatnonzero(nondominated(np.column_stack([x, -y])))
     return kept[np.argsort(x[kept], kind="stable")]

@@ -333,7 +333,7 @@ class TestData:
     def test_what_is_wrong_is_said(self) -> None:
         with pytest.raises(TypeError, match=r"metric must be a function of \(outputs, labels\), but got str"):
             autocomp.Data(evaluate=X, metric="f1")  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="a metric needs samples to judge plans on: give evaluate"):
+        with pytest.raises(ValueError, match="a metric needs samples to evaluate plans on: give evaluate"):
             autocomp.Data(metric=hits)
         with pytest.raises(ValueError, match="must have a label for each sample, but got 4 samples, 3 labels"):
             autocomp.Data(evaluate=(X[:4], [[1], [2, 3], []]), metric=hits)
