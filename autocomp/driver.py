@@ -171,10 +171,10 @@ def _executor(job: Job, workers: int | str | None) -> Executor:
 def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     """The front that ``front.save(folder)`` wrote.
 
-    net: the network that was searched, with the same weights; points can then be carried out and exported again, and
-        other budgets resolved. Without it points can be read and picked.
-    data: what was searched with; plans can then be evaluated and points fine-tuned, as they can without where the
-        search had none either. After ``autocomp search --quick`` as many of the samples are taken as it took.
+    net: the network that was searched, with the same weights; points can then be applied and exported again, and
+        other budgets can be resolved. Without it points can be read and picked.
+    data: the data of the search; plans can then be evaluated and points fine-tuned. It is not needed where the
+        search had no data. After ``autocomp search --quick`` as many samples are used as that search used.
     """
     if net is None:
         return ParetoSet.load(folder)

@@ -1,6 +1,6 @@
-"""From a plan to a network that runs: converted, fine-tuned, exported, restored.
+"""From a plan to a network that runs: converted, fine-tuned, exported, restored. Read ``deploy`` first.
 
-``deploy`` makes and checks files, ``tuning`` and ``tuned_files`` train points and keep their weights,
-``rebuilding`` makes a network from a plan, ``resolving`` solves for another budget, ``restore`` makes a saved front
-work again. Read ``deploy`` first. It may import ``results`` and ``study``.
+``deploy`` writes and checks files. ``tuning`` trains points, ``tuned_files`` stores their weights. ``rebuilding`` makes
+a network from a plan. ``resolving`` solves for another budget. ``restore`` loads a saved front together with its
+network. This package may import ``results`` and ``study``.
 """

@@ -39,12 +39,13 @@ Arrays = tuple[np.ndarray, ...]
 
 
 class NetworkDeployer:
-    """Carries plans out on copies of the user's network; a :class:`autocomp.results.front.Deployer`.
+    """Applies plans to copies of the user's network; a :class:`autocomp.results.front.Deployer`.
 
-    evaluator: says what a plan makes of the network, and has the samples on which files are compared. calibration:
-    what it was calibrated on. batch: for which MindIR files are written; ONNX files take any. channel_divisor,
-    strict_divisor: the device's, with which the space was laid out. evaluates: whether the evaluator has the samples
-    of the search, or only some to compare files on.
+    evaluator: compresses the network, and has the samples on which files are compared.
+    calibration: the samples it was calibrated on.
+    batch: the batch of MindIR files; ONNX files take any batch.
+    channel_divisor, strict_divisor: the device's, with which the search space was made.
+    evaluates: whether the evaluator has the samples of the search, or only a few to compare files on.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class NetworkDeployer:
         )
 
     def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
-        """Write, load again, compare, and only then put the file in its place."""
+        """Write the file, load it again, compare it, and only then move it to its place."""
         compressed, known = self.evaluator.compress(plan), self.evaluator
         net = convert(self._float, known.space.graph, known.parameters, compressed)
         return export(net, known.space.graph, known.parameters, compressed, self._samples, path)
@@ -81,9 +82,10 @@ class NetworkDeployer:
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
     ) -> tuple[TunedDeployer, Measurement]:
-        """Train the plan's network; what carries it out from now on, and how good it is on the search's samples.
+        """Train the plan's network; returns the deployer of the trained network and its measurement on the search's
+        samples.
 
-        ValueError where those are not at hand.
+        ValueError where the samples of the search are not at hand.
         """
         if not self._evaluates:
             raise ValueError(NO_SAMPLES)
@@ -107,19 +109,19 @@ class NetworkDeployer:
         return self.trained(TrainedWeights.read(folder / file_of(plan)))
 
     def trained(self, weights: TrainedWeights) -> TunedDeployer:
-        """What carries out a plan whose network was trained earlier; it is built when it is first needed."""
+        """The deployer of a plan whose network was trained earlier; the network is rebuilt when it is first needed."""
         make = partial(rebuilt, self._float, self.evaluator, weights.plan, weights.algorithm, weights.parameters)
         return TunedDeployer(weights, make, self._samples)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
-        """What :func:`autocomp.load` needs to carry plans out again, beside the network itself."""
+        """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
         from .restore import store
 
         store(folder, self)
 
 
 class TunedDeployer:
-    """Carries out the one plan whose network was trained. make: gives that network, called once, when it is needed."""
+    """Applies the one plan whose network was trained. make: returns that network; called once, when it is needed."""
 
     def __init__(self, weights: TrainedWeights, make: Callable[[], Tuned], samples: Arrays) -> None:
         self.weights, self._make, self._samples = weights, make, samples
@@ -148,11 +150,11 @@ class TunedDeployer:
             self.weights.write(folder / file_of(plan))
 
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
-        raise ValueError("what was stored is read with the float network: use autocomp.load(folder, net)")
+        raise ValueError("a stored point can be read only with the float network: use autocomp.load(folder, net)")
 
     def _check(self, plan: Plan) -> None:
         if plan != self.weights.plan:
-            raise ValueError(f"only the plan that was fine-tuned can be carried out here, but got {plan}")
+            raise ValueError(f"only the plan that was fine-tuned can be applied here, but got {plan}")
 
 
 def export(
@@ -163,7 +165,7 @@ def export(
     inputs: Arrays,
     path: str | os.PathLike[str],
 ) -> ExportReport:
-    """Write the converted network, which ``compressed weights`` gives in numbers; load it again and compare."""
+    """Write the converted network, whose numbers are in ``compressed``; load the file again and compare."""
     ending = export_format(path)
     rounded = any(state.activation is not None for state in compressed.layers.values())
     with written_whole(path) as draft:

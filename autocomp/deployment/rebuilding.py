@@ -1,4 +1,4 @@
-"""The shape of a compressed network again, for a checkpoint of it."""
+"""Rebuilds the structure of a compressed network, so that a checkpoint of it can be loaded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from autocomp.search_spaces import ChannelGroup, Format, NetworkGraph, Plan, Sea
 
 
 def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) -> Any:
-    """A Cell of the shape that ``plan`` gives ``net``, with the parameter names of ``point.net()``.
+    """A Cell with the structure that ``plan`` gives ``net``, and with the parameter names of ``point.net()``.
 
-    The numbers in it mean nothing until a checkpoint of the compressed network is loaded:
+    Its numbers have no meaning until a checkpoint of the compressed network is loaded:
 
     >>> small = autocomp.rebuild(ResNet(), '{"format/conv1":"w8a8","keep/layer1.0.conv1":0.5}')
     >>> mindspore.load_param_into_net(small, mindspore.load_checkpoint("small.ckpt"))
@@ -26,11 +26,11 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
     Args:
         net: the float network; its weights do not matter. It is copied, never changed.
         plan: ``point.plan``, or its text.
-        inputs: as ``search`` takes them; None: the usual image sizes are tried.
+        inputs: as ``search`` takes them; None tries the usual image sizes.
 
     Raises:
         ValueError: the plan names a layer or channel group that the network does not have, or a group in which the
-            shape depends on which channels are cut, not only on how many.
+        structure depends on which channels are cut, not only on how many.
     """
     plan = Plan.parse(plan) if isinstance(plan, str) else Plan(plan)
     graph = trace(net, inputs_for(net, inputs))
@@ -55,7 +55,7 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
 
 
 def _check_even(graph: NetworkGraph, group: ChannelGroup) -> None:
-    """Every layer of the group must hold each of its units, all equally often."""
+    """ValueError unless every layer of the group has each unit of the group, all equally often."""
     for layer in group.layers:
         units = graph.nodes[graph.layers[layer]].units
         inside = units[(units >= group.start) & (units < group.stop)] - group.start

@@ -1,4 +1,4 @@
-"""The best plan for a budget, from the scores and what was evaluated: no further evaluation is needed."""
+"""Finds the best plan for a budget from the scores and the evaluated plans; it needs no further evaluation."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from autocomp.samplers import Observations, Solver, fit_surrogate
 from autocomp.search_spaces import Plan, SearchSpace
 from autocomp.study.ledger import SCORES, Ledger
 
-PRICES = np.geomspace(1e-3, 30.0, 24)  # nats for all of the objective
-PROBED = 64  # random plans, on which costs must add up
-ROUNDS = 12  # of improving a plan by what the evaluations say
+PRICES = np.geomspace(1e-3, 30.0, 24)  # nats for a cost as high as the float network's
+PROBED = 64  # random plans for which a cost must equal the sum over the knobs
+ROUNDS = 12  # of improving a plan with the surrogate
 
 
 class ScoreResolver:
     """A :class:`autocomp.results.prediction.Resolver` for one search.
 
-    scores: measures them where the ledger has none.
+    scores: measures the scores where the ledger has none.
     evaluator: None where the samples of the search are not at hand.
-    ledger: takes what is measured and evaluated.
+    ledger: stores new scores and evaluations.
     """
 
     def __init__(
@@ -62,9 +62,10 @@ class ScoreResolver:
 
     @one_blas_thread()
     def solve(self, budget: Budget, objective: str, evaluated: Sequence[Point]) -> Prediction:
-        """BudgetError where the costs allow no plan, or none is expected to keep the accuracy; names the nearest.
+        """The best predicted plan. BudgetError names the nearest plan, where no plan meets the costs or none is
+        predicted to keep the accuracy.
 
-        budget: held against the errors of this device, where it has a confidence.
+        budget: where it has a confidence, the errors of this device apply.
         """
         question = _Question(self, budget, objective, evaluated)
         of_float = question.of_float.cost
@@ -95,9 +96,9 @@ class ScoreResolver:
 
 
 class AddedCosts:
-    """Costs of plans as sums over their knobs, for those costs that are that: with formats alone the size is.
+    """Costs of plans as sums over their knobs, for those costs that are such sums: with formats alone the size is.
 
-    A few plans are then priced in a small part of the time that the cost model takes.
+    The costs of a few plans then take a small part of the time of the cost model.
     """
 
     def __init__(self, space: SearchSpace, costs: Costs) -> None:
@@ -120,13 +121,13 @@ class AddedCosts:
         self.metrics = frozenset(name for name, pair in pairs.items() if np.allclose(*pair, rtol=1e-9, atol=0))
 
     def __call__(self, vectors: np.ndarray) -> Cost:
-        """Those in ``metrics`` are right, whatever the plan."""
+        """The costs of the plans; those named in ``metrics`` are exact for every plan."""
         rows = self._first + vectors
         return Cost(**{name: getattr(self._plain, name) + step[rows].sum(1) for name, step in self._steps.items()})
 
 
 class _Question:
-    """One budget, and what is known of the plans under it."""
+    """One budget, with the observations and the surrogate for it."""
 
     def __init__(self, asked: ScoreResolver, budget: Budget, objective: str, evaluated: Sequence[Point]) -> None:
         self.asked, self.budget, self.objective = asked, budget, objective
@@ -142,7 +143,7 @@ class _Question:
     def answer(self) -> np.ndarray:
         """(knobs,): with a bound on the accuracy the cheapest plan, else the most accurate one.
 
-        Solved for by the scores, chosen and improved by what the evaluations say.
+        Plans are solved for with the scores; the surrogate chooses among them and improves the choice.
         """
         space, scores = self.asked.space, self.asked.scores
         solver = Solver(space, scores, self.shares, self.constraint_violation)
@@ -168,7 +169,7 @@ class _Question:
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """The costs that are weighed: those that are bounded and, where the accuracy is, the objective."""
+        """The costs in the solver's objective: the bounded ones and, where the accuracy is bounded, the objective."""
         bounded = self.budget.metrics
         return tuple(dict.fromkeys((*bounded, self.objective))) if self.budget.bounds_accuracy else bounded
 
@@ -183,11 +184,11 @@ class _Question:
         return self.shares(vectors)[:, self.metrics.index(self.objective)]
 
     def constraint_violation(self, vectors: np.ndarray) -> np.ndarray:
-        """(n,): over the bounds on costs."""
+        """(n,): the violation of the bounds on costs."""
         return self.budget.violation(self.costs(vectors), None, self.of_float.cost, self.of_float.accuracy)
 
     def over(self, vectors: np.ndarray) -> np.ndarray:
-        """(n,): over any bound, with the accuracy that is expected."""
+        """(n,): the violation of all bounds, with the expected accuracy."""
         expected, of_float = self.expected(vectors), self.of_float
         return self.budget.violation(self.costs(vectors), expected, of_float.cost, of_float.accuracy)
 
@@ -195,7 +196,7 @@ class _Question:
         return self.of_float.accuracy - self.expected(vectors)
 
     def expected(self, vectors: np.ndarray) -> np.ndarray:
-        """(n,): accuracies, measured where that was done."""
+        """(n,): accuracies, measured ones where the plan was evaluated, otherwise predicted."""
         losses = self.surrogate.predict(vectors).losses().mean(1)
         found = np.clip(self.of_float.accuracy - losses, 0, 1)
         for i, row in enumerate(np.ascontiguousarray(vectors, np.int16)):

@@ -1,4 +1,4 @@
-"""A saved front with its network again: the samples that were calibrated on are stored beside the plans."""
+"""Loads a saved front together with its network; the calibration samples are stored next to the plans."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from .deploy import NetworkDeployer
 
 FILE = "network.npz"
-SAMPLES = 8  # on which exported files are compared
-SAME = 1e-6  # of accuracies on the same samples
+SAMPLES = 8  # stored samples on which exported files are compared
+SAME = 1e-6  # largest difference of accuracies on the same samples
 
 
 def parameters_key(parameters: Parameters) -> str:
@@ -68,16 +68,16 @@ def store(folder: Path, deployer: NetworkDeployer) -> None:
 
 
 def restore(net: Any, folder: str | Path, given: Samples | None = None, measure: UserMetric | None = None) -> ParetoSet:
-    """The front, its points able to be carried out on ``net``; ValueError where that is another network.
+    """The front, with points that can be applied to ``net``; ValueError where that is another network.
 
-    given: samples to evaluate on, those of the search or what they were evenly taken from; ValueError where they are
-        others. measure: how good outputs are, where the search was given a metric.
+    given: samples to evaluate on: those of the search, or the samples that those were evenly taken from; ValueError for
+        other samples. measure: the user's metric, if the search had one.
     """
     from .deploy import NetworkDeployer
 
     path = Path(folder) / FILE
     if not path.is_file():
-        read(Path(folder))  # says so where there is no front at all
+        read(Path(folder))  # raises where there is no front at all
         raise FileNotFoundError(f"{folder} holds no {FILE}: the front was saved without its network")
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
@@ -100,8 +100,8 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         samples, labels = as_taken(net, given), given.y
     elif synthetic:
         samples = calibration if description.get("calibrated_on_all", False) else synthetic_inputs(graph, seed)
-    judged = measure if given is not None else None
-    evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed, judged)
+    metric = measure if given is not None else None
+    evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed, metric)
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     with_samples, batch = given is not None or synthetic, description["batch"]
@@ -113,7 +113,8 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
 
 
 def _divisor(description: dict[str, Any]) -> tuple[int, bool]:
-    """channel_divisor and strict_divisor. Fronts saved before these words had others, known by how they begin."""
+    """channel_divisor and strict_divisor. Fronts saved before had other keys, which are recognized by how they
+    begin."""
     if "channel_divisor" in description:
         return description["channel_divisor"], description["strict_divisor"]
     older = {key[:5]: value for key, value in description.items() if key.startswith(("gran", "whole_"))}
@@ -125,7 +126,7 @@ def _same(some: Arrays, others: Arrays) -> bool:
 
 
 def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: bool) -> ScoreResolver | None:
-    """None for a front that was saved without what it takes."""
+    """None for a front that was saved without scores and device."""
     saved = read(folder).resolver
     if saved is None:
         return None
@@ -133,7 +134,7 @@ def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: 
     def measured() -> Scores:
         if not with_samples:
             raise ValueError(
-                "a front whose search needed no scores takes its data: use autocomp.load(folder, net, data)"
+                "this front has no scores and needs the data of the search: use autocomp.load(folder, net, data)"
             )
         return score(evaluator)
 
@@ -146,7 +147,7 @@ def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: 
 
 
 def _samples_of(folder: str | Path) -> int:
-    """How many the search evaluated on."""
+    """The number of samples that the search evaluated on."""
     return next(record.measurement.samples for record in read(Path(folder)).records if not record.plan)
 
 

@@ -1,4 +1,4 @@
-"""A fine-tuned network as a file: the parameters that training left, and what they belong to."""
+"""A fine-tuned network as a file: the trained parameters, their plan and their measurement."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ PREFIX = "parameter/"
 
 @dataclass(frozen=True)
 class TrainedWeights:
-    """plan: whose network was trained, by the quantizer ``algorithm``. parameters: by name, as they were trained.
-    measurement: of it, after training."""
+    """The trained parameters of one plan.
+
+    plan: the plan whose network was trained, by the quantizer ``algorithm``. parameters: by name, as they were trained.
+    measurement: of the network after training.
+    """
 
     plan: Plan
     algorithm: str
@@ -28,7 +31,7 @@ class TrainedWeights:
     measurement: Measurement
 
     def write(self, path: Path) -> None:
-        """Whole or not at all."""
+        """Writes the file completely or not at all."""
         description = {"plan": str(self.plan), "algorithm": self.algorithm, "measurement": self.measurement.to_json()}
         arrays = {PREFIX + name: array for name, array in self.parameters.items()}
         with written_whole(path) as draft:
@@ -36,7 +39,7 @@ class TrainedWeights:
 
     @classmethod
     def read(cls, path: Path) -> TrainedWeights:
-        """FileNotFoundError for no file, ValueError for one that ``write`` did not write."""
+        """FileNotFoundError for no file, ValueError for a file that ``write`` did not write."""
         try:
             with np.load(path) as file:
                 description = json.loads(str(file["description"]))
@@ -48,5 +51,5 @@ class TrainedWeights:
 
 
 def file_of(plan: Plan) -> str:
-    """Its name in the folder of a front."""
+    """The name of the plan's file in the folder of a front."""
     return f"tuned-{plan.key}.npz"

@@ -1,4 +1,4 @@
-"""Fine-tuning within a search, for a budget whose accuracy no plan keeps as it is cut and rounded."""
+"""Fine-tuning within a search, for a budget whose accuracy no plan keeps without training."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .tuned_files import TrainedWeights
 
 log = logging.getLogger("autocomp")
 
-FINALISTS = 3  # plans that are trained at most
-APART = 0.25  # of the choices, in which a plan must differ from those trained before it
-EXPECTED = (ValueError, TypeError, TimeoutError)  # the sentence says enough
-VERSION = 4  # of what a training gives: raised when the same one would give other weights
+FINALISTS = 3  # most plans that are trained
+LEAST_DIFFERENCE = 0.25  # share of the choices in which a plan must differ from those trained before it
+EXPECTED = (ValueError, TypeError, TimeoutError)  # their message is enough without a traceback
+VERSION = 4  # of a training: raised when the same training would give other weights
 
 
 def settings_of(given: int | FineTuning, seed: int) -> FineTuning | None:
-    """From a number of epochs, or settings as they are; None where nothing is to be trained."""
+    """The settings for a number of epochs, or the given settings; None for no training."""
     if isinstance(given, FineTuning):
         return given
     if isinstance(given, bool) or not isinstance(given, int):
@@ -44,9 +44,9 @@ def settings_of(given: int | FineTuning, seed: int) -> FineTuning | None:
 class Tuner:
     """Trains the plans of one search.
 
-    data: with training samples. A dataset that is batched is gone through anew in each epoch, so that it can augment.
-    study: whose time limit holds, and whose ``progress`` says whether a bar is shown.
-    folder: where trained networks are kept, so that the same search finds them again; None: nowhere.
+    data: with training samples. A batched dataset is iterated again in each epoch, so that it can augment.
+    study: its time limit applies, and its ``progress`` says whether a bar is shown.
+    folder: where trained networks are stored, so that the same search finds them again; None stores none.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Tuner:
             self.train, self._samples_key = data.training, data.training.fingerprint
 
     def reach_budget(self, front: ParetoSet) -> None:
-        """Train one plan after the other until the front is within its budget, or there is no time left.
+        """Train one plan after the other until the front meets its budget, or the time is over.
 
-        The most accurate first of those within the bounds on costs; of plans alike only the best. What a training
-        fails by is logged. Ctrl-C ends it with what there is.
+        The most accurate plan within the bounds on costs comes first; among similar plans only the best is trained. The
+        error of a failed training is logged. Ctrl-C ends it with the results so far.
         """
         tried: list[Point] = []
         try:
@@ -80,7 +80,7 @@ class Tuner:
         log.info("no plan meets %s: fine-tuning %s", front.budget, point.summary())
         try:
             found = self._tuned(point)
-        except Exception as error:  # of the user's data or MindSpore; what the search found must not be lost
+        except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
             said = first_line(error)  # MindSpore's errors are pages long
             log.warning("fine-tuning ended without a network: %s", said, exc_info=not isinstance(error, EXPECTED))
             front.remarks += (f"fine-tuning {point.name} ended without a network: {said}",)
@@ -123,6 +123,6 @@ def _next(front: ParetoSet, tried: Sequence[Point]) -> Point | None:
     if len(tried) == FINALISTS:
         return None
     for point in front.short_of_accuracy():
-        if all(np.mean(np.array(point.vector) != other.vector) >= APART for other in tried):
+        if all(np.mean(np.array(point.vector) != other.vector) >= LEAST_DIFFERENCE for other in tried):
             return point
     return None

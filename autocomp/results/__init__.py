@@ -1,5 +1,5 @@
-"""The answer: points, the front they form, its table, its report and its file.
+"""The results of a search: points, the front that they form, its table, its report and its file. Read ``point`` first.
 
-``point`` and ``prediction`` are one plan each, ``front`` is :class:`ParetoSet`, ``front_table`` and ``report`` show
-it, ``stored`` writes and reads it. Read ``point`` first. It may import ``problem`` and ``evaluators``.
+``point`` is one evaluated plan, ``prediction`` one predicted plan. ``front`` is :class:`ParetoSet`. ``front_table`` and
+``report`` show it. ``stored`` writes and reads it. This package may import ``problem`` and ``evaluators``.
 """

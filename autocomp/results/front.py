@@ -1,4 +1,4 @@
-"""The answer of a search: the plans that nothing evaluated beats."""
+"""The result of a search: the non-dominated evaluated plans."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Prediction", "Reco
 
 
 class ParetoSet(Sequence[Point]):
-    """The feasible plans that no other beats in accuracy and the objectives, the most expensive first.
+    """The feasible plans that are non-dominated in accuracy and the objectives, the most expensive first.
 
-    Of many samples those that were measured on all; what a search measured on a part alone is in ``evaluated``.
-    Where no plan meets the budget it holds up to ten that come nearest to it, and ``notes`` says so.
+    With many samples these are plans that were measured on all of them; plans that were measured only on a part are in
+    ``evaluated``. Where no plan meets the budget it has up to ten that come nearest to it, and ``notes`` says so.
 
     float_point: the float network, evaluated like every plan; it need not be on the front.
-    evaluated: every plan that was evaluated, in order, as cut and rounded.
-    tuned: points whose networks were fine-tuned, one a plan; on the front like others.
-    reference: what ``hypervolume`` counts from, as (error, costs as shares of the float network's).
-    settings: what the search ran with, shown in the report.
-    resolver: answers for other budgets.
-    remarks: what the search had to say; with what the front itself has to say they are ``notes``.
+    evaluated: every evaluated plan, in order, without fine-tuning.
+    tuned: points whose networks were fine-tuned, one for each plan; they can be on the front like others.
+    reference: the reference point of ``hypervolume``, as (error, costs as shares of the float network's).
+    settings: the settings of the search, shown in the report.
+    resolver: solves for other budgets.
+    remarks: notes of the search; together with the front's own notes they are ``notes``.
     errors: of the device's predicted latencies, for bounds such as ``latency<5ms@90%``.
     """
 
@@ -88,8 +88,11 @@ class ParetoSet(Sequence[Point]):
 
     @property
     def _comparable(self) -> Sequence[Point]:
-        """What was measured on all samples; everything where that is the float network alone, or where only plans that
-        were measured on a part seem to keep the budget."""
+        """The points that were measured on all samples.
+
+        All points, where only the float network was measured on all samples, or where only plans that were measured on
+        a part seem to meet the budget.
+        """
         count = self.float_point.samples
         whole = [point for point in self._every if point.samples == count]
         found = [point for point in whole if not point.is_float]
@@ -123,7 +126,7 @@ class ParetoSet(Sequence[Point]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of the table should know."""
+        """Notes for the reader of the table."""
         remarks = (*self._estimated, *self.remarks)
         if self.feasible:
             return remarks
@@ -132,16 +135,16 @@ class ParetoSet(Sequence[Point]):
 
     @property
     def _estimated(self) -> tuple[str, ...]:
-        """Of points that a search which was stopped left measured on a part of the samples."""
+        """A note where the search was stopped before it measured these points on all samples."""
         parts = {point.fidelity for point in self if point.samples < self.float_point.samples}
         count = sum(point.fidelity in parts for point in self)
         text = f"{count} of these points were measured on {', '.join(sorted(parts))}, since the search was stopped"
-        return (f"{text}: front.evaluate(point.plan) takes all",) if parts else ()
+        return (f"{text}: front.evaluate(point.plan) uses all",) if parts else ()
 
     def short_of_accuracy(self, bounds: Budget | None = None) -> list[Point]:
-        """What was evaluated and misses of these bounds, unless said the budget, only the one on accuracy.
+        """Evaluated plans that miss only the bound on the accuracy, by default of the budget.
 
-        The most accurate first, none of them fine-tuned: what training may win back.
+        The most accurate comes first; none of them is fine-tuned: training may win the accuracy back.
         """
         bounds = self.budget if bounds is None else bounds
         costs = Budget(tuple(bound for bound in bounds.bounds if bound.metric != ACCURACY))
@@ -154,7 +157,7 @@ class ParetoSet(Sequence[Point]):
         return sorted(missing, key=lambda point: -point.accuracy)
 
     def _advice(self, bounds: Budget) -> str:
-        """For bounds that nothing meets: whether training may help."""
+        """For bounds that no plan meets: whether training may help."""
         missing = self.short_of_accuracy(bounds)
         if not missing or self.tuned:
             return ""
@@ -166,18 +169,18 @@ class ParetoSet(Sequence[Point]):
 
     @cached_property
     def limits(self) -> Budget:
-        """The budget with nothing relative in it."""
+        """The budget with absolute bounds only."""
         return self.budget.resolve(self.float_point.cost, self.float_point.accuracy)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """The costs to show: the objectives, and latency and size in any case."""
+        """The costs to show: the objectives, and always latency and size."""
         return tuple(dict.fromkeys((*self.objectives, "latency", "size")))
 
     def hypervolume(self, reference: Sequence[float] | None = None) -> float:
-        """What the front dominates of the box from ``reference`` to no error at no cost, as a share of it: 0 to 1.
+        """The share, 0 to 1, that the front dominates of the box from ``reference`` to no error and no cost.
 
-        0 where nothing meets the budget.
+        0 where no plan meets the budget.
         """
         counted = self._points if self.feasible else ()
         return hypervolume(self._matrix(counted), np.array(reference or self.reference, np.float64))
@@ -185,10 +188,10 @@ class ParetoSet(Sequence[Point]):
     def pick(self, expression: str | Budget | None = None) -> Point:
         """The best point under bounds such as ``"accuracy>-1%"``; without bounds the knee of the front.
 
-        With a bound on the accuracy it is the cheapest in the first objective, of equals the most accurate; with
-        bounds on costs alone the most accurate, of equals the cheapest. Plans that were evaluated and are not on the
-        front come into question where no point of the front meets the bounds, as they may on other costs than
-        the objectives. ValueError where nothing does; it names the nearest.
+        With a bound on the accuracy it is the cheapest in the first objective, of equals the most accurate. With bounds
+        on costs alone it is the most accurate, of equals the cheapest. Evaluated plans that are not on the front are
+        used where no point of the front meets the bounds; that can happen with bounds on other costs than the
+        objectives. ValueError where no plan meets them; it names the nearest.
         """
         bounds = Budget.parse(expression).on(self.errors, self.device)
         if not bounds:
@@ -207,8 +210,10 @@ class ParetoSet(Sequence[Point]):
 
     @cached_property
     def knee(self) -> Point:
-        """The point farthest from the chord between the ends of the front (see ``pareto.knee``); where nothing meets
-        the budget, the one that is nearest to it."""
+        """The point farthest from the chord between the ends of the front (see ``pareto.knee``).
+
+        Where no plan meets the budget it is the one nearest to it.
+        """
         if not self.feasible:
             return min(self._points, key=lambda point: self._constraint_violation(self.budget, point))
         return self._points[knee(self._matrix(self._points))]
@@ -228,10 +233,10 @@ class ParetoSet(Sequence[Point]):
     @overload
     def resolve(self, budget: str | Budget, evaluate: Literal[True]) -> Point: ...
     def resolve(self, budget: str | Budget, evaluate: bool = False) -> Prediction | Point:
-        """The plan that should be the best one for another budget, from the search's scores and evaluations.
+        """The best predicted plan for another budget, from the search's scores and evaluations.
 
         With a bound on the accuracy it is the cheapest in the first objective, else the most accurate, as with
-        :meth:`pick`, which chooses among what was evaluated. This is a prediction: ``evaluate=True`` evaluates it and
+        :meth:`pick`, which chooses only among evaluated plans. This is a prediction: ``evaluate=True`` evaluates it and
         returns a point, see :meth:`evaluate`.
 
         ValueError without bounds, or where the front was loaded without its network or saved without scores.
@@ -244,8 +249,8 @@ class ParetoSet(Sequence[Point]):
         return self.evaluate(found.plan) if evaluate else found
 
     def evaluate(self, plan: Plan | Prediction) -> Point:
-        """Evaluate a plan on all samples of the search. It is ``evaluated`` then, and on the front if nothing there
-        beats it."""
+        """Evaluate a plan on all samples of the search. It is in ``evaluated`` afterwards, and on the front if no point
+        there dominates it."""
         wanted = plan.plan if isinstance(plan, Prediction) else plan
         for point in self.evaluated:
             if point.plan == wanted and point.samples == self.float_point.samples:
@@ -257,10 +262,10 @@ class ParetoSet(Sequence[Point]):
         return point
 
     def add(self, point: Point) -> None:
-        """A point that was fine-tuned (:meth:`Point.fine_tune`); it is on the front if nothing there beats it.
+        """Add a fine-tuned point (:meth:`Point.fine_tune`); it is on the front if no point there dominates it.
 
-        It takes the place of another of the same plan. ValueError for a point that was not fine-tuned, or was measured
-        otherwise than the front's.
+        It replaces another point of the same plan. ValueError for a point that was not fine-tuned, or was measured with
+        another metric or on other samples than the front's.
         """
         if not point.tuned:
             raise ValueError(f"add takes a fine-tuned point, evaluate(plan) any plan, but got {point.summary()}")
@@ -284,7 +289,8 @@ class ParetoSet(Sequence[Point]):
         return self.resolver
 
     def table(self, rows: int | None = None) -> Table:
-        """A rich Table: the float network, then ``rows`` points (unless said at most 20), the rest in a line."""
+        """A rich Table: the float network, then ``rows`` points (by default at most 20); a line says how many are not
+        shown."""
         from .front_table import LINES, table
 
         return table(self, LINES if rows is None else rows)
@@ -304,14 +310,14 @@ class ParetoSet(Sequence[Point]):
         return figure(self)
 
     def report(self, path: str | Path) -> Path:
-        """Write one HTML file that needs nothing else."""
+        """Write one HTML file that needs no other file."""
         from .report import html
         from .stored import write_text
 
         return write_text(Path(path), html(self))
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``front.json``, which :meth:`load` reads, what the deployer stores, and ``report.html``."""
+        """Write ``front.json``, which :meth:`load` reads, the files of the deployer, and ``report.html``."""
         from .stored import FILE, to_json, write_text
 
         folder = Path(folder)
@@ -326,7 +332,7 @@ class ParetoSet(Sequence[Point]):
 
     @classmethod
     def load(cls, folder: str | Path, deployer: Deployer | None = None, resolver: Resolver | None = None) -> ParetoSet:
-        """What :meth:`save` wrote; points need a deployer for ``net`` and ``export`` only."""
+        """Read a front that :meth:`save` wrote; points need a deployer for ``net`` and ``export`` only."""
         from .stored import read
 
         saved = read(Path(folder))

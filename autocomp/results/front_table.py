@@ -29,7 +29,7 @@ SHARES = ("accuracy", "agreement")  # metrics that are shares of independent sam
 
 @dataclass(frozen=True)
 class Column:
-    """title and unit stand above it; numbers are aligned to the right."""
+    """title and unit are the header; numbers are aligned to the right."""
 
     title: str
     unit: str = ""
@@ -47,7 +47,7 @@ def columns(front: ParetoSet) -> list[Column]:
 
 
 def rows(front: ParetoSet, shown: Sequence[Point]) -> Iterator[list[str]]:
-    """The cells of the points in the order of :func:`columns`."""
+    """The cells of the points, in the order of :func:`columns`."""
     places = {name: decimals(_scaled(front, name, point.value(name)) for point in shown) for name in front.metrics}
     for point in shown:
         cells = [
@@ -65,7 +65,7 @@ def rows(front: ParetoSet, shown: Sequence[Point]) -> Iterator[list[str]]:
 
 
 def _unit(front: ParetoSet, name: str) -> str:
-    """One for the whole column: the float network's."""
+    """One unit for the whole column: the one that fits the float network's value."""
     return METRICS[name].unit_for(front.float_point.value(name))
 
 
@@ -78,7 +78,7 @@ def _measured(front: ParetoSet, name: str) -> bool:
 
 
 def selected(front: ParetoSet, count: int) -> list[Point]:
-    """At most so many points, spread evenly; the ends, the knee and the most accurate are always among them."""
+    """At most ``count`` points at even distances; the ends, the knee and the most accurate are always among them."""
     if count < 4:
         raise ValueError(f"rows must be at least 4 (the ends, the knee, the most accurate), but got rows={count}")
     if len(front) <= count:
@@ -93,14 +93,14 @@ def selected(front: ParetoSet, count: int) -> list[Point]:
 
 
 def description(front: ParetoSet) -> str:
-    """One line on what was searched."""
+    """One line on the device, the budget and the number of points."""
     budget = f", budget {front.budget}" if front.budget else ""
     tuned = f", {len(front.tuned)} fine-tuned" if front.tuned else ""
     return f"{front.device}{budget}: {len(front)} points from {len(front.evaluated)} evaluations{tuned}"
 
 
 def explanations(front: ParetoSet) -> list[str]:
-    """What the numbers are: what the accuracy was measured on and how sure it is, and what the costs are."""
+    """Explains the numbers: the samples of the accuracy with its confidence interval, and the source of the costs."""
     kinds = {point.fidelity: point for point in (front.float_point, *front, *front.tuned)}
     texts = [f"{kind or 'samples'}{_interval(point)}" for kind, point in kinds.items()]
     meanings = {
@@ -117,7 +117,7 @@ def explanations(front: ParetoSet) -> list[str]:
 
 
 def _interval(point: Point) -> str:
-    """Half the 95 % confidence interval of a share of independent samples, at the float network's accuracy."""
+    """Half the 95 % confidence interval, for a share of independent samples, at the float network's accuracy."""
     if point.samples < 1 or point.metric not in SHARES:
         return ""
     of_float = (point.reference or point).accuracy
@@ -156,7 +156,7 @@ def table(front: ParetoSet, count: int) -> Table:
 
 
 def render(value: Table) -> str:
-    """As plain text, for the width of the terminal, or 120 columns where there is none."""
+    """The table as plain text, as wide as the terminal, or 120 columns where there is none."""
     width = max(100, shutil.get_terminal_size((120, 24)).columns)
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(value)

@@ -1,4 +1,4 @@
-"""One evaluated plan: what it does, what it costs, and the way to the network that it describes."""
+"""One evaluated plan: its accuracy, its costs, and the way to its network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("autocomp")
 
-NO_SAMPLES = "to evaluate a plan takes the data of the search: use autocomp.load(folder, net, data)"
+NO_SAMPLES = "evaluating a plan needs the data of the search: use autocomp.load(folder, net, data)"
 
 
 class Measured(Protocol):
@@ -56,12 +56,12 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class ExportReport:
-    """A file that was written, read again and compared.
+    """A file that was written, loaded again and compared.
 
     format: ``"mindir"`` or ``"onnx"``.
     size_mb: of the file.
-    max_relative_error: of the outputs of the file, loaded again, against those of the network in memory.
-    latency_ms: measured on the device, where that is present.
+    max_relative_error: of the outputs of the loaded file, compared with those of the network in memory.
+    latency_ms: measured on the device, where the device is present.
     """
 
     path: Path
@@ -77,9 +77,9 @@ class ExportReport:
 
 
 class Deployer(Protocol):
-    """Carries a plan out for real.
+    """Applies a plan to the network.
 
-    >>> deployer.net(plan)                       # a Cell: channels gone, weights in int8
+    >>> deployer.net(plan)                       # a Cell: pruned channels removed, weights in int8
     >>> deployer.export(plan, "net.onnx")        # converts, writes, loads again, compares
     ExportReport(path=PosixPath('net.onnx'), format='onnx', size_mb=0.31, max_relative_error=2e-07, latency_ms=None)
     """
@@ -91,26 +91,26 @@ class Deployer(Protocol):
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
     ) -> tuple[Deployer, Measured]:
-        """Train the plan's network: what carries it out then, and how good it is."""
+        """Train the plan's network; returns the trained network's deployer and its measurement."""
         ...
 
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:
-        """Write into the folder what it takes to carry these plans out later."""
+        """Write into the folder what is needed to apply these plans later."""
         ...
 
     def restored(self, folder: Path, plan: Plan) -> Deployer:
-        """What carries out a fine-tuned plan, from what the deployer of that stored in the folder."""
+        """The deployer of a fine-tuned plan, from the files that its deployer stored in the folder."""
         ...
 
 
 @dataclass(frozen=True)
 class Point:
-    """A plan that was really evaluated.
+    """A plan that was evaluated.
 
     accuracy: 0 to 1, of the metric ``accuracy``, or of ``fidelity`` to the float network where there were no labels.
-    samples, fidelity: what it was measured on, the latter in words; seconds: what that took.
+    samples, fidelity: the samples it was measured on, as a number and in words; seconds: duration of the measurement.
     cost: predicted.
-    measured: costs that were measured, by their names in ``cost``; filled by :meth:`export`.
+    measured: measured costs, by their names in ``cost``; filled by :meth:`export`.
     violation: of the budget, 0 or less where it holds.
     tuned: whether the network was fine-tuned.
     reference: the float network's point; None for itself.
@@ -159,31 +159,32 @@ class Point:
 
     @property
     def name(self) -> str:
-        """The plan in short, see :func:`short`; and that it was fine-tuned."""
+        """The plan in short, see :func:`short`, and whether it was fine-tuned."""
         return short(self.plan) + ", fine-tuned" * self.tuned
 
     @property
     def accuracy_change(self) -> float:
-        """Against the float network; -0.01 is one percentage point lost."""
+        """The difference to the float network's accuracy; -0.01 is one percentage point lost."""
         return 0.0 if self.reference is None else self.accuracy - self.reference.accuracy
 
     def value(self, metric: str) -> float:
-        """The predicted cost, by the name that budgets use, in the unit of Cost."""
+        """The predicted cost in the unit of Cost; ``metric`` is its name in budgets."""
         return float(getattr(self.cost, METRICS[metric].attribute))
 
     def ratio(self, metric: str) -> float:
-        """The predicted cost as a share of the float network's; 1 where that has none of it."""
+        """The predicted cost as a share of the float network's; 1 where the float network's is 0."""
         whole = self.value(metric) if self.reference is None else self.reference.value(metric)
         return self.value(metric) / whole if whole > 0 else 1.0
 
     @cached_property
     def net(self) -> Any:
-        """The network as a Cell of its own: channels really gone, weights really in integers."""
-        return self.carried_out_by.net(self.plan)
+        """The network as a Cell of its own: pruned channels are removed, weights are integers."""
+        return self.applied_by.net(self.plan)
 
     def export(self, path: str | Path) -> ExportReport:
-        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; what that measured is kept."""
-        report = self.carried_out_by.export(self.plan, path)
+        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``measured`` gets the measured
+        costs."""
+        report = self.applied_by.export(self.plan, path)
         self.measured["size_mb"] = report.size_mb
         if report.latency_ms is not None:
             self.measured["latency_ms"] = report.latency_ms
@@ -201,25 +202,25 @@ class Point:
         seed: int = 0,
         progress: bool | None = None,
     ) -> Point:
-        """The same plan, its network trained while it is rounded; with the accuracy that it has then.
+        """The same plan with a network that was trained while rounded, and with the accuracy after training.
 
-        The costs stay. What comes back stands by itself: it can be exported, and is on no front until ``front.add``.
+        The costs stay the same. The returned point can be exported; it is on no front until ``front.add``.
 
         Args:
-            train: (x, y) arrays, y (n,) classes; x alone, then the float network is the only teacher, as it is for
-                networks that give no scores of classes, or several outputs; or a batched
+            train: (x, y) arrays, y (n,) classes; or x alone: then the float network is the only teacher, as it also is
+                for networks whose output is not scores of classes, or that have several outputs; or a batched
                 ``mindspore.dataset.Dataset`` of both, which can augment.
-            epochs: over ``train``. batch: samples a step, of arrays. rate: of learning at the start; Nesterov momentum
-                0.9, falling by a cosine to 0.
+            epochs: passes over ``train``. batch: samples in a step, for arrays. rate: learning rate at the start;
+                Nesterov momentum 0.9; it falls to 0 along a cosine.
             algorithm: "lsq", "simqat" or "pact". teacher: share of the float network's outputs in the loss, 0 to 1.
-            progress: whether a bar is shown; None: where standard error is a terminal.
+            progress: whether a bar is shown; None shows it where standard error is a terminal.
         """
         from autocomp.evaluators.fine_tuning import FineTuning
         from autocomp.process.training_bar import training_bar
 
         settings = FineTuning(epochs, batch, rate, algorithm, teacher, seed)
         with training_bar(progress) as report:
-            tuned = self.trained(*self.carried_out_by.fine_tune(self.plan, train, settings, report))
+            tuned = self.trained(*self.applied_by.fine_tune(self.plan, train, settings, report))
         if tuned.accuracy < self.accuracy:
             change = points(tuned.accuracy - self.accuracy)
             log.warning(
@@ -229,7 +230,7 @@ class Point:
         return tuned
 
     def trained(self, deployer: Deployer, found: Measured) -> Point:
-        """The same plan with a network that was trained: what carries it out, and how good it is."""
+        """The same plan with a trained network: its deployer and its measurement."""
         return replace(
             self,
             accuracy=float(found.accuracy),
@@ -259,15 +260,15 @@ class Point:
         return "" if self.reference is None else f" ({share(self.ratio(metric))})"
 
     @property
-    def carried_out_by(self) -> Deployer:
-        """ValueError where there is none, as in a front that was loaded without its network."""
+    def applied_by(self) -> Deployer:
+        """The deployer; ValueError where there is none, as in a front that was loaded without its network."""
         if self.deployer is None:
-            raise ValueError("a point needs its network to be carried out: use autocomp.load(folder, net)")
+            raise ValueError("a point needs its network to be applied: use autocomp.load(folder, net)")
         return self.deployer
 
 
 def short(plan: Plan) -> str:
-    """How often each choice was made, the most frequent first; of keep ratios the range.
+    """How often each choice occurs, the most frequent first; for keep ratios their range.
 
     >>> short(Plan({"format/a": "w8a8", "format/b": "w8a8", "keep/a": 0.5, "keep/b": 0.75}))
     'w8a8 x2, keep 0.5-0.75 x2'
@@ -293,7 +294,7 @@ def percent(accuracy: float) -> str:
 
 
 def points(change: float) -> str:
-    """Percentage points, signed.
+    """Percentage points, with a sign.
 
     >>> points(-0.0123), points(0.0)
     ('-1.2', '0.0')

@@ -1,4 +1,4 @@
-"""A plan that was solved for and not evaluated."""
+"""A predicted plan, which was solved for and not evaluated."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ NO_NETWORK = "another budget needs the network that was searched: use autocomp.l
 
 @dataclass(frozen=True)
 class Prediction:
-    """What should be the best plan for a budget. It is no point of a front, since nobody has evaluated it.
+    """The best predicted plan for a budget. It is no point of a front, since it was not evaluated.
 
-    accuracy: expected, 0 to 1; it lies between ``low`` and ``high`` with 90 % probability, as far as the evaluations
-        tell. Where the best plan is one that was evaluated, all three are what was measured.
+    accuracy: expected, 0 to 1; according to the surrogate it lies between ``low`` and ``high`` with 90 % probability.
+        Where the best plan is an evaluated one, all three are the measured accuracy.
     cost: predicted. reference: the float network's point.
     """
 
@@ -39,26 +39,26 @@ class Prediction:
 
     @property
     def accuracy_change(self) -> float:
-        """Against the float network; -0.01 is one percentage point lost."""
+        """The difference to the float network's accuracy; -0.01 is one percentage point lost."""
         return self.accuracy - self.reference.accuracy
 
     def value(self, metric: str) -> float:
-        """The predicted cost, by the name that budgets use, in the unit of Cost."""
+        """The predicted cost in the unit of Cost; ``metric`` is its name in budgets."""
         return float(getattr(self.cost, METRICS[metric].attribute))
 
     def ratio(self, metric: str) -> float:
-        """The predicted cost as a share of the float network's; 1 where that has none of it."""
+        """The predicted cost as a share of the float network's; 1 where the float network's is 0."""
         whole = self.reference.value(metric)
         return self.value(metric) / whole if whole > 0 else 1.0
 
     @property
     def net(self) -> Any:
-        """The network as a Cell of its own: channels really gone, weights really in integers."""
-        return self.reference.carried_out_by.net(self.plan)
+        """The network as a Cell of its own: pruned channels are removed, weights are integers."""
+        return self.reference.applied_by.net(self.plan)
 
     def export(self, path: str | Path) -> ExportReport:
         """Write the network to ``path`` (.mindir or .onnx), load it again and compare."""
-        return self.reference.carried_out_by.export(self.plan, path)
+        return self.reference.applied_by.export(self.plan, path)
 
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:
         """One line.
@@ -73,25 +73,25 @@ class Prediction:
 
 
 class Resolver(Protocol):
-    """Finds the best plan for a budget without evaluating any; and evaluates one that was found.
+    """Finds the best predicted plan for a budget without an evaluation, and evaluates a plan.
 
     >>> found = resolver.solve(Budget.parse("latency<3ms"), "latency", front.evaluated)
-    >>> resolver.evaluate(found.plan, front.float_point)      # what a front makes a point of
+    >>> resolver.evaluate(found.plan)      # a record, from which the front makes a point
     """
 
     def solve(self, budget: Budget, objective: str, evaluated: Sequence[Point]) -> Prediction:
-        """evaluated: the float network among them. objective: the cost to minimise where the accuracy is bounded."""
+        """evaluated: includes the float network. objective: the cost to minimise where the accuracy is bounded."""
         ...
 
     def evaluate(self, plan: Plan) -> StoredRecord: ...
 
     def stored(self) -> Mapping[str, Any]:
-        """For JSON: what it takes to solve again."""
+        """For JSON: everything that is needed to solve again."""
         ...
 
 
 class StoredResolver:
-    """What a front was saved with, where its network is not at hand: it can only be saved again."""
+    """The stored data of a resolver, for a front without its network: it can only be saved again."""
 
     def __init__(self, saved: Mapping[str, Any]) -> None:
         self._saved = saved

@@ -1,4 +1,4 @@
-"""A front as a plot, and as one HTML file that needs nothing else."""
+"""A front as a plot, and as one HTML file that needs no other file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 
 
 def figure(front: ParetoSet) -> go.Figure:
-    """Accuracy over each objective, one panel each: the front, what else was evaluated, the budget."""
+    """Accuracy over each objective, one panel each: the front, other evaluated plans, the budget."""
     panels = len(front.objectives)
     plot = make_subplots(rows=1, cols=panels, shared_yaxes=True, horizontal_spacing=0.03)
     named: set[str | None] = {None}
@@ -67,7 +67,7 @@ _AXIS: dict[str, Any] = {
 
 
 def _traces(front: ParetoSet, name: str) -> list[go.Scatter]:
-    """From the lowest to the topmost."""
+    """The traces from the lowest layer to the top one."""
     on_front = set(map(id, front))
     others = [point for point in front.evaluated if id(point) not in on_front and not point.is_float]
     shown = [point for point in front if not point.is_float]
@@ -105,7 +105,7 @@ def _markers(front: ParetoSet, name: str, members: Sequence[Point], label: str, 
 
 
 def _line(front: ParetoSet, name: str) -> go.Scatter:
-    """Steps along the points that are best in this panel: the accuracy that can be had at each cost."""
+    """Steps along the points that are best in this panel: the accuracy that is reached at each cost."""
     x = np.array(_values(front, name, front))
     y = np.array([100 * point.accuracy for point in front])
     best = staircase(x, y)
@@ -116,7 +116,7 @@ def _line(front: ParetoSet, name: str) -> go.Scatter:
 
 
 def _measured(front: ParetoSet, name: str) -> go.Scatter:
-    """Where the cost of a point was measured."""
+    """Markers for points whose cost was measured."""
     attribute = METRICS[name].attribute
     known = [point for point in (*front, front.float_point) if attribute in point.measured]
     scale = float(METRICS[name].scale(_unit(front, name)))
@@ -169,7 +169,7 @@ def _budget_line(plot: go.Figure, front: ParetoSet, name: str, panel: int) -> No
 
 
 def _x_range(front: ParetoSet, name: str) -> list[float]:
-    """The front, the float network and the budget; what lies far out is reached by zooming out."""
+    """The range of the front, the float network and the budget; other points are seen after zooming out."""
     scale = float(METRICS[name].scale(_unit(front, name)))
     seen = [*_values(front, name, [*front, front.float_point]), *(limit / scale for limit in _limits(front, name))]
     return _padded(min(seen), min(max(seen), 1.5 * _values(front, name, [front.float_point])[0]))
@@ -187,7 +187,7 @@ def _padded(low: float, high: float, least: float = 0.0) -> list[float]:
 
 
 def html(front: ParetoSet) -> str:
-    """A whole page; plotly's script is in it, so that it opens without a network."""
+    """A complete page; it contains plotly's script, so that it opens without a connection."""
     config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
     template = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(
@@ -203,7 +203,7 @@ def html(front: ParetoSet) -> str:
 
 
 def _cards(front: ParetoSet) -> str:
-    """What a reader looks for first."""
+    """The main figures, at the top of the page."""
     knee = front.knee
     cards = [
         ("points on the front" if front.feasible else "nearest plans", str(len(front))),
@@ -237,7 +237,7 @@ def _rows(front: ParetoSet, members: Sequence[Point]) -> str:
 
 
 def _row(front: ParetoSet, point: Point, cells: Sequence[str]) -> str:
-    """The whole plan shows where the mouse rests on its short form."""
+    """The full plan is the tooltip of its short form."""
     first, *numbers = (markup.escape(cell) for cell in cells)
     kind = "float" if point.is_float else "knee" if point == front.knee else ""
     tag = '<span class="tag">knee</span>' if kind == "knee" else ""

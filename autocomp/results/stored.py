@@ -1,4 +1,4 @@
-"""A front as a file."""
+"""Writes a front to a file and reads it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,12 @@ class StoredRecord:
 
 @dataclass(frozen=True)
 class Stored:
-    """tuned: records of plans whose networks were fine-tuned. measured, measured_tuned: of each plan, by its key.
-    resolver: what it takes to solve for other budgets, where that is known."""
+    """The contents of a front's file.
+
+    tuned: records of plans whose networks were fine-tuned. measured, measured_tuned: measured costs of each plan, by
+        its key.
+    resolver: data to solve for other budgets, where it is known.
+    """
 
     device: str
     budget: str
@@ -94,7 +98,7 @@ def _record(point: Point) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Stored:
-    """ValueError for a file that is not a front's, or of another schema; FileNotFoundError for none."""
+    """ValueError for a file that is not a front's, or of another schema; FileNotFoundError where there is no file."""
     path = folder / FILE
     if not path.exists():
         raise FileNotFoundError(f"a saved front is a folder with {FILE}, but {folder} has none")
@@ -142,7 +146,7 @@ def _read_record(value: dict[str, Any]) -> StoredRecord:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Whole or not at all; OSError says in one sentence what could not be written."""
+    """Writes the file completely or not at all; OSError says in one sentence what could not be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

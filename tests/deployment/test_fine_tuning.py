@@ -135,7 +135,7 @@ def test_bad_arguments(tuned: Point) -> None:
     train = load_samples("calibrate").take(8)
     with pytest.raises(ValueError, match="this point is fine-tuned already"):
         tuned.fine_tune(train)
-    with pytest.raises(ValueError, match="needs its network to be carried out"):
+    with pytest.raises(ValueError, match="needs its network to be applied"):
         replace(tuned, deployer=None).fine_tune(train)
     cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"epochs": 0}, "epochs must be at least 1"),

@@ -14,7 +14,7 @@ import pytest
 
 from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.tuned_files import TrainedWeights
-from autocomp.deployment.tuning import APART, FINALISTS, Tuner, settings_of
+from autocomp.deployment.tuning import FINALISTS, LEAST_DIFFERENCE, Tuner, settings_of
 from autocomp.evaluators import Measurement
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.problem.budget import Budget
@@ -90,7 +90,7 @@ class TestChoice:
         assert not front.feasible and len(trainer.trained_plans) == FINALISTS == len(front.tuned)
         vectors = np.array([SPACE.encode(plan) for plan in trainer.trained_plans])
         for i, vector in enumerate(vectors):
-            assert all((vector != other).mean() >= APART for other in vectors[:i])
+            assert all((vector != other).mean() >= LEAST_DIFFERENCE for other in vectors[:i])
         assert "fine-tuning did not reach the budget: the most accurate is" in front.notes[-1]
         assert "may win back" not in front.notes[0]
         assert sum(record.message.startswith("fine-tuned: ") for record in caplog.records) == FINALISTS
