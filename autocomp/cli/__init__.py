@@ -1,5 +1,7 @@
-"""The command line. ``commands`` are searches, ``device_commands`` devices, ``options`` what they share, ``sources``
-reads a user's network and data, ``tables`` prints. Read ``commands`` first. It may import everything.
+"""The command line. Read ``commands`` first. It may import everything.
+
+``commands`` has the commands for searches, ``device_commands`` those for devices, ``options`` the options of both.
+``sources`` loads a user's network and data. ``tables`` prints tables.
 """
 
 from .commands import main

@@ -42,7 +42,7 @@ Samples = Annotated[
     typer.Option(
         "--data",
         metavar="REF",
-        help="autocomp.Data, a dict of its arguments or a pair (x, y), or what returns one.",
+        help="autocomp.Data, a dict of its arguments or a pair (x, y), or a function that returns one.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same front.")]
@@ -72,19 +72,19 @@ def search(
     net: Net,
     budget: Budget,
     device: DeviceName,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the front and its report.html go.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the front and its report.html.")],
     weights: Weights = None,
     data: Samples = None,
     inputs: Inputs = None,
     primitives: Annotated[str, typer.Option("--primitives", help="auto, or names joined by commas.")] = "auto",
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.", show_default="200")] = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="SECONDS", min=1.0, help="Stop after.")
+        float | None, typer.Option("--time-limit", metavar="SECONDS", min=1.0, help="Stop after so many seconds.")
     ] = None,
     patience: Annotated[
         int, typer.Option("--patience", min=1, help="Stop when the front has not grown in so many batches of eight.")
     ] = 8,
-    sampler: Annotated[str, typer.Option("--sampler", help="Who proposes plans.")] = "auto",
+    sampler: Annotated[str, typer.Option("--sampler", help="The strategy that proposes plans.")] = "auto",
     workers: Workers = None,
     storage: Annotated[
         str | None, typer.Option("--storage", help="A path or storage URL; the same call again resumes from it.")
@@ -95,12 +95,12 @@ def search(
             "--fine-tune",
             metavar="EPOCHS",
             min=0,
-            help="Train the best plans on the data's train samples, where none keeps the accuracy that is asked for.",
+            help="Train the best plans on the data's train samples, where none keeps the budget's accuracy.",
         ),
     ] = 2,
     seed: Seed = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help=f"A first look: {QUICK_TRIALS} evaluations on {QUICK_SAMPLES} samples.")
+        bool, typer.Option("--quick", help=f"A quick search: {QUICK_TRIALS} evaluations on {QUICK_SAMPLES} samples.")
     ] = False,
 ) -> None:
     """Search how to compress a network; print the front, and store it with an HTML report."""
@@ -137,7 +137,9 @@ def search(
     epilog="Example: autocomp resolve runs/a --net resnet.py:resnet18 --weights resnet18.ckpt --budget 'size<9%'"
 )
 def resolve(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where autocomp search stored the front.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder in which autocomp search stored the front.")
+    ],
     net: Net,
     budget: Budget,
     weights: Weights = None,
@@ -146,9 +148,9 @@ def resolve(
         Path | None, typer.Option("--export", metavar="FILE", help="Write the network: a .mindir or .onnx file.")
     ] = None,
 ) -> None:
-    """The best plan for another budget, predicted from a search's scores and evaluations.
+    """Predict the best plan for another budget, from a search's scores and evaluations.
 
-    With the data of the search it is evaluated, and the front stored anew with it.
+    With the data of the search the plan is evaluated, and the front is stored again with it.
     """
     from autocomp.primitives.export.files import export_format
 
@@ -170,7 +172,7 @@ def resolve(
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")] = Path(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")] = Path(
         "autocomp-quickstart"
     ),
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.")] = None,
@@ -178,7 +180,7 @@ def quickstart(
     seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer evaluations and images.")] = False,
 ) -> None:
-    """The main job on shipped data: a Fashion-MNIST network for ascend-310p3, searched, exported and checked."""
+    """A complete run on shipped data: a Fashion-MNIST network is searched for ascend-310p3, exported and checked."""
     from autocomp.quickstart.run import run
 
     _make_folder(out)
@@ -197,7 +199,8 @@ app.command()(cli_devices.devices)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. What the user can mend is one sentence on standard error and exit code 2; --debug raises it."""
+    """Entry point. A mistake of the user is one sentence on standard error, with exit code 2; --debug raises it
+    instead."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with interruptible():
@@ -214,7 +217,7 @@ def _worker_count(text: str | None) -> int | str | None:
 
 
 def _make_folder(path: Path) -> None:
-    """Before the search: an unwritable place must not cost what was found."""
+    """Checked before the search: a folder that cannot be written must not lose the results."""
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"--out must be a folder, but {path} is a file")
     probe = path / ".autocomp"

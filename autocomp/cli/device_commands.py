@@ -1,4 +1,4 @@
-"""The commands on devices: what networks cost there, and how a device of one's own is measured."""
+"""The commands on devices: the costs of networks there, and how a user's own device is measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import autocomp
 
 from .options import DeviceName, Inputs, Net, Precision, Weights
 
-Threads = Annotated[int, typer.Option("--threads", min=1, max=99, help="Of onnxruntime.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, max=99, help="Threads of onnxruntime.")]
 
 
 def estimate(
@@ -20,9 +20,9 @@ def estimate(
     inputs: Inputs = None,
     weights: Weights = None,
     precision: Precision = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Operator by operator.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Show the cost of each operator.")] = False,
 ) -> None:
-    """What a network costs on a device, uncompressed."""
+    """The costs of an uncompressed network on a device."""
     from autocomp.estimates import uniform_workload
 
     from . import sources, tables
@@ -47,7 +47,7 @@ def compare(
     weights: Weights = None,
     precision: Precision = None,
 ) -> None:
-    """What a network costs on several devices, side by side, and what integers would change."""
+    """The costs of a network on several devices, side by side, and the change with 8-bit integers."""
     from autocomp.estimates import workloads
     from autocomp.measurement.processor import device as find_device
 
@@ -80,7 +80,7 @@ def profile(
         Path | None, typer.Option("--fit", metavar="FILE", help="Fit the model to the table; store the device, .toml.")
     ] = None,
 ) -> None:
-    """The operator shapes to measure on a device, their measurements, and the device fitted to them."""
+    """Write operator shapes to measure on a device, read their measurements, and fit the device to them."""
     from autocomp.measurement import own_devices
     from autocomp.measurement.profiling import counted
 
@@ -100,7 +100,7 @@ def profile(
 
 
 def calibrate(threads: Threads = 1) -> None:
-    """Measure this machine's processor anew: what the device cpu, or cpu:THREADS, then is."""
+    """Measure this machine's processor again; the devices cpu and cpu:THREADS use the result."""
     from autocomp.measurement.processor import measure_processor
     from autocomp.measurement.profiling import counted
 
@@ -110,7 +110,7 @@ def calibrate(threads: Threads = 1) -> None:
 
 
 def devices() -> None:
-    """The devices that are shipped: throughput, memory, formats, and where the figures come from."""
+    """The shipped devices: throughput, memory, formats, and the sources of the figures."""
     from autocomp.hardware_models.device_model import aliases
     from autocomp.measurement.processor import device
 

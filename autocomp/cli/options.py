@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Net = Annotated[
     ),
 ]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="Its parameters: a .ckpt or .npz file.")
+    Path | None, typer.Option("--weights", metavar="FILE", help="The network's parameters: a .ckpt or .npz file.")
 ]
 DeviceName = Annotated[
     str, typer.Option("--device", metavar="NAME", help="One of 'autocomp devices', or a path to a .toml file.")

@@ -1,4 +1,4 @@
-"""Networks and data named in text: ``package.module:name`` or ``path/to/file.py:name``."""
+"""Loads networks and data that a text names: ``package.module:name`` or ``path/to/file.py:name``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 def load_object(reference: str) -> Any:
-    """What the reference names; modules are also looked for in the working directory."""
+    """The object that the reference names; modules are also searched in the working directory."""
     place, colon, name = reference.rpartition(":")
     if not (colon and place and name):
         raise ValueError(f"a reference is 'package.module:name' or 'path/to/file.py:name', but got {reference!r}")
@@ -36,7 +36,7 @@ def _import_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # A module that is there and fails at an import of its own says so itself.
+        # A module that exists and fails at an import of its own raises its own error.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         raise ValueError(f"there is no module {name!r}, neither installed nor in {Path.cwd()}") from error
@@ -48,14 +48,15 @@ def _import_file(path: Path) -> Any:
     name = path.stem
     if name in sys.modules and Path(getattr(sys.modules[name], "__file__", None) or "") != path.resolve():
         raise ValueError(f"{path} cannot be imported as {name!r}, a module of that name is loaded: rename the file")
-    # Its folder goes on the path, as when Python runs the file: it may import its neighbours, and workers find it.
+    # Its folder is added to the path, as when Python runs the file: it may import its neighbours, and workers find it.
     if str(path.resolve().parent) not in sys.path:
         sys.path.insert(0, str(path.resolve().parent))
     return importlib.import_module(name)
 
 
 def load_net(reference: str, weights: Path | None = None) -> Any:
-    """The network that the reference names or, where that is a function or a class, builds; with its weights."""
+    """The network that the reference names or, where that is a function or a class, the network that it builds; with
+    its weights."""
     ms = load_mindspore()
     named = load_object(reference)
     net = named if isinstance(named, ms.nn.Cell) or not callable(named) else named()
@@ -96,7 +97,8 @@ def _check_parameters(wanted: Mapping[str, Any], found: Mapping[str, Any], path:
 
 
 def load_data(reference: str) -> Data:
-    """Whatever the reference names, or the function there returns, as :meth:`autocomp.data.Data.coerce` takes it."""
+    """The data that the reference names, or that the function there returns, in any form that
+    :meth:`autocomp.data.Data.coerce` takes."""
     named = load_object(reference)
     data = Data.coerce(named() if callable(named) else named)
     if not data:
@@ -105,7 +107,7 @@ def load_data(reference: str) -> Data:
 
 
 def parse_shapes(texts: Iterable[str]) -> Shape | list[Shape] | None:
-    """``["8,3,224,224"]`` is one input with its batch, several texts are several inputs; none is None."""
+    """``["8,3,224,224"]`` is one input with its batch, several texts are several inputs; no text gives None."""
     shapes = [_parse_shape(text) for text in texts]
     return shapes[0] if len(shapes) == 1 else shapes or None
 

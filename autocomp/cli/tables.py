@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 
 def show(table: Table) -> None:
-    """Print it whole, up to 140 columns wide even in a narrower terminal: a figure that is cut off says nothing."""
+    """Print the table completely, up to 140 columns wide, even in a narrower terminal: a figure that is cut off is
+    useless."""
     console = Console()
     needed = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
     Console(width=max(console.width, needed)).print(table)
 
 
 def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
-    """Throughputs and bandwidth are those that the cost model computes with, below the chip's peak."""
+    """Throughputs and bandwidth are the rates of the cost model, which are below the chip's peak."""
     table = Table(caption_justify="left")
     for name in ("device", "float TFLOPS", "int8 TOPS", "memory GB", "GB/s"):
         table.add_column(name, justify="left" if name == "device" else "right", no_wrap=name == "device")
@@ -54,7 +55,7 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
 
 
 def rates_source(chip: Device) -> str:
-    """Where the constants of the cost model come from; of a fit the data and the error on networks left out."""
+    """The source of the cost model's constants; of a fit the data and the error on networks left out."""
     fit = chip.data.get("fit", {})
     if "mean_error" not in fit:
         return str(chip.data["rates"].get("source", "not named"))
@@ -71,7 +72,7 @@ def _optional(value: float | None) -> str:
 
 
 def cost_table(cost: Cost, errors: LatencyErrors | None = None) -> Table:
-    """errors: of the device's predicted latencies, which give the interval beside the latency."""
+    """errors: of the device's predicted latencies, which give the interval next to the latency."""
     table = Table(show_header=False)
     for metric in METRICS.values():
         value = float(getattr(cost, metric.attribute))
@@ -88,7 +89,8 @@ def _interval(latency_ms: float, errors: LatencyErrors | None) -> str:
 
 
 def operator_table(rows: Sequence[OperatorCost], cost: Cost, inference_ms: float) -> Table:
-    """One row for each operator as the device runs it, with what is fused into it; ``inference_ms``: the fixed time."""
+    """One row for each operator as the device runs it, with the operators fused into it; ``inference_ms``: fixed time
+    of an inference."""
     table = Table(show_footer=True)
     total = float(cost.latency_ms)
     footers = {
@@ -118,7 +120,7 @@ INTEGERS = Format(8, 8)
 
 
 def comparison_table(rows: Sequence[tuple[Device, Workload]]) -> Table:
-    """One row a device, the fastest first; each with the network in one format."""
+    """One row for each device, the fastest first; each with the network in one format."""
     table = Table(caption_justify="left")
     names = (
         "device",
@@ -151,7 +153,7 @@ def comparison_table(rows: Sequence[tuple[Device, Workload]]) -> Table:
         )
     notes = [
         "Predicted. w8a8: latency with every layer in 8-bit integers, as a share. compute, memory, launch: share of "
-        "the latency in operators so bound, fixed times under launch.",
+        "the latency in operators bound by it; launch includes fixed times.",
         *(f"{i}  {source}" for i, source in enumerate(sources, 1)),
     ]
     table.caption = escape("\n".join(notes))

@@ -1,6 +1,5 @@
-"""Measuring a device: operators made, run and timed, and a model fitted to them.
+"""Measures a device: makes, runs and times operators, and fits a model to them. Read ``profiling`` first.
 
-``operator_models`` writes one operator as ONNX, ``profiling`` times it, ``processor`` measures this machine,
-``own_devices`` reads what was measured elsewhere. Read ``profiling`` first. It may import ``hardware_models`` and
-``primitives``.
+``operator_models`` writes one operator as ONNX. ``profiling`` times it. ``processor`` measures this machine.
+``own_devices`` reads measurements made elsewhere. This package may import ``hardware_models`` and ``primitives``.
 """

@@ -1,4 +1,4 @@
-"""Operator shapes as ONNX models, written as exports are."""
+"""Operator shapes as ONNX models, in the form of exported files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from autocomp.primitives.numerics.plan_compressor import PlanCompressor
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, Workload
 
-SCALE = 0.05  # of rounded activations; what lies behind a ReLU has no negative levels
+SCALE = 0.05  # of rounded activations; outputs of a ReLU have no negative levels
 
 
 def operator_model(shape: OperatorShape, symmetric: bool = False) -> bytes:
-    """A serialized ONNX model with random weights; the batch is free, as in exports.
+    """A serialized ONNX model with random weights; the batch is free, as in exported files.
 
-    symmetric: inputs are rounded around zero.
+    symmetric: inputs are rounded symmetrically around zero.
     """
     return workload_model(shape.workload(), _parameters(shape.graph()), _ranges(shape, symmetric))
 
 
 def fixed_batch(model: bytes, batch: int) -> bytes:
-    """The same model for one batch only: compilers of devices take a free one for 1."""
+    """The same model for one batch only: a device's compiler reads a free batch as 1."""
     found = onnx.load_from_string(model)
     for value in (*found.graph.input, *found.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = batch
@@ -36,7 +36,7 @@ def workload_model(
     parameters: dict[str, np.ndarray],
     ranges: dict[tuple[str, int], ActivationQuantizer],
 ) -> bytes:
-    """Of a workload of one plan: formats and cut channels as the plan says."""
+    """The serialized ONNX model of a workload of one plan, with that plan's formats and pruned channels."""
     compressor = PlanCompressor(workload.space, parameters, ranges)
     plan = workload.space.decode(workload.vectors[0])
     model = onnx_network(workload.graph, parameters, compressor(plan), Style(integer_weights=True))
@@ -45,7 +45,7 @@ def workload_model(
 
 
 def operator_inputs(shape: OperatorShape) -> list[np.ndarray]:
-    """In the model's order, float32."""
+    """The model's inputs in its order, float32."""
     rng = np.random.default_rng(0)
     inputs = [node for node in shape.graph().nodes if node.kind == "input"]
     return [rng.standard_normal((shape.batch, *node.shape[1:]), np.float32) for node in inputs]

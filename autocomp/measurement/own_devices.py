@@ -1,4 +1,5 @@
-"""A device of one's own: a table of operator shapes, measured here or by its profiler, and the device fitted to it."""
+"""A user's own device: a table of operator shapes, measured here or by the device's profiler, and the device fitted to
+it."""
 
 from __future__ import annotations
 
@@ -25,13 +26,15 @@ INTEGERS = Format(8, 8)
 
 
 def beginning(device: str, threads: int) -> tuple[str, int]:
-    """The device that a fit begins with, and the threads: ``cpu:4`` is what is known of onnxruntime, with four."""
+    """The device to start the fit from, and the number of threads: ``cpu:4`` is the onnxruntime template with four
+    threads."""
     own = threads_of(device)
     return (device, threads) if own is None else (str(TEMPLATE), threads if own == 1 else own)
 
 
 def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
-    """Those of the table, or, where there is none yet, the standard shapes in the formats that the device executes."""
+    """The rows of the table or, where there is no table yet, the standard shapes in the formats that the device
+    executes."""
     if path.suffix != ".csv":
         raise ValueError(f"a table's path must end in .csv, but got {path}")
     if path.is_file():
@@ -43,7 +46,7 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
 
 
 def write_models(rows: Iterable[MeasuredShape], folder: Path, device: str | Path | Device) -> int:
-    """An ONNX model for each shape, under its name, for the shape's batch, as the device's runtime takes it."""
+    """An ONNX model for each shape, with its name and its batch, in the form that the device's runtime takes."""
     folder.mkdir(parents=True, exist_ok=True)
     symmetric = find_device(device).symmetric_inputs
     shapes = list(dict.fromkeys(row.shape for row in rows))
@@ -53,7 +56,8 @@ def write_models(rows: Iterable[MeasuredShape], folder: Path, device: str | Path
 
 
 def with_results(rows: Sequence[MeasuredShape], paths: Sequence[Path]) -> list[MeasuredShape]:
-    """Profilers' outputs in the rows whose shape they are named after; ValueError for one that names none."""
+    """The rows with the latencies of profilers' outputs, which are named after shapes; ValueError for a name of no
+    row's shape."""
     found = named(paths)
     unknown = sorted(set(found) - {row.shape.name for row in rows})
     if unknown:
@@ -67,25 +71,26 @@ def with_results(rows: Sequence[MeasuredShape], paths: Sequence[Path]) -> list[M
 
 
 def measured(rows: Sequence[MeasuredShape], threads: int = 1, report: Report | None = None) -> list[MeasuredShape]:
-    """What has no latency yet is measured by onnxruntime on this processor."""
+    """Rows without a latency are measured by onnxruntime on this processor."""
     missing = [row.shape for row in rows if row.latency_ms is None]
     found = {row.shape: row for row in measure(missing, threads, report)} if missing else {}
     return [found.get(row.shape, row) if row.latency_ms is None else row for row in rows]
 
 
 def store_table(rows: Iterable[MeasuredShape], path: Path, device: str) -> Path:
-    """The table names its device: by its file's name where that lies beside the table, so that both can be moved."""
+    """The table names its device. A device file in the table's folder is named without a path, so that both can be
+    moved."""
     file = Path(device)
-    beside = file.suffix == ".toml" and file.resolve().parent == path.resolve().parent
-    named_so = file.name if beside else str(file.resolve()) if file.suffix == ".toml" else device
+    same_folder = file.suffix == ".toml" and file.resolve().parent == path.resolve().parent
+    named_so = file.name if same_folder else str(file.resolve()) if file.suffix == ".toml" else device
     return write_text(path, table_text(rows, named_so))
 
 
 def fit(rows: Sequence[MeasuredShape], device: str | Path | Device, table: Path, path: Path) -> Device:
-    """Stores the device fitted to the rows, with the table beside its rates."""
+    """Fits the device to the rows and stores it; its file names the table."""
     if path.suffix != ".toml":
         raise ValueError(f"a device file's path must end in .toml, but got {path}")
-    beside = os.path.relpath(table.resolve(), path.resolve().parent)
-    found = calibrated(find_device(device), rows, {"name": path.stem, "aliases": [], "measured": {"table": beside}})
+    relative = os.path.relpath(table.resolve(), path.resolve().parent)
+    found = calibrated(find_device(device), rows, {"name": path.stem, "aliases": [], "measured": {"table": relative}})
     write_text(path, device_text(found.data))
     return find_device(path)

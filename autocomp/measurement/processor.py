@@ -1,4 +1,4 @@
-"""The device ``cpu``: this machine's processor, measured by onnxruntime at its first use, then read from a cache."""
+"""The device ``cpu``: this machine's processor, measured by onnxruntime at its first use, later read from a cache."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ log = logging.getLogger("autocomp")
 
 TEMPLATE = Path(hardware_models.__file__).parent / "templates" / "onnxruntime.toml"
 FORMATS = ("float", "w8a8", "w8", "w4a8")
-SETTING = "AUTOCOMP_CPU"  # "assumed": never measure, take the device file that is shipped
+SETTING = "AUTOCOMP_CPU"  # "assumed": never measure, use the shipped device file
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-VERSION = 4  # of what is measured; another one is measured anew
+VERSION = 4  # of the measurement; a cache of another version is measured again
 
 
 def device(name: str | Path | Device, may_measure: bool = True) -> Device:
-    """By name, alias, or path of a device file or of a measured table.
+    """A device by its name, its alias, or the path of a device file or of a measured table.
 
     ``"cpu"`` is this machine's processor with one thread, ``"cpu:4"`` with four: measured at first use, in about a
-    minute, and then read from the cache. With ``may_measure=False``, or where the environment says
+    minute, and later read from the cache. With ``may_measure=False``, or where the environment has
     ``AUTOCOMP_CPU=assumed``, a processor that has not been measured is the assumed one that is shipped.
     """
     threads = threads_of(name)
@@ -51,7 +51,7 @@ def device(name: str | Path | Device, may_measure: bool = True) -> Device:
 
 
 def measure_processor(threads: int = 1, report: Report | None = None) -> Device:
-    """Measure this machine's processor anew, and keep the result where :func:`device` looks for it."""
+    """Measure this machine's processor again, and store the result where :func:`device` reads it."""
     file = cache_file(threads)
     log.info("measuring this processor with %d thread%s, once: about a minute", threads, "s" * (threads > 1))
     rows = measure(standard_shapes(FORMATS), threads, report)
@@ -60,15 +60,15 @@ def measure_processor(threads: int = 1, report: Report | None = None) -> Device:
         write_text(file.with_suffix(".csv"), table_text(rows, "cpu"))
         write_text(file, device_text(found.data))
     except OSError as failure:
-        log.warning("the measured processor cannot be kept, and will be measured again: %s", failure)
+        log.warning("the measured processor cannot be stored, and will be measured again: %s", failure)
         return found
     error = 100 * found.data["fit"]["mean_error"]
-    log.info("measured: mean error %.0f %% on operators left out of the fit; kept in %s", error, file)
+    log.info("measured: mean error %.0f %% on operators left out of the fit; stored in %s", error, file)
     return find_device(file)
 
 
 def fitted(rows: Sequence[MeasuredShape], threads: int = 1) -> Device:
-    """The processor as these measured shapes of it say."""
+    """The device of this processor, fitted to these measured shapes."""
     about: dict[str, Any] = {
         "name": "cpu" if threads == 1 else f"cpu:{threads}",
         "specification": {"source": description(), "threads": threads},
@@ -78,14 +78,14 @@ def fitted(rows: Sequence[MeasuredShape], threads: int = 1) -> Device:
 
 
 def cache_file(threads: int) -> Path:
-    """Another processor, number of threads or onnxruntime has another file."""
+    """Each processor, number of threads and version of onnxruntime has its own file."""
     key = hashlib.sha256(f"{description()} {VERSION}".encode()).hexdigest()[:12]
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "autocomp" / f"cpu-{key}-{threads}.toml"
 
 
 def description() -> str:
-    """The processor and the runtime."""
+    """The processor and the runtime in words."""
     import onnxruntime
 
     try:
@@ -101,6 +101,6 @@ def description() -> str:
 
 
 def threads_of(name: str | Path | Device) -> int | None:
-    """None for what is no processor of this machine."""
+    """The number of threads; None where the name is not this machine's processor."""
     match = re.fullmatch(r"cpu(?::([1-9]\d?))?", name) if isinstance(name, str) else None
     return None if match is None else int(match[1] or 1)

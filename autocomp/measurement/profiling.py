@@ -13,17 +13,17 @@ from autocomp.hardware_models.shapes import MeasuredShape, OperatorShape
 
 from .operator_models import operator_inputs, operator_model
 
-SECONDS = 0.05  # a pass over one shape
+SECONDS = 0.05  # seconds for one shape in one pass
 RUNS = 5
-PASSES = 3  # apart in time: what else runs on the machine comes and goes
-PASSING = 16 << 20  # bytes that go through the caches before an operator, as other layers' do in a network
+PASSES = 3  # over all shapes, at different times, since other programs on the machine come and go
+PASSING = 16 << 20  # bytes that go through the caches before an operator, as those of other layers do in a network
 
-Report = Callable[[int, int], None]  # shapes done, of all
+Report = Callable[[int, int], None]  # number of measured shapes, number of all
 
 
 @contextmanager
 def counted(what: str) -> Iterator[Report]:
-    """A line on standard error, where that is a terminal, while they are measured."""
+    """A progress line on standard error, where that is a terminal, during the measurement."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,11 +37,12 @@ def counted(what: str) -> Iterator[Report]:
 def typical_ms(
     model: bytes, inputs: Sequence[np.ndarray], threads: int = 1, seconds: float = SECONDS, passing: int = 0
 ) -> float:
-    """Milliseconds of the median run. The fastest would flatter short runs where other programs take turns.
+    """Milliseconds of the median run. The fastest run would be too short where other programs take turns.
 
-    One thread is timed by its own processor time: what another program runs in between is none of the network's.
-    passing: bytes of other data that are touched before each run; the inputs, which the layer before has just
-    written, after them.
+    One thread is timed by its own processor time, which does not include other programs that run in between.
+
+    passing: bytes of other data that are read and written before each run; the inputs, which the layer before has just
+        written, are read after them.
     """
     clock = time.thread_time if threads == 1 else time.perf_counter
     session = _session(model, threads)
@@ -63,9 +64,10 @@ def typical_ms(
 def measure(
     shapes: Sequence[OperatorShape], threads: int = 1, report: Report | None = None, passes: int = PASSES
 ) -> list[MeasuredShape]:
-    """Each shape with its latency, the median of passes over all of them.
+    """Each shape with its latency in milliseconds, the median of passes over all shapes.
 
-    Before each run other data pass through the caches: alone an operator would find there what no network leaves it.
+    Before each run other data pass through the caches: alone, an operator would find its data there, which no network
+    leaves in the caches.
     """
     found = np.empty((passes, len(shapes)))
     for turn in range(passes):
