@@ -1,10 +1,10 @@
 """How a choice changes a network.
 
-Usable alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`; the quantizers
-that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not, :class:`RTN` and
-:class:`AdaRound`; :class:`Distilled` trains towards the float network; what prunes: :class:`ChannelPruner`,
-:class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`; and what puts cheaper layers in the
-place of others: :class:`LowRank`, :class:`Ghost`. MindSpore is loaded when one is used.
+Each of these can be used alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`;
+the quantizers that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not,
+:class:`RTN` and :class:`AdaRound`; :class:`Distilled` trains towards the float network; for pruning
+:class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`; for replacing
+layers by cheaper ones :class:`LowRank`, :class:`Ghost`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -77,6 +77,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in LAZY:
-        load_mindspore()  # before a module imports it without its settings
+        load_mindspore()  # with its settings, before a module imports it without them
         return getattr(import_module(f".{LAZY[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Primitives by name."""
+"""Registers primitives and finds them by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REGISTRY: dict[str, Primitive] = {}
 
 
 def register(primitive: Primitive) -> None:
-    """ValueError for a name that is taken."""
+    """ValueError for a name that is already registered."""
     if primitive.name in _REGISTRY:
         raise ValueError(f"a primitive called {primitive.name!r} is already registered")
     _REGISTRY[primitive.name] = primitive
@@ -73,7 +73,7 @@ def search_space(
 
 
 def check_places(knobs: Iterable[Knob]) -> None:
-    """ValueError where two primitives would choose for the same place."""
+    """ValueError where two primitives have a knob for the same place."""
     owners: dict[str, str] = {}
     for knob in knobs:
         other = owners.setdefault(knob.name, knob.primitive)

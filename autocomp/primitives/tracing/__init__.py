@@ -1,8 +1,7 @@
-"""A network as data, and surgery on its cells.
+"""A network as data, and surgery on its cells. Read ``tracer`` first, then ``channels``.
 
-MindSpore is loaded here (``platform``), a network is exported to MindIR and read (``mindir``, ``nodes``,
-``tracer``), identities of channels are carried through its operators (``channels``, ``channel_rules``), the axes of
-its tensors are named (``axes``, ``batch_axis``), and cells are found and replaced in a copy (``surgery``,
-``weight_layout``). Read ``tracer`` first, then ``channels``. It may import ``search_spaces``, ``errors`` and
-``process``.
+``platform`` loads MindSpore. ``mindir``, ``nodes`` and ``tracer`` export a network to MindIR and read it. ``channels``
+and ``channel_rules`` carry the identities of channels through its operators. ``axes`` and ``batch_axis`` find the axes
+of its tensors. ``surgery`` and ``weight_layout`` find and replace cells in a copy. This package may import
+``search_spaces``, ``errors`` and ``process``.
 """

@@ -1,4 +1,4 @@
-"""What a reshape does to one axis of a tensor."""
+"""How a reshape maps the axes of a tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Block:
-    """Source axes ``start`` to ``stop`` become target axes ``to_start`` to ``to_stop``, and nothing else does."""
+    """Source axes ``start`` to ``stop`` become target axes ``to_start`` to ``to_stop``, and no other axes are
+    involved."""
 
     start: int
     stop: int
@@ -21,7 +22,7 @@ class Block:
 
 
 def blocks(source: Shape, target: Shape) -> list[Block] | None:
-    """The smallest groups of neighbouring axes that a reshape turns into each other; None where sizes do not fit."""
+    """The smallest groups of neighbouring axes that a reshape maps to each other; None where the sizes do not fit."""
     if math.prod(source) != math.prod(target) or 0 in source:
         return None
     found: list[Block] = []
@@ -42,8 +43,11 @@ def blocks(source: Shape, target: Shape) -> list[Block] | None:
 
 
 def reshaped(source: Shape, axis: int, ids: np.ndarray, target: Shape) -> tuple[int, np.ndarray] | None:
-    """Where the positions of ``axis`` lie after a reshape: the first target axis of its block, and the ids over the
-    block's target axes; None where the sizes do not fit."""
+    """The place of ``axis`` after a reshape: the first target axis of its axis group, and the ids over the group's
+    target axes.
+
+    None where the sizes do not fit.
+    """
     for block in blocks(source, target) or ():
         if block.start <= axis < block.stop:
             size = source[block.start : block.stop]

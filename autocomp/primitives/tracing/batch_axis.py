@@ -1,4 +1,4 @@
-"""Where the batch lies in each tensor of a graph that was traced with a batch of one."""
+"""Finds the batch axis of each tensor of a graph that was traced with a batch of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from .axes import blocks
 
 
 def batch_axes(graph: NetworkGraph) -> list[int | None]:
-    """For each node; None for what does not depend on an input of the network, or where it cannot be told."""
+    """The batch axis for each node; None where it does not depend on an input of the network, or cannot be
+    determined."""
     axes: list[int | None] = []
     for node in graph.nodes:
         axes.append(0 if node.kind == "input" else _axis(graph, node, axes))
@@ -19,22 +20,25 @@ def batch_axes(graph: NetworkGraph) -> list[int | None]:
 
 
 def growing_axes(graph: NetworkGraph) -> list[int | None]:
-    """For each node the axis whose size grows with the batch: where the batch lies, alone or joined with another axis,
-    as with that of the heads, which :func:`seen_with_two` saw."""
+    """For each node the axis whose size grows with the batch, which :func:`seen_with_two` found.
+
+    It is the batch axis, alone or merged with another axis, such as that of the heads.
+    """
     if not any("grows" in node.attributes for node in graph.nodes):
         return batch_axes(graph)
     return [node.attributes.get("grows") for node in graph.nodes]
 
 
 def loses_batch(graph: NetworkGraph) -> bool:
-    """Whether the batch goes into a reshape and cannot be told behind it, since its size is one."""
+    """Whether a reshape reads the batch axis and it cannot be determined in its output, since its size is one."""
     axes = batch_axes(graph)
     reshapes = [(i, node) for i, node in enumerate(graph.nodes) if node.kind == "reshape" and node.op != "Part"]
     return any(axes[i] is None and any(axes[j] is not None for j in node.inputs) for i, node in reshapes)
 
 
 def seen_with_two(graph: NetworkGraph, nodes: Sequence[Node]) -> NetworkGraph:
-    """nodes: of the same network traced with a batch of two; nothing is learned where they are others."""
+    """The graph with the growing axes. nodes: of the same network traced with a batch of two; where they have other
+    operators the graph is unchanged."""
     if [node.op for node in nodes] != [node.op for node in graph.nodes]:
         return graph
     pairs = zip(graph.nodes, nodes, strict=True)
@@ -59,8 +63,8 @@ def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None
         return _after_reshape(node, axis, shape)
     if node.kind == "transpose":
         order = next((value for value in node.attributes["constants"] if isinstance(value, tuple)), ())
-        turned = [a % rank for a in order]
-        return turned.index(axis) if axis in turned else None
+        permuted = [a % rank for a in order]
+        return permuted.index(axis) if axis in permuted else None
     if node.op in ("Stack", "StackExt"):
         return axis + (_constant_axis(node) % rank <= axis)
     if node.op == "Gather":
@@ -94,12 +98,12 @@ def _after_reshape(node: Node, axis: int, shape: tuple[int, ...]) -> int | None:
     if node.op == "ExpandDims":
         return axis + (_constant_axis(node) % len(node.shape) <= axis)
     if node.op == "Squeeze":
-        gone = [a for a in range(len(shape)) if shape[a] == 1 and a != axis]
-        return axis - sum(g < axis for g in gone) if len(shape) - len(node.shape) == len(gone) else axis
+        removed = [a for a in range(len(shape)) if shape[a] == 1 and a != axis]
+        return axis - sum(a < axis for a in removed) if len(shape) - len(node.shape) == len(removed) else axis
     for block in blocks(shape, node.shape) or ():
         if block.start <= axis < block.stop:
             alone = block.stop - block.start == block.to_stop - block.to_start == 1
             outermost = all(size == 1 for size in shape[block.start : axis])
-            either = shape[axis] == 1 and axis == block.start > 0  # it may as well go with the axis before it
+            either = shape[axis] == 1 and axis == block.start > 0  # it may also belong to the axis before it
             return block.to_start if alone or (outermost and not either) else None
     return None

@@ -1,4 +1,4 @@
-"""What each kind of operator does to the identities of channels: see :mod:`autocomp.primitives.tracing.channels`."""
+"""How each kind of operator changes the identities of channels: see :mod:`autocomp.primitives.tracing.channels`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def layer(state: Identities, node: Node) -> Carried:
 
 
 def _grouped_conv(state: Identities, node: Node, source: np.ndarray) -> np.ndarray:
-    """Depthwise: each channel goes on as itself. Grouped: the same places are cut in every group."""
+    """A depthwise convolution passes each channel on. A grouped one is cut at the same places in every group."""
     assert node.layer is not None and node.weight_shape is not None
     out = node.weight_shape[0]
     if node.depthwise:
@@ -53,7 +53,7 @@ def _grouped_conv(state: Identities, node: Node, source: np.ndarray) -> np.ndarr
 
 
 def _tie(state: Identities, rows: np.ndarray) -> np.ndarray:
-    """All rows made one: what remains is cut at the same places in each."""
+    """Unifies all rows: they are cut at the same places."""
     for other in rows[1:]:
         state.unify(rows[0], other, "it is cut at the same places as channels that stay")
     return rows[0]
@@ -74,7 +74,7 @@ def activation(state: Identities, node: Node) -> Carried:
 
 
 def normalisation(state: Identities, node: Node) -> Carried:
-    """LayerNorm, softmax and their like mix what they normalise over: a channel cut there changes all others."""
+    """LayerNorm, softmax and similar operators mix the values of an axis: a channel cut there changes all others."""
     source = state.inputs(node)[0]
     if len(node.inputs) != 1 or source.axis in _normalised_axes(node):
         return state.left(node, f"{node.op} normalises over it")
@@ -92,7 +92,7 @@ def _normalised_axes(node: Node) -> set[int]:
 
 
 def elementwise(state: Identities, node: Node) -> Carried:
-    """Operands of smaller rank are lined up at the end. All that hold channels must hold them on one axis."""
+    """Operands of smaller rank are aligned at the last axis. All operands with channels must have them on one axis."""
     rank = len(node.shape)
     found: list[Carried] = []
     for i in node.inputs:
@@ -163,7 +163,7 @@ def _parts(node: Node) -> tuple[Any, ...]:
 
 
 def pool(state: Identities, node: Node) -> Carried:
-    """Spatial: the axes behind the channels."""
+    """Spatial pooling over the axes after the channels."""
     source, shape = state.inputs(node)[0], state.input_shape(node)
     keeps = len(node.inputs) == 1 and source.axis == 1 and len(shape) == len(node.shape) and shape[1] == node.shape[1]
     return source if keeps and len(shape) >= 3 else state.unknown(node)
@@ -197,8 +197,8 @@ def reshape(state: Identities, node: Node) -> Carried:
 
 
 def _channel_axes(grid: np.ndarray) -> list[int]:
-    """The axes along which channels lie; of several (groups of a shuffle, heads) the longest first, the last of
-    equals."""
+    """The axes that vary with the channel, the longest first, of equal ones the last; several for the groups of a
+    shuffle or for heads."""
     varies = [bool((grid != np.take(grid, [0], axis)).any()) for axis in range(grid.ndim)]
     found = sorted((size, axis) for axis, (size, vary) in enumerate(zip(grid.shape, varies, strict=True)) if vary)
     return [axis for _, axis in reversed(found)] or [grid.ndim - 1]
@@ -213,7 +213,7 @@ def transpose(state: Identities, node: Node) -> Carried:
 
 
 def slicing(state: Identities, node: Node) -> Carried:
-    """Along other axes, channels stay what they are. Equal parts along theirs are cut at the same places."""
+    """A slice along another axis keeps the channels. Equal parts along the channel axis are cut at the same places."""
     source, shape = state.inputs(node)[0], state.input_shape(node)
     if len(node.inputs) != 1:
         return state.unknown(node)
@@ -247,7 +247,7 @@ def part(state: Identities, node: Node) -> Carried:
 
 
 def _picked(state: Identities, node: Node, source: Carried) -> Carried:
-    """``x[:, 0]``: axes that one element is picked of are gone."""
+    """``x[:, 0]``: axes of which one element is taken disappear."""
     gone = node.attributes.get("picked")
     if gone is None or source.axis in gone:
         return state.left(node, f"{node.op} takes it from fixed places")
@@ -256,7 +256,7 @@ def _picked(state: Identities, node: Node, source: Carried) -> Carried:
 
 
 def same_axis(state: Identities, node: Node) -> Carried:
-    """Padding, resizing, spreading: along other axes than the channels'."""
+    """Padding, resizing and broadcasting along other axes than the channels'."""
     source, shape = state.inputs(node)[0], state.input_shape(node)
     shift = len(node.shape) - len(shape)
     axis = source.axis + shift
@@ -266,15 +266,15 @@ def same_axis(state: Identities, node: Node) -> Carried:
 
 
 def matmul(state: Identities, node: Node) -> Carried:
-    """A sum over channels needs each of them; rows of the first operand and columns of the second go on, and the
-    matrices (heads) that both hold."""
+    """A sum over channels needs all of them. Rows of the first operand and columns of the second are passed on, and so
+    are the matrices (heads) of both."""
     if len(node.inputs) != 2 or any(len(state.graph.nodes[i].shape) != len(node.shape) for i in node.inputs):
         return state.left(node, f"{node.op} sums over it, or has no second operand to follow")
-    turned = node.turns
+    transposed = node.turns
     rank, found = len(node.shape), []
     for place, (source, i) in enumerate(zip(state.inputs(node), node.inputs, strict=True)):
         kept = rank - 2 + place  # the axis of this operand that the product keeps
-        lies = kept if not turned[place] else 2 * rank - 3 - kept
+        lies = kept if not transposed[place] else 2 * rank - 3 - kept
         if source.axis < rank - 2 or source.axis == lies:
             axis = kept if source.axis == lies else source.axis
             if node.shape[axis] == state.graph.nodes[i].shape[source.axis] and source.free:
@@ -308,5 +308,5 @@ RULES: dict[str, Rule] = {
     "pad": same_axis,
     "resize": same_axis,
     "matmul": matmul,
-    "Part": part,  # by its operator: it costs nothing, and so is of kind reshape
+    "Part": part,  # found by its operator, since its kind is reshape: it costs nothing
 }

@@ -1,10 +1,10 @@
 """Which channels must be cut together: identities of channels, carried from the producing layers through the graph.
 
 Every output channel of a convolution or dense layer gets an identity. Operators pass identities on (an activation),
-line them up (a concat), repeat them (a flatten), move them to another axis (a transpose) or make two of them one (an
-add: union-find). What is left in the end are sets of channels that stand or fall together; layers that share such sets
-form a channel group. Identities that reach an output of the network, or an operator that is not understood or that
-mixes channels other than by a weight, stay whole, with the reason.
+concatenate them (a concat), repeat them (a flatten), move them to another axis (a transpose) or unify two of them (an
+add: union-find). The result are sets of channels that must be cut together; layers that share such sets form a channel
+group. Channels that reach an output of the network, an unknown operator, or an operator that mixes channels without a
+weight cannot be cut; the reason is stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_ROUNDS = 6
 
 
 def channel_axis(shape: tuple[int, ...]) -> int:
-    """Axis 1 of images, the last of matrices and sequences."""
+    """Axis 1 of images, the last axis of matrices and sequences."""
     return 1 if len(shape) >= 4 else len(shape) - 1
 
 
@@ -31,10 +31,10 @@ def group_channels(
     """The graph with its channel groups, and each node's ``units``.
 
     A reshape of channels into (heads, head size) allows two cuts: the same places of every head, or whole heads. The
-    longer of the axes is tried first; where something behind does not allow that cut, all is followed once more with
-    the next one. A reshape whose channels no choice frees goes back to its first.
+    longer axis is tried first. Where a later operator does not allow that cut, all channels are followed again with the
+    next axis. A reshape for which no choice allows a cut keeps its first choice.
 
-    left_whole: layers not to cut, with reasons. settled: names of reshapes that stay with their first choice.
+    left_whole: layers that must not be cut, with reasons. settled: names of reshapes that keep their first choice.
     """
     choices: dict[str, int] = {}
     for _ in range(MOST_ROUNDS):
@@ -43,7 +43,7 @@ def group_channels(
         undecided = {name: choice for name, choice in refused.items() if choice + 1 < state.choices_of[name]}
         if not undecided:
             break
-        least = min(undecided.values())  # others may be refused only since these do not fit them yet
+        least = min(undecided.values())  # others may be refused only because these do not fit them yet
         choices |= {name: least + 1 for name, choice in undecided.items() if choice == least}
     in_vain = {name for name in state.refused() if choices.get(name)}
     if in_vain:
@@ -71,7 +71,7 @@ def _followed(graph: NetworkGraph, left_whole: Mapping[str, str], choices: Mappi
 
 @dataclass(frozen=True)
 class Carried:
-    """Identities of the positions of one axis of a tensor; STAYS where there is none."""
+    """Identities of the positions of one axis of a tensor; STAYS for a position that cannot be cut."""
 
     axis: int
     ids: np.ndarray
@@ -83,14 +83,14 @@ class Carried:
 
 
 class Identities:
-    """Union-find over channels, with what each node carries."""
+    """Union-find over channels, with the identities that each node's output carries."""
 
     def __init__(self, graph: NetworkGraph, choices: Mapping[str, int]) -> None:
         self.graph, self.choices = graph, choices
-        self.choices_of: dict[str, int] = {}  # reshape that parts channels -> in how many ways they can be cut
+        self.choices_of: dict[str, int] = {}  # reshape that splits the channel axis -> in how many ways it can be cut
         self.parted: dict[str, np.ndarray] = {}  # and their identities
         self.parent: list[int] = []
-        self.reasons: dict[int, str] = {}  # root -> why it stays
+        self.reasons: dict[int, str] = {}  # root -> why it cannot be cut
         self.produced: dict[str, np.ndarray] = {}  # layer -> identities of its output channels
         self.consumed: dict[str, np.ndarray] = {}
         self.carried: list[Carried] = []
@@ -107,7 +107,8 @@ class Identities:
         return i
 
     def unify(self, a: np.ndarray, b: np.ndarray, what: str) -> np.ndarray:
-        """Both made one, position by position; next to a channel that stays, a channel stays."""
+        """Unifies both, position by position; a channel that is unified with one that cannot be cut cannot be cut
+        either."""
         for x, y in {*zip(a.tolist(), b.tolist(), strict=True)}:
             if x == STAYS or y == STAYS:
                 self.freeze(np.array([max(x, y)]), what)
@@ -124,13 +125,13 @@ class Identities:
                 self.reasons.setdefault(self.root(i), reason)
 
     def refused(self) -> list[str]:
-        """Reshapes that part channels, all of which turned out to stay."""
+        """Reshapes that split the channel axis and of whose channels none can be cut."""
         return [name for name, ids in self.parted.items() if self._stay(ids)]
 
     def _stay(self, ids: np.ndarray) -> bool:
         return all(self.root(i) in self.reasons for i in np.unique(ids).tolist() if i != STAYS)
 
-    # what rules use --------------------------------------------------------------------------------------------------
+    # used by the rules ------------------------------------------------------------------------------------------------
 
     def inputs(self, node: Node) -> list[Carried]:
         return [self.carried[i] for i in node.inputs]
@@ -181,10 +182,11 @@ def _grouped(state: Identities) -> NetworkGraph:
 
 
 def _components(state: Identities, roots: dict[str, np.ndarray]) -> list[tuple[tuple[str, ...], list[int]]]:
-    """Sets of channels by the layers that they run through; only where a layer has two or more that may be cut.
+    """Sets of channels, by the layers that they pass through; only where a layer has two or more that may be cut.
 
-    Channels of a concat that meet one layer behind it (a depthwise one, or one added to it) belong to several: each
-    group keeps some, and so does every layer."""
+    Channels of a concat that are read by one later layer (a depthwise one, or one added to it) belong to several
+    groups: each group keeps some of them, and so does every layer.
+    """
     layers_of: dict[int, list[str]] = {}
     for layer, rows in roots.items():  # in execution order
         for root in dict.fromkeys(rows.tolist()):
@@ -199,5 +201,5 @@ def _components(state: Identities, roots: dict[str, np.ndarray]) -> list[tuple[t
 
 
 def _name(layers: tuple[str, ...], taken: Collection[str]) -> str:
-    """The first of its layers after which no other group is named."""
+    """The first of the group's layers whose name is not yet the name of another group."""
     return next((layer for layer in layers if layer not in taken), f"{layers[0]}@{len(taken)}")

@@ -1,4 +1,4 @@
-"""What a compilation by MindSpore need not do twice."""
+"""Makes MindSpore's compilation faster by avoiding repeated work."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any
 
 @contextmanager
 def quick_compilation() -> Iterator[None]:
-    """Compiles in three quarters of the time: MindSpore looks up the source of every cell, though cells of one class
-    have one, and collects garbage first, among all objects of the process."""
+    """Compiles in three quarters of the time.
+
+    MindSpore looks up the source of every cell, though all cells of a class have the same; here it is remembered. And
+    it first collects garbage among all objects of the process, which are frozen here.
+    """
     found = inspect.getsourcelines
-    collects = gc.get_freeze_count() == 0  # else the caller has frozen objects, and means them to stay so
+    collects = gc.get_freeze_count() == 0  # otherwise the caller has frozen objects, which must stay frozen
     inspect.getsourcelines = _remembered(found)  # type: ignore[assignment]
     if collects:
         gc.freeze()

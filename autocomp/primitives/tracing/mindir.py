@@ -1,4 +1,5 @@
-"""Reads MindSpore's exported graph (MindIR protobuf): every operator, flat, in execution order, with its shape."""
+"""Reads MindSpore's exported graph (MindIR protobuf): a flat list of every operator, in execution order, with its
+shape."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Output:
-    """What operator number ``operator`` computes; ``part`` where it computes several tensors."""
+    """The output of operator number ``operator``; ``part`` is its index where the operator has several outputs."""
 
     operator: int
     part: int = 0
@@ -36,8 +37,8 @@ class Output:
 class Operator:
     """One operator; each input is an Output, a Parameter, a tuple of inputs, or a constant's Python value.
 
-    scope: the cells that it runs in, ``"Default/blocks-SequentialCell/0-Block/conv1-Conv2d/Conv2D-op0"``.
-    shape, shapes: of its first output, and of all; () where it is not known.
+    scope: the cells that contain it, ``"Default/blocks-SequentialCell/0-Block/conv1-Conv2d/Conv2D-op0"``.
+    shape, shapes: of its first output, and of all outputs; () where it is not known.
     """
 
     op: str
@@ -49,7 +50,7 @@ class Operator:
 
     @property
     def cell(self) -> str:
-        """Class of the innermost cell that it runs in, "" where that is the network itself."""
+        """Class of the innermost cell that contains it, "" where that is the network itself."""
         return self.scope.split("/")[-2].rpartition("-")[2] if "/" in self.scope else ""
 
 
@@ -57,19 +58,19 @@ class Operator:
 class Graph:
     operators: tuple[Operator, ...]
     outputs: tuple[Output, ...]
-    opaque: tuple[str, ...]  # calls of sub-graphs, which stay closed
+    opaque: tuple[str, ...]  # calls of sub-graphs, which are not read
     hidden: frozenset[str] = frozenset()  # names of the parameters that sub-graphs read
 
 
 def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
-    """The graph of a network in evaluation mode. The network itself is not touched; a copy is exported."""
+    """The graph of a network in evaluation mode. A copy is exported; the network itself is not changed."""
     ms = load_mindspore()
     twin = copy_network(net, shares=True).set_train(False)
     owned = {parameter.name for parameter in twin.get_parameters()}
     graphs = []
 
     def take(model: Any) -> None:
-        """Read from the protobuf in memory, which is emptied: writing all weights to a file takes a second."""
+        """Read the protobuf in memory, and empty it: writing all weights to a file would take a second."""
         graphs.append(_Reader(model).read())
         names = {parameter.name.partition(":")[2] for parameter in model.graph.parameter}
         if names - owned:
@@ -78,7 +79,7 @@ def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
 
     with tempfile.TemporaryDirectory() as folder, execution_mode(graph=True), quick_compilation():
         path = pathlib.Path(folder) / "net.mindir"
-        level = ms.get_context("jit_syntax_level")  # which a failed export leaves changed
+        level = ms.get_context("jit_syntax_level")  # a failed export leaves it changed
         try:
             ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR", custom_func=take)
         except (RuntimeError, TypeError, ValueError) as error:
@@ -99,12 +100,12 @@ def first_line(error: BaseException) -> str:
 def copy_network(net: Any, shares: bool = False) -> Any:
     """A deep copy; TraceError names the cell that cannot be copied.
 
-    shares: the copy holds the network's own parameters and primitives, for what only reads them; most of the time is
-    theirs.
+    shares: the copy has the network's own parameters and primitives, for use where they are only read; copying them
+        takes most of the time.
     """
     try:
         return _copied(net, {id(part): part for part in _parts(net)} if shares else {})
-    except Exception as error:  # whatever the user's __deepcopy__ raises
+    except Exception as error:  # any error of the user's __deepcopy__
         for name, cell in reversed(list(net.cells_and_names())):
             try:
                 copy.deepcopy(cell)
@@ -124,8 +125,10 @@ def _parts(net: Any) -> Iterator[Any]:
 
 
 def _copied(net: Any, kept: dict[int, Any]) -> Any:
-    """A deep copy but for what is ``kept``, by id. Some primitives of MindSpore (LpNorm) cannot copy themselves; they
-    hold no state and are shared."""
+    """A deep copy, except for the objects in ``kept``, by id.
+
+    Some primitives of MindSpore (LpNorm) cannot be copied; they have no state and are shared.
+    """
     try:
         return copy.deepcopy(net, dict(kept))
     except TypeError:
@@ -142,7 +145,7 @@ def _copied(net: Any, kept: dict[int, Any]) -> Any:
 
 
 class _Reader:
-    """Resolves names to operators; parameters' loads, state monads and tuples disappear."""
+    """Resolves names to operators; loads of parameters, state monads and tuples are removed."""
 
     def __init__(self, model: Any) -> None:
         self.graph, self.functions = model.graph, model.functions
@@ -205,7 +208,7 @@ def _outputs(values: Any) -> Iterator[Output]:
 
 
 def _shapes(node: Any) -> tuple[tuple[int, ...], ...]:
-    """Of all outputs."""
+    """The shapes of all outputs."""
     for attribute in node.attribute:
         if attribute.name == "shape":
             tensors = list(attribute.tensors) or [tensor for value in attribute.values for tensor in value.tensors]

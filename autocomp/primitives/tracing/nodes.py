@@ -45,7 +45,7 @@ LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
 
 
 def nodes_of(raw: Graph, net: Any) -> tuple[tuple[Node, ...], tuple[int, ...]]:
-    """The nodes in execution order, and which of them the network returns."""
+    """The nodes in execution order, and the indices of those that the network returns."""
     builder = _Builder(raw, net)
     for operator in raw.operators:
         builder.add(operator)
@@ -63,7 +63,7 @@ class Owner:
 
 
 def owners_of(net: Any) -> dict[str, Owner]:
-    """By parameter name. A cell that runs under several paths bears the first."""
+    """Owners by parameter name. A cell with several paths has the first of them."""
     owners: dict[str, Owner] = {}
     for path, cell in net.cells_and_names():
         for attribute, parameter in cell.parameters_and_names(expand=False):
@@ -79,7 +79,7 @@ def tied(net: Any) -> frozenset[str]:
 
 
 class _Builder:
-    """A layer's BiasAdd becomes part of its node; an operator with several outputs is followed by Part nodes."""
+    """A layer's BiasAdd becomes part of the layer's node; after an operator with several outputs come Part nodes."""
 
     def __init__(self, raw: Graph, net: Any) -> None:
         self.owners = owners_of(net)
@@ -91,7 +91,7 @@ class _Builder:
         self.shared = self._shared(raw) | tied(net)
 
     def _shared(self, raw: Graph) -> frozenset[str]:
-        """Parameters that are read otherwise than by the cell that owns them: surgery on the cell would miss that."""
+        """Parameters that are also read outside the cell that owns them: surgery on the cell would miss these reads."""
         return raw.hidden | {
             value.name
             for operator in raw.operators
@@ -185,7 +185,8 @@ class _Builder:
     def _kind(self, operator: Operator, parameters: tuple[str, ...]) -> tuple[str, Owner | None]:
         """The kind of node, and the owner of its parameters where surgery knows that cell.
 
-        parameters: none for a layer that reads a constant; it computes one, and stays as it is."""
+        parameters: empty for a layer that reads a constant; its output is constant, and it is not changed.
+        """
         kind = KIND_OF.get(operator.op, "other")
         owner = self.owners.get(parameters[0]) if parameters and kind in LAYERS else None
         if owner is not None and (not owner.path or self._shares(owner.cell) or not _known(kind, owner)):
@@ -211,7 +212,7 @@ Reference = Callable[[Output], tuple[str, int, int]]
 
 
 def _arguments(inputs: tuple[Any, ...], reference: Reference) -> tuple[Any, ...]:
-    """The operator's arguments with nodes in place of operators: see Node.attributes."""
+    """The operator's arguments with nodes instead of operators: see Node.attributes."""
     return tuple(_argument(value, reference) for value in inputs)
 
 
@@ -234,7 +235,8 @@ def _flat(value: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def _known(kind: str, owner: Owner) -> bool:
-    """Whether surgery knows this cell; a user's own cell that owns such a weight, or runs otherwise, stays as it is."""
+    """Whether surgery knows this cell; a user's own cell with such a weight, or with another construct, is not
+    changed."""
     nn = load_mindspore().nn
     known = {
         "conv": (nn.Conv2d, nn.Conv2dTranspose),
@@ -243,13 +245,13 @@ def _known(kind: str, owner: Owner) -> bool:
         "layernorm": (nn.LayerNorm,),
         "activation": (nn.PReLU,),
     }[kind]
-    if getattr(owner.cell, "use_batch_statistics", None):  # in evaluation, too
+    if getattr(owner.cell, "use_batch_statistics", None):  # it uses them in evaluation, too
         return False
     return any(isinstance(owner.cell, cell) and type(owner.cell).construct is cell.construct for cell in known)
 
 
 def window_of(a: dict[str, Any]) -> dict[str, Any]:
-    """Of a convolution, from MindSpore's attributes: see Node.attributes."""
+    """The window of a convolution, from MindSpore's attributes: see Node.attributes."""
     return {
         "kernel": tuple(a["kernel_size"]),
         "stride": tuple(a["stride"])[-2:],
@@ -260,7 +262,7 @@ def window_of(a: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parted_axis(before: tuple[int, ...], part: tuple[int, ...], operator: Operator) -> int:
-    """The axis along which an operator parts its input."""
+    """The axis along which an operator splits its input."""
     given = operator.attributes.get("axis", operator.attributes.get("dim"))
     if given is None:
         numbers = [value for value in operator.inputs if type(value) is int]

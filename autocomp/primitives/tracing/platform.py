@@ -1,4 +1,4 @@
-"""MindSpore, loaded the way that makes it fast, and quietly."""
+"""Loads MindSpore with fast settings and without its log output."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ log = logging.getLogger("autocomp")
 
 
 def load_mindspore() -> ModuleType:
-    """``import mindspore``, with oneDNN held to AVX2, as ``import autocomp`` did before.
+    """``import mindspore``, with oneDNN limited to AVX2, as ``import autocomp`` sets it.
 
-    On AVX-512 processors oneDNN picks its reference convolution, 50 to 100 times too slow (docs/architecture.md).
-    The setting counts only before oneDNN's first call, so a warning says when MindSpore was already loaded without.
+    On AVX-512 processors oneDNN chooses its reference convolution, 50 to 100 times too slow (docs/architecture.md). The
+    setting has an effect only before oneDNN's first call; so a warning says when MindSpore was already loaded without
+    it.
     """
-    if "ONEDNN_MAX_CPU_ISA" not in os.environ:  # importing autocomp sets it, unless MindSpore was there before
+    if "ONEDNN_MAX_CPU_ISA" not in os.environ:  # importing autocomp sets it, unless MindSpore was already imported
         log.warning(
             "mindspore was imported before autocomp: if convolutions are slow, set ONEDNN_MAX_CPU_ISA=AVX2 "
             "in the environment or import autocomp first"
@@ -34,7 +35,7 @@ def load_mindspore() -> ModuleType:
 
 
 def is_dataset(value: Any) -> bool:
-    """Whether it is a ``mindspore.dataset.Dataset``, seen without loading MindSpore."""
+    """Whether it is a ``mindspore.dataset.Dataset``, checked without loading MindSpore."""
     return hasattr(value, "create_tuple_iterator")
 
 
@@ -49,7 +50,7 @@ def same_order() -> Iterator[None]:
     try:
         yield
     finally:
-        config.set_seed(before)  # which seeds Python and NumPy as well
+        config.set_seed(before)  # this seeds Python and NumPy as well
         random.setstate(of_python)
         np.random.set_state(of_numpy)
 

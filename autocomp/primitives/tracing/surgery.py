@@ -1,4 +1,4 @@
-"""Replacing cells of a copied network."""
+"""Replaces cells of a copied network."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ PRIVATE = ("_cells", "_params", "_buffers", "_primitives")
 
 
 def replace_cells(net: Any, new: Mapping[str, Any]) -> None:
-    """Put cells where those at these paths are, and wherever else the same cells are held: under another path, or in
-    a tuple, list or dict of a cell. Only for a network that has not run: see docs/architecture.md."""
+    """Replace the cells at these paths, everywhere they occur: under another path, or in a tuple, list or dict of a
+    cell.
+
+    Only for a network that has not run: see docs/architecture.md.
+    """
     old = {id(cell_at(net, path)): cell for path, cell in new.items()}
     for _, parent in list(net.cells_and_names()):
         for attribute, value in list(vars(parent).items()):  # SequentialCell runs its attribute cell_list
@@ -44,6 +47,6 @@ def cell_at(net: Any, path: str) -> Any:
 
 
 def rename_parameters(net: Any, names: Mapping[int, str] | None = None) -> None:
-    """Name parameters by their path in the network, or as ``names`` (id of the parameter -> name) says."""
+    """Name parameters by their path in the network, or by ``names`` (id of the parameter -> name)."""
     for path, parameter in net.parameters_and_names():
         parameter.name = (names or {}).get(id(parameter), path)

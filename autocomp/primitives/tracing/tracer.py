@@ -1,4 +1,4 @@
-"""From a MindSpore network to a NetworkGraph."""
+"""Traces a MindSpore network: makes a NetworkGraph of it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def trace(net: Any, inputs: Inputs | Sequence[int] | Sequence[Sequence[int]]) ->
     graph = NetworkGraph(nodes, outputs, unknown=dict(unknown), other_params=_other_params(net, nodes))
     if unknown:
         names = ", ".join(f"{op} x{count}" for op, count in sorted(unknown.items()))
-        log.info("operators that stay as they are, with the channels that reach them: %s", names)
+        log.info("operators that are not changed, nor the channels that reach them: %s", names)
     graph = group_channels(graph)
     return _with_two(net, graph, arrays) if loses_batch(graph) else graph
 
 
 def _with_two(net: Any, graph: NetworkGraph, arrays: Inputs) -> NetworkGraph:
-    """Where the batch lies, seen in the network at a batch of two."""
+    """The graph with the axes that grow with the batch, found by tracing the network with a batch of two."""
     pairs = tuple(np.repeat(array, 2, axis=0) if array.ndim else array for array in arrays)
     try:
         nodes, _ = nodes_of(export_graph(net, pairs), net)
@@ -66,7 +66,7 @@ def check_cell(net: Any) -> None:
 
 
 def example_inputs(inputs: Any) -> Inputs:
-    """Arrays from arrays or shapes; images of zeros would hide problems, so shapes give seeded noise."""
+    """Arrays from arrays or shapes. Shapes give seeded noise: images of zeros would hide problems."""
     if isinstance(inputs, np.ndarray):
         return (inputs,)
     items = list(inputs)
@@ -89,7 +89,7 @@ def one_image(arrays: Inputs) -> Inputs:
 
 
 def find_inputs(net: Any) -> Inputs:
-    """Inputs that the network takes, found by trying the usual image sizes; said in one log line."""
+    """Inputs that the network takes, found by trying the usual image sizes; one log line names the size."""
     check_cell(net)
     rng = np.random.default_rng(0)
     for shape in PROBES:

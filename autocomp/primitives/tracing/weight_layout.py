@@ -1,4 +1,5 @@
-"""One layout for all weights: (out, in / groups, ...). MindSpore keeps nn.Conv2dTranspose's the other way round."""
+"""One layout for all weights: (out, in / groups, ...). MindSpore stores the weight of nn.Conv2dTranspose as (in, out /
+groups, ...)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from autocomp.search_spaces import Node
 
 
 def to_out_first_layout(weight: np.ndarray, groups: int) -> np.ndarray:
-    """(in, out / groups, kh, kw) as (out, in / groups, kh, kw), group by group, and back."""
+    """(in, out / groups, kh, kw) as (out, in / groups, kh, kw), group by group; the same function also converts
+    back."""
     rows, columns, *kernel = weight.shape
     parted = weight.reshape(groups, rows // groups, columns, *kernel)
     return np.ascontiguousarray(parted.swapaxes(1, 2).reshape(groups * columns, rows // groups, *kernel))
@@ -23,6 +25,7 @@ def weight_of(node: Node, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def groups_left(node: Node, outputs: int) -> int:
-    """Of a convolution that keeps so many output channels. A depthwise one loses groups with them, others none."""
+    """The groups of a convolution that keeps ``outputs`` output channels. A depthwise one loses a group with each
+    channel, others lose none."""
     assert node.weight_shape is not None
     return outputs * node.groups // node.weight_shape[0] if node.depthwise else node.groups
