@@ -1,4 +1,4 @@
-"""What a network under training remembers of the one that it came from."""
+"""The state of a network under training: the network that it was made from, its layers and its calibration."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ STATE = "autocomp_applied"
 
 @dataclass
 class CompressionState:
-    """original: the float network; layers: by path; calibrated: whether ranges of inputs were found; seen: of each
-    layer's input, from which they were; patches: moments of what layers' weights are multiplied with, where the
-    algorithm asks for them."""
+    """The state of a network that ``apply`` returned.
+
+    original: the float network. layers: by path. calibrated: whether ranges of inputs were found. seen: the samples of
+        each layer's input from which they were found. patches: moments of the patches that layers' weights are
+        multiplied with, where the algorithm needs them.
+    """
 
     original: Any
     graph: NetworkGraph
@@ -34,7 +37,7 @@ def attach(net_q: Any, applied: CompressionState) -> None:
 
 
 def state_of(net_q: Any) -> CompressionState:
-    """ValueError for a network that no ``apply`` returned."""
+    """ValueError for a network that was not returned by ``apply``."""
     applied = getattr(net_q, STATE, None)
     if not isinstance(applied, CompressionState):
         raise ValueError(f"{type(net_q).__name__} did not come from apply(net)")

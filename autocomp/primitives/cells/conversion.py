@@ -1,4 +1,4 @@
-"""A plan carried out for real: channels sliced off, BatchNorm folded, weights in integers."""
+"""Applies a plan to a network: removes pruned channels, folds BatchNorm, stores weights in integers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ nn = ms.nn
 def convert(
     net: Any, graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, folds: bool = True
 ) -> Any:
-    """A new Cell that computes what the plan promises.
+    """A new Cell that computes what the compressed weights define.
 
     parameters: of the float network, by name. folds: whether BatchNorm is folded into the layer before it.
     """
@@ -76,7 +76,7 @@ def _train_alike(new: Any, like: Any) -> None:
 
 
 def _conv(like: Any, node: Node, state: LayerState, groups: int) -> Any:
-    """Of the kind of ``like``; only a transposed one has an output padding."""
+    """A convolution of the class of ``like``; only a transposed one has an output padding."""
     window = {"pad_mode": like.pad_mode, "padding": like.padding, "dilation": like.dilation, "group": groups}
     if state.bias is not None:
         window |= {"has_bias": True, "bias_init": ms.Tensor(state.bias)}
@@ -109,7 +109,7 @@ def _batchnorm(like: Any, node: Node, parameters: Parameters, compressed: Compre
     new = type(like)(
         len(gamma),
         eps=node.attributes["epsilon"],
-        momentum=1 - like.momentum,  # MindSpore keeps what is left of 1
+        momentum=1 - like.momentum,  # MindSpore stores 1 - momentum
         use_batch_statistics=like.use_batch_statistics,
         gamma_init=ms.Tensor(gamma),
         beta_init=ms.Tensor(beta),

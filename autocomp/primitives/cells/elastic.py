@@ -22,11 +22,11 @@ NEVER_NEGATIVE = ("ReLU", "ReLUExt", "ReLU6", "Sigmoid", "HSigmoid", "Softmax")
 class ElasticNetwork:
     """A copy of the network whose weights, BatchNorm statistics and input quantizers are set by plans.
 
-    A cut channel is a zero in the weights that consume it: that is right behind every activation, and needs no mask.
-    The copy compiles at its first call; ``set`` compiles nothing.
+    A cut channel is a zero in the weights that consume it: that is correct for every activation, and needs no mask. The
+    copy compiles at its first call; ``set`` compiles nothing.
 
-    >>> elastic = ElasticNetwork(net, graph)                # net itself is not touched
-    >>> elastic.set(realiser(plan))
+    >>> elastic = ElasticNetwork(net, graph)                # net itself is not changed
+    >>> elastic.set(compressor(plan))
     >>> (logits,) = elastic((x,))
     """
 
@@ -72,16 +72,18 @@ class ElasticNetwork:
     def layer_inputs(
         self, inputs: tuple[np.ndarray, ...], layers: Collection[str] | None = None
     ) -> dict[str, list[np.ndarray]]:
-        """What each layer reads, or each of these: layer -> (n, ...) float32 for each of its calls."""
+        """The inputs of each layer, or of each of ``layers``: layer -> (n, ...) float32 for each of its calls."""
         chosen = self.inputs if layers is None else {path: self.inputs[path] for path in layers}
         return read_by(self.cell, chosen, inputs)
 
     def batch_statistics(
         self, inputs: tuple[np.ndarray, ...], kept: np.ndarray
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Mean and variance over the batch of what each BatchNorm reads, of its kept channels, while each one
-        normalises by its batch, as in a training step; averages over the calls of one that runs several times. The
-        stored statistics are left as they were."""
+        """Mean and variance over the batch of each BatchNorm's input, for its kept channels.
+
+        Meanwhile each BatchNorm normalises by the batch, as in a training step. For one that runs several times they
+        are averages over its calls. The stored statistics stay the same.
+        """
         norms = {node.layer: node for node in self.graph.nodes if node.kind == "batchnorm" and node.layer is not None}
         stored = [name for node in norms.values() for name in node.attributes["parameters"][2:4]]
         before = {name: self.parameters[name].asnumpy() for name in stored}
@@ -98,8 +100,8 @@ class ElasticNetwork:
 
 
 def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, list[np.ndarray]]:
-    """The first arguments of each of a network's cells in a forward pass, one for each of its calls, in PyNative mode,
-    where cells can be listened to."""
+    """The first argument of each cell in a forward pass, one for each of its calls; in PyNative mode, where hooks
+    work."""
     found: dict[str, list[np.ndarray]] = {}
 
     def listen(name: str) -> Callable[[Any, Any], None]:
@@ -116,7 +118,7 @@ def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) 
 
 
 def never_negative(graph: NetworkGraph, i: int) -> bool:
-    """Whether the node's output cannot be below zero: a ReLU or the like, or a pooling of one."""
+    """Whether the node's output cannot be negative: it is a ReLU or similar, or a pooling of one."""
     node = graph.nodes[i]
     if node.kind in ("pool", "mean", "flatten", "reshape") and len(node.inputs) == 1:
         return never_negative(graph, node.inputs[0])
@@ -130,7 +132,7 @@ def _moments(calls: Sequence[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray,
 
 
 def _scattered(weight: np.ndarray, state: LayerState) -> np.ndarray:
-    """The layer's weight in its full shape: kept entries as the plan has them, cut inputs zero."""
+    """The layer's weight in its full shape: kept entries as in the plan, cut inputs zero."""
     full = np.array(weight)
     full[:, ~state.columns] = 0
     full[np.ix_(state.rows, state.columns)] = state.weight

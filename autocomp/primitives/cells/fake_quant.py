@@ -1,16 +1,17 @@
-"""Rounding inside a network that trains: the forward pass rounds, the gradient passes straight through.
+"""Rounding inside a network that trains: the forward pass rounds, the backward pass uses the gradient without rounding.
 
     y = ((clip(x * (1 / s), low, high) + R) - R) * s,    R = 1.5 * 2^23
 
-float32 has no room for a fraction beside R, so the addition rounds, half to even, and a subtraction brings the level
-back. Both have gradient 1, so automatic differentiation of this line alone gives
+Next to R float32 has no bits for a fraction. So the addition rounds, half to even, and the subtraction restores the
+level. Both have gradient 1, so automatic differentiation of this line alone gives
 
 * the straight-through estimator (Bengio et al. 2013), with the clipped gradient of Jacob et al. 2018 (section 3), and
 * for a step s that trains, dy/ds = round(x / s) - x / s inside the bounds and the bound outside: LSQ's gradient (Esser
   et al., ICLR 2020, eq. 3).
 
-No custom gradient is needed, so it runs the same in graph and PyNative mode and exports. With ``on`` = 0 the numbers
-pass unrounded: bits, and whether there are any, are parameters, and another plan compiles nothing.
+No custom gradient is needed, so it runs the same in graph and PyNative mode and can be exported. With ``enabled`` = 0
+the numbers are not rounded. Bits, and whether rounding is enabled, are parameters, so that another plan compiles
+nothing.
 """
 
 from __future__ import annotations
@@ -25,24 +26,26 @@ from autocomp.search_spaces import FLOAT_BITS
 
 from .layers import NO_BOUND, ROUNDER, ms, parameter
 
-REACH = 0.4  # of a step, at most, between a level and a weight that is to round to it
+REACH = 0.4  # largest distance of a weight to the level it must round to, in steps
 
 
-def to_steps(x: Any, scale: Any, on: Any) -> Any:
-    """x at the nearest multiple of scale; it must be within bounds already."""
-    rounder = on * ROUNDER
-    step = on * scale + (1 - on)
+def to_steps(x: Any, scale: Any, enabled: Any) -> Any:
+    """x rounded to the nearest multiple of scale; x must be within the bounds already."""
+    rounder = enabled * ROUNDER
+    step = enabled * scale + (1 - enabled)
     return ((x * (1 / step) + rounder) - rounder) * step
 
 
-def rounded(x: Any, scale: Any, low: Any, high: Any, on: Any, bounded_below: bool = True) -> Any:
-    """x: any shape; scale: broadcasts to x; low, high: scalars, the lowest and highest level; on: 1, or 0 for none.
+def rounded(x: Any, scale: Any, low: Any, high: Any, enabled: Any, bounded_below: bool = True) -> Any:
+    """x rounded to a level of a quantizer.
 
-    bounded_below: False where x is never below the lowest level, which saves a pass over it.
+    x: any shape; scale: broadcasts to x; low, high: scalars, the lowest and highest level; enabled: 1, or 0 for no
+        rounding.
+    bounded_below: False where x is never below the lowest level, which saves an operation on x.
     """
-    rounder = on * ROUNDER
-    step = on * scale + (1 - on)
-    far = (1 - on) * NO_BOUND
+    rounder = enabled * ROUNDER
+    step = enabled * scale + (1 - enabled)
+    far = (1 - enabled) * NO_BOUND
     levels = ops.minimum(x * (1 / step), high + far)
     if bounded_below:
         levels = ops.maximum(levels, low - far)
@@ -50,7 +53,7 @@ def rounded(x: Any, scale: Any, low: Any, high: Any, on: Any, bounded_below: boo
 
 
 def scaled_gradient(x: Any, factor: Any) -> Any:
-    """x, whose gradient is multiplied by ``factor``."""
+    """x, with a gradient that is multiplied by ``factor``."""
     held = ops.stop_gradient(x)
     return held + (x - held) * factor
 
@@ -60,14 +63,14 @@ def number(value: float, name: str, trains: bool = False) -> Any:
 
 
 def assign(target: Any, value: Any) -> None:
-    """Seen by compiled graphs everywhere, unlike ``set_data``."""
+    """Sets a parameter so that compiled graphs always use the new value, unlike ``set_data``."""
     ops.assign(target, ms.Tensor(np.asarray(value, np.float32).reshape(target.shape)))
 
 
 class WeightFakeQuant(nn.Cell):
-    """Rounds a layer's weight. Subclasses say where its scale comes from.
+    """Rounds a layer's weight. Subclasses define its scale.
 
-    like: (out, ...) float32, the weight as it is when the layer is wrapped. ``top``: the highest integer.
+    like: (out, ...) float32, the weight when the layer is wrapped. ``quant_max``: the highest integer.
     """
 
     def __init__(self, like: np.ndarray, per_channel: bool) -> None:
@@ -78,23 +81,26 @@ class WeightFakeQuant(nn.Cell):
         self.fake_quant_enabled = number(0, "on")
 
     def set_bits(self, bits: int, weight: np.ndarray) -> None:
-        """bits: 2 to 8, or 32 for none."""
+        """bits: 2 to 8, or 32 for no rounding."""
         assign(self.fake_quant_enabled, bits < FLOAT_BITS)
         if bits < FLOAT_BITS:
             assign(self.quant_max, 2 ** (bits - 1) - 1)
             self.start(bits, weight)
 
     def start(self, bits: int, weight: np.ndarray) -> None:
-        """The scale that this number of bits begins with."""
+        """Sets the first scale for this number of bits."""
         raise NotImplementedError
 
     def adapted(self, weight: np.ndarray, hessian: np.ndarray, quick: bool) -> np.ndarray:
-        """Begin where the layer's output asks to, and give the weight that rounds so; arguments as
-        :func:`autocomp.primitives.numerics.adaptive_rounding.adaptive_rounding` takes them."""
+        """Sets the scale for the least error of the layer's output, and returns a weight that rounds to the levels for
+        it.
+
+        The arguments are those of :func:`autocomp.primitives.numerics.adaptive_rounding.adaptive_rounding`.
+        """
         return weight
 
     def scale_of(self, weight: np.ndarray) -> np.ndarray:
-        """(out,) float32 of the weight as trained."""
+        """(out,) float32: the scale of the trained weight."""
         raise NotImplementedError
 
     @property
@@ -106,24 +112,24 @@ class WeightFakeQuant(nn.Cell):
         )
 
     def quantized(self, weight: np.ndarray) -> QuantizedWeight | None:
-        """What the rounded weight is in integers."""
+        """The rounded weight in integers; None without rounding."""
         if self.bits == FLOAT_BITS:
             return None
-        top, scale = float(self.quant_max.asnumpy()), self.scale_of(weight)
+        quant_max, scale = float(self.quant_max.asnumpy()), self.scale_of(weight)
         column = scale.reshape(-1, *[1] * (weight.ndim - 1))
-        integers = np.clip(np.rint(weight / column), -top, top).astype(np.int8)
+        integers = np.clip(np.rint(weight / column), -quant_max, quant_max).astype(np.int8)
         return QuantizedWeight(integers, scale, self.bits)
 
     def _best_scale(self, bits: int, weight: np.ndarray) -> np.ndarray:
-        """Of the least squared error, in ``scale_shape``."""
+        """The scale with the least squared error, in the shape ``scale_shape``."""
         rows = weight if self.per_channel else weight.reshape(1, -1)
         return quantize_weight(rows, bits).scale.reshape(self.scale_shape)
 
 
 def within_reach(weight: np.ndarray, found: QuantizedWeight, top: int, step: int = 1) -> np.ndarray:
-    """The nearest weight that lies safely within the bin of the level that was found for it.
+    """The nearest weight that lies safely within the bin of the given level.
 
-    top: the highest level, step: between two levels, both in integers.
+    top: the highest level. step: the distance of two levels. Both in integers.
     """
     unit = found.scale.reshape(-1, *[1] * (weight.ndim - 1))
     reach, integers = REACH * step * unit, found.integers.astype(np.float32)
@@ -133,9 +139,9 @@ def within_reach(weight: np.ndarray, found: QuantizedWeight, top: int, step: int
 
 
 class InputFakeQuant(nn.Cell):
-    """Rounds a layer's input, one scale for the tensor.
+    """Rounds a layer's input, with one scale for the tensor.
 
-    positive: the input is never negative (behind a ReLU); its levels then start at 0.
+    positive: the input is never negative (the output of a ReLU); its levels then start at 0.
     """
 
     def __init__(self, positive: bool) -> None:
@@ -145,13 +151,13 @@ class InputFakeQuant(nn.Cell):
         self.levels = number(255, "levels")
 
     def set_bits(self, bits: int) -> None:
-        """bits: 2 to 8, or 32 for none."""
+        """bits: 2 to 8, or 32 for no rounding."""
         assign(self.fake_quant_enabled, bits < FLOAT_BITS)
         if bits < FLOAT_BITS:
             assign(self.levels, 2**bits - 1)
 
     def start(self, quantizer: ActivationQuantizer) -> None:
-        """Take over the range that calibration found."""
+        """Start from the range that calibration found."""
         raise NotImplementedError
 
     def scale_and_zero_point(self) -> tuple[float, int]:
@@ -168,7 +174,7 @@ class InputFakeQuant(nn.Cell):
 
 
 class SymmetricInput(InputFakeQuant):
-    """Levels 0 .. 2^b - 1 where the input is never negative, else -2^(b-1) .. 2^(b-1) - 1, around zero."""
+    """Levels 0 .. 2^b - 1 where the input is never negative, else -2^(b-1) .. 2^(b-1) - 1, with zero point 0."""
 
     def __init__(self, positive: bool) -> None:
         super().__init__(positive)
@@ -187,6 +193,6 @@ class SymmetricInput(InputFakeQuant):
         return -int(self.low.asnumpy())
 
     def largest(self, quantizer: ActivationQuantizer) -> float:
-        """The largest number of a range, in either direction."""
+        """The largest magnitude of a range."""
         low, high = quantizer.bounds
         return max(high, 0.0 if self.positive else -low) * quantizer.scale

@@ -13,7 +13,7 @@ ms = load_mindspore()
 
 from mindspore import nn, ops  # noqa: E402
 
-ROUNDER = 1.5 * 2.0**23  # x + ROUNDER has no room for a fraction: float32 rounds it away, half to even, to 2^22
+ROUNDER = 1.5 * 2.0**23  # x + ROUNDER has no bits for a fraction: float32 rounds it, half to even, up to 2^22
 NO_BOUND = 3e38
 DESCRIBES = ("weight", "bias", "has_bias", "in_channels", "out_channels", "kernel_size", "stride")
 
@@ -23,7 +23,7 @@ def parameter(value: np.ndarray | np.floating, name: str, trains: bool = False) 
 
 
 class StandIn(nn.Cell):
-    """A cell in a layer's place, which holds the layer: of it the network's code may read what describes it."""
+    """A cell that replaces a layer and contains it: the network's code can read the layer's description from it."""
 
     layer_name = "layer"
 
@@ -33,17 +33,17 @@ class StandIn(nn.Cell):
 
 
 class RoundedLayer(StandIn, nn.SequentialCell):
-    """A layer behind what rounds its input."""
+    """A cell that rounds the input, followed by the layer."""
 
     layer_name = "1"
 
 
 class ElasticInput(StandIn):
-    """A layer whose input is rounded; the step and the bounds are parameters, so that any number of bits, or none,
-    is a matter of setting them and compiles nothing.
+    """A layer whose input is rounded. The step and the bounds are parameters: setting them gives any number of bits, or
+    no rounding, and compiles nothing.
 
-    Adding and taking away ROUNDER rounds in a third of the time of ``ops.Round`` on CPU, and a division would take
-    four times a product. bounded_below: False where the input is never negative, behind a ReLU.
+    Adding and subtracting ROUNDER takes a third of the time of ``ops.Round`` on CPU, and a division would take four
+    times a product. bounded_below: False where the input is never negative, after a ReLU.
     """
 
     def __init__(self, layer: Any, bounded_below: bool = True) -> None:
@@ -74,7 +74,7 @@ class ElasticInput(StandIn):
 
 
 class RoundedInput(nn.Cell):
-    """Rounds a tensor to a quantizer's levels: what QuantizeLinear and DequantizeLinear do together."""
+    """Rounds a tensor to a quantizer's levels, like QuantizeLinear followed by DequantizeLinear."""
 
     def __init__(self, quantizer: ActivationQuantizer) -> None:
         super().__init__()
@@ -90,12 +90,15 @@ class RoundedInput(nn.Cell):
 
 
 class StoredWeight(nn.Cell):
-    """A weight kept as int8 (5 to 8 bits) or as two integers a byte (2 to 4 bits), with a scale for each output channel
-    or each part of its inputs, and a zero point where the weight has one."""
+    """A weight stored as int8 (5 to 8 bits) or as two integers in a byte (2 to 4 bits).
+
+    It has a scale for each output channel, or for each part of a channel's inputs, and a zero point where the weight
+    has one.
+    """
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__()
-        self.shape, self.dtype = tuple(weight.integers.shape), ms.float32  # of what it computes
+        self.shape, self.dtype = tuple(weight.integers.shape), ms.float32  # of the weight that it computes
         self.count = int(np.prod(self.shape))
         self.packed = weight.bits <= 4
         self.weight = parameter(pack_pairs(weight.integers) if self.packed else weight.integers, "weight")
@@ -123,7 +126,7 @@ class StoredWeight(nn.Cell):
 
 
 class QuantizedConv2d(nn.Cell):
-    """A convolution with a stored weight; otherwise as the ``nn.Conv2d`` that it replaces."""
+    """A convolution with a stored weight; otherwise like the ``nn.Conv2d`` that it replaces."""
 
     def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None, groups: int) -> None:
         super().__init__()
@@ -150,14 +153,15 @@ class QuantizedConv2d(nn.Cell):
 
 
 class TransposedConv2d(nn.Cell):
-    """What an ``nn.Conv2dTranspose`` computes, of a weight (out, in / groups, kh, kw) that is given with the input."""
+    """The computation of an ``nn.Conv2dTranspose``, with a weight (out, in / groups, kh, kw) that is an argument, like
+    x."""
 
     def __init__(self, like: Any, shape: tuple[int, ...], groups: int) -> None:
         super().__init__()
         self.out_channels, depth, *kernel = shape
         self.in_channels = groups * depth
         self.parted = (groups, self.out_channels // groups, depth, *kernel)
-        self.turned = (self.in_channels, self.out_channels // groups, *kernel)
+        self.in_first = (self.in_channels, self.out_channels // groups, *kernel)
         self.stride, self.more = like.stride, _positions_added(like)
         window = {"pad_mode": like.pad_mode, "pad": like.padding, "stride": like.stride, "dilation": like.dilation}
         self.conv2d_transpose = ops.Conv2DTranspose(self.in_channels, like.kernel_size, mode=1, group=groups, **window)
@@ -167,7 +171,7 @@ class TransposedConv2d(nn.Cell):
         self.pad = ops.Pad(((0, 0), (0, 0), (0, below), (0, right)))
 
     def construct(self, x: Any, weight: Any, bias: Any = None) -> Any:
-        weight = ops.transpose(weight.reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.turned)
+        weight = ops.transpose(weight.reshape(self.parted), (0, 2, 1, 3, 4)).reshape(self.in_first)
         n, _, height, width = x.shape
         size = (n, self.out_channels, height * self.stride[0] + self.more[0], width * self.stride[1] + self.more[1])
         x = self.conv2d_transpose(x, weight, size)
@@ -176,7 +180,7 @@ class TransposedConv2d(nn.Cell):
 
 
 class QuantizedConv2dTranspose(nn.Cell):
-    """A transposed convolution with a stored weight, (out, in / groups, kh, kw); otherwise as the
+    """A transposed convolution with a stored weight, (out, in / groups, kh, kw); otherwise like the
     ``nn.Conv2dTranspose`` that it replaces."""
 
     def __init__(self, like: Any, weight: QuantizedWeight, bias: np.ndarray | None, groups: int) -> None:
@@ -193,7 +197,8 @@ class QuantizedConv2dTranspose(nn.Cell):
 
 
 def _positions_added(like: Any) -> tuple[int, int]:
-    """By an nn.Conv2dTranspose to stride times its input's height and width, before its output padding."""
+    """Rows and columns that an nn.Conv2dTranspose adds to stride times its input's height and width, before its output
+    padding."""
     if like.pad_mode == "same":
         return 0, 0
     reach = [(k - 1) * d + 1 - s for k, d, s in zip(like.kernel_size, like.dilation, like.stride, strict=True)]

@@ -1,4 +1,4 @@
-"""Masks that hold while a network trains, as what is done to a layer's weight before it is used."""
+"""Masks that hold while a network trains: they change a layer's weight before it is used."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .trained_layers import lies_in_rows, trained_layer
 
 
 def gate_of(values: Any, index: Any, free: Any) -> Any:
-    """(channels,) from (units,): of each channel its unit's value, 1 for a channel that always stays."""
+    """(channels,): the value of each channel's unit, from values (units,); 1 for a channel that always stays."""
     found = ops.gather(values, index, 0)
     return found if free is None else found * free + (1 - free)
 
 
 class UnitGate(nn.Cell):
-    """Multiplies the inputs that a weight reads by a number for each unit, (units,), a parameter of the network."""
+    """Multiplies the inputs of a weight by a number for each unit, (units,), a parameter of the network."""
 
     def __init__(self, values: Any, units: np.ndarray, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class UnitGate(nn.Cell):
 
 
 class GatedInput(StandIn):
-    """A layer that reads a gated input; for layers whose weight cannot be gated in place."""
+    """A layer with a gated input; for layers whose weight cannot be gated itself."""
 
     def __init__(self, layer: Any, gate: UnitGate) -> None:
         super().__init__()
@@ -52,11 +52,10 @@ Gating = Callable[[Any, np.ndarray, tuple[int, ...]], UnitGate]
 
 
 def gated_layers(net: Any, graph: NetworkGraph, values: Any, gating: Gating = UnitGate) -> dict[str, Any]:
-    """Of the layers that read units, new cells whose weights are gated by ``values``, (units,).
+    """New cells for the layers that read units; their weights are gated by ``values``, (units,).
 
-    Closing a unit's gate is cutting the unit: behind every activation its channels are read as zeros.
-
-    A depthwise layer reads and makes the same units; it is cut with what reads it.
+    Closing a unit's gate has the effect of cutting the unit: its channels are read as zeros, whatever the activation. A
+    depthwise layer reads and produces the same units; it is cut together with the layer that reads it.
     """
     cells: dict[str, Any] = {}
     for path, position in graph.layers.items():

@@ -16,9 +16,8 @@ from .layers import TransposedConv2d
 class TrainedLayer(nn.Cell):
     """A convolution or dense layer: ``operator(input_quantizer(x), weight_quantizer(weight)) + bias``.
 
-    It holds the layer's own parameters, under their own names. state: a BatchNorm without factors that reads, while
-    training, what the layer would give with its weight as it will be deployed
-    (:class:`autocomp.primitives.quantization.slb.SLB`).
+    It holds the layer's own parameters, with their own names. state: a BatchNorm without gamma and beta, which reads
+    the layer's output with the deployed weight during training (:class:`autocomp.primitives.quantization.slb.SLB`).
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class TrainedLayer(nn.Cell):
         self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
 
     def in_rows(self, weight: np.ndarray) -> np.ndarray:
-        """The layer's weight as its quantizer sees it, (out, in / groups, ...), and back."""
+        """The layer's weight in the layout of its quantizer, (out, in / groups, ...); it also converts back."""
         return weight
 
 
@@ -72,7 +71,7 @@ class TrainedConv2d(TrainedLayer):
 
 
 class TrainedConv2dTranspose(TrainedConv2d):
-    """Its weight is the layer's own, (in, out / groups, kh, kw); quantizers see it as (out, in / groups, kh, kw)."""
+    """Its weight is the layer's own, (in, out / groups, kh, kw); quantizers get it as (out, in / groups, kh, kw)."""
 
     def __init__(
         self, layer: Any, weight_quantizer: WeightFakeQuant, input_quantizer: InputFakeQuant, state: Any = None
@@ -124,18 +123,18 @@ FORMS: dict[Any, type[TrainedLayer]] = {
 def trained_layer(
     layer: Any, weight_quantizer: WeightFakeQuant, input_quantizer: InputFakeQuant, norm: Any, state: Any
 ) -> TrainedLayer:
-    """norm: the BatchNorm cell behind the layer or None."""
+    """norm: the BatchNorm cell after the layer, or None."""
     form = next(form for kind, form in FORMS.items() if isinstance(layer, kind))
     found: TrainedLayer = form(layer, weight_quantizer, input_quantizer, None if form is TrainedDense else state)
-    object.__setattr__(found, "norm", norm)  # not a part of the layer: the network holds it elsewhere
+    object.__setattr__(found, "norm", norm)  # not a child cell of the layer: the network holds it elsewhere
     return found
 
 
 def trains_rounded(layer: Any) -> bool:
-    """Whether there is a form of the layer that trains rounded."""
+    """Whether the layer can train while it is rounded."""
     return isinstance(layer, tuple(FORMS))
 
 
 def lies_in_rows(layer: Any) -> bool:
-    """Whether it is one whose weight is (out, in / groups, ...), as that of a transposed convolution is not."""
+    """Whether the layer's weight is (out, in / groups, ...); that of a transposed convolution is not."""
     return isinstance(layer, nn.Conv2d | nn.Dense)

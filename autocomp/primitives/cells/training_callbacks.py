@@ -1,4 +1,4 @@
-"""Callbacks for ``mindspore.Model.train``: what quantizers need before and while they train."""
+"""Callbacks for ``mindspore.Model.train``: actions of quantizers before and during training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Calibrated(Protocol):
 
 
 class CalibrateFirst(Callback):
-    """Before the first step, the ranges of inputs are found on the first batches of the training set."""
+    """Before the first step, calibrates the ranges of inputs on the first batches of the training set."""
 
     def __init__(self, algorithm: Calibrated, net_q: Any, images: int = 256) -> None:
         super().__init__()
@@ -83,9 +83,9 @@ class BeforeEvaluation(Callback):
 
 
 class CalibrateBatchNorm(Callback):
-    """When the training ends, BatchNorm's statistics are taken again on some batches of the training set.
+    """At the end of the training, estimates BatchNorm's statistics again on some batches of the training set.
 
-    sharpened: parameters that are near 0 meanwhile, temperatures.
+    sharpened: parameters, temperatures, that are set near 0 for that.
     """
 
     def __init__(self, net_q: Any, batches: int, sharpened: Sequence[Any] = ()) -> None:

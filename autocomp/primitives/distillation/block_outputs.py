@@ -1,8 +1,8 @@
-"""Outputs of blocks inside a network, compared with another network's while both run in one compiled graph.
+"""Compares outputs of a network's blocks with those of another network, while both run in one compiled graph.
 
-A compiled graph returns what ``construct`` returns, nothing from within. So the teacher's block writes its output into
-a parameter, the student's reads that, and adds the gradient of their distance to the one that comes from behind: the
-sum of both losses' gradients, as if the distance were a part of the loss.
+A compiled graph returns only what ``construct`` returns. So the teacher's block writes its output into a parameter. The
+student's block reads that parameter and adds the gradient of their distance to the gradient of its output. The result
+is the sum of both losses' gradients, as if the distance were a part of the loss.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEAST_ENERGY = 1e-12
 
 
 class Pulled(nn.Cell):
-    """The features as they are; backwards the gradient of ``weight * mean((features - target)^2)`` is added."""
+    """Returns the features; the backward pass adds the gradient of ``weight * mean((features - target)^2)``."""
 
     def construct(self, features: Any, target: Any, weight: Any) -> Any:
         return features
@@ -32,7 +32,7 @@ class Pulled(nn.Cell):
 
 
 class Written(nn.Cell):
-    """The teacher's block: its output goes into ``target``, too."""
+    """The teacher's block, whose output is also written into ``target``."""
 
     def __init__(self, block: Any, target: Any) -> None:
         super().__init__(auto_prefix=False)
@@ -65,11 +65,10 @@ class Compared(nn.Cell):
 def compare_blocks(
     student: Any, teacher: Any, blocks: Sequence[str], example: np.ndarray | tuple[np.ndarray, ...], weight: float
 ) -> list[Any]:
-    """Compare these cells of two copies that have not been compiled; returns each one's distance, a parameter.
+    """Compare these cells of two copies that have not been compiled; returns the distance of each, a parameter.
 
-    example: one batch as the training set gives it; weight: of the mean of the distances in the loss.
-
-    ValueError for a path that is no cell, or whose output is not one tensor of the same shape in both.
+    example: one batch of the training set; weight: of the mean of the distances in the loss. ValueError for a path that
+        is no cell, or whose output is not one tensor of the same shape in both networks.
     """
     inputs = example if isinstance(example, tuple) else (example,)
     shapes = [output_shapes(net, blocks, inputs) for net in (student, teacher)]
@@ -87,7 +86,7 @@ def compare_blocks(
 
 
 def output_shapes(net: Any, blocks: Sequence[str], inputs: tuple[np.ndarray, ...]) -> dict[str, tuple[int, ...]]:
-    """Of the cells at these paths; ValueError as :func:`compare_blocks` says."""
+    """The output shapes of the cells at these paths; ValueError as for :func:`compare_blocks`."""
     cells = {name: cell for name, cell in net.cells_and_names() if name}
     if unknown := [path for path in blocks if path not in cells]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Labels of classes, whatever they came as."""
+"""Class labels as an array, from any form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 def as_classes(value: Any, role: str, advice: str = "") -> np.ndarray:
     """(n,) int64 from classes, (n,) or (n, 1), or from one-hot rows; TypeError or ValueError for anything else.
 
-    role: what the labels are of. advice: what to do with others, added to what a ValueError says.
+    role: the name of the data set. advice: added to the message of a ValueError.
     """
     array = as_array(value)
     if array.dtype.kind not in "fiub":
@@ -31,7 +31,7 @@ def as_classes(value: Any, role: str, advice: str = "") -> np.ndarray:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """MindSpore tensors too."""
+    """An array, also from a MindSpore tensor."""
     if hasattr(value, "asnumpy"):
         value = value.asnumpy()
     try:

@@ -1,4 +1,4 @@
-"""A training step whose gradient is never long."""
+"""A training step with a gradient of limited length."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from autocomp.primitives.cells.layers import ms
 
 
 class ClippedStep(nn.TrainOneStepCell):
-    """Shortens the gradient of all weights together to ``length`` where it is longer (Pascanu et al., ICML 2013).
+    """Scales the gradient of all weights together to ``length`` where it is longer (Pascanu et al., ICML 2013).
 
-    network: gives its loss. For ``mindspore.Model(ClippedStep(network, optimizer, 0.3))``.
+    network: returns its loss. For ``mindspore.Model(ClippedStep(network, optimizer, 0.3))``.
     """
 
     def __init__(self, network: Any, optimizer: Any, length: float) -> None:

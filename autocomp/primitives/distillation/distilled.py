@@ -1,4 +1,4 @@
-"""Fine-tuning a compressed network towards the outputs of the float one."""
+"""Fine-tunes a compressed network towards the outputs of the float network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from autocomp.primitives.tracing.mindir import copy_network
 from .block_outputs import compare_blocks
 
 COMPARED = ("classes", "values")
-LEAST = 1e-12  # of a signal, that outputs which are the same for all samples divide by no zero
+LEAST = 1e-12  # added to a signal, which is 0 where outputs are the same for all samples
 
 
 class Distillation(nn.Cell):
-    """What :class:`Distilled` and :class:`Taught` have in common: the loss of a student's outputs."""
+    """The part that :class:`Distilled` and :class:`Taught` share: the loss of a student's outputs."""
 
     def __init__(self, student: Any, loss: Any, temperature: float, share: float, compares: str) -> None:
         super().__init__(auto_prefix=False)
@@ -33,8 +33,8 @@ class Distillation(nn.Cell):
         self.log_softmax = nn.LogSoftmax(axis=1)
 
     def compared(self, outputs: Any, expected: Any, labels: Any) -> Any:
-        """outputs, expected: (n, classes), of the student and of the teacher, or tuples that begin with them;
-        labels: (n,) classes, or None."""
+        """outputs, expected: (n, classes), of the student and of the teacher, or tuples that begin with them; labels:
+        (n,) classes, or None."""
         if self.values:
             distance = relative_noise(outputs, expected)
             return distance if self.loss is None else self._shared(distance, first(outputs), labels)
@@ -49,11 +49,11 @@ class Distillation(nn.Cell):
 
 
 class Taught(Distillation):
-    """A network with the loss of :class:`Distilled`, for batches that bring the teacher's outputs with them:
-    ``construct(x, expected)``, with a loss ``construct(x, expected, labels)``; where it compares values, ``expected``
-    are all outputs one after the other.
+    """A network with the loss of :class:`Distilled`, for batches that contain the teacher's outputs.
 
-    The float network need not run in every step where the samples of an epoch are always the same.
+    It is called with ``construct(x, expected)``, with a loss with ``construct(x, expected, labels)``; where it compares
+    values, ``expected`` are all outputs one after the other. Where the samples of an epoch are always the same, the
+    float network need not run in every step.
 
     Args:
         student, loss, temperature, share, compares: see :class:`Distilled`.
@@ -86,15 +86,17 @@ class Distilled(Distillation):
 
     Args:
         student: the network that trains; its first output, (n, classes), is compared.
-        teacher: the float network; it is copied, and the copy evaluates: BatchNorm normalises by running statistics,
-            Dropout drops nothing.
-        loss: of (first output, labels); None: only the teacher counts, and no labels are taken.
+        teacher: the float network; it is copied, and the copy runs in evaluation mode: BatchNorm normalises by running
+            statistics, Dropout drops nothing.
+        loss: of (first output, labels); None uses the teacher alone, and no labels.
         temperature: T, above 0. share: of the teacher, in (0, 1].
-        compares: "classes": the first output as scores, as above; "values": all outputs as they are, any shape, by
-            the mean of |student - teacher|^2 / |teacher - its mean over the batch|^2, in the place of the divergence.
+        compares: "classes" uses the first output as scores of classes, as above; "values" uses all outputs, of any
+            shape, with the mean of |student - teacher|^2 / |teacher - its mean over the batch|^2 instead of the
+            divergence.
         blocks: paths of cells whose outputs are compared, too, ``["layer1", "layer2"]``; each must run once and return
-            one tensor, of the same shape in both networks. Their gradients take the loss's as 1: no loss scaling.
-        example: with blocks, one batch of the network's input as the training set gives it; all batches must be alike.
+            one tensor, of the same shape in both networks. Their gradients assume that the loss has gradient 1: do not
+            scale the loss.
+        example: with blocks, one batch of the network's input from the training set; all batches must have its shape.
         block_weight: of the blocks' distances, above 0.
     """
 
@@ -122,7 +124,7 @@ class Distilled(Distillation):
             parameter.requires_grad = False
         self.distances: Any = ()
         if blocks and example is not None:
-            self.student = copy_network(student, shares=True)  # the caller's own stays as it is
+            self.student = copy_network(student, shares=True)  # the caller's network is not changed
             found = compare_blocks(self.student, self.teacher, blocks, example, block_weight)
             self.distances = ms.ParameterTuple(found)
         self.block_weight = block_weight / max(len(self.distances), 1)
@@ -131,16 +133,16 @@ class Distilled(Distillation):
         expected = self.teacher(x)  # writes blocks' outputs, which the student's read
         total = self.compared(self.student(x), expected, labels)
         for distance in self.distances:
-            total = total + self.block_weight * distance  # a number here: its gradient is added in the block
+            total = total + self.block_weight * distance  # only the value: its gradient is added in the block
         return total
 
 
 def relative_noise(outputs: Any, expected: Any) -> Any:
-    """Of all outputs, in the mean, the square of what is wrong over that of what differs between samples; of a sample
-    alone over its own square."""
+    """The mean over all outputs of the squared error divided by the variance over the samples; for one sample divided
+    by its square."""
     outputs, expected = flat(outputs), flat(expected)
     total = 0.0
-    for i in range(len(outputs)):  # compiled: MindSpore's graphs know no strict zip
+    for i in range(len(outputs)):  # compiled: MindSpore's graphs have no strict zip
         wanted = ops.stop_gradient(expected[i])
         differing = wanted - wanted.mean(0) if wanted.shape[0] > 1 else wanted
         signal = (differing**2).mean()
@@ -149,7 +151,7 @@ def relative_noise(outputs: Any, expected: Any) -> Any:
 
 
 def flat(outputs: Any) -> Any:
-    """All tensors that a network gives, one after the other, as a tuple: also of tuples in tuples."""
+    """All output tensors of a network as one tuple, with nested tuples flattened."""
     if not isinstance(outputs, (tuple, list)):
         return (outputs,)
     found = ()
@@ -159,12 +161,12 @@ def flat(outputs: Any) -> Any:
 
 
 def first(outputs: Any) -> Any:
-    """Of a network's outputs, one tensor or several."""
+    """The first output of a network with one or several outputs."""
     return outputs[0] if isinstance(outputs, (tuple, list)) else outputs
 
 
 def always_evaluating(net: Any) -> Any:
-    """The network with BatchNorm and Dropout as in evaluation, whatever mode a training step sets for all its cells."""
+    """The network with BatchNorm and Dropout in evaluation mode, whatever mode a training step sets for its cells."""
     for _, cell in net.cells_and_names():
         if isinstance(cell, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             cell.use_batch_statistics = False

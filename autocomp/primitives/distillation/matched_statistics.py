@@ -1,7 +1,7 @@
-"""How far what BatchNorms read is from their running statistics, and the gradient of that for the network's inputs.
+"""The distance of the batch statistics at BatchNorms from their running statistics, and its gradient for the inputs.
 
-A compiled graph returns what ``construct`` returns, nothing from within. So each BatchNorm writes its own loss into a
-parameter and adds that loss's gradient to the one that comes from behind, as in ``block_outputs.py``.
+A compiled graph returns only what ``construct`` returns. So each BatchNorm writes its own loss into a parameter and
+adds that loss's gradient to the gradient of its output, as in ``block_outputs.py``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ LEAST_VARIANCE = 1e-12
 def statistics_gradient(net: Any, graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> Gradient:
     """A function of a batch: the distance of its statistics from the running ones, and its gradient for each input.
 
-    Of channels' means m and standard deviations s over the batch and a BatchNorm's running ones, averaged over its
-    channels, and the mean over all BatchNorms, as in ZeroQ (Cai et al., CVPR 2020, eq. 4), but relative to the running
-    variance, so that layers count alike:
+    The distance compares channels' means m and standard deviations s over the batch with a BatchNorm's running ones,
+    averaged over its channels and over all BatchNorms. It is that of ZeroQ (Cai et al., CVPR 2020, eq. 4), but relative
+    to the running variance, so that all layers have the same weight:
 
         ((m - mean)^2 + (s - deviation)^2) / variance
 
-    The function compiles once for each shape of the inputs. Of a BatchNorm that runs several times every call counts
-    in the gradient, the last one in the distance.
+    The function compiles once for each shape of the inputs. For a BatchNorm that runs several times the gradient
+    includes every call, the distance only the last one.
     """
     twin = copy_network(net)
     matched = {}
@@ -57,12 +57,12 @@ def statistics_gradient(net: Any, graph: NetworkGraph, parameters: Mapping[str, 
 
 
 def batchnorms(graph: NetworkGraph) -> dict[str, Node]:
-    """Layer -> one of its calls."""
+    """Layer -> one of its nodes."""
     return {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer is not None}
 
 
 class Silent(nn.Cell):
-    """A network whose outputs have no gradient: what is left is what cells within it add."""
+    """A network whose outputs have no gradient: only the gradients that its cells add remain."""
 
     def __init__(self, net: Any) -> None:
         super().__init__(auto_prefix=False)
@@ -73,7 +73,7 @@ class Silent(nn.Cell):
 
 
 def total(outputs: Any) -> Any:
-    """The sum of all numbers that a network returned, nested tuples flattened."""
+    """The sum of all numbers that a network returned, with nested tuples flattened."""
     if isinstance(outputs, (tuple, list)):
         found = 0.0
         for part in outputs:
@@ -83,7 +83,7 @@ def total(outputs: Any) -> Any:
 
 
 class Moved(nn.Cell):
-    """The features as they are; backwards ``features * slope + shift`` is added to the gradient."""
+    """Returns the features; the backward pass adds ``features * slope + shift`` to the gradient."""
 
     def construct(self, features: Any, slope: Any, shift: Any) -> Any:
         return features
@@ -93,9 +93,9 @@ class Moved(nn.Cell):
 
 
 class MatchedNorm(StandIn):
-    """A BatchNorm that asks for inputs with its running statistics. distance: of the last batch.
+    """A BatchNorm whose gradient moves the inputs towards its running statistics. distance: of the last batch.
 
-    Sums over pixels are products with ones: ``mean`` takes eight times as long on CPU.
+    Sums over pixels are computed as products with ones: ``mean`` takes eight times as long on CPU.
     """
 
     def __init__(self, norm: Any, mean: np.ndarray, deviation: np.ndarray, name: str) -> None:

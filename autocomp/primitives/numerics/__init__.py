@@ -1,7 +1,8 @@
-"""The arithmetic of compression, in NumPy alone.
+"""The arithmetic of compression, in NumPy alone. Read ``quantizers`` first, ``plan_compressor`` last.
 
-Quantizers and their scales (``quantizers``, ``nearest_levels``, ``calibrators``), the moments of what a weight is
-multiplied with (``patches``), rounding for the least output error (``adaptive_rounding``), channels guessed from
-others (``reconstruction``), BatchNorm folded (``folding``), and ``plan_compressor``, which puts them together: what
-a plan makes of a network's numbers. Read ``quantizers`` first, ``plan_compressor`` last. It may import ``tracing``.
+``quantizers``, ``nearest_levels`` and ``calibrators`` have quantizers and their scales. ``patches`` has the moments of
+the patches that a weight is multiplied with. ``adaptive_rounding`` rounds for the least output error.
+``reconstruction`` estimates channels from others. ``folding`` folds BatchNorm. ``first_last_layers`` finds the first
+and last layers. ``plan_compressor`` combines them: it computes the weights of a plan. This package may import
+``tracing``.
 """

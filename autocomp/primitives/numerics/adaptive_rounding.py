@@ -1,22 +1,22 @@
-"""Which way each weight is rounded, chosen for the layer's output (AdaRound).
+"""Rounds each weight up or down for the least error of the layer's output (AdaRound).
 
 Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (ICML 2020), eq. 13 and 20: the error that
-a rounding W' makes in the layer's output is, a row at a time,
+a rounding W' makes in the layer's output is, one row at a time,
 
     E|(w' - w) x|^2 = (w' - w) H (w' - w)^T,    H = E[x x^T],
 
 a quadratic problem over integers. It is solved here by
 
 1. sequential rounding, as in GPTQ (Frantar et al., ICLR 2023): with H = R R^T, R upper triangular, each weight is
-   rounded so that it makes up for the ones before it, those with the largest E[x^2] first; under several scales at
-   once, of which each row takes its best;
-2. twice the scale that fits the integers best, s = w H q^T / (q H q^T), and a pass of coordinate descent over them.
+   rounded so that it compensates the errors of the ones before it, those with the largest E[x^2] first. This is done
+   for several scales at once, and each row uses its best one;
+2. twice: the scale that fits the integers best, s = w H q^T / (q H q^T), and a pass of coordinate descent over them.
 
-All rows and groups are solved together. Measured against it was, among others, the paper's relaxation: a rectified
-sigmoid for each weight, its regulariser's exponent annealed from 20 to 2, 1,000 steps of Adam (the paper takes
-10,000), with the regulariser's weight that was best of 0.0001 to 10 on the quick start's network at 4 bits. Remaining
-error over that of rounding to nearest, geometric mean over all layers that are not depthwise, and the seconds that all
-of them took together at 4 bits on one core:
+All rows and groups are solved together. It was compared with, among others, the paper's relaxation: a rectified sigmoid
+for each weight, its regulariser's exponent annealed from 20 to 2, 1,000 steps of Adam (the paper takes 10,000), with
+the regulariser's weight that was best of 0.0001 to 10 on the quick start's network at 4 bits. The table has the
+remaining error divided by that of rounding to nearest, as the geometric mean over all layers that are not depthwise,
+and the seconds for all of them together at 4 bits on one core:
 
                                                 quick start's network     ResNet-20 for CIFAR-10
                                                 4 bits  2 bits  seconds   4 bits  2 bits  seconds
@@ -26,7 +26,7 @@ of them took together at 4 bits on one core:
     sequential, one scale, 2 passes of descent   0.31    0.36     0.2      0.34    0.38     0.2
     this                                         0.29    0.26     0.3      0.32    0.30     0.4
 
-A layer of 512 x 4,608 weights takes 9 seconds of a core, 2 of them with ``quick``.
+A layer of 512 x 4,608 weights takes 9 seconds of one core, 2 seconds with ``quick``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ import numpy as np
 from .nearest_levels import nearest_halves
 from .quantizers import QuantizedWeight, quantize_weight
 
-RATIOS, PASSES = (0.8, 0.9, 1.0, 1.1, 1.25), 2  # of the scale that rounding to nearest takes; of coordinate descent
-WIDE = 1152  # a wider layer has one ratio and one pass: its time is arithmetic, not overhead
+RATIOS, PASSES = (0.8, 0.9, 1.0, 1.1, 1.25), 2  # of the scale of rounding to nearest; passes of coordinate descent
+WIDE = 1152  # numbers in a row; a wider layer gets one ratio and one pass: its time is arithmetic, not overhead
 BLOCK = 64  # columns between two matrix products
-RIDGES = (1e-6, 1e-4, 1e-2, 1.0)  # of the mean of H's diagonal, the first with which it can be factorised
+RIDGES = (1e-6, 1e-4, 1e-2, 1.0)  # added, in means of H's diagonal: the first with which H can be factorised is used
 
 
 def adaptive_rounding(
@@ -48,19 +48,20 @@ def adaptive_rounding(
     """Round a weight (out, in / groups, ...) to 2^bits - 1 levels per output channel, for the least output error.
 
     hessian: E[x x^T] of the patches x that a row is multiplied with, (k, k), or (groups, k, k) for a grouped
-        convolution, whose rows are in the order of their groups. Of a covariance the error is the output's variance.
-    quick: coordinate descent from rounding to nearest alone, in a third of the time that a wide layer takes.
-    halves: 2^bits levels instead, evenly around zero and without it, from 1 bit: the odd integers of half the scale.
+        convolution, whose rows are in the order of their groups. With a covariance the error is the output's variance.
+    quick: only coordinate descent from rounding to nearest, in a third of the time for a wide layer.
+    halves: 2^bits levels instead, symmetric around zero and without zero, from 1 bit: the odd integers of half the
+        scale.
 
-    No row's error is above that of :func:`quantize_weight` or :func:`nearest_halves`, which is also the answer
-    where numbers are not finite.
+    No row's error is above that of :func:`quantize_weight` or :func:`nearest_halves`, which is also the result where
+    numbers are not finite.
     """
     nearest = nearest_halves(weight, bits) if halves else quantize_weight(weight, bits)
     moment = _checked(weight, hessian)
     if not weight.size or not np.isfinite(moment).all() or not np.isfinite(weight).all():
         return nearest
     groups, width = moment.shape[:2]
-    top, unit = 2 ** (bits - 1) - 1, 2 if halves else 1  # unit: integers that a step of the solver's levels is
+    top, unit = 2 ** (bits - 1) - 1, 2 if halves else 1  # unit: integers in one step of the solver's levels
     solver = _Solver(moment, -top - 1 if halves else -top, top, 0.5 if halves else 0)
     target, usual = _columns(weight, groups, width), _columns(nearest.integers, groups, width) / unit
     usual_scale = unit * nearest.scale.reshape(groups, 1, -1).astype(np.float64)
@@ -75,7 +76,7 @@ def adaptive_rounding(
 
 
 def _checked(weight: np.ndarray, hessian: np.ndarray) -> np.ndarray:
-    """(groups, k, k) float64, each of mean diagonal 1; a group that was never fed is the identity."""
+    """(groups, k, k) float64, each with mean diagonal 1; the identity for a group without any input."""
     moment = np.asarray(hessian, np.float64)
     moment = moment.reshape(-1, *moment.shape[-2:])
     groups, width = len(moment), moment.shape[-1]
@@ -89,14 +90,14 @@ def _checked(weight: np.ndarray, hessian: np.ndarray) -> np.ndarray:
 
 
 def _columns(rows: np.ndarray, groups: int, width: int) -> np.ndarray:
-    """(groups, k, rows of a group) float64: a column of the weight lies together."""
+    """(groups, k, rows of a group) float64: the numbers of a column are contiguous."""
     return np.ascontiguousarray(rows.reshape(groups, -1, width).transpose(0, 2, 1), np.float64)
 
 
 class _Solver:
     """moment: (groups, k, k). Weights are (groups, k, rows), levels in units of a scale (groups, 1, rows).
 
-    The levels are low + shift .. high + shift, low and high integers.
+    The levels are low + shift .. high + shift, with integers low and high.
     """
 
     def __init__(self, moment: np.ndarray, low: int, high: int, shift: float) -> None:
@@ -110,7 +111,8 @@ class _Solver:
         return found + self.shift if self.shift else found
 
     def start(self, target: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Rounded in sequence under every ratio of the scale; of each row the best. None where H has no factor."""
+        """The levels of sequential rounding, with the best ratio of the scale for each row. None where H cannot be
+        factorised."""
         order = np.argsort(-self.diagonal, axis=1, kind="stable")
         coupling = self._coupling(order)
         if coupling is None:
@@ -136,12 +138,13 @@ class _Solver:
         return ((self.moment @ (one + other)) * (one - other)).sum(1) < 0
 
     def _coupling(self, order: np.ndarray) -> np.ndarray | None:
-        """[g, j, i] = R_ij / R_jj in the order of rounding: how much the j-th makes up for the i-th's error."""
+        """[g, j, i] = R_ij / R_jj in the order of rounding: how much the i-th weight compensates of the j-th weight's
+        error."""
         back = order[:, ::-1]
-        turned = np.take_along_axis(np.take_along_axis(self.moment, back[:, :, None], 1), back[:, None, :], 2)
+        reordered = np.take_along_axis(np.take_along_axis(self.moment, back[:, :, None], 1), back[:, None, :], 2)
         for ridge in RIDGES:
             try:
-                lower = np.linalg.cholesky(turned + ridge * np.eye(self.width))
+                lower = np.linalg.cholesky(reordered + ridge * np.eye(self.width))
             except np.linalg.LinAlgError:
                 continue
             upper = lower[:, ::-1, ::-1]
@@ -164,7 +167,8 @@ class _Solver:
         return result
 
     def _fitted(self, target: np.ndarray, levels: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The scale with the least error for these levels, and by how much, (groups, rows), it is below w H w^T."""
+        """The scale with the least error for these levels, and the difference of that error to w H w^T, (groups,
+        rows)."""
         seen = self.moment @ levels
         product, square = (target * seen).sum(1), (levels * seen).sum(1)
         useful = (product > 0) & (square > 0)
@@ -172,7 +176,7 @@ class _Solver:
         return fitted[:, None], 2 * fitted * product - fitted**2 * square
 
     def _descend(self, target: np.ndarray, levels: np.ndarray) -> np.ndarray:
-        """Each column in turn is set to its best integers while the others stay."""
+        """Sets each column in turn to its best integers, with the other columns fixed."""
         levels = levels.copy()
         error = levels - target
         curvature = np.maximum(self.diagonal, RIDGES[0])

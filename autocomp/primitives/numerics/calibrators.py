@@ -1,4 +1,5 @@
-"""The range of a tensor from samples of it: extremes, percentiles, least squared error, least KL divergence."""
+"""Calibrates the range of a tensor from samples of it: extremes, percentiles, least squared error, least KL
+divergence."""
 
 from __future__ import annotations
 
@@ -12,15 +13,16 @@ from .quantizers import ActivationQuantizer, fit_activation, quantizer_of_range
 
 Calibration = Literal["mse", "minmax", "percentile", "kl"]
 CALIBRATIONS: tuple[Calibration, ...] = ("mse", "minmax", "percentile", "kl")
-PERCENTILE = 99.99  # of the values, between the ends
+PERCENTILE = 99.99  # of the values, between the bounds
 SAMPLES = 200_000
 BINS = 2048  # of the histogram of magnitudes
-CANDIDATES = 64  # clippings tried by KL
+CANDIDATES = 64  # clippings that KL tries
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Of a tensor: its lowest and highest value, zero among them, and some of its values at random, (n,)."""
+    """Statistics of a tensor: its lowest and highest value, with zero between them, and some of its values at random,
+    (n,)."""
 
     low: float
     high: float
@@ -53,8 +55,8 @@ def range_of(seen: Seen, bits: int, method: Calibration = "mse") -> ActivationQu
     if method == "mse":
         return fit_activation(values, low, high, bits)
     if method == "percentile":
-        ends = np.percentile(values, [100 - PERCENTILE, PERCENTILE])
-        low, high = min(float(ends[0]), 0.0), max(float(ends[1]), 0.0)
+        bounds = np.percentile(values, [100 - PERCENTILE, PERCENTILE])
+        low, high = min(float(bounds[0]), 0.0), max(float(bounds[1]), 0.0)
     elif method == "kl":
         most = _least_divergence(np.abs(values), 2**bits // 2 if low < 0 else 2**bits)
         low, high = max(low, -most), min(high, most)
@@ -67,15 +69,15 @@ def _sampled(parts: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarra
 
 
 def _least_divergence(magnitudes: np.ndarray, levels: int) -> float:
-    """The magnitude at which to clip."""
+    """The magnitude at which the tensor is clipped."""
     top = float(magnitudes.max(initial=0))
     if top <= 0:
         return 0.0
     counts = np.histogram(magnitudes, BINS, (0, top))[0].astype(np.float64)
     counts[0] = 0  # exact zeros stay exact at any clipping
-    ends = np.unique(np.linspace(min(levels, BINS), BINS, CANDIDATES).astype(int))
-    found = [_divergence(counts, int(end), levels) for end in ends]
-    return top * float(ends[int(np.argmin(found))]) / BINS
+    clippings = np.unique(np.linspace(min(levels, BINS), BINS, CANDIDATES).astype(int))
+    found = [_divergence(counts, int(end), levels) for end in clippings]
+    return top * float(clippings[int(np.argmin(found))]) / BINS
 
 
 def _divergence(counts: np.ndarray, end: int, levels: int) -> float:

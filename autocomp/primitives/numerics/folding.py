@@ -65,7 +65,8 @@ def norm_parameters(
 
 
 def fold(state: LayerState, factor: np.ndarray, shift: np.ndarray) -> LayerState:
-    """The layer with ``factor * y + shift`` taken in. Integers stay; the scale takes the factor, its sign too."""
+    """The layer followed by ``factor * y + shift``. The integers stay the same; the scale is multiplied by the factor,
+    with its sign."""
     bias = shift if state.bias is None else (state.bias * factor + shift).astype(np.float32)
     column = factor.reshape(-1, *([1] * (state.weight.ndim - 1)))
     quantized = state.quantized

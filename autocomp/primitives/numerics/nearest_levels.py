@@ -1,4 +1,4 @@
-"""The scale of a few given levels that fits a weight best."""
+"""Finds the scale with which a few given levels fit a weight best."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from .quantizers import LEAST_SCALE, QuantizedWeight
 
-STORED_BITS = 3  # at least, for odd integers
+STORED_BITS = 3  # least number of bits for odd integers
 
 
 def odd_levels(bits: int) -> np.ndarray:
-    """-2^bits + 1, ..., -1, 1, ..., 2^bits - 1: in halves of a scale, 2^bits levels evenly around zero."""
+    """-2^bits + 1, ..., -1, 1, ..., 2^bits - 1: in halves of a scale, 2^bits levels, symmetric around zero."""
     return np.arange(-(2**bits) + 1, 2**bits, 2)
 
 
 def nearest_halves(weight: np.ndarray, bits: int) -> QuantizedWeight:
-    """Each weight (out, ...) at the nearest of the odd levels, in the scale of the least squared error."""
+    """Each weight (out, ...) rounded to the nearest of the odd levels, with the scale of the least squared error."""
     levels = odd_levels(bits)
     scale = best_scale(weight, levels)
     odd = 2 * np.clip(np.floor(weight / scale / 2), -len(levels) // 2, len(levels) // 2 - 1) + 1
@@ -23,7 +23,8 @@ def nearest_halves(weight: np.ndarray, bits: int) -> QuantizedWeight:
 
 
 def best_scale(weight: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """(out, 1, ...) float32 of the least squared error: alternately the nearest levels and the best scale for them."""
+    """(out, 1, ...) float32: the scale of the least squared error; nearest levels and their best scale are computed in
+    turn."""
     rows = weight.reshape(len(weight), -1)
     top = float(levels[-1])
     best, error = np.ones((len(rows), 1)), np.full(len(rows), np.inf)

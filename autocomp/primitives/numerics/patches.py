@@ -1,6 +1,6 @@
-"""What a layer's weight is multiplied with: patches of its input, and their moments.
+"""Patches of a layer's input, which its weight is multiplied with, and their moments.
 
-The output error that a rounding of the weight causes, E|(W' - W) x|^2, depends on the input through E[x x^T] alone.
+The output error of a rounded weight, E|(W' - W) x|^2, depends on the input through E[x x^T] alone.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import numpy as np
 
 from autocomp.search_spaces import NetworkGraph, Node
 
-PATCHES = 8_000  # of a layer's input, whose second moments are taken
-MOST_WIDTH = 512 * 9  # numbers of a patch; rounding for a layer that wide takes some ten seconds
+PATCHES = 8_000  # of a layer's input, from which its second moments are computed
+MOST_WIDTH = 512 * 9  # numbers in a patch; rounding a layer of that width takes about ten seconds
 MOST_MOMENTS = 100_000_000  # float32 numbers of all layers together
-RIDGE, DOUBT = 0.01, 0.2  # of the mean variance; the second for every number of a patch per patch seen
+RIDGE, DOUBT = 0.01, 0.2  # in mean variances; DOUBT is multiplied by numbers in a patch / patches
 
 
 @dataclass(frozen=True)
 class Hessian:
-    """Over images and output positions, for each group of a convolution.
+    """Moments over images and output positions, for each group of a convolution.
 
     mean: (groups, k), covariance: (groups, k, k), float32, k = in / groups * kh * kw in the order of the weight.
-    count: how many patches were seen.
+    count: number of patches.
     """
 
     mean: np.ndarray
@@ -31,19 +31,20 @@ class Hessian:
     count: int
 
     def of(self, places: np.ndarray) -> Hessian:
-        """Of some of a patch's numbers; places: (k,) bool."""
+        """The moments of some of a patch's numbers; places: (k,) bool."""
         if places.all():
             return self
         return Hessian(self.mean[:, places], self.covariance[:, places][:, :, places], self.count)
 
     def mean_output(self, weight: np.ndarray) -> np.ndarray:
-        """(out,): the mean of what a weight (out, in / groups, ...) makes of the patches."""
+        """(out,): the mean output of a weight (out, in / groups, ...) for the patches."""
         rows = weight.reshape(len(self.mean), -1, self.mean.shape[1])
         return np.asarray((rows @ self.mean[:, :, None]).reshape(-1), np.float32)
 
     def damped(self, centred: bool) -> np.ndarray:
-        """(groups, k, k) float64: E[x x^T], or the covariance, with as much added to the diagonal as few patches ask
-        for: what they show of a wide layer is partly chance.
+        """(groups, k, k) float64: E[x x^T], or the covariance, with a ridge on the diagonal.
+
+        The ridge is larger for fewer patches: with few patches the moments of a wide layer are partly chance.
         """
         moment = self.covariance.astype(np.float64)
         width = moment.shape[-1]
@@ -56,7 +57,7 @@ class Hessian:
 
 
 class PatchSums:
-    """Collects patches, (n, groups, k) at a time."""
+    """Sums over patches, which are added as (n, groups, k)."""
 
     def __init__(self) -> None:
         self.count, self._first, self._second = 0, np.zeros(1), np.zeros(1)
@@ -74,7 +75,7 @@ class PatchSums:
 
 
 def sample_patches(node: Node, values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, groups, k): ``count`` random patches of what a conv or dense layer reads, or all where there are fewer.
+    """(n, groups, k): ``count`` random patches of the input of a conv or dense layer, or all where there are fewer.
 
     values: (images, channels, height, width) of a conv, (..., in) of a dense layer.
     """
@@ -96,7 +97,8 @@ def sample_patches(node: Node, values: np.ndarray, count: int, rng: np.random.Ge
 
 
 def narrow_layers(graph: NetworkGraph, layers: Collection[str]) -> list[str]:
-    """The layers whose moments are worth their memory, the narrowest first; transposed convolutions have no patches."""
+    """The layers whose moments fit into the memory for them, the narrowest first; transposed convolutions have no
+    patches."""
     nodes = {layer: graph.nodes[i] for layer, i in graph.layers.items() if layer in layers}
     sizes = {
         layer: node.groups * width**2
@@ -114,12 +116,12 @@ def patch_width(node: Node) -> int:
 
 
 def normalised_layers(graph: NetworkGraph) -> frozenset[str]:
-    """Layers whose output is read by BatchNorm alone: moving its statistics takes a shift of their mean out."""
-    apart: dict[str, bool] = {}
+    """Layers whose output is read by BatchNorm alone: moving its statistics compensates a shift of their mean."""
+    normalised: dict[str, bool] = {}
     for i, node in enumerate(graph.nodes):
         if node.weight_shape is not None and node.layer is not None:
-            apart[node.layer] = apart.get(node.layer, True) and _normalised(graph, i)
-    return frozenset(layer for layer, is_apart in apart.items() if is_apart)
+            normalised[node.layer] = normalised.get(node.layer, True) and _normalised(graph, i)
+    return frozenset(layer for layer, always in normalised.items() if always)
 
 
 def _normalised(graph: NetworkGraph, i: int) -> bool:

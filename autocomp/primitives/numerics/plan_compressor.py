@@ -1,9 +1,10 @@
-"""What a plan makes of the network's numbers, in NumPy: the one source for the elastic, converted and exported network.
+"""The weights of a network under a plan, in NumPy: the one source for the elastic, converted and exported network.
 
-Channels are cut first, the layers that read them take in what can be told of them, the remaining weights are rounded
-then, so that all three see the same numbers. Below 8 bits weights are rounded for the layer's output where it is known
-what the layer reads (``adaptive_rounding.py``), and the bias takes in the shift of the output's mean (Nagel et al.,
-"Data-Free Quantization", ICCV 2019, section 4.2) unless BatchNorm behind it does.
+First channels are cut, and the layers that read them are reconstructed from the channels that stay. Then the remaining
+weights are rounded, so that all three networks get the same numbers. Below 8 bits weights are rounded for the least
+error of the layer's output where moments of its input are known (``adaptive_rounding.py``). The shift of the output's
+mean is subtracted from the bias (Nagel et al., "Data-Free Quantization", ICCV 2019, section 4.2) unless a BatchNorm
+after the layer compensates it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
 
-CACHED_WEIGHTS = 200_000_000  # elements, a byte each
+CACHED_WEIGHTS = 200_000_000  # elements of one byte each
 Found = TypeVar("Found")
 Parameters = Mapping[str, np.ndarray]  # of the float network, by name
 Statistics = Mapping[str, tuple[np.ndarray, np.ndarray]]  # BatchNorm layer -> (mean, variance) of all its channels
@@ -33,9 +34,9 @@ Statistics = Mapping[str, tuple[np.ndarray, np.ndarray]]  # BatchNorm layer -> (
 class LayerState:
     """A conv or dense layer under a plan.
 
-    rows, columns: (out,), (in / groups,) bool: what is kept of the weight's first two axes.
-    weight: (kept out, kept in, ...) float32, rounded where the plan says so; quantized: its integers.
-    bias: (kept out,) float32 or None. activation: how the layer's input is rounded, None: not at all.
+    rows, columns: (out,), (in / groups,) bool: the kept part of the weight's first two axes.
+    weight: (kept out, kept in, ...) float32, rounded if the plan rounds it; quantized: its integers.
+    bias: (kept out,) float32 or None. activation: the quantizer of the layer's input, None: it is not rounded.
     """
 
     rows: np.ndarray
@@ -48,7 +49,7 @@ class LayerState:
 
 @dataclass(frozen=True)
 class CompressedWeights:
-    """A plan carried out in numbers; ``kept``: (units,) bool."""
+    """The numbers of a network under a plan; ``kept``: (units,) bool."""
 
     plan: Plan
     kept: np.ndarray
@@ -70,9 +71,9 @@ def kept_channels(units: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 class Remembered(Generic[Found]):
-    """What was made before, by key; forgotten when it has grown to more than ``most`` elements.
+    """A cache; it is emptied when it has more than ``most`` elements.
 
-    Several threads may ask: at worst two of them make the same.
+    Several threads may use it: in the worst case two of them compute the same value.
     """
 
     def __init__(self, most: int) -> None:
@@ -90,11 +91,11 @@ class Remembered(Generic[Found]):
 
 
 class PlanCompressor:
-    """Carries plans out in numbers; cut and rounded weights are kept, since a search asks for the same ones again.
+    """Computes the weights of plans. Cut and rounded weights are cached, since a search needs the same ones again.
 
-    ranges: (layer, bits) -> quantizer of the layer's input, from calibration. moments: layer -> moments of its input;
-    a layer that has none is cut without reconstruction. patches: layer -> moments of what its weight is multiplied
-    with; a layer that has none, or keeps 8 bits, is rounded to nearest.
+    ranges: (layer, bits) -> quantizer of the layer's input, from calibration.
+    moments: layer -> moments of its input; a layer without moments is cut without reconstruction.
+    patches: layer -> moments of the patches of its input; a layer without them, or with 8 bits, is rounded to nearest.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class PlanCompressor:
         return self.of(self.space.kept(plan), self.space.formats(plan), plan)
 
     def of(self, kept: np.ndarray, formats: Mapping[str, Format], plan: Plan | None = None) -> CompressedWeights:
-        """Of these units, (units,) bool, and formats by layer."""
+        """The weights for these kept units, (units,) bool, and formats by layer."""
         plan = Plan() if plan is None else plan
         layers = {
             layer: self._layer(self.graph.nodes[i], kept, formats.get(layer, Format()))
@@ -147,7 +148,8 @@ class PlanCompressor:
         return LayerState(rows, columns, weight, bias, quantized, activation)
 
     def _read(self, node: Node, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The weight of all outputs for the kept inputs, reconstructed where that can be, and what the bias gains."""
+        """The weight of all outputs for the kept inputs, reconstructed where that is possible, and the change of the
+        bias."""
         weight = weight_of(node, self.parameters)
         if columns.all() or not reconstructs(node, self.moments):
             return weight[:, columns], np.zeros(len(weight), np.float32)
@@ -157,7 +159,8 @@ class PlanCompressor:
     def _round(
         self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray
     ) -> tuple[QuantizedWeight, np.ndarray]:
-        """The weight of all outputs for the kept inputs, rounded, and how far that moves each output's mean, (out,)."""
+        """The weight of all outputs for the kept inputs, rounded, and the shift of each output's mean by that,
+        (out,)."""
         key = (str(node.layer), bits, np.packbits(columns).tobytes())
         return self._rounded.get(key, weight.size, lambda: self._round_anew(node, weight, bits, columns))
 
@@ -173,7 +176,7 @@ class PlanCompressor:
         centred = corrected or layer in self._normalised
         quick = (
             not columns.all() and len(weight[0].reshape(-1)) > WIDE
-        )  # other plans cut others, which are rounded anew
+        )  # other plans cut other channels, which are rounded again
         rounded = adaptive_rounding(weight, bits, patches.damped(centred), quick)
         moved = np.zeros(len(weight), np.float32)
         if corrected and layer not in self._normalised:

@@ -1,10 +1,10 @@
-"""Rounding numbers to few bits: weights per output channel and symmetric, activations per tensor and asymmetric.
+"""Rounds numbers to few bits: weights per output channel and symmetric, activations per tensor and asymmetric.
 
     q = clip(round(x / scale) + zero_point, low, high)        x' = (q - zero_point) * scale
 
-(Jacob et al., CVPR 2018, eq. 1; Krishnamoorthi 2018, section 2.) Rounding is half to even, as ONNX's QuantizeLinear.
-Weights use the narrow range -(2^(b-1) - 1) .. 2^(b-1) - 1 without a zero point, unless one is asked for, so that a sign
-or a positive factor of a channel (BatchNorm folding) moves into the scale and leaves the integers as they are.
+(Jacob et al., CVPR 2018, eq. 1; Krishnamoorthi 2018, section 2.) Rounding is half to even, as in ONNX's QuantizeLinear.
+Weights use the narrow range -(2^(b-1) - 1) .. 2^(b-1) - 1 without a zero point, unless one is given. So a sign or a
+positive factor of a channel (BatchNorm folding) changes only the scale, not the integers.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_SCALE = 1e-8
-CLIP_RATIOS = np.linspace(1.0, 0.4, 25)  # searched for the least squared error of a tensor
+CLIP_RATIOS = np.linspace(1.0, 0.4, 25)  # tried for the least squared error of a tensor
 COARSE, FINE = (
     np.linspace(1.0, 0.4, 7),
     (0.05, -0.05, 0.025, -0.025),
-)  # of each channel: first these, then around the best
+)  # tried for each channel: first COARSE, then around the best
 
 
 @dataclass(frozen=True)
 class QuantizedWeight:
     """The weight is ``(integers - zero_point) * scale``.
 
-    integers: as the weight, (out, ...) int8. scale: (out,) float32, or (out, parts) where each row is cut into equal
-    parts of its inputs, with a scale each. zero_point: int8 of the shape of scale; None: 0.
+    integers: in the shape of the weight, (out, ...) int8. scale: (out,) float32, or (out, parts) where each row is
+        divided into equal parts of its inputs, with a scale each. zero_point: int8 in the shape of scale; None: 0.
     """
 
     integers: np.ndarray
@@ -46,12 +46,12 @@ class QuantizedWeight:
         return QuantizedWeight(self.integers[kept], self.scale[kept], self.bits, zero_point)
 
     def times(self, factor: np.ndarray) -> QuantizedWeight:
-        """Of each row, (out,), its sign too: the integers stay."""
+        """The weight with each row multiplied by a factor, (out,), of any sign: the integers stay the same."""
         scale = self.scale * factor.reshape(-1, *[1] * (self.scale.ndim - 1))
         return QuantizedWeight(self.integers, scale.astype(np.float32), self.bits, self.zero_point)
 
     def with_positive_scale(self) -> QuantizedWeight:
-        """The same weight; of a row whose scale is negative the integers are turned."""
+        """The same weight; where a row's scale is negative, the signs of its integers are changed instead."""
         negative = self.scale < 0
         turn = negative[..., None]
         levels = self.integers.reshape(*self.scale.shape, -1)
@@ -73,12 +73,12 @@ class ActivationQuantizer:
 
     @property
     def symmetric(self) -> bool:
-        """Whether it is around zero: its levels are signed integers without a zero point, too."""
+        """Whether the range is symmetric around zero: its levels are signed integers with zero point 0."""
         return self.zero_point == 2 ** (self.bits - 1)
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Of round(x / scale): the lowest and the highest level, less the zero point."""
+        """The lowest and the highest level of round(x / scale), without the zero point."""
         return float(-self.zero_point), float(2**self.bits - 1 - self.zero_point)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -89,8 +89,8 @@ class ActivationQuantizer:
 def quantize_weight(weight: np.ndarray, bits: int, search_clip: bool | None = None) -> QuantizedWeight:
     """Round a weight (out, ...) to the nearest of 2^bits - 1 levels per output channel.
 
-    search_clip: choose for every channel the clipping that gives the least squared error (as in Banner et al.,
-        NeurIPS 2019); by default below 8 bits. An all-zero channel keeps scale 1.
+    search_clip: choose for every channel the clipping with the least squared error (as in Banner et al., NeurIPS 2019);
+        by default below 8 bits. An all-zero channel gets scale 1.
     """
     if not 2 <= bits <= 8:
         raise ValueError(f"bits must be in 2..8, but got bits={bits}")
@@ -112,7 +112,7 @@ def quantize_weight(weight: np.ndarray, bits: int, search_clip: bool | None = No
 def _better(
     rows: np.ndarray, full: np.ndarray, top: int, best: np.ndarray, ratio: np.ndarray, tried: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The least squared error so far and its ratio, (rows,) each, with one more ratio tried for every row."""
+    """The least squared error so far and its ratio, (rows,) each, after trying one more ratio for every row."""
     scale = full * tried
     error = ((_round(rows, scale, top) * scale[:, None] - rows) ** 2).sum(1)
     return np.minimum(best, error), np.where(error < best, tried, ratio)
@@ -127,9 +127,9 @@ def fit_activation(
 ) -> ActivationQuantizer:
     """The range with the least squared error on samples of a tensor whose extremes are ``low`` and ``high``.
 
-    The range always holds zero, which is exact then (padding). Candidates shrink both ends together.
-
-    symmetric: ranges around zero, for runtimes that know no zero point; half of the levels are lost behind a ReLU.
+    The range always contains zero, which is then exact (padding). Candidates shrink both bounds together.
+    symmetric: ranges symmetric around zero, for runtimes without zero points; after a ReLU half of the levels are
+        unused.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     make = quantizer_around_zero if symmetric else quantizer_of_range
@@ -139,7 +139,7 @@ def fit_activation(
 
 
 def quantizer_of_range(low: float, high: float, bits: int) -> ActivationQuantizer:
-    """From the least number, at most 0, to the largest, at least 0; any step where both are 0."""
+    """The quantizer of a range from ``low``, at most 0, to ``high``, at least 0; with any step where both are 0."""
     levels = 2**bits - 1
     scale = np.float32((high - low) / levels)
     if not 0 < scale < np.inf:
@@ -148,14 +148,14 @@ def quantizer_of_range(low: float, high: float, bits: int) -> ActivationQuantize
 
 
 def quantizer_around_zero(low: float, high: float, bits: int) -> ActivationQuantizer:
-    """Of levels -2^(bits - 1) .. 2^(bits - 1) - 1, the highest at the number that is farther from 0."""
+    """The quantizer with levels -2^(bits - 1) .. 2^(bits - 1) - 1, whose highest level is at the larger magnitude."""
     middle = 2 ** (bits - 1)
     scale = np.float32(max(high, -low) / (middle - 1))
     return ActivationQuantizer(float(scale) if 0 < scale < np.inf else 1.0, middle, bits)
 
 
 def pack_nibbles(integers: np.ndarray) -> np.ndarray:
-    """int8 values of -8..7, two in a byte: (ceil(n / 2),) int8, the first in the low half."""
+    """int8 values -8..7, two in a byte: (ceil(n / 2),) int8, the first in the low four bits."""
     flat = integers.reshape(-1).astype(np.int16)
     flat = np.concatenate([flat, np.zeros(len(flat) % 2, np.int16)])
     return ((flat[0::2] & 15) | ((flat[1::2] & 15) << 4)).astype(np.uint8).view(np.int8)
@@ -170,10 +170,10 @@ def unpack_nibbles(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def pack_pairs(integers: np.ndarray) -> np.ndarray:
-    """int8 values of -8..7, two in a byte as ``16 * second + (first + 8)``: (ceil(n / 2),) int8.
+    """int8 values -8..7, two in a byte as ``16 * second + (first + 8)``: (ceil(n / 2),) int8.
 
-    Unlike nibbles they are told apart by arithmetic alone, with few operators:
-    ``second = floor(byte / 16)``, ``first = byte - 16 * second - 8``.
+    Unlike nibbles they can be separated by arithmetic alone, with few operators: ``second = floor(byte / 16)``, ``first
+    = byte - 16 * second - 8``.
     """
     flat = integers.reshape(-1).astype(np.int16)
     flat = np.concatenate([flat, np.zeros(len(flat) % 2, np.int16)])

@@ -1,13 +1,13 @@
-"""Pruned channels told from the ones that stay: the layer that reads them keeps what it can of its output.
+"""Estimates pruned channels from the channels that stay, so that the layer that reads them keeps much of its output.
 
-Channels of a trained network are correlated. With the mean m and covariance C of a layer's input over calibration
-data, the best linear guess of the cut channels P from the kept ones K is, at every pixel,
+Channels of a trained network are correlated. With the mean m and covariance C of a layer's input over calibration data,
+the best linear estimate of the cut channels P from the kept ones K is, at every pixel,
 
     x_P = m_P + A (x_K - m_K),    A = C_PK (C_KK + lambda I)^-1
 
-so the layer's weight takes it in: W'_K = W_K + W_P A, and its bias W_P (m_P - A m_K). This is the least-squares
-reconstruction of He et al. (ICCV 2017, eq. 1, second step) restricted to one map for all taps of a kernel; it needs the
-covariance once and nothing per plan but a small solve.
+so the layer's weight becomes W'_K = W_K + W_P A, and its bias grows by W_P (m_P - A m_K). This is the least-squares
+reconstruction of He et al. (ICCV 2017, eq. 1, second step) restricted to one map for all taps of a kernel. It needs the
+covariance once, and for each plan only the solution of a small linear system.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import numpy as np
 from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, Node
 
-MOST_CHANNELS = 2048  # wider inputs (a Flatten before a dense layer) are left without
+MOST_CHANNELS = 2048  # wider inputs (a Flatten before a dense layer) are not reconstructed
 RIDGE = 1e-3  # of the mean variance
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of a layer's input, over images and pixels: mean (channels,), covariance (channels, channels), float32."""
+    """Moments of a layer's input, over images and pixels: mean (channels,), covariance (channels, channels),
+    float32."""
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -46,18 +47,18 @@ def reconstructs(node: Node, moments: Mapping[str, Moments]) -> bool:
 
 
 def taps_seen(node: Node) -> float:
-    """The share of a kernel's taps that add up in a pixel: all, or of a transposed convolution one in each stride, on
-    average over its pixels."""
+    """The share of a kernel's taps that are added in a pixel: all; of a transposed convolution one in each stride, in
+    the mean over its pixels."""
     return 1 / math.prod(node.attributes["stride"]) if node.transposed else 1.0
 
 
 def reconstruct(
     weight: np.ndarray, columns: np.ndarray, moments: Moments, taps: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The weight of the kept columns with the cut ones taken in, and what the bias gains.
+    """The weight for the kept columns, which also replaces the cut ones, and the change of the bias.
 
-    weight: (out, in, ...) float32; columns: (in,) bool, the kept ones; taps: the share of them that a pixel of the
-    output sees. Returns (out, kept, ...) and (out,).
+    weight: (out, in, ...) float32; columns: (in,) bool, the kept ones; taps: the share of taps that are added in a
+        pixel of the output. Returns (out, kept, ...) and (out,).
     """
     cut = ~columns
     c_kk = moments.covariance[np.ix_(columns, columns)].astype(np.float64)
@@ -73,10 +74,11 @@ def reconstruct(
 def reconstruction_order(
     graph: NetworkGraph, group: ChannelGroup, parameters: Mapping[str, np.ndarray], moments: Mapping[str, Moments]
 ) -> np.ndarray | None:
-    """(units,) int: the units in the order in which each adds most to what the group's readers see.
+    """(units,) int: the units in the order in which each adds most to the inputs of the group's readers.
 
-    Pivoted Cholesky of the covariance as the readers weigh it, each reader relative to its own output's variance:
-    a unit that the ones before it can tell comes late, however large it is. None where no reader has moments.
+    It is a pivoted Cholesky factorisation of the covariance as the readers weight it, each reader relative to its own
+    output's variance. A unit that the ones before it can predict comes late, even if its values are large. None where
+    no reader has moments.
     """
     matrix = np.zeros((group.units, group.units))
     found = False
@@ -101,7 +103,7 @@ def reconstruction_order(
 
 
 def _occurrence(places: np.ndarray) -> np.ndarray:
-    """How often each entry stood there before: 0, 0, 1 for 5, 7, 5."""
+    """How often each entry occurred before: 0, 0, 1 for 5, 7, 5."""
     counts: dict[int, int] = {}
     result = np.zeros(len(places), np.int64)
     for i, place in enumerate(places.tolist()):

@@ -1,6 +1,6 @@
-"""Proof that a cut is right, and repair of what it lost, on the network itself.
+"""Checks on the network itself that a cut is correct, and repairs its loss. Read ``standalone`` first.
 
-``trial_cut`` cuts every channel group once and compares, ``standalone`` offers the same steps without a search,
-``refit`` and ``refit_replaced`` fit layers one after the other by least squares, ``batchnorm_statistics`` estimates
-statistics anew. Read ``standalone`` first. It may import ``export``, ``cells``, ``numerics`` and ``tracing``.
+``trial_cut`` cuts every channel group once and compares. ``standalone`` offers the same steps without a search.
+``refit`` and ``refit_replaced`` fit layers one after the other by least squares. ``batchnorm_statistics`` estimates
+statistics again. This package may import ``export``, ``cells``, ``numerics`` and ``tracing``.
 """

@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics, taken anew for the weights as they are now."""
+"""Estimates BatchNorm's running statistics again, for the present weights."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def reestimate_batchnorm(net: Any, images: np.ndarray | tuple[np.ndarray, ...], batch: int = 64) -> Any:
     """A copy whose BatchNorms normalise by the mean and variance of these samples (Li et al., EagleEye, ECCV 2020).
 
-    Pruned and rounded weights move what BatchNorm reads; this takes much of the lost accuracy back, without labels.
+    Pruned and rounded weights change BatchNorm's input; this restores much of the lost accuracy, without labels.
     Samples pass in batches, each normalised by its own statistics as in training; Dropout drops nothing. The mean is
-    the mean over the batches, the variance their mean plus the variance of their means.
+    the mean over the batches; the variance is their mean variance plus the variance of their means.
 
     Args:
-        images: (n, ...) what the network takes, or a tuple of such arrays; more than one sample.
-        batch: samples at a time, at least 2. A rest of fewer than 2 is left out.
+        images: (n, ...) the network's input, or a tuple of such arrays; more than one sample.
+        batch: samples at a time, at least 2. A last batch of fewer than 2 is left out.
 
     Raises:
         TypeError: net is no Cell. NoEffectError: it has no BatchNorm that runs.
@@ -40,7 +40,7 @@ def reestimate_batchnorm(net: Any, images: np.ndarray | tuple[np.ndarray, ...], 
     twin = copy_network(net)
     norms = {name: cell for name, cell in twin.cells_and_names() if isinstance(cell, NORMS)}
     seen: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {name: [] for name in norms}
-    hooks = [cell.register_forward_pre_hook(_looking(seen[name])) for name, cell in norms.items()]
+    hooks = [cell.register_forward_pre_hook(_recording(seen[name])) for name, cell in norms.items()]
     for cell in norms.values():
         cell.use_batch_statistics = True
     try:
@@ -58,13 +58,13 @@ def reestimate_batchnorm(net: Any, images: np.ndarray | tuple[np.ndarray, ...], 
     return twin.set_train(net.training)
 
 
-def _looking(seen: list[tuple[int, np.ndarray, np.ndarray]]) -> Any:
-    def look(cell: Any, inputs: tuple[Any, ...]) -> None:
+def _recording(seen: list[tuple[int, np.ndarray, np.ndarray]]) -> Any:
+    def record(cell: Any, inputs: tuple[Any, ...]) -> None:
         x = inputs[0].asnumpy().astype(np.float64)
         axes = (0, *range(2, x.ndim))
         seen.append((x.size // x.shape[1], x.mean(axes), x.var(axes)))
 
-    return look
+    return record
 
 
 def _set(cell: Any, seen: list[tuple[int, np.ndarray, np.ndarray]]) -> None:

@@ -1,13 +1,13 @@
-"""Layers that read pruned units, fitted to what they gave before: least squares in the pruned network itself.
+"""Fits layers that read pruned units to their outputs before pruning: least squares in the pruned network itself.
 
-For each such layer in the order of execution, X' are the patches that its weight is multiplied with in the pruned
-network, where the layers before it are fitted already, and Y what the layer gives for the same images in the whole
+For each such layer, in the order of execution: X' are the patches that its weight is multiplied with in the pruned
+network, in which the layers before it are fitted already. Y are the layer's outputs for the same images in the unpruned
 network. The weight of the kept inputs moves by the ridge solution
 
     dW = (Y - W X') X'^T (X' X'^T + ridge)^-1
 
-(He et al., ICCV 2017, section 3.1, where Y is that of the whole network, too). It takes back what the layers before it
-lost, which :mod:`autocomp.primitives.numerics.reconstruction`, where W comes from, does not see.
+(He et al., ICCV 2017, section 3.1, where Y is also that of the unpruned network). It also compensates the errors of the
+layers before it, which :mod:`autocomp.primitives.numerics.reconstruction`, the source of W, does not include.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Laye
 from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import NetworkGraph, Node
 
-PATCHES = 8_000  # of a layer's input, from all batches together
-RECONSTRUCTED = 128  # images that are seen, CHUNK at a time
+PATCHES = 8_000  # of a layer's input, in all batches together
+RECONSTRUCTED = 128  # images to fit on, CHUNK at a time
 CHUNK = 32
 
 Batch = tuple[np.ndarray, ...]
@@ -47,10 +47,11 @@ def rebatched(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
 def refitted(
     net: Any, graph: NetworkGraph, compressed: CompressedWeights, batches: Sequence[Batch]
 ) -> CompressedWeights:
-    """With other weights and biases of the layers that read cut units, but for grouped and transposed convolutions and
-    very wide layers.
+    """The same weights, with other weights and biases for the layers that read cut units.
 
-    net: with its whole weights. compressed weights: a cut that rounds nothing. batches: of the network's inputs.
+    Grouped and transposed convolutions and very wide layers are not fitted.
+
+    net: with all its weights. compressed: a cut without rounding. batches: of the network's inputs.
     """
     readers = _readers(graph, compressed)
     elastic, layers = ElasticNetwork(net, graph), dict(compressed.layers)
@@ -73,7 +74,7 @@ def _readers(graph: NetworkGraph, compressed: CompressedWeights) -> dict[str, No
 def _outputs(
     elastic: ElasticNetwork, readers: Mapping[str, Node], batches: Sequence[Batch], parameters: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """(n, out) of each layer in the whole network, where the patches of :func:`_patches` lie."""
+    """(n, out) of each layer in the unpruned network, at the places of the patches of :func:`_patches`."""
     found: dict[str, list[np.ndarray]] = {path: [] for path in readers}
     for i, batch in enumerate(batches):
         for path, patches in _patches(elastic, readers, batch, i).items():
@@ -85,14 +86,14 @@ def _outputs(
 
 
 def _patches(elastic: ElasticNetwork, readers: Mapping[str, Node], batch: Batch, seed: int) -> dict[str, np.ndarray]:
-    """(n, k) for each layer; the same places whenever the seed is the same."""
+    """(n, k) for each layer; the same seed gives the same places."""
     seen = elastic.layer_inputs(batch, readers)
     return {path: sampled(node, seen[path], seed)[:, 0] for path, node in readers.items()}
 
 
 def sampled(node: Node, calls: Sequence[np.ndarray], seed: int) -> np.ndarray:
-    """(n, groups, k) of what a layer's calls read of a batch; the same places of their outputs whenever the seed is the
-    same."""
+    """(n, groups, k): patches of the inputs of a layer's calls in a batch; the same seed gives the same places of their
+    outputs."""
     count, rng = PATCHES * CHUNK // (RECONSTRUCTED * len(calls)), np.random.default_rng(seed)
     return np.concatenate([sample_patches(node, values, count, rng) for values in calls])
 
@@ -107,7 +108,7 @@ def _fitted(state: LayerState, patches: np.ndarray, wanted: np.ndarray) -> Layer
 def fitted_to(
     wanted: np.ndarray, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The weight and the bias, moved so that ``seen @ weight.T + bias`` is near what is wanted; float32.
+    """The weight and the bias, moved so that ``seen @ weight.T + bias`` is near ``wanted``; float32.
 
     wanted: (n, out); seen: (n, k); weight: (out, k); bias: (out,), or None.
     """

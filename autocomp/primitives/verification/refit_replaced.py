@@ -1,8 +1,8 @@
-"""A network with other cells in the place of layers, fitted to the one that it came from, a layer at a time.
+"""Fits a network in which other cells replace layers to the original network, one layer at a time.
 
-In the order of execution the convolutions and dense layers from the first replaced one on, and of the new cells what
-gives the layer's own outputs, move by the ridge solution of :mod:`autocomp.primitives.verification.refit` towards what
-the layer gives for the same images in the whole network.
+It moves, in the order of execution, the convolutions and dense layers from the first replaced one on, and in the new
+cells the layers that compute the old layer's outputs. They move by the ridge solution of
+:mod:`autocomp.primitives.verification.refit` towards the layer's outputs for the same images in the original network.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .refit import Batch, fitted_to, sampled
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A layer of a new cell whose outputs stand for some of the old one's.
+    """A layer of a new cell whose outputs replace some of the old cell's outputs.
 
-    name: its path within the new cell, "" for the cell itself. rows: (outputs,), their places among the old one's.
+    name: its path within the new cell, "" for the cell itself. rows: (outputs,), their places among the old ones.
     """
 
     name: str
@@ -43,9 +43,10 @@ def refit(
     parts: Mapping[str, Sequence[Part]],
     batches: Sequence[Batch],
 ) -> None:
-    """Move weights and biases of ``net``; it is not run, a copy is.
+    """Move weights and biases of ``net``; a copy of it runs.
 
-    whole, graph: as it was; net, smaller: with other cells; parts: of these, by path. batches: of the inputs.
+    whole, graph: the original network; net, smaller: the network with new cells; parts: of the new cells, by path.
+        batches: of the inputs.
     """
     wanted = _outputs(copy_network(whole).set_train(False), graph, _layers(graph, parts), batches)
     runner = copy_network(net).set_train(False)
@@ -73,7 +74,7 @@ def _layers(graph: NetworkGraph, parts: Mapping[str, Sequence[Part]]) -> list[st
 
 
 def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequence[Batch]) -> dict[str, np.ndarray]:
-    """(n, out) of each layer that is called as a cell, where the patches of :func:`_seen` lie."""
+    """(n, out) of each layer that is called as a cell, at the places of the patches of :func:`_seen`."""
     cells = {path: cell_at(net, path) for path in layers}
     found: dict[str, list[np.ndarray]] = {path: [] for path in layers}
     for i, batch in enumerate(batches):
@@ -86,7 +87,7 @@ def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequ
 
 
 def _seen(net: Any, path: str, node: Node, batches: Sequence[Batch]) -> np.ndarray:
-    """(n, groups, k)"""
+    """(n, groups, k): patches of the layer's inputs."""
     cells = {path: cell_at(net, path)}
     return np.concatenate([sampled(node, read_by(net, cells, batch)[path], i) for i, batch in enumerate(batches)])
 
@@ -95,8 +96,8 @@ def _moved(node: Node, cell: Any, seen: np.ndarray, wanted: np.ndarray) -> tuple
     """seen: (n, groups, k); wanted: (n, out)."""
     weight, bias = cell.weight.asnumpy(), cell.bias.asnumpy() if cell.has_bias else None
     groups = seen.shape[1]
-    apart = [np.split(values, groups, axis) for values, axis in ((wanted, 1), (weight.reshape(len(weight), -1), 0))]
+    split = [np.split(values, groups, axis) for values, axis in ((wanted, 1), (weight.reshape(len(weight), -1), 0))]
     biases = [None] * groups if bias is None else np.split(bias, groups)
-    fits = [fitted_to(*some) for some in zip(apart[0], seen.swapaxes(0, 1), apart[1], biases, strict=True)]
+    fits = [fitted_to(*some) for some in zip(split[0], seen.swapaxes(0, 1), split[1], biases, strict=True)]
     found = np.concatenate([one for one, _ in fits]).reshape(weight.shape)
     return found, None if bias is None else np.concatenate([one for _, one in fits if one is not None])

@@ -1,4 +1,4 @@
-"""Surgery without a search: which channels can be cut, cutting some, folding BatchNorm."""
+"""Surgery without a search: finds the channels that can be cut, cuts some, folds BatchNorm."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from autocomp.search_spaces import ChannelGroup, NetworkGraph, SearchSpace
 
 
 def channel_groups(net: Any, inputs: Any = None) -> tuple[ChannelGroup, ...]:
-    """The layers of a network whose channels can only be cut together, each group tried out.
+    """The layers of a network whose channels can only be cut together; each group is tried out.
 
     Args:
         net: a MindSpore Cell; it is copied, never changed.
-        inputs: as :func:`trace` takes them; None: the usual image sizes are tried.
+        inputs: as :func:`trace` takes them; None tries the usual image sizes.
 
     >>> [(group.name, group.layers, group.units) for group in channel_groups(net)]
     [('conv1', ('conv1',), 64), ('layer1.0.conv1', ('layer1.0.conv1',), 64), ...]
@@ -30,14 +30,14 @@ def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any =
 
     Args:
         net: a MindSpore Cell; it is copied, never changed.
-        removed: group or layer -> indices. Of a group, :func:`channel_groups` names them, units; of a layer, output
-            channels: what belongs to them in other layers goes with them. A group's name is that of its first layer,
-            and stands for the group.
-        inputs: as :func:`trace` takes them; None: the usual image sizes are tried.
+        removed: group or layer -> indices. Indices of a group, whose names :func:`channel_groups` gives, are units;
+            indices of a layer are output channels: the channels of other layers that belong to them are removed, too. A
+            group has the name of its first layer, and that name means the group.
+        inputs: as :func:`trace` takes them; None tries the usual image sizes.
 
     Raises:
-        ValueError: a name is no group and no layer, the layer's channels stay whole (with the reason), an index does
-            not exist, or a group would be empty.
+        ValueError: a name is no group and no layer, the layer's channels cannot be cut (with the reason), an index does
+        not exist, or a group would be empty.
 
     >>> smaller = prune_channels(net, {"layer1.0.conv1": [0, 5, 7]})
     """
@@ -56,8 +56,11 @@ def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any =
 
 
 def fold_batchnorm(net: Any, inputs: Any = None) -> Any:
-    """A new Cell in evaluation mode that computes the same, with every BatchNorm folded into the convolution or dense
-    layer before it, where nothing else reads that layer. One that normalises by the batch in evaluation stays."""
+    """A new Cell in evaluation mode that computes the same, with BatchNorms folded into the layers before them.
+
+    A BatchNorm is folded into a convolution or dense layer whose output nothing else reads. One that normalises by the
+    batch in evaluation is not folded.
+    """
     from autocomp.primitives.cells.conversion import convert
 
     graph = trace(net, inputs_for(net, inputs))
@@ -81,7 +84,7 @@ def _traced(net: Any, inputs: Any) -> NetworkGraph:
 
 
 def _units(graph: NetworkGraph, name: str, indices: Iterable[int]) -> np.ndarray:
-    """Rows of the graph's units."""
+    """The rows of the graph's units that these indices name."""
     chosen = np.array(sorted(set(indices)), np.int64)
     if name in {group.name for group in graph.channel_groups}:
         group = graph.group(name)
@@ -93,7 +96,7 @@ def _units(graph: NetworkGraph, name: str, indices: Iterable[int]) -> np.ndarray
     units = graph.nodes[graph.layers[name]].units
     _check(name, chosen, len(units))
     if (units[chosen] < 0).any():
-        reason = graph.whole.get(name, "some of its channels share a fate with channels that stay")
+        reason = graph.whole.get(name, "some of its channels must be cut together with channels that stay")
         raise ValueError(f"the channels of {name} stay whole: {reason}")
     return np.unique(units[chosen])
 

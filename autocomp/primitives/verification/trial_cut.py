@@ -1,4 +1,4 @@
-"""Channel groups tried out before a search relies on them."""
+"""Tries channel groups out before a search uses them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from autocomp.search_spaces import ChannelGroup, NetworkGraph, SearchSpace
 log = logging.getLogger("autocomp")
 
 TOLERANCE = 1e-3
-PROBES = 3  # of many groups that are alike
+PROBES = 3  # groups that are tried of many similar ones
 
 
 def verify_channel_groups(
     net: Any, graph: NetworkGraph, parameters: Parameters, inputs: tuple[np.ndarray, ...]
 ) -> NetworkGraph:
-    """The graph without the channel groups whose cut breaks the network, or changes what it computes.
+    """The graph without the channel groups whose cut breaks the network, or changes its outputs.
 
-    Half of every group is cut for real and with zeros; both must run and agree. A graph cannot show everything: a
-    size that the network's code writes out (``x.reshape(1, 512)``) looks there like one that it computes.
+    Half of every group is cut by removing channels and by zeros; both networks must run and agree. The graph alone is
+    not enough: a size that the network's code contains as a number (``x.reshape(1, 512)``) looks in the graph like a
+    computed one.
     """
     trial = _Trial(net, graph, parameters, inputs)
     left: dict[str, str] = {}
@@ -64,7 +65,7 @@ HEADS = "its heads can only be cut where the code computes their number: "
 
 
 def _heads(graph: NetworkGraph, group: ChannelGroup) -> set[str]:
-    """Names of the reshapes that make heads of the group's units."""
+    """Names of the reshapes that split the group's units into heads."""
     return {
         node.name
         for node in graph.nodes
@@ -81,8 +82,11 @@ class Failure:
 
 
 def _broken(trial: _Trial, groups: Sequence[ChannelGroup], compares: bool) -> dict[ChannelGroup, str]:
-    """Each group that cannot be cut -> why. Layers of repeated blocks mostly share their fate, so they are tried
-    together; and a cut that raises is told by running it, without a comparison."""
+    """Each group that cannot be cut -> the reason.
+
+    Layers of repeated blocks mostly fail or pass together, so they are tried together. A cut that raises is found by
+    running it, without a comparison.
+    """
     alike: dict[str, list[ChannelGroup]] = {}
     for group in groups:
         alike.setdefault(re.sub(r"\d+", "#", group.name), []).append(group)
@@ -96,7 +100,7 @@ Family = Sequence[ChannelGroup]
 
 
 def _halved(trial: _Trial, families: Sequence[Family], compares: bool) -> list[tuple[Family, Failure]]:
-    """Those that fail, found by halves."""
+    """The families that fail, found by halving."""
     failure = trial.fails([group for members in families for group in members], compares)
     if failure is None:
         return []
@@ -107,8 +111,11 @@ def _halved(trial: _Trial, families: Sequence[Family], compares: bool) -> list[t
 
 
 def _broken_of_alike(trial: _Trial, members: Family, failure: Failure, compares: bool) -> dict[ChannelGroup, str]:
-    """Where the first, the middle and the last of many fail at the same line, all are taken to fail: left whole by
-    mistake costs less than a trial for each."""
+    """The groups that fail among similar ones.
+
+    Where the first, the middle and the last of many fail at the same line, all are assumed to fail: not cutting a group
+    by mistake costs less than a trial for each.
+    """
     if len(members) == 1:
         return {members[0]: failure.reason}
     probes = members if len(members) <= PROBES else [members[0], members[len(members) // 2], members[-1]]
@@ -123,7 +130,7 @@ def _broken_of_alike(trial: _Trial, members: Family, failure: Failure, compares:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line that is neither MindSpore's nor ours."""
+    """The innermost line that is neither MindSpore's nor autocomp's."""
     ours = str(pathlib.Path(__file__).parents[1])  # all of autocomp.primitives
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
     outside = [frame for frame in frames if "mindspore" not in pathlib.Path(frame.filename).parts]
@@ -136,8 +143,10 @@ class _Trial:
         self.elastic = ElasticNetwork(net, graph)
 
     def fails(self, groups: Sequence[ChannelGroup], compares: bool = True) -> Failure | None:
-        """Why cutting every other unit of these groups fails; None where it does not. compares: whether the outputs
-        must be those with zeros, or the cut need only run."""
+        """Why cutting every other unit of these groups fails; None where it does not.
+
+        compares: whether the outputs must equal those with zeros, or the cut need only run.
+        """
         if not groups:
             return None
         kept = np.ones(self.graph.unit_count, bool)
@@ -146,7 +155,7 @@ class _Trial:
         compressed = PlanCompressor(SearchSpace(self.graph, ()), self.parameters).of(kept, {})
         try:
             cut = forward(convert(self.net, self.graph, self.parameters, compressed), self.inputs, graph=False)
-        except Exception as error:  # the network's own code, run with other shapes than it was written for
+        except Exception as error:  # the network's own code, run with other shapes than before
             return Failure(first_line(error), _place(error))
         if not compares:
             return None

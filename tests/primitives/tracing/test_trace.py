@@ -191,7 +191,7 @@ def test_unknown_operators_are_named(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="autocomp"):
         graph = read(CumulativeProduct())
     assert graph.unknown == {"CumProd": 1}
-    assert "operators that stay as they are, with the channels that reach them: CumProd x1" in caplog.text
+    assert "operators that are not changed, nor the channels that reach them: CumProd x1" in caplog.text
     assert [node.kind for node in graph.nodes if node.op == "CumProd"] == ["other"]
 
 
