@@ -1,4 +1,5 @@
-"""Files for deployment: written, loaded again, compared with the network in memory, only then put in their place."""
+"""Files for deployment: written, loaded again, compared with the network in memory, and only then moved to their
+place."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ Arrays = tuple[np.ndarray, ...]
 FORMATS = (".mindir", ".onnx")
 
 EXACT = 1e-4  # relative, without rounded activations
-ROUNDED = 0.05  # with them: two float roundings of the same number may fall on either side of a half, a step apart
+ROUNDED = 0.05  # with them: two roundings of one number may fall on different sides of a half, a step apart
 
 
 def export_format(path: str | os.PathLike[str]) -> str:
-    """The ending of the path; ValueError for one that is not known."""
+    """The path's suffix; ValueError for an unknown one."""
     ending = pathlib.Path(path).suffix.lower()
     if ending not in FORMATS:
         raise ValueError(f"an export's path must end in {' or '.join(FORMATS)}, but got {os.fspath(path)!r}")
@@ -34,7 +35,7 @@ def export_format(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """A path to write to, in the same folder; moved to ``path`` when the body succeeds, else removed."""
+    """A path to write to, in the same folder; it is moved to ``path`` when the body succeeds, otherwise removed."""
     target = pathlib.Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def export_mindir(net: Any, inputs: Arrays, path: pathlib.Path) -> None:
-    """``net`` in evaluation mode, for inputs of these shapes."""
+    """Writes ``net`` in evaluation mode, for inputs of these shapes."""
     ms = load_mindspore()
     twin = copy_network(net).set_train(False)
     with execution_mode(graph=True):
@@ -76,10 +77,10 @@ def run_onnx(path: pathlib.Path, inputs: Arrays) -> Arrays:
 
 
 def compact(data: bytes) -> bytes:
-    """The MindIR with short names for what lies between its operators.
+    """The MindIR with short names for the tensors between its operators.
 
     MindSpore names every tensor by the path of the source that computes it, several times over; in a small quantized
-    network these names are half of the file. Names of parameters and inputs stay what they are behind the colon.
+    network these names are half of the file. Names of parameters and inputs keep their part after the colon.
     """
     from mindspore.train import mind_ir_pb2
 
@@ -99,7 +100,7 @@ def compact(data: bytes) -> bytes:
     for node in graph.node:
         node.name = renamed.get(node.name, node.output[0])
         node.domain = ""
-        del node.node_attr[:]  # how to train it
+        del node.node_attr[:]  # only needed for training
         _rename(node.input, renamed)
         _rename(node.output, renamed)
     graph.name = "net"
@@ -116,7 +117,7 @@ def compare(run: Callable[[pathlib.Path, Arrays], Arrays], path: pathlib.Path, i
     """The error of the file's outputs, relative in the 2-norm; ExportError where it is above the tolerance."""
     try:
         found = run(path, inputs)
-    except Exception as error:  # whatever the runtime raises for a file that it cannot load
+    except Exception as error:  # any error of the runtime for a file that it cannot load
         raise ExportError(f"the exported {path.suffix} file cannot be loaded again: {first_line(error)}") from error
     worst = max(norm_error(a, b) for a, b in zip(found, expected, strict=True))
     if not worst <= tolerance:

@@ -1,8 +1,8 @@
 """The network under a plan as an ONNX model, written from the traced graph.
 
-One writer for what is evaluated on CPU and what is exported: channels are sliced off, BatchNorm is folded, inputs of
-quantized layers pass QuantizeLinear and DequantizeLinear. The batch is free. No MindSpore is needed here, so that
-workers start fast.
+The same writer makes the model that is evaluated on CPU and the exported one: pruned channels are removed, BatchNorm is
+folded, inputs of quantized layers pass QuantizeLinear and DequantizeLinear. The batch is free. It needs no MindSpore,
+so that workers start fast.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_
 from autocomp.search_spaces import NetworkGraph, Node
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
-ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # read otherwise than expected
+ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
 MEAN, VARIANCE, TAP = "#mean", "#variance", "#input"
-REWRITES = ["WeightBiasQuantization"]  # what onnxruntime must leave: it rounds weights and biases behind rounded inputs
+REWRITES = ["WeightBiasQuantization"]  # disabled: it rounds weights and biases of layers with rounded inputs
 
 
 @dataclass
 class Style:
-    """integer_weights: store int8 and int4 with DequantizeLinear (export), else the rounded float32 (evaluation).
+    """How the model is written.
 
-    statistics: keep every BatchNorm, normalise by the batch, and return each one's mean and variance as
-        ``<node>#mean`` and ``<node>#variance``. taps: also return the input of every layer, as ``<node>#input``, once
-        for each time that it runs.
+    integer_weights: store int8 and int4 with DequantizeLinear (export), else the rounded float32 (evaluation).
+    statistics: keep every BatchNorm, normalise by the batch, and return the mean and variance of each as
+        ``<node>#mean`` and ``<node>#variance``.
+    taps: also return the input of every layer, as ``<node>#input``, once for each time that it runs.
     """
 
     integer_weights: bool = False
@@ -46,35 +47,35 @@ class Style:
 def onnx_network(
     graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, style: Style | None = None
 ) -> onnx.ModelProto:
-    """ExportError where an operator has no ONNX form here; the sentence names it."""
+    """ExportError where an operator has no ONNX form here; the message names it."""
     return Writer(graph, parameters, compressed, style or Style()).model()
 
 
 class Writer:
-    """Collects nodes and initializers; :mod:`onnx_operators` holds the form of each operator."""
+    """Collects nodes and initializers; :mod:`onnx_operators` has the form of each operator."""
 
     def __init__(
         self, graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, style: Style
     ) -> None:
         self.graph, self.parameters, self.compressed, self.style = graph, parameters, compressed, style
         self.nodes: list[onnx.NodeProto] = []
-        self.unpacking: list[onnx.NodeProto] = []  # floats made of stored integers
+        self.unpacking: list[onnx.NodeProto] = []  # nodes that convert stored integers to floats
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.inputs: list[onnx.ValueInfoProto] = []
         self.extra_outputs: list[str] = []
         self.names: list[tuple[str, ...]] = []
         self.opset = OPSET
         self.batch_axis = growing_axes(graph)
-        self.position = -1  # of the node that is being written
+        self.position = -1  # of the present node
         self.folds = {} if style.statistics else foldable(graph)  # BatchNorm -> layer
         self.folded_into = {layer: bn for bn, layer in self.folds.items()}
         self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
         roundings = [state.activation for state in compressed.layers.values() if state.activation is not None]
-        self.signed = all(quantizer.symmetric for quantizer in roundings)  # as TensorRT asks for
-        self.weights: dict[str, str] = {}  # name of a layer's integers -> of the floats made of them
+        self.signed = all(quantizer.symmetric for quantizer in roundings)  # TensorRT requires it
+        self.weights: dict[str, str] = {}  # name of a layer's integers -> name of their floats
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
 
-    # what operators use ----------------------------------------------------------------------------------------------
+    # used by operators ----------------------------------------------------------------------------------------------
 
     def emit(self, op: str, inputs: list[str], name: str, outputs: int = 1, **attributes: Any) -> str:
         """Add a node; its first output is called ``name``."""
@@ -90,7 +91,7 @@ class Writer:
         )
 
     def initializer(self, name: str, array: np.ndarray | np.generic) -> str:
-        """A scalar stays one: where bounds and scales are, onnxruntime can run a layer in integers."""
+        """A scalar stays a scalar: with scalar bounds and scales onnxruntime can run a layer in integers."""
         self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
 
@@ -110,7 +111,7 @@ class Writer:
     # layers ----------------------------------------------------------------------------------------------------------
 
     def state(self, layer: str) -> LayerState:
-        """With the BatchNorm behind it folded in, where it can be."""
+        """The layer's weights, with the BatchNorm after it folded in where that is possible."""
         state = self.compressed.layers[layer]
         if layer not in self.folded_into:
             return state
@@ -151,7 +152,7 @@ class Writer:
                 name, to_out_first_layout(state.weight, groups) if node.transposed else state.weight
             )
         before = len(self.nodes)
-        weight = self._dequantized(name, state.quantized.with_positive_scale())  # ONNX asks for a positive one
+        weight = self._dequantized(name, state.quantized.with_positive_scale())  # ONNX requires a positive scale
         self.weights[name] = (
             self._to_out_first_layout(weight, state.weight.shape, groups) if node.transposed else weight
         )
@@ -160,7 +161,7 @@ class Writer:
         return self.weights[name]
 
     def _to_out_first_layout(self, weight: str, shape: tuple[int, ...], groups: int) -> str:
-        """See :func:`weight_layout.turned`; a scale for each output channel stands on the first axis only."""
+        """See :func:`weight_layout.to_out_first_layout`; a scale for each output channel must be on the first axis."""
         rows, columns, *kernel = shape
         parted = self.constant([groups, rows // groups, columns, *kernel])
         weight = self.emit("Reshape", [weight, parted], f"{weight}.parted")
@@ -173,7 +174,7 @@ class Writer:
         if weight.scale.ndim == 1 and weight.zero_point is None:
             integers = self._integers(name, weight.integers, weight.bits)
             return self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
-        # A row for each scale. onnxruntime's integer convolution takes no zero point of a channel: the Reshape keeps
+        # A row for each scale. onnxruntime's integer convolution takes no zero point for a channel: the Reshape keeps
         # the layer in float.
         arguments = [self._integers(name, weight.integers.reshape(weight.scale.size, -1), weight.bits), scale]
         if weight.zero_point is not None:
@@ -207,7 +208,8 @@ class Writer:
         return self.emit("BatchNormalization", [source, *names], node.name, epsilon=node.attributes["epsilon"])
 
     def _batch_statistics(self, node: Node, source: str, values: list[str]) -> str:
-        """The tensor normalised by the batch; its mean and variance over batch and pixels, which momentum 0 returns."""
+        """The tensor normalised by the batch; with momentum 0 the operator also returns the batch's mean and
+        variance."""
         name, epsilon = node.name, node.attributes["epsilon"]
         self.extra_outputs += [f"{name}{MEAN}", f"{name}{VARIANCE}"]
         outputs = [name, *self.extra_outputs[-2:]]
@@ -237,8 +239,8 @@ class Writer:
             self.names.append((names,) if isinstance(names, str) else names)
         values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
         values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]
-        # Of two inputs onnxruntime computes that first whose node stands behind: floats of a weight are made last, and
-        # live while their layer runs. Behind the layer's input they would all be made before the first layer.
+        # onnxruntime computes the later of two input nodes first. So a weight's floats are computed last, and are held
+        # only while their layer runs. After the layer's input they would all be computed before the first layer.
         nodes = [*self.unpacking, *self.nodes]
         graph = helper.make_graph(nodes, "network", self.inputs, values, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", self.opset)]

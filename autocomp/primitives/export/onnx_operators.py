@@ -1,4 +1,4 @@
-"""The ONNX form of each MindSpore operator that the writer knows; a missing one is an ExportError by name."""
+"""The ONNX form of each MindSpore operator that the writer supports; for others it raises ExportError with the name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def conv(w: Writer, node: Node) -> str:
 
 
 def plain_conv(w: Writer, node: Node) -> str:
-    """Whose weight is a parameter of another cell, or computed."""
+    """A convolution whose weight is a parameter of another cell, or computed."""
     a = window_of(node.attributes["operator"])
     top, bottom, left, right = a["pad"]
     window: dict[str, Any] = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
@@ -76,7 +76,7 @@ def transposed_conv(w: Writer, node: Node) -> str:
 
 
 def transposed_window(w: Writer, node: Node, inputs: list[str], groups: int) -> str:
-    """Its weight is (in, out / groups, kh, kw) in both."""
+    """The weight is (in, out / groups, kh, kw) in MindSpore and in ONNX."""
     a = window_of(node.attributes["operator"])
     stride, dilation, kernel = a["stride"], a["dilation"], a["kernel"]
     top, bottom, left, right = a["pad"]
@@ -98,9 +98,9 @@ def dense(w: Writer, node: Node) -> str:
     source, weight = w.layer_input(node, state), w.layer_weight(node, state)
     if len(source_shape(w, node)) == 2:
         return w.emit("Gemm", [source, weight, *w.layer_bias(node, state)], node.name, transB=1)
-    turned = w.emit("Transpose", [weight], f"{node.name}.turned", perm=[1, 0])
+    transposed = w.emit("Transpose", [weight], f"{node.name}.turned", perm=[1, 0])
     bias = w.layer_bias(node, state)
-    product = w.emit("MatMul", [source, turned], f"{node.name}.product" if bias else node.name)
+    product = w.emit("MatMul", [source, transposed], f"{node.name}.product" if bias else node.name)
     return w.emit("Add", [product, *bias], node.name) if bias else product
 
 
@@ -108,8 +108,8 @@ def matmul(w: Writer, node: Node) -> str:
     operands = [operand(w, node, 0), operand(w, node, 1)]
     flags = [value for value in constants(node) if isinstance(value, bool)] + [False, False]
     operator = node.attributes["operator"]
-    turned = (operator.get("transpose_a", flags[0]), operator.get("transpose_b", flags[1]))
-    for i in np.flatnonzero(turned):
+    transposed = (operator.get("transpose_a", flags[0]), operator.get("transpose_b", flags[1]))
+    for i in np.flatnonzero(transposed):
         rank = len(argument_shape(w, node, int(i)))
         swap = [*range(rank - 2), rank - 1, rank - 2]
         operands[i] = w.emit("Transpose", [operands[i]], f"{node.name}.{'ab'[i]}", perm=swap)
@@ -207,7 +207,7 @@ def pool(op: str) -> Form:
 
 
 def padded_max_pool(w: Writer, node: Node) -> str:
-    """``MaxPool3DWithArgmax`` (an image as a volume of depth 1) and ``MaxPoolWithArgmaxV2``; the maxima only."""
+    """``MaxPool3DWithArgmax`` (an image as a volume of depth 1) and ``MaxPoolWithArgmaxV2``; only the maxima."""
     a, spatial = node.attributes["operator"], len(node.shape) - 2
     kernel = tuple(a["ksize"] if "ksize" in a else a["kernel_size"])[-spatial:]
     pads = tuple(a["pads"])[-spatial:]
@@ -219,7 +219,7 @@ def padded_max_pool(w: Writer, node: Node) -> str:
 
 
 def padded_average_pool(w: Writer, node: Node) -> str:
-    """``AvgPool3D``: an image as a volume of depth 1; pads in pairs, before and after."""
+    """``AvgPool3D``: an image as a volume of depth 1; pads are pairs, before and after each axis."""
     a = node.attributes["operator"]
     if a.get("divisor_override"):
         raise ExportError(f"{node.name} overrides its divisor, which has no ONNX form")
@@ -273,7 +273,7 @@ FLOATS = (42, 43, 44, 45)  # MindSpore's numbers of float, float16, float32, flo
 
 
 def cast(w: Writer, node: Node) -> str:
-    """Everything is float32 here; only rounding to whole numbers would be a change."""
+    """Everything is float32 here; only a cast to integers would change values."""
     from onnx import TensorProto
 
     target = next((value for value in constants(node) if type(value) is int), 43)
@@ -309,8 +309,8 @@ def rsqrt(w: Writer, node: Node) -> str:
 
 
 def mish(w: Writer, node: Node) -> str:
-    soft = w.emit("Softplus", [operand(w, node)], f"{node.name}.soft")
-    return w.emit("Mul", [operand(w, node), w.emit("Tanh", [soft], f"{node.name}.tanh")], node.name)
+    softplus = w.emit("Softplus", [operand(w, node)], f"{node.name}.soft")
+    return w.emit("Mul", [operand(w, node), w.emit("Tanh", [softplus], f"{node.name}.tanh")], node.name)
 
 
 def leaky_relu(w: Writer, node: Node) -> str:

@@ -1,4 +1,4 @@
-"""The ONNX form of operators that move, join and part tensors. The batch stays free; sizes are those of the plan."""
+"""The ONNX form of operators that move, join and split tensors. The batch stays free; sizes are those of the plan."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def parts_of(node: Node) -> tuple[tuple[Any, ...], ...]:
 
 
 def concat(w: Writer, node: Node) -> str:
-    """Parts that are the same for every image (a class token) are repeated over the batch."""
+    """Parts that are the same for every image (a class token) are repeated along the batch."""
     axis = _axis(node) % len(node.shape)
     batch = w.batch_axis[w.position]
     names = [w.argument(part) for part in parts_of(node)]
@@ -83,7 +83,7 @@ def _axis(node: Node) -> int:
 
 
 def spread(w: Writer, node: Node) -> str:
-    """BroadcastTo: axes that keep their size are left as they are."""
+    """BroadcastTo: axes that keep their size are not changed."""
     before = _shape_of_first(w, node)
     before = (1,) * (len(node.shape) - len(before)) + before
     target = [1 if a == b else b for a, b in zip(before, node.shape, strict=True)]
@@ -103,7 +103,7 @@ def tile(w: Writer, node: Node) -> str:
 
 
 def whole(w: Writer, node: Node) -> str:
-    """An operator with several outputs: its Part nodes cut them out."""
+    """An operator with several outputs passes its input on: its Part nodes slice the outputs."""
     return operand(w, node)
 
 
@@ -122,7 +122,7 @@ def part(w: Writer, node: Node) -> str:
 
 
 def strided_slice(w: Writer, node: Node) -> str:
-    """Begin, end and strides; the masks' bits stand for axes (begin, end, ellipsis, new axis, shrink)."""
+    """Begin, end and strides; the bits of the masks are axes (begin, end, ellipsis, new axis, shrink)."""
     begin, end, strides, begin_mask, end_mask, ellipsis, new_axis, shrink = node.attributes["constants"][-8:]
     if ellipsis or new_axis:
         raise ExportError(f"{node.name} slices with an ellipsis or a new axis, which has no ONNX form in autocomp")
@@ -134,9 +134,9 @@ def strided_slice(w: Writer, node: Node) -> str:
     after = [1 if i in picked else next(left) for i in range(len(shape))]
     axes = [i for i in range(len(begin)) if i in picked or after[i] != shape[i] or strides[i] != 1]
     starts = [0 if begin_mask >> i & 1 and strides[i] > 0 else begin[i] for i in axes]
-    ends = [_end(i, begin, end, picked, end_mask, strides[i]) for i in axes]
+    stops = [_end(i, begin, end, picked, end_mask, strides[i]) for i in axes]
     name = f"{node.name}.kept" if picked else node.name
-    inputs = [operand(w, node), *(w.constant(v) for v in (starts, ends, axes, [strides[i] for i in axes]))]
+    inputs = [operand(w, node), *(w.constant(v) for v in (starts, stops, axes, [strides[i] for i in axes]))]
     sliced = w.emit("Slice", inputs, name) if axes else w.emit("Identity", inputs[:1], name)
     return w.emit("Squeeze", [sliced, w.constant(picked)], node.name) if picked else sliced
 
@@ -150,7 +150,7 @@ def _end(axis: int, begin: Any, end: Any, picked: list[int], end_mask: int, stri
 
 
 def pad(w: Writer, node: Node) -> str:
-    """Pairs for the last axes first, as PyTorch has them; the operator Pad has one for each axis, in order."""
+    """Pairs for the last axes first, as in PyTorch; the operator Pad has one for each axis, in order."""
     before, after = [0] * len(node.shape), [0] * len(node.shape)
     mode, fill = "constant", 0.0
     if node.op == "Pad":
@@ -168,13 +168,13 @@ def pad(w: Writer, node: Node) -> str:
 
 
 def gather(w: Writer, node: Node) -> str:
-    """By positions that the network holds; the channels of this axis all stay."""
+    """Gathers at positions that the network stores; the channels of this axis are not cut."""
     kind, value, *_ = node.attributes["arguments"][1]
     positions = w.parameters[value] if kind == "parameter" else value
     if not isinstance(positions, np.ndarray) or positions.dtype.kind != "i":
         raise ExportError(f"{node.name} gathers by positions that are computed, which has no ONNX form in autocomp")
     if node.attributes["operator"].get("batch_dims"):
-        raise ExportError(f"{node.name} gathers for each row apart, which has no ONNX form in autocomp")
+        raise ExportError(f"{node.name} gathers for each row separately, which has no ONNX form in autocomp")
     if node.inputs and w.batch_axis[w.position] is None and w.batch_axis[node.inputs[0]] is not None:
         raise ExportError(f"{node.name} picks images of the batch, which must stay free in ONNX")
     at = w.initializer(f"{node.name}.positions", positions.astype(np.int64))

@@ -1,7 +1,7 @@
-"""Fewer units: channels, heads and single weights, by importance or while training.
+"""Fewer units: prunes channels, heads and single weights. Read ``selection``, then ``trained_pruning``.
 
-``importance`` and ``selection`` rate and choose, ``cut_cost`` says what a cut saves, ``channel_pruning`` gives the
-knobs of a search, ``trained_pruning`` is what :class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning` and
-:class:`HeadPruning` share, ``sparsity`` zeroes weights. Read ``selection``, then ``trained_pruning``. It may import
-every room but ``quantization`` and ``replacement``.
+``importance`` rates units and ``selection`` chooses them. ``cut_cost`` computes the cost of a cut network.
+``channel_pruning`` has the knobs of a search. ``trained_pruning`` is the common part of :class:`ChannelPruner`,
+:class:`SCOP`, :class:`UniPruning` and :class:`HeadPruning`. ``sparsity`` sets weights to zero. This package may import
+every package of ``primitives`` except ``quantization`` and ``replacement``.
 """

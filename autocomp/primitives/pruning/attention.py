@@ -13,10 +13,10 @@ from autocomp.primitives.tracing.surgery import rename_parameters, replace_cells
 
 
 class Attention(nn.Cell):
-    """Computes what a ``nn.MultiheadAttention`` does, with dense layers of its own for queries, keys and values. The
-    number of heads follows from what these make, so that whole heads can be cut.
+    """Computes the same as a ``nn.MultiheadAttention``, with dense layers of its own for queries, keys and values.
 
-    Inputs have a batch; a mask of three axes, with one for each head, is not taken.
+    The number of heads follows from the sizes of these layers' outputs, so that whole heads can be cut. Inputs have a
+    batch; a mask of three axes, with one mask for each head, is not supported.
     """
 
     def __init__(self, like: Any) -> None:
@@ -58,10 +58,10 @@ class Attention(nn.Cell):
 
 
 def open_attention(net: Any) -> Any:
-    """A copy of the network in which every ``nn.MultiheadAttention``, also those in ``nn.TransformerEncoder``, is an
-    :class:`Attention`; the network itself where there are none.
+    """A copy of the network in which every ``nn.MultiheadAttention`` is an :class:`Attention`.
 
-    Left as they are: subclasses, and those with ``add_bias_kv`` or ``add_zero_attn``.
+    This includes those in ``nn.TransformerEncoder``. Where there are none it is the network itself. Subclasses, and
+    cells with ``add_bias_kv`` or ``add_zero_attn``, are not replaced.
     """
     twin = copy_network(net)
     found = {path: cell for path, cell in twin.cells_and_names() if _is_plain(cell)}
@@ -78,7 +78,7 @@ def _is_plain(cell: Any) -> bool:
 
 
 def _masked(scores: Any, mask: Any) -> Any:
-    """mask: True or -inf where there is nothing to attend to."""
+    """mask: True or -inf at positions that are not attended to."""
     if mask.dtype == ms.bool_:
         return ops.masked_fill(scores, mask, float("-inf"))
     return scores + mask

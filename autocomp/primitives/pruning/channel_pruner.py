@@ -1,4 +1,4 @@
-"""Channels pruned by a measure of their importance, fine-tuned, cut off."""
+"""Prunes channels by a measure of their importance, before fine-tuning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMPORTANCES = (*OF_WEIGHTS, *OF_THE_LOSS)
 
 
 class ChannelPruner(TrainedPruning):
-    """One measure of importance; the least important units go before fine-tuning.
+    """Prunes by one measure of importance; the least important units are pruned before fine-tuning.
 
     >>> algorithm = ChannelPruner("taylor", flops=0.5)
     >>> net_p = algorithm.apply(net)
@@ -32,10 +32,10 @@ class ChannelPruner(TrainedPruning):
             that stays.
         per_layer, channel_divisor, min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
         reconstruct: see :class:`TrainedPruning`.
-        batches: of the training set, on which gradients are taken ("taylor"). samples: likewise, one at a time
-            ("fisher").
-        rounds: "taylor" and "fisher" tell the loss of closing one gate. In several rounds, each with the same share of
-            what the one before left, the units that remain are rated anew in the network without the others.
+        batches: batches of the training set for gradients ("taylor"). samples: samples of it, one at a time ("fisher").
+        rounds: "taylor" and "fisher" estimate the loss of closing one gate alone. With several rounds, each keeps the
+            same share of the units of the round before, and the remaining units are rated again in the network without
+            the others.
     """
 
     name = "channel-pruner"

@@ -19,12 +19,11 @@ KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 class ChannelPruning:
     """A knob for each channel group: the share of its units that stays, in steps of the device's channel_divisor.
 
-    With calibration data those go last that the layers behind can best do without, and these layers take in what they
-    can tell of them (:mod:`autocomp.primitives.numerics.reconstruction`). Without, by importance: a unit's importance
-    is the
-    squared norm of what it adds: of the weights that make it, BatchNorm's factor included, times the squared norm of
-    the weights that read it (He et al., ICCV 2017, use the first alone; the product is the unit's share in the outputs
-    if all channels carry the same signal). Summed over the layers of the group.
+    With calibration data, the last units to be cut are those that the layers that read them need most. These layers are
+    reconstructed from the kept units (:mod:`autocomp.primitives.numerics.reconstruction`). Without data, units are cut
+    by importance: the squared norm of the weights that produce the unit, including BatchNorm's factor, times the
+    squared norm of the weights that read it (He et al., ICCV 2017, use only the first one; the product is the unit's
+    share in the outputs if all channels carry the same signal). It is summed over the layers of the group.
     """
 
     name = "channel-pruning"
@@ -56,20 +55,21 @@ class ChannelPruning:
 
 
 def keep_step(group: ChannelGroup, channel_divisor: int) -> int:
-    """Units are cut in multiples of channel_divisor; a group smaller than twice that in eighths of its own."""
+    """Units are cut in multiples of channel_divisor; a group smaller than twice the divisor is cut in eighths of its
+    units."""
     return channel_divisor if group.units >= 2 * channel_divisor else max(1, group.units // 8)
 
 
 def keep_values(group: ChannelGroup, step: int) -> tuple[float, ...]:
-    """The shares that are really kept where the ratios ask for them, each once."""
+    """The shares that are kept for KEEP_RATIOS, rounded to multiples of ``step``, each once."""
     kept = dict.fromkeys(kept_units(group.units, ratio, step) for ratio in KEEP_RATIOS)
     return tuple(count / group.units for count in kept)
 
 
 def in_multiples(graph: NetworkGraph, knob: Knob, channel_divisor: int) -> Knob | None:
-    """The knob without values that keep no multiple of channel_divisor; None where no cut is left.
+    """The knob without values that keep no multiple of channel_divisor; None where no cut remains.
 
-    Units of several channels each, as heads are, may be cut one by one.
+    Units of several channels each, such as heads, may be cut one by one.
     """
     if knob.group is None or knob.channel_divisor >= channel_divisor:
         return knob

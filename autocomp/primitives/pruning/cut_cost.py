@@ -1,4 +1,4 @@
-"""What a network costs with some of its units: multiply-accumulates or parameters, exactly."""
+"""The exact cost of a network with some of its units: multiply-accumulates or parameters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node
 
 @dataclass(frozen=True, eq=False)
 class CutCost:
-    """``constant + kept @ linear + sum over layers of factor * rows * columns``, where a layer's rows and columns, its
-    output channels and its input channels (of one group), are ``fixed + counts @ kept``.
+    """``constant + kept @ linear + sum over layers of factor * rows * columns``.
+
+    A layer's rows and columns are its output channels and its input channels (of one group); both are ``fixed + counts
+    @ kept``.
 
     linear: (units,); factor, fixed_rows, fixed_columns: (layers,); row_counts, column_counts: (layers, units).
     """
@@ -33,13 +35,13 @@ class CutCost:
         return float(self.constant + kept @ self.linear + (self.factor * rows * columns).sum())
 
     def slopes(self, kept: np.ndarray) -> np.ndarray:
-        """(units,): what each unit costs beside the kept ones, to first order."""
+        """(units,): the cost of each unit in addition to the kept ones, to first order."""
         rows, columns = self._shape(kept)
         read = (self.factor * rows) @ self.column_counts
         return np.asarray(self.linear + (self.factor * columns) @ self.row_counts + read)
 
     def _shape(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(layers,) rows and columns that are left."""
+        """(layers,): remaining rows and remaining columns."""
         return self.fixed_rows + self.row_counts @ kept, self.fixed_columns + self.column_counts @ kept
 
 
@@ -50,7 +52,7 @@ def macs_cost(graph: NetworkGraph) -> CutCost:
 
 
 def parameters_cost(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> CutCost:
-    """Elements of all parameters, BatchNorm's statistics among them. parameters: the network's, by name."""
+    """Elements of all parameters, including BatchNorm's statistics. parameters: the network's, by name."""
     layers = [graph.nodes[i] for i in graph.layers.values()]
     linear, whole = np.zeros(graph.unit_count), float(sum(value.size for value in parameters.values()))
     for node, size in _vectors(graph, parameters):
@@ -68,7 +70,7 @@ def units_cost(graph: NetworkGraph) -> CutCost:
 
 
 def _vectors(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> Iterator[tuple[Node, int]]:
-    """Nodes with parameters that have an element for each channel -> how many of them; each layer once."""
+    """Nodes whose parameters have one element for each channel -> the number of such parameters; each layer once."""
     seen = set()
     for node in graph.nodes:
         if node.layer is None or node.layer in seen:
@@ -97,7 +99,7 @@ def _cost(graph: NetworkGraph, nodes: list[Node], factors: list[int]) -> CutCost
 
 
 def _columns_of(graph: NetworkGraph, node: Node) -> np.ndarray:
-    """Units of the inputs that an output channel reads; of a depthwise layer one that stays."""
+    """Units of the inputs that an output channel reads; for a depthwise layer one channel that is not cut."""
     return np.full(1, -1) if node.depthwise else graph.input_units(node).reshape(node.groups, -1)[0]
 
 
@@ -106,7 +108,7 @@ def _stacked(channels: list[np.ndarray], units: int) -> np.ndarray:
 
 
 def _counts(channels: np.ndarray, units: int) -> np.ndarray:
-    """(units,): how many of the channels belong to each."""
+    """(units,): how many of the channels belong to each unit."""
     return np.bincount(channels[channels >= 0], minlength=units).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Attention heads behind gates that learn to close; closed heads are removed."""
+"""Prunes attention heads with trained gates; heads with closed gates are removed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .trained_pruning import Batch, Batches, TrainedPruning
 # stretch and temperature of Louizos et al., ICLR 2018, section 4
 LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3
 OPEN_SHIFT = TEMPERATURE * math.log(-LOW / HIGH)
-START = 2.5  # log alpha; without noise a gate is open from log((1 - LOW) / (HIGH - 1)) = 2.4 on
+START = 2.5  # log alpha; without noise a gate is open above log((1 - LOW) / (HIGH - 1)) = 2.4
 
 
 class HeadPruning(TrainedPruning):
@@ -42,23 +42,26 @@ class HeadPruning(TrainedPruning):
 
         z = min(1, max(0, s (1.1 + 0.1) - 0.1)),    s = sigmoid((log u - log(1 - u) + log alpha) / (2/3)),
 
-    u uniform and drawn for every step; evaluated, s = sigmoid(log alpha). log alpha trains with the network by the
+    with u uniform, drawn for every step; in evaluation s = sigmoid(log alpha). log alpha trains with the network by the
     user's optimizer. The penalty is ``penalty`` times the mean probability that a gate is open, sigmoid(log alpha - 2/3
-    log(0.1 / 1.1)); its gradient is added where the loss passes the gates, so that any loss can be used, and its
-    strength grows from 0 to full over the first half of the gated part. Then the heads whose gates are open least are
-    removed, the gates of the others are taken into the weights, and the rest of the training fine-tunes.
+    log(0.1 / 1.1)). Its gradient is added where the gradient of the loss passes the gates, so that any loss can be
+    used. Its strength grows from 0 to full over the first half of the gated part of the training. After that part the
+    heads whose gates are least open are removed, the gates of the others are multiplied into the weights, and the rest
+    of the training fine-tunes.
 
-    Heads are those that the tracer finds to be cut whole: hand-written attention whose code computes the number of
-    heads, and ``nn.MultiheadAttention``, alone or in ``nn.TransformerEncoder``, whose place a cell with dense layers
-    takes (:mod:`autocomp.primitives.pruning.attention`); their parameters are called after these.
+    Heads are those that the tracer can cut as a whole: hand-written attention whose code computes the number of heads,
+    and ``nn.MultiheadAttention``, alone or in ``nn.TransformerEncoder``. The latter is replaced by a cell with dense
+    layers (:mod:`autocomp.primitives.pruning.attention`), whose names its parameters then have.
 
     Args:
         keep_ratio, flops, parameters: exactly one of them, the share of the heads, multiply-accumulates or parameters
             that stays.
-        per_layer: the same ratio in every attention; else heads of all compete. At least one head of each stays.
-        penalty: weight of the penalty beside the loss.
+        per_layer: the same ratio in every attention; otherwise the heads of all attentions compete. At least one head
+            of each stays.
+        penalty: weight of the penalty, relative to the loss.
         gated: the share of the training in which gates train, in (0, 1).
-        gain: log alpha is the trained parameter times it, so that gates keep up at a learning rate for weights.
+        gain: log alpha is the trained parameter times it, so that gates train fast enough at a learning rate for
+            weights.
         seed: of the gates' noise.
     """
 
@@ -86,7 +89,7 @@ class HeadPruning(TrainedPruning):
         self.penalty, self.gated, self.gain, self.seed = penalty, gated, gain, seed
 
     def apply(self, net: Any, inputs: Any = None) -> Any:
-        """As the other algorithms that prune; library attention is replaced.
+        """As for the other algorithms that prune; attention of the library is replaced.
 
         Raises:
             NoEffectError: no attention of the network can lose heads, with the reason.
@@ -109,11 +112,12 @@ class HeadPruning(TrainedPruning):
         return gated_layers(twin, graph, kept, lambda values, units, shape: HeadGate(values, units, shape, gates))
 
     def importance(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> np.ndarray:
-        """(heads,): how far the gates are open, log alpha."""
+        """(heads,): log alpha, which says how far the gates are open."""
         return np.asarray(_gates(net_p).log_alpha.asnumpy() * self.gain, np.float64)
 
     def keep(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch] = ()) -> None:
-        """Remove all but these heads, (heads,) bool; what the gates of the others let through goes into the weights."""
+        """Remove all other heads than these, (heads,) bool; the gates of the kept heads are multiplied into the
+        weights."""
         gates, graph = _gates(net_p), state_of(net_p).graph
         if gates.on.asnumpy() > 0.5:
             values = gates.evaluated()
@@ -134,7 +138,7 @@ class HeadPruning(TrainedPruning):
 
 
 class Gates(nn.Cell):
-    """The gates' parameters, (heads,); ``on``: 0 when the heads are chosen."""
+    """The gates' parameters, (heads,); ``on`` becomes 0 when the heads are chosen."""
 
     def __init__(self, graph: NetworkGraph, gain: float) -> None:
         super().__init__()
@@ -145,7 +149,7 @@ class Gates(nn.Cell):
         self.on = parameter(np.float32(1), "on")
 
     def evaluated(self) -> np.ndarray:
-        """(heads,): gates without noise."""
+        """(heads,): the gates without noise."""
         open_ = 1 / (1 + np.exp(-self.gain * self.log_alpha.asnumpy().astype(np.float64)))
         return np.asarray(np.clip(open_ * (HIGH - LOW) + LOW, 0, 1))
 
@@ -154,9 +158,9 @@ class Gates(nn.Cell):
 
 
 class Penalised(nn.Cell):
-    """Passes log alpha on; the gradient of the penalty is added on its way back.
+    """Returns log alpha; the backward pass adds the gradient of the penalty.
 
-    weights: (heads,), what each head's probability to be open counts in this place.
+    weights: (heads,), the weight of each head's probability to be open at this place.
     """
 
     def __init__(self, weights: np.ndarray, gain: float) -> None:
@@ -172,7 +176,7 @@ class Penalised(nn.Cell):
 
 
 class HeadGate(UnitGate):
-    """Of a layer that reads heads."""
+    """The gate of a layer that reads heads."""
 
     def __init__(self, values: Any, units: np.ndarray, shape: tuple[int, ...], gates: Gates) -> None:
         super().__init__(values, units, shape)
@@ -192,7 +196,7 @@ class HeadGate(UnitGate):
 
 
 class GateSchedule(Callback):
-    """Draws the gates' noise and sets the penalty before every step; removes heads when the gated part is over."""
+    """Before every step it draws the gates' noise and sets the penalty; after the gated part it removes heads."""
 
     def __init__(self, algorithm: HeadPruning, net_p: Any) -> None:
         super().__init__()
@@ -235,8 +239,8 @@ def _is_of_heads(graph: NetworkGraph, group: ChannelGroup) -> bool:
 
 
 def only(graph: NetworkGraph, groups: list[ChannelGroup]) -> NetworkGraph:
-    """The graph with these channel groups alone; the units of the others stay."""
-    renumbered = np.full(graph.unit_count + 1, -1)  # the last for channels that stay
+    """The graph with only these channel groups; units of the others are not cut."""
+    renumbered = np.full(graph.unit_count + 1, -1)  # the last entry is for channels that stay
     kept, start = [], 0
     for group in groups:
         renumbered[group.start : group.stop] = np.arange(start, start + group.units)

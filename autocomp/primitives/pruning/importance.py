@@ -1,9 +1,9 @@
-"""How important a unit is, one function for each measure; (units,) float64, the more the more important.
+"""Measures of the importance of units, one function each; (units,) float64, larger for more important units.
 
 Importances of a unit's channels are summed over the layers of its group: residual branches, the parts of a concat and
-depthwise layers share what happens to them. Measures of weights alone (magnitude, geometric median) are taken relative
-to the mean of their layer, since filters of different layers have different sizes; measures of the loss are not, and
-BatchNorm's scales are comparable as they are (Liu et al. 2017 rank them over the whole network).
+depthwise layers are cut together. Measures of weights alone (magnitude, geometric median) are relative to the mean of
+their layer, since filters of different layers have different sizes. Measures of the loss are not relative. BatchNorm's
+scales can be compared directly (Liu et al. 2017 rank them over the whole network).
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ Parameters = Mapping[str, np.ndarray]
 
 
 def magnitude(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
-    """The L1 norm of the filter that makes the channel (Li et al., ICLR 2017, section 3.1)."""
+    """The L1 norm of the filter that produces the channel (Li et al., ICLR 2017, section 3.1)."""
     return _of_filters(graph, parameters, lambda filters: np.abs(filters).sum(1))
 
 
 def geometric_median(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
-    """The sum of the distances to all filters of the layer: those nearest to the geometric median, which the others can
-    stand in for, have the least (He et al., CVPR 2019, eq. 6)."""
+    """The sum of the distances to all filters of the layer (He et al., CVPR 2019, eq. 6).
+
+    It is least for the filters nearest to the geometric median, which the other filters can replace.
+    """
 
     def distances(filters: np.ndarray) -> np.ndarray:
         squares = (filters**2).sum(1)
@@ -39,8 +41,9 @@ def geometric_median(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
 
 
 def batchnorm_scale(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
-    """The magnitude of BatchNorm's factor gamma (Liu et al., ICCV 2017, section 3). A unit that no BatchNorm
-    normalises is not rated.
+    """The magnitude of BatchNorm's factor gamma (Liu et al., ICCV 2017, section 3).
+
+    A unit without BatchNorm is not rated.
 
     Raises:
         NoEffectError: there is no BatchNorm on any channel group.
@@ -52,7 +55,7 @@ def batchnorm_scale(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
 
 
 def batchnorm_scales(graph: NetworkGraph, parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    """Of each unit the sum of the gammas' magnitudes, and over how many BatchNorm channels."""
+    """For each unit the sum of the magnitudes of its gammas, and the number of its BatchNorm channels."""
     total, count = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
     for node in _once(graph, "batchnorm"):
         gamma = np.abs(parameters[graph.nodes[node].attributes["parameters"][0]]).astype(np.float64)
@@ -62,11 +65,12 @@ def batchnorm_scales(graph: NetworkGraph, parameters: Parameters) -> tuple[np.nd
 
 
 def taylor(gradients: np.ndarray) -> np.ndarray:
-    """The squared first-order change of the loss when the unit's gate closes, averaged over batches (Molchanov et al.,
-    CVPR 2019, eq. 8 with gates, section 3.2).
+    """The squared first-order change of the loss when the unit's gate closes, averaged over batches.
 
-    gradients: (batches, units), of the mean loss of a batch by gates at 1. One gate stands for all channels of a unit,
-    so that their changes add up before they are squared.
+    (Molchanov et al., CVPR 2019, eq. 8 with gates, section 3.2.)
+
+    gradients: (batches, units), of the mean loss of a batch with respect to gates at 1. One gate covers all channels of
+        a unit, so that their changes are summed before they are squared.
     """
     return np.asarray((gradients.astype(np.float64) ** 2).mean(0))
 
@@ -89,13 +93,13 @@ OF_THE_LOSS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"taylor": taylor, 
 
 
 def add_to_units(total: np.ndarray, units: np.ndarray, values: np.ndarray) -> None:
-    """Add each channel's value to its unit's."""
+    """Add each channel's value to the value of its unit."""
     inside = units >= 0
     np.add.at(total, units[inside], values[inside])
 
 
 def _of_filters(graph: NetworkGraph, parameters: Parameters, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """measure: of (filters, elements), one number each."""
+    """measure: gets (filters, elements) and gives one number for each filter."""
     total = np.zeros(graph.unit_count)
     for position in graph.layers.values():
         node = graph.nodes[position]
@@ -106,7 +110,7 @@ def _of_filters(graph: NetworkGraph, parameters: Parameters, measure: Callable[[
 
 
 def _once(graph: NetworkGraph, kind: str) -> list[int]:
-    """Positions of the nodes of a kind, a layer that runs several times once."""
+    """Positions of the nodes of a kind; a layer that runs several times counts once."""
     first: dict[str, int] = {}
     for i, node in enumerate(graph.nodes):
         if node.kind == kind and node.layer is not None:

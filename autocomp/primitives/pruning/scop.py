@@ -1,4 +1,4 @@
-"""SCOP: units that a network can replace by a control that knows nothing of the image are pruned."""
+"""SCOP prunes units that the network can replace by a control, which does not depend on the image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Knockoffs = Callable[[Batch, np.random.Generator], Batch]
 
 
 def shuffled(inputs: Batch, rng: np.random.Generator) -> Batch:
-    """Every sample replaced by another one of the batch."""
+    """Replaces every sample by another one of the batch."""
     order = rng.permutation(len(inputs[0]))
     source = np.empty_like(order)
     source[order] = np.roll(order, 1)
@@ -41,36 +41,39 @@ class SCOP(TrainedPruning):
     >>> ms.Model(net_p, loss, optimizer).train(5, train_set, callbacks=algorithm.callbacks())
     >>> smaller = algorithm.convert(net_p)
 
-    Both phases run inside that one call. Before the first step a copy of the network reads, at every layer, not the
-    feature maps A but kappa * A + kappa' * A', kappa + kappa' = 1, where A' are the feature maps of knockoff inputs in
-    the same network. Its weights are fixed, only kappa is learned, from 1/2 and within [0, 1], by the loss on the real
-    labels. A unit scores
+    Both phases run inside that one call. Before the first step a copy of the network runs in which every layer reads,
+    instead of the feature maps A, kappa * A + kappa' * A', with kappa + kappa' = 1; A' are the feature maps of knockoff
+    inputs in the same network. Its weights are fixed. Only kappa is trained, from 1/2 and within [0, 1], by the loss on
+    the real labels. The score of a unit is
 
         |gamma| * (kappa - kappa'),
 
-    gamma of the BatchNorm that it runs through, relative to its group's mean, so that units of all groups compare (the
-    authors' code takes gamma itself and the same share from every layer); 1 without. The units that score least are
-    pruned, and the fine-tuning begins. All layers of a channel group share kappa: a mixed residual sum is the sum
-    of its mixed terms. Feature maps are mixed where they are read, behind BatchNorm and activation, since that is
-    where a cut channel is a zero; MindSpore Golden Stick mixes them between convolution and BatchNorm.
+    where gamma is the factor of the unit's BatchNorm, relative to its group's mean, so that units of all groups can be
+    compared (the authors' code uses gamma itself and the same share in every layer); it is 1 without BatchNorm. The
+    units with the lowest scores are pruned, and the fine-tuning begins. All layers of a channel group share kappa: a
+    mixed residual sum is the sum of its mixed terms. Feature maps are mixed where layers read them, after BatchNorm and
+    activation, since that is where a cut channel is a zero; MindSpore Golden Stick mixes them between convolution and
+    BatchNorm.
 
     Knockoffs. The paper trains a generator of inputs, which the authors' code feeds with noise. The form here shuffles
-    the images of a batch, as Golden Stick does. It is the control that is meant where images are independent: A' has
-    the very distribution of A, in every layer and jointly over all channels, and is independent of the label, so that
-    nothing but the association with the image tells A from A', and exchanging all of A with all of A' changes no
-    distribution. What it gives up is the exchange of single channels, which the paper's definition asks for: a shuffled
-    channel is independent of its neighbours, an exchangeable one keeps their correlation. A unit that others can stand
-    in for is therefore rated higher than by such a knockoff; the reconstruction of the layers behind makes up for a
-    part of that. ``knockoffs`` takes a generator.
+    the images of a batch, as Golden Stick does. This is the intended control where images are independent: A' has
+    exactly the distribution of A, in every layer and jointly over all channels, and is independent of the label. So
+    only the association with the image distinguishes A from A', and exchanging all of A with all of A' changes no
+    distribution. It lacks the exchange of single channels, which the paper's definition requires: a shuffled channel is
+    independent of its neighbours, an exchangeable one keeps their correlation. A unit that others can replace is
+    therefore rated higher than with such a knockoff; the reconstruction of the following layers compensates a part of
+    that. ``knockoffs`` takes a generator.
 
     Args:
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
         per_layer, channel_divisor, min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
         reconstruct: see :class:`TrainedPruning`.
-        steps: of the knockoff phase, a batch each. (The authors' code trains kappa by Adam for 20 epochs.)
-        travel: how far kappa of a unit with the root mean square gradient goes if that never changes its sign.
-        knockoffs: of (inputs, random generator), arrays of the same shapes; None: :func:`shuffled`.
+        steps: of the knockoff phase, one batch each. (The authors' code trains kappa by Adam for 20 epochs.)
+        travel: how far kappa moves in all for a unit with the root mean square gradient, if the gradient keeps its
+            sign.
+        knockoffs: a function of (inputs, random generator) that gives arrays of the same shapes; None:
+            :func:`shuffled`.
         seed: of the knockoffs.
     """
 
@@ -104,12 +107,12 @@ class SCOP(TrainedPruning):
         return self.score(net_p, self.kappa(net_p, batches, loss))
 
     def score(self, net_p: Any, kappa: np.ndarray) -> np.ndarray:
-        """(units,): |gamma| * (kappa - kappa'), not rated where the unit is read by no layer that could be mixed."""
+        """(units,): |gamma| * (kappa - kappa'); a unit is not rated where no layer that can be mixed reads it."""
         graph = state_of(net_p).graph
         return np.where(_read(graph), _gamma(graph, parameters_of(net_p)) * (2 * kappa - 1), NOT_RATED)
 
     def kappa(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:
-        """(units,) in [0, 1]: the share of the real feature maps that the network asks for."""
+        """(units,) in [0, 1]: the trained share of the real feature maps."""
         phase = KnockoffPhase(net_p, loss, self.knockoffs, self.seed)
         kappa, squares = phase.kappa.asnumpy().astype(np.float64), 0.0
         for step, batch in enumerate(_again(batches, self.steps)):
@@ -139,7 +142,7 @@ class KnockoffPhase:
         self._step = ms.value_and_grad(whole, None, weights=ms.ParameterTuple([self.kappa]))
 
     def gradient(self, batch: Batch) -> np.ndarray:
-        """(units,): of the loss on the real labels. batch: inputs and labels."""
+        """(units,): gradient of the loss on the real labels. batch: inputs and labels."""
         real = batch[: self.inputs]
         doubled = [np.concatenate(pair) for pair in zip(real, self.knockoffs(real, self.rng), strict=True)]
         with execution_mode(graph=True):
@@ -148,7 +151,7 @@ class KnockoffPhase:
 
 
 class RealHalf(nn.Cell):
-    """The loss on the first half of the outputs; arguments: inputs, doubled, and labels."""
+    """The loss on the first half of the outputs; arguments: doubled inputs, and labels."""
 
     def __init__(self, net: Any, loss: Any) -> None:
         super().__init__(auto_prefix=False)
@@ -162,7 +165,7 @@ class RealHalf(nn.Cell):
 class Mixing(StandIn):
     """A layer that reads, in the first half of the batch, features mixed with those of the second half.
 
-    Both halves run through the layer apart: the control needs no gradient, which saves a third of the step.
+    Both halves run through the layer separately: the control needs no gradient, which saves a third of the step.
     """
 
     def __init__(self, layer: Any, gate: UnitGate) -> None:
@@ -183,7 +186,7 @@ def _mixing(layer: Any, graph: NetworkGraph, path: str, kappa: Any) -> Mixing:
 
 
 def _mixed(graph: NetworkGraph) -> list[str]:
-    """Layers that read units and whose inputs have the batch in front."""
+    """Layers that read units and whose inputs have the batch as their first axis."""
     axes = batch_axes(graph)
     found = []
     for path, position in graph.layers.items():
@@ -194,7 +197,7 @@ def _mixed(graph: NetworkGraph) -> list[str]:
 
 
 def _read(graph: NetworkGraph) -> np.ndarray:
-    """(units,) bool: whether the unit is mixed anywhere."""
+    """(units,) bool: whether any layer reads the unit mixed."""
     read = np.zeros(graph.unit_count, bool)
     for path in _mixed(graph):
         units = graph.input_units(graph.nodes[graph.layers[path]])
@@ -203,7 +206,7 @@ def _read(graph: NetworkGraph) -> np.ndarray:
 
 
 def _gamma(graph: NetworkGraph, parameters: dict[str, np.ndarray]) -> np.ndarray:
-    """(units,): BatchNorm's factor relative to the mean of the channel group, 1 where there is none."""
+    """(units,): BatchNorm's factor relative to the mean of the channel group, 1 without BatchNorm."""
     total, count = batchnorm_scales(graph, parameters)
     gamma = np.ones(graph.unit_count)
     for group in graph.channel_groups:
@@ -216,16 +219,16 @@ def _gamma(graph: NetworkGraph, parameters: dict[str, np.ndarray]) -> np.ndarray
 
 
 def _again(batches: Iterable[Batch], steps: int) -> Iterator[Batch]:
-    """So many batches of one size, from the beginning again where they end."""
+    """``steps`` batches of one size, starting from the beginning again where they end."""
     done, size = 0, None
     while done < steps:
         before = done
         for batch in batches:
             size = size or len(batch[0])
-            if len(batch[0]) == size:  # another one would be compiled anew
+            if len(batch[0]) == size:  # another size would be compiled again
                 done += 1
                 yield batch
             if done == steps:
                 return
         if done == before:
-            raise ValueError("scop learns on data: give batches of inputs and labels")
+            raise ValueError("scop needs data: give batches of inputs and labels")

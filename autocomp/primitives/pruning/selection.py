@@ -1,4 +1,4 @@
-"""Which units stay, given how important each is and what share of the network may stay."""
+"""Chooses the units that stay, from their importance and the share of the network that may stay."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ NOT_RATED = np.inf  # the importance of a unit that stays, whatever the share
 
 @dataclass(frozen=True)
 class Share:
-    """What stays of a network: exactly one of the first three, each a share of the float network's in (0, 1).
+    """The share of a network that stays: exactly one of the first three, each relative to the float network, in (0, 1).
 
     keep_ratio: of the units. flops: of the multiply-accumulates. parameters: of their elements.
-    per_layer: the same ratio in every channel group; else units of all groups compete.
-    channel_divisor: units are cut in multiples of it; a group of fewer than twice as many in eighths of its own.
-    min_keep_ratio: the share of each group's units that stays in any case, and at least one divisor of them does; with
-        per_layer no more than keep_ratio.
-    per_cost: units compete by their importance over what they cost in the measure that the share is of, not by their
+    per_layer: the same ratio in every channel group; otherwise the units of all groups compete.
+    channel_divisor: units are cut in multiples of it; a group smaller than twice the divisor is cut in eighths of its
+        units.
+    min_keep_ratio: the least share of each group's units that stays, and at least one divisor of them does; with
+        per_layer it is at most keep_ratio.
+    per_cost: units compete by their importance divided by their cost, in the measure of the share, instead of by
         importance alone.
     """
 
@@ -56,7 +57,7 @@ class Share:
                 f"min_keep_ratio={self.min_keep_ratio}: min_keep_ratio must be keep_ratio or less where per_layer=True"
             )
         if self.per_layer and self.per_cost:
-            raise ValueError("units compete in no measure where per_layer=True: leave out per_cost")
+            raise ValueError("units do not compete where per_layer=True: leave out per_cost")
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ class Share:
         return float(getattr(self, self.name))
 
     def in_rounds(self, rounds: int) -> list[Share]:
-        """Shares that lead to this one, each the same part of the one before."""
+        """Shares that lead to this one in so many rounds, each the same fraction of the one before."""
         return [replace(self, **{self.name: self.value ** ((i + 1) / rounds)}) for i in range(rounds)]
 
     def cost(self, graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> CutCost:
@@ -92,11 +93,11 @@ def select(
 ) -> np.ndarray:
     """(units,) bool, the units that stay.
 
-    importance: (units,), NOT_RATED for those that must stay. price: of channel_divisor units, from their importance;
-    the cheapest go first where groups compete.
+    importance: (units,), NOT_RATED for units that must stay. price: of channel_divisor units, from their importance;
+        where groups compete the units with the lowest price are cut first.
 
     Raises:
-        ValueError: min_keep_ratio does not allow the share of the network, with the smallest that it does.
+        ValueError: min_keep_ratio does not allow the share of the network; it names the smallest share that is allowed.
     """
     ladders = [_Ladder.of(group, importance, share) for group in graph.channel_groups]
     if share.per_layer and share.keep_ratio is not None:
@@ -118,7 +119,8 @@ def select(
 
 @dataclass(frozen=True)
 class _Ladder:
-    """A group's units from the least to the most important, and how many each step leaves, the first one all."""
+    """A group's units from the least to the most important, and the number of units that each step keeps; the first
+    keeps all."""
 
     group: ChannelGroup
     order: np.ndarray
@@ -134,17 +136,17 @@ class _Ladder:
         return cls(group, group.start + np.argsort(rated, kind="stable"), counts)
 
     def cut(self, rung: int) -> np.ndarray:
-        """Units that go at this rung."""
+        """The units that are cut at this step."""
         return self.order[: self.group.units - self.counts[rung]]
 
     def rung(self, ratio: float) -> int:
-        """The first at which no more than this share stays; the last where none does."""
+        """The first step that keeps at most this share; the last step where none does."""
         wanted = kept_units(self.group.units, ratio)
         return next((i for i, count in enumerate(self.counts) if count <= wanted), len(self.counts) - 1)
 
 
 def _alike(graph: NetworkGraph, cost: CutCost, ladders: list[_Ladder], target: float) -> np.ndarray:
-    """The largest common ratio that meets the target, or the least that the ladders allow."""
+    """The largest common ratio that meets the target, or the least that the groups allow."""
     ratios = sorted({count / ladder.group.units for ladder in ladders for count in ladder.counts}, reverse=True)
     low, high = 0, len(ratios) - 1
     while low < high:
@@ -166,7 +168,7 @@ def _kept_at(graph: NetworkGraph, ladders: list[_Ladder], ratio: float) -> np.nd
 def _competing(
     cost: CutCost, ladders: list[_Ladder], importance: np.ndarray, target: float, price: Price, per_cost: bool
 ) -> np.ndarray:
-    """The cheapest units go, channel_divisor at a time, again and again."""
+    """The units with the lowest price are cut, channel_divisor at a time, until the target is met."""
     kept = np.ones(len(importance), bool)
     rungs = [0] * len(ladders)
     while cost.of(kept) > target:

@@ -1,4 +1,4 @@
-"""Sparse weights: single elements, or two of every four, held at zero while the network trains."""
+"""Sparse weights: single elements, or two of every four, stay zero while the network trains."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ PATTERN = "2:4"
 
 @dataclass(frozen=True)
 class Zeros:
-    """Of a sparse network: elements of the weights that were masked, how many of them are zero, and the bytes that the
-    others take, 4 each and a bit for every element (2:4: two bits for every one that stays)."""
+    """Numbers of a sparse network: elements of the masked weights, how many of them are zero, and the bytes of storage.
+
+    The other elements take 4 bytes each, and an index of one bit for every element (2:4: two bits for every element
+    that stays).
+    """
 
     elements: int
     zeros: int
@@ -42,22 +45,22 @@ class Sparsity:
     """Magnitude pruning of single weights (Han et al., NeurIPS 2015; gradually: Zhu and Gupta 2017, arXiv:1710.01878).
 
     >>> algorithm = Sparsity("2:4")
-    >>> net_s = algorithm.apply(net)                      # a new Cell; net is not touched
+    >>> net_s = algorithm.apply(net)                      # a new Cell; net is not changed
     >>> ms.Model(net_s, loss, optimizer).train(2, train_set, callbacks=algorithm.callbacks())
     >>> sparse = algorithm.convert(net_s)                 # the network's own class, zeros in its weights
 
-    The layers keep their shapes: devices that execute 2:4 (NVIDIA from Ampere on) run such weights faster, elsewhere
-    the zeros save storage only, and cost models credit them with no more.
+    The layers keep their shapes: devices that execute 2:4 (NVIDIA from Ampere on) run such weights faster. On other
+    devices the zeros only save storage, and cost models count nothing else.
 
     Args:
-        pattern: "2:4", two zeros in every four weights that lie side by side along the input channels (Mishra et al.
+        pattern: "2:4", two zeros in every four weights that are neighbours along the input channels (Mishra et al.
             2021, arXiv:2104.08378), or "unstructured".
         share: of the weights that are zero, in (0, 1), for "unstructured"; over the whole network.
-        ramp: the share of the training over which zeros grow, by the cubic schedule of Zhu and Gupta (eq. 1), in
-            [0, 1). 0: all are there before the first step. Of 2:4, all are there at once whatever the ramp.
+        ramp: the share of the training in which the number of zeros grows, by the cubic schedule of Zhu and Gupta (eq.
+            1), in [0, 1). With 0 all zeros are set before the first step; so they always are for 2:4.
         first_last_layers: whether the first and the last layer are masked, too.
 
-    Left dense: biases, transposed convolutions, layers without groups of four input channels (2:4).
+    Not masked: biases, transposed convolutions, layers without groups of four input channels (2:4).
     """
 
     name = "sparsity"
@@ -77,11 +80,11 @@ class Sparsity:
         self._last: Any = None
 
     def apply(self, net: Any, inputs: Any = None) -> Any:
-        """A new Cell of the same class, with the same parameter names and a mask beside each masked weight.
+        """A new Cell of the same class, with the same parameter names and a mask for each masked weight.
 
         Args:
             net: a MindSpore Cell; it is copied, never changed.
-            inputs: as ``autocomp.search`` takes them; None: the usual image sizes are tried.
+            inputs: as ``autocomp.search`` takes them; None tries the usual image sizes.
 
         Raises:
             TypeError: net is no Cell. NoEffectError: it has no layer to mask.
@@ -113,7 +116,7 @@ class Sparsity:
         return [path for path, shape in shapes.items() if shape is not None and (fits or shape[1] % 4 == 0)]
 
     def mask(self, net_s: Any, share: float | None = None) -> None:
-        """Choose the zeros anew: of every four the two smallest, or this share of all masked weights."""
+        """Choose the zeros again: of every four weights the two smallest, or this share of all masked weights."""
         layers = state_of(net_s).layers.values()
         weights = [np.abs(layer.weight.asnumpy()) for layer in layers]
         if self.pattern == PATTERN:
@@ -126,13 +129,13 @@ class Sparsity:
             assign(layer.weight_quantizer.mask, kept)
 
     def callbacks(self) -> list[Any]:
-        """For ``mindspore.Model.train``, for the network that was applied last."""
+        """For ``mindspore.Model.train``, for the network of the last ``apply``."""
         if self._last is None:
             raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
         return [Growing(self, self._last)] if self.ramp and self.pattern != PATTERN else []
 
     def zeros(self, net_s: Any) -> Zeros:
-        """What stands in the masks now."""
+        """The numbers of the present masks."""
         layers = state_of(net_s).layers.values()
         elements = sum(layer.weight.size for layer in layers)
         kept = sum(int(layer.weight_quantizer.mask.asnumpy().sum()) for layer in layers)
@@ -140,7 +143,8 @@ class Sparsity:
         return Zeros(elements, elements - kept, 4 * kept + math.ceil(index_bits / 8))
 
     def convert(self, net_s: Any) -> Any:
-        """A new Cell of the network's own class with zeros in its weights. ValueError for one not from ``apply``."""
+        """A new Cell of the network's own class with zeros in its weights. ValueError for a network not from
+        ``apply``."""
         applied, trained = state_of(net_s), parameters_of(net_s)
         for layer in applied.layers.values():
             trained[layer.weight.name] *= layer.weight_quantizer.mask.asnumpy()
@@ -148,7 +152,7 @@ class Sparsity:
 
 
 class Growing(Callback):
-    """Chooses the zeros anew, more of them, some ten times an epoch until the ramp ends; never fewer than there are."""
+    """Chooses more zeros about ten times in an epoch until the ramp ends; never fewer than before."""
 
     def __init__(self, algorithm: Sparsity, net_s: Any) -> None:
         super().__init__()
@@ -172,7 +176,8 @@ class Growing(Callback):
 
 
 def two_of_four(magnitudes: np.ndarray) -> np.ndarray:
-    """(out, in, ...) float32 of 0 and 1: the two largest of every four along the second axis, of equals the first."""
+    """(out, in, ...) float32 of 0 and 1: the two largest of every four along the second axis, of equal ones the
+    first."""
     rows = np.moveaxis(magnitudes, 1, -1)
     fours = rows.reshape(-1, 4)
     order = np.argsort(-fours, axis=1, kind="stable")
@@ -182,7 +187,7 @@ def two_of_four(magnitudes: np.ndarray) -> np.ndarray:
 
 
 def largest(magnitudes: list[np.ndarray], share: float) -> list[np.ndarray]:
-    """float32 of 0 and 1: this share of all elements, the largest."""
+    """float32 of 0 and 1: 1 for the largest elements, this share of all."""
     everything = np.concatenate([array.reshape(-1) for array in magnitudes])
     kept = np.zeros(len(everything), np.float32)
     kept[np.argsort(-everything, kind="stable")[: round(share * len(everything))]] = 1

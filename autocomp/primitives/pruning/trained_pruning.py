@@ -1,4 +1,4 @@
-"""What the algorithms that prune units have in common: apply to a network, fine-tune with their callbacks, convert."""
+"""The common part of the algorithms that prune units: apply to a network, fine-tune with their callbacks, convert."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from .selection import Share, mean_importance, select
 log = logging.getLogger("autocomp")
 
 KEPT = "kept_units"
-ROWS = 20_000  # pixels of them at most, for each layer
+ROWS = 20_000  # most pixels of the images, for each layer
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What a network keeps: (units,) bool, and exactly what the converted network will hold and compute.
+    """The units that a network keeps, (units,) bool, and the exact size of the converted network.
 
-    macs: multiply-accumulates at batch 1; parameters: elements, BatchNorm's statistics among them.
+    macs: multiply-accumulates at batch 1; parameters: elements, including BatchNorm's statistics.
     """
 
     kept: np.ndarray
@@ -54,19 +54,19 @@ class Cut:
 
 
 class TrainedPruning:
-    """Channel groups lose their least important units, the network is fine-tuned, the units are cut off.
+    """Channel groups lose their least important units, the network is fine-tuned, the units are removed.
 
     >>> algorithm = SCOP(flops=0.5)
-    >>> net_p = algorithm.apply(net)                      # a new Cell; net is not touched
+    >>> net_p = algorithm.apply(net)                      # a new Cell; net is not changed
     >>> ms.Model(net_p, loss, optimizer).train(5, train_set, callbacks=algorithm.callbacks())
-    >>> smaller = algorithm.convert(net_p)                # channels sliced off; can be trained on or quantized
+    >>> smaller = algorithm.convert(net_p)                # channels removed; can be trained further or quantized
 
-    The callbacks score and prune on the training set before the first step; ``prune`` does so by hand. What is pruned
-    stands in the parameter ``kept_units`` and so in every checkpoint.
+    The callbacks score and prune on the training set before the first step; ``prune`` does the same without them. The
+    parameter ``kept_units`` stores what is pruned, so that every checkpoint contains it.
 
     Args:
-        share: what stays. reconstruct: whether the layers that read pruned units take in what the kept ones tell of
-            them (:mod:`autocomp.primitives.numerics.reconstruction`), before the fine-tuning.
+        share: the share that stays. reconstruct: whether the layers that read pruned units are reconstructed from the
+            kept ones (:mod:`autocomp.primitives.numerics.reconstruction`), before the fine-tuning.
 
     Subclasses score the units.
     """
@@ -76,10 +76,10 @@ class TrainedPruning:
 
     def __init__(self, share: Share, reconstruct: bool = True) -> None:
         self.share, self.reconstruct = share, reconstruct
-        self._last: Any = None  # the network applied to last, which callbacks work on
+        self._last: Any = None  # the network of the last apply, for callbacks
 
     def importance(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:
-        """(units,) float64, the more the more important. batches: inputs and labels; loss: of (outputs, labels)."""
+        """(units,) float64, larger for more important units. batches: inputs and labels; loss: of (outputs, labels)."""
         raise NotImplementedError
 
     def apply(self, net: Any, inputs: Any = None) -> Any:
@@ -87,7 +87,7 @@ class TrainedPruning:
 
         Args:
             net: a MindSpore Cell; it is copied, never changed.
-            inputs: as ``autocomp.search`` takes them; None: the usual image sizes are tried.
+            inputs: as ``autocomp.search`` takes them; None tries the usual image sizes.
 
         Raises:
             TypeError: net is no Cell. NoEffectError: none of its channels can be cut.
@@ -118,11 +118,11 @@ class TrainedPruning:
     # pruning ---------------------------------------------------------------------------------------------------------
 
     def prune(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> None:
-        """Score and prune by hand; compiles nothing in ``net_p`` anew.
+        """Score and prune without callbacks; compiles nothing in ``net_p`` again.
 
         Args:
-            batches: arrays of the network's inputs and labels, (n, ...) each; can be gone through several times.
-                Measures of the weights alone need none; without, nothing is reconstructed.
+            batches: arrays of the network's inputs and labels, (n, ...) each; they must be iterable several times.
+                Measures of the weights alone need none; without batches nothing is reconstructed.
             loss: of (outputs, labels), averaged over the batch, or a Cell that holds ``net_p`` and computes its loss
                 from the batch (:class:`autocomp.primitives.Distilled`).
 
@@ -134,14 +134,14 @@ class TrainedPruning:
         self.keep(net_p, select(applied.graph, parameters_of(net_p), importance, self.share, self.price), batches)
 
     def keep(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch] = ()) -> None:
-        """Prune all but these units, (units,) bool; batches: to reconstruct on, as ``prune`` takes them."""
+        """Prune all other units than these, (units,) bool; batches: to reconstruct on, as for ``prune``."""
         compressed = self._compressed(net_p, kept, batches)
         assign(kept_parameter(net_p), kept)
         self._store(net_p, compressed)
         log.info("%s keeps %d of %d units: %d MACs", self.name, int(kept.sum()), len(kept), self.cut(net_p).macs)
 
     def _compressed(self, net_p: Any, kept: np.ndarray, batches: Iterable[Batch]) -> CompressedWeights:
-        """The cut in numbers: reconstructed and fitted where there are batches to do so."""
+        """The weights of the cut, reconstructed and fitted where there are batches."""
         applied, trained = state_of(net_p), parameters_of(net_p)
         space, images = SearchSpace(applied.graph, ()), _images(applied.graph, batches) if self.reconstruct else []
         if not images:
@@ -175,11 +175,11 @@ class TrainedPruning:
         return bool((kept_parameter(net_p).asnumpy() < 0.5).any())
 
     def groups(self, net_p: Any) -> tuple[ChannelGroup, ...]:
-        """The channel groups; ``start`` to ``stop`` of each are its rows in what is kept."""
+        """The channel groups; ``start`` to ``stop`` of each are its rows in ``kept_units``."""
         return state_of(net_p).graph.channel_groups
 
     def cut(self, net_p: Any) -> Cut:
-        """What is kept now, and what the converted network will compute and hold."""
+        """The kept units now, and the size of the converted network."""
         graph = state_of(net_p).graph
         kept = kept_parameter(net_p).asnumpy() > 0.5
         own = parameters_of(state_of(net_p).original)
@@ -188,13 +188,14 @@ class TrainedPruning:
     # training and after ----------------------------------------------------------------------------------------------
 
     def callbacks(self) -> list[Any]:
-        """For ``mindspore.Model.train``, for the network that was applied last."""
+        """For ``mindspore.Model.train``, for the network of the last ``apply``."""
         if self._last is None:
             raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
         return [PruneFirst(self, self._last)]
 
     def convert(self, net_p: Any) -> Any:
-        """A new Cell without the pruned units; BatchNorm stays, so that it can be trained on, quantized, or folded.
+        """A new Cell without the pruned units; BatchNorm is not folded, so that it can be trained further, quantized,
+        or folded.
 
         ValueError for a network that did not come from ``apply``, or is not pruned yet.
         """
@@ -211,7 +212,7 @@ class TrainedPruning:
 
 
 class PruneFirst(Callback):
-    """Before the first step, the network is scored on the training set and pruned, unless it already is."""
+    """Before the first step, scores the network on the training set and prunes it, unless it is pruned already."""
 
     def __init__(self, algorithm: TrainedPruning, net_p: Any) -> None:
         super().__init__()
@@ -253,13 +254,13 @@ def input_count(net_p: Any) -> int:
 
 
 def _images(graph: NetworkGraph, batches: Iterable[Batch]) -> list[Batch]:
-    """Inputs of the network, some at a time, from its batches, which may hold labels beside them."""
+    """Inputs of the network, some at a time, from batches that may also contain labels."""
     count = sum(node.kind == "input" for node in graph.nodes)
     return [batch[:count] for batch in to_fit_on(batches)]
 
 
 def input_moments(net: Any, graph: NetworkGraph, images: Iterable[Batch]) -> dict[str, Moments]:
-    """Of what the layers of a network read; images: inputs of the network."""
+    """Moments of the inputs of the network's layers; images: inputs of the network."""
     elastic = ElasticNetwork(net, graph)
     rows: dict[str, list[np.ndarray]] = {}
     for batch in images:
@@ -271,19 +272,20 @@ def input_moments(net: Any, graph: NetworkGraph, images: Iterable[Batch]) -> dic
 
 
 def _pixels(node: Node, values: np.ndarray, calls: int) -> np.ndarray:
-    """(pixels, channels) of the input of one of a layer's calls, not too many."""
+    """(pixels, channels) of the input of one of a layer's calls, a limited number of pixels."""
     channels_last = values if node.kind == "dense" else values.swapaxes(1, -1)
     rows = channels_last.reshape(-1, channels_last.shape[-1])
     return rows[:: max(1, len(rows) * calls * RECONSTRUCTED // CHUNK // ROWS)]
 
 
 def holds(loss: Any, net_p: Any) -> bool:
-    """Whether a loss is a Cell with the network inside."""
+    """Whether a loss is a Cell that contains the network."""
     return isinstance(loss, nn.Cell) and any(cell is net_p for _, cell in loss.cells_and_names())
 
 
 class GateGradients:
-    """Gradients of the mean loss of a batch by the gates of all units, in evaluation mode; compiles once."""
+    """Gradients of the mean loss of a batch with respect to the gates of all units, in evaluation mode; compiles
+    once."""
 
     def __init__(self, net_p: Any, loss: Any) -> None:
         if loss is None:
@@ -298,12 +300,12 @@ class GateGradients:
         self._step = ms.value_and_grad(self.network, None, weights=ms.ParameterTuple([self.gate]))
 
     def __call__(self, batches: Iterable[Batch], size: int | None, most: int) -> np.ndarray:
-        """(batches, units). size: samples in a batch; None: as they come. most: batches at most."""
+        """(batches, units). size: samples in a batch; None: the batches' own size. most: largest number of batches."""
         batches = iter(batches if size is None else rebatched(batches, size))
         first = next(batches, None)
         if first is None:
             raise ValueError("the importance of units is measured on data: give batches of inputs and labels")
-        alike = (batch for batch in chain([first], batches) if len(batch[0]) == len(first[0]))  # others compile anew
+        alike = (batch for batch in chain([first], batches) if len(batch[0]) == len(first[0]))  # others compile again
         training = self.network.training
         self.network.set_train(False)
         self.gate.requires_grad = True

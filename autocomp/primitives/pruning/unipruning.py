@@ -1,4 +1,4 @@
-"""UniPruning: channels in blocks of the hardware's width, zeroed softly during training, cut off in the end."""
+"""UniPruning: channels in groups of the hardware's width, set to zero during training, and removed in the end."""
 
 from __future__ import annotations
 
@@ -29,20 +29,23 @@ class UniPruning(TrainedPruning):
     >>> smaller = algorithm.convert(net_p)
 
     A channel's importance is the L2 norm of its filter times the magnitude of BatchNorm's factor. The channels of a
-    layer are sorted by it and parted into blocks of the hardware's width; a block stands for its median, relative
-    to the highest median of the layer, and the lowest of the whole network go until the share is met.
+    layer are sorted by it and divided into channel blocks of the hardware's width. The importance of a channel block is
+    its median, relative to the highest median of the layer; the channel blocks with the lowest importance in the whole
+    network are cut until the share is met.
 
-    Every few epochs they are chosen anew and the weights that read them set to zero. That is soft: the weights go on
-    training, and a channel that the network misses comes back. In the last part of the training the choice is final,
-    the channels are kept at zero, and the rest is fine-tuned as it will be converted. Golden Stick zeroes once more at
-    the very end instead; then nothing makes up for what came back meanwhile.
+    Every few epochs the channels are chosen again and the weights that read them are set to zero. This is not final:
+    the weights continue to train, so that a channel that the network needs becomes nonzero again. In the last part of
+    the training the choice is final: the channels stay zero, and the rest is fine-tuned as it will be converted. Golden
+    Stick sets them to zero once more at the very end instead; then nothing compensates for the weights that became
+    nonzero meanwhile.
 
     Args:
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
-        channel_divisor: width of a block; a group of fewer than two of them is cut in eighths of its own.
+        channel_divisor: width of a channel block; a group of fewer than two of them is cut in eighths of its units.
         min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
-        every: epochs between two choices, or a part of one. soft: share of the steps before the final one, in [0, 1).
+        every: epochs between two choices; may be a fraction. soft: share of the steps before the final choice, in [0,
+            1).
         reconstruct: see :class:`TrainedPruning`; at the final choice.
     """
 
@@ -71,7 +74,7 @@ class UniPruning(TrainedPruning):
 
     @staticmethod
     def price(importance: np.ndarray) -> float:
-        """A block stands for its median."""
+        """The importance of a channel block is its median."""
         return float(np.median(importance))
 
     def importance(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> np.ndarray:
@@ -79,9 +82,9 @@ class UniPruning(TrainedPruning):
         return relative_to_the_best(graph, norms(graph, parameters_of(net_p)), self.share.channel_divisor)
 
     def zero(self, net_p: Any) -> np.ndarray:
-        """Set the weights that read the least important channels to zero; they go on training.
+        """Set the weights that read the least important channels to zero; they continue to train.
 
-        Returns (units,) bool, the others.
+        Returns (units,) bool, the other units.
         """
         graph, trained = state_of(net_p).graph, parameters_of(net_p)
         kept = select(graph, trained, self.importance(net_p), self.share, self.price)
@@ -100,7 +103,8 @@ class UniPruning(TrainedPruning):
 
 
 class ZeroEvery(Callback):
-    """Zeroes every few epochs, or steps, and prunes when the soft part of the training is over."""
+    """Sets weights to zero every few epochs, or steps, and prunes when the part of the training before the final choice
+    is over."""
 
     def __init__(self, algorithm: UniPruning, net_p: Any) -> None:
         super().__init__()
@@ -128,8 +132,8 @@ class ZeroEvery(Callback):
 
 
 def norms(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
-    """(units,): L2 norms of the filters times BatchNorm's factors, of a group's layers averaged; factors of 1 where
-    there is no BatchNorm."""
+    """(units,): L2 norms of the filters times BatchNorm's factors, averaged over a group's layers; the factor is 1
+    without BatchNorm."""
     total, count = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
     for position in graph.layers.values():
         node = graph.nodes[position]
@@ -142,7 +146,7 @@ def norms(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
 
 
 def relative_to_the_best(graph: NetworkGraph, importance: np.ndarray, channel_divisor: int) -> np.ndarray:
-    """Over the median of the block that is highest in its channel group."""
+    """The importance divided by the highest median of a channel block in the channel group."""
     relative = np.array(importance)
     for group in graph.channel_groups:
         part = slice(group.start, group.stop)

@@ -1,4 +1,4 @@
-"""AdaRound as an algorithm: weights rounded for what the layer computes, without training."""
+"""AdaRound as an algorithm: rounds weights for the least error of the layer's output, without training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .round_to_nearest import RoundToNearest
 
 
 class SetWeight(WeightFakeQuant):
-    """The weight holds rounded numbers already; the scale says which integers they are."""
+    """A weight that is rounded already; the scale gives its integers."""
 
     def __init__(self, like: np.ndarray) -> None:
         super().__init__(like, per_channel=True)
@@ -39,16 +39,16 @@ class SetWeight(WeightFakeQuant):
 class AdaRound(RoundToNearest):
     """Adaptive rounding (Nagel et al., ICML 2020) with bias correction (Nagel et al., ICCV 2019, section 4.2).
 
-    Which way a weight is rounded is chosen for the least error of the layer's output on calibration images (eq. 13),
-    below 8 bits; how that is solved: :mod:`autocomp.primitives.numerics.adaptive_rounding`. The bias takes in how far
-    the rounding moves the output's mean. A search rounds in the same way by itself.
+    Below 8 bits each weight is rounded up or down for the least error of the layer's output on calibration images (eq.
+    13); :mod:`autocomp.primitives.numerics.adaptive_rounding` is the solver. The bias compensates the shift of the
+    output's mean by the rounding. A search always rounds in the same way.
 
     >>> adaround = AdaRound(weight_bits=4, activation_bits=32)
     >>> deploy = adaround.convert(adaround.apply(net, calibrate=images))
 
     Args:
-        weight_bits, activation_bits: 2 to 8, or 32 for none. first_last_bits: at least so many in the first and last
-        layer.
+        weight_bits, activation_bits: 2 to 8, or 32 for none. first_last_bits: least number of bits in the first and
+            last layer.
         calibration: of inputs' ranges: "mse", "minmax", "percentile" or "kl".
     """
 
@@ -70,22 +70,22 @@ class AdaRound(RoundToNearest):
     def apply(
         self, net: Any, inputs: Any = None, calibrate: Any = None, plan: Plan | Mapping[str, Any] | None = None
     ) -> Any:
-        """A new Cell whose weights and biases are set; arguments as :meth:`TrainedQuantization.apply` takes them.
+        """A new Cell with rounded weights and corrected biases; arguments as for :meth:`TrainedQuantization.apply`.
 
         ValueError without samples to calibrate on.
         """
         if calibrate is None:
-            raise ValueError("adaround needs samples of what layers read: apply(net, calibrate=images)")
+            raise ValueError("adaround needs samples of layers' inputs: apply(net, calibrate=images)")
         net_q = super().apply(net, inputs, calibrate, plan)
-        self.set_plan(net_q, plan)  # now that it is known what layers read
+        self.set_plan(net_q, plan)  # again, with the moments of layers' inputs
         return net_q
 
     def callbacks(self) -> list[Any]:
-        """None are needed: there is no training."""
+        """There are none, since there is no training."""
         return []
 
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
-        """Round the float network's weights anew for these bits; compiles nothing."""
+        """Round the float network's weights again for these bits; compiles nothing."""
         super().set_plan(net_q, plan)
         applied = state_of(net_q)
         weight_bits = {path: layer.weight_quantizer.bits for path, layer in applied.layers.items()}

@@ -1,4 +1,4 @@
-"""Knobs for the number formats of layers, for every algorithm that can reach them."""
+"""Knobs for the number formats of layers, for every algorithm that rounds to them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph
 
 @dataclass(frozen=True)
 class TrainedFormats:
-    """A quantizer that trains, as a part of the search space: a knob for each layer, of the formats that it reaches.
+    """A quantizer that trains, as a part of the search space: a knob for each layer, with the formats that it supports.
 
-    A search judges such a plan by its weights as rounded before any training, which ranks plans and asks for no
-    training set; ``algorithm`` then trains the chosen one.
+    A search evaluates such a plan with weights that are rounded without training. This ranks plans and needs no
+    training set; ``algorithm`` then trains the chosen plan.
 
-    class_name: in :mod:`autocomp.primitives`, loaded when the algorithm is asked for. most_bits: of a weight.
+    class_name: in :mod:`autocomp.primitives`, loaded when the algorithm is needed. most_bits: of a weight.
     """
 
     name: str
@@ -40,7 +40,7 @@ class TrainedFormats:
         return format_knobs(self.name, list(graph.layers), reached)
 
     def algorithm(self, **settings: Any) -> Any:
-        """:class:`LSQ` and its like, with settings as they take them."""
+        """:class:`LSQ` or another quantizer, with its own settings."""
         return getattr(import_module("autocomp.primitives"), self.class_name)(**settings)
 
 

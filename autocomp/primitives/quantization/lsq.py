@@ -27,11 +27,12 @@ from .trained_quantization import TrainedQuantization
 
 
 class LearnedScaleWeight(WeightFakeQuant):
-    """Its scale, one a channel or one in all, has the gradient of eq. 3 times 1 / sqrt(weights of a scale * top).
+    """A weight whose scale, one for each channel or one for all, has the gradient of eq. 3 times 1 / sqrt(weights of a
+    scale * quant_max).
 
-    Two bits stand for -1.5, -0.5, 0.5, 1.5 times the scale: all four values, evenly around zero, where -1, 0, 1 would
-    leave one out (Choi et al., "Accurate and Efficient 2-bit Quantized Neural Networks", MLSys 2019). They are stored
-    as the integers -3, -1, 1, 3 of half the scale.
+    Two bits mean -1.5, -0.5, 0.5, 1.5 times the scale: four values, symmetric around zero, whereas -1, 0, 1 would leave
+    one value unused (Choi et al., "Accurate and Efficient 2-bit Quantized Neural Networks", MLSys 2019). They are
+    stored as the integers -3, -1, 1, 3 of half the scale.
     """
 
     def __init__(self, like: np.ndarray, per_channel: bool) -> None:
@@ -42,9 +43,7 @@ class LearnedScaleWeight(WeightFakeQuant):
 
     def construct(self, weight: Any) -> Any:
         scale = ops.maximum(scaled_gradient(self.scale, ops.rsqrt(self.count * self.quant_max)), LEAST_SCALE)
-        shift = (
-            self.half * self.fake_quant_enabled * scale
-        )  # its gradient in the scale makes eq. 3 that of the shifted levels
+        shift = self.half * self.fake_quant_enabled * scale  # its gradient turns eq. 3 into that of the shifted levels
         return (
             rounded(weight - shift, scale, -self.quant_max - 2 * self.half, self.quant_max, self.fake_quant_enabled)
             + shift
@@ -82,7 +81,7 @@ class LearnedScaleWeight(WeightFakeQuant):
 
 
 class LearnedScaleInput(SymmetricInput):
-    """Its scale has the gradient of eq. 3 times 1 / sqrt(numbers of one image's input * highest level)."""
+    """An input whose scale has the gradient of eq. 3 times 1 / sqrt(numbers of one image's input * highest level)."""
 
     def __init__(self, positive: bool) -> None:
         super().__init__(positive)
@@ -104,9 +103,9 @@ class LSQ(TrainedQuantization):
     """Learned step size quantization (Esser et al., ICLR 2020).
 
     Steps and weights start where the error of the layer's output is least (:mod:`adaptive_rounding`, once ranges are
-    found), instead of at 2 E|w| / sqrt(top) (section 2.1), since that needs fewer training steps; first and last layer
-    at 8 bits (section 3); weights of 2 bits have their four values evenly around zero, without zero. Inputs behind a
-    ReLU are unsigned, others signed.
+    found) instead of at 2 E|w| / sqrt(quant_max) (section 2.1), since that needs fewer training steps. First and last
+    layer have 8 bits (section 3). Weights of 2 bits have four values, symmetric around zero, without zero. Inputs after
+    a ReLU are unsigned, others signed.
 
     Args:
         weight_bits, activation_bits, first_last_bits, calibration: see :class:`TrainedQuantization`.

@@ -24,8 +24,11 @@ from .trained_quantization import TrainedQuantization
 
 
 class ClippedInput(SymmetricInput):
-    """y = round(clip(x, 0, alpha) * top / alpha) * alpha / top (eq. 1, 2), with dy/dalpha = 1 where x is clipped, else
-    0 (eq. 3). Where inputs are negative too, the lower end is clipped at the lowest level, alpha * low / high."""
+    """y = round(clip(x, 0, alpha) * high / alpha) * alpha / high (eq. 1, 2), with dy/dalpha = 1 where x is clipped,
+    else 0 (eq. 3).
+
+    Where inputs can be negative, the lower bound is the lowest level, alpha * low / high.
+    """
 
     def __init__(self, positive: bool) -> None:
         super().__init__(positive)
@@ -51,10 +54,10 @@ class ClippedInput(SymmetricInput):
 class PACT(TrainedQuantization):
     """Parameterized clipping activation (Choi et al., 2018, arXiv:1805.06085).
 
-    alpha is a trainable parameter of its own, so the optimizer's weight decay is the paper's L2 regularisation of it
-    (section 3.1). It starts at the calibrated range instead of 10, since the network is trained already. Weights are
-    rounded as :class:`SimQAT` does; the paper's DoReFa form passes them through a tanh, which would change a trained
-    network before the first step. First and last layer at 8 bits; the paper leaves them in float.
+    alpha is a trained parameter, so the optimizer's weight decay is the paper's L2 regularisation of it (section 3.1).
+    It starts at the calibrated range instead of 10, since the network is trained already. Weights are rounded as in
+    :class:`SimQAT`; the paper's DoReFa form passes them through a tanh, which would change a trained network before the
+    first step. First and last layer have 8 bits; in the paper they are float.
 
     Args:
         weight_bits, activation_bits, first_last_bits, calibration: see :class:`TrainedQuantization`.

@@ -13,15 +13,16 @@ from autocomp.primitives.numerics.quantizers import CLIP_RATIOS, LEAST_SCALE, Qu
 
 
 class RangedWeight(WeightFakeQuant):
-    """The scale follows the extremes of each row, or of each part of it, at every step, shrunk by a ratio.
+    """The scale follows the extremes of each row, or of each part of it, at every step, multiplied by a ratio.
 
         symmetric: scale = ratio max|w| / top,                levels -top .. top,          top = 2^(b-1) - 1
         else:      scale = ratio (high - low) / (2^b - 1),    levels -zero .. 2^b - 1 - zero,
                    zero = round(-ratio low / scale), low = min(w, 0), high = max(w, 0)
 
-    (Krishnamoorthi 2018, section 2.1 and 2.2.) The ratio has the least squared error on the weight that the bits are
-    set for (``clip="mse"``), or is 1 ("max"; also at 8 bits). inputs: at most so many inputs share a scale, None: all
-    of a row; where a layer's inputs are not a multiple of it, its largest divisor is taken.
+    (Krishnamoorthi 2018, section 2.1 and 2.2.) The ratio is the one with the least squared error on the weight when the
+    bits are set (``clip="mse"``), or 1 ("max"; also at 8 bits).
+    inputs: at most so many inputs share a scale, None: all of a row; where a layer's inputs are not a multiple of it,
+        its largest divisor is used.
     """
 
     def __init__(self, like: np.ndarray, symmetric: bool = True, inputs: int | None = None, clip: str = "mse") -> None:
@@ -80,7 +81,7 @@ class RangedWeight(WeightFakeQuant):
         return QuantizedWeight(integers, scale.reshape(form), self.bits, point)
 
     def _numpy_scale_and_zero(self, parted: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As in training, operation by operation."""
+        """The same as in training, operation by operation."""
         least = np.float32(LEAST_SCALE)
         if self.symmetric:
             largest = np.abs(parted).max(2, keepdims=True)
@@ -92,14 +93,14 @@ class RangedWeight(WeightFakeQuant):
         return scale, np.floor(-low / scale + np.float32(0.5)).astype(np.float32)
 
     def _numpy_levels(self, parted: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
-        """From 0 where there is a zero point, else around 0."""
+        """Levels from 0 where there is a zero point, otherwise around 0."""
         top = self.quant_max.asnumpy() if self.symmetric else self.levels.asnumpy()
         low = -top if self.symmetric else np.zeros_like(zero)
         return np.clip(np.rint(parted * (1 / scale)) + zero, low, top)
 
 
 def parts_of(inputs: int, at_most: int | None) -> int:
-    """Into how many equal parts a row of so many inputs is cut; none has more than ``at_most`` inputs."""
+    """The number of equal parts of a row of so many inputs, each with at most ``at_most`` inputs."""
     if at_most is None or inputs <= at_most:
         return 1
     return next(inputs // size for size in range(at_most, 0, -1) if inputs % size == 0)
@@ -109,5 +110,5 @@ def check_zero_points(symmetric_weights: bool, per_channel: bool) -> None:
     if not symmetric_weights and not per_channel:
         raise ValueError(
             "symmetric_weights=False needs per_channel=True: a zero point belongs to a channel's scale, "
-            "which takes in the BatchNorm behind it"
+            "into which the BatchNorm after it is folded"
         )

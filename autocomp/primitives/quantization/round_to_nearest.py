@@ -1,4 +1,4 @@
-"""Rounding to nearest with ranges that stay: what RTN applies to a network."""
+"""Rounding to nearest with fixed ranges: the cells that RTN applies to a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Clip = Literal["mse", "max"]
 
 
 class ClippedWeight(MaxScaledWeight):
-    """clip: "mse": the scale of the least squared error at any number of bits; "max": the largest magnitude's."""
+    """clip: "mse": the scale of the least squared error for any number of bits; "max": the scale of the largest
+    magnitude."""
 
     def __init__(self, like: np.ndarray, per_channel: bool, norm: Any, clip: Clip) -> None:
         super().__init__(like, per_channel, norm)

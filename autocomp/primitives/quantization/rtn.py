@@ -19,21 +19,23 @@ if TYPE_CHECKING:
 
 
 class RTN:
-    """In a search a knob for each conv and dense layer, the formats that the device offers: weights per output channel,
-    symmetric; inputs per tensor, asymmetric, with calibrated ranges (:mod:`autocomp.primitives.numerics.quantizers`).
+    """In a search: a knob for each conv and dense layer, with the formats that the device offers.
 
-    Alone, the same interface as the quantizers that train:
+    Weights are rounded per output channel, symmetric; inputs per tensor, asymmetric, with calibrated ranges
+    (:mod:`autocomp.primitives.numerics.quantizers`). Used alone, it has the same interface as the quantizers that
+    train:
 
     >>> rtn = RTN(weight_bits=8, activation_bits=8)
     >>> deploy = rtn.convert(rtn.apply(net, calibrate=images))
 
     Args:
-        weight_bits, activation_bits: 2 to 8, or 32 for none. first_last_bits: at least so many in the first and last
-        layer.
+        weight_bits, activation_bits: 2 to 8, or 32 for none. first_last_bits: least number of bits in the first and
+            last layer.
         calibration: of inputs' ranges: "mse" (least squared error), "minmax", "percentile" or "kl".
-        per_channel: a scale for each output channel of a weight, else one; then a BatchNorm behind it is folded first.
-        symmetric: ranges of inputs around zero. clip: of weights, "mse" or "max".
-        symmetric_weights: ranges of weights around zero; else they have a zero point, too.
+        per_channel: a scale for each output channel of a weight, otherwise one scale; then a BatchNorm after the layer
+            is folded first.
+        symmetric: ranges of inputs symmetric around zero. clip: of weights, "mse" or "max".
+        symmetric_weights: ranges of weights symmetric around zero; otherwise they have a zero point, too.
         group_size: so many inputs of an output channel share a scale (and zero point), or, where a layer's inputs are
             not a multiple of it, the largest divisor; None: all of them.
     """
@@ -55,13 +57,13 @@ class RTN:
         self._bits = (weight_bits, activation_bits, first_last_bits, calibration)
         self._ranges = (per_channel, symmetric, clip, symmetric_weights, group_size)
         self._needs_inputs = activation_bits != FLOAT_BITS
-        self.signed_inputs = False  # as of those that train
+        self.signed_inputs = False  # as in the quantizers that train
         self._made: RoundToNearest | None = None
 
     @property
     def _algorithm(self) -> RoundToNearest:
         if self._made is None:
-            from .round_to_nearest import RoundToNearest  # loads MindSpore, which a search's workers do without
+            from .round_to_nearest import RoundToNearest  # loads MindSpore, which a search's workers do not need
 
             self._made = RoundToNearest(self._bits, *self._ranges)
         self._made.signed_inputs = self.signed_inputs
@@ -70,7 +72,7 @@ class RTN:
     def apply(
         self, net: Any, inputs: Any = None, calibrate: Any = None, plan: Plan | Mapping[str, Any] | None = None
     ) -> Any:
-        """A new Cell that rounds; arguments as :meth:`TrainedQuantization.apply` takes them.
+        """A new Cell that rounds; arguments as for :meth:`TrainedQuantization.apply`.
 
         ValueError where inputs are rounded and there are no samples to calibrate on.
         """
@@ -82,7 +84,7 @@ class RTN:
         self._algorithm.set_plan(net_q, plan)
 
     def callbacks(self) -> list[Any]:
-        """None are needed: there is no training."""
+        """There are none, since there is no training."""
         return []
 
     def convert(self, net_q: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Simulated quantization-aware training (SimQAT): train while rounding, with ranges that are observed."""
+"""Simulated quantization-aware training (SimQAT): trains with rounding, with ranges that are observed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuant
 from .ranged_weight import RangedWeight, check_zero_points
 from .trained_quantization import TrainedQuantization
 
-OBSERVED = 32  # images of a batch whose extremes are observed
+OBSERVED = 32  # images in a batch whose extremes are observed
 Observer = Literal["ema", "minmax"]
 
 
 class MaxScaledWeight(WeightFakeQuant):
     """Symmetric; the scale follows the largest magnitude of each output channel, or of the tensor, at every step.
 
-    Below 8 bits the magnitude is first shrunk by the ratio that has the least squared error when the bits are set.
-    norm: the BatchNorm behind the layer; then the weight is rounded as it will be deployed, with the BatchNorm folded
-    into it: ``round(w * gamma / sigma) * sigma / gamma`` with the running sigma (Krishnamoorthi 2018, section 3.2.2;
-    one convolution, BatchNorm still normalises by the batch's statistics until it is frozen). Per channel that changes
-    nothing, since a factor of a channel goes into its scale; it matters where one scale serves the whole tensor.
+    Below 8 bits the magnitude is multiplied by the ratio with the least squared error when the bits are set.
+
+    norm: the BatchNorm after the layer. With it the weight is rounded as it will be deployed, with the BatchNorm folded
+        into it: ``round(w * gamma / sigma) * sigma / gamma`` with the running sigma (Krishnamoorthi 2018, section
+        3.2.2; with one convolution: BatchNorm normalises by the batch's statistics until it is frozen). With a scale
+        per channel that changes nothing, since a channel's factor becomes a part of its scale; with one scale for the
+        tensor it does.
     """
 
     def __init__(self, like: np.ndarray, per_channel: bool, norm: Any = None) -> None:
@@ -70,7 +72,7 @@ class MaxScaledWeight(WeightFakeQuant):
         return np.where(np.abs(factor) < LEAST_SCALE, 1, factor).astype(np.float32).reshape(self.column)
 
     def scale_of(self, weight: np.ndarray) -> np.ndarray:
-        """One scale a channel; a folded BatchNorm's factor is taken out of it again."""
+        """One scale for each channel; the factor of a folded BatchNorm is divided out of it."""
         factor = self._numpy_factor(weight)
         largest = np.abs(weight * factor).max(self.axes, keepdims=True)
         scale = np.maximum(largest * self.ratio.asnumpy() / self.quant_max.asnumpy(), np.float32(LEAST_SCALE))
@@ -80,8 +82,8 @@ class MaxScaledWeight(WeightFakeQuant):
 class ObservedInput(InputFakeQuant):
     """Asymmetric (or symmetric), over the range observed so far: extremes of batches, or their moving average.
 
-    The first batches count in full (1, 1/2, 1/3, ...) until ``momentum`` is reached, so that no start value is needed.
-    Zero is always in the range and exact. Of each batch the first 32 images are looked at.
+    The first batches have the weights 1, 1/2, 1/3, ... until ``momentum`` is reached, so that no start value is needed.
+    Zero is always in the range and exact. Only the first 32 images of each batch are observed.
     """
 
     def __init__(self, positive: bool, observer: Observer, symmetric: bool, momentum: float) -> None:
@@ -139,21 +141,21 @@ class ObservedInput(InputFakeQuant):
 class SimQAT(TrainedQuantization):
     """Simulated quantization-aware training (Jacob et al., CVPR 2018; Krishnamoorthi 2018, arXiv:1806.08342).
 
-    Weights symmetric, without a zero point (Krishnamoorthi, section 2.2: integer kernels are faster without), inputs
-    asymmetric. BatchNorm is folded on conversion. With a scale for each channel that is exact whether or
-    not training folded it; with one for the tensor training rounds the folded weight, in the form with one convolution:
-    the form with two (a second one, in float, for the batch's statistics) costs twice as much, and is the same from the
-    moment when BatchNorm is frozen.
+    Weights are symmetric, without a zero point (Krishnamoorthi, section 2.2: integer kernels are faster without),
+    inputs are asymmetric. BatchNorm is folded on conversion. With a scale for each channel that is exact, whether or
+    not training folded it. With one scale for the tensor, training rounds the folded weight, in the form with one
+    convolution: the form with two (a second one, in float, for the batch's statistics) costs twice as much, and is the
+    same as soon as BatchNorm is frozen.
 
     Args:
         weight_bits, activation_bits, first_last_bits, calibration: see :class:`TrainedQuantization`.
-        per_channel: a scale for each output channel of a weight, else one.
-        symmetric: ranges of inputs symmetric around zero. symmetric_weights: the same of weights; else they have a zero
-            point for each output channel.
+        per_channel: a scale for each output channel of a weight, otherwise one scale.
+        symmetric: ranges of inputs symmetric around zero. symmetric_weights: the same for weights; otherwise they have
+            a zero point for each output channel.
         observer: "ema", the moving average of batches' extremes with this momentum, or "minmax".
         delay: steps before anything is rounded; ranges are observed meanwhile.
-        freeze_observers: steps after which ranges stay. freeze_batchnorm: steps after which BatchNorm normalises by its
-            running statistics; that compiles the network once more. None: never.
+        freeze_observers: steps after which ranges are fixed. freeze_batchnorm: steps after which BatchNorm normalises
+            by its running statistics; that compiles the network once more. None: never.
     """
 
     name = "simqat"
@@ -211,7 +213,7 @@ class SimQAT(TrainedQuantization):
 
 
 class Delay(AtStep):
-    """Nothing is rounded before this step."""
+    """Rounds nothing before this step."""
 
     def __init__(self, step: int, net_q: Any) -> None:
         super().__init__(step, lambda _: self._switch(on=True))
@@ -235,14 +237,14 @@ class Delay(AtStep):
 
 
 def freeze_observers(net_q: Any) -> None:
-    """Ranges of inputs stay as they are from now on."""
+    """Ranges of inputs are fixed from now on."""
     for layer in state_of(net_q).layers.values():
         if isinstance(layer.input_quantizer, ObservedInput):
             layer.input_quantizer.freeze()
 
 
 def freeze_batchnorm(train_network: Any) -> None:
-    """BatchNorm normalises by its running statistics from now on; the network compiles anew at its next step."""
+    """BatchNorm normalises by its running statistics from now on; the network compiles again at its next step."""
     for cell in train_network.cells():
         freeze_batchnorm(cell)
     if isinstance(train_network, nn.BatchNorm2d | nn.BatchNorm1d | nn.BatchNorm3d):

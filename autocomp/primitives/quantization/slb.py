@@ -1,4 +1,4 @@
-"""Searching for low-bit weights (SLB): which of its few values a weight takes is trained as a soft choice."""
+"""Searching for low-bit weights (SLB): a softmax over its few values is trained for each weight."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from autocomp.search_spaces import FLOAT_BITS
 from .lsq import LearnedScaleInput, LearnedScaleWeight
 from .trained_quantization import TrainedQuantization
 
-MOST_BITS = 4  # of a weight that is searched
-LOGIT_STEP = 2.0  # over scale^2: of the gradient of logits, so that the weight they stand for moves as one that trains
-START_SHARPNESS = 2.0  # of the choice that a trained weight begins with, per squared distance of two values
+MOST_BITS = 4  # most bits of a weight that is searched
+LOGIT_STEP = 2.0  # divided by scale^2 it multiplies the logits' gradient, so that their weight moves like a trained one
+START_SHARPNESS = 2.0  # of the first choice for a trained weight, per squared distance of two values
 
 
 class ChosenWeight(WeightFakeQuant):
-    """w = sum_k p_k v_k with p = softmax(logits / temperature) while training, the likeliest value else (eq. 3, 6).
+    """w = sum_k p_k v_k with p = softmax(logits / temperature) in training, otherwise the likeliest value (eq. 3, 6).
 
-    The values are -s and s for 1 bit, -s, -s/3, s/3, s for 2 bits, and 2^b - 1 even steps from -s to s above, zero
-    among them: the paper's 2^b-th value would not fit a b-bit integer without a zero point. s, for each output channel,
-    has the least squared error on the weight that the search begins with, or, once inputs have been seen, on the
-    layer's output (:mod:`adaptive_rounding`), and stays; the choice begins with the values found there.
+    The values are -s and s for 1 bit, -s, -s/3, s/3, s for 2 bits, and above that 2^b - 1 even steps from -s to s, with
+    zero: the paper's 2^b-th value would not fit into a b-bit integer without a zero point. There is an s for each
+    output channel. It has the least squared error on the first weight, or, once inputs have been observed, on the
+    layer's output (:mod:`adaptive_rounding`), and is then fixed; the first choice are the values found there.
 
     A logit moves the weight by s times the share that it shifts, and its gradient is s times that of the weight: with
-    one learning rate for all parameters it would stand still. Its gradient is therefore multiplied by 2 / s^2, which
-    lets an undecided weight of two values move as one that is trained itself.
+    one learning rate for all parameters it would hardly move. Its gradient is therefore multiplied by 2 / s^2. Then an
+    undecided weight of two values moves like a weight that is trained itself.
     """
 
     def __init__(self, like: np.ndarray, bits: int) -> None:
@@ -65,7 +65,7 @@ class ChosenWeight(WeightFakeQuant):
         return self.deployed(weight)
 
     def deployed(self, weight: Any) -> Any:
-        """With every weight at its likeliest value."""
+        """The weight with every element at its likeliest value."""
         likeliest = ops.equal(self.logits, ops.amax(self.logits, 0, keepdims=True)).astype(ms.float32)
         return ops.stop_gradient(self._mixed(likeliest, weight))
 
@@ -76,7 +76,7 @@ class ChosenWeight(WeightFakeQuant):
     def start(self, bits: int, weight: np.ndarray) -> None:
         if bits != self.width:
             raise ValueError(
-                f"the values of an SLB weight were laid out for {self.width} bits, but a plan asks for {bits}"
+                f"the values of an SLB weight were laid out for {self.width} bits, but a plan needs {bits}"
             )
         self._begin(weight, best_scale(weight, self.levels))
 
@@ -105,7 +105,7 @@ class ChosenWeight(WeightFakeQuant):
 
 
 def levels_of(bits: int) -> np.ndarray:
-    """The integers that stand for the values: (-1, 1), (-3, -1, 1, 3), (-7 .. 7), ..."""
+    """The integers of the values: (-1, 1), (-3, -1, 1, 3), (-7 .. 7), ..."""
     if bits <= 2:
         return odd_levels(bits)
     return np.arange(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1))
@@ -114,22 +114,22 @@ def levels_of(bits: int) -> np.ndarray:
 class SLB(TrainedQuantization):
     """Searching for low-bit weights (Yang et al., NeurIPS 2020).
 
-    Every weight is a softmax over its few values. The temperature stays at 1 while the choice warms up, then falls
-    exponentially to 1 / ``sharpest``, and stays there (section 3.2: exponential decay did best). Then every weight
-    takes its likeliest value. BatchNorm's statistics are those of the network with the likeliest values (state batch
-    normalisation, section 3.3), and are taken once more when the training ends.
+    Every weight is a softmax over its few values. The temperature is 1 during the warm-up, then falls exponentially to
+    1 / ``sharpest``, and stays there (section 3.2: exponential decay was best). Then every weight takes its likeliest
+    value. BatchNorm's statistics are those of the network with the likeliest values (state batch normalisation, section
+    3.3), and are estimated once more at the end of the training.
 
-    First and last layer at ``first_last_bits`` with a learned scale (the paper leaves them in float); more than 4 bits
-    are not searched, there a weight has too many values, but rounded with a learned scale (:class:`LSQ`), as are
+    First and last layer have ``first_last_bits`` with a learned scale (in the paper they are float). Weights with more
+    than 4 bits have too many values to be searched; they are rounded with a learned scale (:class:`LSQ`), and so are
     inputs.
 
     Args:
         weight_bits: 1, 2, 3 or 4, or 32 for none. activation_bits, first_last_bits, calibration: see
             :class:`TrainedQuantization`.
         warm_up, settled: shares of the training at which the temperature begins to fall and has fallen.
-        sharpest: the temperature's start over its end.
-        state_batchnorm: collect the statistics of the likeliest values while training; costs a convolution more.
-        calibration_batches: of the training set, for BatchNorm's statistics when the training ends; 0: none.
+        sharpest: the temperature at the start divided by that at the end.
+        state_batchnorm: collect the statistics of the likeliest values while training; costs one more convolution.
+        calibration_batches: of the training set, for BatchNorm's statistics at the end of the training; 0: none.
     """
 
     name = "slb"
@@ -180,7 +180,7 @@ class SLB(TrainedQuantization):
         return state
 
     def temperature(self, progress: float) -> float:
-        """At a share of the training, 0 to 1."""
+        """The temperature at a share of the training, 0 to 1."""
         fallen = (progress - self.warm_up) / max(self.settled - self.warm_up, 1e-9)
         return float(self.sharpest ** -np.clip(fallen, 0, 1))
 
@@ -202,7 +202,7 @@ def chosen_weights(net_q: Any) -> list[ChosenWeight]:
 
 
 def take_state(net_q: Any) -> None:
-    """BatchNorm's running statistics become those of the likeliest values."""
+    """Sets BatchNorm's running statistics to those of the likeliest values."""
     for layer in state_of(net_q).layers.values():
         if layer.state is not None:
             assign(layer.norm.moving_mean, layer.state.moving_mean.asnumpy())

@@ -1,4 +1,4 @@
-"""What the quantizers that train have in common: apply to a network, train it with their callbacks, convert it."""
+"""The common part of the quantizers that train: apply to a network, train it with their callbacks, convert it."""
 
 from __future__ import annotations
 
@@ -29,33 +29,32 @@ from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace
 
-CALIBRATED = 256  # images at most, 32 at a time
+CALIBRATED = 256  # most images for calibration, 32 at a time
 CHUNK = 32
-KEPT_VALUES = 1_000_000  # of what a layer reads of a chunk, at random; networks with large images fill memory otherwise
+KEPT_VALUES = 1_000_000  # of a layer's input for a chunk, at random; otherwise large images would fill the memory
 
 
 class TrainedQuantization:
     """Quantization-aware training of all convolution and dense layers of a network.
 
     >>> algorithm = SimQAT(weight_bits=4, activation_bits=8)
-    >>> net_q = algorithm.apply(net)                      # a new Cell; net is not touched
+    >>> net_q = algorithm.apply(net)                      # a new Cell; net is not changed
     >>> ms.Model(net_q, loss, optimizer).train(5, train_set, callbacks=algorithm.callbacks())
     >>> deploy = algorithm.convert(net_q)                 # integers stored, BatchNorm folded
 
     Args:
         weight_bits, activation_bits: 2 to 8, or 32 for none.
-        first_last_bits: of weights and inputs of the first layer (that reads the network's input) and the last one
+        first_last_bits: bits of weights and inputs of the first layer (that reads the network's input) and the last one
             (that writes its output; see :mod:`autocomp.primitives.numerics.first_last_layers`), where the bits above
-            are fewer; None: they are
-            treated as all others. Published results below 8 bits leave the ends at 8 bits (LSQ) or in float (PACT,
-            SLB).
+            are fewer; None treats them like all others. Published results below 8 bits keep the first and the last
+            layer at 8 bits (LSQ) or in float (PACT, SLB).
         calibration: how ranges are found before training: "mse", "minmax", "percentile" or "kl".
 
-    Subclasses give the quantizer of a layer's weight and of its input.
+    Subclasses define the quantizers of a layer's weight and of its input.
     """
 
     name = "trained"
-    adapts = False  # weights begin with the rounding that costs the layer's output least, where inputs have been seen
+    adapts = False  # whether weights start with the rounding of least output error, after calibration
 
     def __init__(
         self,
@@ -70,19 +69,22 @@ class TrainedQuantization:
             _check("first_last_bits", first_last_bits, 2)
         self.weight_bits, self.activation_bits, self.first_last_bits = weight_bits, activation_bits, first_last_bits
         self.calibration = calibration
-        self.signed_inputs = False  # set it for a runtime that knows no zero points, as TensorRT
-        self._last: Any = None  # the network applied to last, which callbacks work on
+        self.signed_inputs = False  # set it for a runtime without zero points, such as TensorRT
+        self._last: Any = None  # the network of the last apply, for callbacks
 
     def _check_bits(self, argument: str, bits: int) -> None:
         _check(argument, bits, 2)
 
     def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
-        """weight: (out, ...); norm: the BatchNorm cell behind the layer, where only that reads it, or None; bits: the
-        algorithm's own for this layer, a plan may ask for others."""
+        """The quantizer of a layer's weight.
+
+        weight: (out, ...); norm: the BatchNorm cell after the layer, where only that reads the layer's output, or None;
+            bits: the algorithm's own for this layer; a plan may set others.
+        """
         raise NotImplementedError
 
     def state_of(self, norm: Any, bits: int) -> Any:
-        """A BatchNorm for the statistics of the deployed weight; None: the network's own has them."""
+        """A BatchNorm for the statistics of the deployed weight; None: the network's own BatchNorm has them."""
         return None
 
     def input_quantizer(self, positive: bool) -> InputFakeQuant:
@@ -100,9 +102,9 @@ class TrainedQuantization:
 
         Args:
             net: a MindSpore Cell; it is copied, never changed.
-            inputs: as ``autocomp.search`` takes them; None: from ``calibrate``, else the usual image sizes are tried.
-            calibrate: arrays (n, ...) on which ranges of inputs are found; None: the first batches of the training set,
-                by the callbacks.
+            inputs: as ``autocomp.search`` takes them; None uses ``calibrate``, or else tries the usual image sizes.
+            calibrate: arrays (n, ...) to find the ranges of inputs on; None: the callbacks use the first batches of the
+                training set.
             plan: bits by layer, ``{"format/conv1": "w4a8"}``; layers that it does not name stay float. None: the
                 algorithm's own bits in all layers.
 
@@ -139,9 +141,9 @@ class TrainedQuantization:
     # plans -----------------------------------------------------------------------------------------------------------
 
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
-        """Set the bits of every layer; compiles nothing. The range of an input whose bits change begins as it was
-        calibrated, others stay as they are.
+        """Set the bits of every layer; compiles nothing.
 
+        The range of an input whose bits change starts from the calibration again; other ranges stay the same.
         ValueError for a layer that the network does not have.
         """
         applied = state_of(net_q)
@@ -167,9 +169,9 @@ class TrainedQuantization:
             assign(layer.weight, layer.weight_quantizer.adapted(weight, moment, quick=moment.shape[-1] > WIDE))
 
     def _own(self, graph: NetworkGraph) -> dict[str, Format]:
-        ends = first_and_last(graph) if self.first_last_bits is not None else frozenset()
+        first_last = first_and_last(graph) if self.first_last_bits is not None else frozenset()
         return {
-            path: Format(*(max(bits, self.first_last_bits or 0) if path in ends else bits for bits in self._bits))
+            path: Format(*(max(bits, self.first_last_bits or 0) if path in first_last else bits for bits in self._bits))
             for path in graph.layers
         }
 
@@ -205,7 +207,7 @@ class TrainedQuantization:
     def _layer_inputs(
         self, applied: CompressionState, arrays: tuple[np.ndarray, ...]
     ) -> Iterator[tuple[str, np.ndarray, int]]:
-        """Layer, what one of its calls reads of some samples with the float network, and how many calls it has."""
+        """A layer, the input of one of its calls for some samples in the float network, and the number of its calls."""
         elastic = ElasticNetwork(applied.original, applied.graph)
         for start in range(0, min(len(arrays[0]), CALIBRATED), CHUNK):
             chunk = tuple(array[start : start + CHUNK] for array in arrays)
@@ -215,7 +217,7 @@ class TrainedQuantization:
     # training and after ----------------------------------------------------------------------------------------------
 
     def callbacks(self) -> list[Any]:
-        """For ``mindspore.Model.train``, for the network that was applied last."""
+        """For ``mindspore.Model.train``, for the network of the last ``apply``."""
         self._check_applied()
         return [CalibrateFirst(self, self._last)]
 
@@ -251,7 +253,7 @@ class TrainedQuantization:
 
 
 def _thinned(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """With both extremes."""
+    """At most about ``count`` values, at random, and both extremes."""
     if values.size <= count:
         return values
     some = rng.choice(values.reshape(-1), count, replace=False, shuffle=False)

@@ -1,5 +1,4 @@
-"""Cheaper operators in the place of others: low rank and Ghost.
+"""Cheaper operators instead of layers: low rank and Ghost. Read ``replacing``, the common part, first.
 
-``replacing`` is what both share, ``factors`` the decompositions. Read ``replacing`` first. It may import
-``pruning`` and every room below it.
+``factors`` has the decompositions. This package may import ``pruning`` and every package below it.
 """

@@ -1,8 +1,8 @@
 """A layer's weight as a product of smaller ones, in NumPy: truncated SVD, and Tucker-2 for kernels.
 
-With the covariance C of what the layer reads, the product is nearest in the layer's output and not in its weight: the
-error that counts is ||(W - W') C^(1/2)||, so that W C^(1/2) is factorised and C^(-1/2) taken back into the first
-factor. Of a kernel all taps are taken to read the same covariance.
+With the covariance C of the layer's input, the product is the nearest in the layer's output instead of in its weight:
+the error is ||(W - W') C^(1/2)||. So W C^(1/2) is factorised, and the first factor is multiplied by C^(-1/2). All taps
+of a kernel are assumed to read the same covariance.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RIDGE = 1e-4  # of the mean variance: a direction that the layer never reads is not free
+RIDGE = 1e-4  # of the mean variance, so that directions without input also have a cost
 SWEEPS = 4
 
 
 @dataclass(frozen=True)
 class Factors:
-    """``last (out, r2) @ core (r2, r1, kh, kw) @ first (r1, in)``; of a matrix core is None and r1 = r2."""
+    """``last (out, r2) @ core (r2, r1, kh, kw) @ first (r1, in)``; for a matrix core is None and r1 = r2."""
 
     first: np.ndarray
     core: np.ndarray | None
@@ -38,9 +38,9 @@ class Factors:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Of a weight as its input weighs it: singular values of its unfoldings, those of the input mode first; a matrix
-    has one.
+    """The singular values of a weight that is weighted by its input's covariance.
 
+    They are those of its unfoldings, of the input mode first; a matrix has one.
     weighted: (out, in) or (out, in, kh, kw). inverse: (in, in), C^(-1/2); None for the identity.
     """
 
@@ -50,7 +50,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, weight: np.ndarray, covariance: np.ndarray | None = None) -> Spectrum:
-        """weight: (out, in), or (out, in, kh, kw). covariance: (in, in) of what it reads."""
+        """weight: (out, in), or (out, in, kh, kw). covariance: (in, in) of its input."""
         weighted, inverse = weight.astype(np.float64), None
         if covariance is not None:
             root, inverse = _roots(covariance)
@@ -60,12 +60,13 @@ class Spectrum:
         return cls(weighted, values, inverse)
 
     def lost(self, ranks: Sequence[int]) -> float:
-        """The share of the energy that ranks leave out; of two modes their sum, which bounds it from above."""
+        """The share of the energy that these ranks leave out; for two modes the sum of both, which is an upper
+        bound."""
         shares = [float((v[r:] ** 2).sum() / max((v**2).sum(), 1e-30)) for v, r in zip(self.values, ranks, strict=True)]
         return sum(shares)
 
     def ranks_for(self, energy: float) -> tuple[int, ...]:
-        """The smallest that keep this share of each mode's energy."""
+        """The smallest ranks that keep this share of each mode's energy."""
         found = []
         for values in self.values:
             cumulated = np.cumsum(values**2) / max(float((values**2).sum()), 1e-30)
@@ -73,8 +74,11 @@ class Spectrum:
         return tuple(found)
 
     def factors(self, ranks: Sequence[int]) -> Factors:
-        """The best product of a matrix (Eckart and Young); of a kernel Tucker-2 by alternating SVDs from the
-        unfoldings' (Kim et al., ICLR 2016, section 3; De Lathauwer et al. 2000)."""
+        """The best product: for a matrix by Eckart and Young, for a kernel Tucker-2.
+
+        Tucker-2 uses alternating SVDs that start from those of the unfoldings (Kim et al., ICLR 2016, section 3; De
+        Lathauwer et al. 2000).
+        """
         if self.weighted.ndim == 2:
             u, values, v = np.linalg.svd(self.weighted, full_matrices=False)
             (rank,) = ranks
@@ -103,10 +107,10 @@ def _unfolded(weight: np.ndarray, mode: int) -> np.ndarray:
 
 
 def _leading(matrix: np.ndarray, rank: int) -> np.ndarray:
-    """(rows, rank): its leading left singular vectors."""
+    """(rows, rank): the leading left singular vectors of the matrix."""
     return np.asarray(np.linalg.svd(matrix, full_matrices=False)[0][:, :rank])
 
 
 def is_matrix(weight: np.ndarray) -> bool:
-    """Of a dense layer or a 1x1 convolution."""
+    """Whether the weight is that of a dense layer or a 1x1 convolution."""
     return math.prod(weight.shape[2:]) == 1

@@ -1,4 +1,4 @@
-"""Ghost: some channels of a convolution are computed, the others made of them by cheap depthwise ones."""
+"""Ghost: some channels of a convolution are computed, the others are made from them by cheap depthwise convolutions."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from autocomp.search_spaces import NetworkGraph
 
 from .replacing import Replacement, Replacing, macs_of
 
-FITTED = 32  # images that the cheap convolutions are fitted on
-NOISE = 8  # of noise, where none are given
-PIXELS = 6_000  # of them at most, for each layer
+FITTED = 32  # images to which the cheap convolutions are fitted
+NOISE = 8  # images of noise, where none are given
+PIXELS = 6_000  # most pixels of the images, for each layer
 RIDGE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Of a layer's channels, the computed ones and how the others follow from them.
+    """The computed channels of a layer, and how the other channels are made from them.
 
     primary: (m,), others: (c - m,), channels. sources: (c - m,), places in ``primary``. kernels: (c - m, d, d); shifts:
-    (c - m,). lost: the share of the layer's energy that the others' errors make.
+        (c - m,). lost: the share of the errors of the other channels in the layer's energy.
     """
 
     primary: np.ndarray
@@ -51,20 +51,20 @@ class Ghost(Replacing):
     >>> ms.Model(net_g, loss, optimizer).train(2, train_set, callbacks=algorithm.callbacks())
     >>> smaller = algorithm.convert(net_g)
 
-    Of c channels c / ratio are computed as before, each of the others by a depthwise convolution of one of them. The
-    paper trains such networks from scratch; here the channels computed are those that tell most of the others
-    (pivoted Cholesky of the covariance of the layer's outputs), every other one follows the one from which a d x d
-    kernel gives it best, and the kernel is the least-squares one. All on ``calibrate``, or without on noise, which
-    looks at the weights alone. Channels keep their places, so that nothing else changes.
+    Of c channels c / ratio are computed as before, and each of the others by a depthwise convolution of one of them.
+    The paper trains such networks from scratch. Here the computed channels are those that predict the others best
+    (pivoted Cholesky of the covariance of the layer's outputs). Every other channel is made from the computed channel
+    from which a d x d kernel predicts it best, and the kernel is the least-squares one. All this uses ``calibrate``, or
+    without it noise, which depends on the weights alone. Channels keep their places, so that nothing else changes.
 
     Args:
-        ratio: how many channels one that is computed stands for, 2 or more (the paper's s).
+        ratio: channels in all for each computed one, 2 or more (the paper's s).
         kernel: size of the cheap convolutions, odd (the paper's d).
-        macs: the share of the network's multiply-accumulates that stays; the layers go first that lose least for what
-            they free. None: all that get cheaper.
+        macs: the share of the network's multiply-accumulates that stays; the layers that lose least for the MACs that
+            they save are replaced first. None: all that become cheaper.
         layers, reconstruct: see :class:`autocomp.primitives.replacement.replacing.Replacing`.
 
-    Left as they are: the first and the last layer, grouped and transposed convolutions.
+    Not replaced: the first and the last layer, grouped and transposed convolutions.
     """
 
     name = "ghost"
@@ -104,8 +104,8 @@ class Ghost(Replacing):
         return found if self.macs is None else _enough(graph, found, self.macs)
 
     def _layers(self, net: Any, graph: NetworkGraph) -> list[str]:
-        ends = first_and_last(graph)
-        nodes = {path: graph.nodes[graph.layers[path]] for path in self.allowed(graph) if path not in ends}
+        first_last = first_and_last(graph)
+        nodes = {path: graph.nodes[graph.layers[path]] for path in self.allowed(graph) if path not in first_last}
         plain = [path for path, node in nodes.items() if node.groups == 1 and isinstance(cell_at(net, path), nn.Conv2d)]
         return [path for path in plain if self._macs(graph, path) < macs_of(graph, path)]
 
@@ -142,8 +142,7 @@ class GhostConv2d(nn.Cell):
 
 
 def fitted(outputs: Sequence[np.ndarray], ratio: int, size: int, biased: bool) -> Fit:
-    """outputs: (n, c, h, w), what each of the layer's calls gives. biased: whether the cheap convolutions have a
-    bias."""
+    """outputs: (n, c, h, w), of each of the layer's calls. biased: whether the cheap convolutions have a bias."""
     channels = outputs[0].shape[1]
     rows = np.concatenate([np.moveaxis(y, 1, -1).reshape(-1, channels) for y in outputs])
     order = pivoted_order(moments_of(rows).covariance.astype(np.float64))
@@ -173,7 +172,7 @@ def fitted(outputs: Sequence[np.ndarray], ratio: int, size: int, biased: bool) -
 def outputs_of(
     cell: Any, graph: NetworkGraph, path: str, inputs: Sequence[np.ndarray] | None
 ) -> tuple[np.ndarray, ...]:
-    """(n, c, h, w): what a convolution gives for each of these inputs, or for noise."""
+    """(n, c, h, w): the convolution's output for each of these inputs, or for noise."""
     if inputs is None:
         shape = graph.nodes[graph.nodes[graph.layers[path]].inputs[0]].shape
         inputs = [np.random.default_rng(0).standard_normal((NOISE, *shape[1:])).astype(np.float32)]
@@ -198,7 +197,7 @@ def _values(weight: np.ndarray, bias: np.ndarray | None) -> dict[str, Any]:
 
 
 def _enough(graph: NetworkGraph, found: dict[str, Replacement], share: float) -> dict[str, Replacement]:
-    """The layers that lose least for what they free, until the share is met."""
+    """The layers that lose least for the MACs that they save, until the share is met."""
     saved = {path: macs_of(graph, path) - replacement.macs for path, replacement in found.items()}
     chosen: dict[str, Replacement] = {}
     left = graph.macs

@@ -27,7 +27,7 @@ LEVELS = 1 - np.geomspace(0.003, 0.9, 24)  # shares of the energy that are tried
 
 @dataclass(frozen=True)
 class Choice:
-    """Ranks of a layer with what they cost; no ranks: the layer as it is."""
+    """Ranks of a layer with their cost; without ranks: the layer is not replaced."""
 
     ranks: tuple[int, ...]
     macs: int
@@ -43,17 +43,17 @@ class LowRank(Replacing):
     >>> smaller = algorithm.convert(net_f)
 
     A matrix (out, in) becomes in -> r -> out, a kernel in -> r1 (1x1), r1 -> r2 (k x k), r2 -> out (1x1). With
-    ``calibrate`` the product is the nearest in the layer's outputs and not in its weights
-    (:mod:`autocomp.primitives.replacement.factors`), and a bias takes in the shift of their mean.
+    ``calibrate`` the product is the nearest in the layer's outputs instead of in its weights
+    (:mod:`autocomp.primitives.replacement.factors`), and a bias compensates the shift of their mean.
 
     Args:
         energy, macs, ranks: exactly one of them. energy: the share of every layer's energy (squared singular values)
-            that is kept. macs: the share of the network's multiply-accumulates that stays; ranks are those that lose
-            the least energy, summed over the layers. ranks: by layer, ``{"fc": (16,), "conv": (8, 12)}``.
+            that is kept. macs: the share of the network's multiply-accumulates that stays; the ranks are those that
+            lose the least energy, summed over the layers. ranks: by layer, ``{"fc": (16,), "conv": (8, 12)}``.
         channel_divisor: ranks are multiples of it.
         layers, reconstruct: see :class:`autocomp.primitives.replacement.replacing.Replacing`.
 
-    Left as they are: layers that would not be cheaper, grouped and transposed convolutions.
+    Not replaced: layers that would not be cheaper, grouped and transposed convolutions.
     """
 
     name = "low-rank"
@@ -104,7 +104,7 @@ class LowRank(Replacing):
         return _cheapest(tables, others, self.macs * graph.macs)
 
     def _choices(self, graph: NetworkGraph, path: str, spectrum: Spectrum) -> list[Choice]:
-        """As it is, and every rank that is cheaper."""
+        """The layer as it is, and every choice of ranks that is cheaper."""
         whole = macs_of(graph, path)
         found: dict[tuple[int, ...], Choice] = {(): Choice((), whole, 0.0)}
         for energy in [self.energy] if self.energy is not None else LEVELS:
@@ -120,7 +120,7 @@ class LowRank(Replacing):
 
 
 def factorisable(graph: NetworkGraph, net: Any, allowed: Collection[str]) -> list[str]:
-    """Of the allowed layers, those of one group, not transposed."""
+    """The allowed layers with one group that are not transposed."""
     nodes = {path: graph.nodes[graph.layers[path]] for path in allowed}
     return [
         path
@@ -150,7 +150,7 @@ def _shape(graph: NetworkGraph, path: str) -> tuple[int, ...]:
 
 
 def _matrix(weight: np.ndarray) -> np.ndarray:
-    """A 1x1 kernel as the matrix that it is."""
+    """A 1x1 kernel as a matrix; other weights unchanged."""
     return weight.reshape(weight.shape[:2]) if is_matrix(weight) else weight
 
 
@@ -161,7 +161,7 @@ def _moments(net: Any, graph: NetworkGraph, calibrate: tuple[np.ndarray, ...] | 
 
 
 def _weighing(moments: Moments | None, biased: bool) -> np.ndarray | None:
-    """By which an error in the weight counts: a bias takes in the part that the mean makes."""
+    """The matrix that weights errors of the weight; a bias compensates the part of the mean."""
     if moments is None:
         return None
     return moments.covariance if biased else moments.covariance + np.outer(moments.mean, moments.mean)
@@ -223,8 +223,11 @@ def _tensor(value: np.ndarray) -> Any:
 
 
 def _cheapest(tables: Mapping[str, list[Choice]], others: int, target: float) -> dict[str, Choice]:
-    """Of each layer the choice that loses least, all together within the target: least lost + price * macs, with the
-    lowest price that meets it. others: multiply-accumulates of all other layers."""
+    """For each layer a choice, so that all together meet the target and lose least.
+
+    The choice has the least lost + price * macs, with the lowest price that meets the target. others:
+    multiply-accumulates of all other layers.
+    """
     scale = others + sum(table[0].macs for table in tables.values())
 
     def at(price: float) -> dict[str, Choice]:

@@ -1,4 +1,4 @@
-"""What the algorithms that put other cells in the place of layers have in common."""
+"""The common part of the algorithms that replace layers by other cells."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from autocomp.search_spaces import NetworkGraph
 class Replacement:
     """A layer's new cell. macs: multiply-accumulates at batch 1 of all calls; parameters: elements.
 
-    lost: the share of the layer's output energy that the new cell does not give, as it was fitted. parts: layers of
-    the new cell that give the old one's outputs.
+    lost: the share of the layer's output energy that the fitted new cell lacks. parts: layers of the new cell that
+        compute the old cell's outputs.
     """
 
     cell: Any
@@ -36,7 +36,7 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Size:
-    """macs: multiply-accumulates at batch 1; parameters: elements, BatchNorm's statistics among them."""
+    """macs: multiply-accumulates at batch 1; parameters: elements, including BatchNorm's statistics."""
 
     macs: int
     parameters: int
@@ -51,24 +51,24 @@ class Replacing:
     """Layers are replaced by cheaper cells that are fitted to them; the network is then fine-tuned.
 
     >>> algorithm = LowRank(macs=0.6)
-    >>> net_f = algorithm.apply(net, calibrate=images)    # a new Cell; net is not touched
+    >>> net_f = algorithm.apply(net, calibrate=images)    # a new Cell; net is not changed
     >>> ms.Model(net_f, loss, optimizer).train(2, train_set, callbacks=algorithm.callbacks())
     >>> smaller = algorithm.convert(net_f)
 
     Args:
         layers: paths of the layers that may be replaced, or of cells that hold them; None: all.
-        reconstruct: whether, with ``calibrate``, the new cells and the layers behind them are fitted, one after the
-            other, to what the layers gave in the whole network
+        reconstruct: whether, with ``calibrate``, the new cells and the layers after them are fitted, one after the
+            other, to the layers' outputs in the original network
             (:mod:`autocomp.primitives.verification.refit_replaced`).
 
-    Subclasses say which layers are replaced by what.
+    Subclasses define which layers are replaced, and by which cells.
     """
 
     name = "replacing"
 
     def __init__(self, layers: Collection[str] | None = None, reconstruct: bool = True) -> None:
         self.layers, self.reconstruct = layers, reconstruct
-        self._last: Any = None  # the network applied to last, which callbacks work on
+        self._last: Any = None  # the network of the last apply, for callbacks
 
     def allowed(self, graph: NetworkGraph) -> list[str]:
         """Layers that may be replaced; ValueError for a path with none."""
@@ -82,20 +82,20 @@ class Replacing:
     def replacements(
         self, net: Any, graph: NetworkGraph, calibrate: tuple[np.ndarray, ...] | None
     ) -> dict[str, Replacement]:
-        """By layer; calibrate: inputs of the network, (n, ...) each, or None."""
+        """The replacements by layer; calibrate: inputs of the network, (n, ...) each, or None."""
         raise NotImplementedError
 
     def apply(self, net: Any, inputs: Any = None, calibrate: np.ndarray | tuple[np.ndarray, ...] | None = None) -> Any:
-        """A new Cell of the same class, with the same parameter names but for those of the replaced layers.
+        """A new Cell of the same class, with the same parameter names except those of the replaced layers.
 
         Args:
             net: a MindSpore Cell; it is copied, never changed.
-            inputs: as ``autocomp.search`` takes them; None: from ``calibrate``, else the usual image sizes are tried.
-            calibrate: arrays (n, ...) of the network's inputs, some hundred images; the new cells are fitted to what
-                the layers make of them. None: to the weights alone.
+            inputs: as ``autocomp.search`` takes them; None uses ``calibrate``, or else tries the usual image sizes.
+            calibrate: arrays (n, ...) of the network's inputs, some hundred images; the new cells are fitted to the
+                layers' outputs for them. None: to the weights alone.
 
         Raises:
-            TypeError: net is no Cell. NoEffectError: no layer is cheaper for being replaced.
+            TypeError: net is no Cell. NoEffectError: no layer becomes cheaper by a replacement.
         """
         check_cell(net)
         arrays = calibrate if isinstance(calibrate, tuple) or calibrate is None else (calibrate,)
@@ -115,13 +115,13 @@ class Replacing:
         return twin.set_train(net.training)
 
     def callbacks(self) -> list[Any]:
-        """For ``mindspore.Model.train``; none are needed."""
+        """For ``mindspore.Model.train``; there are none."""
         if self._last is None:
             raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
         return []
 
     def size(self, net_f: Any) -> Size:
-        """What the converted network computes and holds."""
+        """The size of the converted network."""
         applied = state_of(net_f)
         graph, found = applied.graph, replaced_layers(net_f)
         macs = graph.macs + sum(r.macs - macs_of(graph, path) for path, r in found.items())
@@ -130,10 +130,10 @@ class Replacing:
         return Size(macs, elements + sum(r.parameters - own[path] for path, r in found.items()))
 
     def convert(self, net_f: Any) -> Any:
-        """A new Cell for deployment, which can be pruned or quantized. ValueError for one not from ``apply``."""
+        """A new Cell for deployment, which can be pruned or quantized. ValueError for a network not from ``apply``."""
         replaced_layers(net_f)
         applied = getattr(net_f, STATE)
-        object.__setattr__(net_f, STATE, None)  # what it came from need not be copied
+        object.__setattr__(net_f, STATE, None)  # the original network need not be copied
         try:
             return copy_network(net_f).set_train(False)
         finally:
@@ -141,7 +141,7 @@ class Replacing:
 
 
 def replaced_layers(net_f: Any) -> Mapping[str, Replacement]:
-    """ValueError for a network in which nothing was replaced."""
+    """ValueError for a network in which no layer was replaced."""
     applied = state_of(net_f)
     if not isinstance(applied, Replaced) or applied.replacements is None:
         raise ValueError(f"no layers of {type(net_f).__name__} were replaced: it came from another algorithm")
@@ -149,7 +149,7 @@ def replaced_layers(net_f: Any) -> Mapping[str, Replacement]:
 
 
 def macs_of(graph: NetworkGraph, path: str) -> int:
-    """Of all calls of a layer."""
+    """Multiply-accumulates of all calls of a layer."""
     return sum(node.macs for node in graph.nodes if node.layer == path)
 
 

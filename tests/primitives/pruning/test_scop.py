@@ -113,7 +113,7 @@ def test_what_it_needs_is_said(planted: Planted) -> None:
     net_p = algorithm.apply(planted.net, inputs=(1, 3, 12, 12))
     with pytest.raises(ValueError, match="give Model a loss of its own"):
         algorithm.prune(net_p, planted.batches)
-    with pytest.raises(ValueError, match="scop learns on data"):
+    with pytest.raises(ValueError, match="scop needs data"):
         algorithm.prune(net_p, [], planted.loss)
     with pytest.raises(ValueError, match="steps must be 1 or more"):
         SCOP(keep_ratio=0.5, steps=0)
