@@ -30,7 +30,7 @@ from autocomp.evaluators import OnnxEngine, PlanEvaluator
 from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
 from autocomp.hardware_models import device
 from autocomp.primitives.cells.elastic import ElasticNetwork
-from autocomp.primitives.export.onnx_network import Style
+from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.platform import forward

@@ -28,7 +28,8 @@ from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
 from autocomp.hardware_models.shapes import MeasuredShape
 from autocomp.measurement.processor import FORMATS, TEMPLATE, fitted, measure_processor
 from autocomp.measurement.profiling import measure, typical_ms
-from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor
 from autocomp.primitives.registry import search_space
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace, Workload

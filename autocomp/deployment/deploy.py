@@ -24,7 +24,8 @@ from autocomp.primitives.export.files import (
     run_onnx,
     written_whole,
 )
-from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.platform import forward, is_dataset
 from autocomp.problem.data import Samples, is_batched

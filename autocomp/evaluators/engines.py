@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from autocomp.errors import EvaluationError
-from autocomp.primitives.export.onnx_network import MEAN, REWRITES, TAP, VARIANCE, Style, onnx_network
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import MEAN, REWRITES, TAP, VARIANCE, Style
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.search_spaces import NetworkGraph
 

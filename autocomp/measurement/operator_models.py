@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 
 from autocomp.hardware_models.shapes import OperatorShape
-from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, Workload

@@ -23,7 +23,8 @@ from autocomp.hardware_models.runtimes.blocks import BLOCKED_ACTIVATIONS, pooled
 from autocomp.hardware_models.shapes import OperatorShape
 from autocomp.measurement import processor
 from autocomp.measurement.operator_models import operator_model
-from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.tracer import trace

@@ -53,7 +53,8 @@ def _agreement(
 ) -> Agreement:
     from autocomp.primitives.cells.conversion import convert
     from autocomp.primitives.export.files import export_mindir, norm_error, run_mindir, run_onnx
-    from autocomp.primitives.export.onnx_network import Style, onnx_network
+    from autocomp.primitives.export.onnx_network import onnx_network
+    from autocomp.primitives.export.onnx_writer import Style
     from autocomp.primitives.tracing.platform import forward
 
     graph, parameters = subject.graph, subject.parameters  # type: ignore[attr-defined]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from autocomp.primitives.export.files import export_mindir, run_mindir, run_onnx
-from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.tracing.platform import execution_mode, load_mindspore
 from autocomp.primitives.tracing.tracer import trace

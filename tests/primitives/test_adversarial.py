@@ -15,7 +15,8 @@ from autocomp.primitives import LSQ, RTN, SCOP, ChannelPruner
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.export.files import EXACT, export_mindir, norm_error, run_mindir, run_onnx
-from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.platform import forward

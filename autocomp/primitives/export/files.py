@@ -16,7 +16,7 @@ from autocomp.errors import ExportError
 from autocomp.primitives.tracing.mindir import copy_network, first_line
 from autocomp.primitives.tracing.platform import execution_mode, load_mindspore, to_arrays, to_tensors
 
-from .onnx_network import REWRITES
+from .onnx_writer import REWRITES
 
 Arrays = tuple[np.ndarray, ...]
 FORMATS = (".mindir", ".onnx")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,8 @@ from autocomp.primitives.tracing.nodes import window_of
 from autocomp.primitives.tracing.weight_layout import groups_left
 from autocomp.search_spaces import Node
 
-from .onnx_network import Writer
 from .onnx_shapes import SHAPES, operand
-
-Form = Callable[[Writer, Node], "str | tuple[str, ...]"]
+from .onnx_writer import Form, Writer
 
 
 def constants(node: Node) -> tuple[Any, ...]:

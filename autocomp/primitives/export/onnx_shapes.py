@@ -10,7 +10,7 @@ from autocomp.errors import ExportError
 from autocomp.search_spaces import Node
 
 if TYPE_CHECKING:
-    from .onnx_network import Writer
+    from .onnx_writer import Writer
 
 END = int(np.iinfo(np.int64).max)
 

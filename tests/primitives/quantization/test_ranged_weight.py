@@ -14,7 +14,8 @@ from autocomp.primitives import RTN, SimQAT
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.layers import StoredWeight
 from autocomp.primitives.export.files import norm_error
-from autocomp.primitives.export.onnx_network import Style, onnx_network
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.numerics.quantizers import quantize_weight
 from autocomp.primitives.quantization.ranged_weight import RangedWeight, parts_of

@@ -1,0 +1,241 @@
+"""Collects an ONNX model operator by operator: the layers, their weights and what is rounded at their inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from autocomp.errors import ExportError
+from autocomp.primitives.numerics.folding import fold, foldable, norm_factors, norm_parameters
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
+from autocomp.primitives.tracing.batch_axis import growing_axes
+from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
+from autocomp.search_spaces import NetworkGraph, Node
+
+OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
+ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
+MEAN, VARIANCE, TAP = "#mean", "#variance", "#input"
+REWRITES = ["WeightBiasQuantization"]  # disabled: it rounds weights and biases of layers with rounded inputs
+
+
+@dataclass
+class Style:
+    """How the model is written.
+
+    integer_weights: store int8 and int4 with DequantizeLinear (export), else the rounded float32 (evaluation).
+    statistics: keep every BatchNorm, normalise by the batch, and return the mean and variance of each as
+        ``<node>#mean`` and ``<node>#variance``.
+    taps: also return the input of every layer, as ``<node>#input``, once for each time that it runs.
+    """
+
+    integer_weights: bool = False
+    statistics: bool = False
+    taps: bool = False
+
+
+class Writer:
+    """Collects nodes and initializers; :mod:`onnx_operators` has the form of each operator."""
+
+    def __init__(
+        self, graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, style: Style
+    ) -> None:
+        self.graph, self.parameters, self.compressed, self.style = graph, parameters, compressed, style
+        self.nodes: list[onnx.NodeProto] = []
+        self.unpacking: list[onnx.NodeProto] = []  # nodes that convert stored integers to floats
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.extra_outputs: list[str] = []
+        self.names: list[tuple[str, ...]] = []
+        self.opset = OPSET
+        self.batch_axis = growing_axes(graph)
+        self.position = -1  # of the present node
+        self.folds = {} if style.statistics else foldable(graph)  # BatchNorm -> layer
+        self.folded_into = {layer: bn for bn, layer in self.folds.items()}
+        self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
+        roundings = [state.activation for state in compressed.layers.values() if state.activation is not None]
+        self.signed = all(quantizer.symmetric for quantizer in roundings)  # TensorRT requires it
+        self.weights: dict[str, str] = {}  # name of a layer's integers -> name of their floats
+        self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
+
+    # used by operators ----------------------------------------------------------------------------------------------
+
+    def emit(self, op: str, inputs: list[str], name: str, outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; its first output is called ``name``."""
+        names = [name, *(f"{name}:{i}" for i in range(1, outputs))]
+        self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
+        return name
+
+    def constant(self, value: Any, dtype: Any = np.int64) -> str:
+        array = np.asarray(value, dtype)
+        array = np.atleast_1d(array) if dtype == np.int64 else array  # axes and sizes are lists in ONNX
+        return self.initializer(
+            f"#{array.dtype}{array.shape}{array.tobytes().hex()[:64]}#{len(self.initializers)}", array
+        )
+
+    def initializer(self, name: str, array: np.ndarray | np.generic) -> str:
+        """A scalar stays a scalar: with scalar bounds and scales onnxruntime can run a layer in integers."""
+        self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
+        return name
+
+    def argument(self, argument: tuple[Any, ...]) -> str:
+        """The tensor name of a node, parameter or constant argument."""
+        kind, value, *rest = argument
+        if kind == "node":
+            parts = self.names[value]
+            return parts[rest[0]] if rest[0] < len(parts) else f"{parts[0]}:{rest[0]}"
+        if kind == "parameter":
+            return value if value in self.initializers else self.initializer(value, self.parameters[value])
+        if kind == "constant" and isinstance(value, (int, float, np.ndarray)):
+            whole = isinstance(value, np.ndarray) and value.dtype == bool
+            return self.constant(value, bool if whole else np.float32)
+        raise ExportError(f"a constant of type {type(value).__name__} cannot be written to ONNX")
+
+    # layers ----------------------------------------------------------------------------------------------------------
+
+    def state(self, layer: str) -> LayerState:
+        """The layer's weights, with the BatchNorm after it folded in where that is possible."""
+        state = self.compressed.layers[layer]
+        if layer not in self.folded_into:
+            return state
+        norm = self.norms[self.folded_into[layer]]
+        return fold(state, *norm_factors(norm, self.parameters, self.compressed))
+
+    def layer_input(self, node: Node, state: LayerState) -> str:
+        source = self.argument(("node", node.inputs[0], node.attributes["arguments"][0][2]))
+        if self.style.taps:
+            tap = f"{node.name}{TAP}"
+            self.extra_outputs.append(self.emit("Identity", [source], tap))
+        if state.activation is None:
+            return source
+        key = (source, state.activation)
+        if key not in self.quantized_inputs:
+            self.quantized_inputs[key] = self.rounded(source, state.activation, f"{node.name}#rounded")
+        return self.quantized_inputs[key]
+
+    def rounded(self, source: str, quantizer: ActivationQuantizer, name: str) -> str:
+        scale = self.initializer(f"{name}.scale", np.float32(quantizer.scale))
+        point = np.int8(0) if self.signed else np.uint8(quantizer.zero_point)
+        zero = self.initializer(f"{name}.zero_point", point)
+        if quantizer.bits < 8:
+            low, high = (np.float32(bound) * np.float32(quantizer.scale) for bound in quantizer.bounds)
+            source = self.emit(
+                "Clip", [source, self.constant(low, np.float32), self.constant(high, np.float32)], f"{name}.clip"
+            )
+        levels = self.emit("QuantizeLinear", [source, scale, zero], f"{name}.levels")
+        return self.emit("DequantizeLinear", [levels, scale, zero], name)
+
+    def layer_weight(self, node: Node, state: LayerState) -> str:
+        name = node.attributes["weight"]
+        groups = groups_left(node, len(state.weight))
+        if name in self.weights:  # the layer runs more than once
+            return self.weights[name]
+        if state.quantized is None or not self.style.integer_weights:
+            return self.initializer(
+                name, to_out_first_layout(state.weight, groups) if node.transposed else state.weight
+            )
+        before = len(self.nodes)
+        weight = self._dequantized(name, state.quantized.with_positive_scale())  # ONNX requires a positive scale
+        self.weights[name] = (
+            self._to_out_first_layout(weight, state.weight.shape, groups) if node.transposed else weight
+        )
+        self.unpacking += self.nodes[before:]
+        del self.nodes[before:]
+        return self.weights[name]
+
+    def _to_out_first_layout(self, weight: str, shape: tuple[int, ...], groups: int) -> str:
+        """See :func:`weight_layout.to_out_first_layout`; a scale for each output channel must be on the first axis."""
+        rows, columns, *kernel = shape
+        parted = self.constant([groups, rows // groups, columns, *kernel])
+        weight = self.emit("Reshape", [weight, parted], f"{weight}.parted")
+        weight = self.emit("Transpose", [weight], f"{weight}.turned", perm=[0, 2, 1, 3, 4])
+        back = self.constant([groups * columns, rows // groups, *kernel])
+        return self.emit("Reshape", [weight, back], f"{weight}.whole")
+
+    def _dequantized(self, name: str, weight: QuantizedWeight) -> str:
+        scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
+        if weight.scale.ndim == 1 and weight.zero_point is None:
+            integers = self._integers(name, weight.integers, weight.bits)
+            return self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
+        # A row for each scale. onnxruntime's integer convolution takes no zero point for a channel: the Reshape keeps
+        # the layer in float.
+        arguments = [self._integers(name, weight.integers.reshape(weight.scale.size, -1), weight.bits), scale]
+        if weight.zero_point is not None:
+            arguments.append(self._integers(f"{name}.zero_point", weight.zero_point.reshape(-1), weight.bits))
+        parted = self.emit("DequantizeLinear", arguments, f"{name}.parted", axis=0)
+        return self.emit("Reshape", [parted, self.constant(list(weight.integers.shape))], f"{name}.float")
+
+    def _integers(self, name: str, integers: np.ndarray, bits: int) -> str:
+        if bits > 4:
+            return self.initializer(name, integers)
+        self.opset = OPSET_INT4
+        packed = pack_nibbles(integers).tobytes()  # as ONNX packs them; helper.make_tensor needs more bytes
+        self.initializers[name] = TensorProto(
+            name=name, data_type=TensorProto.INT4, dims=integers.shape, raw_data=packed
+        )
+        return name
+
+    def layer_bias(self, node: Node, state: LayerState) -> list[str]:
+        return [] if state.bias is None else [self.initializer(f"{node.layer}.bias", state.bias)]
+
+    def batchnorm(self, node: Node) -> str:
+        assert node.layer is not None
+        source = self.argument(node.attributes["arguments"][0])
+        if node.layer in self.folds:
+            return source
+        arrays = norm_parameters(node, self.parameters, self.compressed)
+        values = zip(("gamma", "beta", "mean", "variance"), arrays, strict=True)
+        names = [self.initializer(f"{node.name}.{name}", value) for name, value in values]
+        if self.style.statistics:
+            return self._batch_statistics(node, source, names)
+        return self.emit("BatchNormalization", [source, *names], node.name, epsilon=node.attributes["epsilon"])
+
+    def _batch_statistics(self, node: Node, source: str, values: list[str]) -> str:
+        """The tensor normalised by the batch; with momentum 0 the operator also returns the batch's mean and
+        variance."""
+        name, epsilon = node.name, node.attributes["epsilon"]
+        self.extra_outputs += [f"{name}{MEAN}", f"{name}{VARIANCE}"]
+        outputs = [name, *self.extra_outputs[-2:]]
+        settings = {"epsilon": epsilon, "momentum": 0.0, "training_mode": 1}
+        self.nodes.append(helper.make_node("BatchNormalization", [source, *values], outputs, name=name, **settings))
+        return name
+
+    def kept(self, node: Node) -> np.ndarray:
+        return kept_channels(node.units, self.compressed.kept)
+
+    # the model -------------------------------------------------------------------------------------------------------
+
+    def model(self, forms: Mapping[str, Form]) -> onnx.ModelProto:
+        """forms: how each of MindSpore's operators is written; ExportError for one that is not among them."""
+        for position, node in enumerate(self.graph.nodes):
+            self.position = position
+            form = forms.get(node.op)
+            if form is None:
+                raise ExportError(f"MindSpore's operator {node.op} (at {node.name}) has no ONNX form in autocomp")
+            try:
+                names = form(self, node)
+            except ARGUMENTS as error:
+                raise ExportError(
+                    f"{node.op} (at {node.name}) has arguments that autocomp cannot write to ONNX"
+                ) from error
+            self.names.append((names,) if isinstance(names, str) else names)
+        values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
+        values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]
+        # onnxruntime computes the later of two input nodes first. So a weight's floats are computed last, and are held
+        # only while their layer runs. After the layer's input they would all be computed before the first layer.
+        nodes = [*self.unpacking, *self.nodes]
+        graph = helper.make_graph(nodes, "network", self.inputs, values, list(self.initializers.values()))
+        opsets = [helper.make_opsetid("", self.opset)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
+
+    def _output(self, node: int, name: str) -> onnx.ValueInfoProto:
+        self.emit("Identity", [self.names[node][0]], name)
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *self.graph.nodes[node].shape[1:]])
+
+
+Form = Callable[[Writer, Node], "str | tuple[str, ...]"]
