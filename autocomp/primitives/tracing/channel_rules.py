@@ -10,7 +10,7 @@ import numpy as np
 from autocomp.search_spaces import Node
 
 from .axes import reshaped
-from .channels import STAYS, Carried, Identities
+from .channel_identities import STAYS, Carried, Identities
 
 Rule = Callable[[Identities, Node], Carried]
 
