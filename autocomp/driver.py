@@ -10,6 +10,7 @@ from typing import Any
 
 from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.resolving import ScoreResolver
+from autocomp.deployment.restore import restore
 from autocomp.deployment.tuning import Tuner, settings_of
 from autocomp.evaluators import OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, integer, training_classes
@@ -94,8 +95,7 @@ def search(
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
     study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
-    known = (job.evaluator, job.calibration, job.batch, chip.channel_divisor)
-    deployer = NetworkDeployer(net, *known, strict_divisor=chip.strict_divisor)
+    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch)
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes)
     if tuner is not None and not front.feasible and study.stopped != INTERRUPTED:
@@ -179,8 +179,6 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     if net is None:
         return ParetoSet.load(folder)
     check_cell(net)
-    from autocomp.deployment.restore import restore
-
     given = Data.coerce(data)
     return restore(net, folder, given.evaluation, given.measure)
 

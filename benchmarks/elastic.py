@@ -30,6 +30,7 @@ from autocomp.evaluators import OnnxEngine, PlanEvaluator
 from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
 from autocomp.hardware_models import device
 from autocomp.primitives.cells.elastic import ElasticNetwork
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
@@ -50,7 +51,7 @@ def main() -> None:
     x, calibration = samples.x[0], load_samples("calibrate").take(512).x
     chip, parameters = device(DEVICE), parameters_of(net)
     graph = trace(net, (x[:1],))
-    space = search_space(graph, parameters, chip.formats, chip.channel_divisor)
+    space = search_space(graph, parameters, Choices(chip.formats, chip.channel_divisor))
     engine, in_float = OnnxEngine(graph, parameters), PlanCompressor(space, parameters)(Plan())
     moments = layer_moments(engine, graph, in_float, calibration)
     patches = layer_hessians(engine, graph, in_float, calibration, rounded_layers(space))

@@ -28,6 +28,7 @@ from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
 from autocomp.hardware_models.shapes import MeasuredShape
 from autocomp.measurement.processor import FORMATS, TEMPLATE, fitted, measure_processor
 from autocomp.measurement.profiling import measure, typical_ms
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor
@@ -89,7 +90,8 @@ def compared(name: str, pixels: int) -> list[Compared]:
     parameters = parameters_for(graph)
     template = device(TEMPLATE)
     whole = template.strict_divisor
-    space = search_space(graph, parameters, template.formats, template.channel_divisor, strict_divisor=whole)
+    choices = Choices(template.formats, template.channel_divisor, strict_divisor=whole)
+    space = search_space(graph, parameters, choices)
     engine = OnnxEngine(graph, parameters)
     images = np.random.default_rng(0).standard_normal((4, 3, pixels, pixels), np.float32)
     plain = PlanCompressor(space, parameters)(Plan())

@@ -22,9 +22,10 @@ from autocomp.evaluators import PlanEvaluator, synthetic_inputs
 from autocomp.evaluators.accuracy import calibrated_on
 from autocomp.evaluators.distilled_inputs import inputs_without_data
 from autocomp.hardware_models import device
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.tracer import trace
-from autocomp.problem.jobs import Choices, evaluator_of
+from autocomp.problem.jobs import evaluator_of
 from autocomp.search_spaces import SearchSpace
 
 REAL = 256

@@ -214,6 +214,7 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
 
     from autocomp.primitives.cells.conversion import convert
     from autocomp.primitives.cells.elastic import ElasticNetwork
+    from autocomp.primitives.choices import Choices
     from autocomp.primitives.export.files import export_mindir, run_mindir
     from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
     from autocomp.primitives.registry import search_space
@@ -236,7 +237,7 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
     prunable = {layer for group in graph.channel_groups for layer in group.layers}
     inside = [graph.nodes[graph.layers[layer]].attributes["weight"] for layer in prunable]
     row["prunable"] = sum(parameters[name].size for name in inside) / total
-    space = search_space(graph, parameters, [Format.parse("w8")], 8)
+    space = search_space(graph, parameters, Choices([Format.parse("w8")], 8))
     compressor, rng = PlanCompressor(space, parameters), np.random.default_rng(2)
     keep = np.array([knob.group is not None for knob in space.knobs])
     plan = space.decode(np.where(keep, space.random(rng, 1)[0], 0))

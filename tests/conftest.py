@@ -35,6 +35,7 @@ class Subject:
 def subject_of(name: str) -> Subject:
     from autocomp.evaluators import OnnxEngine, PlanEvaluator
     from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
+    from autocomp.primitives.choices import Choices
     from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
     from autocomp.primitives.registry import search_space
     from autocomp.primitives.tracing.tracer import trace
@@ -49,7 +50,7 @@ def subject_of(name: str) -> Subject:
     engine = OnnxEngine(graph, parameters)
     plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
     moments = layer_moments(engine, graph, plain, (x,))
-    space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4, moments=moments)
+    space = search_space(graph, parameters, Choices([Format.parse(text) for text in FORMATS], 4), moments)
     labels = np.random.default_rng(1).integers(0, 5, len(x))
     patches = layer_hessians(engine, graph, plain, (x,), rounded_layers(space))
     evaluator = PlanEvaluator(engine, space, parameters, (x,), labels, (x,), moments=moments, patches=patches)
@@ -71,6 +72,7 @@ class Twice:
 @pytest.fixture(scope="session")
 def normalised_twice() -> Twice:
     from autocomp.evaluators import MindSporeEngine, OnnxEngine
+    from autocomp.primitives.choices import Choices
     from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
     from autocomp.primitives.registry import search_space
     from autocomp.primitives.tracing.tracer import trace
@@ -81,7 +83,7 @@ def normalised_twice() -> Twice:
 
     net, x = randomised(NormalisedTwice()), images(8)
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)
-    space = search_space(graph, parameters, [Format.parse(text) for text in FORMATS], 4)
+    space = search_space(graph, parameters, Choices([Format.parse(text) for text in FORMATS], 4))
     engines = {"onnx": OnnxEngine(graph, parameters), "mindspore": MindSporeEngine(net, graph)}
     return Twice(net, space, parameters, PlanCompressor(space, parameters)(Plan()), engines, x)
 

@@ -14,6 +14,7 @@ import numpy as np
 from autocomp.evaluators import Measurement, PlanEvaluator
 from autocomp.evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
 from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import (
     EXACT,
     ROUNDED,
@@ -34,6 +35,7 @@ from autocomp.results.front import Deployer, ExportReport
 from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
 
+from .network_file import SearchedNetwork
 from .tuned_files import TrainedWeights, file_of
 
 Arrays = tuple[np.ndarray, ...]
@@ -44,8 +46,8 @@ class NetworkDeployer:
 
     evaluator: compresses the network, and has the samples on which files are compared.
     calibration: the samples it was calibrated on.
+    choices: what the search space was made from.
     batch: the batch of MindIR files; ONNX files take any batch.
-    channel_divisor, strict_divisor: the device's, with which the search space was made.
     evaluates: whether the evaluator has the samples of the search, or only a few to compare files on.
     """
 
@@ -54,14 +56,12 @@ class NetworkDeployer:
         net: Any,
         evaluator: PlanEvaluator,
         calibration: Arrays,
+        choices: Choices,
         batch: int = 1,
-        channel_divisor: int = 1,
         evaluates: bool = True,
-        strict_divisor: bool = False,
     ) -> None:
         self._float, self.evaluator, self.calibration = net, evaluator, calibration
-        self.batch, self._evaluates = batch, evaluates
-        self.channel_divisor, self.strict_divisor = channel_divisor, strict_divisor
+        self.choices, self.batch, self._evaluates = choices, batch, evaluates
 
     def net(self, plan: Plan) -> Any:
         """The converted network, in evaluation mode."""
@@ -116,9 +116,7 @@ class NetworkDeployer:
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
-        from .restore import store
-
-        store(folder, self)
+        SearchedNetwork(self.evaluator, self.calibration, self.choices, self.batch).write(folder)
 
 
 class TunedDeployer:

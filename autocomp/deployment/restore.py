@@ -2,69 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from autocomp.evaluators import PlanEvaluator, Scores, score, synthetic_inputs
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import CostTables, Device
-from autocomp.primitives.export.files import written_whole
-from autocomp.primitives.numerics.plan_compressor import Parameters, parameters_of
+from autocomp.primitives.choices import Choices
+from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.channels import group_channels
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.data import Samples
-from autocomp.problem.jobs import Arrays, Choices, RepeatedCosts, as_taken, evaluator_of
+from autocomp.problem.jobs import RepeatedCosts, as_taken, evaluator_of
 from autocomp.results.front import ParetoSet
 from autocomp.results.point import Point, percent
 from autocomp.results.stored import read
 from autocomp.search_spaces import Format
 from autocomp.study.ledger import SCORES, Ledger
 
+from .deploy import NetworkDeployer
+from .network_file import FILE, parameters_key
 from .resolving import ScoreResolver
 
-if TYPE_CHECKING:
-    from .deploy import NetworkDeployer
-
-FILE = "network.npz"
-SAMPLES = 8  # stored samples on which exported files are compared
 SAME = 1e-6  # largest difference of accuracies on the same samples
-
-
-def parameters_key(parameters: Parameters) -> str:
-    """Changes with any weight."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(parameters):
-        digest.update(f"{name}{parameters[name].shape};".encode())
-        digest.update(np.ascontiguousarray(parameters[name]).data)
-    return digest.hexdigest()
-
-
-def store(folder: Path, deployer: NetworkDeployer) -> None:
-    evaluator = deployer.evaluator
-    space = evaluator.space
-    arrays = {f"sample/{i}": x[:SAMPLES] for i, x in enumerate(evaluator.inputs)}
-    arrays |= {f"calibration/{i}": x for i, x in enumerate(deployer.calibration)}
-    formats = [knob for knob in space.knobs if knob.group is None]
-    description = {
-        "parameters": parameters_key(evaluator.parameters),
-        "space": space.key,
-        "whole": dict(space.graph.whole),
-        "batch": deployer.batch,
-        "primitives": list(dict.fromkeys(knob.primitive for knob in space.knobs)),
-        "formats": list(formats[0].values) if formats else [],
-        "channel_divisor": deployer.channel_divisor,
-        "strict_divisor": deployer.strict_divisor,
-        "symmetric": evaluator.symmetric,
-        "seed": evaluator.seed,
-        "synthetic": evaluator.synthetic,
-        "calibrated_on_all": _same(evaluator.inputs, deployer.calibration),
-    }
-    with written_whole(folder / FILE) as draft:
-        np.savez_compressed(draft, description=np.array(json.dumps(description)), **arrays)
 
 
 def restore(net: Any, folder: str | Path, given: Samples | None = None, measure: UserMetric | None = None) -> ParetoSet:
@@ -73,8 +36,6 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     given: samples to evaluate on: those of the search, or the samples that those were evenly taken from; ValueError for
         other samples. measure: the user's metric, if the search had one.
     """
-    from .deploy import NetworkDeployer
-
     path = Path(folder) / FILE
     if not path.is_file():
         read(Path(folder))  # raises where there is no front at all
@@ -105,7 +66,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     with_samples, batch = given is not None or synthetic, description["batch"]
-    deployer = NetworkDeployer(net, evaluator, calibration, batch, channel_divisor, with_samples, strict_divisor)
+    deployer = NetworkDeployer(net, evaluator, calibration, choices, batch, with_samples)
     front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, batch, with_samples))
     if given is not None:
         _check_samples(front.float_point, evaluator)
@@ -119,10 +80,6 @@ def _divisor(description: dict[str, Any]) -> tuple[int, bool]:
         return description["channel_divisor"], description["strict_divisor"]
     older = {key[:5]: value for key, value in description.items() if key.startswith(("gran", "whole_"))}
     return older["granu"], older.get("whole", False)
-
-
-def _same(some: Arrays, others: Arrays) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: bool) -> ScoreResolver | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
-from autocomp.search_spaces import Format, Knob, NetworkGraph, SearchSpace
+from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
 
 from .base import Primitive
+from .choices import Choices
 
 _REGISTRY: dict[str, Primitive] = {}
 
@@ -38,16 +39,11 @@ def primitives() -> tuple[str, ...]:
 def search_space(
     graph: NetworkGraph,
     parameters: Mapping[str, np.ndarray],
-    formats: Sequence[Format],
-    channel_divisor: int,
-    names: str | Iterable[str] = "auto",
+    choices: Choices,
     moments: Mapping[str, Moments] | None = None,
-    strict_divisor: bool = False,
 ) -> SearchSpace:
-    """All knobs of the primitives; with "auto", of every one that needs no training and finds something to do.
-
-    strict_divisor: channels are cut in multiples of the channel_divisor alone, small groups too.
-    """
+    """All knobs of the primitives that are chosen from."""
+    names, formats, channel_divisor = choices.primitives, choices.formats, choices.channel_divisor
     chosen = tuple(AUTOMATIC) if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
     knobs: list[Knob] = []
     for name in chosen:
@@ -57,7 +53,7 @@ def search_space(
             if names != "auto":
                 raise
     check_places(knobs)
-    if strict_divisor:
+    if choices.strict_divisor:
         coarse = (in_multiples(graph, knob, channel_divisor) for knob in knobs)
         knobs = [knob for knob in coarse if knob is not None]
         if not knobs and names != "auto":

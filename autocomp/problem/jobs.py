@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from autocomp.evaluators.calibration import layer_hessians, layer_moments, round
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, CostTables, Device
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import Parameters, PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.mindir import copy_network, first_line
@@ -25,7 +26,7 @@ from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_
 from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.process.training_bar import training_bar
 from autocomp.samplers import Solver
-from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace
+from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
 from .budget import Budget
 from .data import Data, Samples
@@ -38,21 +39,6 @@ Costs = Callable[[np.ndarray], Cost]  # gives the costs of vectors, (n, knobs) i
 CHECKED = 4  # images for which the engine must reproduce MindSpore's outputs
 PROBED_PLANS = 4096  # random plans whose costs are computed before a budget is called unreachable
 FIXED_SHARE = 0.5  # share of the latency above which a note says that compression does not lower fixed costs
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What may be chosen: the device's formats and channel_divisor, and the primitives by name.
-
-    symmetric: whether the device's runtime takes inputs rounded around zero alone. strict_divisor: whether channels
-    are cut in multiples of the channel_divisor alone.
-    """
-
-    formats: Sequence[Format]
-    channel_divisor: int
-    primitives: str | Sequence[str] = "auto"
-    symmetric: bool = False
-    strict_divisor: bool = False
 
 
 class RepeatedCosts:
@@ -72,9 +58,13 @@ class RepeatedCosts:
 
 @dataclass
 class Job:
-    """A network that is ready to be searched. ``calibration``: the calibration samples."""
+    """A network that is ready to be searched.
+
+    choices: what its search space was made from. calibration: the calibration samples.
+    """
 
     device: Device
+    choices: Choices
     evaluator: PlanEvaluator
     calibration: Arrays
     inputs: Arrays
@@ -186,7 +176,7 @@ def prepare(
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
-    return Job(chip, evaluator, calibrate, arrays, batch)
+    return Job(chip, choices, evaluator, calibrate, arrays, batch)
 
 
 def _without_data(net: Any, graph: NetworkGraph, parameters: Parameters, seed: int, progress: bool | None) -> Arrays:
@@ -214,11 +204,22 @@ def evaluator_of(
     check = tuple(array[:CHECKED] for array in x)
     engine = choose_engine(net, graph, parameters, plain, check, forward(copy_network(net), check))
     moments = layer_moments(engine, graph, plain, calibration, seed)
-    offered = (choices.formats, choices.channel_divisor, choices.primitives, moments, choices.strict_divisor)
-    space = search_space(graph, parameters, *offered)
+    space = search_space(graph, parameters, choices, moments)
     patches = layer_hessians(engine, graph, plain, calibration, rounded_layers(space), seed)
-    known = (synthetic, seed, moments, patches, choices.symmetric, measure)
-    return PlanEvaluator(engine, space, parameters, x, labels, calibration, *known)
+    return PlanEvaluator(
+        engine,
+        space,
+        parameters,
+        inputs=x,
+        labels=labels,
+        calibration=calibration,
+        synthetic=synthetic,
+        seed=seed,
+        moments=moments,
+        patches=patches,
+        symmetric=choices.symmetric,
+        measure=measure,
+    )
 
 
 def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:

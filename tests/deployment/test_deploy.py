@@ -16,16 +16,17 @@ from autocomp.deployment.restore import restore
 from autocomp.errors import ExportError
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.hardware_models import device
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import compare, norm_error, run_onnx, written_whole
 from autocomp.primitives.tracing.platform import forward
-from autocomp.problem.jobs import Choices, evaluator_of
+from autocomp.problem.jobs import evaluator_of
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Format, Plan
 from tests.conftest import Subject
 
 
 def deployer_of(subject: Subject) -> NetworkDeployer:
-    return NetworkDeployer(subject.net, subject.evaluator, (subject.x,), batch=4, channel_divisor=4)
+    return NetworkDeployer(subject.net, subject.evaluator, (subject.x,), Choices((), 4), batch=4)
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_weights_are_rounded_alike_after_loading(
     choices = Choices([Format.parse(text) for text in ("w8", "w4")], 4)
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
     assert set(evaluator.compressor.patches) == set(subject.graph.layers)
-    NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 4).store(tmp_path, [])
+    NetworkDeployer(subject.net, evaluator, (subject.x,), choices).store(tmp_path, [])
     monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
     monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
     restored: Any = restore(subject.net, tmp_path)
@@ -147,7 +148,7 @@ def test_a_space_of_whole_granules_is_restored(
         subject.net, subject.graph, replace(choices, strict_divisor=False), (subject.x,), None, (subject.x,)
     )
     assert fine.space.key != evaluator.space.key
-    NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 10, strict_divisor=True).store(tmp_path, [])
+    NetworkDeployer(subject.net, evaluator, (subject.x,), choices).store(tmp_path, [])
     monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
     monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
     restored: Any = restore(subject.net, tmp_path)
@@ -177,7 +178,7 @@ def test_where_the_runtime_knows_no_zero_points_there_are_none(
     subject = named_subject("residual")
     choices = Choices([Format.parse(chosen)], 4, symmetric=device("gpu").symmetric_inputs)
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
-    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), 1, 4)
+    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), choices)
     deployer.export(quantized(deployer, chosen), tmp_path / "net.onnx")
     assert zero_points(tmp_path / "net.onnx") == {(onnx.TensorProto.INT8, 0)}
     with monkeypatch.context() as as_without_data:
@@ -206,7 +207,7 @@ def test_what_was_evaluated_is_what_is_exported(
     subject = named_subject("residual")
     choices = Choices([Format.parse(chosen)], 4)
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
-    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), len(subject.x), 4)
+    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), choices, len(subject.x))
     plan = quantized(deployer, chosen)
     compressed = evaluator.compress(plan)
     expected = forward(deployer.net(plan), (subject.x,), graph=False)[0]

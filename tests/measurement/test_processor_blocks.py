@@ -23,6 +23,7 @@ from autocomp.hardware_models.runtimes.blocks import BLOCKED_ACTIVATIONS, pooled
 from autocomp.hardware_models.shapes import OperatorShape
 from autocomp.measurement import processor
 from autocomp.measurement.operator_models import operator_model
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
@@ -67,7 +68,7 @@ def exported() -> tuple[Any, Any, Any]:
     x = np.random.default_rng(0).standard_normal((4, 3, 32, 32), np.float32)
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)
     chip = device(processor.TEMPLATE)
-    space = search_space(graph, parameters, chip.formats, chip.channel_divisor, "rtn")
+    space = search_space(graph, parameters, Choices(chip.formats, chip.channel_divisor, "rtn"))
     engine = OnnxEngine(graph, parameters)
     plain = PlanCompressor(space, parameters)(Plan())
     return space, parameters, PlanCompressor(space, parameters, calibrate_ranges(engine, space, plain, (x,)))

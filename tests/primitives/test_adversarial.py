@@ -14,6 +14,7 @@ from autocomp.hardware_models import device
 from autocomp.primitives import LSQ, RTN, SCOP, ChannelPruner
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import EXACT, export_mindir, norm_error, run_mindir, run_onnx
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
@@ -123,7 +124,7 @@ def test_adversarial(network: type[nets.nn.Cell], tmp_path: Path) -> None:
     assert dict.fromkeys(graph.whole) == dict.fromkeys(expected.whole)
     assert [layer for layer, reason in expected.whole.items() if reason not in graph.whole[layer]] == []
 
-    space = search_space(graph, parameters, [Format.parse("w8"), Format.parse("w4")], 1)
+    space = search_space(graph, parameters, Choices([Format.parse("w8"), Format.parse("w4")], 1))
     compressor, elastic = PlanCompressor(space, parameters), ElasticNetwork(net, graph)
     elastic.set(compressor(Plan()))
     agree(forward(elastic.cell, inputs, graph=False), forward(net, inputs, graph=False))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import EXACT, export_mindir, norm_error, run_mindir, run_onnx
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
@@ -47,7 +48,7 @@ def test_forms_agree(words: tuple[str, ...], seed: int, tmp_path_factory: pytest
     traced = trace(net, (x,))
     graph = verify_channel_groups(net, traced, parameters, (x,))
     assert graph is traced, f"left whole after the trial: {set(graph.whole) - set(traced.whole)}"
-    space = search_space(graph, parameters, [Format.parse("w8"), Format.parse("w4")], 1)
+    space = search_space(graph, parameters, Choices([Format.parse("w8"), Format.parse("w4")], 1))
     compressor, elastic = PlanCompressor(space, parameters), ElasticNetwork(net, graph)
     folder = tmp_path_factory.mktemp("pair")
     for i, vector in enumerate(space.random(np.random.default_rng(seed), PLANS)):

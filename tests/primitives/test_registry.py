@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import AUTOMATIC, primitive, primitives, search_space
 from autocomp.search_spaces import Format, Knob, NetworkGraph
@@ -36,7 +37,7 @@ def test_knobs_bind_layers_of_the_graph(knobs: tuple[Subject, tuple[Knob, ...]])
 
 def test_a_plan_of_any_values_can_be_carried_out(knobs: tuple[Subject, tuple[Knob, ...]]) -> None:
     subject, found = knobs
-    space = search_space(subject.graph, subject.parameters, FORMATS, 4, found[0].primitive)
+    space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4, found[0].primitive))
     plan = space.decode(space.random(np.random.default_rng(0), 1)[0])
     assert space.kept(plan).any() and set(space.formats(plan)) <= set(subject.graph.layers)
 
@@ -58,14 +59,14 @@ def test_slb_reaches_four_bits_at_most(named_subject: Callable[[str], Subject]) 
 
 def test_auto_takes_what_needs_no_training(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
-    space = search_space(subject.graph, subject.parameters, FORMATS, 4)
+    space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4))
     assert {knob.primitive for knob in space.knobs} == set(AUTOMATIC) == {"channel-pruning", "rtn"}
 
 
 def test_one_primitive_for_each_place(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
     with pytest.raises(ValueError, match=r"primitives rtn and lsq both choose format/stem: leave one of them out"):
-        search_space(subject.graph, subject.parameters, FORMATS, 4, ("rtn", "lsq"))
+        search_space(subject.graph, subject.parameters, Choices(FORMATS, 4, ("rtn", "lsq")))
 
 
 @pytest.mark.parametrize("name", primitives())

@@ -17,6 +17,7 @@ from autocomp.primitives.numerics.quantizers import LEAST_SCALE
 from autocomp.search_spaces import FLOAT_BITS, Format, Plan, SearchSpace
 
 from .round_to_nearest import RoundToNearest
+from .rounding_settings import RoundingSettings
 
 
 class SetWeight(WeightFakeQuant):
@@ -62,7 +63,7 @@ class AdaRound(RoundToNearest):
         first_last_bits: int | None = 8,
         calibration: Calibration = "mse",
     ) -> None:
-        super().__init__((weight_bits, activation_bits, first_last_bits, calibration), True, False, "mse", True, None)
+        super().__init__(RoundingSettings(weight_bits, activation_bits, first_last_bits, calibration))
 
     def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         return SetWeight(weight)

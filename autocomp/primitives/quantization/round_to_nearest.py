@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from autocomp.primitives.cells.fake_quant import InputFakeQuant, WeightFakeQuant, assign
-from autocomp.primitives.numerics.calibrators import Calibration
 
 from .ranged_weight import RangedWeight, check_zero_points
+from .rounding_settings import Clip, RoundingSettings
 from .simqat import MaxScaledWeight, ObservedInput
 from .trained_quantization import TrainedQuantization
-
-Clip = Literal["mse", "max"]
 
 
 class ClippedWeight(MaxScaledWeight):
@@ -37,14 +35,10 @@ class RoundToNearest(TrainedQuantization):
 
     def __init__(
         self,
-        bits: tuple[int, int, int | None, Calibration],
-        per_channel: bool,
-        symmetric: bool,
-        clip: Clip,
-        symmetric_weights: bool,
-        group_size: int | None,
+        settings: RoundingSettings,
     ) -> None:
-        super().__init__(*bits)
+        super().__init__(settings.weight_bits, settings.activation_bits, settings.first_last_bits, settings.calibration)
+        per_channel, clip, group_size = settings.per_channel, settings.clip, settings.group_size
         if clip not in ("mse", "max"):
             raise ValueError(f"clip must be 'mse' or 'max', but got {clip!r}")
         if group_size is not None and (group_size < 1 or not per_channel):
@@ -52,9 +46,9 @@ class RoundToNearest(TrainedQuantization):
                 "group_size must be 1 or more inputs of a channel (per_channel=True), or None, "
                 f"but got group_size={group_size}, per_channel={per_channel}"
             )
-        check_zero_points(symmetric_weights, per_channel)
-        self.per_channel, self.symmetric, self.clip = per_channel, symmetric, clip
-        self.symmetric_weights, self.group_size = symmetric_weights, group_size
+        check_zero_points(settings.symmetric_weights, per_channel)
+        self.per_channel, self.symmetric, self.clip = per_channel, settings.symmetric, clip
+        self.symmetric_weights, self.group_size = settings.symmetric_weights, group_size
 
     def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         if self.group_size is not None or not self.symmetric_weights:

@@ -11,11 +11,12 @@ from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph, Plan
 
 from .format_knobs import format_knobs
+from .rounding_settings import Clip, RoundingSettings
 
 if TYPE_CHECKING:
     from autocomp.primitives.numerics.calibrators import Calibration
 
-    from .round_to_nearest import Clip, RoundToNearest
+    from .round_to_nearest import RoundToNearest
 
 
 class RTN:
@@ -54,8 +55,17 @@ class RTN:
         symmetric_weights: bool = True,
         group_size: int | None = None,
     ) -> None:
-        self._bits = (weight_bits, activation_bits, first_last_bits, calibration)
-        self._ranges = (per_channel, symmetric, clip, symmetric_weights, group_size)
+        self._settings = RoundingSettings(
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            first_last_bits=first_last_bits,
+            calibration=calibration,
+            per_channel=per_channel,
+            symmetric=symmetric,
+            clip=clip,
+            symmetric_weights=symmetric_weights,
+            group_size=group_size,
+        )
         self._needs_inputs = activation_bits != FLOAT_BITS
         self.signed_inputs = False  # as in the quantizers that train
         self._made: RoundToNearest | None = None
@@ -65,7 +75,7 @@ class RTN:
         if self._made is None:
             from .round_to_nearest import RoundToNearest  # loads MindSpore, which a search's workers do not need
 
-            self._made = RoundToNearest(self._bits, *self._ranges)
+            self._made = RoundToNearest(self._settings)
         self._made.signed_inputs = self.signed_inputs
         return self._made
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.pruning.channel_pruning import (
     ChannelPruning,
@@ -66,8 +67,9 @@ def test_heads_are_no_channels_of_a_granule() -> None:
     """Four heads of eight channels each: 24 channels are a granule and a half, and may stay."""
     net = randomised(Heads())
     graph = trace(net, (1, 3, 16, 16))
-    arguments = (graph, parameters_of(net), [Format()], 16, "channel-pruning")
-    coarse, fine = (search_space(*arguments, strict_divisor=whole) for whole in (True, False))
+    choices = Choices([Format()], 16, "channel-pruning")
+    coarse = search_space(graph, parameters_of(net), replace(choices, strict_divisor=True))
+    fine = search_space(graph, parameters_of(net), choices)
     heads = next(knob for knob in coarse.knobs if "queries" in knob.layers)
     assert heads.values == (1.0, 0.75, 0.5, 0.25)
     assert {knob.name: knob.values for knob in coarse.knobs} == {knob.name: knob.values for knob in fine.knobs}
@@ -75,11 +77,12 @@ def test_heads_are_no_channels_of_a_granule() -> None:
 
 def test_nothing_to_cut_in_whole_granules_is_said(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
-    arguments = (subject.graph, subject.parameters, [Format(), Format(8, 8)], 64)
-    space = search_space(*arguments, strict_divisor=True)
-    assert {knob.kind for knob in space.knobs} == {"format"} != {knob.kind for knob in search_space(*arguments).knobs}
+    fine = Choices([Format(), Format(8, 8)], 64)
+    coarse = replace(fine, strict_divisor=True)
+    of_fine, of_coarse = (search_space(subject.graph, subject.parameters, choices) for choices in (fine, coarse))
+    assert {knob.kind for knob in of_coarse.knobs} == {"format"} != {knob.kind for knob in of_fine.knobs}
     with pytest.raises(NoEffectError, match="in multiples of 64 channels"):
-        search_space(*arguments, "channel-pruning", strict_divisor=True)
+        search_space(subject.graph, subject.parameters, replace(coarse, primitives="channel-pruning"))
 
 
 def test_stronger_choices_are_subsets_of_milder_ones(subject: Subject) -> None:
@@ -121,7 +124,7 @@ class TestRegistry:
         assert all(knob.values == ("float", "w8", "w8a8", "w4", "w4a8") for knob in formats)
 
     def test_of_one(self, subject: Subject) -> None:
-        space = search_space(subject.graph, subject.parameters, [Format.parse("w8")], 4, "rtn")
+        space = search_space(subject.graph, subject.parameters, Choices([Format.parse("w8")], 4, "rtn"))
         assert {knob.primitive for knob in space.knobs} == {"rtn"}
         assert space.formats(Plan({"format/head": "w8"})) == {"head": Format(8)}
 
@@ -131,7 +134,7 @@ class TestRegistry:
             with pytest.raises(NoEffectError, match=rf"^{one.name} found no "):
                 one.knobs(empty, {}, [], 16, {})
         with pytest.raises(NoEffectError, match="there is nothing to compress"):
-            search_space(empty, {}, [], 16)
+            search_space(empty, {}, Choices([], 16))
 
     def test_unknown_and_twice(self) -> None:
         with pytest.raises(ValueError, match=r"unknown primitive 'x'; known: .*channel-pruning.*rtn"):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from autocomp.hardware_models import device
 from autocomp.primitives import prune_channels
 from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.platform import forward
@@ -94,7 +95,7 @@ def test_channels_that_meet_behind_a_concat_are_groups_of_their_own() -> None:
     graph = trace(randomised(JoinedThenMet()), (1, 3, 12, 12))
     assert groups(graph) == {("wide", "depthwise", "beside"): 12, ("narrow", "depthwise", "beside"): 4}
     assert len({group.name for group in graph.channel_groups}) == 2
-    space = search_space(graph, parameters_of(randomised(JoinedThenMet())), [], 1)
+    space = search_space(graph, parameters_of(randomised(JoinedThenMet())), Choices([], 1))
     (channels,) = space.workload(space.sizes[None] - 1).channels
     left = {layer: int(channels[i]) for layer, i in graph.layers.items()}
     assert left == {"wide": 3, "narrow": 1, "depthwise": 4, "beside": 4, "head": 4}

@@ -1,0 +1,68 @@
+"""What is stored of a searched network beside its front: the samples, and what its search space was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autocomp.evaluators import PlanEvaluator
+from autocomp.primitives.choices import Choices
+from autocomp.primitives.export.files import written_whole
+from autocomp.primitives.numerics.plan_compressor import Parameters
+from autocomp.problem.jobs import Arrays
+
+FILE = "network.npz"
+SAMPLES = 8  # stored samples on which exported files are compared
+
+
+@dataclass(frozen=True)
+class SearchedNetwork:
+    """calibration: what the evaluator was calibrated on. batch: for which MindIR files are written."""
+
+    evaluator: PlanEvaluator
+    calibration: Arrays
+    choices: Choices
+    batch: int
+
+    def write(self, folder: Path) -> None:
+        """The file from which :func:`autocomp.deployment.restore.restore` makes the same search space again."""
+        arrays = {f"sample/{i}": x[:SAMPLES] for i, x in enumerate(self.evaluator.inputs)}
+        arrays |= {f"calibration/{i}": x for i, x in enumerate(self.calibration)}
+        with written_whole(folder / FILE) as draft:
+            np.savez_compressed(draft, description=np.array(json.dumps(self._description())), **arrays)
+
+    def _description(self) -> dict[str, Any]:
+        evaluator, space = self.evaluator, self.evaluator.space
+        formats = [knob for knob in space.knobs if knob.group is None]
+        return {
+            "parameters": parameters_key(evaluator.parameters),
+            "space": space.key,
+            "whole": dict(space.graph.whole),
+            "batch": self.batch,
+            "primitives": list(dict.fromkeys(knob.primitive for knob in space.knobs)),
+            "formats": list(formats[0].values) if formats else [],
+            "channel_divisor": self.choices.channel_divisor,
+            "strict_divisor": self.choices.strict_divisor,
+            "symmetric": evaluator.symmetric,
+            "seed": evaluator.seed,
+            "synthetic": evaluator.synthetic,
+            "calibrated_on_all": _same(evaluator.inputs, self.calibration),
+        }
+
+
+def parameters_key(parameters: Parameters) -> str:
+    """Changes with any weight."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(parameters):
+        digest.update(f"{name}{parameters[name].shape};".encode())
+        digest.update(np.ascontiguousarray(parameters[name]).data)
+    return digest.hexdigest()
+
+
+def _same(some: Arrays, others: Arrays) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))

@@ -1,0 +1,24 @@
+"""What a search may choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autocomp.search_spaces import Format
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may be chosen: the device's formats and channel_divisor, and the primitives by name.
+
+    primitives: "auto": every one that needs no training and finds something to do. symmetric: whether the device's
+    runtime takes inputs rounded around zero alone. strict_divisor: whether channels are cut in multiples of the
+    channel_divisor alone, in small groups too.
+    """
+
+    formats: Sequence[Format]
+    channel_divisor: int
+    primitives: str | Sequence[str] = "auto"
+    symmetric: bool = False
+    strict_divisor: bool = False
