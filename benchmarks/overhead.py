@@ -28,8 +28,8 @@ from autocomp.evaluators import Measurement, Scores
 from autocomp.hardware_models import Cost, CostTables, device
 from autocomp.problem.budget import Budget
 from autocomp.problem.jobs import RepeatedCosts
+from autocomp.problem.record import Record
 from autocomp.results.point import Point
-from autocomp.results.stored import StoredMeasurement, StoredRecord
 from autocomp.samplers import Outcome, Problem, Proposals, sampler
 from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Node, SearchSpace
 from autocomp.study.ledger import Ledger
@@ -113,8 +113,8 @@ def resolver(channels: bool) -> tuple[ScoreResolver, list[Point]]:
     accuracies = 0.1 + 0.8 * np.exp(-2 * scores(vectors) * rng.lognormal(0, 0.1, len(vectors)))
     points: list[Point] = []
     for vector, accuracy, cost in zip(vectors, accuracies, costs(vectors), strict=True):
-        measured = StoredMeasurement(float(accuracy), "accuracy", 2000, 0.0, 0, "made up")
-        record = StoredRecord(space.decode(vector), tuple(vector.tolist()), measured, cost, 0.0)
+        measured = Measurement(float(accuracy), "accuracy", 2000, 0.0, 0, "made up")
+        record = Record(space.decode(vector), tuple(vector.tolist()), measured, cost, 0.0)
         points.append(Point.of(record, points[0] if points else None))
     return ScoreResolver(space, costs, chip, lambda: scores), points
 

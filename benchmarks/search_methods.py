@@ -31,11 +31,12 @@ from autocomp.evaluators import Scores, score
 from autocomp.hardware_models import device
 from autocomp.problem.jobs import Job, prepare
 from autocomp.problem.pareto import hypervolume, nondominated
+from autocomp.problem.record import Record
 from autocomp.quickstart import load_network, load_samples
 from autocomp.search_spaces import Plan
 from autocomp.study.executors import InProcess
 from autocomp.study.ledger import Ledger
-from autocomp.study.study import Record, Study
+from autocomp.study.study import Study
 
 CACHE = Path(__file__).parent / ".cache"
 SAMPLERS = ("frontier", "tpe", "nsga2", "amc", "haq", "random", "uniform")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from autocomp.evaluators import Measurement
 from autocomp.hardware_models import Cost
 from autocomp.problem.budget import Budget
+from autocomp.problem.record import Record
 from autocomp.results.front import ParetoSet
-from autocomp.results.stored import StoredMeasurement, StoredRecord
 from autocomp.search_spaces import Plan
 
 FLOAT = Cost(latency_ms=4.0, memory_mb=40.0, size_mb=1.0, energy_mj=20.0, macs=1e9, params=250_000.0)
@@ -17,15 +18,13 @@ FLOAT_ACCURACY = 0.9
 
 def record(
     accuracy: float, latency: float = 1.0, size: float = 1.0, *, name: str = "", budget: str = "", **costs: float
-) -> StoredRecord:
+) -> Record:
     """latency and size as shares of the float network's; the plan is named, without a name it is the float network."""
     shares = {"memory_mb": 1.0} | costs
     cost = Cost(4.0 * latency, 40.0 * shares["memory_mb"], 1.0 * size, 20.0 * latency, 1e9 * latency, 250_000.0)
     violation = float(Budget.parse(budget).violation(cost, accuracy, FLOAT, FLOAT_ACCURACY)[0])
-    measurement = StoredMeasurement(accuracy, "accuracy", 2000, 0.5, 0, "2000 images")
-    return StoredRecord(
-        Plan({f"format/{name}": "w8a8"} if name else {}), (int(bool(name)),), measurement, cost, violation
-    )
+    measurement = Measurement(accuracy, "accuracy", 2000, 0.5, 0, "2000 images")
+    return Record(Plan({f"format/{name}": "w8a8"} if name else {}), (int(bool(name)),), measurement, cost, violation)
 
 
 def front(rows: Sequence[Sequence[float]], budget: str = "", **settings: Any) -> ParetoSet:

@@ -15,10 +15,10 @@ from autocomp.hardware_models import Cost, Device
 from autocomp.problem.budget import Budget, check_reachable
 from autocomp.problem.jobs import Costs, cheapest
 from autocomp.problem.metrics import METRICS
+from autocomp.problem.record import Record
 from autocomp.process.blas_threads import one_blas_thread
 from autocomp.results.point import NO_SAMPLES, Point
 from autocomp.results.prediction import Prediction
-from autocomp.results.stored import StoredMeasurement, StoredRecord
 from autocomp.samplers import Observations, Solver, fit_surrogate
 from autocomp.search_spaces import Plan, SearchSpace
 from autocomp.study.ledger import SCORES, Ledger
@@ -77,7 +77,7 @@ class ScoreResolver:
             raise BudgetError(f"no plan is predicted to meet {budget}: the nearest is {found.summary(metrics)}")
         return found
 
-    def evaluate(self, plan: Plan) -> StoredRecord:
+    def evaluate(self, plan: Plan) -> Record:
         """ValueError where the samples are not at hand, EvaluationError where the plan cannot be evaluated."""
         vector = self.space.encode(plan)
         cost = self.costs(vector[None])[0]
@@ -89,10 +89,7 @@ class ScoreResolver:
             if math.isnan(found.accuracy):
                 raise EvaluationError(f"plan {plan} could not be evaluated: its accuracy is NaN")
             self._ledger.add(plan, found, cost, {})
-        measurement = StoredMeasurement(
-            found.accuracy, found.metric, found.samples, found.seconds, found.seed, found.fidelity
-        )
-        return StoredRecord(plan, tuple(vector.tolist()), measurement, cost, 0.0)
+        return Record(plan, tuple(vector.tolist()), found, cost, 0.0)
 
 
 class AddedCosts:

@@ -84,7 +84,7 @@ def distil(gradient: Gradient, start: Arrays, steps: int = STEPS, progress: Prog
     gradient: of :func:`autocomp.primitives.distillation.matched_statistics.statistics_gradient`. The rate falls to 0
         along a cosine.
     """
-    inputs, moments = start, [Moments(array) for array in start]
+    inputs, moments = start, [AdamMoments(array) for array in start]
     before, slopes = gradient(inputs)
     after = before
     for step in range(steps):
@@ -100,7 +100,7 @@ def distil(gradient: Gradient, start: Arrays, steps: int = STEPS, progress: Prog
     return inputs if finite and after < before else None
 
 
-class Moments:
+class AdamMoments:
     """Adam's moving averages of a gradient and of its square (Kingma and Ba, ICLR 2015, algorithm 1)."""
 
     def __init__(self, like: np.ndarray) -> None:

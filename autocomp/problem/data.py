@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from autocomp.evaluators.user_metric import UserMetric, label_bytes
 from autocomp.primitives.distillation.class_labels import as_array, as_classes
 from autocomp.primitives.tracing.platform import is_dataset, same_order
-
-if TYPE_CHECKING:
-    from autocomp.evaluators.user_metric import UserMetric
 
 LIMIT = 50_000
 LIMIT_BYTES = 2_000_000_000
@@ -80,8 +78,6 @@ class Samples:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with any value, shape or type."""
-        from autocomp.evaluators.user_metric import label_bytes
-
         digest = hashlib.blake2b(digest_size=16)
         for array in (*self.x, *(() if self.y is None else (self.y,))):
             digest.update(f"{array.dtype.str}{array.shape};".encode())
@@ -150,8 +146,6 @@ class Data:
     @property
     def measure(self) -> UserMetric | None:
         """The metric in the form that evaluators take."""
-        from autocomp.evaluators.user_metric import UserMetric
-
         return None if self.metric is None else UserMetric(self.metric)
 
     @cached_property

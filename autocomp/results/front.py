@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+from rich.table import Table
 
+from autocomp.hardware_models import LatencyErrors
 from autocomp.problem.budget import ACCURACY, Budget, objectives
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import hypervolume, knee, on_front
+from autocomp.problem.record import Record
+from autocomp.search_spaces import Plan
 
-from .point import Deployer, ExportReport, Point, Record, short
+from . import front_table
+from .front_table import LINES, render
+from .point import Deployer, ExportReport, Point, short
 from .prediction import Prediction, Resolver, StoredResolver
+from .stored import FILE, read, to_json, write_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-    from rich.table import Table
 
-    from autocomp.hardware_models import LatencyErrors
-    from autocomp.search_spaces import Plan
-
-__all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Prediction", "Record", "Resolver", "short"]
+__all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Prediction", "Resolver", "short"]
 
 
 class ParetoSet(Sequence[Point]):
@@ -291,13 +294,9 @@ class ParetoSet(Sequence[Point]):
     def table(self, rows: int | None = None) -> Table:
         """A rich Table: the float network, then ``rows`` points (by default at most 20); a line says how many are not
         shown."""
-        from .front_table import LINES, table
-
-        return table(self, LINES if rows is None else rows)
+        return front_table.table(self, LINES if rows is None else rows)
 
     def __str__(self) -> str:
-        from .front_table import render
-
         return render(self.table())
 
     def __repr__(self) -> str:
@@ -305,21 +304,18 @@ class ParetoSet(Sequence[Point]):
 
     def plot(self) -> Figure:
         """A plotly Figure: accuracy over each objective."""
-        from .report import figure
+        from .report import figure  # loads plotly
 
         return figure(self)
 
     def report(self, path: str | Path) -> Path:
         """Write one HTML file that needs no other file."""
-        from .report import html
-        from .stored import write_text
+        from .report import html  # loads plotly
 
         return write_text(Path(path), html(self))
 
     def save(self, folder: str | Path) -> Path:
         """Write ``front.json``, which :meth:`load` reads, the files of the deployer, and ``report.html``."""
-        from .stored import FILE, to_json, write_text
-
         folder = Path(folder)
         write_text(folder / FILE, to_json(self))
         if self.deployer is not None:
@@ -333,8 +329,6 @@ class ParetoSet(Sequence[Point]):
     @classmethod
     def load(cls, folder: str | Path, deployer: Deployer | None = None, resolver: Resolver | None = None) -> ParetoSet:
         """Read a front that :meth:`save` wrote; points need a deployer for ``net`` and ``export`` only."""
-        from .stored import read
-
         saved = read(Path(folder))
         if resolver is None and saved.resolver is not None:
             resolver = StoredResolver(saved.resolver)

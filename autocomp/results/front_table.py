@@ -7,7 +7,6 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -17,10 +16,8 @@ from rich.text import Text
 
 from autocomp.problem.metrics import METRICS, decimals
 
+from .front_protocol import Front
 from .point import Point, points, share
-
-if TYPE_CHECKING:
-    from .front import ParetoSet
 
 LINES = 20
 KNEE = "◆"
@@ -36,7 +33,7 @@ class Column:
     number: bool = True
 
 
-def columns(front: ParetoSet) -> list[Column]:
+def columns(front: Front) -> list[Column]:
     found = [Column("plan", number=False), Column(front.float_point.metric, "%"), Column("change", "points")]
     for name in front.metrics:
         unit = _unit(front, name) or "count"
@@ -46,7 +43,7 @@ def columns(front: ParetoSet) -> list[Column]:
     return found
 
 
-def rows(front: ParetoSet, shown: Sequence[Point]) -> Iterator[list[str]]:
+def rows(front: Front, shown: Sequence[Point]) -> Iterator[list[str]]:
     """The cells of the points, in the order of :func:`columns`."""
     places = {name: decimals(_scaled(front, name, point.value(name)) for point in shown) for name in front.metrics}
     for point in shown:
@@ -64,20 +61,20 @@ def rows(front: ParetoSet, shown: Sequence[Point]) -> Iterator[list[str]]:
         yield cells
 
 
-def _unit(front: ParetoSet, name: str) -> str:
+def _unit(front: Front, name: str) -> str:
     """One unit for the whole column: the one that fits the float network's value."""
     return METRICS[name].unit_for(front.float_point.value(name))
 
 
-def _scaled(front: ParetoSet, name: str, value: float) -> float:
+def _scaled(front: Front, name: str, value: float) -> float:
     return value / float(METRICS[name].scale(_unit(front, name)))
 
 
-def _measured(front: ParetoSet, name: str) -> bool:
+def _measured(front: Front, name: str) -> bool:
     return any(METRICS[name].attribute in point.measured for point in (*front, front.float_point))
 
 
-def selected(front: ParetoSet, count: int) -> list[Point]:
+def selected(front: Front, count: int) -> list[Point]:
     """At most ``count`` points at even distances; the ends, the knee and the most accurate are always among them."""
     if count < 4:
         raise ValueError(f"rows must be at least 4 (the ends, the knee, the most accurate), but got rows={count}")
@@ -92,14 +89,14 @@ def selected(front: ParetoSet, count: int) -> list[Point]:
     return [front[i] for i in sorted(chosen)]
 
 
-def description(front: ParetoSet) -> str:
+def description(front: Front) -> str:
     """One line on the device, the budget and the number of points."""
     budget = f", budget {front.budget}" if front.budget else ""
     tuned = f", {len(front.tuned)} fine-tuned" if front.tuned else ""
     return f"{front.device}{budget}: {len(front)} points from {len(front.evaluated)} evaluations{tuned}"
 
 
-def explanations(front: ParetoSet) -> list[str]:
+def explanations(front: Front) -> list[str]:
     """Explains the numbers: the samples of the accuracy with its confidence interval, and the source of the costs."""
     kinds = {point.fidelity: point for point in (front.float_point, *front, *front.tuned)}
     texts = [f"{kind or 'samples'}{_interval(point)}" for kind, point in kinds.items()]
@@ -126,7 +123,7 @@ def _interval(point: Point) -> str:
     return f" (±{196 * math.sqrt(of_float * (1 - of_float) / point.samples):.1f} points at 95 % confidence)"
 
 
-def table(front: ParetoSet, count: int) -> Table:
+def table(front: Front, count: int) -> Table:
     shown = selected(front, count)
     result = Table(
         title=description(front), title_justify="left", title_style="bold",

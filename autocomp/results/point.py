@@ -8,50 +8,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from autocomp.evaluators import Measurement
+from autocomp.evaluators.fine_tuning import FineTuning, Progress
 from autocomp.hardware_models import Cost
 from autocomp.problem.metrics import METRICS, significant
+from autocomp.problem.record import Record
+from autocomp.process.training_bar import training_bar
 from autocomp.search_spaces import Plan
-
-if TYPE_CHECKING:
-    from autocomp.evaluators.fine_tuning import FineTuning, Progress
 
 log = logging.getLogger("autocomp")
 
 NO_SAMPLES = "evaluating a plan needs the data of the search: use autocomp.load(folder, net, data)"
-
-
-class Measured(Protocol):
-    """The part of an evaluator's Measurement that a front needs."""
-
-    @property
-    def accuracy(self) -> float: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def samples(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def fidelity(self) -> str: ...
-
-
-class Record(Protocol):
-    """The part of a study's Record that a front needs."""
-
-    @property
-    def plan(self) -> Plan: ...
-    @property
-    def vector(self) -> Sequence[int]: ...
-    @property
-    def measurement(self) -> Measured: ...
-    @property
-    def cost(self) -> Cost: ...
-    @property
-    def violation(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +59,7 @@ class Deployer(Protocol):
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
-    ) -> tuple[Deployer, Measured]:
+    ) -> tuple[Deployer, Measurement]:
         """Train the plan's network; returns the trained network's deployer and its measurement."""
         ...
 
@@ -215,9 +184,6 @@ class Point:
             algorithm: "lsq", "simqat" or "pact". teacher: share of the float network's outputs in the loss, 0 to 1.
             progress: whether a bar is shown; None shows it where standard error is a terminal.
         """
-        from autocomp.evaluators.fine_tuning import FineTuning
-        from autocomp.process.training_bar import training_bar
-
         settings = FineTuning(epochs, batch, rate, algorithm, teacher, seed)
         with training_bar(progress) as report:
             tuned = self.trained(*self.applied_by.fine_tune(self.plan, train, settings, report))
@@ -229,7 +195,7 @@ class Point:
             )
         return tuned
 
-    def trained(self, deployer: Deployer, found: Measured) -> Point:
+    def trained(self, deployer: Deployer, found: Measurement) -> Point:
         """The same plan with a trained network: its deployer and its measurement."""
         return replace(
             self,

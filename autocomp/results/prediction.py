@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from autocomp.hardware_models import Cost
+from autocomp.problem.budget import Budget
 from autocomp.problem.metrics import METRICS
+from autocomp.problem.record import Record
 from autocomp.search_spaces import Plan
 
 from .point import ExportReport, Point, percent, points, share, short
-
-if TYPE_CHECKING:
-    from autocomp.problem.budget import Budget
-
-    from .stored import StoredRecord
 
 NO_NETWORK = "another budget needs the network that was searched: use autocomp.load(folder, net)"
 
@@ -83,7 +80,7 @@ class Resolver(Protocol):
         """evaluated: includes the float network. objective: the cost to minimise where the accuracy is bounded."""
         ...
 
-    def evaluate(self, plan: Plan) -> StoredRecord: ...
+    def evaluate(self, plan: Plan) -> Record: ...
 
     def stored(self) -> Mapping[str, Any]:
         """For JSON: everything that is needed to solve again."""
@@ -99,7 +96,7 @@ class StoredResolver:
     def solve(self, budget: Budget, objective: str, evaluated: Sequence[Point]) -> Prediction:
         raise ValueError(NO_NETWORK)
 
-    def evaluate(self, plan: Plan) -> StoredRecord:
+    def evaluate(self, plan: Plan) -> Record:
         raise ValueError(NO_NETWORK)
 
     def stored(self) -> Mapping[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html as markup
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timezone
 from importlib import resources
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,11 +17,9 @@ from autocomp.problem.budget import ACCURACY
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import staircase
 
+from .front_protocol import Front
 from .front_table import LINES, columns, description, explanations, rows, selected
 from .point import Point, percent, points, share
-
-if TYPE_CHECKING:
-    from .front import ParetoSet
 
 # Okabe and Ito's palette, which people with any common colour blindness can tell apart.
 BLUE, VERMILLION, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#c4c8cf"
@@ -29,7 +27,7 @@ INK = "#24292f"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 
 
-def figure(front: ParetoSet) -> go.Figure:
+def figure(front: Front) -> go.Figure:
     """Accuracy over each objective, one panel each: the front, other evaluated plans, the budget."""
     panels = len(front.objectives)
     plot = make_subplots(rows=1, cols=panels, shared_yaxes=True, horizontal_spacing=0.03)
@@ -66,7 +64,7 @@ _AXIS: dict[str, Any] = {
 }
 
 
-def _traces(front: ParetoSet, name: str) -> list[go.Scatter]:
+def _traces(front: Front, name: str) -> list[go.Scatter]:
     """The traces from the lowest layer to the top one."""
     on_front = set(map(id, front))
     others = [point for point in front.evaluated if id(point) not in on_front and not point.is_float]
@@ -91,7 +89,7 @@ def _traces(front: ParetoSet, name: str) -> list[go.Scatter]:
     return [trace for trace in traces if len(trace.x)]
 
 
-def _markers(front: ParetoSet, name: str, members: Sequence[Point], label: str, marker: dict[str, Any]) -> go.Scatter:
+def _markers(front: Front, name: str, members: Sequence[Point], label: str, marker: dict[str, Any]) -> go.Scatter:
     return go.Scatter(
         x=_values(front, name, members),
         y=[100 * point.accuracy for point in members],
@@ -104,7 +102,7 @@ def _markers(front: ParetoSet, name: str, members: Sequence[Point], label: str, 
     )
 
 
-def _line(front: ParetoSet, name: str) -> go.Scatter:
+def _line(front: Front, name: str) -> go.Scatter:
     """Steps along the points that are best in this panel: the accuracy that is reached at each cost."""
     x = np.array(_values(front, name, front))
     y = np.array([100 * point.accuracy for point in front])
@@ -115,7 +113,7 @@ def _line(front: ParetoSet, name: str) -> go.Scatter:
     )
 
 
-def _measured(front: ParetoSet, name: str) -> go.Scatter:
+def _measured(front: Front, name: str) -> go.Scatter:
     """Markers for points whose cost was measured."""
     attribute = METRICS[name].attribute
     known = [point for point in (*front, front.float_point) if attribute in point.measured]
@@ -126,7 +124,7 @@ def _measured(front: ParetoSet, name: str) -> go.Scatter:
     return trace
 
 
-def _hover(front: ParetoSet, point: Point) -> str:
+def _hover(front: Front, point: Point) -> str:
     change = "" if point.is_float else f" ({points(point.accuracy_change)} points)"
     lines = [f"<b>{markup.escape(point.name)}</b>", f"{point.metric} {percent(point.accuracy)}{change}"]
     for name in front.metrics:
@@ -140,20 +138,20 @@ def _hover(front: ParetoSet, point: Point) -> str:
     return "<br>".join(lines)
 
 
-def _unit(front: ParetoSet, name: str) -> str:
+def _unit(front: Front, name: str) -> str:
     return METRICS[name].unit_for(front.float_point.value(name))
 
 
-def _values(front: ParetoSet, name: str, members: Sequence[Point]) -> list[float]:
+def _values(front: Front, name: str, members: Iterable[Point]) -> list[float]:
     scale = float(METRICS[name].scale(_unit(front, name)))
     return [point.value(name) / scale for point in members]
 
 
-def _limits(front: ParetoSet, metric: str) -> list[float]:
+def _limits(front: Front, metric: str) -> list[float]:
     return [bound.value for bound in front.limits.bounds if bound.metric == metric]
 
 
-def _budget_line(plot: go.Figure, front: ParetoSet, name: str, panel: int) -> None:
+def _budget_line(plot: go.Figure, front: Front, name: str, panel: int) -> None:
     line = {"color": INK, "width": 1, "dash": "dot"}
     scale = float(METRICS[name].scale(_unit(front, name)))
     for limit in _limits(front, name):
@@ -168,14 +166,14 @@ def _budget_line(plot: go.Figure, front: ParetoSet, name: str, panel: int) -> No
         plot.add_hline(100 * limit, line=line, row=1, col=panel, **label)
 
 
-def _x_range(front: ParetoSet, name: str) -> list[float]:
+def _x_range(front: Front, name: str) -> list[float]:
     """The range of the front, the float network and the budget; other points are seen after zooming out."""
     scale = float(METRICS[name].scale(_unit(front, name)))
     seen = [*_values(front, name, [*front, front.float_point]), *(limit / scale for limit in _limits(front, name))]
     return _padded(min(seen), min(max(seen), 1.5 * _values(front, name, [front.float_point])[0]))
 
 
-def _y_range(front: ParetoSet) -> list[float]:
+def _y_range(front: Front) -> list[float]:
     shown = [100 * point.accuracy for point in (*front, front.float_point)]
     seen = [*shown, *(100 * limit for limit in _limits(front, ACCURACY))]
     return _padded(min(seen), max(seen), least=1.0)
@@ -186,7 +184,7 @@ def _padded(low: float, high: float, least: float = 0.0) -> list[float]:
     return [low - room, high + room]
 
 
-def html(front: ParetoSet) -> str:
+def html(front: Front) -> str:
     """A complete page; it contains plotly's script, so that it opens without a connection."""
     config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
     template = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
@@ -202,7 +200,7 @@ def html(front: ParetoSet) -> str:
     )
 
 
-def _cards(front: ParetoSet) -> str:
+def _cards(front: Front) -> str:
     """The main figures, at the top of the page."""
     knee = front.knee
     cards = [
@@ -219,14 +217,14 @@ def _cards(front: ParetoSet) -> str:
     return "".join(card.format(markup.escape(value), markup.escape(name)) for name, value in cards)
 
 
-def _table(front: ParetoSet) -> str:
+def _table(front: Front) -> str:
     if len(front) <= LINES:
         return _rows(front, front)
     every = f"<details><summary>all {len(front)} points of the front</summary>{_rows(front, front)}</details>"
     return _rows(front, selected(front, LINES)) + every
 
 
-def _rows(front: ParetoSet, members: Sequence[Point]) -> str:
+def _rows(front: Front, members: Collection[Point]) -> str:
     shown = [front.float_point, *(point for point in members if not point.is_float)]
     head = "".join(
         f"<th{'' if column.number else ' class=text'}>{markup.escape(column.title)}<small>{column.unit}</small></th>"
@@ -236,7 +234,7 @@ def _rows(front: ParetoSet, members: Sequence[Point]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _row(front: ParetoSet, point: Point, cells: Sequence[str]) -> str:
+def _row(front: Front, point: Point, cells: Sequence[str]) -> str:
     """The full plan is the tooltip of its short form."""
     first, *numbers = (markup.escape(cell) for cell in cells)
     kind = "float" if point.is_float else "knee" if point == front.knee else ""
@@ -245,7 +243,7 @@ def _row(front: ParetoSet, point: Point, cells: Sequence[str]) -> str:
     return f'<tr class="{kind}">{plan}{"".join(f"<td>{cell}</td>" for cell in numbers)}</tr>'
 
 
-def _settings(front: ParetoSet) -> str:
+def _settings(front: Front) -> str:
     entries = {"device": front.device, "budget": str(front.budget) or "none", "objectives": ", ".join(front.objectives)}
     entries |= {str(name): str(value) for name, value in front.settings.items()}
     return "".join(f"<dt>{markup.escape(name)}</dt><dd>{markup.escape(value)}</dd>" for name, value in entries.items())

@@ -8,41 +8,23 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from autocomp.evaluators import Measurement
 from autocomp.hardware_models import Cost, LatencyErrors
 from autocomp.problem.metrics import METRICS
+from autocomp.problem.record import Record
 from autocomp.search_spaces import Plan
 
-if TYPE_CHECKING:
-    from .front import ParetoSet
-    from .point import Point
+from .front_protocol import Front
+from .point import Point
 
 FILE = "front.json"
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class StoredMeasurement:
-    accuracy: float
-    metric: str
-    samples: int
-    seconds: float
-    seed: int
-    fidelity: str
-
-
-@dataclass(frozen=True)
-class StoredRecord:
-    plan: Plan
-    vector: tuple[int, ...]
-    measurement: StoredMeasurement
-    cost: Cost
-    violation: float
-
-
-@dataclass(frozen=True)
-class Stored:
+class StoredFront:
     """The contents of a front's file.
 
     tuned: records of plans whose networks were fine-tuned. measured, measured_tuned: measured costs of each plan, by
@@ -55,15 +37,15 @@ class Stored:
     objectives: tuple[str, ...]
     settings: dict[str, Any]
     notes: tuple[str, ...]
-    records: tuple[StoredRecord, ...]
+    records: tuple[Record, ...]
     measured: dict[str, dict[str, float]]
     errors: LatencyErrors | None = None
     resolver: dict[str, Any] | None = None
-    tuned: tuple[StoredRecord, ...] = ()
+    tuned: tuple[Record, ...] = ()
     measured_tuned: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def to_json(front: ParetoSet) -> str:
+def to_json(front: Front) -> str:
     value = {
         "schema": SCHEMA,
         "device": front.device,
@@ -117,8 +99,8 @@ def read(folder: Path) -> Stored:
         raise ValueError(f"{path} must be what ParetoSet.save writes, but it lacks {error}") from error
 
 
-def _stored(value: dict[str, Any]) -> Stored:
-    return Stored(
+def _stored(value: dict[str, Any]) -> StoredFront:
+    return StoredFront(
         device=value["device"],
         budget=value["budget"],
         objectives=tuple(value["objectives"]),
@@ -137,12 +119,10 @@ def _measured(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return {Plan(record["plan"]).key: record["measured"] for record in records}
 
 
-def _read_record(value: dict[str, Any]) -> StoredRecord:
+def _read_record(value: dict[str, Any]) -> Record:
     names = ("accuracy", "metric", "samples", "seconds", "seed", "fidelity")
-    measurement = StoredMeasurement(**{name: value[name] for name in names})
-    return StoredRecord(
-        Plan(value["plan"]), tuple(value["vector"]), measurement, Cost(**value["cost"]), value["violation"]
-    )
+    measurement = Measurement(**{name: value[name] for name in names})
+    return Record(Plan(value["plan"]), tuple(value["vector"]), measurement, Cost(**value["cost"]), value["violation"])
 
 
 def write_text(path: Path, text: str) -> Path:

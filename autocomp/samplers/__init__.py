@@ -1,5 +1,6 @@
 """Samplers: the strategies that propose plans. Read ``base`` first, then ``frontier``."""
 
+from autocomp.process.optuna_logging import quiet
 from autocomp.samplers.papers.amc import AMCSampler
 from autocomp.samplers.papers.haq import HAQSampler
 
@@ -7,7 +8,7 @@ from .base import Outcome, Problem, Sampler, Vector
 from .frontier import FrontierSampler
 from .frontier_solver import Solver, directions
 from .observations import Observations, fit_surrogate
-from .optuna_samplers import OptunaSampler, quiet
+from .optuna_samplers import OptunaSampler
 from .proposals import Proposals
 from .registry import check_sampler, register, sampler, samplers
 from .uniform import RandomSampler, UniformSampler, spread, uniform_plans

@@ -12,7 +12,7 @@ from autocomp.search_spaces import SearchSpace
 
 from .base import Outcome, Problem
 from .frontier_solver import Solver, directions
-from .frontier_surrogate import Prediction, Surrogate
+from .frontier_surrogate import LossDistribution, Surrogate
 from .hypervolume_improvement import ExpectedHypervolumeImprovement
 from .observations import Observations, distinct, fit_surrogate, rows
 from .registry import register
@@ -216,7 +216,7 @@ class FrontierSampler:
     def _best(
         self,
         costs: np.ndarray,
-        prediction: Prediction,
+        prediction: LossDistribution,
         gains: Sequence[ExpectedHypervolumeImprovement],
         left: np.ndarray,
         number: int,
@@ -230,7 +230,7 @@ class FrontierSampler:
                 return int(worth.argmax())
         return int(np.where(left, accuracies.mean(1) - costs.mean(1), -np.inf).argmax())
 
-    def _accuracies(self, prediction: Prediction, spread: float = 1.0) -> np.ndarray:
+    def _accuracies(self, prediction: LossDistribution, spread: float = 1.0) -> np.ndarray:
         """(n, 8): equally likely values of each plan's accuracy."""
         return np.maximum(self._float_accuracy - prediction.losses(spread), 0)
 

@@ -67,7 +67,7 @@ class Surrogate:
                 best, self._parameters = likelihood, (amplitude, length, noise)
                 self._factor, self._white, self._scale = factor, white, scale
 
-    def predict(self, vectors: np.ndarray) -> Prediction:
+    def predict(self, vectors: np.ndarray) -> LossDistribution:
         described = self._describe(vectors)
         u, mean = described[:, 0], _usual(described[:, 0])
         amplitude, length, _ = self._parameters
@@ -79,7 +79,7 @@ class Surrogate:
             reduced = solve_triangular(self._factor, cross.T, lower=True)
             mean = mean + self._white @ reduced
             variance = variance - (reduced**2).sum(0)
-        return Prediction(self, described, mean, np.maximum(variance, 1e-8), reduced)
+        return LossDistribution(self, described, mean, np.maximum(variance, 1e-8), reduced)
 
     def covariance(self, described: np.ndarray, one: np.ndarray) -> np.ndarray:
         """(n,): prior covariances of plans with one of them."""
@@ -104,7 +104,7 @@ class Surrogate:
         return shared, np.maximum(squares, 0)
 
 
-class Prediction:
+class LossDistribution:
     """The prediction for some plans: ``mean``, (n,), of log(RESOLUTION + loss), and its deviation."""
 
     def __init__(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import Trial, TrialState
+
+from autocomp.process.optuna_logging import quiet
 
 from .base import Outcome, Problem, Sampler, Vector
 from .frontier import FrontierSampler
@@ -108,17 +108,6 @@ def _tpe(problem: Problem) -> optuna.samplers.BaseSampler:
     # With several objectives Optuna's default treats every knob by itself and splits all trials again for each:
     # with 12 knobs five times slower, and no better.
     return optuna.samplers.TPESampler(multivariate=True, seed=problem.seed)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silences Optuna's message about each new study; a user who uses Optuna as well keeps their own log level."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(level, logging.WARNING))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)
 
 
 def _vector(plan: Iterable[int]) -> Vector:

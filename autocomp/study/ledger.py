@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autocomp.evaluators import Measurement, Scores
 from autocomp.problem.metrics import METRICS
+from autocomp.process.optuna_logging import quiet
 from autocomp.search_spaces import Plan, SearchSpace
 
 if TYPE_CHECKING:
@@ -135,8 +136,6 @@ class Ledger:
         return [(name, optuna.distributions.distribution_to_json(d)) for name, d in self._distributions.items()]
 
     def _open(self, storage: str | Path, prefix: str) -> None:
-        from autocomp.samplers import quiet
-
         try:
             with quiet():
                 self._study = self._create(_url(storage), prefix)

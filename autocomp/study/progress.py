@@ -13,11 +13,10 @@ import numpy as np
 
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import hypervolume
+from autocomp.problem.record import Record
 
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost
-
-    from .study import Record
 
 GROWTH = 1e-3  # of the hypervolume, below which a front has not grown
 

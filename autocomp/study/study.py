@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from autocomp.evaluators import RUINED, Measure, Measurement, Scores, divergence
 from autocomp.problem.budget import Budget
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import by_worth, on_front
+from autocomp.problem.record import Record
 from autocomp.process.interrupts import interruptible
 from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
 from autocomp.search_spaces import Plan, SearchSpace
@@ -39,17 +39,6 @@ BATCH = 8
 HALVING, FEWEST = 4, 8  # one plan in four, but at least eight, is measured on all samples in the end
 INTERRUPTED = "interrupted"
 DIVERGENCES = "divergences"  # the ledger's key for divergences of a scoring pass, by the plan's key
-
-
-@dataclass(frozen=True)
-class Record:
-    """An evaluated plan; ``violation`` is the budget's, 0 or less where all bounds hold."""
-
-    plan: Plan
-    vector: Vector
-    measurement: Measurement
-    cost: Cost
-    violation: float
 
 
 class Study:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autocomp.evaluators import Measurement
 from autocomp.problem.pareto import hypervolume, knee, nondominated
 from autocomp.results.front import ExportReport, ParetoSet, short
 from autocomp.results.front_table import render, selected
-from autocomp.results.stored import StoredMeasurement
 from autocomp.search_spaces import Plan
 from tests.fronts import FLOAT_ACCURACY, front, record
 
@@ -176,7 +176,7 @@ class Recorder:
         return ExportReport(Path(path), "onnx", 0.25, 1e-7, latency_ms=1.5)
 
     def fine_tune(self, plan: Plan, train: Any, settings: Any, progress: Any = None) -> tuple[Any, Any]:
-        return self, StoredMeasurement(train, "accuracy", 2000, 9.0, 0, f"2000 images, after {settings.epochs} epochs")
+        return self, Measurement(train, "accuracy", 2000, 9.0, 0, f"2000 images, after {settings.epochs} epochs")
 
     def restored(self, folder: Path, plan: Plan) -> Recorder:
         return self
@@ -245,7 +245,7 @@ class TestFineTuned:
             result.add(replace(result[1].fine_tune(0.9), samples=5))
 
     def test_it_says_what_was_measured(self) -> None:
-        found = StoredMeasurement(1.0, "agreement", 8, 9.0, 0, "8 images, after 1 epochs")
+        found = Measurement(1.0, "agreement", 8, 9.0, 0, "8 images, after 1 epochs")
         tuned = front(ROWS)[1].trained(Recorder(), found)
         assert tuned.metric == "agreement" and tuned.summary().startswith("w8a8 x1, fine-tuned: agreement 100.0 %")
 

@@ -15,11 +15,12 @@ from autocomp.errors import EvaluationError
 from autocomp.evaluators import Measurement
 from autocomp.evaluators.low_fidelity import FIRST, estimate, evaluate_subset
 from autocomp.problem.budget import Budget
+from autocomp.problem.record import Record
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan, SearchSpace
 from autocomp.study.executors import executor
 from autocomp.study.ledger import Ledger
-from autocomp.study.study import INTERRUPTED, Record, Study
+from autocomp.study.study import INTERRUPTED, Study
 from tests.toy import toy, toy_accuracy, toy_costs
 
 TOTAL = 20_000

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocomp.problem.pareto import hypervolume
+from autocomp.problem.record import Record
 from autocomp.search_spaces import Plan
 from autocomp.study.executors import executor
 from autocomp.study.progress import Growth, RunningFront, SearchProgress
-from autocomp.study.study import Record, Study
+from autocomp.study.study import Study
 from tests.toy import toy
 
 SPACE, EVALUATOR, COSTS = toy(2)

@@ -18,11 +18,12 @@ from autocomp.errors import EvaluationError
 from autocomp.evaluators import Measurement
 from autocomp.hardware_models import Cost
 from autocomp.problem.budget import Budget
+from autocomp.problem.record import Record
 from autocomp.samplers import Outcome, samplers
 from autocomp.search_spaces import Plan
 from autocomp.study.executors import executor
 from autocomp.study.ledger import Ledger
-from autocomp.study.study import Record, Study
+from autocomp.study.study import Study
 from tests.toy import ToyEvaluator, toy, toy_costs
 
 Found = list[tuple[tuple[int, ...], float, float]]

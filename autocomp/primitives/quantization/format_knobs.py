@@ -11,6 +11,7 @@ import numpy as np
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives.numerics.reconstruction import Moments
+from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph
 
 
@@ -21,7 +22,9 @@ class TrainedFormats:
     A search evaluates such a plan with weights that are rounded without training. This ranks plans and needs no
     training set; ``algorithm`` then trains the chosen plan.
 
-    class_name: in :mod:`autocomp.primitives`, loaded when the algorithm is needed. most_bits: of a weight.
+    name: of the primitive, and of the module in this package that defines ``class_name``; the module is loaded when the
+        algorithm is needed.
+    most_bits: of a weight.
     """
 
     name: str
@@ -41,7 +44,8 @@ class TrainedFormats:
 
     def algorithm(self, **settings: Any) -> Any:
         """:class:`LSQ` or another quantizer, with its own settings."""
-        return getattr(import_module("autocomp.primitives"), self.class_name)(**settings)
+        load_mindspore()  # before a module imports it without its settings
+        return getattr(import_module(f".{self.name}", __package__), self.class_name)(**settings)
 
 
 def format_knobs(name: str, layers: Sequence[str], formats: Sequence[Format]) -> tuple[Knob, ...]:

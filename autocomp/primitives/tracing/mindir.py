@@ -34,7 +34,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Operator:
+class MindIROperator:
     """One operator; each input is an Output, a Parameter, a tuple of inputs, or a constant's Python value.
 
     scope: the cells that contain it, ``"Default/blocks-SequentialCell/0-Block/conv1-Conv2d/Conv2D-op0"``.
@@ -56,7 +56,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class Graph:
-    operators: tuple[Operator, ...]
+    operators: tuple[MindIROperator, ...]
     outputs: tuple[Output, ...]
     opaque: tuple[str, ...]  # calls of sub-graphs, which are not read
     hidden: frozenset[str] = frozenset()  # names of the parameters that sub-graphs read
@@ -151,7 +151,7 @@ class _Reader:
         self.graph, self.functions = model.graph, model.functions
         self.primitives = {f"REF::{p.name}": p for p in model.primitives}
         self.values: dict[str, Any] = {}
-        self.operators: list[Operator] = []
+        self.operators: list[MindIROperator] = []
         self.opaque: list[str] = []
 
     def read(self) -> Graph:
@@ -159,7 +159,7 @@ class _Reader:
             self.values[parameter.name] = Parameter(parameter.name.partition(":")[2] or parameter.name)
         for value in self.graph.input:
             shape = tuple(value.tensor[0].dims) if value.tensor else ()
-            self.values[value.name] = self._append(Operator("Input", "", (), shape, {"name": value.name}))
+            self.values[value.name] = self._append(MindIROperator("Input", "", (), shape, {"name": value.name}))
         for node in self.graph.node:
             self.values[node.output[0]] = self._value(node)
         outputs = [self.values[output.name] for output in self.graph.output]
@@ -172,7 +172,7 @@ class _Reader:
                     if isinstance(value, Parameter):
                         yield value.name
 
-    def _append(self, operator: Operator) -> Output:
+    def _append(self, operator: MindIROperator) -> Output:
         self.operators.append(operator)
         return Output(len(self.operators) - 1)
 
@@ -192,7 +192,9 @@ class _Reader:
         if primitive is None:
             self.opaque.append(op)
         shapes = _shapes(node)
-        return self._append(Operator(op, node.domain, tuple(inputs), shapes[0] if shapes else (), attributes, shapes))
+        return self._append(
+            MindIROperator(op, node.domain, tuple(inputs), shapes[0] if shapes else (), attributes, shapes)
+        )
 
 
 def _item(value: Any, index: int) -> Any:

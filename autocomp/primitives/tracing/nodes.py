@@ -10,7 +10,7 @@ from typing import Any
 
 from autocomp.search_spaces import Node
 
-from .mindir import Graph, Operator, Output, Parameter
+from .mindir import Graph, MindIROperator, Output, Parameter
 from .platform import load_mindspore
 
 KINDS = {
@@ -99,7 +99,7 @@ class _Builder:
             if isinstance(value, Parameter) and not self._inside(operator, value.name)
         }
 
-    def _inside(self, operator: Operator, parameter: str) -> bool:
+    def _inside(self, operator: MindIROperator, parameter: str) -> bool:
         owner = self.owners.get(parameter)
         return owner is not None and operator.cell == type(owner.cell).__name__
 
@@ -113,7 +113,7 @@ class _Builder:
         key = (output.operator, output.part)
         return ("node", self.parts[key], 0) if key in self.parts else ("node", self.index[output.operator], output.part)
 
-    def add(self, operator: Operator) -> None:
+    def add(self, operator: MindIROperator) -> None:
         sources = tuple(self.source(output) for output in _outputs_in(operator.inputs))
         if self._is_layer_bias(operator, sources):
             self.index.append(sources[0])
@@ -132,7 +132,7 @@ class _Builder:
         self.nodes.append(node)
         return len(self.nodes) - 1
 
-    def _append_parts(self, operator: Operator) -> None:
+    def _append_parts(self, operator: MindIROperator) -> None:
         whole, position = len(self.nodes) - 1, len(self.index) - 1
         node = self.nodes[whole]
         read = [self.nodes[i].shape for i in node.inputs] or node.attributes["parameter_shapes"]
@@ -148,7 +148,7 @@ class _Builder:
             self.parts[position, part] = self._append(node)
             start += shape[axis] if len(shape) == len(before) else 1
 
-    def _is_layer_bias(self, operator: Operator, sources: tuple[int, ...]) -> bool:
+    def _is_layer_bias(self, operator: MindIROperator, sources: tuple[int, ...]) -> bool:
         if operator.op not in ("BiasAdd", "Add") or len(sources) != 1 or len(operator.inputs) < 2:
             return False
         output, bias = operator.inputs[:2]
@@ -157,7 +157,7 @@ class _Builder:
         layer, owner = self.nodes[sources[0]].layer, self.owners[bias.name]
         return layer is not None and owner.path == layer and owner.attribute == "bias"
 
-    def _node(self, operator: Operator, sources: tuple[int, ...]) -> Node:
+    def _node(self, operator: MindIROperator, sources: tuple[int, ...]) -> Node:
         parameters = tuple(value.name for value in operator.inputs if isinstance(value, Parameter))
         constants = tuple(value for value in operator.inputs if not isinstance(value, (Output, Parameter)))
         attributes: dict[str, Any] = {"parameters": parameters, "constants": constants, "operator": operator.attributes}
@@ -182,7 +182,7 @@ class _Builder:
         name = layer or f"{operator.op}-{len(self.nodes)}"
         return Node(name, kind, operator.op, sources, operator.shape or (1,), layer, weight_shape, attributes)
 
-    def _kind(self, operator: Operator, parameters: tuple[str, ...]) -> tuple[str, Owner | None]:
+    def _kind(self, operator: MindIROperator, parameters: tuple[str, ...]) -> tuple[str, Owner | None]:
         """The kind of node, and the owner of its parameters where surgery knows that cell.
 
         parameters: empty for a layer that reads a constant; its output is constant, and it is not changed.
@@ -261,7 +261,7 @@ def window_of(a: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parted_axis(before: tuple[int, ...], part: tuple[int, ...], operator: Operator) -> int:
+def _parted_axis(before: tuple[int, ...], part: tuple[int, ...], operator: MindIROperator) -> int:
     """The axis along which an operator splits its input."""
     given = operator.attributes.get("axis", operator.attributes.get("dim"))
     if given is None:
