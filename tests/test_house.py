@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import pkgutil
 import re
 import subprocess
 import sys
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
+from inspect import isfunction
 from pathlib import Path
 
 import pytest
 
 import autocomp
+from tests.imports import crosses, graph_of, imports_of, layers_of, modules_of
 
 ROOT = Path(__file__).resolve().parent.parent
 LINKS = ("evaluators", "hardware_models", "primitives", "search_spaces")
+PACKAGE = Path(autocomp.__file__).parent
+MOST_FILES, MOST_LINES = 20, 450
 HEAVY = ("mindspore", "ray", "optuna")
 
 
@@ -80,12 +87,6 @@ def test_unknown_names_are_attribute_errors() -> None:
         _ = autocomp.serach
 
 
-def test_no_module_bears_the_name_of_a_function() -> None:
-    """Importing it would put the module in the function's place."""
-    modules = {module.name for module in pkgutil.iter_modules(autocomp.__path__)}
-    assert not modules & set(autocomp.__all__)
-
-
 def test_functions_stay_functions_after_their_modules_were_imported() -> None:
     for module in pkgutil.iter_modules(autocomp.__path__):
         if module.name != "__main__":
@@ -129,3 +130,82 @@ def test_version_is_the_changelogs() -> None:
     newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert autocomp.__version__ == newest[1]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports in functions count, those for type checkers do not."""
+    graph = graph_of(imports_of(PACKAGE))
+    assert len(graph) > 100  # there is something to see
+    list(TopologicalSorter(graph).static_order())
+
+
+def test_imports_in_functions_keep_to_the_layers() -> None:
+    deferred = [one for one in imports_of(PACKAGE) if one.deferred]
+    layers = layers_of(ROOT / "pyproject.toml")
+    assert deferred and layers
+    found = [str(one) for one in deferred for container, rows in layers if crosses(one, container, rows)]
+    assert not found
+
+
+def test_circles_and_crossings_are_seen(tmp_path: Path) -> None:
+    package = tmp_path / "autocomp"
+    (package / "low").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "low" / "__init__.py").write_text("from .one import x\n")
+    (package / "low" / "one.py").write_text("def f():\n    from ..high import x\n    from . import other\n")
+    (package / "low" / "other.py").write_text("if TYPE_CHECKING:\n    from . import one\n")
+    (package / "high.py").write_text("import autocomp.low.one\n")
+    found = imports_of(package)
+    assert list(map(str, found)) == [
+        "autocomp.high imports autocomp.low.one",
+        "autocomp.low imports autocomp.low.one",
+        "autocomp.low.one imports autocomp.high in a function",
+        "autocomp.low.one imports autocomp.low.other in a function",
+    ]
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(graph_of(found)).static_order())
+    upwards, inside = found[2:]
+    assert crosses(upwards, "autocomp", [{"high"}, {"low"}]) and crosses(upwards, "autocomp", [{"high", "low"}])
+    assert not crosses(upwards, "autocomp", [{"low"}, {"high"}])
+    assert not crosses(inside, "autocomp", [{"high"}, {"low"}])
+
+
+@pytest.mark.parametrize("room", ["autocomp", "tests"])
+def test_no_folder_holds_more_than_twenty_python_files(room: str) -> None:
+    counts = Counter(str(path.parent.relative_to(ROOT)) for path in (ROOT / room).rglob("*.py"))
+    assert len(counts) > 10
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+@pytest.mark.parametrize("room", ["autocomp", "tests", "benchmarks", "examples"])
+def test_no_file_is_longer_than_four_hundred_and_fifty_lines(room: str) -> None:
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in (ROOT / room).rglob("*.py")}
+    assert lines
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_every_package_says_what_lives_in_it() -> None:
+    packages = [path for path in PACKAGE.rglob("__init__.py") if "devices" not in path.parts]
+    assert len(packages) > 10
+    assert [str(path) for path in packages if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_no_module_bears_the_name_of_a_public_function() -> None:
+    """Importing it would put the module in the function's place, there or for whoever reads the name."""
+    modules = modules_of(PACKAGE)
+    packages = [importlib.import_module(name) for name, path in modules.items() if path.name == "__init__.py"]
+    functions = {
+        name for package in packages for name in getattr(package, "__all__", ()) if isfunction(getattr(package, name))
+    }
+    assert functions >= {"search", "load", "trace", "devices"}
+    assert {name for name in modules if name.rpartition(".")[2] in functions} == set()
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    found: dict[str, list[str]] = {}
+    for module, path in modules_of(PACKAGE).items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(module)
+    assert len(found) > 100
+    assert {name: where for name, where in found.items() if len(where) > 1} == {}

@@ -10,7 +10,7 @@ from .frontier_solver import Solver, directions
 from .observations import Observations, fit_surrogate
 from .optuna_samplers import OptunaSampler
 from .proposals import Proposals
-from .registry import check_sampler, register, sampler, samplers
+from .registry import check_sampler, register, sampler, sampler_names
 from .uniform import RandomSampler, UniformSampler, spread, uniform_plans
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "quiet",
     "register",
     "sampler",
-    "samplers",
+    "sampler_names",
     "spread",
     "uniform_plans",
 ]

@@ -23,7 +23,7 @@ def register(name: str) -> Callable[[Maker], Maker]:
     return add
 
 
-def samplers() -> tuple[str, ...]:
+def sampler_names() -> tuple[str, ...]:
     return tuple(sorted(_MAKERS))
 
 
@@ -35,4 +35,4 @@ def sampler(name: str, problem: Problem) -> Sampler:
 def check_sampler(name: str) -> None:
     """ValueError for a name that is not registered."""
     if name not in _MAKERS:
-        raise ValueError(f"unknown sampler {name!r}; known: {', '.join(samplers())}")
+        raise ValueError(f"unknown sampler {name!r}; known: {', '.join(sampler_names())}")

@@ -27,6 +27,7 @@ from autocomp.search_spaces import Format, Plan, SearchSpace
 from tests.networks import randomised
 
 from . import adversarial as nets
+from . import heads
 
 PLANS = 3
 OUTPUT = "it is an output of the network"
@@ -77,10 +78,10 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
         {("wide",): 32},
         {"patches": "joins", "qkv": WRITTEN, "project": "joins", "narrow": "joins", "head": OUTPUT},
     ),
-    nets.Heads: Expected({("queries", "keys", "values"): 4}, STREAM),
-    nets.FusedHeads: Expected({("queries",): 4}, STREAM),
-    nets.WrittenHeads: Expected({("values",): 8}, STREAM | dict.fromkeys(("queries", "keys"), WRITTEN)),
-    nets.WrittenWidth: Expected({}, STREAM | dict.fromkeys(("queries", "keys", "values"), WRITTEN)),
+    heads.Heads: Expected({("queries", "keys", "values"): 4}, STREAM),
+    heads.FusedHeads: Expected({("queries",): 4}, STREAM),
+    heads.WrittenHeads: Expected({("values",): 8}, STREAM | dict.fromkeys(("queries", "keys"), WRITTEN)),
+    heads.WrittenWidth: Expected({}, STREAM | dict.fromkeys(("queries", "keys", "values"), WRITTEN)),
     nets.LibraryAttention: Expected({("wide",): 32}, {"patches": "MatMul", "narrow": "joins", "head": OUTPUT}),
     nets.LSTMHead: Expected({("stem.0",): 8}, {"squeeze.0": "reaches LSTM", "head": OUTPUT}, onnx="ONNX"),
     nets.GRUHead: Expected({("stem.0",): 8}, {"squeeze.0": "sums over it", "head": OUTPUT}, onnx="ONNX"),

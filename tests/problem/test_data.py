@@ -188,5 +188,5 @@ class TestDatasets:
 
 
 def test_importing_it_does_not_load_mindspore() -> None:
-    code = "import sys, autocomp.data; assert 'mindspore' not in sys.modules"
+    code = "import sys, autocomp.problem.data; assert 'mindspore' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,7 @@ from autocomp.evaluators import Measurement
 from autocomp.hardware_models import Cost
 from autocomp.problem.budget import Budget
 from autocomp.problem.record import Record
-from autocomp.samplers import Outcome, samplers
+from autocomp.samplers import Outcome, sampler_names
 from autocomp.search_spaces import Plan
 from autocomp.study.executors import executor
 from autocomp.study.ledger import Ledger
@@ -47,7 +47,7 @@ def counted(tmp_path: Path, **settings: Any) -> tuple[ToyEvaluator, Path]:
 
 
 class TestRun:
-    @pytest.mark.parametrize("name", samplers())
+    @pytest.mark.parametrize("name", sampler_names())
     def test_float_first_then_each_plan_once(self, name: str) -> None:
         search = study(sampler=name)
         records = search.run()
@@ -65,7 +65,7 @@ class TestRun:
             lost = search.records[0].measurement.accuracy - 0.01 - record.measurement.accuracy
             assert record.violation == pytest.approx(max(constraint_violation, lost))
 
-    @pytest.mark.parametrize("name", samplers())
+    @pytest.mark.parametrize("name", sampler_names())
     def test_same_seed_same_records(self, name: str) -> None:
         assert found(study(sampler=name, seed=5).run()) == found(study(sampler=name, seed=5).run())
 

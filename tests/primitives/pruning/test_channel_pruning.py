@@ -27,7 +27,7 @@ from autocomp.search_spaces import ChannelGroup, Format, Knob, NetworkGraph, Pla
 from tests.conftest import Subject
 from tests.hardware_models.networks import Builder
 from tests.networks import randomised
-from tests.primitives.adversarial import Heads
+from tests.primitives.heads import Heads
 
 
 @given(units=st.integers(2, 300), channel_divisor=st.sampled_from([1, 4, 8, 16]))

@@ -13,8 +13,9 @@ from autocomp.primitives.pruning.attention import Attention, open_attention
 from autocomp.primitives.pruning.head_pruning import HIGH, LOW, TEMPERATURE
 from autocomp.primitives.tracing.platform import execution_mode, forward, load_mindspore
 from tests.networks import Encoder, randomised
-from tests.primitives.adversarial import FusedHeads, Heads, Transformer
+from tests.primitives.adversarial import Transformer
 from tests.primitives.contract import X, train
+from tests.primitives.heads import FusedHeads, Heads
 
 ms = load_mindspore()
 

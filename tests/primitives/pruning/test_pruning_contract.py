@@ -19,8 +19,8 @@ from autocomp.primitives.replacement.replacing import Replacing
 from autocomp.primitives.tracing.platform import forward, load_mindspore
 from autocomp.primitives.tracing.tracer import trace
 from tests.networks import NETWORKS, Encoder, randomised
-from tests.primitives.adversarial import Heads
 from tests.primitives.contract import X, Y, assert_untouched, loss_function, outputs_of_files, train, values
+from tests.primitives.heads import Heads
 
 ms = load_mindspore()
 

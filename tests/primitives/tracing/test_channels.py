@@ -31,7 +31,7 @@ from tests.odd_networks import (
     UsedTwice,
     WrittenSize,
 )
-from tests.primitives.adversarial import FusedHeads, Heads
+from tests.primitives.heads import FusedHeads, Heads
 
 
 def groups(graph: NetworkGraph) -> dict[tuple[str, ...], int]:
