@@ -11,7 +11,7 @@ from autocomp.samplers import (
     Sampler,
     register,
     sampler,
-    samplers,
+    sampler_names,
     spread,
     uniform_plans,
 )
@@ -43,7 +43,7 @@ def history(chosen: Sampler, batches: int = 5) -> list[list[int]]:
     return asked
 
 
-@pytest.mark.parametrize("name", samplers())
+@pytest.mark.parametrize("name", sampler_names())
 class TestEverySampler:
     def make(self, name: str, seed: int = 0) -> Sampler:
         return sampler(name, Problem(SPACE, objectives=2, trials=30, seed=seed, costs=latency))
