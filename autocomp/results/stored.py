@@ -79,7 +79,7 @@ def _record(point: Point) -> dict[str, Any]:
     }
 
 
-def read(folder: Path) -> Stored:
+def read(folder: Path) -> StoredFront:
     """ValueError for a file that is not a front's, or of another schema; FileNotFoundError where there is no file."""
     path = folder / FILE
     if not path.exists():
