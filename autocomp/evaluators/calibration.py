@@ -58,7 +58,7 @@ def _readers(graph: NetworkGraph, layers: Iterable[str]) -> list[list[str]]:
     """Groups of layers that read the same tensors. A group shares a quantizer, so that each tensor is rounded once."""
     found: dict[tuple[tuple[int, int], ...], list[str]] = {}
     for layer in layers:
-        read = tuple((node.inputs[0], node.attributes["arguments"][0][2]) for node in graph.calls(layer))
+        read = tuple((node.inputs[0], node.arguments[0].part) for node in graph.calls(layer))
         found.setdefault(read, []).append(layer)
     return list(found.values())
 
@@ -141,10 +141,10 @@ def moved_statistics(
     for node in graph.nodes:
         if node.kind != "batchnorm" or node.layer is None or node.layer not in found:
             continue
-        mean_name, variance_name = node.attributes["parameters"][2:4]
-        mean, variance = np.array(parameters[mean_name]), np.array(parameters[variance_name])
+        norm = node.normalization
+        mean, variance = np.array(parameters[norm.mean]), np.array(parameters[norm.variance])
         mine = kept_channels(node.units, kept)
-        epsilon = np.float32(node.attributes["epsilon"])
+        epsilon = np.float32(norm.epsilon)
         (m_float, v_float), (m_plan, v_plan) = plain[node.layer], found[node.layer]
         ratio = (variance[mine] + epsilon) / (v_float[mine] + epsilon)
         mean[mine] += (m_plan - m_float[mine]) * np.sqrt(ratio)

@@ -6,6 +6,7 @@ if __name__ != "autocomp.search_spaces":
 from .formats import FLOAT_BITS, Format
 from .graph import WEIGHTED, ChannelGroup, NetworkGraph, Node
 from .knob import Knob, kept_units
+from .node_attributes import Argument, Convolution, Normalization
 from .plan import Plan, Value
 from .space import SearchSpace
 from .workload import Workload
@@ -13,11 +14,14 @@ from .workload import Workload
 __all__ = [
     "FLOAT_BITS",
     "WEIGHTED",
+    "Argument",
     "ChannelGroup",
+    "Convolution",
     "Format",
     "Knob",
     "NetworkGraph",
     "Node",
+    "Normalization",
     "Plan",
     "SearchSpace",
     "Value",

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .node_attributes import Argument, Convolution, Normalization
+
 WEIGHTED = ("conv", "dense")
 NAMING = ("name", "names")  # suffixes of attributes that MindSpore numbers differently in each process
 
@@ -45,6 +47,35 @@ class Node:
     weight_shape: tuple[int, ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     units: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
+
+    @property
+    def convolution(self) -> Convolution:
+        """KeyError for a node that is no convolution with a weight of its own."""
+        return Convolution.of(self.attributes)
+
+    @property
+    def normalization(self) -> Normalization:
+        """KeyError for a node that is no BatchNorm with statistics of its own."""
+        return Normalization.of(self.attributes)
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        return tuple(map(Argument.of, self.attributes["arguments"]))
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of all parameters that the operator reads."""
+        return tuple(self.attributes.get("parameters", ()))
+
+    @property
+    def weight(self) -> str:
+        """The name of a layer's weight."""
+        return str(self.attributes["weight"])
+
+    @property
+    def bias(self) -> str | None:
+        """The name of a layer's bias, if it has one."""
+        return self.attributes.get("bias") or None
 
     @property
     def elements(self) -> int:
@@ -153,7 +184,7 @@ class NetworkGraph:
         """
         found: list[bool] = []
         for node in self.nodes:
-            unknown = node.kind == "other" and not node.inputs and not node.attributes.get("parameters")
+            unknown = node.kind == "other" and not node.inputs and not node.parameters
             found.append(node.kind == "input" or unknown or any(found[i] for i in node.inputs))
         return tuple(found)
 

@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autocomp.search_spaces import ChannelGroup, Format, Knob, NetworkGraph, Node, Plan, SearchSpace, kept_units
+from autocomp.search_spaces import (
+    Argument,
+    ChannelGroup,
+    Convolution,
+    Format,
+    Knob,
+    NetworkGraph,
+    Node,
+    Normalization,
+    Plan,
+    SearchSpace,
+    kept_units,
+)
 
 values = st.one_of(st.sampled_from(["w8", "w4a8", "float"]), st.floats(0.1, 1), st.integers(0, 9))
 plans = st.dictionaries(st.text(min_size=1, max_size=8), values, max_size=6)
@@ -136,3 +148,36 @@ class TestSpace:
         knob = one.knobs[1]
         other = Knob(knob.name, knob.primitive, knob.layers, knob.values, knob.group, np.arange(8))
         assert one.key == space().key != SearchSpace(one.graph, (one.knobs[0], other)).key
+
+
+class TestNodeAttributes:
+    def test_a_convolution_has_its_window(self) -> None:
+        attributes = {"kernel": (3, 1), "stride": (2, 2), "pad": (1, 1, 0, 0), "dilation": (1, 2), "groups": 4}
+        attributes |= {"transposed": True, "weight": "w", "operator": {}}
+        window = Node("a", "conv", "Conv2D", (), (1, 8, 4, 4), attributes=attributes).convolution
+        assert window == Convolution((3, 1), (2, 2), (1, 1, 0, 0), (1, 2), 4, True)
+
+    def test_a_batchnorm_names_its_parameters_in_order(self) -> None:
+        attributes = {"parameters": ("gamma", "beta", "mean", "variance"), "epsilon": 1e-3}
+        norm = Node("bn", "batchnorm", "BatchNorm", (), (1, 8), attributes=attributes).normalization
+        assert norm == Normalization("gamma", "beta", "mean", "variance", 1e-3)
+        assert norm.statistics == ("mean", "variance") and norm.parameters == attributes["parameters"]
+
+    def test_arguments_of_a_tuple_are_arguments_too(self) -> None:
+        stored = (("tuple", (("node", 3, 1), ("parameter", "w"))), ("constant", 1))
+        node = Node("join", "concat", "Concat", (3,), (1, 8), attributes={"arguments": stored})
+        inner = (Argument("node", 3, 1), Argument("parameter", "w", 0))
+        assert node.arguments == (Argument("tuple", inner, 0), Argument("constant", 1, 0))
+
+    def test_what_is_stored_and_hashed_stays_plain(self) -> None:
+        """Keys of graphs are those of earlier versions, so that stored fronts and storages load."""
+        attributes = {
+            "arguments": (("node", 0, 0), ("parameter", "w")),
+            "constants": (1,),
+            "operator": {"group": 1, "x_names": ["a"]},
+        }
+        nodes = (
+            Node("in", "input", "Input", (), (1, 3, 8, 8)),
+            Node("c", "conv", "Conv2D", (0,), (1, 4, 8, 8), "c", (4, 3, 1, 1), attributes),
+        )
+        assert NetworkGraph(nodes, (1,)).key == "617f762b948165228807ac6323ca5b58"

@@ -108,7 +108,7 @@ def _batchnorm(like: Any, node: Node, parameters: Parameters, compressed: Compre
     gamma, beta, mean, variance = norm_parameters(node, parameters, compressed)
     new = type(like)(
         len(gamma),
-        eps=node.attributes["epsilon"],
+        eps=node.normalization.epsilon,
         momentum=1 - like.momentum,  # MindSpore stores 1 - momentum
         use_batch_statistics=like.use_batch_statistics,
         gamma_init=ms.Tensor(gamma),
@@ -121,7 +121,7 @@ def _batchnorm(like: Any, node: Node, parameters: Parameters, compressed: Compre
 
 
 def _prelu(like: Any, node: Node, parameters: Parameters, compressed: CompressedWeights) -> Any:
-    slope = parameters[node.attributes["parameters"][0]]
+    slope = parameters[node.parameters[0]]
     kept = kept_channels(node.units, compressed.kept)
     new = nn.PReLU(1)
     new.w = ms.Parameter(ms.Tensor(slope[kept] if len(slope) > 1 else slope), name="w")

@@ -46,17 +46,17 @@ class ElasticNetwork:
     def set(self, compressed: CompressedWeights) -> None:
         for layer, state in compressed.layers.items():
             node = self.graph.nodes[self.graph.layers[layer]]
-            attributes = node.attributes
             weight = _scattered(weight_of(node, self.floats), state)
-            self._assign(attributes["weight"], to_out_first_layout(weight, node.groups) if node.transposed else weight)
+            self._assign(node.weight, to_out_first_layout(weight, node.groups) if node.transposed else weight)
             if state.bias is not None:
-                bias = np.array(self.floats[attributes["bias"]])
+                assert node.bias is not None
+                bias = np.array(self.floats[node.bias])
                 bias[state.rows] = state.bias
-                self._assign(attributes["bias"], bias)
+                self._assign(node.bias, bias)
             self.inputs[layer].set(state.activation)
         for node in self.graph.nodes:
             if node.kind == "batchnorm" and node.layer is not None:
-                mean, variance = node.attributes["parameters"][2:4]
+                mean, variance = node.normalization.statistics
                 values = compressed.statistics.get(node.layer, (self.floats[mean], self.floats[variance]))
                 self._assign(mean, values[0])
                 self._assign(variance, values[1])
@@ -85,7 +85,7 @@ class ElasticNetwork:
         are averages over its calls. The stored statistics stay the same.
         """
         norms = {node.layer: node for node in self.graph.nodes if node.kind == "batchnorm" and node.layer is not None}
-        stored = [name for node in norms.values() for name in node.attributes["parameters"][2:4]]
+        stored = [name for node in norms.values() for name in node.normalization.statistics]
         before = {name: self.parameters[name].asnumpy() for name in stored}
         cells = {layer: cell_at(self.cell, layer) for layer in norms}
         try:

@@ -38,8 +38,8 @@ def statistics_gradient(net: Any, graph: NetworkGraph, parameters: Mapping[str, 
     twin = copy_network(net)
     matched = {}
     for layer, node in batchnorms(graph).items():
-        mean, variance = (parameters[name] for name in node.attributes["parameters"][2:4])
-        deviation = np.sqrt(variance + np.float32(node.attributes["epsilon"]))
+        mean, variance = (parameters[name] for name in node.normalization.statistics)
+        deviation = np.sqrt(variance + np.float32(node.normalization.epsilon))
         matched[layer] = MatchedNorm(cell_at(twin, layer), mean, deviation, f"{layer}.distance")
     replace_cells(twin, matched)
     for own in twin.get_parameters():

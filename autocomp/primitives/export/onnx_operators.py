@@ -114,7 +114,7 @@ def matmul(w: Writer, node: Node) -> str:
 
 
 def argument_shape(w: Writer, node: Node, position: int) -> tuple[int, ...]:
-    kind, value, *_ = node.attributes["arguments"][position]
+    kind, value, *_ = node.arguments[position]
     if kind == "node":
         return w.graph.nodes[value].shape
     return w.parameters[value].shape if kind == "parameter" else np.shape(value)
@@ -141,7 +141,7 @@ def bias_add(w: Writer, node: Node) -> str:
 
 
 def prelu(w: Writer, node: Node) -> str:
-    name = node.attributes["parameters"][0]
+    name = node.parameters[0]
     slope = w.parameters[name]
     slope = slope[w.kept(node)] if len(slope) > 1 else slope
     column = slope.reshape(-1, *([1] * (len(node.shape) - 2)))
@@ -284,7 +284,7 @@ def scaled_binary(op: str) -> Form:
     """``x + alpha * y``"""
 
     def form(w: Writer, node: Node) -> str:
-        values = [value for kind, value, *_ in node.attributes["arguments"][2:3] if kind == "constant"]
+        values = [value for kind, value, *_ in node.arguments[2:3] if kind == "constant"]
         other = operand(w, node, 1)
         if values and isinstance(values[0], (int, float)) and values[0] != 1:
             other = w.emit("Mul", [other, w.constant(values[0], np.float32)], f"{node.name}.scaled")

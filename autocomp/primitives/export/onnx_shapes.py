@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autocomp.errors import ExportError
-from autocomp.search_spaces import Node
+from autocomp.search_spaces import Argument, Node
 
 if TYPE_CHECKING:
     from .onnx_writer import Writer
@@ -27,7 +27,7 @@ def sizes(w: Writer, node: Node) -> list[int]:
 
 
 def operand(w: Writer, node: Node, position: int = 0) -> str:
-    return w.argument(node.attributes["arguments"][position])
+    return w.argument(node.arguments[position])
 
 
 def source(w: Writer, node: Node) -> Node:
@@ -45,9 +45,9 @@ def transpose(w: Writer, node: Node) -> str:
     return w.emit("Transpose", [operand(w, node)], node.name, perm=[axis % len(node.shape) for axis in order])
 
 
-def parts_of(node: Node) -> tuple[tuple[Any, ...], ...]:
-    first = node.attributes["arguments"][0]
-    return tuple(first[1]) if first[0] == "tuple" else (first,)
+def parts_of(node: Node) -> tuple[Argument, ...]:
+    first = node.arguments[0]
+    return tuple(first.value) if first.kind == "tuple" else (first,)
 
 
 def concat(w: Writer, node: Node) -> str:
@@ -169,7 +169,7 @@ def pad(w: Writer, node: Node) -> str:
 
 def gather(w: Writer, node: Node) -> str:
     """Gathers at positions that the network stores; the channels of this axis are not cut."""
-    kind, value, *_ = node.attributes["arguments"][1]
+    kind, value, *_ = node.arguments[1]
     positions = w.parameters[value] if kind == "parameter" else value
     if not isinstance(positions, np.ndarray) or positions.dtype.kind != "i":
         raise ExportError(f"{node.name} gathers by positions that are computed, which has no ONNX form in autocomp")

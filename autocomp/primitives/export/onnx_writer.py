@@ -16,7 +16,7 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Laye
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
-from autocomp.search_spaces import NetworkGraph, Node
+from autocomp.search_spaces import Argument, NetworkGraph, Node
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
@@ -83,12 +83,12 @@ class Writer:
         self.initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
 
-    def argument(self, argument: tuple[Any, ...]) -> str:
+    def argument(self, argument: Argument) -> str:
         """The tensor name of a node, parameter or constant argument."""
-        kind, value, *rest = argument
+        kind, value, part = argument
         if kind == "node":
             parts = self.names[value]
-            return parts[rest[0]] if rest[0] < len(parts) else f"{parts[0]}:{rest[0]}"
+            return parts[part] if part < len(parts) else f"{parts[0]}:{part}"
         if kind == "parameter":
             return value if value in self.initializers else self.initializer(value, self.parameters[value])
         if kind == "constant" and isinstance(value, (int, float, np.ndarray)):
@@ -107,7 +107,7 @@ class Writer:
         return fold(state, *norm_factors(norm, self.parameters, self.compressed))
 
     def layer_input(self, node: Node, state: LayerState) -> str:
-        source = self.argument(("node", node.inputs[0], node.attributes["arguments"][0][2]))
+        source = self.argument(Argument("node", node.inputs[0], node.arguments[0].part))
         if self.style.taps:
             tap = f"{node.name}{TAP}"
             self.extra_outputs.append(self.emit("Identity", [source], tap))
@@ -131,7 +131,7 @@ class Writer:
         return self.emit("DequantizeLinear", [levels, scale, zero], name)
 
     def layer_weight(self, node: Node, state: LayerState) -> str:
-        name = node.attributes["weight"]
+        name = node.weight
         groups = groups_left(node, len(state.weight))
         if name in self.weights:  # the layer runs more than once
             return self.weights[name]
@@ -185,7 +185,7 @@ class Writer:
 
     def batchnorm(self, node: Node) -> str:
         assert node.layer is not None
-        source = self.argument(node.attributes["arguments"][0])
+        source = self.argument(node.arguments[0])
         if node.layer in self.folds:
             return source
         arrays = norm_parameters(node, self.parameters, self.compressed)
@@ -193,15 +193,15 @@ class Writer:
         names = [self.initializer(f"{node.name}.{name}", value) for name, value in values]
         if self.style.statistics:
             return self._batch_statistics(node, source, names)
-        return self.emit("BatchNormalization", [source, *names], node.name, epsilon=node.attributes["epsilon"])
+        return self.emit("BatchNormalization", [source, *names], node.name, epsilon=node.normalization.epsilon)
 
     def _batch_statistics(self, node: Node, source: str, values: list[str]) -> str:
         """The tensor normalised by the batch; with momentum 0 the operator also returns the batch's mean and
         variance."""
-        name, epsilon = node.name, node.attributes["epsilon"]
+        name, epsilon = node.name, node.normalization.epsilon
         self.extra_outputs += [f"{name}{MEAN}", f"{name}{VARIANCE}"]
         outputs = [name, *self.extra_outputs[-2:]]
-        settings = {"epsilon": epsilon, "momentum": 0.0, "training_mode": 1}
+        settings: dict[str, Any] = {"epsilon": epsilon, "momentum": 0.0, "training_mode": 1}
         self.nodes.append(helper.make_node("BatchNormalization", [source, *values], outputs, name=name, **settings))
         return name
 

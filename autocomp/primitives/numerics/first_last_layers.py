@@ -32,7 +32,7 @@ def _weighing(graph: NetworkGraph) -> frozenset[int]:
     from_parameters: set[int] = set()  # nodes computed from parameters alone
     found = set()
     for i, node in enumerate(graph.nodes):
-        own = bool(node.attributes.get("parameters"))
+        own = bool(node.parameters)
         if (own or node.inputs) and from_parameters.issuperset(node.inputs):
             from_parameters.add(i)
         elif node.kind in WEIGHTED or (node.kind in WEIGHS and (own or not from_parameters.isdisjoint(node.inputs))):

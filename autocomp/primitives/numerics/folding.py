@@ -50,7 +50,7 @@ def batchnorm_factors(
 
 def norm_factors(node: Node, parameters: Parameters, compressed: CompressedWeights) -> tuple[np.ndarray, np.ndarray]:
     """Factor and shift of the BatchNorm's kept channels, with the plan's statistics."""
-    return batchnorm_factors(*norm_parameters(node, parameters, compressed), node.attributes["epsilon"])
+    return batchnorm_factors(*norm_parameters(node, parameters, compressed), node.normalization.epsilon)
 
 
 def norm_parameters(
@@ -59,7 +59,7 @@ def norm_parameters(
     """gamma, beta, mean and variance of the kept channels."""
     assert node.layer is not None
     kept = kept_channels(node.units, compressed.kept)
-    gamma, beta, mean, variance = (parameters[name] for name in node.attributes["parameters"][:4])
+    gamma, beta, mean, variance = (parameters[name] for name in node.normalization.parameters)
     mean, variance = compressed.statistics.get(node.layer, (mean, variance))
     return gamma[kept], beta[kept], mean[kept], variance[kept]
 

@@ -82,9 +82,9 @@ def sample_patches(node: Node, values: np.ndarray, count: int, rng: np.random.Ge
     if node.kind == "dense":
         rows = values.reshape(-1, values.shape[-1])
         return rows[rng.choice(len(rows), min(count, len(rows)), replace=False)][:, None]
-    a = node.attributes
-    (kernel_y, kernel_x), (stride_y, stride_x), (dilation_y, dilation_x) = a["kernel"], a["stride"], a["dilation"]
-    top, bottom, left, right = a["pad"]
+    window = node.convolution
+    (kernel_y, kernel_x), (stride_y, stride_x), (dilation_y, dilation_x) = window.kernel, window.stride, window.dilation
+    top, bottom, left, right = window.pad
     padded = np.pad(values.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))
     height = (padded.shape[1] - dilation_y * (kernel_y - 1) - 1) // stride_y + 1
     width = (padded.shape[2] - dilation_x * (kernel_x - 1) - 1) // stride_x + 1

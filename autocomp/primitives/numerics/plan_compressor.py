@@ -143,7 +143,7 @@ class PlanCompressor:
             rounded, moved = self._round(node, whole, chosen.weight_bits, columns)
             quantized = rounded.rows(rows)
             weight, shift = quantized.dequantized(), shift - moved
-        bias = self.parameters[node.attributes["bias"]][rows] + shift[rows] if "bias" in node.attributes else None
+        bias = None if node.bias is None else self.parameters[node.bias][rows] + shift[rows]
         activation = self._range(node.layer, chosen.activation_bits)
         return LayerState(rows, columns, weight, bias, quantized, activation)
 
@@ -172,7 +172,7 @@ class PlanCompressor:
             return quantize_weight(weight, bits), np.zeros(len(weight), np.float32)
         taps = math.prod(weight.shape[2:])
         patches = self.patches[layer].of(np.repeat(columns, taps))
-        corrected = "bias" in node.attributes
+        corrected = node.bias is not None
         centred = corrected or layer in self._normalised
         quick = (
             not columns.all() and len(weight[0].reshape(-1)) > WIDE

@@ -49,7 +49,7 @@ def reconstructs(node: Node, moments: Mapping[str, Moments]) -> bool:
 def taps_seen(node: Node) -> float:
     """The share of a kernel's taps that are added in a pixel: all; of a transposed convolution one in each stride, in
     the mean over its pixels."""
-    return 1 / math.prod(node.attributes["stride"]) if node.transposed else 1.0
+    return 1 / math.prod(node.convolution.stride) if node.transposed else 1.0
 
 
 def reconstruct(

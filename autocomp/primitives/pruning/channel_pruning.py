@@ -85,8 +85,8 @@ def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -
     norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer is not None}
     factors = {}
     for norm, layer in foldable(graph).items():
-        gamma, beta, mean, variance = (parameters[name] for name in norms[norm].attributes["parameters"][:4])
-        factors[layer] = batchnorm_factors(gamma, beta, mean, variance, norms[norm].attributes["epsilon"])[0]
+        gamma, beta, mean, variance = (parameters[name] for name in norms[norm].normalization.parameters)
+        factors[layer] = batchnorm_factors(gamma, beta, mean, variance, norms[norm].normalization.epsilon)[0]
     made, read = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
     for layer, position in graph.layers.items():
         node = graph.nodes[position]

@@ -76,9 +76,9 @@ def _vectors(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> Itera
         if node.layer is None or node.layer in seen:
             continue
         seen.add(node.layer)
-        names = [node.attributes["bias"]] if "bias" in node.attributes else []
+        names = [] if node.bias is None else [node.bias]
         if node.kind == "batchnorm" or node.op == "PReLU":
-            names = [name for name in node.attributes["parameters"] if parameters[name].shape == (len(node.units),)]
+            names = [name for name in node.parameters if parameters[name].shape == (len(node.units),)]
         if names:
             yield node, len(names)
 

@@ -126,7 +126,7 @@ class HeadPruning(TrainedPruning):
                 node = graph.nodes[graph.layers[path]]
                 units = graph.input_units(node).reshape(node.groups, -1)[0]
                 factor = np.where(units >= 0, values[np.maximum(units, 0)], 1)
-                name = node.attributes["weight"]
+                name = node.weight
                 weight = trained[name]
                 assign(parameters[name], weight * factor.reshape(1, -1, *[1] * (weight.ndim - 2)))
             assign(gates.on, 0)

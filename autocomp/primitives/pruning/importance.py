@@ -58,7 +58,7 @@ def batchnorm_scales(graph: NetworkGraph, parameters: Parameters) -> tuple[np.nd
     """For each unit the sum of the magnitudes of its gammas, and the number of its BatchNorm channels."""
     total, count = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
     for node in _once(graph, "batchnorm"):
-        gamma = np.abs(parameters[graph.nodes[node].attributes["parameters"][0]]).astype(np.float64)
+        gamma = np.abs(parameters[graph.nodes[node].normalization.scale]).astype(np.float64)
         add_to_units(total, graph.nodes[node].units, gamma)
         add_to_units(count, graph.nodes[node].units, np.ones(len(gamma)))
     return total, count

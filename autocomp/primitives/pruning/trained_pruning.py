@@ -163,13 +163,14 @@ class TrainedPruning:
             weight[:, ~state.columns] = 0
             weight[np.ix_(state.rows, state.columns)] = state.weight
             assign(
-                parameters[node.attributes["weight"]],
+                parameters[node.weight],
                 to_out_first_layout(weight, node.groups) if node.transposed else weight,
             )
             if state.bias is not None:
-                bias = np.array(trained[node.attributes["bias"]])
+                assert node.bias is not None
+                bias = np.array(trained[node.bias])
                 bias[state.rows] = state.bias
-                assign(parameters[node.attributes["bias"]], bias)
+                assign(parameters[node.bias], bias)
 
     def is_pruned(self, net_p: Any) -> bool:
         return bool((kept_parameter(net_p).asnumpy() < 0.5).any())

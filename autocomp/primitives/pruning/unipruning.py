@@ -93,7 +93,7 @@ class UniPruning(TrainedPruning):
             node = graph.nodes[graph.layers[path]]
             weight = np.array(weight_of(node, trained))
             weight[:, ~kept_channels(graph.input_units(node), kept).reshape(node.groups, -1)[0]] = 0
-            name = node.attributes["weight"]
+            name = node.weight
             assign(parameters[name], to_out_first_layout(weight, node.groups) if node.transposed else weight)
         return kept
 

@@ -85,8 +85,8 @@ class LowRank(Replacing):
         spectra = {}
         for path in factorisable(graph, net, self.allowed(graph)):
             node = graph.nodes[graph.layers[path]]
-            weighing = _weighing(moments.get(path), "bias" in node.attributes)
-            spectra[path] = Spectrum.of(_matrix(parameters[node.attributes["weight"]]), weighing)
+            weighing = _weighing(moments.get(path), node.bias is not None)
+            spectra[path] = Spectrum.of(_matrix(parameters[node.weight]), weighing)
         chosen = self._chosen(graph, spectra)
         return {
             path: _replacement(cell_at(net, path), graph, path, spectra[path], choice, moments.get(path))

@@ -68,7 +68,7 @@ def activation(state: Identities, node: Node) -> Carried:
     if len(node.inputs) != 1 or state.input_shape(node) != node.shape:
         return state.unknown(node)
     source = state.inputs(node)[0]
-    if node.attributes.get("parameters") and (node.layer is None or source.axis != 1):
+    if node.parameters and (node.layer is None or source.axis != 1):
         return state.left(node, f"{node.op} has parameters of its own, outside a layer that can be cut")
     return source
 
@@ -158,8 +158,8 @@ def _axis(node: Node) -> int | None:
 
 
 def _parts(node: Node) -> tuple[Any, ...]:
-    first = node.attributes["arguments"][0]
-    return tuple(first[1]) if first[0] == "tuple" else (first,)
+    first = node.arguments[0]
+    return tuple(first.value) if first.kind == "tuple" else (first,)
 
 
 def pool(state: Identities, node: Node) -> Carried:

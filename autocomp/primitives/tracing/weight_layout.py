@@ -20,7 +20,7 @@ def to_out_first_layout(weight: np.ndarray, groups: int) -> np.ndarray:
 
 def weight_of(node: Node, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
     """A layer's weight as (out, in / groups, ...)."""
-    weight = parameters[node.attributes["weight"]]
+    weight = parameters[node.weight]
     return to_out_first_layout(weight, node.groups) if node.transposed else weight
 
 

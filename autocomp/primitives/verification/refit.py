@@ -80,7 +80,7 @@ def _outputs(
         for path, patches in _patches(elastic, readers, batch, i).items():
             node = readers[path]
             weight = weight_of(node, parameters)
-            bias = parameters[node.attributes["bias"]] if "bias" in node.attributes else np.float32(0)
+            bias = np.float32(0) if node.bias is None else parameters[node.bias]
             found[path].append(patches @ weight.reshape(len(weight), -1).T + bias)
     return {path: np.concatenate(parts) for path, parts in found.items()}
 
