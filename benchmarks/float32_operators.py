@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial import KDTree
 
-from autocomp.hardware_models.measured import Neighbours
+from autocomp.hardware_models.measurements.measured import Neighbours
 
 BLOCKS = ((128, 128), (64, 64), (32, 32))
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)

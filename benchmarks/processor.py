@@ -25,7 +25,7 @@ from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.calibration import calibrate_ranges
 from autocomp.hardware_models import Device, device
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
-from autocomp.hardware_models.shapes import MeasuredShape
+from autocomp.hardware_models.measurements.shapes import MeasuredShape
 from autocomp.measurement.processor import FORMATS, TEMPLATE, fitted, measure_processor
 from autocomp.measurement.profiling import measure, typical_ms
 from autocomp.primitives.choices import Choices

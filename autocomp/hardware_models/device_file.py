@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 from .gemm import MatrixUnits
 from .layouts import Layout
-from .rates import Rates
+from .rates import Rates, constant_fields
 from .roofline import CONTAINERS
+from .runtimes.registry import runtime_of
 
 FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
 ENTRIES = (
     *("name", "like", "aliases", "float_bits", "formats", "channel_divisor", "strict_divisor"),
-    *("symmetric_inputs", "container"),
+    *("symmetric_inputs", "container", "runtime"),
     *("specification", "matrix", "fusion", "layout", "rates", "fit", "energy_pj", "measured"),
 )
 MAY_BE_ZERO = (
@@ -54,7 +55,7 @@ def _relatives_rates(relative: Mapping[str, Any], new: Mapping[str, Any] | None)
     if new is None:
         return {**relative["rates"], "source": f"the rates of {relative['name']}; not measured"}
     text = f"efficiencies of {relative['name']} on this chip's specification; not measured"
-    rates = derived(Rates.parse(relative["rates"]), relative.get("specification", {}), new)
+    rates = derived(Rates.parse(relative["rates"], runtime_of(relative).rates), relative.get("specification", {}), new)
     return {"source": text, **rates_data(rates)}
 
 
@@ -91,7 +92,8 @@ def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 def check_names(data: Mapping[str, Any], relative: Mapping[str, Any], origin: str) -> None:
     """ValueError for an entry that is nearly called as one that is read: it would have no effect."""
-    known = {"": ENTRIES, "rates": (*Rates.__dataclass_fields__, "source"), "layout": (*Layout.__dataclass_fields__,)}
+    rates = constant_fields(runtime_of({**relative, **_runtime(data)}, origin).rates)
+    known = {"": ENTRIES, "rates": (*rates, "source"), "layout": (*Layout.__dataclass_fields__,)}
     known["matrix"] = (*MatrixUnits.__dataclass_fields__,)
     known["fusion"] = ("pools", "free_activations", *relative["fusion"])
     known["specification"] = (*INTEGER_PEAKS.values(), *relative.get("specification", {}), "l2_mb")
@@ -104,9 +106,13 @@ def check_names(data: Mapping[str, Any], relative: Mapping[str, Any], origin: st
                 raise ValueError(f"{place} has {name!r}, which is not read: {meant[0]!r} is meant")
 
 
+def _runtime(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"runtime": data["runtime"]} if "runtime" in data else {}
+
+
 def check(data: Mapping[str, Any], origin: str) -> None:
     """ValueError for an entry with which nothing can be computed; KeyError where one is missing."""
-    for name, value, rule, holds in (*_whole_rules(data), *_rate_rules(data["rates"])):
+    for name, value, rule, holds in (*_whole_rules(data), *_rate_rules(data, origin)):
         if not holds:
             raise ValueError(f"{name} of a device file must be {rule}, but {origin} has {value!r}")
     rates = data["rates"]
@@ -135,8 +141,9 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
     yield "macs_per_s", data["rates"]["macs_per_s"], "a table with float", "float" in data["rates"]["macs_per_s"]
 
 
-def _rate_rules(rates: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]]:
-    for name in (name for name in Rates.__dataclass_fields__ if name in rates and name != "overlapped"):
+def _rate_rules(data: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any, str, bool]]:
+    rates, known = data["rates"], constant_fields(runtime_of(data, origin).rates)
+    for name in (name for name in known if name in rates and name != "overlapped"):
         values = rates[name].values() if isinstance(rates[name], Mapping) else (rates[name],)
         for value in values:
             number = isinstance(value, (int, float))
@@ -148,8 +155,9 @@ def _rate_rules(rates: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
 
 def rates_data(rates: Rates) -> dict[str, Any]:
     """As it stands in a file: to its digits, and nothing that is infinite or empty."""
-    defaults = {name: field.default for name, field in Rates.__dataclass_fields__.items()}
-    return {name: _rounded(value) for name, value in asdict(rates).items() if value not in (defaults[name], {})}
+    known = constant_fields(type(rates.runtime))
+    given = {name: value for name, value in rates.constants().items() if value not in (known[name].default, {})}
+    return {name: _rounded(value) for name, value in given.items()}
 
 
 def _rounded(value: Any) -> Any:

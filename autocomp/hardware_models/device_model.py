@@ -21,10 +21,12 @@ from .cost import Cost, OperatorCost
 from .device_file import check, check_names, merged
 from .gemm import MatrixUnits
 from .layouts import Layout
-from .measured import MeasuredTable
+from .measurements.measured import MeasuredTable
+from .measurements.shapes import read_table, rows_data, rows_of, table_device
 from .rates import Rates
 from .roofline import CONTAINERS, Container
-from .shapes import read_table, rows_data, rows_of, table_device
+from .runtimes.base import Runtime
+from .runtimes.registry import runtime_of, unnamed
 from .uncertainty import LatencyErrors
 
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -39,6 +41,7 @@ class Device:
     channel_divisor: channel counts that are multiples of it waste no arithmetic.
     strict_divisor: whether channels are cut in multiples of it alone, since its runtime is slower between them.
     symmetric_inputs: whether its runtime takes inputs rounded around zero alone, as TensorRT does.
+    runtime: what executes networks on it: how it runs, fuses and stores what the chip computes.
     matrix, rates: how the chip cuts products of matrices, and how fast it is.
     grouped_outside: whether depthwise convolutions run outside the matrix unit.
     concat_in_place: whether a concatenation that fits the cache costs nothing.
@@ -46,8 +49,6 @@ class Device:
     free_activations: those that a layer in floats carries out with its arithmetic, the others go over its output once
         more; None: all.
     layout: how tensors lie in its memory.
-    integer_chain: kinds of layers that run in integers only where all that read their output do, and no others run
-        in integers at all, as in onnxruntime; empty where every layer may.
     residual_share: of a residual's bytes that its addition to a layer's output still has to read.
     energy_pj: ``mac`` by precision, ``vector`` an element, ``dram`` and ``cache`` a byte.
     errors: of predicted latencies, on networks that the fit had not seen; None where nothing was measured.
@@ -59,11 +60,11 @@ class Device:
     float_bits: int
     formats: tuple[Format, ...]
     channel_divisor: int
+    runtime: Runtime
     matrix: MatrixUnits
     rates: Rates
     grouped_outside: bool
     concat_in_place: bool
-    integer_chain: tuple[str, ...]
     residual_share: float
     energy_pj: Mapping[str, Any]
     errors: LatencyErrors | None
@@ -87,13 +88,17 @@ class Device:
 
     @cached_property
     def key(self) -> str:
-        """Changes with anything in the device's file, and with every row of its table."""
-        return hashlib.sha256(json.dumps(self.data, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        """Changes with anything in the device's file, and with every row of its table.
+
+        A file written before files named their runtime keeps its key.
+        """
+        told = self.data.get("runtime") == unnamed(self.data)
+        data = {name: value for name, value in self.data.items() if name != "runtime" or not told}
+        return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def executes(self, some: Format) -> bool:
         """Whether the format is computed in integers here, rather than only stored."""
-        bits = max(some.weight_bits, some.activation_bits)
-        return (bits <= 8 and "int8" in self.rates.macs_per_s) or (bits <= 4 and "int4" in self.rates.macs_per_s)
+        return self.runtime.executes(some, self.rates.macs_per_s)
 
     def costs(self, workload: Workload) -> Cost:
         """Arrays (n,) for the n plans of the workload."""
@@ -111,25 +116,25 @@ class Device:
         """
         try:
             check(data, origin)
-            rows = data.get("measured", {}).get("rows", ())
+            runtime, rows = runtime_of(data, origin), data.get("measured", {}).get("rows", ())
             found = cls(
                 name=data["name"],
                 float_bits=data["float_bits"],
                 formats=tuple(Format.parse(text) for text in data["formats"]),
                 channel_divisor=data["channel_divisor"],
+                runtime=runtime,
                 matrix=MatrixUnits.parse(data["matrix"]),
-                rates=Rates.parse(data["rates"]),
+                rates=Rates.parse(data["rates"], runtime.rates),
                 grouped_outside=data["fusion"]["grouped_outside"],
                 concat_in_place=data["fusion"]["concat_in_place"],
-                integer_chain=tuple(data["fusion"].get("integer_chain", ())),
                 residual_share=data["fusion"]["residual_share"],
                 energy_pj=data["energy_pj"],
                 errors=LatencyErrors.parse(data["fit"]["errors"]) if "errors" in data.get("fit", {}) else None,
                 data=data,
-                fuses_pools=data["fusion"].get("pools", False),
+                fuses_pools=data["fusion"].get("pools", runtime.fuses_pools),
                 free_activations=_names(data["fusion"].get("free_activations")),
                 layout=Layout(**data.get("layout", {})),
-                symmetric_inputs=data.get("symmetric_inputs", False),
+                symmetric_inputs=data.get("symmetric_inputs", runtime.symmetric_inputs),
                 strict_divisor=data.get("strict_divisor", False),
             )
             return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import WEIGHTED, NetworkGraph, Workload
+from autocomp.search_spaces import NetworkGraph, Workload
 
 from .gemm import padded
-from .operators import MAX_POOLS, Operator, Program
-from .rates import FLOAT, INT4, INT8, PRECISIONS, UNPACKED
+from .operators import Operator, Program
+from .rates import FLOAT, INT4, INT8, PRECISIONS
 
 if TYPE_CHECKING:
     from .device_model import Device
-
-KEEPS_INTEGERS = ("ReLU", "ReLU6")  # activations that rounding to unsigned integers carries out on its way
 
 
 @dataclass(frozen=True)
@@ -74,90 +72,22 @@ class LoweredNetwork:
         return found
 
     def precision(self, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: in which arithmetic the device carries a layer out.
-
-        Where that needs an ``integer_chain`` its output must be read in integers alone, and its weights have bytes.
-        """
-        asked = self.asked(layer)
-        if not self.device.integer_chain:
-            return asked
-        weight, _ = self.workload.bits_of(layer)
-        chained = (asked > FLOAT) & (weight > 4) & self._read_in_integers(layer)
-        chained &= self.graph.nodes[layer].kind in self.device.integer_chain
-        unpacked = UNPACKED if PRECISIONS[UNPACKED] in self.device.rates.macs_per_s else FLOAT
-        return np.where(chained, asked, np.where(weight <= 8, unpacked, FLOAT))
-
-    def _read_in_integers(self, layer: int) -> np.ndarray:
-        """(n,) bool: whether all that read what the layer's operator writes ask for integers."""
-        operator = self.operator_of(layer)
-        heads = self.program.integer_readers.get(operator.output)
-        fused = [self.graph.nodes[i] for i in operator.nodes[1:]]
-        if not heads or any(node.kind != "batchnorm" and node.op not in KEEPS_INTEGERS for node in fused):
-            return np.zeros(len(self.workload), bool)
-        return np.logical_and.reduce([self.asked(head) > FLOAT for head in heads])
-
-    def operator_of(self, head: int) -> Operator:
-        return next(operator for operator in self.program.operators if operator.head == head)
-
-    def origin(self, node: int) -> int | None:
-        """The layer whose integers a reader of the node finds, through operators that pass them; None without one."""
-        while node in self.program.writer:
-            operator = self.program.operators[self.program.writer[node]]
-            if self.graph.nodes[operator.head].kind in WEIGHTED:
-                return operator.head
-            if self.graph.nodes[operator.head].op not in MAX_POOLS or not operator.reads:
-                return None
-            node = operator.reads[0]
-        return None
-
-    def rounded(self, operator: Operator) -> np.ndarray:
-        """(n,) elements that operators of their own turn into integers, and back, before a layer."""
-        none = np.zeros(len(self.workload))
-        if self.graph.nodes[operator.head].kind not in WEIGHTED or not self.device.integer_chain:
-            return none
-        _, bits = self.workload.bits_of(operator.head)
-        origin = self.origin(operator.reads[0])
-        floats = none == 0 if origin is None else self.precision(origin) != INT8
-        back = self.precision(operator.head) == UNPACKED
-        return np.where(bits <= 8, self.elements(operator.reads[0]) * (floats * 1.0 + back), 0.0)
+        """(n,) index into PRECISIONS: in which arithmetic the device's runtime carries a layer out."""
+        return self.device.runtime.precision(self, layer)
 
     def width(self, node: int) -> np.ndarray:
-        """(n,) bytes of an element of the node's output in memory: the widest that any reader asks for."""
-        widths = self.device.bytes_per_element
+        """(n,) bytes of an element of the node's output in memory; floats where the network returns it."""
         if node in self.program.kept or not self.program.readers[node]:
-            return np.full(len(self.workload), widths[FLOAT])
-        if self.device.integer_chain:
-            origin = self.origin(node)
-            return np.full(len(self.workload), widths[FLOAT]) if origin is None else widths[self.precision(origin)]
-        widest = np.zeros(len(self.workload))
-        for position in self.program.readers[node]:
-            operator = self.program.operators[position]
-            if self.graph.nodes[operator.head].kind in WEIGHTED and operator.reads[0] == node not in operator.reads[1:]:
-                widest = np.maximum(widest, widths[self.asked(operator.head)])
-            else:
-                widest = np.full(len(self.workload), widths[FLOAT])
-        return widest
+            return np.full(len(self.workload), self.device.bytes_per_element[FLOAT])
+        return self.device.runtime.width(self, node)
 
     def knobs(self, operator: Operator) -> tuple[int, ...]:
-        """Positions of the knobs that decide what the operator costs."""
+        """Positions of the knobs that decide what the operator costs, but for layouts that its runtime turns."""
         touched = (*operator.nodes, *operator.reads, *self.graph.nodes[operator.head].inputs)
         neighbours = {
             self.program.operators[p].head
             for node in (*operator.reads, operator.output)
             for p in self.program.readers[node]
         }
-        if self.device.integer_chain:
-            neighbours |= self._chain(operator)
+        neighbours |= self.device.runtime.deciding_precision(self, operator)
         return self.workload.knobs_of(touched, {operator.head, *neighbours})
-
-    def _chain(self, operator: Operator) -> set[int]:
-        """Layers whose formats decide in which arithmetic the operator and the one before it run."""
-        found = set(self.program.integer_readers.get(operator.output) or ())
-        return found.union(*(self.deciding(node) for node in operator.reads))
-
-    def deciding(self, node: int) -> set[int]:
-        """Layers whose formats decide whether the node's output is in integers."""
-        origin = self.origin(node)
-        if origin is None:
-            return set()
-        return {origin, *(self.program.integer_readers.get(self.operator_of(origin).output) or ())}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.hardware_models.runtimes.blocks import block_knobs
 from autocomp.search_spaces import Workload
 
 from .cost import Cost, OperatorCost
@@ -65,7 +64,7 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
 
     lowered = LoweredNetwork(device, program, workload)
     return [
-        Lookup(tuple(sorted({*lowered.knobs(operator), *block_knobs(lowered, operator)})), rows(i))
+        Lookup(tuple(sorted({*lowered.knobs(operator), *device.runtime.layout_knobs(lowered, operator)})), rows(i))
         for i, operator in enumerate(program.operators)
     ]
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 FLOAT, INT8, INT4, UNPACKED = range(4)
 PRECISIONS = ("float", "int8", "int4", "unpacked")  # the last: in floats, made of stored integers at each inference
+
+
+@dataclass(frozen=True)
+class RuntimeWork:
+    """What a runtime does at an operator beside the arithmetic, each (n,): nothing, where a subclass says no more."""
+
+
+@dataclass(frozen=True)
+class RuntimeRates:
+    """The constants that price a runtime's own work: none, where a subclass has no more."""
+
+    def serial(self, vector: np.ndarray, grouped: np.ndarray, work: RuntimeWork) -> np.ndarray:
+        """(n,) seconds of what runs before or behind the matrix unit, the runtime's own work included.
+
+        vector, grouped: seconds of elementwise operations, of grouped convolutions outside the matrix unit.
+        """
+        return vector + grouped
 
 
 @dataclass(frozen=True)
@@ -26,17 +42,8 @@ class Demand:
         softmaxes and layer norms.
     in_place: whether the operator only joins tensors that lie side by side.
     precision: index of the arithmetic that the layer is set to.
-    unpacked, unpacked4: weights turned from integers into floats at each inference; from 4 bits.
-    groups: narrow groups of unpacked layers, which run one after another, of all images.
-    rounded: activations turned into integers, or back, by operators of their own.
-    gathered: inputs copied together for each position of a kernel before they are multiplied.
-    rows: pieces in which they are copied: rows of images in floats, in integers rows of kernels, or where there are
-        groups each group's channels; strided: inputs that are copied one by one, where a kernel steps over pixels.
-    separate_requantize: outputs of integer convolutions that are rounded by an operator of its own.
     windowed: whether a kernel of more than one position is multiplied.
-    activated: elements that activations behind a layer go over once more.
-    reordered: activations turned from one layout into another.
-    pooled: elements of the windows of a max pool in integers that has no fast kernel.
+    runtime: what the runtime does beside all this.
     idle: how many times as long as with all cores busy a product of matrices or a softmax takes.
     """
 
@@ -52,18 +59,8 @@ class Demand:
     softmax_layernorm: np.ndarray
     in_place: np.ndarray
     precision: np.ndarray
-    unpacked: np.ndarray
-    unpacked4: np.ndarray
-    rounded: np.ndarray
-    gathered: np.ndarray
-    rows: np.ndarray
-    strided: np.ndarray
-    separate_requantize: np.ndarray
-    groups: np.ndarray
     windowed: np.ndarray
-    activated: np.ndarray
-    reordered: np.ndarray
-    pooled: np.ndarray
+    runtime: RuntimeWork
     idle: np.ndarray
 
 
@@ -88,9 +85,7 @@ class Rates:
         element of a softmax or layer norm ``softmax_layernorm_operations``.
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
     overlapped: whether activations move while the arithmetic runs.
-    unpack_per_s, unpack4_per_s, round_per_s, gather_per_s, stride_per_s, separate_requantize_per_s, activate_per_s,
-    reorder_per_s,
-        pool_per_s: elements of what a demand calls so. group_s, row_s: of one of its groups, of its rows.
+    runtime: constants of the runtime's own work; in files and fits they stand among the others.
     """
 
     macs_per_s: Mapping[str, float]
@@ -105,23 +100,27 @@ class Rates:
     inference_s: float
     overlapped: bool
     grouped_share: Mapping[str, float] = field(default_factory=dict)
-    unpack_per_s: float = math.inf
-    round_per_s: float = math.inf
-    gather_per_s: float = math.inf
-    activate_per_s: float = math.inf
-    unpack4_per_s: float = math.inf
-    reorder_per_s: float = math.inf
-    pool_per_s: float = math.inf
-    stride_per_s: float = math.inf
-    separate_requantize_per_s: float = math.inf
-    group_s: float = 0.0
-    row_s: float = 0.0
+    runtime: RuntimeRates = RuntimeRates()
     window_share: float = 1.0
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Rates:
-        optional = {f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING}
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in optional})
+    def parse(cls, data: Mapping[str, Any], runtime: type[RuntimeRates] = RuntimeRates) -> Rates:
+        """data: the table [rates] of a device file. runtime: the constants of the device's runtime."""
+        own = [f for f in fields(cls) if f.name != "runtime"]
+        optional = {f.name for f in own if f.default is not MISSING or f.default_factory is not MISSING}
+        values = {f.name: data[f.name] for f in own if f.name in data or f.name not in optional}
+        return cls(**values, runtime=runtime(**{f.name: data[f.name] for f in fields(runtime) if f.name in data}))
+
+    def constants(self) -> dict[str, Any]:
+        """By name, the runtime's among them, as they stand in a file."""
+        every = {**vars(self), **vars(self.runtime)}
+        return {name: every[name] for name in constant_fields(type(self.runtime))}
+
+    def with_constants(self, values: Mapping[str, Any]) -> Rates:
+        """The same rates, but for these constants."""
+        theirs = {name: value for name, value in values.items() if name in vars(self.runtime)}
+        own = {name: value for name, value in values.items() if name not in theirs}
+        return replace(self, runtime=replace(self.runtime, **theirs), **own)
 
     def spilled(self, traffic: np.ndarray, other_live_activations: np.ndarray) -> np.ndarray:
         """(n,) bytes of activations that do not find room in the cache; a tenth of it is always the operator's own."""
@@ -137,12 +136,7 @@ class Rates:
             + demand.softmax_layernorm * demand.idle * self.softmax_layernorm_operations
         )
         vector = (demand.vector + slow) / self.vector_per_s
-        serial = vector + self._grouped(demand) + demand.unpacked / self.unpack_per_s
-        serial = serial + demand.rounded / self.round_per_s + demand.gathered / self.gather_per_s
-        serial = serial + demand.unpacked4 / self.unpack4_per_s + demand.activated / self.activate_per_s
-        serial = serial + demand.reordered / self.reorder_per_s + demand.pooled / self.pool_per_s
-        serial = serial + demand.rows * self.row_s + demand.strided / self.stride_per_s
-        serial = serial + demand.separate_requantize / self.separate_requantize_per_s
+        serial = self.runtime.serial(vector, self._grouped(demand), demand.runtime)
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
         best = self._together(demand.matrix["float"] * slowed / self.macs_per_s["float"], *in_floats, launch)
@@ -165,7 +159,7 @@ class Rates:
 
     def _grouped(self, demand: Demand) -> np.ndarray:
         shares = np.array([self.grouped_share.get(name, 1.0) for name in PRECISIONS])
-        return demand.grouped / (self.grouped_macs_per_s * shares[demand.precision]) + demand.groups * self.group_s
+        return demand.grouped / (self.grouped_macs_per_s * shares[demand.precision])
 
     def _together(
         self, compute: np.ndarray, weights: np.ndarray, activations: np.ndarray, launch: Any
@@ -174,3 +168,11 @@ class Rates:
         memory = weights + activations
         body = np.maximum(compute, memory if self.overlapped else weights)
         return compute, memory, launch, body + launch + (0 if self.overlapped else activations)
+
+
+def constant_fields(runtime: type[RuntimeRates]) -> dict[str, Field[Any]]:
+    """Name -> field of all constants that a device with this runtime has, in the order of its file."""
+    found: dict[str, Field[Any]] = {}
+    for one in fields(Rates):
+        found |= {f.name: f for f in fields(runtime)} if one.name == "runtime" else {one.name: one}
+    return found

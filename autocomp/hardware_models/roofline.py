@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autocomp.hardware_models.runtimes.blocks import pooled_in_blocks, pooled_in_integers, reordered
-from autocomp.hardware_models.runtimes.kernels import im2col_overhead, one_by_one
 from autocomp.search_spaces import WEIGHTED, Node
 
 from .gemm import Gemm, gemm_of, multiplied
 from .lowered import LoweredNetwork
 from .operators import Operator
 from .rates import FLOAT, PRECISIONS, UNPACKED, Demand
+from .runtimes.base import MOST_GROUPED
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ TRANSCENDENTAL = dict.fromkeys(  # transcendental functions for each element of 
     ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus"), 1
 ) | {"LSTM": 5}
 SOFTMAX_LAYERNORM = ("softmax", "layernorm")
-MOST_GROUPED = 4  # channels of a group that a GPU convolves outside its matrix unit
 
 
 @dataclass(frozen=True)
@@ -106,25 +104,24 @@ def _arithmetic(lowered: LoweredNetwork, operator: Operator) -> Arithmetic:
 
 
 def _grouped(lowered: LoweredNetwork, index: int, layer: Gemm) -> bool:
-    """Whether a convolution's groups, as traced, are too narrow for the matrix unit. onnxruntime has kernels of their
-    own for groups of one channel alone."""
+    """Whether a convolution's groups, as traced, are too narrow for the matrix unit."""
     node = lowered.graph.nodes[index]
     if node.weight_shape is not None:
-        return node.groups > 1 and node.weight_shape[1] <= (1 if lowered.device.integer_chain else MOST_GROUPED)
+        return node.groups > 1 and node.weight_shape[1] <= lowered.device.runtime.most_grouped
     return node.convolves and bool(layer.groups[0] > 1) and bool(layer.channels_in[0] <= MOST_GROUPED)
 
 
 def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> Demand:
     operator, n, layer = lowered.program.operators[position], len(lowered.workload), arithmetic.layer
     node, precision = lowered.graph.nodes[operator.head], lowered.precision(operator.head)
-    grouped = arithmetic.grouped
+    grouped, runtime = arithmetic.grouped, lowered.device.runtime
     floats = float(lowered.device.bytes_per_element[FLOAT])
     weights = _parameters_read(lowered, operator.head, layer)
     if layer is not None:
-        grouped = grouped * one_by_one(layer, precision, lowered.device.matrix.grouped_block)
+        grouped = grouped * runtime.grouped_macs(lowered, layer, precision)
     others = lowered.program.other_live_activations[position] * lowered.workload.batch * lowered.device.float_bits / 8
     traffic, widths = _traffic(lowered, operator), lowered.device.bytes_per_element
-    bits, _ = lowered.workload.bits_of(operator.head)
+    windows = _window_elements(lowered, operator)
     return Demand(
         matrix=arithmetic.matrix,
         grouped=grouped,
@@ -141,15 +138,9 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         softmax_layernorm=lowered.stored_bytes(operator.head, floats) / floats * float(node.kind in SOFTMAX_LAYERNORM),
         in_place=np.full(n, node.kind == "concat" and lowered.device.concat_in_place),
         precision=precision,
-        unpacked=weights * (precision == UNPACKED) * (bits > 4),
-        unpacked4=weights * (precision == UNPACKED) * (bits <= 4),
-        reordered=reordered(lowered, position),
-        pooled=_window_elements(lowered, operator) * pooled_in_integers(lowered, operator),
-        rounded=lowered.rounded(operator),
-        activated=_activated(lowered, operator, precision),
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(lowered, operator.head, layer),
-        **im2col_overhead(node, layer, precision, grouped),
+        runtime=runtime.work(lowered, position, layer, grouped, weights, windows),
     )
 
 
@@ -234,32 +225,17 @@ def _vector(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     """(n,) elementwise operations of what is no layer."""
     node = lowered.graph.nodes[operator.head]
     if node.kind == "pool":
-        return _pooled(lowered, operator)
+        return lowered.device.runtime.pool_operations(lowered, operator, _window_elements(lowered, operator))
     if node.kind == "mean" and operator.reads:
         return lowered.elements(operator.reads[0])
     free = (*WEIGHTED, *SOFTMAX_LAYERNORM, "matmul", "transpose", "slice", "pad")
     return lowered.elements(operator.output) * (0.0 if node.kind in free else 1.0)
 
 
-def _pooled(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) operations of a pool's windows; where channels lie in blocks each is one."""
-    whole = _window_elements(lowered, operator)
-    if not lowered.device.integer_chain:
-        return whole
-    plain = np.where(pooled_in_blocks(lowered, operator), lowered.elements(operator.head), whole)
-    return np.where(pooled_in_integers(lowered, operator), 0.0, plain)
-
-
 def _window_elements(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
+    """(n,) elements of all windows of a pool."""
     node = lowered.graph.nodes[operator.head]
     return lowered.elements(operator.head) * (window(node) if node.kind == "pool" else 0)
-
-
-def _activated(lowered: LoweredNetwork, operator: Operator, precision: np.ndarray) -> np.ndarray:
-    """(n,) elements that fused activations go over behind a layer in floats; rounding to integers clips on its way."""
-    free, nodes = lowered.device.free_activations, (lowered.graph.nodes[i] for i in operator.nodes[1:])
-    passes = 0 if free is None else sum(node.kind == "activation" and node.op not in free for node in nodes)
-    return lowered.elements(operator.output) * passes * (precision == FLOAT)
 
 
 def window(node: Node) -> int:

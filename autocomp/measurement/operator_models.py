@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from autocomp.hardware_models.shapes import OperatorShape
+from autocomp.hardware_models.measurements.shapes import OperatorShape
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor

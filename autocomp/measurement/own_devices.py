@@ -14,7 +14,7 @@ from autocomp.hardware_models.device_file import device_text
 from autocomp.hardware_models.fitting.own_device import calibrated
 from autocomp.hardware_models.fitting.profiles import named
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
-from autocomp.hardware_models.shapes import MeasuredShape, read_table, table_text
+from autocomp.hardware_models.measurements.shapes import MeasuredShape, read_table, table_text
 from autocomp.results.stored import write_text
 from autocomp.search_spaces import Format
 

@@ -17,7 +17,7 @@ from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.device_file import device_text
 from autocomp.hardware_models.fitting.own_device import calibrated
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
-from autocomp.hardware_models.shapes import MeasuredShape, table_text
+from autocomp.hardware_models.measurements.shapes import MeasuredShape, table_text
 from autocomp.results.stored import write_text
 
 from .profiling import Report, counted, measure

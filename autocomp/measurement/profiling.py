@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.hardware_models.shapes import MeasuredShape, OperatorShape
+from autocomp.hardware_models.measurements.shapes import MeasuredShape, OperatorShape
 
 from .operator_models import operator_inputs, operator_model
 

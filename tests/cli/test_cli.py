@@ -188,7 +188,7 @@ def test_devices_of_one_name_are_not_compared(net: str, tmp_path: Path) -> None:
 
 def test_each_row_of_a_comparison_is_its_devices_own(tmp_path: Path) -> None:
     from autocomp.cli.tables import comparison_table
-    from autocomp.hardware_models.shapes import OperatorShape
+    from autocomp.hardware_models.measurements.shapes import OperatorShape
     from autocomp.problem.metrics import METRICS
 
     figures = "fp16_tflops = 6.5\nmemory_gb_per_s = 32"

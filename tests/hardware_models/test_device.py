@@ -96,6 +96,8 @@ WRONG = {
     'specification = { memory_gb_per_s = "9", fp16_tflops = 9 }': "{} cannot be like nvidia-v100: .*got '9' and 900",
     "specification = 3": "{} cannot be like nvidia-v100: ",
     "[specifications]\nfp16_tflops = 9": "{} has 'specifications', which is not read: 'specification' is meant",
+    'runtime = "tvm"': "must be one of ascend, lite, onnxruntime, tensorrt, but {} has 'tvm'",
+    'runtine = "ascend"': "{} has 'runtine', which is not read: 'runtime' is meant",
     'contaner = "onnx"': "{} has 'contaner', which is not read: 'container' is meant",
     "specification = { fp16_tflop = 9 }": "of {} has 'fp16_tflop', which is not read: 'fp16_tflops' is meant",
 }

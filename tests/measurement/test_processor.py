@@ -17,8 +17,8 @@ from autocomp.cli.commands import main
 from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.fitting.own_device import predicted
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
+from autocomp.hardware_models.measurements.shapes import OPS, MeasuredShape, OperatorShape, read_table
 from autocomp.hardware_models.rates import INT8
-from autocomp.hardware_models.shapes import OPS, MeasuredShape, OperatorShape, read_table
 from autocomp.measurement import own_devices, processor
 from autocomp.measurement.operator_models import operator_inputs, operator_model
 from autocomp.measurement.profiling import measure, typical_ms
@@ -237,7 +237,7 @@ def test_a_processor_is_profiled_from_what_is_known_of_onnxruntime(
     table, mine = tmp_path / "table.csv", tmp_path / "mine.toml"
     assert run("profile", "--device", name, "--out", str(table), "--run", "--fit", str(mine)) == 0
     assert asked == [processor.FORMATS, 3 if name == "cpu:3" else 1]
-    assert autocomp.device(mine).integer_chain == autocomp.device(table).integer_chain == ("conv",)
+    assert autocomp.device(mine).runtime.name == autocomp.device(table).runtime.name == "onnxruntime"
 
 
 def test_a_result_is_named_after_a_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

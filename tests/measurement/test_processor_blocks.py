@@ -17,10 +17,15 @@ from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.calibration import calibrate_ranges
 from autocomp.hardware_models import device
 from autocomp.hardware_models.lowered import LoweredNetwork
+from autocomp.hardware_models.measurements.shapes import OperatorShape
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import INT8
-from autocomp.hardware_models.runtimes.blocks import BLOCKED_ACTIVATIONS, pooled_in_integers, reordered, turns
-from autocomp.hardware_models.shapes import OperatorShape
+from autocomp.hardware_models.runtimes.onnxruntime.blocks import (
+    BLOCKED_ACTIVATIONS,
+    pooled_in_integers,
+    reordered,
+    turns,
+)
 from autocomp.measurement import processor
 from autocomp.measurement.operator_models import operator_model
 from autocomp.primitives.choices import Choices

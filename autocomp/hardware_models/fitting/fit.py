@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,14 @@ def observe(device: Device, workload: Workload, seconds: float, group: str) -> O
 
 def joined(demands: Sequence[Demand]) -> Demand:
     matrix = {name: np.concatenate([demand.matrix[name] for demand in demands]) for name in PRECISIONS}
-    others = [field.name for field in fields(Demand) if field.name != "matrix"]
-    arrays = {name: np.concatenate([getattr(demand, name) for demand in demands]) for name in others}
-    return Demand(matrix=matrix, **arrays)
+    works = [demand.runtime for demand in demands]
+    runtime = type(works[0])(**{field.name: _concatenated(works, field.name) for field in fields(works[0])})
+    others = [field.name for field in fields(Demand) if field.name not in ("matrix", "runtime")]
+    return Demand(matrix=matrix, runtime=runtime, **{name: _concatenated(demands, name) for name in others})
+
+
+def _concatenated(parts: Sequence[Any], name: str) -> np.ndarray:
+    return np.concatenate([getattr(part, name) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,13 @@ class Measured:
 
 def changed(rates: Rates, factors: Mapping[str, float]) -> Rates:
     """Constants times factors, by name: ``"dram_bytes_per_s"``, ``"macs_per_s.int8"``."""
+    known = rates.constants()
     new: dict[str, Any] = {}
     for name, factor in factors.items():
         attribute, _, key = name.partition(".")
-        old = new.get(attribute, getattr(rates, attribute))
+        old = new.get(attribute, known[attribute])
         new[attribute] = {**old, key: old[key] * factor} if key else old * factor
-    return replace(rates, **new)
+    return rates.with_constants(new)
 
 
 def fit(

@@ -11,8 +11,8 @@ import numpy as np
 
 from autocomp.hardware_models.device_file import rates_data
 from autocomp.hardware_models.device_model import Device
-from autocomp.hardware_models.rates import Rates
-from autocomp.hardware_models.shapes import MeasuredShape, rows_data
+from autocomp.hardware_models.measurements.shapes import MeasuredShape, rows_data
+from autocomp.hardware_models.rates import Rates, constant_fields
 from autocomp.hardware_models.uncertainty import LatencyErrors
 
 from .fit import Measured, Observation, changed, fit, observe
@@ -80,9 +80,9 @@ def _slowed(rates: Rates, factor: float) -> Rates:
 
 def _free(rates: Rates) -> list[str]:
     """Every constant that is a number above 0 and not left out, by the name that a fit takes."""
-    names = []
-    for name, field in Rates.__dataclass_fields__.items():
-        value = getattr(rates, name)
+    names, values = [], rates.constants()
+    for name, field in constant_fields(type(rates.runtime)).items():
+        value = values[name]
         if isinstance(value, Mapping):
             names += [f"{name}.{key}" for key in value]
         elif name not in NOT_FITTED and math.isfinite(value) and value > 0 and value != field.default:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autocomp.hardware_models.shapes import OperatorShape
+from autocomp.hardware_models.measurements.shapes import OperatorShape
 
 
 def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[OperatorShape]:

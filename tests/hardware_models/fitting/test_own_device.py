@@ -16,7 +16,15 @@ from autocomp.hardware_models.device_file import device_text, rates_data
 from autocomp.hardware_models.fitting.fit import changed
 from autocomp.hardware_models.fitting.own_device import calibrated, predicted
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
-from autocomp.hardware_models.shapes import KINDS, OPS, MeasuredShape, OperatorShape, read_table, rows_data, table_text
+from autocomp.hardware_models.measurements.shapes import (
+    KINDS,
+    OPS,
+    MeasuredShape,
+    OperatorShape,
+    read_table,
+    rows_data,
+    table_text,
+)
 from autocomp.search_spaces import Format
 
 FORMATS = ("float", "w8a8")

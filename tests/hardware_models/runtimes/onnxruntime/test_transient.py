@@ -13,8 +13,8 @@ from autocomp.hardware_models import device
 from autocomp.hardware_models import lookup as lookup_module
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
-from autocomp.hardware_models.runtimes.blocks import BLOCKED_ACTIVATIONS
-from autocomp.hardware_models.runtimes.transient import transient_bytes
+from autocomp.hardware_models.runtimes.onnxruntime.blocks import BLOCKED_ACTIVATIONS
+from autocomp.hardware_models.runtimes.onnxruntime.transient import transient_bytes
 from autocomp.search_spaces import SearchSpace
 from tests.hardware_models.networks import FORMATS, Builder, spaces
 

@@ -10,6 +10,8 @@ from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import MAX_POOLS, Operator
 from autocomp.hardware_models.rates import FLOAT, INT8
 
+from .integers import deciding, origin
+
 PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
 BLOCKED_ACTIVATIONS = ("ReLU", "ReLU6", "Sigmoid", "HSigmoid", "Tanh", "HSwish", "SiLU")  # the others are plain
 PLAIN, BLOCKS, LAST = range(3)
@@ -62,7 +64,7 @@ def blocking(lowered: LoweredNetwork, node: int) -> set[int]:
     if kind == "conv":
         return {operator.head, *(lowered.program.integer_readers.get(operator.output) or ())}
     if kind == "pool":
-        return {*lowered.deciding(node), *(lowered.program.integer_readers.get(node) or ())}
+        return {*deciding(lowered, node), *(lowered.program.integer_readers.get(node) or ())}
     if kind not in PASSES_BLOCKS:
         return set()
     return set().union(*(blocking(lowered, source) for source in operator.reads))
@@ -72,8 +74,6 @@ def reordered(lowered: LoweredNetwork, position: int) -> np.ndarray:
     """(n,) elements that are turned from one layout into another beside an operator: what it is the first to read, and
     what the network returns."""
     program, total = lowered.program, np.zeros(len(lowered.workload))
-    if not lowered.device.integer_chain:
-        return total
     operator = program.operators[position]
     nodes = [node for node in dict.fromkeys(operator.reads) if min(program.readers[node]) == position]
     nodes += [operator.output] * (operator.output in program.kept and not program.readers[operator.output])
@@ -107,20 +107,18 @@ def _taken(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
 def pooled_in_integers(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     """(n,) bool: a max pool of integers beside no convolution in integers has no fast kernel."""
     none = np.zeros(len(lowered.workload), bool)
-    if not lowered.device.integer_chain or lowered.graph.nodes[operator.head].op not in MAX_POOLS or not operator.reads:
+    if lowered.graph.nodes[operator.head].op not in MAX_POOLS or not operator.reads:
         return none
-    origin = lowered.origin(operator.reads[0])
-    im2col_overhead = none if origin is None else lowered.precision(origin) == INT8
-    return ~pooled_in_blocks(lowered, operator) & ~im2col_overhead
+    layer = origin(lowered, operator.reads[0])
+    in_integers = none if layer is None else lowered.precision(layer) == INT8
+    return ~pooled_in_blocks(lowered, operator) & ~in_integers
 
 
 def block_knobs(lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
     """Positions of the knobs that decide what :func:`reordered` and :func:`pooled_in_integers` say of an operator."""
-    if not lowered.device.integer_chain:
-        return ()
-    deciding: set[int] = set()
+    layers: set[int] = set()
     for node in (*operator.reads, operator.output):
         readers = [lowered.program.operators[reader] for reader in lowered.program.readers[node]]
-        deciding |= {*blocking(lowered, node), *lowered.deciding(node), *(reader.head for reader in readers)}
-        deciding = deciding.union(*(blocking(lowered, reader.output) for reader in readers))
-    return lowered.workload.knobs_of(operator.reads, deciding)
+        layers |= {*blocking(lowered, node), *deciding(lowered, node), *(reader.head for reader in readers)}
+        layers = layers.union(*(blocking(lowered, reader.output) for reader in readers))
+    return lowered.workload.knobs_of(operator.reads, layers)

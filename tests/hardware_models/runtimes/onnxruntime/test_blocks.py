@@ -11,8 +11,10 @@ import autocomp.hardware_models
 from autocomp.hardware_models import Device, device
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
+from autocomp.hardware_models.rates import RuntimeWork
 from autocomp.hardware_models.roofline import work
-from autocomp.hardware_models.runtimes.blocks import pooled_in_integers, reordered
+from autocomp.hardware_models.runtimes.onnxruntime.blocks import pooled_in_integers, reordered
+from autocomp.hardware_models.runtimes.onnxruntime.extra_work import OnnxruntimeWork
 from autocomp.search_spaces import SearchSpace
 from tests.hardware_models.networks import FORMATS, Builder
 
@@ -40,6 +42,12 @@ def lowered(chip: Device, space: SearchSpace, *formats: str) -> LoweredNetwork:
     return LoweredNetwork(chip, lower(space.graph), workload)
 
 
+def extra(network: LoweredNetwork, position: int) -> OnnxruntimeWork:
+    found = work(network, position).demand.runtime
+    assert isinstance(found, OnnxruntimeWork)
+    return found
+
+
 @pytest.mark.parametrize(
     ("channels", "formats", "tensors"),
     [
@@ -58,7 +66,7 @@ def test_a_tensor_turns_where_writer_and_reader_differ(
     counts = [reordered(found, position)[0] / (2 * PIXELS) for position in range(3)]
     assert counts == list(tensors)
     gpu = LoweredNetwork(device("gpu"), found.program, found.workload)
-    assert all(reordered(gpu, position)[0] == 0 for position in range(3))
+    assert all(work(gpu, position).demand.runtime == RuntimeWork() for position in range(3))
 
 
 def test_a_tensor_that_several_read_turns_once(chip: Device) -> None:
@@ -88,14 +96,16 @@ def test_a_max_pool_of_integers_beside_floats_is_slow(chip: Device, formats: tup
     operator = found.program.operators[1]
     assert found.graph.nodes[operator.head].kind == "pool"
     assert pooled_in_integers(found, operator)[0] == slow
-    demand = work(found, 1).demand
-    assert (demand.pooled[0] > 0) == slow and not (demand.pooled[0] and demand.vector[0])
+    pooled, vector = extra(found, 1).pooled[0], work(found, 1).demand.vector[0]
+    assert (pooled > 0) == slow and not (pooled and vector)
 
 
 def test_four_bits_take_their_own_time_to_unpack(chip: Device) -> None:
-    demands = [work(lowered(chip, chain(16), "float", text, "float"), 1).demand for text in ("w8", "w4")]
+    networks = [lowered(chip, chain(16), "float", text, "float") for text in ("w8", "w4")]
+    own = [extra(network, 1) for network in networks]
     weights = 32 * 32 * 9
-    assert [d.unpacked[0] for d in demands] == [weights, 0] and [d.unpacked4[0] for d in demands] == [0, weights]
-    seconds = [chip.rates.seconds(demand).total[0] for demand in demands]
-    more = weights * (1 / chip.rates.unpack4_per_s - 1 / chip.rates.unpack_per_s)
+    assert [w.unpacked[0] for w in own] == [weights, 0] and [w.unpacked4[0] for w in own] == [0, weights]
+    seconds = [chip.rates.seconds(work(network, 1).demand).total[0] for network in networks]
+    rates = chip.rates.constants()
+    more = weights * (1 / rates["unpack4_per_s"] - 1 / rates["unpack_per_s"])
     assert seconds[1] - seconds[0] == pytest.approx(more)

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.hardware_models.runtimes.blocks import pooled_in_integers
+from autocomp.hardware_models.gemm import Gemm, multiplied
+from autocomp.hardware_models.lowered import LoweredNetwork
+from autocomp.hardware_models.operators import lower
+from autocomp.hardware_models.roofline import work
 from autocomp.search_spaces import WEIGHTED
 
-from .gemm import Gemm, multiplied
-from .lowered import LoweredNetwork
-from .operators import lower
-from .rates import INT8
-from .roofline import work
 from .shapes import MeasuredShape
 
 if TYPE_CHECKING:
-    from .device_model import Device
+    from autocomp.hardware_models.device_model import Device
 
 NEAREST = 16  # neighbours that are asked; by inverse squares in three or more sizes the many that are far outweigh them
 REACH = 1.0  # doublings of a size at which a neighbour counts as much as the model
@@ -77,13 +75,11 @@ def described(lowered: LoweredNetwork, position: int) -> tuple[str, np.ndarray, 
     """An operator's sort, its sizes, (n, f) log2, and the precision, (n,), in which it runs."""
     head = lowered.program.operators[position].head
     node = lowered.graph.nodes[head]
-    precision = lowered.precision(head)
+    precision = lowered.device.runtime.measured_precision(lowered, lowered.program.operators[position])
     layer = multiplied(lowered, head)
     if layer is not None and (node.convolves or node.kind in (*WEIGHTED, "matmul")):
         groups = "depthwise" if node.depthwise else "grouped" if layer.groups[0] > 1 else "layer"
         return "matmul" if node.kind == "matmul" else groups, _sizes(layer), precision
-    if node.kind == "pool":  # those that have no fast kernel are like each other alone
-        precision = np.where(pooled_in_integers(lowered, lowered.program.operators[position]), INT8, precision)
     sort = f"{node.kind} {node.op}" if node.kind in ("activation", "pool") else node.kind
     return sort, np.log2(np.maximum(lowered.elements(head), 1))[:, None], precision
 

@@ -63,7 +63,9 @@ def test_an_activation_that_is_not_free_costs_a_pass_in_floats_alone(chip: Devic
         rows = np.array([[FORMATS.index(text)] * 3 for text in ("float", "w8")])
         latency[op] = chip.costs(chain(op).workload(rows, 8)).latency_ms
     extra = latency["ReLU6"] - latency["ReLU"]
-    np.testing.assert_allclose(extra, [3 * 8 * 16 * 16 * 16 / chip.rates.activate_per_s * 1e3, 0], atol=1e-9)
+    np.testing.assert_allclose(
+        extra, [3 * 8 * 16 * 16 * 16 / chip.rates.constants()["activate_per_s"] * 1e3, 0], atol=1e-9
+    )
     row = np.zeros((1, 3), int)
     gpu = [device("gpu").costs(chain(op).workload(row, 8)).latency_ms[0] for op in ("ReLU", "ReLU6")]
     assert gpu[0] == gpu[1]

@@ -1,0 +1,113 @@
+"""The strategy of a runtime. A subclass overrides what its runtime does otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from autocomp.hardware_models.gemm import Gemm
+from autocomp.hardware_models.lookup import Lookup
+from autocomp.hardware_models.lowered import LoweredNetwork
+from autocomp.hardware_models.operators import Operator
+from autocomp.hardware_models.rates import FLOAT, RuntimeRates, RuntimeWork
+from autocomp.search_spaces import WEIGHTED, Format, Workload
+
+MOST_GROUPED = 4  # channels of a group that a GPU convolves outside its matrix unit
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """What a runtime holds in memory beside a network's tensors and stored weights: nothing."""
+
+    def tabulated(self, tabulate: Callable[[Lookup], Lookup]) -> Buffers:
+        """With every function in tables, as far as ``tabulate`` makes them."""
+        return self
+
+    def bytes_of(self, workload: Workload, operators: int) -> np.ndarray:
+        """(operators, n) or (operators, 1): bytes that are held while each operator runs."""
+        return np.zeros((operators, 1))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A compiler's runtime: every layer runs in the precision that its format asks for, where the chip has it.
+
+    name: as device files name it.
+    fuses_pools, symmetric_inputs: what a device file may leave out, see ``Device``.
+    most_grouped: channels of a group, of a layer, that are convolved outside the matrix unit.
+    rates: the constants that price the runtime's own work; device files hold them under [rates].
+    """
+
+    name: str
+    fuses_pools: bool = False
+    symmetric_inputs: bool = False
+    most_grouped: int = MOST_GROUPED
+    rates: type[RuntimeRates] = RuntimeRates
+
+    def executes(self, some: Format, precisions: Collection[str]) -> bool:
+        """Whether the format is computed in integers, rather than only stored, on a chip with these precisions."""
+        bits = max(some.weight_bits, some.activation_bits)
+        return (bits <= 8 and "int8" in precisions) or (bits <= 4 and "int4" in precisions)
+
+    def precision(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
+        """(n,) index into PRECISIONS: in which arithmetic a layer is carried out."""
+        return lowered.asked(layer)
+
+    def measured_precision(self, lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
+        """(n,) index into PRECISIONS: measured operators of one precision are compared with each other alone."""
+        return lowered.precision(operator.head)
+
+    def width(self, lowered: LoweredNetwork, node: int) -> np.ndarray:
+        """(n,) bytes of an element of a node's output in memory: the widest that any reader asks for."""
+        widths = lowered.device.bytes_per_element
+        widest = np.zeros(len(lowered.workload))
+        for position in lowered.program.readers[node]:
+            operator = lowered.program.operators[position]
+            is_layer = lowered.graph.nodes[operator.head].kind in WEIGHTED
+            if is_layer and operator.reads[0] == node not in operator.reads[1:]:
+                widest = np.maximum(widest, widths[lowered.asked(operator.head)])
+            else:
+                widest = np.full(len(lowered.workload), widths[FLOAT])
+        return widest
+
+    def deciding_width(self, lowered: LoweredNetwork, node: int) -> set[int]:
+        """Layers, beside its readers, whose formats decide the width of a node's output."""
+        return set()
+
+    def deciding_precision(self, lowered: LoweredNetwork, operator: Operator) -> set[int]:
+        """Layers, beside the neighbours, whose formats decide in which precision an operator and its inputs are."""
+        return set()
+
+    def layout_knobs(self, lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
+        """Positions of the knobs that decide in which layout an operator finds and leaves tensors."""
+        return ()
+
+    def grouped_macs(self, lowered: LoweredNetwork, layer: Gemm, precision: np.ndarray) -> np.ndarray | float:
+        """(n,) how many times its multiply-accumulates a layer outside the matrix unit carries out."""
+        return 1.0
+
+    def pool_operations(self, lowered: LoweredNetwork, operator: Operator, windows: np.ndarray) -> np.ndarray:
+        """(n,) elementwise operations of a pool. windows: (n,) elements of all its windows."""
+        return windows
+
+    def work(
+        self,
+        lowered: LoweredNetwork,
+        position: int,
+        layer: Gemm | None,
+        grouped: np.ndarray,
+        parameters: np.ndarray,
+        windows: np.ndarray,
+    ) -> RuntimeWork:
+        """The runtime's own work at an operator.
+
+        layer: what is multiplied. grouped: (n,) multiply-accumulates outside the matrix unit. parameters: (n,) elements
+        of parameters that are read. windows: (n,) elements of a pool's windows.
+        """
+        return RuntimeWork()
+
+    def buffers(self, lowered: LoweredNetwork) -> Buffers:
+        """What is held beside tensors and weights. lowered: any plans of the network."""
+        return Buffers()

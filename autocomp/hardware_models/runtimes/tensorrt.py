@@ -1,0 +1,11 @@
+"""TensorRT: engines built for an NVIDIA GPU.
+
+Inputs are rounded around zero: it knows no zero points. A layer in a format that it executes runs in integers whatever
+reads its output; one that is quicker in floats runs in floats.
+"""
+
+from __future__ import annotations
+
+from .base import Runtime
+
+TENSORRT = Runtime("tensorrt", symmetric_inputs=True)
