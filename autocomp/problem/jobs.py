@@ -42,10 +42,10 @@ FIXED_SHARE = 0.5  # share of the latency above which a note says that compressi
 
 @dataclass(frozen=True)
 class Choices:
-    """What may be chosen: the device's formats and channel_divisor, and the primitives by name.
+    """The choices that a search offers: the device's formats and channel_divisor, and the primitives by name.
 
-    symmetric: whether the device's runtime takes inputs rounded around zero alone. strict_divisor: whether channels
-    are cut in multiples of the channel_divisor alone.
+    symmetric: whether the device's runtime takes only inputs that are rounded symmetrically around zero.
+    strict_divisor: whether channels are cut only in multiples of the channel_divisor.
     """
 
     formats: Sequence[Format]

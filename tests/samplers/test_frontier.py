@@ -310,7 +310,7 @@ class TestFrontierSampler:
         chosen = FrontierSampler(problem(LARGE))
         chosen.tell(outcomes(LARGE, [np.zeros(12, np.int64)]))
         pool = LARGE.random(np.random.default_rng(0), 2000)
-        best = chosen._promising(pool, chosen._learn(), chosen._gains(), 12)
+        best = chosen._promising(pool, chosen._fitted(), chosen._gains(), 12)
 
         def cells(vectors: np.ndarray) -> set[tuple[int, ...]]:
             return {tuple(row) for row in (CELLS * chosen._costs(vectors)).astype(int).tolist()}
@@ -322,7 +322,7 @@ class TestFrontierSampler:
         """What is learned from is bounded."""
         chosen = FrontierSampler(problem(LARGE, trials=5000))
         chosen.tell(outcomes(LARGE, list(np.unique(LARGE.random(np.random.default_rng(0), 3000), axis=0))))
-        surrogate = chosen._learn()
+        surrogate = chosen._fitted()
         assert len(surrogate._features) <= 300
         assert [len(chosen.ask(8)) for _ in range(2)] == [4, 8], "first the four formats"
 
