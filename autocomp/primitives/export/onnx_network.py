@@ -239,8 +239,8 @@ class Writer:
             self.names.append((names,) if isinstance(names, str) else names)
         values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
         values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]
-        # onnxruntime computes the later of two input nodes first. So a weight's floats are computed last, and are held
-        # only while their layer runs. After the layer's input they would all be computed before the first layer.
+        # onnxruntime computes the later of two input nodes first. Placed first, a weight's floats are computed last and
+        # held only while their layer runs. Placed later, they would all be computed before the first layer.
         nodes = [*self.unpacking, *self.nodes]
         graph = helper.make_graph(nodes, "network", self.inputs, values, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", self.opset)]
