@@ -74,8 +74,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
 
 
 def _divisor(description: dict[str, Any]) -> tuple[int, bool]:
-    """channel_divisor and strict_divisor. Fronts saved before had other keys, which are recognized by how they
-    begin."""
+    """channel_divisor and strict_divisor. Fronts of earlier versions have other keys."""
     if "channel_divisor" in description:
         return description["channel_divisor"], description["strict_divisor"]
     older = {key[:5]: value for key, value in description.items() if key.startswith(("gran", "whole_"))}

@@ -81,7 +81,7 @@ class Tuner:
         try:
             found = self._tuned(point)
         except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
-            said = first_line(error)  # MindSpore's errors are pages long
+            said = first_line(error)  # MindSpore's errors have pages
             log.warning("fine-tuning ended without a network: %s", said, exc_info=not isinstance(error, EXPECTED))
             front.remarks += (f"fine-tuning {point.name} ended without a network: {said}",)
         else:

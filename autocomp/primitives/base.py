@@ -1,4 +1,4 @@
-"""What a primitive is."""
+"""The contract of a primitive."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Primitive(Protocol):
     >>> rtn.knobs(graph, parameters, formats=device.formats, channel_divisor=device.channel_divisor, moments={})
     (Knob(name='format/conv1', values=('float', 'w8', 'w8a8', ...)), ...)
 
-    parameters: the float network's, by name. channel_divisor: channel counts that the device likes. moments: of layers'
-    inputs on calibration data, by layer; may be empty.
+    parameters: the float network's, by name. channel_divisor: the device is fast with multiples of so many channels.
+        moments: of layers' inputs on calibration data, by layer; may be empty.
 
-    ``knobs`` raises NoEffectError where there is nothing to do. What a plan's values make of the network is computed
-    in one place for all primitives, :mod:`autocomp.primitives.numerics.plan_compressor`.
+    ``knobs`` raises NoEffectError where there is nothing to do. The weights for a plan's values are computed in one
+    place for all primitives, :mod:`autocomp.primitives.numerics.plan_compressor`.
     """
 
     @property

@@ -93,8 +93,7 @@ class Data:
     A role that is not given uses the samples of another one:
 
     * ``calibrate``: 1,024 samples spread over ``train``, else over ``evaluate``;
-    * ``evaluate``: ``calibrate``, else ``train``, on which a network that was trained on it looks too good (see
-    ``notes``).
+    * ``evaluate``: ``calibrate``, else ``train``, on which a trained network looks too good (see ``notes``).
       Without labels, agreement with the float network's classes, or fidelity to its outputs, is measured instead of
       accuracy. With 4,000 samples or more, plans are measured on 2,000, and in the end a quarter of them on all;
     * ``train`` never uses another role's samples.

@@ -138,7 +138,7 @@ class _Solver:
         return ((self.moment @ (one + other)) * (one - other)).sum(1) < 0
 
     def _coupling(self, order: np.ndarray) -> np.ndarray | None:
-        """[g, j, i] = R_ij / R_jj in the order of rounding: how much the i-th weight compensates of the j-th weight's
+        """[g, j, i] = R_ij / R_jj in the order of rounding: how much the j-th weight compensates of the i-th weight's
         error."""
         back = order[:, ::-1]
         reordered = np.take_along_axis(np.take_along_axis(self.moment, back[:, :, None], 1), back[:, None, :], 2)

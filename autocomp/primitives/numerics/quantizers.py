@@ -172,8 +172,8 @@ def unpack_nibbles(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def pack_pairs(integers: np.ndarray) -> np.ndarray:
     """int8 values -8..7, two in a byte as ``16 * second + (first + 8)``: (ceil(n / 2),) int8.
 
-    Unlike nibbles they can be separated by arithmetic alone, with few operators: ``second = floor(byte / 16)``, ``first
-    = byte - 16 * second - 8``.
+    Unlike nibbles they can be separated by arithmetic alone, with few operators:
+    ``second = floor(byte / 16)``, ``first = byte - 16 * second - 8``.
     """
     flat = integers.reshape(-1).astype(np.int16)
     flat = np.concatenate([flat, np.zeros(len(flat) % 2, np.int16)])
