@@ -17,7 +17,7 @@ from autocomp.hardware_models import Device
 
 NETWORK = """
 import numpy as np
-from autocomp.primitives.platform import load_mindspore
+from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
 from mindspore import nn
