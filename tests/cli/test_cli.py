@@ -275,8 +275,8 @@ def test_bad_input_of_resolve_gets_one_sentence(
 
 
 def test_quick_search_looks_at_fewer_samples(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autocomp.cli.QUICK_SAMPLES", 32)
-    monkeypatch.setattr("autocomp.cli.QUICK_TRIALS", 3)
+    monkeypatch.setattr("autocomp.cli.commands.QUICK_SAMPLES", 32)
+    monkeypatch.setattr("autocomp.cli.commands.QUICK_TRIALS", 3)
     arguments = ["--net", f"{net}:build", "--data", f"{net}:data", "--budget", "size<90%", "--device", "ascend"]
     assert run("search", *arguments, "--out", str(tmp_path), "--quick") == 0
     front = autocomp.load(tmp_path)
@@ -288,7 +288,7 @@ def test_quick_search_looks_at_fewer_samples(net: str, tmp_path: Path, monkeypat
 
 
 def test_quick_search_on_training_samples_says_so(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autocomp.cli.QUICK_SAMPLES", 32)
+    monkeypatch.setattr("autocomp.cli.commands.QUICK_SAMPLES", 32)
     arguments = ["--net", f"{net}:build", "--data", f"{net}:training_data", "--budget", "size<90%", "--device", "cpu"]
     assert run("search", *arguments, "--out", str(tmp_path), "--quick", "--trials", "1") == 0
     front = autocomp.load(tmp_path)

@@ -202,9 +202,9 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
 from tests.toy import ToyEvaluator, toy
-from autocomp.budget import Budget
-from autocomp.executors import executor
-from autocomp.ledger import Ledger
+from autocomp.problem.budget import Budget
+from autocomp.study.executors import executor
+from autocomp.study.ledger import Ledger
 from autocomp.study import Study
 
 space, _, costs = toy(4)
