@@ -35,4 +35,5 @@ def _commands() -> Iterator[str]:
         yield f"## autocomp {name}\n\n{command.help}\n\n| option | | meaning |\n|---|---|---|"
         for option in command.params:
             yield f"| `{'`, `'.join(option.opts)}` | {option.metavar or ''} | {getattr(option, 'help', None) or ''} |"
-        yield f"\n{command.epilog or ''}\n"
+        example = (command.epilog or "").removeprefix("Example: ")
+        yield f"\n```bash\n{example}\n```\n" if example else ""
