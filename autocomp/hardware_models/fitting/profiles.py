@@ -1,7 +1,7 @@
 """What profilers of devices write, as one latency of the model that they ran.
 
 Read are the formats of NVIDIA's trtexec (``--exportTimes``, ``--exportProfile``, its log), of Ascend's msprof
-(``op_summary`` CSV) and of MindSpore Lite's benchmark (its log); docs/hardware.md names where they are described.
+(``op_summary`` CSV) and of MindSpore Lite's benchmark (its log); docs/guide/devices.md names where they are described.
 """
 
 from __future__ import annotations

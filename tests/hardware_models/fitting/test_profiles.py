@@ -1,4 +1,4 @@
-"""Profilers' outputs, in the formats of the sources that docs/hardware.md names, with sizes made up for the test."""
+"""Profilers' outputs, in the formats of the sources that docs/guide/devices.md names, with sizes made up for tests."""
 
 from __future__ import annotations
 
