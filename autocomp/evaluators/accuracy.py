@@ -314,7 +314,11 @@ class PlanEvaluator:
             return ""
         moved = {move: float(np.mean(answers == labels + move)) for move in (-1, 1)}
         best = max(moved, key=lambda move: moved[move])
-        shifted = f"; with {best:+d} added to every label it is {moved[best]:.1%}" if moved[best] > 2 * chance else ""
+        shifted = (
+            f"; with {best:+d} added to every label it is {moved[best]:.1%}"
+            if moved[best] > chance + (1 - chance) / 4
+            else ""
+        )
         return (
             f"the float network's accuracy, {accuracy:.1%}, is not above chance ({chance:.1%} by always giving one "
             f"class): are the labels those of these samples, and the inputs normalised as in training{shifted}?"

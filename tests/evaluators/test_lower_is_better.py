@@ -69,9 +69,12 @@ class TestChance:
         scores = residual.evaluator.plain_outputs[0]
         classes, count = scores.argmax(1), scores.shape[1]
         assert self.remarks(residual, classes) == ()
-        (said,) = self.remarks(residual, np.where(classes + move < count, classes + move, 0))
+        labels = np.where(classes + move < count, classes + move, 0)
+        (said,) = self.remarks(residual, labels)
+        chance = np.bincount(labels).max() / len(labels)
         assert "is not above chance" in said and "the labels those of these samples" in said
-        assert ("with -1 added to every label" in said) == (move == 1)
+        found = np.mean(classes == labels - 1) > chance + (1 - chance) / 4
+        assert ("with -1 added to every label" in said) == found
 
     def test_one_class_alone_is_not_suspicious(self, residual: Subject) -> None:
         assert self.remarks(residual, np.zeros(len(residual.x), int)) == ()
