@@ -13,7 +13,7 @@ from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
 from autocomp.deployment.tuning import Tuner, settings_of
 from autocomp.evaluators import OnnxEngine, evaluate_subset, score
-from autocomp.evaluators.fine_tuning import FineTuning, integer, training_classes
+from autocomp.evaluators.fine_tuning import FineTuning, check_samples_first, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.registry import primitive
@@ -42,6 +42,7 @@ def search(
     data: Any = None,
     *,
     inputs: Any = None,
+    exclude: str | Iterable[str] = (),
     primitives: str | Iterable[str] = "auto",
     trials: int = 200,
     time_limit: float | None = None,
@@ -64,6 +65,8 @@ def search(
             on inputs distilled from its BatchNorms, or on noise where it has none.
         inputs: one shape with its batch (the batch for which latency and memory are predicted), a list of shapes, or
             arrays; None takes the shape of the data with batch 1, or else tries the usual image sizes.
+        exclude: names of cells, or patterns such as ``"head.*"``, whose layers stay as they are; so do layers whose
+            weight has ``requires_grad=False``, unless all have.
         primitives: "auto" or names.
         trials: how many plans are evaluated, the float network among them.
         time_limit: seconds after which no further evaluation begins.
@@ -87,11 +90,13 @@ def search(
     """
     seed = integer(seed, "seed")
     chip, samples = find_device(device), Data.coerce(data)
-    bounds = Budget.parse(budget).on(chip.errors, chip.name)
+    lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
+    bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
     check_cell(net)
     check_sampler(sampler)
     tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
-    job = prepare(net, chip, samples, inputs, names, seed, progress)
+    job = prepare(net, chip, samples, inputs, names, seed, progress, exclude)
+    bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
     study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
@@ -134,6 +139,7 @@ def _front(
         "trials": study.trials,
         "inputs": [list(array.shape[1:]) for array in job.inputs],
         "stopped": study.stopped,
+        "failed": sum(study.failures.values()),
     }
     return ParetoSet(
         records,
@@ -142,7 +148,7 @@ def _front(
         budget=study.budget,
         objectives=study.objectives,
         settings=settings,
-        notes=(*job.notes, *notes),
+        notes=(*job.notes, *study.notes, *notes),
         errors=chip.errors,
         resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(evaluator), evaluator, study.ledger),
     )
@@ -154,6 +160,11 @@ def _tuner(
     """The fine-tuning for this search; None where nothing would be trained. It reads the training samples now, so that
     an error in them is raised before the search."""
     if settings is None or data.train is None or not study.budget.bounds_accuracy:
+        return None
+    try:
+        check_samples_first(deployer.evaluator)
+    except ValueError as error:
+        log.warning("no point is fine-tuned: %s", error)
         return None
     tuner = Tuner(deployer, settings, data, study, sibling(storage, "tuned"))
     if isinstance(tuner.train, Samples):

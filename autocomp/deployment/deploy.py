@@ -102,6 +102,7 @@ class NetworkDeployer:
             seconds=time.perf_counter() - started,
             seed=settings.seed,
             fidelity=f"{self.evaluator.judged_on}, after {_epochs(settings.epochs)} of {tuned.samples}",
+            scale=self.evaluator.scale,
         )
         weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found)
         return TunedDeployer(weights, lambda: tuned, self._samples), found

@@ -48,6 +48,7 @@ class SearchedNetwork:
             "formats": list(formats[0].values) if formats else [],
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,
+            "excluded": sorted(self.choices.excluded),
             "symmetric": evaluator.symmetric,
             "seed": evaluator.seed,
             "synthetic": evaluator.synthetic,

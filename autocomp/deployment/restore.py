@@ -53,7 +53,8 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     formats = [Format.parse(text) for text in description["formats"]]
     channel_divisor, strict_divisor = _divisor(description)
     symmetric = description.get("symmetric", False)
-    choices = Choices(formats, channel_divisor, description["primitives"], symmetric, strict_divisor)
+    excluded = frozenset(description.get("excluded", ()))
+    choices = Choices(formats, channel_divisor, description["primitives"], symmetric, strict_divisor, excluded)
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None
     if given is not None:

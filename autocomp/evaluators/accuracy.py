@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,13 @@ from .engines import Arrays, Engine
 from .low_fidelity import FIRST, estimate
 from .user_metric import UserMetric, label_bytes
 
-VERSION = 5  # of the measurement: raised when the same plan would get another accuracy
+log = logging.getLogger("autocomp")
+
+VERSION = 6  # of the measurement: raised when the same plan would get another accuracy
+SUSPICIOUS = 0.02  # of a metric's value, by which outputs of other samples may be better
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
 MOST = 256
+FLOAT_VALUES = 4.0  # of a metric where lower is better: how many times the float network's counts as accuracy 0
 
 
 def affordable(graph: NetworkGraph, macs: float, least: int = 16) -> int:
@@ -64,8 +70,8 @@ class PlanEvaluator:
 
     inputs: arrays (n, ...).
     labels: (n,) classes, or None. With None the metric is the agreement with the float network's class (where its
-        output is (n, classes) and the inputs are real), or else the fidelity: 1 minus the ratio of noise to signal in
-        the outputs, 1 - |y - y_float|^2 / |y_float - mean over the samples|^2.
+        output is (n, classes) or integers, and the inputs are real), or else the fidelity: 1 minus the ratio of noise
+        to signal in the outputs, 1 - |y - y_float|^2 / |y_float - mean over the samples|^2.
     measure: the user's own metric in place of these; labels are then whatever it takes.
     calibration: arrays (n, ...), for activation ranges and BatchNorm's statistics.
     moments: of layers' inputs, for reconstruction.
@@ -90,7 +96,7 @@ class PlanEvaluator:
     ) -> None:
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
         self.inputs, self.labels, self.synthetic, self.symmetric = inputs, labels, synthetic, symmetric
-        self.measure = measure
+        self.measure, self.scale = measure, 0.0  # of a metric where lower is better, see Measurement
         self._shuffle()
         plain = PlanCompressor(space, parameters)(Plan())
         self.compressor = PlanCompressor(space, parameters, self._ranges(plain, calibration), moments, patches)
@@ -99,6 +105,8 @@ class PlanEvaluator:
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
         self.plain_uncut = engine.batch_statistics(plain, self.statistics_uncut)
         self.plain_outputs = self._outputs(plain)
+        self._check_axes()
+        self.plain_judged = self.judged(self.plain_outputs)
         self.classifies = self._classifies()
         self.metric = self._metric()
         self.key = self._fingerprint(calibration)
@@ -116,7 +124,7 @@ class PlanEvaluator:
     @property
     def evaluates_subsets(self) -> bool:
         """Whether there are 4,000 samples or more and outputs are scores of classes."""
-        return self._many and self.classifies
+        return self._many and self.classifies and len(self.plain_judged[0]) == len(self.inputs[0])
 
     @property
     def _many(self) -> bool:
@@ -136,22 +144,22 @@ class PlanEvaluator:
     def _classifies(self) -> bool:
         """Whether the first output is scores of classes. Plans are then compared by class probabilities, otherwise by
         all output values."""
-        scores, labels = self.plain_outputs[0], self.labels
-        if scores.ndim != 2 or scores.shape[1] < 2 or self.synthetic:
+        scores, labels = self.plain_judged[0], self.labels
+        if scores.ndim != 2 or scores.shape[1] < 2 or self.synthetic or scores.dtype.kind != "f":
             return False
         if labels is None:
             return self.measure is None
         whole = labels.ndim == 1 and labels.dtype.kind in "iu"
-        return whole and bool(0 <= labels.min() <= labels.max() < scores.shape[1])
+        return whole and len(labels) == len(scores) and bool(0 <= labels.min() <= labels.max() < scores.shape[1])
 
     def _metric(self) -> str:
         if self.measure is not None:
             self._check_measure(self.measure)
             return self.measure.name
         if self.labels is None:
-            return "agreement" if self.classifies else "fidelity"
-        if not self.classifies:
-            shape = ", ".join(map(str, self.plain_outputs[0].shape[1:]))
+            return "agreement" if self.classifies or self._gives_integers else "fidelity"
+        if not self.classifies and not self._gives_classes:
+            shape = ", ".join(map(str, self.plain_judged[0].shape[1:]))
             raise ValueError(
                 f"labels up to {int(self.labels.max(initial=0))} need an output of shape (n, classes), but the "
                 f"network's first output has shape (n, {shape}); for other labels give Data a metric, a function of "
@@ -160,7 +168,10 @@ class PlanEvaluator:
         return "accuracy"
 
     def _check_measure(self, measure: UserMetric) -> None:
-        if not self.plain_accuracy():
+        if measure.lower:
+            value = measure(self._copied(), self.labels)
+            self.scale = FLOAT_VALUES * value or 1.0
+        elif not self.plain_accuracy():
             without = " (no labels were given)" if self.labels is None else ""
             raise ValueError(f"{measure} must be above 0 for the float network, but is not{without}")
 
@@ -200,14 +211,15 @@ class PlanEvaluator:
             seconds=time.perf_counter() - started,
             seed=self.seed,
             fidelity=self.judged_on,
+            scale=self.scale,
         )
 
     def evaluate_subset(self, plan: Plan) -> Measurement:
         """The plan's accuracy on all samples, estimated from the first 2,000."""
         started = time.perf_counter()
-        found = self._outputs(self.compress(plan), _first(self.inputs, FIRST))[0]
+        found = self.judged(self._outputs(self.compress(plan), _first(self.inputs, FIRST)))[0]
         right, of_float = (
-            outputs[:FIRST].argmax(1) == self._classes[:FIRST] for outputs in (found, self.plain_outputs[0])
+            outputs[:FIRST].argmax(1) == self._classes[:FIRST] for outputs in (found, self.plain_judged[0])
         )
         count = len(self.inputs[0])
         accuracy, error = estimate(right, of_float, self.plain_accuracy(), count)
@@ -224,19 +236,111 @@ class PlanEvaluator:
 
     def plain_accuracy(self) -> float:
         """The float network's accuracy. It is computed on copies: the user's metric may write into its arguments."""
-        return self.accuracy_of(tuple(output.copy() for output in self.plain_outputs))
+        return self.accuracy_of(self._copied())
+
+    def _copied(self) -> Arrays:
+        return tuple(output.copy() for output in self.plain_outputs)
 
     def accuracy_of(self, outputs: Arrays) -> float:
         if self.measure is not None:
-            return self.measure(outputs, self.labels)
+            value = self.measure(outputs, self.labels)
+            return max(0.0, 1 - value / self.scale) if self.scale else value
+        found = self.judged(outputs)
+        if self._gives_classes:
+            return float(np.mean(found[0] == self.labels))
         if not self.classifies:
-            return float(np.mean([_explained(a, b) for a, b in zip(outputs, self.plain_outputs, strict=True)]))
-        return float(np.mean(outputs[0].argmax(1) == self._classes))
+            return float(np.mean([_explained(a, b) for a, b in zip(found, self.plain_judged, strict=True)]))
+        return float(np.mean(found[0].argmax(1) == self._classes))
+
+    def judged(self, outputs: Arrays) -> list[np.ndarray]:
+        """What plans are judged by, samples on the first axis: the outputs that have an axis of samples."""
+        known = zip(self.engine.returned, outputs, strict=True)
+        found = [output.samples_first(array) for output, array in known if output.axis is not None]
+        return [array.astype(np.float32) if array.dtype == np.float16 else array for array in found]
+
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Names of the outputs without an axis of samples that are no constants."""
+        return tuple(output.name for output in self.engine.returned if output.axis is None and not output.constant)
+
+    def _check_axes(self) -> None:
+        names = " and ".join(self.unjudged)
+        if all(output.axis is None for output in self.engine.returned):
+            raise ValueError(
+                "plans are judged by outputs with an axis that counts the samples, but this network gives none: "
+                f"return the value of each sample{f' in place of {names}' if names else ''}"
+            )
+        if names and self.measure is not None:
+            raise ValueError(f"{self.measure} takes outputs of all samples, but {names} has no axis that counts them")
+        if names:
+            log.warning("%s has no axis that counts the samples: plans are judged by the other outputs", names)
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What is suspicious of the float network's accuracy: a metric that runs the other way, labels that are not
+        those of the samples."""
+        return tuple(text for text in (self._against_shuffled(), self._against_chance()) if text)
+
+    def _against_shuffled(self) -> str:
+        """Outputs that belong to other samples should be worse."""
+        if self.measure is None or len(self.inputs[0]) < 2:
+            return ""
+        order = np.random.default_rng(self.seed).permutation(len(self.inputs[0]))
+        known = zip(self.engine.returned, self.plain_outputs, strict=True)
+        try:
+            value = self.measure(self._copied(), self.labels)
+            shuffled = self.measure(tuple(output.rows(array, order).copy() for output, array in known), self.labels)
+        except EvaluationError:  # the search says so
+            return ""
+        if (shuffled - value) * (-1 if self.measure.lower else 1) <= SUSPICIOUS * max(value, shuffled):
+            return ""
+        other = "is a higher value better (lower_is_better=False)" if self.measure.lower else (
+            "is a lower value better (then say Data(..., lower_is_better=True))"
+        )  # fmt: skip
+        return (
+            f"{self.measure} is {value:.3g} for the float network and {shuffled:.3g} for its outputs shuffled over the "
+            f"samples, which should be worse: {other}, or are the labels those of other samples?"
+        )
+
+    def _against_chance(self) -> str:
+        """Who always answers the most frequent class has that accuracy."""
+        if self.metric != "accuracy" or self.labels is None:
+            return ""
+        found, labels = self.plain_judged[0], self.labels.astype(np.int64)
+        answers = found.argmax(1) if self.classifies else found
+        accuracy, (_, counts) = float(np.mean(answers == labels)), np.unique(labels, return_counts=True)
+        chance = max(float(counts.max() / len(labels)), 1 / found.shape[1] if self.classifies else 0.0)
+        if accuracy > chance or len(counts) == 1:
+            return ""
+        moved = {move: float(np.mean(answers == labels + move)) for move in (-1, 1)}
+        best = max(moved, key=lambda move: moved[move])
+        shifted = (
+            f"; with {best:+d} added to every label it is {moved[best]:.1%}"
+            if moved[best] > chance + (1 - chance) / 4
+            else ""
+        )
+        return (
+            f"the float network's accuracy, {accuracy:.1%}, is not above chance ({chance:.1%} by always giving one "
+            f"class): are the labels those of these samples, and the inputs normalised as in training{shifted}?"
+        )
+
+    @property
+    def _gives_integers(self) -> bool:
+        """Classes, as behind an argmax, or masks."""
+        return all(array.dtype.kind in "iub" for array in self.plain_judged)
+
+    @property
+    def _gives_classes(self) -> bool:
+        """One integer for each sample, as the labels are."""
+        classes, labels = self.plain_judged[0], self.labels
+        if labels is None or self.measure is not None or classes.dtype.kind not in "iub":
+            return False
+        return classes.shape == labels.shape and labels.dtype.kind in "iub"
 
     @property
     def _classes(self) -> np.ndarray:
         """(n,): the correct classes; without labels the float network's."""
-        return self.plain_outputs[0].argmax(1) if self.labels is None else self.labels
+        return self.plain_judged[0].argmax(1) if self.labels is None else self.labels
 
 
 def _first(arrays: Arrays, count: int) -> Arrays:
@@ -253,7 +357,10 @@ def _explained(found: np.ndarray, expected: np.ndarray) -> float:
     """The share of the outputs' variance over the samples that is kept, 0 to 1: 1 minus the ratio of noise to signal.
 
     The mean over the samples is subtracted, since it does not depend on the input. With one sample, or equal ones, it
-    is the share of their square.
+    is the share of their square. For integers (classes, masks) it is the share that agrees: the distance between class
+    numbers has no meaning.
     """
+    if expected.dtype.kind != "f":
+        return float(np.mean(found == expected)) if expected.size else 1.0
     square = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
     return float(np.clip(1 - ((found - expected) ** 2).sum() / square, 0, 1))

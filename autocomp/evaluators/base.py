@@ -22,6 +22,7 @@ class Measurement:
     seconds: duration of the measurement.
     error: standard error of the accuracy, where it is an estimate for all samples from a part of them; 0 where all
         samples were measured.
+    scale: of a metric where lower is better: the accuracy is 1 - value / scale. 0: it is the metric's value.
     """
 
     accuracy: float
@@ -31,6 +32,7 @@ class Measurement:
     seed: int = 0
     fidelity: str = ""
     error: float = 0.0
+    scale: float = 0.0
 
     def __post_init__(self) -> None:
         if not (isinstance(self.metric, str) and self.metric.isidentifier()):

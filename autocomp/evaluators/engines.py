@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from autocomp.errors import EvaluationError
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import MEAN, REWRITES, TAP, VARIANCE, Style
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
+from autocomp.primitives.tracing.returned import Returned
 from autocomp.search_spaces import NetworkGraph
 
 log = logging.getLogger("autocomp")
@@ -23,13 +24,14 @@ Arrays = tuple[np.ndarray, ...]
 BatchStatistics = Mapping[str, tuple[np.ndarray, np.ndarray]]
 BATCH, BATCH_MACS = 32, 2e9  # most images in a batch: fixed, so that a result does not depend on the machine
 STATISTICS_THREADS = 2  # for the one batch that cannot be split; fixed for the same reason
+SAME = 1e-3  # relative, of the outputs of two engines
 AT_ONCE, HELD_AT_ONCE = 4, 1e8  # most plans at a time, and most elements of their weights in all
 
 
 class Engine(Protocol):
     """Runs the networks of plans.
 
-    >>> engine.outputs(compressed, (x,))          # (n, ...) arrays, one for each output of the network
+    >>> engine.outputs(compressed, (x,))          # an array for each output of the network, (n, ...) as a rule
     >>> engine.layer_inputs(compressed, (x,))     # layer -> the input of each of its calls, for all images
     >>> engine.batch_statistics(compressed, (x,)) # BatchNorm layer -> mean and variance over x, each (kept channels,)
 
@@ -37,7 +39,10 @@ class Engine(Protocol):
     that runs several times are averages over its calls.
 
     at_once: how many plans it may run at the same time, in threads of one process.
+    returned: what is known of each output; batches are joined along its batch axis.
     """
+
+    returned: Sequence[Returned]
 
     @property
     def at_once(self) -> int: ...
@@ -62,7 +67,14 @@ class OnnxEngine:
     plan and makes its session, another plan runs.
     """
 
-    def __init__(self, graph: NetworkGraph, parameters: Parameters, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: NetworkGraph,
+        parameters: Parameters,
+        threads: int | None = None,
+        returned: Sequence[Returned] | None = None,
+    ) -> None:
+        self.returned = _samples_first(graph) if returned is None else tuple(returned)
         self.graph, self.parameters, self.threads = graph, dict(parameters), threads or len(os.sched_getaffinity(0))
 
     @property
@@ -73,7 +85,7 @@ class OnnxEngine:
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         session = self._session(compressed, Style())
         parts = self._map(session, [s.name for s in session.get_outputs()], inputs)
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        return joined(self.returned, parts)
 
     def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
         session = self._session(compressed, Style(taps=True))
@@ -130,10 +142,10 @@ class MindSporeEngine:
 
     at_once = 1  # it holds one plan at a time
 
-    def __init__(self, net: Any, graph: NetworkGraph) -> None:
+    def __init__(self, net: Any, graph: NetworkGraph, returned: Sequence[Returned] | None = None) -> None:
         from autocomp.primitives.cells.elastic import ElasticNetwork
 
-        self.graph = graph
+        self.graph, self.returned = graph, _samples_first(graph) if returned is None else tuple(returned)
         self.elastic = ElasticNetwork(net, graph)
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
@@ -142,13 +154,14 @@ class MindSporeEngine:
         for i in range(0, len(inputs[0]), size):
             batch = tuple(array[i : i + size] for array in inputs)
             parts.append(self._padded(batch, min(size, len(inputs[0]))))
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        return joined(self.returned, parts)
 
     def _padded(self, batch: Arrays, size: int) -> Arrays:
         """Fills the last batch up, since another shape would be compiled again."""
         count = len(batch[0])
         filled = tuple(np.concatenate([a, np.repeat(a[-1:], size - count, 0)]) for a in batch)
-        return tuple(output[:count] for output in self.elastic(filled))
+        known = zip(self.returned, self.elastic(filled), strict=True)
+        return tuple(output.rows(array, np.arange(count)) for output, array in known)
 
     def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
         self.elastic.set(compressed)
@@ -165,27 +178,51 @@ class MindSporeEngine:
         )
 
 
+def _samples_first(graph: NetworkGraph) -> tuple[Returned, ...]:
+    return tuple(Returned(f"output {i}") for i in range(len(graph.outputs)))
+
+
+def joined(returned: Sequence[Returned], parts: Sequence[Sequence[np.ndarray]]) -> Arrays:
+    """The outputs of all batches, each along its own batch axis."""
+    return tuple(output.joined(column) for output, column in zip(returned, zip(*parts, strict=True), strict=True))
+
+
 def choose_engine(
-    net: Any, graph: NetworkGraph, parameters: Parameters, plain: CompressedWeights, inputs: Arrays, outputs: Arrays
+    net: Any,
+    graph: NetworkGraph,
+    parameters: Parameters,
+    plain: CompressedWeights,
+    inputs: Arrays,
+    outputs: Arrays,
+    returned: Sequence[Returned] | None = None,
 ) -> Engine:
     """The ONNX engine if it reproduces ``outputs``, the float network's for ``inputs``; else MindSpore's.
 
     plain: the float network's weights.
     """
-    engine = OnnxEngine(graph, parameters)
+    engine = OnnxEngine(graph, parameters, returned=returned)
     try:
-        found = engine.outputs(plain, inputs)
-        worst = max(relative_error(a, b) for a, b in zip(found, outputs, strict=True))
-        if worst <= 1e-3:
+        found = zip(engine.returned, engine.outputs(plain, inputs), outputs, strict=True)
+        worst = max(relative_error(a, b) / _resolution(b) for output, a, b in found if output.axis is not None)
+        if worst <= SAME:
             return engine
         log.warning("the ONNX form of the network differs by %.1e from MindSpore: MindSpore evaluates plans", worst)
     except Exception as error:  # onnxruntime's errors are not RuntimeErrors
         log.info("MindSpore evaluates plans, since the network has no ONNX form that runs: %s", error)
-    return MindSporeEngine(net, graph)
+    return MindSporeEngine(net, graph, returned)
+
+
+def _resolution(array: np.ndarray) -> float:
+    """How many times the usual difference counts as none: in float16 two roundings may lie a step apart."""
+    return 4.0 if array.dtype == np.float16 else 1.0
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference divided by the largest expected value."""
+    """The largest difference divided by the largest expected value. For integers the share that differs, less 0.005:
+    of two equal scores either may be the largest."""
     if found.shape != expected.shape:
         return float("inf")
+    if expected.dtype.kind != "f":
+        return max(0.0, float(np.mean(found != expected)) - 0.005) if expected.size else 0.0
+    found, expected = found.astype(np.float32, copy=False), expected.astype(np.float32, copy=False)
     return float(np.abs(found - expected).max(initial=0) / max(float(np.abs(expected).max(initial=0)), 1e-12))

@@ -20,7 +20,7 @@ from autocomp.primitives.tracing.platform import execution_mode, forward, is_dat
 from autocomp.search_spaces import NetworkGraph, Plan
 
 from .accuracy import PlanEvaluator
-from .engines import Arrays, OnnxEngine, batch_of
+from .engines import Arrays, OnnxEngine, batch_of, joined
 
 log = logging.getLogger("autocomp")
 
@@ -112,6 +112,7 @@ def fine_tune(
         ValueError: the network has several inputs or outputs; the plan rounds a layer that cannot be trained rounded.
     """
     _check_single(evaluator.space.graph)
+    check_samples_first(evaluator)
     augments = is_dataset(train)
     x, y = _first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
     x = np.asarray(x, evaluator.inputs[0].dtype)
@@ -191,12 +192,12 @@ def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
     """The trained network's outputs for the evaluator's inputs: by onnxruntime where the search used it, else by
     MindSpore."""
     if isinstance(evaluator.engine, OnnxEngine):
-        engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads)
+        engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads, evaluator.engine.returned)
         return engine.outputs(tuned.compressed, evaluator.inputs)
     size = batch_of(tuned.graph)
     (x,) = evaluator.inputs
     parts = [forward(tuned.net, (x[i : i + size],)) for i in range(0, len(x), size)]
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    return joined(evaluator.engine.returned, parts)
 
 
 def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays = ()) -> Any:
@@ -220,6 +221,16 @@ def _check_single(graph: NetworkGraph) -> None:
             f"fine-tuning takes networks with one input, but this one has {inputs}; apply a quantizer of "
             "autocomp.primitives to point.net"
         )
+
+
+def check_samples_first(evaluator: PlanEvaluator) -> None:
+    """Training takes the outputs of each sample from their first axes."""
+    for output in evaluator.engine.returned:
+        if output.axis != 0 or output.each != 1:
+            raise ValueError(
+                f"fine-tuning takes networks whose outputs count the samples on their first axis, but {output.name} "
+                "does not; apply a quantizer of autocomp.primitives to point.net"
+            )
 
 
 def trains_classes(evaluator: PlanEvaluator) -> bool:

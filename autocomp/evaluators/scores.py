@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from autocomp.errors import EvaluationError
 from autocomp.search_spaces import Knob, Plan, SearchSpace
 
 from .accuracy import PlanEvaluator
@@ -90,7 +91,7 @@ def score(
         measured.extend(plans)
         if measure is not None:
             return measure(plans)
-        return [divergence(evaluator, plan, samples) for plan in plans]
+        return [_or_ruined(evaluator, plan, samples) for plan in plans]
 
     most = affordable_plans(evaluator, samples) if most is None else most
     joint = min(JOINT, int(JOINT_SHARE * most)) if len(evaluator.space.knobs) > 1 else 0
@@ -115,20 +116,33 @@ def affordable_plans(evaluator: PlanEvaluator, images: int) -> int:
 
 def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None) -> float:
     """The divergence of the plan's outputs from the float network's, on evenly chosen samples: as many as a scoring
-    pass uses."""
+    pass uses.
+
+    EvaluationError where the plan cannot be run; outputs that are not finite count as ruined.
+    """
     count = len(evaluator.inputs[0])
     chosen = np.unique(np.linspace(0, count - 1, min(samples or affordable_images(count), count)).astype(int))
-    expected = [output[chosen] for output in evaluator.plain_outputs]
+    known = zip(evaluator.engine.returned, evaluator.plain_outputs, strict=True)
+    expected = evaluator.judged(tuple(output.rows(array, chosen) for output, array in known))
     try:
-        found = evaluator.engine.outputs(evaluator.compress(plan), tuple(array[chosen] for array in evaluator.inputs))
-    except Exception as error:  # any error of an engine; the plan then counts as ruined
-        log.warning("plan %s could not be scored: %s", plan, error)
-        return RUINED
+        inputs = tuple(array[chosen] for array in evaluator.inputs)
+        found = evaluator.judged(evaluator.engine.outputs(evaluator.compress(plan), inputs))
+    except Exception as error:  # any error of an engine
+        raise EvaluationError(f"plan {plan} could not be scored: {error}") from error
     if not evaluator.classifies:
         value = float(np.mean([_error(a, b) for a, b in zip(found, expected, strict=True)]))
     else:
         value = float(np.mean(divergences(expected[0], found[0])))
     return min(value, RUINED) if np.isfinite(value) else RUINED
+
+
+def _or_ruined(evaluator: PlanEvaluator, plan: Plan, samples: int) -> float:
+    """A plan that cannot be run counts as ruined."""
+    try:
+        return divergence(evaluator, plan, samples)
+    except EvaluationError as error:
+        log.warning("%s", error)
+        return RUINED
 
 
 def divergences(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -146,7 +160,9 @@ def _log_probabilities(outputs: np.ndarray) -> np.ndarray:
 
 
 def _error(found: np.ndarray, expected: np.ndarray) -> float:
-    """The squared error divided by the variance over the samples."""
+    """The squared error divided by the variance over the samples; for integers the share that differs."""
+    if expected.dtype.kind != "f":
+        return float(np.mean(found != expected))
     spread = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
     return float(((found.astype(np.float64) - expected) ** 2).sum()) / spread
 

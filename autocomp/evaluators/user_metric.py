@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import pickle
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -15,21 +17,35 @@ import numpy as np
 
 from autocomp.errors import EvaluationError
 
+log = logging.getLogger("autocomp")
+
 Arrays = tuple[np.ndarray, ...]
+LOWER_NAMES = """
+wer cer per der ter mer eer fid kid lpips mae mse rmse mape smape nmse nrmse rmsle nll bpd bpc perplexity ppl loss
+log_loss logloss cross_entropy error errors error_rate err epe fpr fnr hter mean_absolute_error mean_squared_error
+root_mean_squared_error word_error_rate character_error_rate char_error_rate top1_error top5_error equal_error_rate
+abs_rel brier ece mpjpe
+"""
+LOWER = frozenset(LOWER_NAMES.split())  # names of metrics where lower is better
 TAKEN = ("accuracy", "agreement", "fidelity")
 ROUNDED = 1e-6  # by which a mean of ones in float32 may exceed 1
 _ONE_AT_A_TIME = threading.Lock()  # plans are measured in several threads, and a metric may keep a state
 
 
 class UserMetric:
-    """A function of (outputs, labels) that measures how good outputs are, from 0 to 1.
+    """A function of (outputs, labels) that measures how good outputs are, from 0 to 1; or how bad, from 0.
 
+    lower_is_better: whether it measures how bad they are; None: it does if its name is a usual one of such a metric.
     outputs: for all samples, (n, ...); a tuple of arrays where the network has several outputs. labels: as the user
         gave them.
     """
 
-    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
+    def __init__(self, function: Callable[[Any, Any], Any], lower_is_better: bool | None = None) -> None:
         self.function = function
+        recognised = lower_is_better is None and self.name.lower() in LOWER
+        self.lower = recognised or bool(lower_is_better)
+        if recognised:
+            log.info("the metric %s is taken as one where lower is better (Data's lower_is_better says so)", self.name)
 
     @property
     def name(self) -> str:
@@ -44,10 +60,12 @@ class UserMetric:
     @property
     def key(self) -> str:
         """Changes with what the function does, as far as that can be read; not with its place in its file."""
-        return hashlib.blake2b(repr(_made_of(self.function)).encode(), digest_size=16).hexdigest()
+        made = (_made_of(self.function), "lower") if self.lower else _made_of(self.function)
+        return hashlib.blake2b(repr(made).encode(), digest_size=16).hexdigest()
 
     def __call__(self, outputs: Arrays, labels: Any) -> float:
-        """0 to 1, where less than 0 counts as 0; EvaluationError for anything else.
+        """0 to 1, where less than 0 counts as 0, or, where lower is better, 0 or more; EvaluationError for anything
+        else.
 
         The function may write into the outputs; it gets a copy of the labels.
         """
@@ -58,6 +76,11 @@ class UserMetric:
             said = f"{type(error).__name__}: {error}".removesuffix(": ")
             raise EvaluationError(f"{self} failed: {said}") from error
         number = _number(value)
+        if self.lower and number is not None and 0 <= number < math.inf:
+            return number
+        if self.lower:
+            said = _kind(value) if number is None else f"{number:.8g}"
+            raise EvaluationError(f"{self}, where lower is better, must give a number of 0 or more, but gave {said}")
         if number is None or not number <= 1 + ROUNDED:  # NaN too
             said = _kind(value) if number is None else f"{number:.8g}"
             raise EvaluationError(f"{self} must give a number from 0 to 1, but gave {said}")

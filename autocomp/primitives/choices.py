@@ -14,7 +14,7 @@ class Choices:
 
     primitives: "auto": every one that needs no training and finds something to do. symmetric: whether the device's
     runtime takes inputs rounded around zero alone. strict_divisor: whether channels are cut in multiples of the
-    channel_divisor alone, in small groups too.
+    channel_divisor alone, in small groups too. excluded: layers that are not compressed.
     """
 
     formats: Sequence[Format]
@@ -22,3 +22,4 @@ class Choices:
     primitives: str | Sequence[str] = "auto"
     symmetric: bool = False
     strict_divisor: bool = False
+    excluded: frozenset[str] = frozenset()

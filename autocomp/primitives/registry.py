@@ -53,6 +53,10 @@ def search_space(
             if names != "auto":
                 raise
     check_places(knobs)
+    excluded = choices.excluded
+    every, knobs = bool(knobs), [knob for knob in knobs if not set(knob.layers) & excluded]
+    if every and not knobs:
+        raise NoEffectError(f"there is nothing to compress: all {len(excluded)} layers are excluded or frozen")
     if choices.strict_divisor:
         coarse = (in_multiples(graph, knob, channel_divisor) for knob in knobs)
         knobs = [knob for knob in coarse if knob is not None]

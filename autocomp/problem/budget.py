@@ -22,6 +22,7 @@ ACCURACY = "accuracy"
 DEFAULT_OBJECTIVES = ("latency", "size")
 LEAST_CONFIDENCE, MOST_CONFIDENCE = Decimal("0.5"), Decimal("0.95")  # as hardware_models/uncertainty.py has them
 _NAMES = (*METRICS, ACCURACY)
+LEAST = 1e-12  # accuracy: what a metric where lower is better has at its worst, 0, is never enough
 _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
 
@@ -35,6 +36,8 @@ class Bound:
         itself.
     margin: with that confidence the measured latency on the device is less than so many times the prediction;
         :meth:`Budget.on` sets it.
+    of: a user's metric where lower is better, bounded from above: value is in its own unit, or, where ``relative``,
+        the share by which it may exceed the float network's. scale: see Measurement; :meth:`Budget.scaled` sets it.
     """
 
     metric: str
@@ -42,19 +45,27 @@ class Bound:
     relative: bool = False
     confidence: float | None = None
     margin: float | None = field(default=None, compare=False)
+    of: str = ""
+    scale: float | None = field(default=None, compare=False)
 
     def limit(self, float_cost: Cost, float_accuracy: float | None) -> float:
         """The limit of the predicted cost, or of the accuracy, as an absolute value of its metric."""
+        if self.of and not self.relative:
+            return max(1 - self.value / self._known_scale, LEAST)
         if not self.relative:
             return self.value if self.confidence is None else self.value / self._known_margin
         if self.metric != ACCURACY:
             return self.value * float(getattr(float_cost, METRICS[self.metric].attribute))
         if float_accuracy is None:
             raise ValueError(f"{self} is relative to the float network's accuracy, which is not known")
+        if self.of:
+            return max(1 - (1 + self.value) * (1 - float_accuracy), LEAST)
         return float_accuracy - self.value
 
     def __str__(self) -> str:
         exact = Decimal(repr(self.value))
+        if self.of:
+            return f"{self.of}<+{_plain(exact * 100)}%" if self.relative else f"{self.of}<{_plain(exact)}"
         if self.metric == ACCURACY:
             return f"accuracy>{'-' if self.relative else ''}{_plain(exact * 100)}%"
         if self.relative:
@@ -63,6 +74,12 @@ class Bound:
         unit = metric.unit_for(self.value)
         confidence = "" if self.confidence is None else f"@{_plain(Decimal(repr(self.confidence)) * 100)}%"
         return f"{self.metric}<{_plain(exact / metric.scale(unit))}{unit}{confidence}"
+
+    @property
+    def _known_scale(self) -> float:
+        if self.scale is None:
+            raise ValueError(f"{self} needs the scale of the metric: Budget.scaled(scale) sets it")
+        return self.scale
 
     @property
     def _known_margin(self) -> float:
@@ -85,13 +102,16 @@ class Budget:
     bounds: tuple[Bound, ...] = ()
 
     @classmethod
-    def parse(cls, text: str | Budget | None) -> Budget:
+    def parse(cls, text: str | Budget | None, lower: str = "") -> Budget:
         """Read ``"latency<5ms, accuracy>-1%"``; bounds are joined by commas or ``and``; None means no bounds.
 
         Costs (latency, memory, size, energy, macs, params) take ``<`` or ``<=``, which mean the same, and a unit or
         ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than the float network,
         ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` requires that nine of ten networks with
         such a prediction measure less than 5 ms. A mistake raises ValueError, which marks the position.
+
+        lower: the name of a metric where lower is better, which takes ``<`` in place of the accuracy: ``wer<0.1``, or
+        ``wer<+5%`` for at most 5 % more than the float network's.
         """
         if text is None:
             return cls()
@@ -99,7 +119,11 @@ class Budget:
             return text
         if not isinstance(text, str):
             raise TypeError(f"a budget must be text, a Budget or None, but got {type(text).__name__}")
-        return cls(tuple(_Reader(text).bounds()))
+        return cls(tuple(_Reader(text, lower).bounds()))
+
+    def scaled(self, scale: float) -> Budget:
+        """The same bounds, those on a metric where lower is better with its scale."""
+        return Budget(tuple(replace(bound, scale=scale) if bound.of else bound for bound in self.bounds))
 
     def on(self, errors: LatencyErrors | None, device: str) -> Budget:
         """The same bounds; the errors of the device's predictions give a margin to those with a confidence.
@@ -204,8 +228,8 @@ def _plain(number: Decimal) -> str:
 class _Reader:
     """Reads the text of one budget from left to right; ``at`` is its position."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, lower: str = "") -> None:
+        self.text, self.lower = text, lower
         self.at = 0
 
     def bounds(self) -> Iterator[Bound]:
@@ -223,7 +247,13 @@ class _Reader:
 
     def _bound(self) -> Bound:
         start = self.at
-        name = self._take(r"[A-Za-z_]\w*").lower()
+        written = self._take(r"[A-Za-z_]\w*")
+        name = written.lower()
+        if self.lower and name in (self.lower.lower(), "metric"):
+            return self._lower_bound()
+        if self.lower and name == ACCURACY:
+            self.at = start
+            self._fail(f"{self.lower}<0.1 or {self.lower}<+5%", f" (lower is better of {self.lower})")
         if name not in _NAMES:
             self.at = start
             own = " (a metric of your own is bounded as accuracy)" if name and self._bounded_from_below() else ""
@@ -237,6 +267,22 @@ class _Reader:
             self._fail(" or ".join(signs), f" ({name} is bounded from {side})")
         self._space()
         return self._accuracy() if name == ACCURACY else self._cost(name)
+
+    def _lower_bound(self) -> Bound:
+        """Of a metric where lower is better."""
+        self._space()
+        sign_at = self.at
+        if self._take(r"[<>=!]+") not in ("<", "<="):
+            self.at = sign_at
+            self._fail("< or <=", f" (lower is better of {self.lower}: it is bounded from above)")
+        self._space()
+        start = self.at
+        relative = bool(self._take(r"\+\s*"))
+        number = self._number()
+        percent = bool(self._take(r"\s*%"))
+        if relative and not percent:
+            self._fail("%", " (of the float network's value)")
+        return Bound(ACCURACY, self._positive(number / 100 if percent else number, start), relative, of=self.lower)
 
     def _bounded_from_below(self) -> bool:
         """Whether the sign of a lower bound, as for an accuracy, follows the name."""

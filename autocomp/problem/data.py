@@ -104,6 +104,10 @@ class Data:
         or a list with one entry for each sample, or None. A budget of ``accuracy>-1%`` allows one percentage point less
         of it.
 
+    lower_is_better: whether the metric says how bad outputs are, as a word error rate does: 0 or more, not only up to
+        1. A budget bounds it by its name, ``wer<0.1``, or ``wer<+5%``: at most 5 % more than the float network's.
+        None: where the function has a usual name of such a metric (wer, mae, rmse, perplexity, error_rate...).
+
     Arrays are checked immediately, datasets when their role is first used.
 
     >>> Data(train=images, evaluate=(held_out, masks), metric=mean_iou)
@@ -114,6 +118,7 @@ class Data:
     train: Any = None
     limit: int = LIMIT
     metric: Callable[[Any, Any], float] | None = None
+    lower_is_better: bool | None = None
     _read: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +126,10 @@ class Data:
             raise ValueError(f"limit must be at least 1 sample, but got limit={self.limit}")
         if self.metric is not None and not callable(self.metric):
             raise TypeError(f"metric must be a function of (outputs, labels), but got {type(self.metric).__name__}")
+        if self.lower_is_better not in (None, True, False):
+            raise TypeError(f"lower_is_better must be True, False or None, but got {self.lower_is_better!r}")
+        if self.lower_is_better is not None and self.metric is None:
+            raise ValueError("lower_is_better says how a metric is read: give Data a metric, too")
         if self.metric is not None and not self:
             raise ValueError("a metric needs samples to evaluate plans on: give evaluate")
         for role in _ROLES:
@@ -136,16 +145,17 @@ class Data:
         if isinstance(value, Data):
             return value
         if isinstance(value, Mapping):
-            unknown = ", ".join(sorted(map(str, set(value) - {*_ROLES, "limit", "metric"})))
+            unknown = ", ".join(sorted(map(str, set(value) - {*_ROLES, "limit", "metric", "lower_is_better"})))
             if unknown:
-                raise ValueError(f"data may have the roles {', '.join(_ROLES)}, limit and metric, but got {unknown}")
+                known = f"data may have the roles {', '.join(_ROLES)}, limit, metric and lower_is_better"
+                raise ValueError(f"{known}, but got {unknown}")
             return cls(**value)
         return cls(evaluate=value)
 
-    @property
+    @cached_property
     def measure(self) -> UserMetric | None:
         """The metric in the form that evaluators take."""
-        return None if self.metric is None else UserMetric(self.metric)
+        return None if self.metric is None else UserMetric(self.metric, self.lower_is_better)
 
     @cached_property
     def calibration(self) -> Samples | None:

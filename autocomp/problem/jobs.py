@@ -20,8 +20,11 @@ from autocomp.hardware_models import Cost, CostTables, Device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import Parameters, PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
+from autocomp.primitives.tracing.exclusion import Patterns, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network, first_line
+from autocomp.primitives.tracing.nodes import owners_of
 from autocomp.primitives.tracing.platform import forward
+from autocomp.primitives.tracing.returned import returned
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
 from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.process.training_bar import training_bar
@@ -38,6 +41,8 @@ Arrays = tuple[np.ndarray, ...]
 Costs = Callable[[np.ndarray], Cost]  # gives the costs of vectors, (n, knobs) int
 CHECKED = 4  # images for which the engine must reproduce MindSpore's outputs
 PROBED_PLANS = 4096  # random plans whose costs are computed before a budget is called unreachable
+FLOAT_SHARE = 0.05  # of the parameters, from which on those that no knob rounds are warned of
+NAMED = 5  # cells, at most, in such a warning
 FIXED_SHARE = 0.5  # share of the latency above which a note says that compression does not lower fixed costs
 
 
@@ -60,7 +65,7 @@ class RepeatedCosts:
 class Job:
     """A network that is ready to be searched.
 
-    choices: what its search space was made from. calibration: the calibration samples.
+    choices: what its search space was made from. calibration: the calibration samples. remarks: the warnings.
     """
 
     device: Device
@@ -69,6 +74,7 @@ class Job:
     calibration: Arrays
     inputs: Arrays
     batch: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def space(self) -> SearchSpace:
@@ -90,10 +96,12 @@ class Job:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of the front about the network and the device."""
-        outputs = len(self.evaluator.plain_outputs)
+        outputs = len(self.evaluator.plain_judged)
+        left = " and ".join(self.evaluator.unjudged)
+        unjudged = f"{left} has no axis that counts the samples: plans are judged by the other outputs"
         first = f"plans are evaluated by the first of the network's {outputs} outputs alone, which gives classes"
         alone = outputs > 1 and self.evaluator.classifies and self.evaluator.measure is None
-        return self._fixed + ((first,) if alone else ())
+        return self.remarks + self._fixed + ((first,) if alone else ()) + ((unjudged,) if left else ())
 
     @property
     def _fixed(self) -> tuple[str, ...]:
@@ -152,18 +160,22 @@ def prepare(
     names: str | tuple[str, ...],
     seed: int,
     progress: bool | None = False,
+    exclude: Patterns = (),
 ) -> Job:
     """progress: whether a bar is shown while inputs are distilled; None shows it where standard error is a terminal."""
+    _check_types(net)
     arrays = deployment_inputs(net, data, inputs)
     parameters = parameters_of(net)
     _check_finite(parameters)
-    graph = verify_channel_groups(net, trace(net, arrays), parameters, one_image(arrays))
+    graph = trace(net, arrays)
+    excluded = excluded_layers(net, graph, exclude)
+    graph = verify_channel_groups(net, leave_whole(graph, excluded), parameters, one_image(arrays))
     evaluation, calibration = data.evaluation, data.calibration
     if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
         raise ValueError("a network that takes integers needs data to be evaluated on: give data=, arrays of integers")
     x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
-    choices = Choices(chip.formats, chip.channel_divisor, names, chip.symmetric_inputs, chip.strict_divisor)
+    choices = Choices(chip.formats, chip.channel_divisor, names, chip.symmetric_inputs, chip.strict_divisor, excluded)
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
     evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
@@ -176,7 +188,37 @@ def prepare(
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
-    return Job(chip, choices, evaluator, calibrate, arrays, batch)
+    remarks = (*evaluator.remarks, *stays_float(net, space))
+    for text in remarks:
+        log.warning("%s", text)
+    return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks)
+
+
+def stays_float(net: Any, space: SearchSpace) -> tuple[str, ...]:
+    """Cells whose parameters no knob rounds, where they are many: with the share of all parameters."""
+    total, sizes = _unrounded(net, space)
+    share = sum(sizes.values()) / max(total, 1)
+    if share < FLOAT_SHARE:
+        return ()
+    largest = sorted(sizes.items(), key=lambda item: -item[1])
+    named = ", ".join(f"{name} {size / total:.1%}" for name, size in largest[:NAMED])
+    others = f" and {len(largest) - NAMED} others" if len(largest) > NAMED else ""
+    return (f"{share:.0%} of the parameters stay in float, since no knob takes their layers: {named}{others}",)
+
+
+def _unrounded(net: Any, space: SearchSpace) -> tuple[int, dict[str, int]]:
+    """Parameters of the network, and of each cell that no knob rounds; normalisations are left out."""
+    layers = {layer for knob in space.knobs if knob.kind == "format" for layer in knob.layers}
+    norms = {node.layer for node in space.graph.nodes if node.kind in ("batchnorm", "layernorm")}
+    sizes: dict[str, int] = {}
+    total = 0
+    for owner in owners_of(net).values():
+        count = sum(int(np.prod(p.shape)) for p in [getattr(owner.cell, owner.attribute, None)] if p is not None)
+        total += count
+        if owner.path not in layers and owner.path not in norms:
+            name = f"{owner.path or 'the network itself'} ({type(owner.cell).__name__})"
+            sizes[name] = sizes.get(name, 0) + count
+    return total, sizes
 
 
 def _without_data(net: Any, graph: NetworkGraph, parameters: Parameters, seed: int, progress: bool | None) -> Arrays:
@@ -202,7 +244,9 @@ def evaluator_of(
     parameters = parameters_of(net)
     plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
     check = tuple(array[:CHECKED] for array in x)
-    engine = choose_engine(net, graph, parameters, plain, check, forward(copy_network(net), check))
+    copied = copy_network(net)
+    known = (forward(copied, check), returned(copied, graph, check))
+    engine = choose_engine(net, graph, parameters, plain, check, *known)
     moments = layer_moments(engine, graph, plain, calibration, seed)
     space = search_space(graph, parameters, choices, moments)
     patches = layer_hessians(engine, graph, plain, calibration, rounded_layers(space), seed)
@@ -236,6 +280,24 @@ def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:
         return find_inputs(net)
     _check_forward(net, one_image(arrays))
     return arrays
+
+
+def _check_types(net: Any) -> None:
+    """ValueError for a network in float16 or bfloat16: layers are rounded and evaluated from float32."""
+    halves = [p.name for p in net.get_parameters() if str(p.dtype).lower() in ("float16", "bfloat16")]
+    if halves:
+        raise ValueError(
+            f"the network's parameters must be float32, but {len(halves)} are not, {halves[0]} among them: give it in "
+            "float32, before any cast (parameter.set_dtype(mindspore.float32), and no astype in construct)"
+        )
+    if any("amp_strategy" in vars(cell) for _, cell in net.cells_and_names()):
+        raise ValueError(AMP)
+
+
+AMP = (
+    "the network was made one of mixed precision by mindspore.amp: give it as it was before, in float32, and use amp "
+    "on point.net"
+)
 
 
 def _check_finite(parameters: Parameters) -> None:

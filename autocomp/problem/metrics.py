@@ -63,6 +63,21 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+def shown(accuracy: float, scale: float = 0.0) -> str:
+    """An accuracy in per cent; or the value of a metric where lower is better, see Measurement.
+
+    >>> shown(0.912), shown(0.75, 0.4)
+    ('91.2 %', '0.1')
+    """
+    return f"{100 * accuracy:.1f} %" if not scale else f"{significant(scale * (1 - accuracy)) or 0}"
+
+
+def shown_change(change: float, scale: float = 0.0) -> str:
+    """Of an accuracy in points, signed; or of such a metric's value."""
+    text = f"{100 * change:+.1f}" if not scale else f"{-scale * change:+.2g}"
+    return "0.0" if text in ("+0.0", "-0.0", "+0", "-0") else text
+
+
 def decimals(values: Iterable[float], digits: int = 3) -> int:
     """Decimal places with which a column's typical value has ``digits`` significant digits."""
     logs = sorted(math.floor(math.log10(abs(value))) for value in values if value and math.isfinite(value))

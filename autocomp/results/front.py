@@ -64,15 +64,15 @@ class ParetoSet(Sequence[Point]):
         self.deployer, self.resolver = deployer, resolver
         self.device = device
         self.errors = errors
-        self.budget = Budget.parse(budget).on(errors, device)
-        self.objectives = _objectives(self.budget, objectives)
         self.settings = dict(settings or {})
-        self.reference = (1.0,) * (1 + len(self.objectives))
         records = [record for record in records if math.isfinite(record.measurement.accuracy)]
         of_float = next((record for record in records if not record.plan), None)
         if of_float is None:
             raise ValueError(f"a front needs the float network's record, but none of {len(records)} has an empty plan")
         self.float_point = Point.of(of_float, deployer=deployer)
+        self.budget = self._bounds(budget)
+        self.objectives = _objectives(self.budget, objectives)
+        self.reference = (1.0,) * (1 + len(self.objectives))
         self.evaluated = tuple(
             self.float_point if record is of_float else Point.of(record, self.float_point, deployer)
             for record in records
@@ -82,6 +82,12 @@ class ParetoSet(Sequence[Point]):
         )
         self.remarks = tuple(notes)
         self._points = self._find()
+
+    def _bounds(self, text: str | Budget | None) -> Budget:
+        """As they are read for this front's device and metric."""
+        own = self.float_point
+        lower = own.metric if own.scale else ""
+        return Budget.parse(text, lower).on(self.errors, self.device).scaled(own.scale)
 
     def _find(self) -> tuple[Point, ...]:
         points = self._comparable
@@ -196,7 +202,7 @@ class ParetoSet(Sequence[Point]):
         used where no point of the front meets the bounds; that can happen with bounds on other costs than the
         objectives. ValueError where no plan meets them; it names the nearest.
         """
-        bounds = Budget.parse(expression).on(self.errors, self.device)
+        bounds = self._bounds(expression)
         if not bounds:
             return self.knee
         others = [point for point in self._every if point.feasible or not self.feasible]
@@ -245,7 +251,7 @@ class ParetoSet(Sequence[Point]):
         ValueError without bounds, or where the front was loaded without its network or saved without scores.
         BudgetError where no plan is predicted to meet the budget; it names the nearest.
         """
-        bounds = Budget.parse(budget).on(self.errors, self.device)
+        bounds = self._bounds(budget)
         if not bounds:
             raise ValueError("resolve needs a budget with at least one bound, as in 'latency<3ms'")
         found = self._resolver().solve(bounds, self.objectives[0], self.evaluated)

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autocomp.problem.metrics import METRICS, decimals
+from autocomp.problem.metrics import METRICS, decimals, shown_change
+from autocomp.problem.metrics import shown as shown_accuracy
 
 from .front_protocol import Front
-from .point import Point, points, share
+from .point import Point, share
 
 LINES = 20
 KNEE = "◆"
@@ -34,7 +35,9 @@ class Column:
 
 
 def columns(front: Front) -> list[Column]:
-    found = [Column("plan", number=False), Column(front.float_point.metric, "%"), Column("change", "points")]
+    lower = front.float_point.scale > 0
+    units = ("lower is better", "") if lower else ("%", "points")
+    found = [Column("plan", number=False), Column(front.float_point.metric, units[0]), Column("change", units[1])]
     for name in front.metrics:
         unit = _unit(front, name) or "count"
         found += [Column(name, unit), Column("ratio")]
@@ -49,8 +52,8 @@ def rows(front: Front, shown: Sequence[Point]) -> Iterator[list[str]]:
     for point in shown:
         cells = [
             point.name,
-            f"{100 * point.accuracy:.1f}",
-            "" if point.is_float else points(point.accuracy_change),
+            shown_accuracy(point.accuracy, point.scale).removesuffix(" %"),
+            "" if point.is_float else shown_change(point.accuracy_change, point.scale),
         ]
         for name in front.metrics:
             cells.append(f"{_scaled(front, name, point.value(name)):,.{places[name]}f}")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from autocomp.evaluators import Measurement
 from autocomp.evaluators.fine_tuning import FineTuning, Progress
 from autocomp.hardware_models import Cost
-from autocomp.problem.metrics import METRICS, significant
+from autocomp.problem.metrics import METRICS, shown, shown_change, significant
 from autocomp.problem.record import Record
 from autocomp.process.training_bar import training_bar
 from autocomp.search_spaces import Plan
@@ -82,6 +82,7 @@ class Point:
     measured: measured costs, by their names in ``cost``; filled by :meth:`export`.
     violation: of the budget, 0 or less where it holds.
     tuned: whether the network was fine-tuned.
+    scale: of a metric where lower is better, the accuracy is 1 - score / scale; else 0.
     reference: the float network's point; None for itself.
     """
 
@@ -95,6 +96,7 @@ class Point:
     fidelity: str = ""
     seed: int = 0
     tuned: bool = False
+    scale: float = 0.0
     seconds: float = field(default=0.0, compare=False)
     measured: dict[str, float] = field(default_factory=dict, compare=False)
     reference: Point | None = field(default=None, compare=False, repr=False)
@@ -113,6 +115,7 @@ class Point:
             samples=found.samples,
             fidelity=found.fidelity,
             seed=found.seed,
+            scale=getattr(found, "scale", 0.0),
             seconds=found.seconds,
             reference=reference,
             deployer=deployer,
@@ -135,6 +138,11 @@ class Point:
     def accuracy_change(self) -> float:
         """The difference to the float network's accuracy; -0.01 is one percentage point lost."""
         return 0.0 if self.reference is None else self.accuracy - self.reference.accuracy
+
+    @property
+    def score(self) -> float:
+        """The metric's own value: the accuracy, or, where lower is better, what the user's function gave."""
+        return self.scale * (1 - self.accuracy) if self.scale else self.accuracy
 
     def value(self, metric: str) -> float:
         """The predicted cost in the unit of Cost; ``metric`` is its name in budgets."""
@@ -188,7 +196,7 @@ class Point:
         with training_bar(progress) as report:
             tuned = self.trained(*self.applied_by.fine_tune(self.plan, train, settings, report))
         if tuned.accuracy < self.accuracy:
-            change = points(tuned.accuracy - self.accuracy)
+            change = shown_change(tuned.accuracy - self.accuracy, self.scale)
             log.warning(
                 "fine-tuning changed the %s by %s on %s: give it more samples, or a rate below %g",
                 *(tuned.metric, change, tuned.fidelity, rate),
@@ -204,6 +212,7 @@ class Point:
             samples=found.samples,
             fidelity=found.fidelity,
             seed=found.seed,
+            scale=getattr(found, "scale", 0.0),
             seconds=found.seconds,
             tuned=True,
             measured={},
@@ -216,9 +225,9 @@ class Point:
         >>> point.summary()
         'w8a8 x12, keep 0.5-0.75 x4: accuracy 91.2 % (-0.4), latency 2.31 ms (46 %), size 310 KB (25 %)'
         """
-        accuracy = f"{self.metric} {percent(self.accuracy)}"
+        accuracy = f"{self.metric} {shown(self.accuracy, self.scale)}"
         if self.reference is not None:
-            accuracy += f" ({points(self.accuracy_change)})"
+            accuracy += f" ({shown_change(self.accuracy_change, self.scale)})"
         costs = [f"{name} {METRICS[name].format(self.value(name))}{self._share(name)}" for name in metrics]
         return f"{self.name}: {', '.join([accuracy, *costs])}"
 
@@ -256,7 +265,7 @@ def _choice(name: str, value: object) -> str:
 
 
 def percent(accuracy: float) -> str:
-    return f"{100 * accuracy:.1f} %"
+    return shown(accuracy)
 
 
 def points(change: float) -> str:
@@ -265,8 +274,7 @@ def points(change: float) -> str:
     >>> points(-0.0123), points(0.0)
     ('-1.2', '0.0')
     """
-    text = f"{100 * change:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+    return shown_change(change)
 
 
 def share(ratio: float) -> str:

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from autocomp.hardware_models import Cost
 from autocomp.problem.budget import Budget
-from autocomp.problem.metrics import METRICS
+from autocomp.problem.metrics import METRICS, shown, shown_change
 from autocomp.problem.record import Record
 from autocomp.search_spaces import Plan
 
-from .point import ExportReport, Point, percent, points, share, short
+from .point import ExportReport, Point, share, short
 
 NO_NETWORK = "another budget needs the network that was searched: use autocomp.load(folder, net)"
 
@@ -63,8 +63,10 @@ class Prediction:
         >>> prediction.summary()
         'w8a8 x12: accuracy 91.2 % predicted (-0.4; 90.6 % to 91.7 %), latency 2.31 ms (46 %), size 310 KB (25 %)'
         """
-        change = f"{points(self.accuracy_change)}; {percent(self.low)} to {percent(self.high)}"
-        accuracy = f"{self.reference.metric} {percent(self.accuracy)} predicted ({change})"
+        scale = self.reference.scale
+        low, high = sorted((self.low, self.high), reverse=scale > 0)
+        change = f"{shown_change(self.accuracy_change, scale)}; {shown(low, scale)} to {shown(high, scale)}"
+        accuracy = f"{self.reference.metric} {shown(self.accuracy, scale)} predicted ({change})"
         costs = [f"{name} {METRICS[name].format(self.value(name))} ({share(self.ratio(name))})" for name in metrics]
         return f"{short(self.plan)}: {', '.join([accuracy, *costs])}"
 

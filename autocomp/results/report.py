@@ -14,12 +14,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autocomp.problem.budget import ACCURACY
-from autocomp.problem.metrics import METRICS
+from autocomp.problem.metrics import METRICS, shown, shown_change
 from autocomp.problem.pareto import staircase
 
 from .front_protocol import Front
 from .front_table import LINES, columns, description, explanations, rows, selected
-from .point import Point, percent, points, share
+from .point import Point, share
 
 # Okabe and Ito's palette, which people with any common colour blindness can tell apart.
 BLUE, VERMILLION, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#c4c8cf"
@@ -40,7 +40,8 @@ def figure(front: Front) -> go.Figure:
         _budget_line(plot, front, name, panel)
         unit = f" [{_unit(front, name)}]" if _unit(front, name) else ""
         plot.update_xaxes(title_text=f"{name}{unit}, predicted", range=_x_range(front, name), col=panel)
-    plot.update_yaxes(title_text=f"{front.float_point.metric} [%]", col=1)
+    unit = ", lower is better" if front.float_point.scale else " [%]"
+    plot.update_yaxes(title_text=f"{front.float_point.metric}{unit}", col=1)
     plot.update_yaxes(range=_y_range(front))
     plot.update_xaxes(**_AXIS)
     plot.update_yaxes(**_AXIS)
@@ -92,7 +93,7 @@ def _traces(front: Front, name: str) -> list[go.Scatter]:
 def _markers(front: Front, name: str, members: Sequence[Point], label: str, marker: dict[str, Any]) -> go.Scatter:
     return go.Scatter(
         x=_values(front, name, members),
-        y=[100 * point.accuracy for point in members],
+        y=[_y(point) for point in members],
         mode="markers",
         name=label,
         legendgroup=label,
@@ -102,11 +103,15 @@ def _markers(front: Front, name: str, members: Sequence[Point], label: str, mark
     )
 
 
+def _y(point: Point) -> float:
+    return point.score if point.scale else 100 * point.accuracy
+
+
 def _line(front: Front, name: str) -> go.Scatter:
     """Steps along the points that are best in this panel: the accuracy that is reached at each cost."""
     x = np.array(_values(front, name, front))
-    y = np.array([100 * point.accuracy for point in front])
-    best = staircase(x, y)
+    y = np.array([_y(point) for point in front])
+    best = staircase(x, np.array([point.accuracy for point in front]))
     line = {"color": BLUE, "width": 1.5, "shape": "hv"}
     return go.Scatter(
         x=x[best], y=y[best], mode="lines", line=line, opacity=0.6, hoverinfo="skip", legendgroup="Pareto front"
@@ -125,8 +130,10 @@ def _measured(front: Front, name: str) -> go.Scatter:
 
 
 def _hover(front: Front, point: Point) -> str:
-    change = "" if point.is_float else f" ({points(point.accuracy_change)} points)"
-    lines = [f"<b>{markup.escape(point.name)}</b>", f"{point.metric} {percent(point.accuracy)}{change}"]
+    unit = "" if point.scale else " points"
+    change = "" if point.is_float else f" ({shown_change(point.accuracy_change, point.scale)}{unit})"
+    accuracy = shown(point.accuracy, point.scale)
+    lines = [f"<b>{markup.escape(point.name)}</b>", f"{point.metric} {accuracy}{change}"]
     for name in front.metrics:
         metric = METRICS[name]
         ratio = "" if point.is_float else f" ({share(point.ratio(name))} of float)"
@@ -161,9 +168,11 @@ def _budget_line(plot: go.Figure, front: Front, name: str, panel: int) -> None:
             annotation={**text, "x": limit / scale, "xanchor": "left", "y": 0.02, "yanchor": "bottom"},
         )  # fmt: skip
     for limit in _limits(front, ACCURACY):
-        named = {"text": f"{ACCURACY}>{percent(limit)}", "font": {"size": 11}, "xanchor": "left", "x": 0.005}
+        own, scale = front.float_point, front.float_point.scale
+        text = f"{own.metric}<{shown(limit, scale)}" if scale else f"{ACCURACY}>{shown(limit)}"
+        named = {"text": text, "font": {"size": 11}, "xanchor": "left", "x": 0.005}
         label = {"annotation": named, "annotation_position": "bottom left"} if panel == 1 else {}
-        plot.add_hline(100 * limit, line=line, row=1, col=panel, **label)
+        plot.add_hline(scale * (1 - limit) if scale else 100 * limit, line=line, row=1, col=panel, **label)
 
 
 def _x_range(front: Front, name: str) -> list[float]:
@@ -174,13 +183,16 @@ def _x_range(front: Front, name: str) -> list[float]:
 
 
 def _y_range(front: Front) -> list[float]:
-    shown = [100 * point.accuracy for point in (*front, front.float_point)]
-    seen = [*shown, *(100 * limit for limit in _limits(front, ACCURACY))]
-    return _padded(min(seen), max(seen), least=1.0)
+    """The best above."""
+    seen = [point.accuracy for point in (*front, front.float_point)] + _limits(front, ACCURACY)
+    scale = front.float_point.scale
+    if scale:
+        return _padded(scale * (1 - min(seen)), scale * (1 - max(seen)))
+    return _padded(100 * min(seen), 100 * max(seen), least=1.0)
 
 
 def _padded(low: float, high: float, least: float = 0.0) -> list[float]:
-    room = max(0.07 * (high - low), least / 2, 1e-9)
+    room = max(0.07 * abs(high - low), least / 2, 1e-9) * (1 if low <= high else -1)
     return [low - room, high + room]
 
 
@@ -206,13 +218,17 @@ def _cards(front: Front) -> str:
     cards = [
         ("points on the front" if front.feasible else "nearest plans", str(len(front))),
         ("plans evaluated", f"{len(front.evaluated):,}"),
-        (f"{front.float_point.metric} of the float network", percent(front.float_point.accuracy)),
+        (
+            f"{front.float_point.metric} of the float network",
+            shown(front.float_point.accuracy, front.float_point.scale),
+        ),
         ("hypervolume", f"{front.hypervolume():.3f}"),
         ("budget", str(front.budget) or "none"),
     ]
     if not knee.is_float:
         parts = [f"{name} {share(knee.ratio(name))}" for name in front.objectives]
-        cards.insert(4, ("the knee", f"{points(knee.accuracy_change)} points at {', '.join(parts)}"))
+        change = shown_change(knee.accuracy_change, knee.scale) + ("" if knee.scale else " points")
+        cards.insert(4, ("the knee", f"{change} at {', '.join(parts)}"))
     card = "<div><b>{}</b><span>{}</span></div>"
     return "".join(card.format(markup.escape(value), markup.escape(name)) for name, value in cards)
 

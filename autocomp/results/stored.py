@@ -74,6 +74,7 @@ def _record(point: Point) -> dict[str, Any]:
         "seed": point.seed,
         "seconds": point.seconds,
         "violation": point.violation,
+        "scale": point.scale,
         "cost": {m.attribute: float(getattr(point.cost, m.attribute)) for m in METRICS.values()},
         "measured": point.measured,
     }
@@ -121,7 +122,7 @@ def _measured(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def _read_record(value: dict[str, Any]) -> Record:
     names = ("accuracy", "metric", "samples", "seconds", "seed", "fidelity")
-    measurement = Measurement(**{name: value[name] for name in names})
+    measurement = Measurement(**{name: value[name] for name in names}, scale=value.get("scale", 0.0))
     return Record(Plan(value["plan"]), tuple(value["vector"]), measurement, Cost(**value["cost"]), value["violation"])
 
 

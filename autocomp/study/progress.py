@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.problem.metrics import METRICS
+from autocomp.problem.metrics import METRICS, shown
 from autocomp.problem.pareto import hypervolume
 from autocomp.problem.record import Record
 
@@ -148,7 +148,9 @@ class SearchProgress:
         if best is None:
             return f"none within the budget yet (nearest {front.nearest:.1%} over it)"
         cost = self._metric.format(getattr(best.cost, self._metric.attribute))
-        return f"best {best.measurement.accuracy:.2%} at {cost}, hypervolume {front.volume:.4f}"
+        found = best.measurement
+        accuracy = shown(found.accuracy, found.scale) if found.scale else f"{found.accuracy:.2%}"
+        return f"best {accuracy} at {cost}, hypervolume {front.volume:.4f}"
 
     def _left(self, done: int, reused: int) -> str:
         """The time left, from the mean time of the evaluations so far; empty before the first evaluation."""

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -38,6 +39,9 @@ logger = logging.getLogger("autocomp")
 BATCH = 8
 HALVING, FEWEST = 4, 8  # one plan in four, but at least eight, is measured on all samples in the end
 INTERRUPTED = "interrupted"
+FAILED_SHARE, LEAST_FAILURES = 1 / 4, 4  # of evaluations that fail for one reason, from which on a search ends
+LONGEST_REASON = 300  # characters
+RUINS = ("are not finite", "is NaN")
 DIVERGENCES = "divergences"  # the ledger's key for divergences of a scoring pass, by the plan's key
 
 
@@ -113,6 +117,7 @@ class Study:
         self.done = 0  # evaluations, including failed ones
         self.reused = 0  # how many of them were found in the ledger
         self.stopped: str | None = None  # why the last run ended
+        self.failures: Counter[str] = Counter()  # evaluations by the reason for which they failed
         self._failure: EvaluationError | None = None
         self._constraints.float_accuracy = None
         self._front = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
@@ -195,10 +200,14 @@ class Study:
         known: dict[str, float] = json.loads(self.ledger.recall(DIVERGENCES) or "{}")
         missing = [plan for plan in plans if plan.key not in known]
         last = time.monotonic()
+        failed: Counter[str] = Counter()
         try:
             with closing(self.executor.ask(divergence, missing)) as results:
                 for i, found in results:
                     known[missing[i].key] = self._divergence(found)
+                    if isinstance(found, EvaluationError):
+                        failed[_reason(found, missing[i])] += 1
+                        _check_failures(failed, len(missing))
                     self._bar.scoring(len(known), time.monotonic() - last)
                     last = time.monotonic()
                     if self._over():
@@ -220,9 +229,28 @@ class Study:
             self.stopped = f"{self.trials} evaluations"
         elif self.seconds_left <= self._reserved:
             self.stopped = f"the time limit of {self.time_limit:g} s"
+        elif self._mostly_failing:
+            reason, count = next(item for item in self.failures.most_common() if not item[0].endswith(RUINS))
+            self.stopped = f"{count} of {self.done} evaluations failed: {reason}"
         elif self._growth.over:
             self.stopped = f"no growth of the front in {self.patience} batches"
         return self.stopped is not None
+
+    @property
+    def _mostly_failing(self) -> bool:
+        """Whether more than a quarter of the evaluations failed for one reason. That a plan ruins the network is none:
+        it says something of the plan."""
+        count = max((n for reason, n in self.failures.items() if not reason.endswith(RUINS)), default=0)
+        return count >= LEAST_FAILURES and count > self.done * FAILED_SHARE
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the front should know of the run."""
+        if not self.failures:
+            return ()
+        reason, count = self.failures.most_common(1)[0]
+        others = "" if len(self.failures) == 1 else f" ({count} of them)"
+        return (f"{sum(self.failures.values())} of {self.done} evaluations failed{others}: {reason}",)
 
     @property
     def _reserved(self) -> float:
@@ -317,6 +345,7 @@ class Study:
             result = EvaluationError(f"plan {plan} could not be evaluated: its accuracy is NaN")
         if isinstance(result, EvaluationError):
             self._failure = result
+            self.failures[_reason(result, plan)] += 1
             logger.warning("%s", result)
             return None
         return Record(plan, vector, result, cost, max(self._constraints.violations(cost, result.accuracy), default=0.0))
@@ -333,6 +362,19 @@ class Study:
         if record is None:
             return Outcome(vector, None)
         return self._constraints.outcome(vector, record.cost, record.measurement.accuracy)
+
+
+def _reason(error: EvaluationError, plan: Plan) -> str:
+    """Without the plan's name, so that the failures of several plans are seen to be one."""
+    text = str(error).replace(str(plan), "...").removeprefix("plan ... could not be evaluated: ")
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+
+
+def _check_failures(failed: Counter[str], total: int) -> None:
+    """EvaluationError where more than a quarter of the plans to be scored fail for one reason."""
+    for reason, count in failed.most_common(1):
+        if count >= LEAST_FAILURES and count > total * FAILED_SHARE:
+            raise EvaluationError(f"{count} of {total} plans could not be scored: {reason}")
 
 
 class _TimeUp(Exception):

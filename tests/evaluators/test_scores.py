@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from autocomp.errors import EvaluationError
 from autocomp.evaluators import PlanEvaluator, Scores, score
 from autocomp.evaluators import scores as scoring
 from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Plan, SearchSpace
@@ -132,14 +133,19 @@ def test_outputs_that_are_probabilities_already() -> None:
 
 def test_a_plan_that_cannot_run_counts_as_ruined(subject: Subject, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
+        returned = subject.evaluator.engine.returned
+
         def outputs(self, *_: Any) -> Any:
             raise RuntimeError("no memory")
 
     evaluator = SimpleNamespace(
         engine=Broken(), compress=subject.evaluator.compress, inputs=(subject.x,), metric="accuracy",
-        plain_outputs=subject.evaluator.plain_outputs,
+        plain_outputs=subject.evaluator.plain_outputs, judged=subject.evaluator.judged,
     )  # fmt: skip
-    assert scoring.divergence(evaluator, subject.plans(1)[0]) == scoring.RUINED  # type: ignore[arg-type]
+    plan = subject.plans(1)[0]
+    with pytest.raises(EvaluationError, match="could not be scored: no memory"):
+        scoring.divergence(evaluator, plan)  # type: ignore[arg-type]
+    assert scoring._or_ruined(evaluator, plan, 16) == scoring.RUINED  # type: ignore[arg-type]
     assert "no memory" in caplog.text
 
 

@@ -225,3 +225,45 @@ def test_an_unreachable_confidence_names_what_can_be_asked_for() -> None:
     budget = Budget.parse("latency<1ms@90%").on(ERRORS, "mine")
     with pytest.raises(BudgetError, match=r"the nearest is 2.50 ms, of which 2.00 ms are predicted"):
         check_reachable(budget, cost(latency_ms=np.array([2.0, 4.0])), cost(latency_ms=4.0), "mine")
+
+
+class TestLowerIsBetter:
+    @pytest.mark.parametrize(
+        ("text", "shown", "relative", "value"),
+        [
+            ("wer<0.1", "wer<0.1", False, 0.1),
+            ("latency<5ms, WER <= 12%", "wer<0.12", False, 0.12),
+            ("metric < +5%", "wer<+5%", True, 0.05),
+            ("wer<23.5 and size<1MB", "wer<23.5", False, 23.5),
+        ],
+    )
+    def test_bounds(self, text: str, shown: str, relative: bool, value: float) -> None:
+        (bound,) = [bound for bound in Budget.parse(text, "wer").bounds if bound.metric == "accuracy"]
+        assert (str(bound), bound.relative, bound.value) == (shown, relative, pytest.approx(value))
+        assert Budget.parse(str(Budget.parse(text, "wer")), "wer") == Budget.parse(text, "wer")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("accuracy>-1%", r"wer<0.1 or wer<\+5% here \(lower is better of wer\)"),
+            ("wer>0.1", "bounded from above"),
+            ("wer<+5", "% here"),
+            ("wer<+5%, cer<1", "one of latency"),
+        ],
+    )
+    def test_mistakes(self, text: str, said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            Budget.parse(text, "wer")
+
+    def test_limits(self) -> None:
+        """At scale 0.4 a float network of accuracy 0.75 has a value of 0.1."""
+        of_float = cost()
+        absolute, relative = Budget.parse("wer<0.12", "wer").scaled(0.4), Budget.parse("wer<+20%", "wer")
+        for budget in (absolute, relative):
+            (limit,) = (bound.limit(of_float, 0.75) for bound in budget.bounds)
+            assert limit == pytest.approx(1 - 0.12 / 0.4)
+            values = 1 - np.array([0.11, 0.13]) / 0.4
+            costs = cost(latency_ms=np.ones(2))
+            assert (budget.violation(costs, values, of_float, 0.75) <= 0).tolist() == [True, False]
+        with pytest.raises(ValueError, match="needs the scale"):
+            Budget.parse("wer<0.1", "wer").bounds[0].limit(of_float, 0.75)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from autocomp.deployment.deploy import NetworkDeployer, TunedDeployer
 from autocomp.errors import EvaluationError
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.primitives.tracing.platform import forward, load_mindspore
-from autocomp.problem.data import Samples
+from autocomp.problem.data import Data, Samples
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan
 from tests.networks import randomised
@@ -360,3 +361,35 @@ class TestData:
         assert [point.accuracy for point in front.evaluated] == [point.accuracy for point in expected.evaluated]
         assert np.array_equal(given, masks)
         assert isinstance(front.deployer, NetworkDeployer) and front.deployer.evaluator.plain_outputs[0].any()
+
+
+class TestLowerIsBetter:
+    @pytest.mark.parametrize("name", ["wer", "MAE", "rmse", "perplexity", "error_rate"])
+    def test_usual_names_are_recognised_and_said(self, name: str, caplog: pytest.LogCaptureFixture) -> None:
+        def measure(outputs: Any, labels: Any) -> float:
+            return 3.5
+
+        measure.__name__ = name
+        with caplog.at_level(logging.INFO, logger="autocomp"):
+            found = UserMetric(measure)
+        assert found.lower and f"the metric {name} is taken as one where lower is better" in caplog.text
+        assert found((np.zeros(2),), None) == 3.5
+        assert not UserMetric(measure, lower_is_better=False).lower
+        assert UserMetric(measure, False).key != found.key
+
+    def test_others_are_not(self) -> None:
+        assert not UserMetric(lambda outputs, labels: 0.5).lower
+        assert UserMetric(lambda outputs, labels: 0.5, True).lower
+
+    @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "0.5"])
+    def test_it_must_be_a_number_from_zero(self, value: Any) -> None:
+        with pytest.raises(EvaluationError, match="where lower is better, must give a number of 0 or more, but gave"):
+            UserMetric(lambda outputs, labels: value, True)((np.zeros(2),), None)
+
+    def test_data_says_it(self) -> None:
+        with pytest.raises(ValueError, match="give Data a metric, too"):
+            Data(evaluate=np.zeros((2, 3)), lower_is_better=True)
+        with pytest.raises(TypeError, match="lower_is_better must be True, False or None, but got 'yes'"):
+            Data(evaluate=np.zeros((2, 3)), metric=lambda o, y: 0.5, lower_is_better="yes")  # type: ignore[arg-type]
+        measure = Data(evaluate=np.zeros((2, 3)), metric=lambda o, y: 0.5, lower_is_better=True).measure
+        assert measure is not None and measure.lower

@@ -314,3 +314,47 @@ def test_ledger_trials_are_for_optuna_to_read(tmp_path: Path) -> None:
         assert trial.constraints == {"latency<60%": pytest.approx(record.violation)}
         assert json.loads(trial.user_attrs["plan"]) == dict(record.plan)
         assert trial.user_attrs["cost"]["latency_ms"] == record.cost.latency_ms
+
+
+class FailingEvaluator(ToyEvaluator):
+    """Fails for the plans with an even key, each with the same reason; the float network works."""
+
+    reason = "ModuleNotFoundError: No module named 'mine'"
+
+    def evaluate(self, plan: Plan) -> Measurement:
+        if plan and int(plan.key, 16) % 2 == 0:
+            raise EvaluationError(self.reason)
+        return super().evaluate(plan)
+
+
+class Spread(FailingEvaluator):
+    """Its failures have many reasons."""
+
+    def evaluate(self, plan: Plan) -> Measurement:
+        self.reason = f"reason {plan.key}"
+        return super().evaluate(plan)
+
+
+class Ruining(FailingEvaluator):
+    reason = "outputs are not finite"
+
+
+class TestFailures:
+    def test_many_for_one_reason_end_the_search(self) -> None:
+        running = study(FailingEvaluator(toy(4)[0]))
+        records = running.run()
+        assert running.stopped is not None and "evaluations failed: ModuleNotFoundError" in running.stopped
+        assert 0 < len(records) < running.done < 30
+        failed = sum(running.failures.values())
+        assert running.notes == (f"{failed} of {running.done} evaluations failed: {FailingEvaluator.reason}",)
+
+    @pytest.mark.parametrize("kind", [Spread, Ruining])
+    def test_others_do_not(self, kind: type[FailingEvaluator]) -> None:
+        running = study(kind(toy(4)[0]))
+        running.run()
+        assert running.stopped == "30 evaluations" and sum(running.failures.values()) > 7
+
+    def test_a_few_are_noted(self) -> None:
+        quiet = study()
+        quiet.run()
+        assert quiet.notes == ()

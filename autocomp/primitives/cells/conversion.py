@@ -13,9 +13,9 @@ from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, repl
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import NetworkGraph, Node
 
-from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, ms
+from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, StandIn, ms
 
-nn = ms.nn
+nn, ops = ms.nn, ms.ops
 
 
 def convert(
@@ -44,9 +44,33 @@ def convert(
     for node in graph.nodes:
         if node.op == "PReLU" and node.layer is not None:
             new[node.layer] = _prelu(cell_at(twin, node.layer), node, parameters, compressed)
+    if not compressed.kept.all():
+        new |= {path: DeadLayer(cell_at(twin, path)) for path in dead_layers(twin, graph)}
     replace_cells(twin, new)
     rename_parameters(twin)
     return twin
+
+
+def dead_layers(net: Any, graph: NetworkGraph) -> list[str]:
+    """Paths of the convolutions and dense layers that no output depends on; they may run all the same."""
+    read = {name for node in graph.nodes for name in node.attributes.get("parameters", ())}
+    paths = [path for path, cell in net.cells_and_names() if path and type(cell) in (nn.Conv2d, nn.Dense)]
+    return [path for path in paths if cell_at(net, path).weight.name not in read]
+
+
+class DeadLayer(StandIn):
+    """A layer that no output depends on, as a head for training alone: it takes any number of channels. The compiler
+    leaves it out."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        self.image = isinstance(layer, nn.Conv2d)
+        self.channels = layer.in_channels
+
+    def construct(self, x: Any) -> Any:
+        shape = (x.shape[0], self.channels, *x.shape[2:]) if self.image else (*x.shape[:-1], self.channels)
+        return self.layer(ops.zeros(shape, x.dtype))
 
 
 def _changes(state: LayerState) -> bool:

@@ -15,6 +15,7 @@ from autocomp.primitives.numerics.folding import fold, foldable, norm_factors, n
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
 from autocomp.primitives.tracing.batch_axis import growing_axes
+from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import Argument, NetworkGraph, Node
 
@@ -52,6 +53,7 @@ class Writer:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.extra_outputs: list[str] = []
         self.names: list[tuple[str, ...]] = []
+        self.constants: dict[str, int] = {}  # returned as they are -> type
         self.opset = OPSET
         self.batch_axis = growing_axes(graph)
         self.position = -1  # of the present node
@@ -215,6 +217,7 @@ class Writer:
         for position, node in enumerate(self.graph.nodes):
             self.position = position
             form = forms.get(node.op)
+            form = Writer._constant if node.op == CONSTANT else form
             if form is None:
                 raise ExportError(f"MindSpore's operator {node.op} (at {node.name}) has no ONNX form in autocomp")
             try:
@@ -234,8 +237,26 @@ class Writer:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
 
     def _output(self, node: int, name: str) -> onnx.ValueInfoProto:
-        self.emit("Identity", [self.names[node][0]], name)
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *self.graph.nodes[node].shape[1:]])
+        """In the type that the network gives; inside everything is float32."""
+        returned, axis = self.graph.nodes[node], self.batch_axis[node]
+        kind = returned.attributes.get("type", TensorProto.FLOAT)
+        if kind in (TensorProto.FLOAT, TensorProto.UNDEFINED):
+            kind = self.constants.get(self.names[node][0], TensorProto.FLOAT)
+        cast = {} if kind == TensorProto.FLOAT else {"to": kind}
+        self.emit("Cast" if cast else "Identity", [self.names[node][0]], name, **cast)
+        if axis is None:
+            return helper.make_tensor_value_info(name, kind, None)
+        shape = ["batch" if i == axis and size == 1 else size for i, size in enumerate(returned.shape)]
+        return helper.make_tensor_value_info(name, kind, [None] * len(shape) if "batch" not in shape else shape)
+
+    def _constant(self, node: Node) -> str:
+        """What the network returns and does not compute."""
+        kind, value = node.attributes["arguments"][0]
+        array = np.asarray(self.parameters[value] if kind == "parameter" else value)
+        array = array.astype(np.float32) if array.dtype == np.float64 else array
+        name = self.initializer(node.name, array)
+        self.constants[name] = helper.np_dtype_to_tensor_dtype(array.dtype)
+        return name
 
 
 Form = Callable[[Writer, Node], "str | tuple[str, ...]"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.numerics.plan_compressor import parameters_of
+from autocomp.primitives.tracing.exclusion import Patterns
 
 from .importance import OF_THE_LOSS, OF_WEIGHTS
 from .selection import Share, select
@@ -31,7 +32,7 @@ class ChannelPruner(TrainedPruning):
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
         per_layer, channel_divisor, min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
-        reconstruct: see :class:`TrainedPruning`.
+        reconstruct, exclude: see :class:`TrainedPruning`.
         batches: batches of the training set for gradients ("taylor"). samples: samples of it, one at a time ("fisher").
         rounds: "taylor" and "fisher" estimate the loss of closing one gate alone. With several rounds, each keeps the
             same share of the units of the round before, and the remaining units are rated again in the network without
@@ -55,6 +56,7 @@ class ChannelPruner(TrainedPruning):
         batches: int = 16,
         samples: int = 256,
         rounds: int = 4,
+        exclude: Patterns = (),
     ) -> None:
         if importance not in IMPORTANCES:
             raise ValueError(f"importance must be one of {', '.join(IMPORTANCES)}, but got importance={importance!r}")
@@ -62,7 +64,7 @@ class ChannelPruner(TrainedPruning):
             if value < 1:
                 raise ValueError(f"{argument} must be 1 or more, but got {argument}={value}")
         share = Share(keep_ratio, flops, parameters, per_layer, channel_divisor, min_keep_ratio, per_cost)
-        super().__init__(share, reconstruct)
+        super().__init__(share, reconstruct, exclude)
         self.measure, self.batches, self.samples, self.rounds = importance, batches, samples, rounds
 
     def prune(self, net_p: Any, batches: Iterable[Batch] = (), loss: Any = None) -> None:

@@ -14,6 +14,7 @@ from autocomp.primitives.cells.layers import StandIn, ms, parameter
 from autocomp.primitives.cells.masks import UnitGate
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.batch_axis import batch_axes
+from autocomp.primitives.tracing.exclusion import Patterns
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.search_spaces import NetworkGraph
@@ -68,7 +69,7 @@ class SCOP(TrainedPruning):
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
             that stays.
         per_layer, channel_divisor, min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
-        reconstruct: see :class:`TrainedPruning`.
+        reconstruct, exclude: see :class:`TrainedPruning`.
         steps: of the knockoff phase, one batch each. (The authors' code trains kappa by Adam for 20 epochs.)
         travel: how far kappa moves in all for a unit with the root mean square gradient, if the gradient keeps its
             sign.
@@ -94,13 +95,14 @@ class SCOP(TrainedPruning):
         travel: float = 0.5,
         knockoffs: Knockoffs | None = None,
         seed: int = 0,
+        exclude: Patterns = (),
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be 1 or more, but got steps={steps}")
         if not travel > 0:
             raise ValueError(f"travel must be above 0, but got travel={travel}")
         share = Share(keep_ratio, flops, parameters, per_layer, channel_divisor, min_keep_ratio, per_cost)
-        super().__init__(share, reconstruct)
+        super().__init__(share, reconstruct, exclude)
         self.steps, self.travel, self.knockoffs, self.seed = steps, travel, knockoffs or shuffled, seed
 
     def importance(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:
@@ -159,7 +161,14 @@ class RealHalf(nn.Cell):
 
     def construct(self, *arguments: Any) -> Any:
         outputs, labels = self.net(*arguments[:-1]), arguments[-1]
-        return self.loss(outputs[: outputs.shape[0] // 2], labels)
+        return self.loss(first_half(outputs), labels)
+
+
+def first_half(outputs: Any) -> Any:
+    """Of a batch, or of the batch of each output."""
+    if isinstance(outputs, (tuple, list)):
+        return tuple([first_half(output) for output in outputs])
+    return outputs[: outputs.shape[0] // 2]
 
 
 class Mixing(StandIn):

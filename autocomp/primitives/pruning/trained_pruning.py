@@ -22,6 +22,7 @@ from autocomp.primitives.cells.masks import gated_layers
 from autocomp.primitives.distillation.distilled import Distillation
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, PlanCompressor, parameters_of
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
+from autocomp.primitives.tracing.exclusion import Patterns, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 from autocomp.primitives.tracing.surgery import rename_parameters, replace_cells
@@ -66,7 +67,8 @@ class TrainedPruning:
 
     Args:
         share: the share that stays. reconstruct: whether the layers that read pruned units are reconstructed from the
-            kept ones (:mod:`autocomp.primitives.numerics.reconstruction`), before the fine-tuning.
+            kept ones (:mod:`autocomp.primitives.numerics.reconstruction`), before the fine-tuning. exclude: layers
+            that are not changed, as in ``autocomp.search``.
 
     Subclasses score the units.
     """
@@ -74,8 +76,8 @@ class TrainedPruning:
     name = "trained-pruning"
     price = staticmethod(mean_importance)
 
-    def __init__(self, share: Share, reconstruct: bool = True) -> None:
-        self.share, self.reconstruct = share, reconstruct
+    def __init__(self, share: Share, reconstruct: bool = True, exclude: Patterns = ()) -> None:
+        self.share, self.reconstruct, self.exclude = share, reconstruct, exclude
         self._last: Any = None  # the network of the last apply, for callbacks
 
     def importance(self, net_p: Any, batches: Iterable[Batch], loss: Any) -> np.ndarray:
@@ -94,7 +96,9 @@ class TrainedPruning:
         """
         check_cell(net)
         arrays = inputs_for(net, inputs)
-        graph = self._graph(verify_channel_groups(net, trace(net, arrays), parameters_of(net), arrays))
+        traced = trace(net, arrays)
+        traced = leave_whole(traced, excluded_layers(net, traced, self.exclude))
+        graph = self._graph(verify_channel_groups(net, traced, parameters_of(net), arrays))
         original, twin = copy_network(net), copy_network(net)
         kept = parameter(np.ones(graph.unit_count, np.float32), KEPT)
         names = {id(p): p.name for p in twin.get_parameters()} | {id(kept): KEPT}

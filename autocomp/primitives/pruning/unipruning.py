@@ -11,6 +11,7 @@ from mindspore.train import Callback
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.numerics.plan_compressor import kept_channels, parameters_of
+from autocomp.primitives.tracing.exclusion import Patterns
 from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weight_of
 from autocomp.search_spaces import NetworkGraph
 
@@ -46,7 +47,7 @@ class UniPruning(TrainedPruning):
         min_keep_ratio, per_cost: see :class:`autocomp.primitives.pruning.selection.Share`.
         every: epochs between two choices; may be a fraction. soft: share of the steps before the final choice, in [0,
             1).
-        reconstruct: see :class:`TrainedPruning`; at the final choice.
+        reconstruct, exclude: see :class:`TrainedPruning`; at the final choice.
     """
 
     name = "unipruning"
@@ -63,13 +64,14 @@ class UniPruning(TrainedPruning):
         every: float = 1,
         soft: float = 0.5,
         reconstruct: bool = True,
+        exclude: Patterns = (),
     ) -> None:
         if not every > 0:
             raise ValueError(f"every must be above 0, but got every={every}")
         if not 0 <= soft < 1:
             raise ValueError(f"soft must be in [0, 1), but got soft={soft}")
         share = Share(keep_ratio, flops, parameters, False, channel_divisor, min_keep_ratio, per_cost)
-        super().__init__(share, reconstruct)
+        super().__init__(share, reconstruct, exclude)
         self.every, self.soft = every, soft
 
     @staticmethod

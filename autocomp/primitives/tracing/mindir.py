@@ -47,6 +47,7 @@ class MindIROperator:
     shape: tuple[int, ...]
     attributes: dict[str, Any]
     shapes: tuple[tuple[int, ...], ...] = ()
+    types: tuple[int, ...] = ()  # of all outputs, as MindIR and ONNX number them
 
     @property
     def cell(self) -> str:
@@ -57,7 +58,7 @@ class MindIROperator:
 @dataclass(frozen=True)
 class Graph:
     operators: tuple[MindIROperator, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[Any, ...]  # Output, Parameter, or a constant's Python value; in order, repeated as returned
     opaque: tuple[str, ...]  # calls of sub-graphs, which are not read
     hidden: frozenset[str] = frozenset()  # names of the parameters that sub-graphs read
 
@@ -153,6 +154,7 @@ class _Reader:
         self.values: dict[str, Any] = {}
         self.operators: list[MindIROperator] = []
         self.opaque: list[str] = []
+        self.wholes: list[Output] = []  # of each operator
 
     def read(self) -> Graph:
         for parameter in self.graph.parameter:
@@ -163,7 +165,8 @@ class _Reader:
         for node in self.graph.node:
             self.values[node.output[0]] = self._value(node)
         outputs = [self.values[output.name] for output in self.graph.output]
-        return Graph(tuple(self.operators), tuple(_outputs(outputs)), tuple(self.opaque), frozenset(self._hidden()))
+        returned, hidden = tuple(self._returned(outputs)), frozenset(self._hidden())
+        return Graph(tuple(self.operators), returned, tuple(self.opaque), hidden)
 
     def _hidden(self) -> Iterator[str]:
         for function in self.functions:
@@ -172,9 +175,22 @@ class _Reader:
                     if isinstance(value, Parameter):
                         yield value.name
 
+    def _returned(self, values: Any) -> Iterator[Any]:
+        """Each tensor or number that is returned; None is not."""
+        for value in values:
+            if isinstance(value, tuple):
+                yield from self._returned(value)
+            elif isinstance(value, Output) and self.wholes[value.operator] is value:
+                parts = max(1, len(self.operators[value.operator].shapes))
+                yield from (Output(value.operator, part) for part in range(parts))
+            elif value is not None:
+                yield value
+
     def _append(self, operator: MindIROperator) -> Output:
+        """All that the operator computes; what is taken out of it is another Output."""
         self.operators.append(operator)
-        return Output(len(self.operators) - 1)
+        self.wholes.append(Output(len(self.operators) - 1))
+        return self.wholes[-1]
 
     def _value(self, node: Any) -> Any:
         if node.op_type == "Constant":
@@ -191,31 +207,22 @@ class _Reader:
         attributes = {a.name: _attribute_value(a) for a in primitive.attribute} if primitive is not None else {}
         if primitive is None:
             self.opaque.append(op)
-        shapes = _shapes(node)
-        return self._append(
-            MindIROperator(op, node.domain, tuple(inputs), shapes[0] if shapes else (), attributes, shapes)
-        )
+        shapes = tuple(tuple(tensor.dims) for tensor in _tensors(node))
+        types = tuple(int(tensor.data_type) for tensor in _tensors(node))
+        known = (shapes[0] if shapes else (), attributes, shapes, types)
+        return self._append(MindIROperator(op, node.domain, tuple(inputs), *known))
 
 
 def _item(value: Any, index: int) -> Any:
     return value[index] if isinstance(value, tuple) else Output(value.operator, index)
 
 
-def _outputs(values: Any) -> Iterator[Output]:
-    for value in values:
-        if isinstance(value, tuple):
-            yield from _outputs(value)
-        elif isinstance(value, Output):
-            yield value
-
-
-def _shapes(node: Any) -> tuple[tuple[int, ...], ...]:
-    """The shapes of all outputs."""
+def _tensors(node: Any) -> list[Any]:
+    """What MindIR says of each output."""
     for attribute in node.attribute:
         if attribute.name == "shape":
-            tensors = list(attribute.tensors) or [tensor for value in attribute.values for tensor in value.tensors]
-            return tuple(tuple(tensor.dims) for tensor in tensors)
-    return ()
+            return list(attribute.tensors) or [tensor for value in attribute.values for tensor in value.tensors]
+    return []
 
 
 def _attribute_value(attribute: Any) -> Any:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from autocomp.search_spaces import Node
 
 from .mindir import Graph, MindIROperator, Output, Parameter
@@ -41,6 +43,8 @@ KINDS = {
 KIND_OF = {op: kind for kind, ops in KINDS.items() for op in ops.split()}
 PARTED = ("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt")
 TRANSPOSED = ("Conv2DTranspose", "Conv2DBackpropInput")
+CONSTANT = "Constant"  # a tensor that the network returns and does not compute
+FLOAT32 = 1  # as MindIR and ONNX number types
 LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
 
 
@@ -49,8 +53,8 @@ def nodes_of(raw: Graph, net: Any) -> tuple[tuple[Node, ...], tuple[int, ...]]:
     builder = _Builder(raw, net)
     for operator in raw.operators:
         builder.add(operator)
-    outputs = dict.fromkeys(builder.source(output) for output in raw.outputs)
-    return tuple(builder.nodes), tuple(outputs)
+    outputs = tuple(builder.returned(value) for value in raw.outputs)
+    return tuple(builder.nodes), outputs
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class _Builder:
     """A layer's BiasAdd becomes part of the layer's node; after an operator with several outputs come Part nodes."""
 
     def __init__(self, raw: Graph, net: Any) -> None:
-        self.owners = owners_of(net)
+        self.raw, self.owners = raw, owners_of(net)
         self.shapes = {name: tuple(p.shape) for name, p in ((p.name, p) for p in net.get_parameters())}
         self.nodes: list[Node] = []
         self.index: list[int] = []  # node of each operator
@@ -92,7 +96,8 @@ class _Builder:
 
     def _shared(self, raw: Graph) -> frozenset[str]:
         """Parameters that are also read outside the cell that owns them: surgery on the cell would miss these reads."""
-        return raw.hidden | {
+        hidden = raw.hidden | {value.name for value in raw.outputs if isinstance(value, Parameter)}
+        return hidden | {
             value.name
             for operator in raw.operators
             for value in operator.inputs
@@ -108,6 +113,26 @@ class _Builder:
 
     def source(self, output: Output) -> int:
         return self.parts.get((output.operator, output.part), self.index[output.operator])
+
+    def returned(self, value: Any) -> int:
+        """The node of a tensor that the network returns; made of a constant, or of an operator's second result."""
+        if not isinstance(value, Output):
+            return self._append(self._constant(value))
+        if (value.operator, value.part) in self.parts or not value.part:
+            return self.source(value)
+        operator, source = self.raw.operators[value.operator], self.index[value.operator]
+        kind = {"type": operator.types[value.part], "constants": (), "operator": {}, "parameters": ()}
+        attributes = {**kind, "arguments": (("node", source, value.part),)}
+        name, shape = f"{operator.op}-{source}:{value.part}", operator.shapes[value.part] or (1,)
+        return self._append(Node(name, "activation", "Identity", (source,), shape, attributes=attributes))
+
+    def _constant(self, value: Any) -> Node:
+        """No operator: it costs nothing."""
+        is_parameter = isinstance(value, Parameter)
+        shape = self.shapes[value.name] if is_parameter else np.shape(value)
+        attributes = {"constants": (), "operator": {}, "parameters": (value.name,) if is_parameter else ()}
+        attributes["arguments"] = (("parameter", value.name) if is_parameter else ("constant", value),)
+        return Node(f"Constant-{len(self.nodes)}", "reshape", CONSTANT, (), shape or (1,), attributes=attributes)
 
     def _reference(self, output: Output) -> tuple[str, int, int]:
         key = (output.operator, output.part)
@@ -176,6 +201,7 @@ class _Builder:
                 attributes["bias"] = parameters[1]
         elif owner is not None and kind == "batchnorm":
             attributes["epsilon"] = next(value for value in constants if isinstance(value, float))
+        attributes["type"] = operator.types[0] if operator.types else FLOAT32
         if operator.op == "StridedSlice":
             attributes["picked"] = _picked(constants)
         layer = owner.path if owner is not None else None

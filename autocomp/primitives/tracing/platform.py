@@ -73,18 +73,38 @@ def to_tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
 
 
 def to_arrays(outputs: Any) -> tuple[np.ndarray, ...]:
-    """The tensors that a network returned, nested tuples flattened, as float32 or integer arrays."""
+    """The tensors that a network returned, in order; see :func:`named_outputs`."""
+    return tuple(array for _, array in named_outputs(outputs))
+
+
+def named_outputs(outputs: Any, key: str = "") -> list[tuple[str, np.ndarray]]:
+    """Each tensor of nested tuples, lists and dicts (their values in order), with the keys that lead to it: "" for
+    none. None is left out, as MindSpore's export leaves it out; a number becomes an array of one."""
     if isinstance(outputs, (tuple, list)):
-        return tuple(array for part in outputs for array in to_arrays(part))
-    return (outputs.asnumpy(),)
+        return [found for part in outputs for found in named_outputs(part, key)]
+    if isinstance(outputs, dict):
+        return [found for k, part in outputs.items() for found in named_outputs(part, f"{key}.{k}" if key else str(k))]
+    if outputs is None:
+        return []
+    if isinstance(outputs, (bool, int, float, np.ndarray, np.generic)):
+        return [(key, np.asarray(outputs))]
+    if not hasattr(outputs, "asnumpy"):
+        kind = type(outputs).__name__
+        raise TypeError(f"a network must return tensors, numbers, None, or tuples and dicts of them, but got {kind}")
+    return [(key, (outputs.float() if "BFloat16" in str(outputs.dtype) else outputs).asnumpy())]
 
 
 def forward(net: Any, inputs: tuple[np.ndarray, ...], graph: bool = True) -> tuple[np.ndarray, ...]:
     """The network's outputs in evaluation mode; its training flag is restored."""
+    return tuple(array for _, array in forward_named(net, inputs, graph))
+
+
+def forward_named(net: Any, inputs: tuple[np.ndarray, ...], graph: bool = True) -> list[tuple[str, np.ndarray]]:
+    """The same, with the keys of the dicts that hold them."""
     training = net.training
     net.set_train(False)
     try:
         with execution_mode(graph):
-            return to_arrays(net(*to_tensors(inputs)))
+            return named_outputs(net(*to_tensors(inputs)))
     finally:
         net.set_train(training)
