@@ -239,7 +239,7 @@ def _known(kind: str, owner: Owner) -> bool:
     changed."""
     nn = load_mindspore().nn
     known = {
-        "conv": (nn.Conv2d, nn.Conv2dTranspose),
+        "conv": (nn.Conv2d, nn.Conv2dTranspose, nn.Conv1d, nn.Conv1dTranspose),
         "dense": (nn.Dense,),
         "batchnorm": (nn.BatchNorm1d, nn.BatchNorm2d),
         "layernorm": (nn.LayerNorm,),
