@@ -18,6 +18,8 @@ from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import Argument, NetworkGraph, Node
 
+from .onnx_types import element_type, type_of
+
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
 MEAN, VARIANCE, TAP = "#mean", "#variance", "#input"
@@ -216,12 +218,16 @@ class Writer:
             self.position = position
             form = forms.get(node.op)
             if form is None:
-                raise ExportError(f"MindSpore's operator {node.op} (at {node.name}) has no ONNX form in autocomp")
+                raise ExportError(
+                    f"MindSpore's operator {node.op} has no ONNX form in autocomp; {called(node)} calls it: write it "
+                    "with operators of docs/reference/operators.md, or export to .mindir, which takes every operator"
+                )
             try:
                 names = form(self, node)
             except ARGUMENTS as error:
                 raise ExportError(
-                    f"{node.op} (at {node.name}) has arguments that autocomp cannot write to ONNX"
+                    f"{node.op} (at {node.name}) has arguments that autocomp cannot write to ONNX; "
+                    f"{called(node)} calls it"
                 ) from error
             self.names.append((names,) if isinstance(names, str) else names)
         values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
@@ -235,7 +241,14 @@ class Writer:
 
     def _output(self, node: int, name: str) -> onnx.ValueInfoProto:
         self.emit("Identity", [self.names[node][0]], name)
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *self.graph.nodes[node].shape[1:]])
+        found = self.graph.nodes[node]
+        return helper.make_tensor_value_info(name, element_type(type_of(found)), ["batch", *found.shape[1:]])
+
+
+def called(node: Node) -> str:
+    """The cell whose code runs the operator, in words."""
+    path, _, kind = node.attributes.get("cell", "").rpartition(":")
+    return f"cell {path} of type {kind}" if path else "the network's own construct"
 
 
 Form = Callable[[Writer, Node], "str | tuple[str, ...]"]

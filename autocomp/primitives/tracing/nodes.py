@@ -21,14 +21,18 @@ KINDS = {
     "layernorm": "LayerNorm LayerNormExt GroupNorm InstanceNorm L2Normalize",
     "activation": "ReLU ReLU6 Sigmoid HSwish HSigmoid Tanh GeLU GeluExt SiLU PReLU LeakyReLU LeakyReLUExt Elu SeLU "
     "Mish Softplus Softsign HardTanh Hardtanh Clamp ClampScalar ClampTensor Abs Exp Log Sqrt Rsqrt Neg Square Erf Cast "
-    "Identity Sin Cos Floor Reciprocal ReLUExt ELU Inverse HShrink SoftShrink LogSigmoid",
+    "Identity Sin Cos Floor Reciprocal ReLUExt ELU Inverse HShrink SoftShrink LogSigmoid Sign Round Ceil Trunc CeLU "
+    "FastGeLU Log1p Expm1 Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh IsNan IsInf LogicalNot",
     "add": "Add AddExt Sub SubExt BiasAdd InplaceAddExt InplaceSubExt InplaceAddsExt AddScalar SubScalar",
     "mul": "Mul Muls Div RealDiv Divs Pow Maximum Minimum InplaceMul InplaceMuls InplaceDiv InplaceDivs "
-    "PowTensorScalar PowScalarTensor",
+    "PowTensorScalar PowScalarTensor Greater Less GreaterEqual LessEqual Equal NotEqual GreaterScalar LessScalar "
+    "GreaterEqualScalar LessEqualScalar EqScalar NeScalar LogicalAnd LogicalOr LogicalXor Select MaskedFill "
+    "FloorDiv FloorMod RemainderTensorScalar RemainderTensorTensor Lerp LerpScalar Addcmul Addcdiv",
     "concat": "Concat Stack StackExt",
     "pool": "MaxPool AvgPool AvgPoolExt MaxPoolWithArgmax MaxPoolWithMask AdaptiveAvgPool2D AdaptiveAvgPool2DExt "
     "AdaptiveMaxPool2D AvgPool2D AvgPool3D MaxPool3D MaxPool3DWithArgmax MaxPoolWithArgmaxV2",
-    "mean": "ReduceMean MeanExt ReduceSum SumExt ReduceMax",
+    "mean": "ReduceMean MeanExt ReduceSum SumExt ReduceMax ReduceMin ReduceProd ProdExt ReduceStd ReduceAny ReduceAll "
+    "Argmax Argmin ArgMaxWithValue ArgMinWithValue",
     "flatten": "Flatten FlattenExt",
     "matmul": "BatchMatMul BatchMatMulExt",
     "softmax": "Softmax LogSoftmax SoftmaxExt LogSoftmaxExt",
@@ -49,7 +53,7 @@ def nodes_of(raw: Graph, net: Any) -> tuple[tuple[Node, ...], tuple[int, ...]]:
     builder = _Builder(raw, net)
     for operator in raw.operators:
         builder.add(operator)
-    outputs = dict.fromkeys(builder.source(output) for output in raw.outputs)
+    outputs = dict.fromkeys(builder.returned(output, raw) for output in raw.outputs)
     return tuple(builder.nodes), tuple(outputs)
 
 
@@ -109,6 +113,18 @@ class _Builder:
     def source(self, output: Output) -> int:
         return self.parts.get((output.operator, output.part), self.index[output.operator])
 
+    def returned(self, output: Output, raw: Graph) -> int:
+        """The node of an output of the network: one of an operator with several gets a node of its own."""
+        key, operator = (output.operator, output.part), raw.operators[output.operator]
+        if not output.part or key in self.parts or len(operator.shapes) <= output.part:
+            return self.source(output)
+        whole, name = self.source(output), f"{self.nodes[self.source(output)].name}.output{output.part}"
+        attributes: dict[str, Any] = {"arguments": (("node", whole, output.part),), "constants": (), "operator": {}}
+        attributes["dtypes"] = operator.dtypes[output.part :]
+        node = Node(name, "reshape", "Item", (whole,), operator.shapes[output.part] or (1,), attributes=attributes)
+        self.parts[key] = self._append(node)
+        return self.parts[key]
+
     def _reference(self, output: Output) -> tuple[str, int, int]:
         key = (output.operator, output.part)
         return ("node", self.parts[key], 0) if key in self.parts else ("node", self.index[output.operator], output.part)
@@ -144,6 +160,7 @@ class _Builder:
         for part, shape in enumerate(operator.shapes):
             axis = _parted_axis(before, shape, operator)
             attributes = {"arguments": (("node", whole, 0),), "constants": (), "operator": {}, "part": (start, axis)}
+            attributes |= {"dtypes": operator.dtypes[part:]}
             node = Node(f"{operator.op}-{whole}:{part}", "reshape", "Part", (whole,), shape, attributes=attributes)
             self.parts[position, part] = self._append(node)
             start += shape[axis] if len(shape) == len(before) else 1
@@ -162,6 +179,7 @@ class _Builder:
         constants = tuple(value for value in operator.inputs if not isinstance(value, (Output, Parameter)))
         attributes: dict[str, Any] = {"parameters": parameters, "constants": constants, "operator": operator.attributes}
         attributes["arguments"] = _arguments(operator.inputs, self._reference)
+        attributes |= {"dtypes": operator.dtypes, "cell": operator.place}
         attributes["parameter_shapes"] = tuple(self.shapes.get(name, ()) for name in parameters)
         kind, owner = self._kind(operator, parameters if sources else ())
         weight_shape = None

@@ -33,7 +33,15 @@ def test_each_is_a_layer(sounds: Subject) -> None:
     assert tuple(sounds.graph.layers) == LAYERS
     assert not sounds.graph.unknown
     shapes = [sounds.graph.nodes[i].weight_shape for i in sounds.graph.layers.values()]
-    assert shapes == [(16, 6, 1, 5), (16, 1, 1, 3), (32, 16, 1, 3), (32, 8, 1, 3), (12, 32, 1, 4), (8, 12, 1, 3), (5, 8)]
+    assert shapes == [
+        (16, 6, 1, 5),
+        (16, 1, 1, 3),
+        (32, 16, 1, 3),
+        (32, 8, 1, 3),
+        (12, 32, 1, 4),
+        (8, 12, 1, 3),
+        (5, 8),
+    ]
 
 
 def test_their_channels_are_cut_together(sounds: Subject) -> None:
