@@ -165,7 +165,7 @@ class Reductions(nn.Cell):
             ops.all(x > -1, 1),
             ops.sum(x > 0, 1),
             ops.sum(i, 2),
-            x.max(2),
+            x.max(axis=2),
             x.mean((1, 2)),
             ops.cumsum(x, 2),
             ops.cumsum(x, -1),
