@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 
 from autocomp.primitives.export.onnx_elementwise import COMPARISONS
 from autocomp.primitives.export.onnx_operators import OPERATORS
@@ -14,9 +15,9 @@ from autocomp.primitives.export.onnx_operators import OPERATORS
 HEAD = """# Operators with an ONNX form
 
 Made by `python -m tests.primitives.export.operator_table`; a test compares it with the writer's tables. A network with
-another operator is evaluated by MindSpore and exported to MindIR; its export to ONNX is refused with a sentence that names the
-operator and the cell that calls it. Operators that several cells share (`nn.Embedding` is a Gather, `nn.GRU` many small ones)
-stand here under the name that MindSpore gives them in its graph; Part and Item are outputs of an operator with several.
+another operator is evaluated by MindSpore and exported to MindIR; its export to ONNX is refused with a sentence that
+names the operator and the cell that calls it. Operators have the names of MindSpore's graph: `nn.Embedding` is a Gather,
+`nn.GRU` many small ones; Part and Item are outputs of an operator with several.
 Where MindSpore promotes an operand to another element type, a Cast is written before it.
 
 | MindSpore operator | ONNX form |
@@ -67,4 +68,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    sys.stdout.write(table())
