@@ -95,7 +95,9 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
         {("third.0",): 12},
         {"first.0": "joins it with channels that stay", "second.0": "reaches Conv2D", "head": OUTPUT},
     ),
-    nets.Volumes: Expected({("first.0",): 8}, {"second": "GroupNorm normalises over it", "head": OUTPUT}),
+    nets.Volumes: Expected(
+        {("first.0",): 8}, {"second": "GroupNorm normalises over it", "line": "reaches Conv3D", "head": OUTPUT}
+    ),
     nets.Branching: Expected({("first.0",): 8, ("third.0",): 8}, {"second.0": "SumExt", "head": OUTPUT}, onnx="ONNX"),
 }
 

@@ -15,8 +15,8 @@ from autocomp.primitives.export.onnx_operators import OPERATORS
 HEAD = """# Operators with an ONNX form
 
 Made by `python -m tests.primitives.export.operator_table`; a test compares it with the writer's tables. A network with
-another operator is evaluated by MindSpore and exported to MindIR; its export to ONNX is refused with a sentence that
-names the operator and the cell that calls it. Operators have the names of MindSpore's graph: `nn.Embedding` is a Gather,
+another operator is evaluated by MindSpore and exported to MindIR; its ONNX export is refused with a sentence that
+names the operator and the cell that calls it. Names are those of the graph of MindSpore: `nn.Embedding` is a Gather,
 `nn.GRU` many small ones; Part and Item are outputs of an operator with several.
 Where MindSpore promotes an operand to another element type, a Cast is written before it.
 
