@@ -168,10 +168,10 @@ def add_product(op: str) -> Form:
 def cast(w: Writer, node: Node) -> str:
     """Numbers become truth values by being other than zero; every float is float32."""
     dtype = type_of(node)
-    found = argument_type(w, node.attributes["arguments"][0])
+    found = argument_type(w, node.arguments[0])
     op = "Identity" if found == dtype else "Cast"
-    return cast_to(w, w.argument(node.attributes["arguments"][0]), dtype, node.name) if op == "Cast" else w.emit(
-        op, [w.argument(node.attributes["arguments"][0])], node.name
+    return cast_to(w, w.argument(node.arguments[0]), dtype, node.name) if op == "Cast" else w.emit(
+        op, [w.argument(node.arguments[0])], node.name
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def gather(w: Writer, node: Node) -> str:
     """(x, positions, axis): by positions that the network holds or computes; the channels of this axis all stay."""
     if node.attributes["operator"].get("batch_dims") or node.attributes["constants"][-1:] not in ((0,), ()):
         raise ExportError(f"{node.name} gathers for each row apart, which has no ONNX form in autocomp")
-    source = node.attributes["arguments"][0]
+    source = node.arguments[0]
     axis = axis_of(node) % len(argument_shape(w, node, 0))
     if source[0] == "node" and w.batch_axis[source[1]] == axis:
         raise ExportError(f"{node.name} picks images of the batch, which must stay free in ONNX")
@@ -30,9 +30,9 @@ def gather(w: Writer, node: Node) -> str:
 
 def gather_elements(w: Writer, node: Node) -> str:
     """(x, axis, positions); positions that are the same for every image are spread over the batch."""
-    axis = next(value for kind, value, *_ in node.attributes["arguments"] if kind == "constant" and type(value) is int)
+    axis = next(value for kind, value, *_ in node.arguments if kind == "constant" and type(value) is int)
     positions = typed(w, node, 2, INT64)
-    kind, value, *_ = node.attributes["arguments"][2]
+    kind, value, *_ = node.arguments[2]
     batch = w.batch_axis[w.position]
     if batch is not None and (kind != "node" or w.batch_axis[value] is None):
         size = w.emit("Shape", [operand(w, node)], f"{node.name}.batch", start=batch, end=batch + 1)
@@ -101,7 +101,7 @@ def triangle(upper: int) -> Any:
 
 def one_hot(w: Writer, node: Node) -> str:
     """(positions, depth, on, off, axis)"""
-    _, depth, on, off, axis = (value for _, value, *_ in node.attributes["arguments"])
+    _, depth, on, off, axis = (value for _, value, *_ in node.arguments)
     values = np.array([np.asarray(off).item(), np.asarray(on).item()], type_of(node))
     inputs = [typed(w, node, 0, INT64), w.constant(depth), w.initializer(f"{node.name}.values", values)]
     return w.emit("OneHot", inputs, node.name, axis=int(axis))

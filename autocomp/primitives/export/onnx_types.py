@@ -39,7 +39,7 @@ def argument_type(w: Writer, argument: tuple[Any, ...]) -> Type | None:
 
 def common_type(w: Writer, node: Node, count: int = 2) -> Type:
     """The type in which an operator compares its first operands."""
-    arguments = node.attributes["arguments"][:count]
+    arguments = node.arguments[:count]
     types = [found for argument in arguments if (found := argument_type(w, argument)) is not None]
     if any(kind == "constant" and isinstance(value, float) for kind, value, *_ in arguments):
         types.append(FLOAT)
@@ -48,7 +48,7 @@ def common_type(w: Writer, node: Node, count: int = 2) -> Type:
 
 def typed(w: Writer, node: Node, position: int, dtype: Type) -> str:
     """The argument at this position, of this type."""
-    argument = node.attributes["arguments"][position]
+    argument = node.arguments[position]
     if argument[0] == "constant" and isinstance(argument[1], (int, float, np.ndarray)):
         return w.initializer(f"{node.name}.argument{position}", np.asarray(argument[1]).astype(dtype))
     found = argument_type(w, argument)
