@@ -41,9 +41,9 @@ def subject_of(name: str) -> Subject:
     from autocomp.primitives.tracing.tracer import trace
     from autocomp.search_spaces import Format, Plan, SearchSpace
 
-    from .networks import NETWORKS, images, randomised
+    from .networks import NETWORKS, OTHERS, images, randomised
 
-    net = randomised(NETWORKS[name]())
+    net = randomised((NETWORKS | OTHERS)[name]())
     x = images(64)
     graph = trace(net, (x[:1],))
     parameters = parameters_of(net)

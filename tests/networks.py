@@ -103,6 +103,28 @@ class Encoder(nn.Cell):
         return self.head(ops.mean(self.encoder(x), 1))
 
 
+class Sounds(nn.Cell):
+    """Convolutions of one dimension (plain, depthwise, grouped, transposed, padded) over an image's rows, with and
+    without BatchNorm1d behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv1d(6, 16, 5, 2), nn.BatchNorm1d(16)
+        self.depthwise, self.norm2 = nn.Conv1d(16, 16, 3, 1, "pad", 1, group=16), nn.BatchNorm1d(16)
+        self.wide = nn.Conv1d(16, 32, 3, 1, "pad", 2, 2, has_bias=True)
+        self.grouped = nn.Conv1d(32, 32, 3, 2, "valid", group=4, has_bias=True)
+        self.up = nn.Conv1dTranspose(32, 12, 4, 2, has_bias=True)
+        self.padded, self.norm3 = nn.Conv1dTranspose(12, 8, 3, 2, "pad", 1), nn.BatchNorm1d(8)
+        self.head = nn.Dense(8, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = x.reshape((x.shape[0], 6, 72))
+        x = ops.relu(self.norm2(self.depthwise(ops.relu(self.norm(self.stem(x))))))
+        x = ops.relu(self.up(ops.relu(self.grouped(ops.relu(self.wide(x))))))
+        return self.head(ops.mean(ops.relu(self.norm3(self.padded(x))), 2))
+
+
+OTHERS = {"sounds": Sounds}
 NETWORKS = {"residual": Residual, "concatenating": Concatenating, "depthwise": Depthwise}
 
 

@@ -95,8 +95,7 @@ class Node:
 
     @property
     def convolves(self) -> bool:
-        """Whether the operator is a convolution. One with one or three spatial dimensions has kind ``other`` and no
-        knobs."""
+        """Whether the operator is a convolution. One with three spatial dimensions has kind ``other`` and no knobs."""
         return self.kind == "conv" or (self.kind == "other" and self.op.startswith("Conv"))
 
     @property

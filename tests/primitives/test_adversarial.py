@@ -84,7 +84,7 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
     heads.WrittenWidth: Expected({}, STREAM | dict.fromkeys(("queries", "keys", "values"), WRITTEN)),
     nets.LibraryAttention: Expected({("wide",): 32}, {"patches": "MatMul", "narrow": "joins", "head": OUTPUT}),
     nets.LSTMHead: Expected({("stem.0",): 8}, {"squeeze.0": "reaches LSTM", "head": OUTPUT}, onnx="ONNX"),
-    nets.GRUHead: Expected({("stem.0",): 8}, {"squeeze.0": "sums over it", "head": OUTPUT}, onnx="ONNX"),
+    nets.GRUHead: Expected({("stem.0",): 8}, {"squeeze.0": "sums over it", "head": OUTPUT}),
     nets.Mixer: Expected(
         {("tokens.0",): 24, ("channels.0",): 32},
         {"patches": "another axis", "tokens.2": "joins", "channels.2": "joins", "head": OUTPUT},
@@ -96,7 +96,7 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
         {"first.0": "joins it with channels that stay", "second.0": "reaches Conv2D", "head": OUTPUT},
     ),
     nets.Volumes: Expected(
-        {("first.0",): 8}, {"second": "GroupNorm normalises over it", "head": OUTPUT}, onnx="Conv3D"
+        {("first.0",): 8}, {"second": "GroupNorm normalises over it", "line": "reaches Conv3D", "head": OUTPUT}
     ),
     nets.Branching: Expected({("first.0",): 8, ("third.0",): 8}, {"second.0": "SumExt", "head": OUTPUT}, onnx="ONNX"),
 }
@@ -180,16 +180,7 @@ class PicksImages(nets.nn.Cell):
         return nets.ops.gather(x, nets.Tensor(np.zeros(2, np.int32)), 0)
 
 
-class PicksComputed(nets.nn.Cell):
-    def construct(self, x: nets.Tensor, positions: nets.Tensor) -> nets.Tensor:
-        return nets.ops.gather(x, positions, 1)
-
-
-@pytest.mark.parametrize(
-    ("network", "reason"), [(PicksImages, "picks images of the batch"), (PicksComputed, "positions that are computed")]
-)
-def test_gathers_without_an_onnx_form(network: type[nets.nn.Cell], reason: str) -> None:
-    inputs = (np.ones((1, 3, 4), np.float32), np.zeros(1, np.int32))[: 1 + (network is PicksComputed)]
-    graph = trace(network(), inputs)
-    with pytest.raises(ExportError, match=reason):
+def test_gathers_without_an_onnx_form() -> None:
+    graph = trace(PicksImages(), (np.ones((1, 3, 4), np.float32),))
+    with pytest.raises(ExportError, match="picks images of the batch"):
         onnx_network(graph, {}, PlanCompressor(SearchSpace(graph, ()), {}).of(np.ones(0, bool), {}))

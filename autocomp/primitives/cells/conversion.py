@@ -14,6 +14,7 @@ from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_
 from autocomp.search_spaces import NetworkGraph, Node
 
 from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, StandIn, ms
+from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional
 
 nn, ops = ms.nn, ms.ops
 
@@ -83,9 +84,11 @@ def _layer(cell: Any, node: Node, state: LayerState) -> Any:
     if state.quantized is None:
         new = _dense(cell, state) if node.kind == "dense" else _conv(cell, node, state, groups)
     elif node.transposed:
-        new = QuantizedConv2dTranspose(cell, state.quantized, state.bias, groups)
+        form = QuantizedConv1dTranspose if is_one_dimensional(cell) else QuantizedConv2dTranspose
+        new = form(cell, state.quantized, state.bias, groups)
     elif node.kind == "conv":
-        new = QuantizedConv2d(cell, state.quantized, state.bias, groups)
+        kind = QuantizedConv1d if is_one_dimensional(cell) else QuantizedConv2d
+        new = kind(cell, state.quantized, state.bias, groups)
     else:
         new = QuantizedDense(cell, state.quantized, state.bias)
     _train_alike(new, cell)
@@ -101,16 +104,19 @@ def _train_alike(new: Any, like: Any) -> None:
 
 def _conv(like: Any, node: Node, state: LayerState, groups: int) -> Any:
     """A convolution of the class of ``like``; only a transposed one has an output padding."""
-    window = {"pad_mode": like.pad_mode, "padding": like.padding, "dilation": like.dilation, "group": groups}
+    window: dict[str, Any] = {"group": groups}
     if state.bias is not None:
         window |= {"has_bias": True, "bias_init": ms.Tensor(state.bias)}
-    weight, cell = state.weight, nn.Conv2d
+    weight, cell, channels = state.weight, nn.Conv2d, (state.weight.shape[1] * groups, state.weight.shape[0])
     if node.transposed:
         weight, cell = to_out_first_layout(weight, groups), nn.Conv2dTranspose
+    if is_one_dimensional(like):
+        return float_conv1d(like, node.transposed, channels, weight, window)
+    window |= {"pad_mode": like.pad_mode, "padding": like.padding, "dilation": like.dilation}
+    if node.transposed:
         window["output_padding"] = like.output_padding
     return cell(
-        state.weight.shape[1] * groups,
-        state.weight.shape[0],
+        *channels,
         like.kernel_size,
         like.stride,
         weight_init=ms.Tensor(np.ascontiguousarray(weight)),

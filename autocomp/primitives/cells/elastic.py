@@ -15,6 +15,7 @@ from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weigh
 from autocomp.search_spaces import NetworkGraph
 
 from .layers import ElasticInput, ms
+from .one_dimensional import HEIGHT, is_one_dimensional
 
 NEVER_NEGATIVE = ("ReLU", "ReLUExt", "ReLU6", "Sigmoid", "HSigmoid", "Softmax")
 
@@ -101,11 +102,16 @@ class ElasticNetwork:
 
 def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, list[np.ndarray]]:
     """The first argument of each cell in a forward pass, one for each of its calls; in PyNative mode, where hooks
-    work."""
+    work. The input of a convolution with one spatial dimension gets the height 1 of its weight."""
     found: dict[str, list[np.ndarray]] = {}
+    flat = {name for name, cell in cells.items() if is_one_dimensional(cell)}
 
     def listen(name: str) -> Callable[[Any, Any], None]:
-        return lambda _cell, arguments: found.setdefault(name, []).append(arguments[0].asnumpy())
+        def keep(_cell: Any, arguments: Any) -> None:
+            values = arguments[0].asnumpy()
+            found.setdefault(name, []).append(np.expand_dims(values, HEIGHT) if name in flat else values)
+
+        return keep
 
     handles = [cell.register_forward_pre_hook(listen(name)) for name, cell in cells.items()]
     try:

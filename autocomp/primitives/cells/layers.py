@@ -165,7 +165,7 @@ class TransposedConv2d(nn.Cell):
         self.stride, self.more = like.stride, _positions_added(like)
         window = {"pad_mode": like.pad_mode, "pad": like.padding, "stride": like.stride, "dilation": like.dilation}
         self.conv2d_transpose = ops.Conv2DTranspose(self.in_channels, like.kernel_size, mode=1, group=groups, **window)
-        after = like.output_padding
+        after = getattr(like, "output_padding", 0)  # which one of one dimension does not have
         below, right = after if isinstance(after, tuple) else (after, after)
         self.pads = below + right > 0
         self.pad = ops.Pad(((0, 0), (0, 0), (0, below), (0, right)))

@@ -72,7 +72,8 @@ def _gated(layer: Any, graph: NetworkGraph, node: Node, values: Any, gating: Gat
         columns = units.reshape(node.groups, -1)[0]
         shape = (1, -1, *[1] * (layer.weight.ndim - 2))
         return trained_layer(layer, gating(values, columns, shape), nn.Identity(), None, None)
-    return GatedInput(layer, gating(values, units, (1, -1, 1, 1)))
+    spatial = [1] if isinstance(layer, nn.Conv1dTranspose) else [1, 1]
+    return GatedInput(layer, gating(values, units, (1, -1, *spatial)))
 
 
 class ElementMask(nn.Cell):

@@ -11,6 +11,7 @@ from autocomp.primitives.tracing.weight_layout import to_out_first_layout
 
 from .fake_quant import InputFakeQuant, WeightFakeQuant
 from .layers import TransposedConv2d
+from .one_dimensional import HEIGHT, OneDimensional
 
 
 class TrainedLayer(nn.Cell):
@@ -93,6 +94,21 @@ class TrainedConv2dTranspose(TrainedConv2d):
         return self.operator(x, weight, self.bias)
 
 
+class TrainedConv1d(TrainedConv2d, OneDimensional):
+    """x: (n, in, length)."""
+
+    def _operate(self, x: Any, weight: Any) -> Any:
+        y = self.conv2d(ops.expand_dims(x, HEIGHT), weight)
+        return ops.squeeze(ops.bias_add(y, self.bias) if self.has_bias else y, HEIGHT)
+
+
+class TrainedConv1dTranspose(TrainedConv2dTranspose, OneDimensional):
+    """x: (n, in, length)."""
+
+    def _operate(self, x: Any, weight: Any) -> Any:
+        return ops.squeeze(self.operator(ops.expand_dims(x, HEIGHT), weight, self.bias), HEIGHT)
+
+
 class TrainedDense(TrainedLayer):
     """x: (..., in)."""
 
@@ -116,6 +132,8 @@ class TrainedDense(TrainedLayer):
 FORMS: dict[Any, type[TrainedLayer]] = {
     nn.Conv2d: TrainedConv2d,
     nn.Conv2dTranspose: TrainedConv2dTranspose,
+    nn.Conv1d: TrainedConv1d,
+    nn.Conv1dTranspose: TrainedConv1dTranspose,
     nn.Dense: TrainedDense,
 }
 
@@ -137,4 +155,4 @@ def trains_rounded(layer: Any) -> bool:
 
 def lies_in_rows(layer: Any) -> bool:
     """Whether the layer's weight is (out, in / groups, ...); that of a transposed convolution is not."""
-    return isinstance(layer, nn.Conv2d | nn.Dense)
+    return isinstance(layer, nn.Conv2d | nn.Conv1d | nn.Dense)

@@ -12,7 +12,12 @@ from autocomp.primitives.tracing.nodes import window_of
 from autocomp.primitives.tracing.weight_layout import groups_left
 from autocomp.search_spaces import Node
 
-from .onnx_shapes import SHAPES, operand
+from .onnx_elementwise import ELEMENTWISE, binary, unary
+from .onnx_indexing import INDEXING
+from .onnx_padding import PADDING
+from .onnx_reductions import REDUCTIONS
+from .onnx_shapes import SHAPES, argument_shape, operand
+from .onnx_types import element_type, type_of, typed
 from .onnx_writer import Form, Writer
 
 
@@ -20,25 +25,18 @@ def constants(node: Node) -> tuple[Any, ...]:
     return tuple(node.attributes["constants"])
 
 
-def unary(op: str, **attributes: Any) -> Form:
-    return lambda w, node: w.emit(op, [operand(w, node)], node.name, **attributes)
-
-
-def binary(op: str) -> Form:
-    return lambda w, node: w.emit(op, [operand(w, node, 0), operand(w, node, 1)], node.name)
-
-
 def source_shape(w: Writer, node: Node) -> tuple[int, ...]:
     return argument_shape(w, node, 0)
 
 
 def network_input(w: Writer, node: Node) -> str:
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     name = str(node.attributes["operator"]["name"]).rpartition(":")[2] or node.name
     if any(name == other.name for other in w.graph.nodes if other is not node):  # a layer called as the argument
         name = f"{name}.input"
-    w.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *node.shape[1:]]))
+    kind = element_type(type_of(node))
+    w.inputs.append(helper.make_tensor_value_info(name, kind, ["batch", *node.shape[1:]]))
     return name
 
 
@@ -63,6 +61,16 @@ def plain_conv(w: Writer, node: Node) -> str:
     window: dict[str, Any] = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
     window |= {"pads": [top, left, bottom, right], "group": a["groups"]}
     return w.emit("Conv", [operand(w, node), operand(w, node, 1)], node.name, **window)
+
+
+def volume_conv(w: Writer, node: Node) -> str:
+    """``Conv3D``; pads in pairs, before and after."""
+    a = node.attributes["operator"]
+    pads, steps = tuple(a["pad_list"]), {"strides": a["strides"][-3:], "dilations": a["dilations"][-3:]}
+    return w.emit(
+        "Conv", [operand(w, node), operand(w, node, 1)], node.name, kernel_shape=a["kernel_size"],
+        pads=pads[0::2] + pads[1::2], group=int(a["groups"]), **steps,
+    )  # fmt: skip
 
 
 def transposed_conv(w: Writer, node: Node) -> str:
@@ -111,13 +119,6 @@ def matmul(w: Writer, node: Node) -> str:
         swap = [*range(rank - 2), rank - 1, rank - 2]
         operands[i] = w.emit("Transpose", [operands[i]], f"{node.name}.{'ab'[i]}", perm=swap)
     return w.emit("MatMul", operands, node.name)
-
-
-def argument_shape(w: Writer, node: Node, position: int) -> tuple[int, ...]:
-    kind, value, *_ = node.arguments[position]
-    if kind == "node":
-        return w.graph.nodes[value].shape
-    return w.parameters[value].shape if kind == "parameter" else np.shape(value)
 
 
 def batchnorm(w: Writer, node: Node) -> str:
@@ -241,22 +242,6 @@ def adaptive_pool(op: str) -> Form:
     return form
 
 
-def reduce(op: str) -> Form:
-    def form(w: Writer, node: Node) -> str:
-        source = source_shape(w, node)
-        axes = next(
-            (value for value in constants(node) if isinstance(value, (int, tuple)) and value is not False), None
-        )
-        axes = tuple(range(len(source))) if axes in (None, ()) else (axes,) if isinstance(axes, int) else axes
-        batch = w.batch_axis[node.inputs[0]] if node.inputs else None
-        if batch in [axis % len(source) for axis in axes]:
-            raise ExportError(f"{node.name} reduces over the batch, which must stay free in ONNX")
-        keeps = int(len(source) == len(node.shape))
-        return w.emit(op, [operand(w, node), w.constant(axes)], node.name, keepdims=keeps)
-
-    return form
-
-
 def softmax(op: str) -> Form:
     def form(w: Writer, node: Node) -> str:
         axis = next((value for value in constants(node) if isinstance(value, (int, tuple))), -1)
@@ -265,40 +250,24 @@ def softmax(op: str) -> Form:
     return form
 
 
-BOOLEAN = ("LogicalNot", "LogicalAnd", "LogicalOr", "Less", "Greater", "Equal", "LessScalar", "GreaterScalar")
-FLOATS = (42, 43, 44, 45)  # MindSpore's numbers of float, float16, float32, float64
-
-
-def cast(w: Writer, node: Node) -> str:
-    """Everything is float32 here; only a cast to integers would change values."""
-    from onnx import TensorProto
-
-    target = next((value for value in constants(node) if type(value) is int), 43)
-    counts = bool(node.inputs) and w.graph.nodes[node.inputs[0]].op in BOOLEAN
-    if target not in FLOATS and not counts:
-        raise ExportError(f"{node.name} rounds to whole numbers, which has no ONNX form in autocomp")
-    return w.emit("Cast", [operand(w, node)], node.name, to=TensorProto.FLOAT)
-
-
 def scaled_binary(op: str) -> Form:
     """``x + alpha * y``"""
 
     def form(w: Writer, node: Node) -> str:
         values = [value for kind, value, *_ in node.arguments[2:3] if kind == "constant"]
-        other = operand(w, node, 1)
+        dtype = type_of(node)
+        other = typed(w, node, 1, dtype)
         if values and isinstance(values[0], (int, float)) and values[0] != 1:
-            other = w.emit("Mul", [other, w.constant(values[0], np.float32)], f"{node.name}.scaled")
-        return w.emit(op, [operand(w, node), other], node.name)
+            factor = w.initializer(f"{node.name}.factor", np.asarray(values[0], dtype))
+            other = w.emit("Mul", [other, factor], f"{node.name}.scaled")
+        return w.emit(op, [typed(w, node, 0, dtype), other], node.name)
 
     return form
 
 
-def floor_div(w: Writer, node: Node) -> str:
-    return w.emit("Floor", [w.emit("Div", [operand(w, node), operand(w, node, 1)], f"{node.name}.div")], node.name)
-
-
 def square(w: Writer, node: Node) -> str:
-    return w.emit("Mul", [operand(w, node), operand(w, node)], node.name)
+    x = typed(w, node, 0, type_of(node))
+    return w.emit("Mul", [x, x], node.name)
 
 
 def rsqrt(w: Writer, node: Node) -> str:
@@ -314,13 +283,6 @@ def leaky_relu(w: Writer, node: Node) -> str:
     slope = next((value for value in constants(node) if isinstance(value, float)), None)
     slope = node.attributes["operator"].get("alpha", 0.2) if slope is None else slope
     return w.emit("LeakyRelu", [operand(w, node)], node.name, alpha=float(slope))
-
-
-def cumulative_sum(w: Writer, node: Node) -> str:
-    axis = next(value for value in constants(node) if type(value) is int)
-    if any(value is True for value in constants(node)):
-        raise ExportError(f"{node.name} sums exclusively or in reverse, which has no ONNX form in autocomp")
-    return w.emit("CumSum", [operand(w, node), w.constant(axis)], node.name)
 
 
 def group_norm(w: Writer, node: Node) -> str:
@@ -354,26 +316,26 @@ def lp_norm(w: Writer, node: Node) -> str:
 
 OPERATORS: dict[str, Form] = {
     **SHAPES,
+    **ELEMENTWISE,
+    **REDUCTIONS,
+    **INDEXING,
+    **PADDING,
     "MatMulExt": dense,
     "BatchMatMulExt": matmul,
     "GroupNorm": group_norm,
     "L2Normalize": l2_normalize,
     "LpNorm": lp_norm,
     "Identity": unary("Identity"),
-    "Cast": cast,
     "Sin": unary("Sin"),
     "Cos": unary("Cos"),
     "Floor": unary("Floor"),
     "Elu": unary("Elu"),
-    "LogicalNot": unary("Not"),
     "LeakyReLU": leaky_relu,
     "LeakyReLUExt": leaky_relu,
     "Square": square,
     "Rsqrt": rsqrt,
     "Mish": mish,
     "Reciprocal": unary("Reciprocal"),
-    "CumSum": cumulative_sum,
-    "FloorDiv": floor_div,
     "AddExt": scaled_binary("Add"),
     "SubExt": scaled_binary("Sub"),
     "InplaceAddExt": scaled_binary("Add"),
@@ -384,6 +346,7 @@ OPERATORS: dict[str, Form] = {
     "Divs": binary("Div"),
     "Input": network_input,
     "Conv2D": conv,
+    "Conv3D": volume_conv,
     "Conv2DTranspose": transposed_conv,
     "Conv2DBackpropInput": transposed_conv,
     "MatMul": dense,
@@ -416,9 +379,6 @@ OPERATORS: dict[str, Form] = {
     "Div": binary("Div"),
     "RealDiv": binary("Div"),
     "Pow": binary("Pow"),
-    "LessScalar": binary("Less"),
-    "GreaterScalar": binary("Greater"),
-    "Select": lambda w, node: w.emit("Where", [operand(w, node, i) for i in range(3)], node.name),
     "Maximum": binary("Max"),
     "Minimum": binary("Min"),
     "MaxPool": pool("MaxPool"),
@@ -428,11 +388,6 @@ OPERATORS: dict[str, Form] = {
     "AvgPool3D": padded_average_pool,
     "AdaptiveAvgPool2D": adaptive_pool("AveragePool"),
     "AdaptiveMaxPool2D": adaptive_pool("MaxPool"),
-    "ReduceMean": reduce("ReduceMean"),
-    "MeanExt": reduce("ReduceMean"),
-    "ReduceMax": reduce("ReduceMax"),
-    "ReduceSum": reduce("ReduceSum"),
-    "SumExt": reduce("ReduceSum"),
     "Softmax": softmax("Softmax"),
     "LogSoftmax": softmax("LogSoftmax"),
 }

@@ -52,7 +52,7 @@ def parts_of(node: Node) -> tuple[Argument, ...]:
 
 def concat(w: Writer, node: Node) -> str:
     """Parts that are the same for every image (a class token) are repeated along the batch."""
-    axis = _axis(node) % len(node.shape)
+    axis = axis_of(node) % len(node.shape)
     batch = w.batch_axis[w.position]
     names = [w.argument(part) for part in parts_of(node)]
     if node.op.startswith("Stack"):
@@ -77,27 +77,29 @@ def _repeated(w: Writer, node: Node, names: list[str], batch: int) -> list[str]:
     ]
 
 
-def _axis(node: Node) -> int:
+def axis_of(node: Node) -> int:
     given = node.attributes["operator"].get("axis", 0)
     return int(next((value for value in node.attributes["constants"] if type(value) is int), given))
 
 
 def spread(w: Writer, node: Node) -> str:
     """BroadcastTo: axes that keep their size are not changed."""
-    before = _shape_of_first(w, node)
+    before = argument_shape(w, node, 0)
     before = (1,) * (len(node.shape) - len(before)) + before
     target = [1 if a == b else b for a, b in zip(before, node.shape, strict=True)]
     return w.emit("Expand", [operand(w, node), w.constant(target)], node.name)
 
 
-def _shape_of_first(w: Writer, node: Node) -> tuple[int, ...]:
-    shape = source(w, node).shape if node.inputs else node.attributes["parameter_shapes"][0]
-    return tuple(shape)
+def argument_shape(w: Writer, node: Node, position: int) -> tuple[int, ...]:
+    kind, value, *_ = node.attributes["arguments"][position]
+    if kind == "node":
+        return w.graph.nodes[value].shape
+    return w.parameters[value].shape if kind == "parameter" else np.shape(value)
 
 
 def tile(w: Writer, node: Node) -> str:
     counts = next(value for value in node.attributes["constants"] if isinstance(value, tuple))
-    if len(counts) != len(_shape_of_first(w, node)):
+    if len(counts) != len(argument_shape(w, node, 0)):
         raise ExportError(f"{node.name} repeats along new axes, which has no ONNX form in autocomp")
     return w.emit("Tile", [operand(w, node), w.constant(counts)], node.name)
 
@@ -126,7 +128,7 @@ def strided_slice(w: Writer, node: Node) -> str:
     begin, end, strides, begin_mask, end_mask, ellipsis, new_axis, shrink = node.attributes["constants"][-8:]
     if ellipsis or new_axis:
         raise ExportError(f"{node.name} slices with an ellipsis or a new axis, which has no ONNX form in autocomp")
-    shape = _shape_of_first(w, node)
+    shape = argument_shape(w, node, 0)
     picked = [i for i in range(len(begin)) if shrink >> i & 1]
     if node.inputs and w.batch_axis[node.inputs[0]] in picked:
         raise ExportError(f"{node.name} picks one image of the batch, which must stay free in ONNX")
@@ -147,38 +149,6 @@ def _end(axis: int, begin: Any, end: Any, picked: list[int], end_mask: int, stri
     if end_mask >> axis & 1:
         return END if stride > 0 else -END
     return int(end[axis])
-
-
-def pad(w: Writer, node: Node) -> str:
-    """Pairs for the last axes first, as in PyTorch; the operator Pad has one for each axis, in order."""
-    before, after = [0] * len(node.shape), [0] * len(node.shape)
-    mode, fill = "constant", 0.0
-    if node.op == "Pad":
-        before, after = (list(column) for column in zip(*node.attributes["operator"]["paddings"], strict=True))
-    else:
-        constants = node.attributes["constants"]
-        pairs = next(value for value in constants if isinstance(value, tuple))
-        mode = node.attributes["operator"].get("mode", "constant")
-        fill = next((float(value) for value in constants if isinstance(value, (float, np.ndarray))), 0.0)
-        for i in range(len(pairs) // 2):
-            before[-1 - i], after[-1 - i] = pairs[2 * i], pairs[2 * i + 1]
-    inputs = [operand(w, node), w.constant(before + after)]
-    inputs += [w.constant(fill, np.float32)] if mode == "constant" else []
-    return w.emit("Pad", inputs, node.name, mode={"constant": "constant", "reflect": "reflect"}.get(mode, "edge"))
-
-
-def gather(w: Writer, node: Node) -> str:
-    """Gathers at positions that the network stores; the channels of this axis are not cut."""
-    kind, value, *_ = node.arguments[1]
-    positions = w.parameters[value] if kind == "parameter" else value
-    if not isinstance(positions, np.ndarray) or positions.dtype.kind != "i":
-        raise ExportError(f"{node.name} gathers by positions that are computed, which has no ONNX form in autocomp")
-    if node.attributes["operator"].get("batch_dims"):
-        raise ExportError(f"{node.name} gathers for each row separately, which has no ONNX form in autocomp")
-    if node.inputs and w.batch_axis[w.position] is None and w.batch_axis[node.inputs[0]] is not None:
-        raise ExportError(f"{node.name} picks images of the batch, which must stay free in ONNX")
-    at = w.initializer(f"{node.name}.positions", positions.astype(np.int64))
-    return w.emit("Gather", [operand(w, node), at], node.name, axis=_axis(node))
 
 
 def resize(mode: str) -> Any:
@@ -211,9 +181,6 @@ SHAPES: dict[str, Any] = {
     "Tile": tile,
     "Part": part,
     "StridedSlice": strided_slice,
-    "Gather": gather,
-    "Pad": pad,
-    "PadV3": pad,
     "ResizeBilinearV2": resize("linear"),
     "ResizeBilinear": resize("linear"),
     "ResizeNearestNeighbor": resize("nearest"),

@@ -219,12 +219,16 @@ class Writer:
             form = forms.get(node.op)
             form = Writer._constant if node.op == CONSTANT else form
             if form is None:
-                raise ExportError(f"MindSpore's operator {node.op} (at {node.name}) has no ONNX form in autocomp")
+                raise ExportError(
+                    f"MindSpore's operator {node.op} has no ONNX form in autocomp; {called(node)} calls it: write it "
+                    "with operators of docs/reference/operators.md, or export to .mindir, which takes every operator"
+                )
             try:
                 names = form(self, node)
             except ARGUMENTS as error:
                 raise ExportError(
-                    f"{node.op} (at {node.name}) has arguments that autocomp cannot write to ONNX"
+                    f"{node.op} (at {node.name}) has arguments that autocomp cannot write to ONNX; "
+                    f"{called(node)} calls it"
                 ) from error
             self.names.append((names,) if isinstance(names, str) else names)
         values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
@@ -237,7 +241,7 @@ class Writer:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
 
     def _output(self, node: int, name: str) -> onnx.ValueInfoProto:
-        """In the type that the network gives; inside everything is float32."""
+        """In the type that the network gives."""
         returned, axis = self.graph.nodes[node], self.batch_axis[node]
         kind = returned.attributes.get("type", TensorProto.FLOAT)
         if kind in (TensorProto.FLOAT, TensorProto.UNDEFINED):
@@ -257,6 +261,12 @@ class Writer:
         name = self.initializer(node.name, array)
         self.constants[name] = helper.np_dtype_to_tensor_dtype(array.dtype)
         return name
+
+
+def called(node: Node) -> str:
+    """The cell whose code runs the operator, in words."""
+    path, _, kind = node.attributes.get("cell", "").rpartition(":")
+    return f"cell {path} of type {kind}" if path else "the network's own construct"
 
 
 Form = Callable[[Writer, Node], "str | tuple[str, ...]"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from autocomp.search_spaces import NetworkGraph, Node
@@ -21,10 +23,12 @@ def foldable(graph: NetworkGraph) -> dict[str, str]:
             continue
         place = node.inputs[0]
         alone = _read_once(graph, place)
-        while alone and _adds_axes(graph, place):  # BatchNorm1d normalises (n, c) as (n, c, 1, 1)
+        while alone and _keeps_channels(graph, place):  # BatchNorm1d normalises (n, c) as (n, c, 1, 1)
             place = graph.nodes[place].inputs[0]
             alone = _read_once(graph, place)
         source = graph.nodes[place]
+        rows = source.kind == "dense" and len(source.shape) > 2  # whose channels lie on another axis
+        alone = alone and not rows
         if source.weight_shape is not None and source.layer is not None and uses[source.layer] == 1 and alone:
             pairs[node.layer] = source.layer
     return pairs
@@ -34,10 +38,12 @@ def _read_once(graph: NetworkGraph, place: int) -> bool:
     return len(graph.consumers[place]) == 1 and place not in graph.outputs
 
 
-def _adds_axes(graph: NetworkGraph, place: int) -> bool:
+def _keeps_channels(graph: NetworkGraph, place: int) -> bool:
+    """Whether it reshapes what lies behind the channels alone."""
     node = graph.nodes[place]
     before = graph.nodes[node.inputs[0]].shape if node.inputs else ()
-    return node.kind == "reshape" and len(before) == 2 and node.shape == (*before, *[1] * (len(node.shape) - 2))
+    same = node.elements == math.prod(before) and len(before) > 1 and node.shape[:2] == before[:2]
+    return node.kind == "reshape" and node.op != "Part" and same
 
 
 def batchnorm_factors(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from autocomp.search_spaces import NetworkGraph, Node
 
 from .axes import blocks
@@ -66,6 +68,11 @@ def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None
         permuted = [a % rank for a in order]
         return permuted.index(axis) if axis in permuted else None
     if node.op in ("Stack", "StackExt"):
+        return axis + (_constant_axis(node) % rank <= axis)
+    if node.op == "Gather" and node.attributes["arguments"][0][0] != "node":  # by positions that are computed
+        held = (*node.attributes["parameter_shapes"], *(np.shape(v) for v in node.attributes["constants"]))[0]
+        return axis + _constant_axis(node) % len(held)
+    if node.op == "OneHot":
         return axis + (_constant_axis(node) % rank <= axis)
     if node.op == "Gather":
         at = _constant_axis(node) % len(shape)

@@ -17,6 +17,17 @@ from autocomp.errors import TraceError
 from .compiling import quick_compilation
 from .platform import execution_mode, load_mindspore, to_tensors
 
+DTYPES: dict[int, Any] = {  # by MindIR's numbers
+    1: np.float32,
+    2: np.uint8,
+    3: np.int8,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+    10: np.float16,
+    11: np.float64,
+}
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -39,6 +50,7 @@ class MindIROperator:
 
     scope: the cells that contain it, ``"Default/blocks-SequentialCell/0-Block/conv1-Conv2d/Conv2D-op0"``.
     shape, shapes: of its first output, and of all outputs; () where it is not known.
+    dtypes: NumPy's names of the element types of all outputs.
     """
 
     op: str
@@ -48,11 +60,18 @@ class MindIROperator:
     attributes: dict[str, Any]
     shapes: tuple[tuple[int, ...], ...] = ()
     types: tuple[int, ...] = ()  # of all outputs, as MindIR and ONNX number them
+    dtypes: tuple[str, ...] = ()
 
     @property
     def cell(self) -> str:
         """Class of the innermost cell that contains it, "" where that is the network itself."""
         return self.scope.split("/")[-2].rpartition("-")[2] if "/" in self.scope else ""
+
+    @property
+    def place(self) -> str:
+        """Path and class of the innermost cell that it runs in, ``"blocks.0.conv1:Conv2d"``; "" for the network."""
+        names = [part.rpartition("-")[0] for part in self.scope.split("/")[1:-1]]
+        return f"{'.'.join(names)}:{self.cell}" if names else ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +180,9 @@ class _Reader:
             self.values[parameter.name] = Parameter(parameter.name.partition(":")[2] or parameter.name)
         for value in self.graph.input:
             shape = tuple(value.tensor[0].dims) if value.tensor else ()
-            self.values[value.name] = self._append(MindIROperator("Input", "", (), shape, {"name": value.name}))
+            dtypes = _dtypes(value.tensor)
+            operator = MindIROperator("Input", "", (), shape, {"name": value.name}, dtypes=dtypes)
+            self.values[value.name] = self._append(operator)
         for node in self.graph.node:
             self.values[node.output[0]] = self._value(node)
         outputs = [self.values[output.name] for output in self.graph.output]
@@ -207,22 +228,39 @@ class _Reader:
         attributes = {a.name: _attribute_value(a) for a in primitive.attribute} if primitive is not None else {}
         if primitive is None:
             self.opaque.append(op)
-        shapes = tuple(tuple(tensor.dims) for tensor in _tensors(node))
+        shapes = _shapes(node)
         types = tuple(int(tensor.data_type) for tensor in _tensors(node))
-        known = (shapes[0] if shapes else (), attributes, shapes, types)
-        return self._append(MindIROperator(op, node.domain, tuple(inputs), *known))
+        shape, dtypes = shapes[0] if shapes else (), _dtypes(_tensors(node))
+        return self._append(MindIROperator(op, node.domain, tuple(inputs), shape, attributes, shapes, types, dtypes))
 
 
 def _item(value: Any, index: int) -> Any:
     return value[index] if isinstance(value, tuple) else Output(value.operator, index)
 
 
+def _outputs(values: Any) -> Iterator[Output]:
+    for value in values:
+        if isinstance(value, tuple):
+            yield from _outputs(value)
+        elif isinstance(value, Output):
+            yield value
+
+
+def _shapes(node: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes of all outputs."""
+    return tuple(tuple(tensor.dims) for tensor in _tensors(node))
+
+
 def _tensors(node: Any) -> list[Any]:
-    """What MindIR says of each output."""
+    """Descriptions of all outputs."""
     for attribute in node.attribute:
         if attribute.name == "shape":
             return list(attribute.tensors) or [tensor for value in attribute.values for tensor in value.tensors]
     return []
+
+
+def _dtypes(tensors: Any) -> tuple[str, ...]:
+    return tuple(np.dtype(DTYPES.get(tensor.data_type, np.float32)).name for tensor in tensors)
 
 
 def _attribute_value(attribute: Any) -> Any:
@@ -243,16 +281,6 @@ def _attribute_value(attribute: Any) -> Any:
 
 
 def _tensor(tensor: Any) -> np.ndarray | None:
-    kinds = {
-        1: np.float32,
-        2: np.uint8,
-        3: np.int8,
-        6: np.int32,
-        7: np.int64,
-        9: np.bool_,
-        10: np.float16,
-        11: np.float64,
-    }
-    if tensor.data_type not in kinds or not tensor.raw_data:
+    if tensor.data_type not in DTYPES or not tensor.raw_data:
         return None
-    return np.frombuffer(tensor.raw_data, kinds[tensor.data_type]).reshape(tuple(tensor.dims))
+    return np.frombuffer(tensor.raw_data, DTYPES[tensor.data_type]).reshape(tuple(tensor.dims))

@@ -23,14 +23,18 @@ KINDS = {
     "layernorm": "LayerNorm LayerNormExt GroupNorm InstanceNorm L2Normalize",
     "activation": "ReLU ReLU6 Sigmoid HSwish HSigmoid Tanh GeLU GeluExt SiLU PReLU LeakyReLU LeakyReLUExt Elu SeLU "
     "Mish Softplus Softsign HardTanh Hardtanh Clamp ClampScalar ClampTensor Abs Exp Log Sqrt Rsqrt Neg Square Erf Cast "
-    "Identity Sin Cos Floor Reciprocal ReLUExt ELU Inverse HShrink SoftShrink LogSigmoid",
+    "Identity Sin Cos Floor Reciprocal ReLUExt ELU Inverse HShrink SoftShrink LogSigmoid Sign Round Ceil Trunc CeLU "
+    "FastGeLU Log1p Expm1 Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh IsNan IsInf LogicalNot",
     "add": "Add AddExt Sub SubExt BiasAdd InplaceAddExt InplaceSubExt InplaceAddsExt AddScalar SubScalar",
     "mul": "Mul Muls Div RealDiv Divs Pow Maximum Minimum InplaceMul InplaceMuls InplaceDiv InplaceDivs "
-    "PowTensorScalar PowScalarTensor",
+    "PowTensorScalar PowScalarTensor Greater Less GreaterEqual LessEqual Equal NotEqual GreaterScalar LessScalar "
+    "GreaterEqualScalar LessEqualScalar EqScalar NeScalar LogicalAnd LogicalOr LogicalXor Select MaskedFill "
+    "FloorDiv FloorMod RemainderTensorScalar RemainderTensorTensor Lerp LerpScalar Addcmul Addcdiv",
     "concat": "Concat Stack StackExt",
     "pool": "MaxPool AvgPool AvgPoolExt MaxPoolWithArgmax MaxPoolWithMask AdaptiveAvgPool2D AdaptiveAvgPool2DExt "
     "AdaptiveMaxPool2D AvgPool2D AvgPool3D MaxPool3D MaxPool3DWithArgmax MaxPoolWithArgmaxV2",
-    "mean": "ReduceMean MeanExt ReduceSum SumExt ReduceMax",
+    "mean": "ReduceMean MeanExt ReduceSum SumExt ReduceMax ReduceMin ReduceProd ProdExt ReduceStd ReduceAny ReduceAll "
+    "Argmax Argmin ArgMaxWithValue ArgMinWithValue",
     "flatten": "Flatten FlattenExt",
     "matmul": "BatchMatMul BatchMatMulExt",
     "softmax": "Softmax LogSoftmax SoftmaxExt LogSoftmaxExt",
@@ -122,7 +126,7 @@ class _Builder:
             return self.source(value)
         operator, source = self.raw.operators[value.operator], self.index[value.operator]
         kind = {"type": operator.types[value.part], "constants": (), "operator": {}, "parameters": ()}
-        attributes = {**kind, "arguments": (("node", source, value.part),)}
+        attributes = {**kind, "arguments": (("node", source, value.part),), "dtypes": operator.dtypes[value.part :]}
         name, shape = f"{operator.op}-{source}:{value.part}", operator.shapes[value.part] or (1,)
         return self._append(Node(name, "activation", "Identity", (source,), shape, attributes=attributes))
 
@@ -169,6 +173,7 @@ class _Builder:
         for part, shape in enumerate(operator.shapes):
             axis = _parted_axis(before, shape, operator)
             attributes = {"arguments": (("node", whole, 0),), "constants": (), "operator": {}, "part": (start, axis)}
+            attributes |= {"dtypes": operator.dtypes[part:]}
             node = Node(f"{operator.op}-{whole}:{part}", "reshape", "Part", (whole,), shape, attributes=attributes)
             self.parts[position, part] = self._append(node)
             start += shape[axis] if len(shape) == len(before) else 1
@@ -187,6 +192,7 @@ class _Builder:
         constants = tuple(value for value in operator.inputs if not isinstance(value, (Output, Parameter)))
         attributes: dict[str, Any] = {"parameters": parameters, "constants": constants, "operator": operator.attributes}
         attributes["arguments"] = _arguments(operator.inputs, self._reference)
+        attributes |= {"dtypes": operator.dtypes, "cell": operator.place}
         attributes["parameter_shapes"] = tuple(self.shapes.get(name, ()) for name in parameters)
         kind, owner = self._kind(operator, parameters if sources else ())
         weight_shape = None
@@ -265,7 +271,7 @@ def _known(kind: str, owner: Owner) -> bool:
     changed."""
     nn = load_mindspore().nn
     known = {
-        "conv": (nn.Conv2d, nn.Conv2dTranspose),
+        "conv": (nn.Conv2d, nn.Conv2dTranspose, nn.Conv1d, nn.Conv1dTranspose),
         "dense": (nn.Dense,),
         "batchnorm": (nn.BatchNorm1d, nn.BatchNorm2d),
         "layernorm": (nn.LayerNorm,),
