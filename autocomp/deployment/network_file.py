@@ -1,4 +1,4 @@
-"""What is stored of a searched network beside its front: the samples, and what its search space was made from."""
+"""The file of a searched network next to its front: its samples, and the choices of its search space."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLES = 8  # stored samples on which exported files are compared
 
 @dataclass(frozen=True)
 class SearchedNetwork:
-    """calibration: what the evaluator was calibrated on. batch: for which MindIR files are written."""
+    """calibration: the calibration samples of the evaluator. batch: the batch of MindIR files."""
 
     evaluator: PlanEvaluator
     calibration: Arrays
@@ -30,7 +30,7 @@ class SearchedNetwork:
     batch: int
 
     def write(self, folder: Path) -> None:
-        """The file from which :func:`autocomp.deployment.restore.restore` makes the same search space again."""
+        """Writes the file from which :func:`autocomp.deployment.restore.restore` makes the same search space again."""
         arrays = {f"sample/{i}": x[:SAMPLES] for i, x in enumerate(self.evaluator.inputs)}
         arrays |= {f"calibration/{i}": x for i, x in enumerate(self.calibration)}
         with written_whole(folder / FILE) as draft:
@@ -57,7 +57,7 @@ class SearchedNetwork:
 
 
 def parameters_key(parameters: Parameters) -> str:
-    """Changes with any weight."""
+    """Changes with every weight."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(parameters):
         digest.update(f"{name}{parameters[name].shape};".encode())

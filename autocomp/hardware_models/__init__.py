@@ -1,10 +1,10 @@
-"""What a plan costs on a device: latency, memory, size, energy. NumPy only: no MindSpore, no Optuna, no Ray.
+"""Predicts the cost of a plan on a device: latency, memory, size, energy. NumPy only: no MindSpore, no Optuna, no Ray.
 
-``operators`` fuses a network's nodes, ``lowered`` says how its tensors lie for the plans at hand. ``gemm`` and
-``roofline`` say what an operator asks of a chip, ``rates`` how long that takes, ``memory`` what lives at once and
-``model`` what all plans cost. ``device_model`` reads the device files in ``devices``. ``runtimes`` says what the
-software on the chip does, ``measurements`` holds operators that were measured, ``fitting`` fits rates to them. Read
-``operators``, ``rates`` and ``roofline`` first. It may import ``search_spaces``.
+Read ``operators``, ``rates`` and ``roofline`` first. ``operators`` fuses a network's nodes. ``lowered`` has the sizes
+of its tensors for given plans. ``gemm`` and ``roofline`` compute the work of an operator, ``rates`` its time,
+``memory`` the peak of live tensors, and ``model`` the costs of all plans. ``device_model`` reads the device files in
+``devices``. ``runtimes`` describes the software on the chip. ``measurements`` has measured operators. ``fitting`` fits
+rates to them. This package may import ``search_spaces``.
 """
 
 if __name__ != "autocomp.hardware_models":

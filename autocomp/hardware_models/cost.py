@@ -1,4 +1,4 @@
-"""The answer of a hardware model."""
+"""The costs that a hardware model predicts."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class OperatorCost:
-    """One operator as the device runs it: a layer with what is fused into it.
+    """One operator as the device runs it: a layer with the operators fused into it.
 
-    bound: what its time is made of most: ``compute``, ``memory`` or ``launch``.
+    bound: the largest part of its time: ``compute``, ``memory`` or ``launch``.
     share: of the inference's latency.
     """
 

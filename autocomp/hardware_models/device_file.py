@@ -1,4 +1,4 @@
-"""Device files: what may be left out of one, what its entries must be, and how one is written."""
+"""Device files: which entries are optional, which values they may have, and how a file is written."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ MAY_BE_ZERO = (
 
 
 def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, Any]:
-    """A file that is ``like`` another device: what it does not say is its relative's.
+    """A file that is ``like`` another device: entries that it lacks are those of its relative.
 
-    Of a specification only ``memory_gb`` is. With a specification the rates that it leaves out are the relative's
-    efficiencies on it; ValueError where it is not enough for that.
+    From the relative's specification only ``memory_gb`` is used. With a specification of its own, the rates that the
+    file lacks are the relative's efficiencies on that specification; ValueError where the specification is not
+    sufficient.
     """
     whole = {key: value for key, value in relative.items() if key not in ("aliases", "fit", "measured")}
     new = data.get("specification")
@@ -51,7 +52,7 @@ def merged(data: Mapping[str, Any], relative: Mapping[str, Any]) -> dict[str, An
 
 
 def _relatives_rates(relative: Mapping[str, Any], new: Mapping[str, Any] | None) -> dict[str, Any]:
-    """As they are where nothing is specified anew."""
+    """The relative's own rates where there is no new specification."""
     if new is None:
         return {**relative["rates"], "source": f"the rates of {relative['name']}; not measured"}
     text = f"efficiencies of {relative['name']} on this chip's specification; not measured"
@@ -60,9 +61,10 @@ def _relatives_rates(relative: Mapping[str, Any], new: Mapping[str, Any] | None)
 
 
 def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Rates:
-    """Efficiencies of a chip with specification ``old`` on another: every rate grows as what it is made of.
+    """The efficiencies of a chip with specification ``old`` on another chip: every rate grows with the figure that
+    limits it.
 
-    Integers that only ``old`` names are not executed there; those that it does not name grow as floats do.
+    Integer precisions that only ``old`` names are not executed there; those that it does not name grow like floats.
     """
     peak = next((name for name in FLOAT_PEAKS if name in old), FLOAT_PEAKS[0])
     arithmetic = _grown(peak, old, new)
@@ -82,7 +84,7 @@ def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Ra
 
 
 def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
-    """The ratio of a figure of two specifications."""
+    """The ratio of one figure in two specifications."""
     now: Any = new.get(name)
     was: Any = old.get(name)
     if not all(isinstance(figure, (int, float)) and figure > 0 for figure in (now, was)):
@@ -91,7 +93,7 @@ def _grown(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
 
 
 def check_names(data: Mapping[str, Any], relative: Mapping[str, Any], origin: str) -> None:
-    """ValueError for an entry that is nearly called as one that is read: it would have no effect."""
+    """ValueError for an entry whose name is almost the name of a known entry: it would have no effect."""
     rates = constant_fields(runtime_of({**relative, **_runtime(data)}, origin).rates)
     known = {"": ENTRIES, "rates": (*rates, "source"), "layout": (*Layout.__dataclass_fields__,)}
     known["matrix"] = (*MatrixUnits.__dataclass_fields__,)
@@ -111,7 +113,7 @@ def _runtime(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(data: Mapping[str, Any], origin: str) -> None:
-    """ValueError for an entry with which nothing can be computed; KeyError where one is missing."""
+    """ValueError for an entry with an impossible value; KeyError for a missing entry."""
     for name, value, rule, holds in (*_whole_rules(data), *_rate_rules(data, origin)):
         if not holds:
             raise ValueError(f"{name} of a device file must be {rule}, but {origin} has {value!r}")
@@ -125,7 +127,7 @@ def check(data: Mapping[str, Any], origin: str) -> None:
 
 
 def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]]:
-    """Entry, value, what it must be, whether it is."""
+    """Entry, value, rule, and whether the value follows the rule."""
     container = data.get("container", "mindir")
     yield "container", container, f"one of {', '.join(CONTAINERS)}", container in CONTAINERS
     for name in ("float_bits", "channel_divisor"):
@@ -154,7 +156,7 @@ def _rate_rules(data: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any
 
 
 def rates_data(rates: Rates) -> dict[str, Any]:
-    """As it stands in a file: to its digits, and nothing that is infinite or empty."""
+    """The rates as in a file: rounded to four digits, without infinite and empty values."""
     known = constant_fields(type(rates.runtime))
     given = {name: value for name, value in rates.constants().items() if value not in (known[name].default, {})}
     return {name: _rounded(value) for name, value in given.items()}
@@ -167,10 +169,10 @@ def _rounded(value: Any) -> Any:
 
 
 def device_text(data: Mapping[str, Any]) -> str:
-    """TOML: numbers to four digits, which is more than any fit knows."""
+    """TOML, with numbers of four digits, which is more than the precision of any fit."""
     plain = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
     tables = {key: dict(value) for key, value in data.items() if isinstance(value, Mapping)}
-    tables.get("measured", {}).pop("rows", None)  # they are in the table that it names
+    tables.get("measured", {}).pop("rows", None)  # the file names the table, which has the rows
     parts = [section(plain), *(f"[{key}]\n{section(value)}" for key, value in tables.items())]
     return "\n\n".join(parts) + "\n"
 

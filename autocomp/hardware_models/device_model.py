@@ -34,26 +34,27 @@ tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 @dataclass(frozen=True, eq=False)
 class Device:
-    """A chip, and the constants with which its cost model computes.
+    """A chip, and the constants of its cost model.
 
     float_bits: of the device's own float format, in which every layer runs that is not quantized.
-    formats: what a layer may be set to, mildest first. Those that the chip does not execute save storage only.
-    channel_divisor: channel counts that are multiples of it waste no arithmetic.
-    strict_divisor: whether channels are cut in multiples of it alone, since its runtime is slower between them.
-    symmetric_inputs: whether its runtime takes inputs rounded around zero alone, as TensorRT does.
-    runtime: what executes networks on it: how it runs, fuses and stores what the chip computes.
-    matrix, rates: how the chip cuts products of matrices, and how fast it is.
+    formats: the formats of a layer, mildest first. Those that the chip does not execute only save storage.
+    channel_divisor: numbers of channels that are multiples of it waste no arithmetic.
+    strict_divisor: whether channels are cut only in multiples of it, since the runtime is slower between them.
+    symmetric_inputs: whether the runtime takes only inputs that are rounded symmetrically around zero, as TensorRT
+        does.
+    runtime: the software that executes networks on it: how it runs, fuses and stores operators and tensors.
+    matrix, rates: how the chip divides matrix products, and how fast it is.
     grouped_outside: whether depthwise convolutions run outside the matrix unit.
-    concat_in_place: whether a concatenation that fits the cache costs nothing.
-    fuses_pools: whether a max pool runs in the convolution that it alone reads.
-    free_activations: those that a layer in floats carries out with its arithmetic, the others go over its output once
-        more; None: all.
-    layout: how tensors lie in its memory.
-    residual_share: of a residual's bytes that its addition to a layer's output still has to read.
-    energy_pj: ``mac`` by precision, ``vector`` an element, ``dram`` and ``cache`` a byte.
-    errors: of predicted latencies, on networks that the fit had not seen; None where nothing was measured.
+    concat_in_place: whether a concatenation that fits into the cache costs nothing.
+    fuses_pools: whether a max pool runs in the convolution whose only reader it is.
+    free_activations: activations that a layer in floats applies within its arithmetic; the others read and write its
+        output once more; None: all are free.
+    layout: the layout of tensors in its memory.
+    residual_share: the share of a residual's bytes that its addition to a layer's output still has to read.
+    energy_pj: picojoules: ``mac`` by precision, ``vector`` for an element, ``dram`` and ``cache`` for a byte.
+    errors: of predicted latencies, on networks that were not used in the fit; None where nothing was measured.
     data: the whole file.
-    table: measured operators, which move what the rates say; their rows are in ``data``.
+    table: measured operators, which correct the predictions of the rates; their rows are in ``data``.
     """
 
     name: str
@@ -78,26 +79,26 @@ class Device:
 
     @cached_property
     def bytes_per_element(self) -> np.ndarray:
-        """By precision: float, int8, int4, unpacked."""
+        """Bytes of an element by precision: float, int8, int4, unpacked."""
         return np.array([self.float_bits / 8, 1.0, 0.5, self.float_bits / 8])
 
     @property
     def container(self) -> Container:
-        """Of the files that are deployed on it: MindIR unless it says ``container = "onnx"``."""
+        """The format of the files that are deployed on it: MindIR unless the file says ``container = "onnx"``."""
         return CONTAINERS[self.data.get("container", "mindir")]
 
     @cached_property
     def key(self) -> str:
-        """Changes with anything in the device's file, and with every row of its table.
+        """Changes with every entry of the device's file, and with every row of its table.
 
-        A file written before files named their runtime keeps its key.
+        A file from before files named their runtime keeps its key.
         """
-        told = self.data.get("runtime") == unnamed(self.data)
-        data = {name: value for name, value in self.data.items() if name != "runtime" or not told}
+        implied = self.data.get("runtime") == unnamed(self.data)
+        data = {name: value for name, value in self.data.items() if name != "runtime" or not implied}
         return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def executes(self, some: Format) -> bool:
-        """Whether the format is computed in integers here, rather than only stored."""
+        """Whether the chip computes the format in integers, instead of only storing it."""
         return self.runtime.executes(some, self.rates.macs_per_s)
 
     def costs(self, workload: Workload) -> Cost:
@@ -110,9 +111,9 @@ class Device:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], origin: str) -> Device:
-        """From the content of a TOML file, with the rows of its table under ``measured``.
+        """A device from the content of a TOML file, with the rows of its table under ``measured``.
 
-        ValueError names what is missing or wrong.
+        ValueError names the missing or wrong entry.
         """
         try:
             check(data, origin)
@@ -151,7 +152,7 @@ def _names(given: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def device(name: str | Path | Device) -> Device:
-    """By name, alias, or path of a TOML file or of a measured table."""
+    """A device by its name, its alias, or the path of a TOML file or of a measured table."""
     if isinstance(name, Device):
         return name
     path = Path(name)
@@ -181,14 +182,14 @@ def _read(path: Path) -> Device:
 
 
 def _of_table(path: Path) -> Device:
-    """The device that the table names, with the table's rows in the place of its own."""
+    """The device that the table names, with the table's rows instead of its own."""
     base = device(table_device(path))
     data = {**base.data, "name": path.stem, "aliases": [], "measured": {"table": path.name, "of": base.name}}
     return Device.parse(with_table(data, path), str(path))
 
 
 def with_table(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """The content of a file with the rows of the table beside it that it names, where it names one."""
+    """The content of a file, with the rows of the table that it names, which lies next to it."""
     measured = data.get("measured", {})
     if "table" not in measured:
         return dict(data)
@@ -207,7 +208,7 @@ def aliases() -> dict[str, str]:
 
 @cache
 def _shipped() -> dict[str, Device]:
-    """Names and aliases."""
+    """The shipped devices by name and by alias."""
     found: dict[str, Device] = {}
     for file in sorted(resources.files(__package__).joinpath("devices").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".toml"):

@@ -1,4 +1,4 @@
-"""What the matrix units multiply: layers, products of activations, and how a chip pads and cuts them."""
+"""Matrix products: those of layers and of activations, and how a chip pads and divides them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autocomp.search_spaces import WEIGHTED, Node
 if TYPE_CHECKING:
     from .lowered import LoweredNetwork
 
-TURNED = ("Conv2DTranspose", "Conv2DBackpropInput", "Conv3DTranspose", "Conv3DBackpropInput")
+TRANSPOSED = ("Conv2DTranspose", "Conv2DBackpropInput", "Conv3DTranspose", "Conv3DBackpropInput")
 Shape = tuple[int, ...]
 
 
@@ -24,16 +24,17 @@ def padded(amount: np.ndarray, tile: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MatrixUnits:
-    """How a chip cuts a product of matrices.
+    """How a chip divides a matrix product.
 
     tile: precision -> (rows, channels out, channels in).
-    pack: channels of narrow groups that run side by side.
-    grouped_depth: whether fewer channels in than a tile are multiplied as they are.
+    pack: channels of narrow groups that run together.
+    grouped_depth: whether fewer channels in than a tile are multiplied without padding.
     whole_depth: whether the depth is padded over all kernel positions together.
-    grouped_block: channels that a depthwise convolution in integers multiplies at once; each beyond a multiple of it
-        takes as long as a block.
-    blocks, splits: (rows, channels out) that one core computes, and into how many parts the depth may be cut; the
-        quickest is taken. None: cores idle only where the matrices of a product of activations do not go round.
+    grouped_block: channels that a depthwise convolution in integers multiplies at once; each channel beyond a multiple
+        of it takes as long as such a channel block.
+    blocks, splits: tile blocks (rows, channels out) that one core computes, and the numbers of parts into which the
+        depth may be split; the fastest is used. None: cores are idle only where the matrices of a product of
+        activations cannot be divided evenly among them.
     """
 
     tile: Mapping[str, tuple[int, int, int]]
@@ -44,7 +45,7 @@ class MatrixUnits:
     blocks: tuple[tuple[int, int], ...] = ()
     splits: tuple[int, ...] = (1,)
     cores: int = 1
-    half_block: float = 0.0  # elements of a block at which a core reaches half its rate
+    half_block: float = 0.0  # elements of a tile block at which a core reaches half its rate
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> MatrixUnits:
@@ -65,7 +66,7 @@ class MatrixUnits:
         block: tuple[int, int],
         split: int,
     ) -> np.ndarray:
-        """(n,) multiply-accumulates of all cores, idle ones included; parts of a split depth are added up."""
+        """(n,) multiply-accumulates of all cores, including idle ones; the parts of a split depth are added."""
         area = block[0] * block[1]
         blocks = np.ceil(rows / block[0]) * np.ceil(width / block[1]) * matrices * split
         part = padded(depth / split, step) + (step if split > 1 else 0)
@@ -74,9 +75,9 @@ class MatrixUnits:
 
 @dataclass(frozen=True)
 class Gemm:
-    """Sizes of a conv or dense layer under the plans at hand, each (n,)."""
+    """Sizes of a conv or dense layer under the given plans, each (n,)."""
 
-    rows: np.ndarray  # positions of the whole batch at which the weight is applied
+    rows: np.ndarray  # positions at which the weight is applied, in the whole batch
     channels_in: np.ndarray  # of one group
     channels_out: np.ndarray  # of all groups
     groups: np.ndarray
@@ -91,17 +92,17 @@ class Gemm:
         return self.channels_out * self.channels_in * self.kernel
 
     def matrix_macs(self, units: MatrixUnits, precision: str) -> np.ndarray:
-        """What the matrix units carry out: sizes filled up to their tile, in blocks spread over the cores.
+        """Multiply-accumulates of the matrix units: sizes padded to their tile, in tile blocks spread over the cores.
 
-        Groups too narrow for the unit run side by side as one matrix with zeros in it, up to ``pack`` channels, as many
-        as is best.
+        Groups that are too narrow for the unit run together as one matrix that contains zeros, up to ``pack`` channels;
+        the best number of groups is used.
         """
         most = np.clip(units.pack // np.maximum(self.channels_in, 1), 1, self.groups)
         counts = range(1, int(most.max(initial=1)) + 1)
         return np.minimum.reduce([self._packed(units, precision, np.minimum(count, most)) for count in counts])
 
     def _packed(self, units: MatrixUnits, precision: str, together: np.ndarray) -> np.ndarray:
-        """With so many groups side by side, (n,)."""
+        """(n,): the multiply-accumulates with so many groups together."""
         rows, columns, depth = units.tile[precision]
         matrices = np.ceil(self.groups / together)
         width = np.ceil(self.channels_out / self.groups) * together
@@ -123,7 +124,7 @@ class Gemm:
 
 
 def multiplied(lowered: LoweredNetwork, index: int) -> Gemm | None:
-    """What a node multiplies; None where that is no product of matrices."""
+    """The matrix product of a node; None where it has none."""
     node = lowered.graph.nodes[index]
     if node.kind in WEIGHTED and node.weight_shape:
         return gemm_of(lowered, index)
@@ -150,15 +151,17 @@ def gemm_of(lowered: LoweredNetwork, index: int) -> Gemm:
 
 
 def _kept(lowered: LoweredNetwork, node: int, channels: int) -> np.ndarray:
-    """(n,) channels; as traced where the node's channel axis is not the one that the weight sees."""
+    """(n,) channels; as traced where the node's channel axis is not the axis that the weight reads."""
     if len(lowered.graph.nodes[node].units) != channels:
         return np.full(len(lowered.workload), float(channels))
     return lowered.workload.channels_of(node).astype(float)
 
 
 def product_of(lowered: LoweredNetwork, index: int) -> Gemm:
-    """A product of two activations as a layer whose groups are the matrices of the whole batch; by a parameter, its
-    matrices are the groups, and the rows of all others are one."""
+    """A product of two activations as a layer whose groups are the matrices of the whole batch.
+
+    In a product with a parameter the parameter's matrices are the groups, and all other axes are rows.
+    """
     node, ones = lowered.graph.nodes[index], np.ones(len(lowered.workload))
     (left, left_varies), (right, right_varies) = (_operand(lowered, node, i) for i in (0, 1))
     shape = (1, 1, *_as_matrix(node.shape, left, right))
@@ -166,8 +169,8 @@ def product_of(lowered: LoweredNetwork, index: int) -> Gemm:
     sizes = [size * ones for size in (shape[-1], shape[-2], math.prod(shape[:-2]) * lowered.images(index))]
     if len(node.units):  # on the columns, the rows or, where they are heads, the matrices
         last = len(node.shape) - 1
-        behind = last - int(node.attributes.get("axis", last)) + (len(right) == 1)
-        sizes[min(behind, 2)] *= lowered.workload.channels_of(index) / len(node.units)
+        from_last = last - int(node.attributes.get("axis", last)) + (len(right) == 1)
+        sizes[min(from_last, 2)] *= lowered.workload.channels_of(index) / len(node.units)
     columns, rows, matrices = sizes
     if left_varies and right_varies:
         return Gemm(rows, depth * ones, columns * matrices, matrices, 1)
@@ -178,7 +181,7 @@ def product_of(lowered: LoweredNetwork, index: int) -> Gemm:
 
 
 def _operand(lowered: LoweredNetwork, node: Node, position: int) -> tuple[Shape, bool]:
-    """Its shape, and whether it depends on the network's input."""
+    """The operand's shape, and whether it depends on the network's input."""
     kind, value, *_ = node.attributes["arguments"][position]
     if kind == "node":
         return lowered.graph.nodes[value].shape, lowered.graph.fed[value]
@@ -189,19 +192,20 @@ def _operand(lowered: LoweredNetwork, node: Node, position: int) -> tuple[Shape,
 
 
 def _as_matrix(product: Shape, left: Shape, right: Shape) -> Shape:
-    """The shape of a product with a row for a vector on the left and a column for one on the right."""
+    """The shape of a product, with a row for a vector on the left and a column for a vector on the right."""
     if len(right) == 1:
         product = (*product, 1)
     return (*product[:-1], 1, product[-1]) if len(left) == 1 else product
 
 
 def convolution_of(lowered: LoweredNetwork, index: int) -> Gemm:
-    """Of a convolution that is no layer of the graph: of one or three dimensions, or by a weight that is computed."""
+    """A convolution that is not a layer of the graph: with one or three spatial dimensions, or with a computed
+    weight."""
     node, ones = lowered.graph.nodes[index], np.ones(len(lowered.workload))
     (image, _), (weight, _) = (_operand(lowered, node, i) for i in (0, 1))
     out, inner, *kernel = weight
     groups, places = image[1] // inner, node.elements // out
-    if node.op in TURNED:
+    if node.op in TRANSPOSED:
         groups, places = node.shape[1] // inner, math.prod(image) // image[1]
         out, inner = node.shape[1], out // groups
     rows = float(places * lowered.images(index)) * ones
@@ -209,8 +213,10 @@ def convolution_of(lowered: LoweredNetwork, index: int) -> Gemm:
 
 
 def steps_of(lowered: LoweredNetwork, index: int) -> Gemm:
-    """An LSTM of one direction, output (steps, batch, hidden), as a layer whose groups are the steps: each multiplies
-    the rows of its batch, input and state side by side, by the weights of four gates."""
+    """An LSTM of one direction, output (steps, batch, hidden), as a layer whose groups are the steps.
+
+    Each step multiplies the rows of its batch, with input and state concatenated, by the weights of four gates.
+    """
     node, ones = lowered.graph.nodes[index], np.ones(len(lowered.workload))
     sizes = node.attributes["operator"]
     steps, rows, hidden = node.shape

@@ -1,4 +1,4 @@
-"""How tensors lie in a chip's memory: in blocks that their last channels or columns do not always fill."""
+"""Layouts of tensors in a chip's memory: layout blocks, which the last channels or columns do not always fill."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ KEEPS_BLOCKS = ("batchnorm", "activation", "add", "mul", "concat", "pool", "pad"
 
 @dataclass(frozen=True)
 class Layout:
-    """Bytes of the blocks in which tensors lie; 1 where they lie as they are.
+    """Bytes of the layout blocks of tensors; 1 where tensors have no blocks.
 
-    channels: those of a pixel, of an image as a convolution writes it.
-    columns: those of a row of a product of activations, where they are more than one block holds.
+    channels: of a pixel's channels, in an image that a convolution writes.
+    columns: of a row of a product of activations, where the row is longer than one block.
     """
 
     channels: int = 1
@@ -23,18 +23,18 @@ class Layout:
 
 
 def images(graph: NetworkGraph) -> frozenset[int]:
-    """Nodes that give images, (batch, channels, height, width), as a convolution wrote them."""
+    """Nodes that give images, (batch, channels, height, width), in the layout in which a convolution writes them."""
     return _kept(graph, [i for i, node in enumerate(graph.nodes) if node.convolves and len(node.shape) == 4])
 
 
 def products(graph: NetworkGraph) -> frozenset[int]:
-    """Nodes that give products of two activations, or what is computed of their elements."""
+    """Nodes that give products of two activations, or results of elementwise operators on them."""
     both = (i for i, node in enumerate(graph.nodes) if node.kind == "matmul")
     return _kept(graph, [i for i in both if sum(graph.fed[source] for source in graph.nodes[i].inputs) > 1])
 
 
 def _kept(graph: NetworkGraph, begins: Collection[int]) -> frozenset[int]:
-    """The nodes and all behind them that leave a tensor in its form."""
+    """The nodes and all following nodes that keep a tensor's layout."""
     found = set(begins)
     for i, node in enumerate(graph.nodes):
         if node.kind in KEEPS_BLOCKS and node.inputs and node.inputs[0] in found:

@@ -1,4 +1,4 @@
-"""What depends on few knobs is computed once for each of their combinations, then looked up."""
+"""Lookup tables: a value that depends on few knobs is computed once for each combination of their values."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ MOST_COMBINATIONS = 65536
 
 @dataclass(frozen=True)
 class Lookup:
-    """A function of plans that looks at few knobs only: ``rows``, where present, holds it for their combinations."""
+    """A function of plans that depends on few knobs only; ``rows``, if present, has its values for their
+    combinations."""
 
     knobs: tuple[int, ...]
     function: Callable[[Workload], np.ndarray]
     rows: np.ndarray | None = None
 
     def tabulated(self, workload: Workload) -> Lookup:
-        """For the plans of this workload, where there are more of them than combinations."""
+        """With a table for the plans of this workload, where there are more plans than combinations."""
         if workload.grid_size(self.knobs) > min(len(workload) // 2, MOST_COMBINATIONS):
             return self
         return replace(self, rows=self.function(workload.grid(self.knobs)))

@@ -1,4 +1,4 @@
-"""A network as a device runs it, for the plans at hand: sizes, widths and arithmetic of its tensors and layers."""
+"""A network as a device runs it, for given plans: sizes, widths and arithmetic of its tensors and layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoweredNetwork:
-    """A network, how a device runs it, and the plans at hand."""
+    """A network, how a device runs it, and the given plans."""
 
     device: Device
     program: Program
@@ -32,21 +32,21 @@ class LoweredNetwork:
 
     @cached_property
     def norm_params_per_channel(self) -> int:
-        """BatchNorm has four parameters a channel, or two where the moving statistics are no parameters."""
+        """BatchNorm has four parameters for each channel, or two where the moving statistics are no parameters."""
         channels = sum(len(node.units) for node in self.graph.nodes if node.kind == "batchnorm")
         return min(4, self.graph.other_params // channels) if channels else 0
 
     def elements(self, node: int) -> np.ndarray:
-        """(n,) of the whole batch."""
+        """(n,): elements of the node's output for the whole batch."""
         shape, images = self.graph.nodes[node], self.images(node)
         if not len(shape.units):
             return np.full(len(self.workload), float(shape.elements * images))
         return self.workload.channels_of(node) * (shape.elements / len(shape.units) * images)
 
     def stored_bytes(self, node: int, width: float | None = None) -> np.ndarray:
-        """(n,) bytes in memory, with the ends of blocks that stay empty.
+        """(n,) bytes in memory, including the empty ends of layout blocks.
 
-        width: of an element, as the node's readers ask for it if left out.
+        width: bytes of an element; by default the width that the node's readers need.
         """
         widths = self.width(node) if width is None else np.full(len(self.workload), width)
         shape, layout, elements = self.graph.nodes[node].shape, self.device.layout, self.elements(node)
@@ -59,11 +59,11 @@ class LoweredNetwork:
         return elements * widths
 
     def images(self, node: int) -> int:
-        """How often a node's shape, as traced, is there: what is made of parameters alone, once for the whole batch."""
+        """How often a node's traced shape exists: once for the whole batch where it depends on parameters alone."""
         return self.workload.batch if self.graph.fed[node] else 1
 
     def asked(self, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: the arithmetic that the layer's format asks for, of those that the device has."""
+        """(n,) index into PRECISIONS: the arithmetic for the layer's format, among those that the device has."""
         weight, activation = self.workload.bits_of(layer)
         found = np.zeros(len(self.workload), np.intp)
         for code, bits in ((INT8, 8), (INT4, 4)):
@@ -72,17 +72,17 @@ class LoweredNetwork:
         return found
 
     def precision(self, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: in which arithmetic the device's runtime carries a layer out."""
+        """(n,) index into PRECISIONS: the arithmetic in which the device's runtime runs a layer."""
         return self.device.runtime.precision(self, layer)
 
     def width(self, node: int) -> np.ndarray:
-        """(n,) bytes of an element of the node's output in memory; floats where the network returns it."""
+        """(n,) bytes of an element of the node's output in memory; those of floats where the network returns it."""
         if node in self.program.kept or not self.program.readers[node]:
             return np.full(len(self.workload), self.device.bytes_per_element[FLOAT])
         return self.device.runtime.width(self, node)
 
     def knobs(self, operator: Operator) -> tuple[int, ...]:
-        """Positions of the knobs that decide what the operator costs, but for layouts that its runtime turns."""
+        """Positions of the knobs that the operator's cost depends on, except for changes of layout by its runtime."""
         touched = (*operator.nodes, *operator.reads, *self.graph.nodes[operator.head].inputs)
         neighbours = {
             self.program.operators[p].head

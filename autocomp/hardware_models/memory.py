@@ -1,4 +1,4 @@
-"""The most that lives at once while a network runs, beside its weights as they are stored."""
+"""The peak of memory while a network runs, without its stored weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Memory:
-    """A network's tensors in order of execution, and what a runtime holds beside them.
+    """A network's tensors in order of execution, and the runtime's other buffers.
 
-    tensors: for each stored one its bytes. buffers: what the runtime holds beside them.
+    tensors: the bytes of each stored tensor. buffers: the runtime's buffers in addition to tensors.
     """
 
     program: Program
@@ -40,12 +40,12 @@ class Memory:
         return cls(program, tensors, device.runtime.buffers(lowered))
 
     def tabulated(self, tabulate: Callable[[Lookup], Lookup]) -> Memory:
-        """With every function in tables, as far as ``tabulate`` makes them."""
+        """With every function as a table, where ``tabulate`` makes one."""
         tensors = {node: tabulate(lookup) for node, lookup in self.tensors.items()}
         return Memory(self.program, tensors, self.buffers.tabulated(tabulate))
 
     def peak(self, workload: Workload) -> np.ndarray:
-        """(n,) bytes. A tensor lives from the operator that writes it to its last reader."""
+        """(n,) bytes. A tensor is live from the operator that writes it to its last reader."""
         program = self.program
         sizes = {node: lookup(workload) for node, lookup in self.tensors.items()}
         room = self.buffers.bytes_of(workload, len(program.operators))

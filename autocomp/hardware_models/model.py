@@ -1,4 +1,4 @@
-"""Costs of many plans, from tables over the few knobs that each operator looks at."""
+"""Costs of many plans, from tables over the few knobs that each operator depends on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ COLUMNS = 6  # seconds, weight bytes, file bytes, joules, macs, params
 
 
 def costs(device: Device, workload: Workload) -> Cost:
-    """Of every plan of the workload; a Python loop runs over operators and chunks of plans, never over plans."""
+    """The costs of every plan of the workload. A Python loop runs over operators and chunks of plans, never over
+    plans."""
     program = lower(workload.graph, device.fuses_pools)
     operators = [lookup.tabulated(workload) for lookup in _operators(device, program, workload)]
     memory = Memory.of(LoweredNetwork(device, program, workload)).tabulated(lambda lookup: lookup.tabulated(workload))
@@ -42,7 +43,7 @@ def costs(device: Device, workload: Workload) -> Cost:
 
 
 def _constant(device: Device, program: Program, workload: Workload) -> np.ndarray:
-    """(COLUMNS,): what no operator has."""
+    """(COLUMNS,): the costs that belong to no operator."""
     graph = workload.graph
     lowered = LoweredNetwork(device, program, workload)
     norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * lowered.norm_params_per_channel
@@ -70,7 +71,7 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
 
 
 def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:
-    """The rows of the table for one plan."""
+    """One row for each operator, for a workload of one plan."""
     if len(workload) != 1:
         raise ValueError(f"the table of operators is for one plan, but got {len(workload)}")
     program = lower(workload.graph, device.fuses_pools)

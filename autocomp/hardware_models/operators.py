@@ -1,4 +1,4 @@
-"""From nodes to the operators that a device runs: what its compiler fuses, what it passes through for free."""
+"""From nodes to the operators that a device runs: which nodes its compiler fuses, and which cost nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_POOLS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2")  # they pa
 class Operator:
     """One launch on the device.
 
-    nodes: indices, the one that gives the work first, then what is fused into it; the last one's output is written.
+    nodes: indices; first the node with the work, then the nodes fused into it; the last one's output is written.
     reads: nodes whose outputs are read, the main input first.
     """
 
@@ -40,13 +40,13 @@ class Program:
     """A network as a device runs it.
 
     operators: in execution order.
-    readers: node whose output lies in memory -> positions of the operators that read it.
+    readers: node whose output is stored in memory -> positions of the operators that read it.
     kept: nodes whose outputs the network returns.
-    other_live_activations: for each operator the elements, as traced, that are live beside what it reads and writes.
-    writer: node whose output lies in memory -> position of the operator that writes it.
-    integer_readers: such a node -> heads of the layers that read it, as their main input or through a max pool that
-        alone reads it; None where anything else does.
-    images, products: nodes of which the layout in memory may leave parts of blocks empty.
+    other_live_activations: for each operator the live elements, as traced, except those that it reads and writes.
+    writer: node whose output is stored in memory -> position of the operator that writes it.
+    integer_readers: such a node -> heads of the layers that read it, as their main input or through a max pool that is
+        its only reader; None where anything else reads it.
+    images, products: nodes whose layout in memory may have partly empty layout blocks.
     """
 
     operators: tuple[Operator, ...]
@@ -59,13 +59,16 @@ class Program:
     products: frozenset[int] = frozenset()
 
     def last_reader(self, node: int) -> int:
-        """Position of the operator after which the node's output may be overwritten."""
+        """Position of the operator after which the memory of the node's output may be used again."""
         return len(self.operators) if node in self.kept else max(self.readers[node], default=-1)
 
 
 def lower(graph: NetworkGraph, pools: bool = False) -> Program:
-    """Fuses elementwise nodes into the operator before them, where that has no other reader, and with ``pools`` a max
-    pool into its convolution. What is made of parameters alone is no operator: compilers make it once."""
+    """Fuses elementwise nodes into the operator before them, where that has no other reader.
+
+    With ``pools`` it also fuses a max pool into its convolution. Nodes that depend on parameters alone are no
+    operators: compilers compute them once.
+    """
     stored = _stored(graph)
     uses: dict[int, int] = defaultdict(int)
     for node in graph.nodes:
@@ -110,7 +113,7 @@ def lower(graph: NetworkGraph, pools: bool = False) -> Program:
 
 
 def _integer_readers(graph: NetworkGraph, program: Program) -> dict[int, tuple[int, ...] | None]:
-    """Computed from the last operator to the first: what a pool passes on is read by the pool's readers."""
+    """Computed from the last operator to the first: readers of a pool's output also read the pool's input."""
     found: dict[int, tuple[int, ...] | None] = {}
     order = sorted(program.readers, key=lambda node: program.writer.get(node, -1), reverse=True)
     for node in order:
@@ -142,7 +145,7 @@ def _other_live_activations(graph: NetworkGraph, program: Program) -> tuple[int,
 
 
 def _stored(graph: NetworkGraph) -> list[int]:
-    """For each node the node in whose memory its output lies."""
+    """For each node the node in whose memory its output is stored."""
     stored: list[int] = []
     for i, node in enumerate(graph.nodes):
         stored.append(stored[node.inputs[0]] if node.kind in FREE and node.inputs else i)
@@ -150,7 +153,7 @@ def _stored(graph: NetworkGraph) -> list[int]:
 
 
 def _fuses(graph: NetworkGraph, pools: bool, i: int, operator: list[int]) -> bool:
-    """Whether node i is computed where the operator of these nodes, which wrote what i reads, still holds it."""
+    """Whether node i is computed in the operator of these nodes, which wrote its input and still holds it."""
     node, head, last = graph.nodes[i], graph.nodes[operator[0]], graph.nodes[operator[-1]]
     if node.op in MAX_POOLS:
         return pools and head.kind == "conv" and not any(graph.nodes[other].kind == "pool" for other in operator)

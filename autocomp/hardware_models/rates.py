@@ -1,4 +1,4 @@
-"""The constants of a chip, and the time that they give an operator. What is fitted to measurements is here."""
+"""The constants of a chip, and the time of an operator with them. These constants are fitted to measurements."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ from typing import Any
 import numpy as np
 
 FLOAT, INT8, INT4, UNPACKED = range(4)
-PRECISIONS = ("float", "int8", "int4", "unpacked")  # the last: in floats, made of stored integers at each inference
+PRECISIONS = ("float", "int8", "int4", "unpacked")  # unpacked: floats, made from stored integers at each inference
 
 
 @dataclass(frozen=True)
 class RuntimeWork:
-    """What a runtime does at an operator beside the arithmetic, each (n,): nothing, where a subclass says no more."""
+    """The work of a runtime at an operator in addition to the arithmetic, each (n,): none, unless a subclass adds
+    some."""
 
 
 @dataclass(frozen=True)
 class RuntimeRates:
-    """The constants that price a runtime's own work: none, where a subclass has no more."""
+    """The constants for a runtime's own work: none, unless a subclass adds some."""
 
     def serial(self, vector: np.ndarray, grouped: np.ndarray, work: RuntimeWork) -> np.ndarray:
-        """(n,) seconds of what runs before or behind the matrix unit, the runtime's own work included.
+        """(n,) seconds before or after the matrix unit runs, including the runtime's own work.
 
-        vector, grouped: seconds of elementwise operations, of grouped convolutions outside the matrix unit.
+        vector, grouped: seconds of elementwise operations, and of grouped convolutions outside the matrix unit.
         """
         return vector + grouped
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What an operator asks of a chip, each (n,): no constant of a chip's speed is in it.
+    """The work of an operator, each (n,); it contains no constant of a chip's speed.
 
-    matrix: precision -> multiply-accumulates as the matrix unit carries them out, padding and idle cores included.
+    matrix: precision -> multiply-accumulates of the matrix unit, including padding and idle cores.
     grouped: multiply-accumulates of grouped convolutions that run outside the matrix unit.
-    traffic, weights: bytes of activations and of weights that are moved; float_traffic, float_weights: where a layer
-        that is set to integers runs in floats.
-    other_live_activations: bytes of other live activations, which take cache away.
-    vector: elementwise operations. transcendental: elements of such functions. softmax_layernorm: elements of
+    traffic, weights: bytes of activations and of weights that are moved; float_traffic, float_weights: the same where a
+        layer that is set to integers runs in floats.
+    other_live_activations: bytes of other live activations, which occupy the cache.
+    vector: elementwise operations. transcendental: elements of transcendental functions. softmax_layernorm: elements of
         softmaxes and layer norms.
-    in_place: whether the operator only joins tensors that lie side by side.
+    in_place: whether the operator only joins tensors that are contiguous in memory.
     precision: index of the arithmetic that the layer is set to.
     windowed: whether a kernel of more than one position is multiplied.
-    runtime: what the runtime does beside all this.
-    idle: how many times as long as with all cores busy a product of matrices or a softmax takes.
+    runtime: the runtime's own work.
+    idle: the time of a matrix product or a softmax, relative to the time with all cores busy.
     """
 
     matrix: Mapping[str, np.ndarray]
@@ -76,16 +77,16 @@ class Seconds:
 class Rates:
     """A chip's speed.
 
-    macs_per_s: precision -> rate of the matrix unit; a precision that is missing is not executed. Without
-        ``unpacked`` weights that are only stored in integers are turned into floats once, before any inference.
-    window_share: of that rate that kernels of more than one position reach.
+    macs_per_s: precision -> rate of the matrix unit; a missing precision is not executed. Without ``unpacked``, weights
+        that are only stored in integers are converted to floats once, before any inference.
+    window_share: the share of that rate that kernels of more than one position reach.
     grouped_macs_per_s: of depthwise convolutions outside the matrix unit; ``grouped_share``: precision -> factor to it.
-    cache_bytes, cache_bytes_per_s, dram_bytes_per_s: what an operator moves goes through the cache as far as it fits.
-    vector_per_s: elementwise operations; a transcendental function takes ``transcendental_operations`` of them, an
-        element of a softmax or layer norm ``softmax_layernorm_operations``.
+    cache_bytes, cache_bytes_per_s, dram_bytes_per_s: an operator's bytes pass the cache as far as they fit into it.
+    vector_per_s: elementwise operations; a transcendental function counts as ``transcendental_operations`` of them, an
+        element of a softmax or layer norm as ``softmax_layernorm_operations``.
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
-    overlapped: whether activations move while the arithmetic runs.
-    runtime: constants of the runtime's own work; in files and fits they stand among the others.
+    overlapped: whether activations are moved while the arithmetic runs.
+    runtime: constants of the runtime's own work; in files and fits they are among the others.
     """
 
     macs_per_s: Mapping[str, float]
@@ -112,23 +113,24 @@ class Rates:
         return cls(**values, runtime=runtime(**{f.name: data[f.name] for f in fields(runtime) if f.name in data}))
 
     def constants(self) -> dict[str, Any]:
-        """By name, the runtime's among them, as they stand in a file."""
+        """All constants by name, including the runtime's, as in a file."""
         every = {**vars(self), **vars(self.runtime)}
         return {name: every[name] for name in constant_fields(type(self.runtime))}
 
     def with_constants(self, values: Mapping[str, Any]) -> Rates:
-        """The same rates, but for these constants."""
+        """The same rates with other values for these constants."""
         theirs = {name: value for name, value in values.items() if name in vars(self.runtime)}
         own = {name: value for name, value in values.items() if name not in theirs}
         return replace(self, runtime=replace(self.runtime, **theirs), **own)
 
     def spilled(self, traffic: np.ndarray, other_live_activations: np.ndarray) -> np.ndarray:
-        """(n,) bytes of activations that do not find room in the cache; a tenth of it is always the operator's own."""
+        """(n,) bytes of activations that do not fit into the cache; at least a tenth of the cache is the operator's
+        own."""
         room = np.maximum(self.cache_bytes - other_live_activations, 0.1 * self.cache_bytes)
         return np.maximum(traffic - room, 0)
 
     def seconds(self, demand: Demand) -> Seconds:
-        """A layer set to integers runs in floats where that is quicker; one that is unpacked has no choice."""
+        """A layer set to integers runs in floats where that is faster; an unpacked layer always runs unpacked."""
         moved = self._moved(demand, demand.traffic, demand.weights)
         in_floats = self._moved(demand, demand.float_traffic, demand.float_weights)
         slow = (
@@ -150,7 +152,8 @@ class Rates:
         return Seconds(best[0] + serial, best[1], best[2], best[3] + serial)
 
     def _moved(self, demand: Demand, traffic: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds that weights and activations take. With idle cores the cache is slower, but not than the memory."""
+        """Seconds to move weights and activations. With idle cores the cache is slower, but never slower than the
+        memory."""
         spilled = self.spilled(traffic, demand.other_live_activations)
         cached = np.where(demand.in_place, 0, traffic - spilled)
         least = min(self.cache_bytes_per_s, self.dram_bytes_per_s)
@@ -164,14 +167,14 @@ class Rates:
     def _together(
         self, compute: np.ndarray, weights: np.ndarray, activations: np.ndarray, launch: Any
     ) -> tuple[np.ndarray, ...]:
-        """Weights are fetched ahead of the arithmetic in any case."""
+        """Weights are always fetched ahead of the arithmetic."""
         memory = weights + activations
         body = np.maximum(compute, memory if self.overlapped else weights)
         return compute, memory, launch, body + launch + (0 if self.overlapped else activations)
 
 
 def constant_fields(runtime: type[RuntimeRates]) -> dict[str, Field[Any]]:
-    """Name -> field of all constants that a device with this runtime has, in the order of its file."""
+    """Name -> field of all constants of a device with this runtime, in the order of its file."""
     found: dict[str, Field[Any]] = {}
     for one in fields(Rates):
         found |= {f.name: f for f in fields(runtime)} if one.name == "runtime" else {one.name: one}

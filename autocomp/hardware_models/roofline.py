@@ -18,10 +18,10 @@ from .runtimes.base import MOST_GROUPED
 
 @dataclass(frozen=True)
 class Container:
-    """Bytes of an exported file beside the numbers in it.
+    """Bytes of an exported file in addition to its numbers.
 
-    node: attributes and shape of an operator. integers, packed: the operators that turn a layer's integers, or two of
-    them in a byte, into its weight. rounded: those that round its input.
+    node: attributes and shape of an operator. integers, packed: the operators that convert a layer's integers, or two
+        integers in a byte, to its weight. rounded: the operators that round its input.
     """
 
     node: int
@@ -42,7 +42,7 @@ SOFTMAX_LAYERNORM = ("softmax", "layernorm")
 
 @dataclass(frozen=True)
 class Work:
-    """What an operator costs, each (n,)."""
+    """The costs of an operator, each (n,)."""
 
     demand: Demand
     file_bytes: np.ndarray
@@ -54,9 +54,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Multiply-accumulates of an operator, each (n,); the matrix unit's by precision, padding included.
+    """Multiply-accumulates of an operator, each (n,); those of the matrix unit by precision, including padding.
 
-    layer: what is multiplied, None where nothing is.
+    layer: the matrix product, None where there is none.
     """
 
     macs: np.ndarray
@@ -66,7 +66,7 @@ class Arithmetic:
 
 
 def work(lowered: LoweredNetwork, position: int) -> Work:
-    """Of the operator at a position of the program."""
+    """The work of the operator at a position of the program."""
     operator = lowered.program.operators[position]
     node = lowered.graph.nodes[operator.head]
     n = len(lowered.workload)
@@ -145,14 +145,16 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
 
 
 def _resident_width(lowered: LoweredNetwork, index: int, precision: np.ndarray) -> np.ndarray:
-    """(n,) bytes of a weight in memory: what is unpacked at each inference stays in integers between them."""
+    """(n,) bytes of a weight in memory: a weight that is unpacked at each inference stays in integers between them."""
     bits = lowered.workload.bits_of(index)[0]
     return np.where(precision == UNPACKED, np.where(bits <= 4, 0.5, 1.0), lowered.device.bytes_per_element[precision])
 
 
 def _stored(lowered: LoweredNetwork, index: int, layer: Gemm) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes of a layer's weights in the file, with a scale for each channel and the operators that make numbers of
-    them where they are integers; its biases."""
+    """Bytes of a layer's weights in the file, and its number of biases.
+
+    Integer weights include a scale for each channel and the operators that convert them to numbers.
+    """
     bits, activation_bits = lowered.workload.bits_of(index)
     width = np.where(bits <= 4, 0.5, np.where(bits <= 8, 1.0, 4.0))
     bias = layer.channels_out * float(bool(lowered.graph.nodes[index].attributes.get("bias")))
@@ -172,7 +174,7 @@ def _folded(
 
 
 def _parameters_read(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray:
-    """(n,) elements of parameters: a layer's, an LSTM's, a matrix, rows of an embedding."""
+    """(n,) elements of parameters that are read: a layer's, an LSTM's, a matrix, rows of an embedding."""
     node = lowered.graph.nodes[index]
     if layer is not None:
         if node.op == "LSTM":
@@ -184,7 +186,7 @@ def _parameters_read(lowered: LoweredNetwork, index: int, layer: Gemm | None) ->
 
 
 def _traffic(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) bytes of activations read and written; a residual that a layer adds may come for free."""
+    """(n,) bytes of activations that are read and written; a residual that a layer adds may cost nothing."""
     share = lowered.device.residual_share if lowered.graph.nodes[operator.head].kind in WEIGHTED else 1.0
     total = lowered.stored_bytes(operator.output)
     for i, node in enumerate(operator.reads):
@@ -193,7 +195,8 @@ def _traffic(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
 
 
 def _touched(lowered: LoweredNetwork, operator: Operator) -> float:
-    """Of an image's rows those that a kernel smaller than its stride looks at."""
+    """The share of an image's rows that a kernel reads, which is below 1 where the kernel is smaller than its
+    stride."""
     node = lowered.graph.nodes[operator.head]
     source = lowered.graph.nodes[operator.reads[0]].shape
     if node.kind != "conv" or node.weight_shape is None or len(source) != 4:
@@ -202,8 +205,11 @@ def _touched(lowered: LoweredNetwork, operator: Operator) -> float:
 
 
 def _idle(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray:
-    """(n,) how many times as long as on all cores a product of activations or a softmax takes: its matrices are spread
-    over them whole, or each over as many cores as there are for it."""
+    """(n,): the time of a product of activations or a softmax, relative to the time on all cores.
+
+    Its matrices are distributed whole over the cores, or each over several cores where there are more cores than
+    matrices.
+    """
     node, ones, cores = lowered.graph.nodes[index], np.ones(len(lowered.workload)), lowered.device.matrix.cores
     spread = index in lowered.program.products and node.kind in ("matmul", "softmax") and len(node.shape) > 2
     if lowered.device.matrix.blocks or not spread:
@@ -214,7 +220,7 @@ def _idle(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray
 
 
 def _widened(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) bytes that a layer's input takes more in floats."""
+    """(n,) more bytes of a layer's input in floats."""
     if lowered.graph.nodes[operator.head].kind not in WEIGHTED:
         return np.zeros(len(lowered.workload))
     source, floats = operator.reads[0], float(lowered.device.bytes_per_element[FLOAT])
@@ -222,7 +228,7 @@ def _widened(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
 
 
 def _vector(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) elementwise operations of what is no layer."""
+    """(n,) elementwise operations of an operator that is no layer."""
     node = lowered.graph.nodes[operator.head]
     if node.kind == "pool":
         return lowered.device.runtime.pool_operations(lowered, operator, _window_elements(lowered, operator))
@@ -239,7 +245,7 @@ def _window_elements(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
 
 
 def window(node: Node) -> int:
-    """Positions that a pool looks at for one of its outputs."""
+    """Positions that a pool reads for one of its outputs."""
     size = node.attributes.get("operator", {}).get("kernel_size") or node.attributes.get("kernel")
     if size is None:
         size = next((c for c in node.attributes.get("constants", ()) if isinstance(c, tuple)), (1,))

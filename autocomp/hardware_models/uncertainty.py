@@ -1,4 +1,4 @@
-"""How far predicted latencies are from measured ones: what a fit that had not seen a network got wrong about it."""
+"""The errors of predicted latencies: relative errors of fits for networks that they did not use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-LEAST, MOST = 0.5, 0.95  # of a confidence: a hundred networks say nothing of the last percent
+LEAST, MOST = 0.5, 0.95  # of a confidence: a hundred networks do not determine the last percent
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class LatencyErrors:
 
     @classmethod
     def parse(cls, data: Mapping[str, Sequence[float]]) -> LatencyErrors:
-        """``{"levels": [...], "values": [...]}``, as it stands in a device file."""
+        """``{"levels": [...], "values": [...]}``, as in a device file."""
         return cls(tuple(data["levels"]), tuple(data["values"]))
 
     def as_dict(self) -> dict[str, list[float]]:
         return {"levels": list(self.levels), "values": list(self.values)}
 
     def range(self, latency_ms: float) -> tuple[float, float]:
-        """Between which 90 % of measured latencies lie where ``latency_ms`` was predicted."""
+        """The range that contains 90 % of measured latencies where ``latency_ms`` was predicted."""
         return latency_ms / (1 + self._quantile(0.95)), latency_ms / (1 + self._quantile(0.05))
 
     def margin(self, confidence: float) -> float:
-        """How many times the predicted latency the measured one stays below with this confidence; never below 1."""
+        """With this confidence the measured latency is below so many times the predicted one; at least 1."""
         if not LEAST <= confidence <= MOST:
             raise ValueError(f"the confidence of a bound must be {LEAST:.0%} to {MOST:.0%}, but got {confidence:.3g}")
         return max(1.0, 1 / (1 + self._quantile(1 - confidence)))

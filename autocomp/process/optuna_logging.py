@@ -1,4 +1,4 @@
-"""Optuna's own log."""
+"""Limits Optuna's own log."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from .prediction import Resolver
 
 
 class Front(Collection[Point], Protocol):
-    """What :class:`autocomp.results.front.ParetoSet` is, which explains the names: its points, with what is known."""
+    """The interface of :class:`autocomp.results.front.ParetoSet`, which explains the names: its points and their
+    context."""
 
     def __getitem__(self, i: int, /) -> Point: ...
 

@@ -1,4 +1,4 @@
-"""What a node's attributes say, by kind of operator."""
+"""The attributes of a node, by kind of operator."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ class Argument(NamedTuple):
 
     @classmethod
     def of(cls, stored: tuple[Any, ...]) -> Argument:
-        """From the plain tuple, without the part where there is none, in which a node keeps it."""
+        """The argument for a node's plain tuple, which lacks the part where there is none."""
         kind, value, *part = stored
         return cls(kind, tuple(map(cls.of, value)) if kind == "tuple" else value, *part)

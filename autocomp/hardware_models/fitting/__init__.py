@@ -1,4 +1,5 @@
-"""A device's rates fitted to measurements: which shapes to measure (``standard_shapes``), profilers' files
-(``profiles``), the fit (``fit``) and the device that comes of it (``own_device``). Read ``fit`` first. It may
-import the model.
+"""Fits a device's rates to measurements. Read ``fit`` first.
+
+``standard_shapes`` has the shapes to measure. ``profiles`` reads profilers' files. ``fit`` is the fit, and
+``own_device`` makes a device of it. This package may import the model.
 """

@@ -1,4 +1,4 @@
-"""Fits a chip's rates to measured latencies: robust, in log space, held near where they start."""
+"""Fits a chip's rates to measured latencies: robust, in logarithms, with a prior at the start values."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from autocomp.hardware_models.rates import PRECISIONS, Demand, Rates
 from autocomp.hardware_models.roofline import work
 from autocomp.search_spaces import Workload
 
-PULL = 0.15  # of a doubling that a constant moves, in the unit of an error of 100 %: keeps what no row determines
+PULL = 0.15  # residual of a constant that doubles (1: an error of 100 %): holds constants that no row determines
 ROBUST = 0.1  # errors above 10 % count linearly
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A measured inference: what each of its operators asks of the chip, and how long all took."""
+    """A measured inference: the demand of each of its operators, and the seconds of all together."""
 
     group: str  # network or shape; a group is left out as a whole
     demand: Demand
     seconds: float
-    fixed: bool = True  # whether the fixed time of an inference is among the seconds
+    fixed: bool = True  # whether the seconds include the fixed time of an inference
 
 
 def observe(device: Device, workload: Workload, seconds: float, group: str) -> Observation:
-    """For a workload of one plan."""
+    """The observation of a workload of one plan."""
     program = lower(workload.graph, device.fuses_pools)
     lowered = LoweredNetwork(device, program, workload)
     demands = [work(lowered, position).demand for position in range(len(program.operators))]
@@ -51,7 +51,7 @@ def _concatenated(parts: Sequence[Any], name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Measured:
-    """Observations side by side, so that a fit is a few array operations."""
+    """Observations in joint arrays, so that a fit needs only a few array operations."""
 
     demand: Demand
     starts: np.ndarray
@@ -84,9 +84,9 @@ def changed(rates: Rates, factors: Mapping[str, float]) -> Rates:
 def fit(
     rates: Rates, observations: Sequence[Observation], free: Sequence[str], most: Mapping[str, float] | None = None
 ) -> Rates:
-    """The constants named in ``free``, fitted from where they stand.
+    """The rates, with the constants named in ``free`` fitted from their present values.
 
-    most: constants -> the factor by which each may grow, as a specification bounds it.
+    most: constants -> the largest factor by which each may grow, which a specification limits.
     """
     from scipy.optimize import least_squares
 
@@ -106,7 +106,7 @@ def fit(
 def left_out(
     rates: Rates, observations: Sequence[Observation], free: Sequence[str], most: Mapping[str, float] | None = None
 ) -> np.ndarray:
-    """(observations,) relative errors, each of a fit that saw no observation of the same group."""
+    """(observations,) relative errors, each of a fit that used no observation of the same group."""
     errors = np.empty(len(observations))
     for group in {one.group for one in observations}:
         fitted = fit(rates, [one for one in observations if one.group != group], free, most)

@@ -1,4 +1,4 @@
-"""A device fitted to one's own measurements of operator shapes."""
+"""Fits a device to a user's own measurements of operator shapes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from autocomp.hardware_models.uncertainty import LatencyErrors
 
 from .fit import Measured, Observation, changed, fit, observe
 
-FOLDS = 5  # of the shapes, each left out once; formats of one shape go together
-FEWEST = 8  # rows, below which nothing is fitted
+FOLDS = 5  # parts of the shapes, each left out once; all formats of a shape are in one part
+FEWEST = 8  # least number of rows for a fit
 NOT_FITTED = ("cache_bytes", "overlapped")
 
 
 def calibrated(device: Device, rows: Sequence[MeasuredShape], about: Mapping[str, Any]) -> Device:
     """The device with rates fitted to measured rows, which become its table.
 
-    about: entries for the file, over the device's own: ``name``, ``specification``, ``measured``.
-    ValueError for fewer than FEWEST rows with a latency.
+    about: entries of the file that replace the device's own: ``name``, ``specification``, ``measured``. ValueError for
+        fewer than FEWEST rows with a latency.
     """
     known = [row for row in rows if row.latency_ms is not None]
     if len(known) < FEWEST:
@@ -70,7 +70,7 @@ def _observed(device: Device, rows: Sequence[MeasuredShape]) -> list[Observation
 
 
 def _slowed(rates: Rates, factor: float) -> Rates:
-    """A machine that takes so many times as long for everything."""
+    """The rates of a machine that takes ``factor`` times as long for everything."""
     times = ("operator_s", "inference_s", "group_s", "row_s")
     relative = ("transcendental_operations", "softmax_layernorm_operations", "grouped_share", "window_share")
     names = {name: name.partition(".")[0] for name in _free(rates)}
@@ -79,7 +79,7 @@ def _slowed(rates: Rates, factor: float) -> Rates:
 
 
 def _free(rates: Rates) -> list[str]:
-    """Every constant that is a number above 0 and not left out, by the name that a fit takes."""
+    """The names of all constants above 0 that are fitted."""
     names, values = [], rates.constants()
     for name, field in constant_fields(type(rates.runtime)).items():
         value = values[name]
@@ -91,7 +91,7 @@ def _free(rates: Rates) -> list[str]:
 
 
 def _left_out(device: Device, rows: Sequence[MeasuredShape]) -> np.ndarray:
-    """(rows,) relative errors of the model with its table, for rows that neither had seen."""
+    """(rows,) relative errors of the model with its table, for rows that neither the fit nor the table used."""
     groups = {name: i for i, name in enumerate(dict.fromkeys(map(_group, rows)))}
     fold = np.random.default_rng(0).permutation(len(groups)) % FOLDS
     errors = np.empty(len(rows))
@@ -108,6 +108,6 @@ def _group(row: MeasuredShape) -> str:
 
 
 def predicted(device: Device, row: MeasuredShape) -> float:
-    """Milliseconds that the device gives a row."""
+    """Milliseconds that the device predicts for a row."""
     latency = float(device.costs(row.shape.workload()).latency_ms[0])
     return latency if row.fixed else latency - device.rates.inference_s * 1e3

@@ -1,4 +1,4 @@
-"""The operator shapes that are measured where a device has no figures of its own."""
+"""The operator shapes to measure where a device has no figures of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autocomp.hardware_models.measurements.shapes import OperatorShape
 
 
 def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[OperatorShape]:
-    """Sizes that span those of usual networks, for chips of any speed: 0.5 to 460 million multiply-accumulates."""
+    """Sizes that cover those of usual networks, for chips of any speed: 0.5 to 460 million multiply-accumulates."""
     found = []
     for channels, pixels in ((16, 56), (24, 28), (32, 28), (64, 56), (64, 14), (128, 28), (256, 14), (512, 7)):
         found.append(OperatorShape("conv", "", "float", 1, channels, channels, pixels, pixels, 3, repeat=4))
@@ -45,7 +45,7 @@ def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[Operator
 
 
 def _float_layers() -> list[OperatorShape]:
-    """What only layers in floats may need: a pass for their activation, another layout of their input."""
+    """Shapes that matter in floats only: an extra pass for an activation, another layout of the input."""
     found = []
     for channels, pixels in ((32, 112), (192, 28), (960, 7)):
         found.append(OperatorShape("conv", "ReLU6", "float", 1, channels, channels, pixels, pixels, 3, 1, channels, 8))
@@ -57,7 +57,8 @@ def _float_layers() -> list[OperatorShape]:
 
 
 def _integer_layers(formats: Sequence[str]) -> list[OperatorShape]:
-    """What only integers may need: channels beyond a depthwise layer's blocks, max pools without a fast kernel."""
+    """Shapes that matter in integers only: a depthwise layer's channels beyond a multiple of its channel block, max
+    pools without a fast kernel."""
     if "w8a8" not in formats:
         return []
     grouped = [OperatorShape("conv", "", "w8a8", 1, c, c, p, p, k, 1, c, 8) for c, p, k in ((72, 56, 3), (120, 28, 5))]

@@ -1,6 +1,6 @@
-"""Operators that were measured: their shapes as small networks and the tables they are kept in (``shapes``), and how a
-table moves what the model says (``measured``).
+"""Measured operators. Read ``shapes`` first: it imports ``search_spaces`` alone.
 
-Read ``shapes`` first: it imports ``search_spaces`` alone. ``measured`` may import the model below ``device_model``. A
-device is fitted to such rows in ``hardware_models/fitting``.
+``shapes`` has operator shapes as small networks, and their tables. ``measured`` corrects the model's predictions by a
+table; it may import the modules of the model below ``device_model``. ``hardware_models/fitting`` fits a device to such
+rows.
 """

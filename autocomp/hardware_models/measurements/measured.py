@@ -1,4 +1,4 @@
-"""Measured tables: a measured operator costs what was measured; near one, what the model says moves as it did there."""
+"""Measured tables: a measured operator has its measured time; predictions near it are corrected by the same factor."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .shapes import MeasuredShape
 if TYPE_CHECKING:
     from autocomp.hardware_models.device_model import Device
 
-NEAREST = 16  # neighbours that are asked; by inverse squares in three or more sizes the many that are far outweigh them
-REACH = 1.0  # doublings of a size at which a neighbour counts as much as the model
-LEAST_SHARE = 0.1  # of the model's time that is left to operators where the fixed time eats what was measured
+NEAREST = 16  # neighbours that are used: in three or more sizes, many distant ones would outweigh them
+REACH = 1.0  # distance, in doublings of a size, at which a neighbour has the same weight as the model
+LEAST_SHARE = 0.1  # least share of the model's time, where the fixed time is nearly all of the measured time
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Neighbours:
     ratio: np.ndarray
 
     def factor(self, sizes: np.ndarray, precision: np.ndarray) -> np.ndarray:
-        """(n,): weighted by the inverse square of the distance, the model itself at a distance of REACH."""
+        """(n,): weighted by the inverse square of the distance; the model counts like a neighbour at the distance
+        REACH."""
         square = np.square(sizes[:, None] - self.sizes[None]).sum(2)
         square = np.where(precision[:, None] == self.precision[None], square, np.inf)
         farthest = min(NEAREST, square.shape[1]) - 1
@@ -42,9 +43,9 @@ class Neighbours:
 
 
 class MeasuredTable:
-    """Rows of a device's table, held against its model.
+    """Rows of a device's table, compared with its model.
 
-    rows: those without a latency are passed over.
+    rows: rows without a latency are ignored.
     """
 
     def __init__(self, rows: Sequence[MeasuredShape]) -> None:
@@ -52,7 +53,7 @@ class MeasuredTable:
         self.sorts: dict[str, Neighbours] = {}
 
     def held_against(self, device: Device) -> MeasuredTable:
-        """The same rows with their ratios to what the device's rates say."""
+        """The same rows with the ratios of their times to those of the device's rates."""
         found: dict[str, list[tuple[np.ndarray, int, float]]] = {}
         for row in self.rows:
             for sort, sizes, precision, ratio in _ratios(device, row):
@@ -64,7 +65,8 @@ class MeasuredTable:
         return table
 
     def factor(self, lowered: LoweredNetwork, position: int) -> np.ndarray | float:
-        """(n,) measured over modelled time of the operator, for the plans at hand; 1 where none like it was."""
+        """(n,) measured time divided by the model's time of the operator, for the given plans; 1 where no similar
+        operator was measured."""
         if not self.sorts:
             return 1.0
         sort, sizes, precision = described(lowered, position)
@@ -91,7 +93,7 @@ def _sizes(layer: Gemm) -> np.ndarray:
 
 
 def _ratios(device: Device, row: MeasuredShape) -> list[tuple[str, np.ndarray, int, float]]:
-    """One ratio for the whole stack, entered for each different operator of it but the tail."""
+    """One ratio for the whole stack, for each different operator of it except the last."""
     workload = row.shape.workload()
     lowered = LoweredNetwork(device, lower(workload.graph, device.fuses_pools), workload)
     positions = range(len(lowered.program.operators))

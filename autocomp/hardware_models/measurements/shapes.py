@@ -1,4 +1,4 @@
-"""Operators by their sizes, as small networks of their own: what is measured where a device has no figures."""
+"""Operator shapes as small networks, which are measured where a device has no figures of its own."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ ACTIVATIONS = (
     *("ReLU", "ReLU6", "Sigmoid", "HSwish", "HSigmoid", "Tanh", "GeLU", "GeluExt", "SiLU", "Elu", "Mish"),
     *("Softplus", "Softsign", "Abs", "Exp", "Log", "Sqrt", "Rsqrt", "Neg", "Square", "Erf"),
 )
-OPS = {  # where a kind has more than one; of layers the activation behind each of them, a ReLU if left out
+OPS = {  # for kinds with several; for layers the activation after each of them, by default a ReLU
     "pool": ("MaxPool", "AvgPool"),
     "activation": ACTIVATIONS,
     **dict.fromkeys(LAYERS, ("", *ACTIVATIONS)),
 }
 TEXTS = ("kind", "op", "format")
-TAIL = 8  # channels of the layer behind a stack: it reads in the stack's format, so that the last of them runs in it
+TAIL = 8  # channels of the layer after a stack, which reads in its format, so that the stack's last layer runs in it
 
 
 @dataclass(frozen=True)
 class OperatorShape:
     """One operator, or a stack of them, in one format.
 
-    kind: of KINDS. op: MindSpore's operator, of OPS: an activation, a pool, or the activation behind each layer, a
-        ReLU if left out. format: of all layers.
-    channels_in, channels_out, height, width: of the input and of the output's channels. A dense layer has ``height``
-        rows; a product of matrices is ``groups`` times (height, channels_in) by (channels_in, channels_out); softmax
-        and layer norm run over ``channels_in``, ``groups`` times ``height`` rows.
-    kernel, stride, groups: of a conv; the kernel of a pool, which steps by it. Behind a pool in another format than
-        float comes a layer that reads it.
-    repeat: layers in a row; where the channels differ every second one goes back.
+    kind: one of KINDS. op: MindSpore's operator, one of OPS: an activation, a pool, or the activation after each layer,
+        by default a ReLU. format: of all layers.
+    channels_in, channels_out, height, width: of the input, and the output's channels. A dense layer has ``height``
+        rows; a matrix product is ``groups`` times (height, channels_in) by (channels_in, channels_out); softmax and
+        layer norm run over ``channels_in``, for ``groups`` times ``height`` rows.
+    kernel, stride, groups: of a conv; the kernel of a pool, which is also its stride. After a pool in another format
+        than float comes a layer that reads it.
+    repeat: layers in a row; where the numbers of channels differ, every second layer swaps them.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class OperatorShape:
 
     @property
     def name(self) -> str:
-        """Unique, and a file's name: profilers' outputs are matched by it."""
+        """Unique, and usable as a file name: outputs of profilers are matched by it."""
         sizes = f"{self.channels_in}x{self.height}x{self.width}-{self.channels_out}"
         window = f"k{self.kernel}s{self.stride}g{self.groups}"
         return f"{self.kind}{self.op}-{sizes}-{window}-x{self.repeat}-{self.format}-b{self.batch}"
@@ -95,7 +95,7 @@ class OperatorShape:
 
 
 class _Stack:
-    """The network of a shape, with all that the ONNX writer and the cost model read of a node."""
+    """The network of a shape, with all attributes that the ONNX writer and the cost model read."""
 
     def __init__(self, shape: OperatorShape) -> None:
         self.shape = shape
@@ -200,7 +200,7 @@ class _Stack:
         return self._node(Node(self.shape.kind, self.shape.kind, op, inputs, shape, attributes=attributes))
 
     def _node(self, node: Node) -> int:
-        """All channels stay: on the second axis of an image, on the last of rows."""
+        """All channels stay: those on the second axis of an image, or on the last axis of rows."""
         channels = node.shape[1] if self.shape.kind in ("conv", "pool") else node.shape[-1]
         self.nodes.append(replace(node, units=np.full(channels, -1)))
         return len(self.nodes) - 1
@@ -208,9 +208,9 @@ class _Stack:
 
 @dataclass(frozen=True)
 class MeasuredShape:
-    """A row of a table. latency_ms: of one inference, None where it is still to be measured.
+    """A row of a table. latency_ms: of one inference, None where it is not yet measured.
 
-    fixed: whether it holds the fixed time of an inference, or is a sum of operators only, as a profiler gives it.
+    fixed: whether it includes the fixed time of an inference, or is only a sum over operators, as a profiler gives it.
     """
 
     shape: OperatorShape
@@ -237,7 +237,7 @@ def read_table(path: Path) -> list[MeasuredShape]:
 
 
 def rows_data(rows: Iterable[MeasuredShape]) -> list[list[Any]]:
-    """Plain values, for a device's data."""
+    """Rows as plain values, for a device's data."""
     return [[*(getattr(row.shape, name) for name in COLUMNS), row.latency_ms, row.fixed] for row in rows]
 
 
@@ -246,7 +246,7 @@ def rows_of(data: Iterable[Sequence[Any]]) -> list[MeasuredShape]:
 
 
 def table_device(path: Path) -> str:
-    """The device that a table's rows belong to: its name, or its file beside the table."""
+    """The device that a table's rows belong to: its name, or its file next to the table."""
     with path.open(encoding="utf-8", newline="") as file:
         names = {line.get("device") or "" for line in csv.DictReader(file)}
     if len(names) != 1 or names == {""}:
@@ -266,7 +266,7 @@ def _row(line: Mapping[str, str]) -> MeasuredShape:
 
 
 def table_text(rows: Iterable[MeasuredShape], device: str) -> str:
-    """CSV: the shape's name, its sizes, the latency where it is known, and the device that the rows belong to."""
+    """CSV: the shape's name, its sizes, the latency where it is known, and the device of the rows."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("name", *COLUMNS, "latency_ms", "fixed", "device"))

@@ -1,7 +1,8 @@
-"""What a runtime does with a network on a chip: in which precision it executes a layer, how it stores tensors, what it
-fuses, what it holds in memory and what it does beside the arithmetic.
+"""The behaviour of the runtimes that run a network on a chip. Read ``base`` first.
 
-``base`` has ``Runtime``, whose methods say what most compilers' runtimes do; ``ascend``, ``tensorrt``, ``lite`` and the
-package ``onnxruntime`` each define one; ``registry`` finds the runtime of a device file. Read ``base`` first. It may
-import ``lowered``, ``lookup`` and what lies below them; the rest of the model asks a device for its runtime.
+A runtime decides in which precision a layer runs, how tensors are stored, which operators are fused, what is held in
+memory, and which work is done in addition to the arithmetic. ``base`` has ``Runtime``, whose methods describe most
+compilers' runtimes. ``ascend``, ``tensorrt``, ``lite`` and the package ``onnxruntime`` each define one. ``registry``
+finds the runtime of a device file. This package may import ``lowered``, ``lookup`` and the modules below them; the rest
+of the model uses the runtime of a device.
 """

@@ -1,4 +1,4 @@
-"""The strategy of a runtime. A subclass overrides what its runtime does otherwise."""
+"""The strategy of a runtime. A subclass overrides the methods in which its runtime differs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MOST_GROUPED = 4  # channels of a group that a GPU convolves outside its matrix 
 
 @dataclass(frozen=True)
 class Buffers:
-    """What a runtime holds in memory beside a network's tensors and stored weights: nothing."""
+    """The memory that a runtime holds in addition to a network's tensors and stored weights: nothing here."""
 
     def tabulated(self, tabulate: Callable[[Lookup], Lookup]) -> Buffers:
-        """With every function in tables, as far as ``tabulate`` makes them."""
+        """With every function as a table, where ``tabulate`` makes one."""
         return self
 
     def bytes_of(self, workload: Workload, operators: int) -> np.ndarray:
@@ -32,12 +32,12 @@ class Buffers:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A compiler's runtime: every layer runs in the precision that its format asks for, where the chip has it.
+    """A compiler's runtime: every layer runs in the precision of its format, where the chip has that precision.
 
-    name: as device files name it.
-    fuses_pools, symmetric_inputs: what a device file may leave out, see ``Device``.
-    most_grouped: channels of a group, of a layer, that are convolved outside the matrix unit.
-    rates: the constants that price the runtime's own work; device files hold them under [rates].
+    name: its name in device files.
+    fuses_pools, symmetric_inputs: defaults for device files without these entries, see ``Device``.
+    most_grouped: largest number of channels in a group of a layer that is convolved outside the matrix unit.
+    rates: the constants for the runtime's own work; in device files they are under [rates].
     """
 
     name: str
@@ -47,20 +47,20 @@ class Runtime:
     rates: type[RuntimeRates] = RuntimeRates
 
     def executes(self, some: Format, precisions: Collection[str]) -> bool:
-        """Whether the format is computed in integers, rather than only stored, on a chip with these precisions."""
+        """Whether the format is computed in integers, instead of only stored, on a chip with these precisions."""
         bits = max(some.weight_bits, some.activation_bits)
         return (bits <= 8 and "int8" in precisions) or (bits <= 4 and "int4" in precisions)
 
     def precision(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: in which arithmetic a layer is carried out."""
+        """(n,) index into PRECISIONS: the arithmetic in which a layer runs."""
         return lowered.asked(layer)
 
     def measured_precision(self, lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-        """(n,) index into PRECISIONS: measured operators of one precision are compared with each other alone."""
+        """(n,) index into PRECISIONS: measured operators are only compared with others of the same precision."""
         return lowered.precision(operator.head)
 
     def width(self, lowered: LoweredNetwork, node: int) -> np.ndarray:
-        """(n,) bytes of an element of a node's output in memory: the widest that any reader asks for."""
+        """(n,) bytes of an element of a node's output in memory: the largest width that any reader needs."""
         widths = lowered.device.bytes_per_element
         widest = np.zeros(len(lowered.workload))
         for position in lowered.program.readers[node]:
@@ -73,19 +73,19 @@ class Runtime:
         return widest
 
     def deciding_width(self, lowered: LoweredNetwork, node: int) -> set[int]:
-        """Layers, beside its readers, whose formats decide the width of a node's output."""
+        """Other layers than its readers whose formats decide the width of a node's output."""
         return set()
 
     def deciding_precision(self, lowered: LoweredNetwork, operator: Operator) -> set[int]:
-        """Layers, beside the neighbours, whose formats decide in which precision an operator and its inputs are."""
+        """Other layers than the neighbours whose formats decide the precision of an operator and of its inputs."""
         return set()
 
     def layout_knobs(self, lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
-        """Positions of the knobs that decide in which layout an operator finds and leaves tensors."""
+        """Positions of the knobs that decide the layouts in which an operator reads and writes tensors."""
         return ()
 
     def grouped_macs(self, lowered: LoweredNetwork, layer: Gemm, precision: np.ndarray) -> np.ndarray | float:
-        """(n,) how many times its multiply-accumulates a layer outside the matrix unit carries out."""
+        """(n,): how many times its multiply-accumulates a layer outside the matrix unit computes."""
         return 1.0
 
     def pool_operations(self, lowered: LoweredNetwork, operator: Operator, windows: np.ndarray) -> np.ndarray:
@@ -109,5 +109,5 @@ class Runtime:
         return RuntimeWork()
 
     def buffers(self, lowered: LoweredNetwork) -> Buffers:
-        """What is held beside tensors and weights. lowered: any plans of the network."""
+        """The memory that is held in addition to tensors and weights. lowered: any plans of the network."""
         return Buffers()

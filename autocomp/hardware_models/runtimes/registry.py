@@ -1,4 +1,4 @@
-"""The runtimes by the names that device files give them."""
+"""Finds runtimes by their names in device files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUNTIMES: Mapping[str, Runtime] = {one.name: one for one in (ASCEND, LITE, ONNXR
 
 
 def runtime_of(data: Mapping[str, Any], origin: str = "it") -> Runtime:
-    """The runtime that a device file names; ValueError for one that there is not."""
+    """The runtime that a device file names; ValueError for an unknown name."""
     name = data.get("runtime", unnamed(data))
     if name not in RUNTIMES:
         known = ", ".join(RUNTIMES)
@@ -24,7 +24,7 @@ def runtime_of(data: Mapping[str, Any], origin: str = "it") -> Runtime:
 
 
 def unnamed(data: Mapping[str, Any]) -> str:
-    """The runtime of a file that names none, as those in stored fronts: the one that alone has such entries."""
+    """The runtime of a file that names none, as in stored fronts: it follows from entries that only one runtime has."""
     if "unpacked" in data["rates"]["macs_per_s"]:
         return ONNXRUNTIME.name
     if data.get("symmetric_inputs"):

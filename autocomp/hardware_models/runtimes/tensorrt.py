@@ -1,7 +1,7 @@
 """TensorRT: engines built for an NVIDIA GPU.
 
-Inputs are rounded around zero: it knows no zero points. A layer in a format that it executes runs in integers whatever
-reads its output; one that is quicker in floats runs in floats.
+Inputs are rounded symmetrically around zero, since it has no zero points. A layer in a format that it executes runs in
+integers, whatever reads its output; a layer that is faster in floats runs in floats.
 """
 
 from __future__ import annotations

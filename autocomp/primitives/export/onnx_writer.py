@@ -1,4 +1,4 @@
-"""Collects an ONNX model operator by operator: the layers, their weights and what is rounded at their inputs."""
+"""Collects an ONNX model operator by operator: the layers, their weights and the rounding of their inputs."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ class Writer:
     # the model -------------------------------------------------------------------------------------------------------
 
     def model(self, forms: Mapping[str, Form]) -> onnx.ModelProto:
-        """forms: how each of MindSpore's operators is written; ExportError for one that is not among them."""
+        """forms: the ONNX form of each of MindSpore's operators; ExportError for an operator without one."""
         for position, node in enumerate(self.graph.nodes):
             self.position = position
             form = forms.get(node.op)
@@ -233,8 +233,8 @@ class Writer:
             self.names.append((names,) if isinstance(names, str) else names)
         values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
         values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]
-        # onnxruntime computes the later of two input nodes first. So a weight's floats are computed last, and are held
-        # only while their layer runs. After the layer's input they would all be computed before the first layer.
+        # onnxruntime computes the later of two input nodes first. Placed first, a weight's floats are computed last and
+        # held only while their layer runs. Placed later, they would all be computed before the first layer.
         nodes = [*self.unpacking, *self.nodes]
         graph = helper.make_graph(nodes, "network", self.inputs, values, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", self.opset)]

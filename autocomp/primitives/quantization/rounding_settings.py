@@ -1,4 +1,4 @@
-"""How RTN rounds."""
+"""The settings of RTN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identities of channels and which of them are one: see :mod:`autocomp.primitives.tracing.channels`."""
+"""Identities of channels, and which of them are unified: see :mod:`autocomp.primitives.tracing.channels`."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""onnxruntime on a processor: it runs a convolution in integers only between rounded tensors, turns tensors from one
-layout into another, unpacks integer weights at each inference and holds copies while it does.
+"""onnxruntime on a processor. Read ``integers`` first.
 
-``integers`` says which layers run in integers, ``blocks`` in which layout tensors lie, ``kernels`` what convolutions
-copy, ``extra_work`` all its own work and the constants that price it. ``transient``, ``buffer_reuse`` and ``buffers``
-say what it holds in memory. ``strategy`` puts them together. Read ``integers`` first. It may import ``runtimes.base``
-and what that may import.
+It runs a convolution in integers only between rounded tensors, changes the layout of tensors, converts integer weights
+to floats at each inference, and holds copies meanwhile. ``integers`` finds the layers that run in integers, ``blocks``
+the layouts of tensors, ``kernels`` the copies of convolutions. ``extra_work`` has all extra work and the constants for
+its time. ``transient``, ``buffer_reuse`` and ``buffers`` compute the memory that it holds. ``strategy`` combines them.
+This package may import ``runtimes.base`` and whatever that may import.
 """
 
 from .strategy import ONNXRUNTIME

@@ -1,5 +1,7 @@
-"""How tensors lie in onnxruntime: in blocks of channels, as convolutions in floats read and write them, with the
-channels last, as those in integers do, or plain; and what is turned from one into another.
+"""Layouts of tensors in onnxruntime, and changes of layout.
+
+Convolutions in floats read and write layout blocks of channels, those in integers have the channels last, and other
+operators use the plain layout.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from .integers import deciding, origin
 PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
 BLOCKED_ACTIVATIONS = ("ReLU", "ReLU6", "Sigmoid", "HSigmoid", "Tanh", "HSwish", "SiLU")  # the others are plain
 PLAIN, BLOCKS, LAST = range(3)
-FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in blocks reads it as it is
+FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in layout blocks reads the plain layout
 
 
 def written(lowered: LoweredNetwork, node: int) -> np.ndarray:
@@ -39,14 +41,17 @@ def written(lowered: LoweredNetwork, node: int) -> np.ndarray:
 
 
 def leaves_blocks(lowered: LoweredNetwork, operator: Operator) -> bool:
-    """Whether an activation in it takes plain tensors alone."""
+    """Whether an activation in the operator takes only plain tensors."""
     nodes = (lowered.graph.nodes[i] for i in operator.nodes)
     return any(node.kind == "activation" and node.op not in BLOCKED_ACTIVATIONS for node in nodes)
 
 
 def pooled_in_blocks(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) bool: not where all that read a max pool round it and it alone reads what it pools, since onnxruntime then
-    rounds before the pool."""
+    """(n,) bool: whether a max pool runs in layout blocks.
+
+    It does not where all its readers round its output and it is the only reader of its input: then onnxruntime rounds
+    before the pool.
+    """
     floats = lowered.width(operator.output) == lowered.device.bytes_per_element[FLOAT]
     heads = lowered.program.integer_readers.get(operator.output)
     alone = len(lowered.program.readers[operator.reads[0]]) == 1
@@ -56,7 +61,7 @@ def pooled_in_blocks(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
 
 
 def blocking(lowered: LoweredNetwork, node: int) -> set[int]:
-    """Layers whose formats decide whether a tensor lies in blocks, or in integers."""
+    """Layers whose formats decide whether a tensor is in layout blocks, or in integers."""
     if node not in lowered.program.writer:
         return set()
     operator = lowered.program.operators[lowered.program.writer[node]]
@@ -71,8 +76,8 @@ def blocking(lowered: LoweredNetwork, node: int) -> set[int]:
 
 
 def reordered(lowered: LoweredNetwork, position: int) -> np.ndarray:
-    """(n,) elements that are turned from one layout into another beside an operator: what it is the first to read, and
-    what the network returns."""
+    """(n,) elements whose layout is changed at an operator: inputs of which it is the first reader, and outputs that
+    the network returns."""
     program, total = lowered.program, np.zeros(len(lowered.workload))
     operator = program.operators[position]
     nodes = [node for node in dict.fromkeys(operator.reads) if min(program.readers[node]) == position]
@@ -83,8 +88,8 @@ def reordered(lowered: LoweredNetwork, position: int) -> np.ndarray:
 
 
 def turns(lowered: LoweredNetwork, node: int) -> np.ndarray:
-    """(3, n) bool: whether a tensor is turned out of its writer's layout, into blocks, and to channels last; each once
-    for all readers."""
+    """(3, n) bool: whether a tensor's layout is changed to plain, to layout blocks, and to channels last; each once for
+    all readers."""
     own, readers = written(lowered, node), lowered.program.readers[node]
     taken = [_taken(lowered, lowered.program.operators[reader]) for reader in readers] or [np.full_like(own, PLAIN)]
     out = (own != PLAIN) & np.logical_or.reduce([one != own for one in taken])
@@ -93,7 +98,7 @@ def turns(lowered: LoweredNetwork, node: int) -> np.ndarray:
 
 
 def _taken(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) the layout in which an operator takes what it reads."""
+    """(n,) the layout in which an operator reads its inputs."""
     node = lowered.graph.nodes[operator.head]
     if node.kind == "conv":
         wide = lowered.graph.nodes[operator.reads[0]].shape[1:2] >= (FEWEST_BLOCKED,)
@@ -105,7 +110,7 @@ def _taken(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
 
 
 def pooled_in_integers(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) bool: a max pool of integers beside no convolution in integers has no fast kernel."""
+    """(n,) bool: whether a max pool has no fast kernel: it pools integers that no convolution in integers wrote."""
     none = np.zeros(len(lowered.workload), bool)
     if lowered.graph.nodes[operator.head].op not in MAX_POOLS or not operator.reads:
         return none
@@ -115,7 +120,7 @@ def pooled_in_integers(lowered: LoweredNetwork, operator: Operator) -> np.ndarra
 
 
 def block_knobs(lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
-    """Positions of the knobs that decide what :func:`reordered` and :func:`pooled_in_integers` say of an operator."""
+    """Positions of the knobs on which :func:`reordered` and :func:`pooled_in_integers` depend for an operator."""
     layers: set[int] = set()
     for node in (*operator.reads, operator.output):
         readers = [lowered.program.operators[reader] for reader in lowered.program.readers[node]]

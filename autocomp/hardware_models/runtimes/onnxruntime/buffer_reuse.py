@@ -1,8 +1,9 @@
-"""Free buffers that onnxruntime keeps for a later tensor of the same shape: ``FindReusableTensor`` in its
-core/framework/allocation_planner.cc takes one where it can, and what will be taken is not given back in between.
+"""Free buffers that onnxruntime keeps for a later tensor of the same shape.
 
-Activations of one shape follow upon each other, so that little of them waits. The floats of integer weights do: where a
-network repeats a block, those of a large layer stay while the layers up to the next of its shape run.
+``FindReusableTensor`` in its core/framework/allocation_planner.cc uses such a buffer where it can, and a buffer that
+will be used again is not released before. Activations of one shape follow each other directly, so that few of their
+buffers are kept. For the floats of integer weights this matters: where a network repeats one of its blocks, the floats
+of a large layer are kept while the layers up to the next one of its shape run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CHANNELS = 1 << 24  # more than a layer has: its weight's shape is one number
 
 
 def repeated(lowered: LoweredNetwork) -> list[tuple[int, ...]]:
-    """Positions of operators whose weights have one shape before anything is cut, in order, two or more each."""
+    """Positions of operators whose weights have the same shape before pruning, in order, two or more each."""
     found: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
     for position, operator in enumerate(lowered.program.operators):
         node = lowered.graph.nodes[operator.head]
@@ -31,8 +32,10 @@ def repeated(lowered: LoweredNetwork) -> list[tuple[int, ...]]:
 
 
 def unpacked_weight(lowered: LoweredNetwork, position: int) -> np.ndarray:
-    """(n, 2): the bytes of an operator's weight in floats and a number for its shape as it is cut, both 0 where the
-    weight is used as it is stored."""
+    """(n, 2): the bytes of an operator's weight in floats and a number for its shape after pruning.
+
+    Both are 0 where the weight is used as it is stored.
+    """
     head = lowered.program.operators[position].head
     layer = gemm_of(lowered, head)
     size = layer.weights * lowered.device.bytes_per_element[FLOAT]
@@ -41,9 +44,9 @@ def unpacked_weight(lowered: LoweredNetwork, position: int) -> np.ndarray:
 
 
 def reusable_bytes(weights: Mapping[int, np.ndarray], groups: list[tuple[int, ...]], operators: int) -> np.ndarray:
-    """(operators, n) bytes that are kept while each operator runs, for a later one.
+    """(operators, n) bytes that are kept for a later operator while each operator runs.
 
-    weights: for each position of the groups what ``unpacked_weight`` gives.
+    weights: the result of ``unpacked_weight`` for each position of the groups.
     """
     plans = np.arange(len(next(iter(weights.values()))))
     change = np.zeros((operators + 1, len(plans)))

@@ -1,4 +1,4 @@
-"""All that onnxruntime holds in memory beside tensors and stored weights, as functions of few knobs."""
+"""All buffers of onnxruntime in addition to tensors and stored weights, as functions of few knobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .transient import transient_bytes, transient_knobs
 
 @dataclass(frozen=True)
 class OnnxruntimeBuffers(Buffers):
-    """Room that operators need while they run, and floats of weights that wait for a later layer.
+    """Memory that operators need while they run, and floats of weights that are kept for a later layer.
 
     transients: position of an operator -> bytes while it runs.
     weights: position -> the floats of its weight, for operators of the groups ``repeated``.

@@ -1,4 +1,4 @@
-"""What onnxruntime does beside an operator's arithmetic, and the constants that price it."""
+"""The work of onnxruntime in addition to an operator's arithmetic, and the constants for its time."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .kernels import im2col_overhead
 
 @dataclass(frozen=True)
 class OnnxruntimeWork(RuntimeWork):
-    """Work of an operator, each (n,).
+    """Extra work of an operator, each (n,).
 
-    unpacked, unpacked4: weights turned from integers into floats at each inference; from 4 bits.
-    groups: narrow groups of unpacked layers, which run one after another, of all images.
-    rounded: activations turned into integers, or back, by operators of their own.
+    unpacked, unpacked4: weights converted from integers to floats at each inference; those of 4 bits.
+    groups: narrow groups of unpacked layers, which run one after another, for all images.
+    rounded: activations converted to integers, or back, by separate operators.
     gathered: inputs copied together for each position of a kernel before they are multiplied.
-    rows: pieces in which they are copied: rows of images in floats, in integers rows of kernels, or where there are
-        groups each group's channels; strided: inputs that are copied one by one, where a kernel steps over pixels.
-    separate_requantize: outputs of integer convolutions that are rounded by an operator of its own.
-    activated: elements that activations behind a layer go over once more.
-    reordered: activations turned from one layout into another.
-    pooled: elements of the windows of a max pool in integers that has no fast kernel.
+    rows: pieces of these copies: in floats rows of images, in integers rows of kernels, or, with groups, the channels
+        of each group; strided: inputs that are copied one by one, where the stride is above 1.
+    separate_requantize: outputs of integer convolutions that are rounded by a separate operator.
+    activated: elements that activations after a layer read and write once more.
+    reordered: activations whose layout is changed.
+    pooled: elements of the windows of a max pool in integers without a fast kernel.
     """
 
     unpacked: np.ndarray
@@ -48,7 +48,7 @@ class OnnxruntimeWork(RuntimeWork):
 
 @dataclass(frozen=True)
 class OnnxruntimeRates(RuntimeRates):
-    """Constants of that work: elements a second, and seconds for one of its groups and rows."""
+    """Constants of that work: elements in a second, and seconds for one group and for one row."""
 
     unpack_per_s: float = math.inf
     round_per_s: float = math.inf
@@ -81,7 +81,7 @@ def extra_work(
     parameters: np.ndarray,
     windows: np.ndarray,
 ) -> OnnxruntimeWork:
-    """Arguments as of ``Runtime.work``."""
+    """The arguments are those of ``Runtime.work``."""
     operator = lowered.program.operators[position]
     node, precision = lowered.graph.nodes[operator.head], lowered.precision(operator.head)
     bits, _ = lowered.workload.bits_of(operator.head)
@@ -97,7 +97,8 @@ def extra_work(
 
 
 def _activated(lowered: LoweredNetwork, operator: Operator, precision: np.ndarray) -> np.ndarray:
-    """(n,) elements that fused activations go over behind a layer in floats; rounding to integers clips on its way."""
+    """(n,) elements that fused activations read and write again after a layer in floats; rounding to integers clips in
+    the same pass."""
     free, nodes = lowered.device.free_activations, (lowered.graph.nodes[i] for i in operator.nodes[1:])
     passes = 0 if free is None else sum(node.kind == "activation" and node.op not in free for node in nodes)
     return lowered.elements(operator.output) * passes * (precision == FLOAT)

@@ -1,4 +1,4 @@
-"""Which layers onnxruntime runs in integers: a convolution whose output all its readers round, and no other layer."""
+"""Which layers onnxruntime runs in integers: a convolution whose readers all round its output, and no other layer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from autocomp.hardware_models.operators import MAX_POOLS, Operator
 from autocomp.hardware_models.rates import FLOAT, INT8, PRECISIONS, UNPACKED
 from autocomp.search_spaces import WEIGHTED
 
-KEEPS_INTEGERS = ("ReLU", "ReLU6")  # activations that rounding to unsigned integers carries out on its way
+KEEPS_INTEGERS = ("ReLU", "ReLU6")  # activations that rounding to unsigned integers includes
 
 
 def precision(lowered: LoweredNetwork, layer: int) -> np.ndarray:
-    """(n,) index into PRECISIONS: integers where the output is read in integers alone and weights have bytes."""
+    """(n,) index into PRECISIONS: integers where only integer layers read the output and weights have 8 bits."""
     asked = lowered.asked(layer)
     weight, _ = lowered.workload.bits_of(layer)
     integers = (asked > FLOAT) & (weight > 4) & _read_in_integers(lowered, layer)
@@ -23,7 +23,7 @@ def precision(lowered: LoweredNetwork, layer: int) -> np.ndarray:
 
 
 def _read_in_integers(lowered: LoweredNetwork, layer: int) -> np.ndarray:
-    """(n,) bool: whether all that read what the layer's operator writes ask for integers."""
+    """(n,) bool: whether all readers of the layer's operator need integers."""
     operator = operator_of(lowered, layer)
     heads = lowered.program.integer_readers.get(operator.output)
     fused = [lowered.graph.nodes[i] for i in operator.nodes[1:]]
@@ -37,7 +37,7 @@ def operator_of(lowered: LoweredNetwork, head: int) -> Operator:
 
 
 def origin(lowered: LoweredNetwork, node: int) -> int | None:
-    """The layer that wrote what a node holds, before any max pools between them; None without one."""
+    """The layer that wrote a node's output, before any max pools between them; None where no layer did."""
     while node in lowered.program.writer:
         operator = lowered.program.operators[lowered.program.writer[node]]
         if lowered.graph.nodes[operator.head].kind in WEIGHTED:
@@ -55,7 +55,7 @@ def width(lowered: LoweredNetwork, node: int) -> np.ndarray:
 
 
 def rounded(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) elements that operators of their own turn into integers, and back, before a layer."""
+    """(n,) elements that separate operators convert to integers, and back, before a layer."""
     none = np.zeros(len(lowered.workload))
     if lowered.graph.nodes[operator.head].kind not in WEIGHTED:
         return none
@@ -75,6 +75,6 @@ def deciding(lowered: LoweredNetwork, node: int) -> set[int]:
 
 
 def deciding_precision(lowered: LoweredNetwork, operator: Operator) -> set[int]:
-    """Layers whose formats decide in which arithmetic an operator and the one before it run."""
+    """Layers whose formats decide the arithmetic of an operator and of the one before it."""
     found = set(lowered.program.integer_readers.get(operator.output) or ())
     return found.union(*(deciding(lowered, node) for node in operator.reads))

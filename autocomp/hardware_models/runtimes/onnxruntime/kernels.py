@@ -1,5 +1,6 @@
-"""What onnxruntime's convolutions do beside the arithmetic: inputs that are copied together, channels and groups that
-are multiplied one by one. Read off profiles of single layers.
+"""The work of onnxruntime's convolutions in addition to the arithmetic, from profiles of single layers.
+
+Inputs are copied together, and channels and groups are multiplied one by one.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from autocomp.hardware_models.gemm import Gemm
 from autocomp.hardware_models.rates import FLOAT, INT8, UNPACKED
 from autocomp.search_spaces import Node
 
-ALIGNED = 4  # an integer convolution whose input channels are no multiple of it gathers and rounds apart
+ALIGNED = 4  # an integer convolution whose input channels are no multiple of it gathers and rounds separately
 
 
 def im2col_overhead(
     node: Node, layer: Gemm | None, precision: np.ndarray, grouped: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Entries of a demand, each (n,). grouped: multiply-accumulates outside the matrix unit."""
+    """Entries of the extra work, each (n,). grouped: multiply-accumulates outside the matrix unit."""
     if layer is None or node.kind != "conv" or node.weight_shape is None:
         return dict.fromkeys(("groups", "gathered", "rows", "strided", "separate_requantize"), np.zeros(len(precision)))
     copied = layer.rows * layer.channels_in * layer.groups * layer.kernel
@@ -35,7 +36,9 @@ def im2col_overhead(
 
 
 def one_by_one(layer: Gemm, precision: np.ndarray, block: int) -> np.ndarray:
-    """(n,) how many times as long a depthwise convolution in integers takes because of channels beyond whole blocks,
-    each of which takes as long as a block."""
+    """(n,): how many times as long a depthwise convolution in integers takes because of its last channels.
+
+    Each channel beyond a multiple of the channel block takes as long as a channel block.
+    """
     alone = layer.channels_out % block
     return np.where(precision == INT8, 1 + alone * (block - 1) / layer.channels_out, 1.0)

@@ -1,4 +1,4 @@
-"""onnxruntime as a runtime: what its modules say, behind the strategy that the model asks."""
+"""The strategy of onnxruntime: combines its modules behind the interface of ``Runtime``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Onnxruntime(Runtime):
         return integers.precision(lowered, layer)
 
     def measured_precision(self, lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-        """Max pools of integers that have no fast kernel are like each other alone."""
+        """Max pools of integers without a fast kernel are only compared with each other."""
         precision = lowered.precision(operator.head)
         if lowered.graph.nodes[operator.head].kind != "pool":
             return precision
@@ -49,7 +49,7 @@ class Onnxruntime(Runtime):
         return one_by_one(layer, precision, lowered.device.matrix.grouped_block)
 
     def pool_operations(self, lowered: LoweredNetwork, operator: Operator, windows: np.ndarray) -> np.ndarray:
-        """Where channels lie in blocks each window is one operation."""
+        """Where channels are in layout blocks, each window is one operation."""
         plain = np.where(pooled_in_blocks(lowered, operator), lowered.elements(operator.head), windows)
         return np.where(pooled_in_integers(lowered, operator), 0.0, plain)
 

@@ -1,5 +1,7 @@
-"""What onnxruntime holds for a moment, beside weights and tensors: copies of inputs in another form, floats made of
-stored integers, and what its kernels gather. The constants are read from its source and held against its peaks.
+"""Memory that onnxruntime needs while an operator runs, in addition to weights and tensors.
+
+It is for copies of inputs in another form, floats converted from stored integers, and inputs that its kernels gather.
+The constants are read from its source and compared with its measured peaks.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ from autocomp.search_spaces import WEIGHTED, Node
 
 from .blocks import BLOCKS, FEWEST_BLOCKED, blocking, leaves_blocks, pooled_in_blocks, written
 
-STEPS = {"SiLU": 1, "Mish": 2, "GeluExt": 2, "HSwish": 2, "GeLU": 3}  # tensors beside an activation's; others: none
+STEPS = {"SiLU": 1, "Mish": 2, "GeluExt": 2, "HSwish": 2, "GeLU": 3}  # extra tensors of an activation; others: none
 POINTER = 8  # bytes: an integer convolution holds one for each position of its kernel at each pixel of an image
 
 
 def transient_bytes(lowered: LoweredNetwork, position: int) -> np.ndarray:
-    """(n,) bytes while an operator runs, beside the tensors that are still to be read."""
+    """(n,) bytes while an operator runs, in addition to the tensors that are still to be read."""
     operator, inputs = (
         lowered.program.operators[position],
         lowered.program.readers.keys() - lowered.program.writer.keys(),
@@ -47,17 +49,17 @@ def _at_first(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.nda
 
 
 def _behind(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.ndarray:
-    """(n,) bytes while what is fused behind the first node runs: its output and what an activation makes of it on the
-    way, when the input is gone."""
+    """(n,) bytes while the fused nodes after the first one run: its output and the tensors of an activation, without
+    the input."""
     blocked = (lowered.precision(operator.head) == FLOAT) & (node.kind == "conv")
     adds = node.kind == "dense" and len(node.shape) > 2 and bool(node.attributes.get("bias"))
-    most = np.full(len(lowered.workload), int(adds))  # of matrices a bias is added by an operator of its own
+    most = np.full(len(lowered.workload), int(adds))  # for matrices a separate operator adds the bias
     for fused in (lowered.graph.nodes[i] for i in operator.nodes[1:]):
         if fused.kind == "activation":
             leaves = int(leaves_blocks(lowered, operator))
             in_blocks = 0 if fused.op == "HSwish" else max(STEPS.get(fused.op, 0), leaves)
             most = np.maximum(most, np.where(blocked, in_blocks, STEPS.get(fused.op, 0)))
-        elif fused.kind in ("add", "mul") and node.kind != "conv":  # a convolution takes an addition with it
+        elif fused.kind in ("add", "mul") and node.kind != "conv":  # a convolution includes the addition
             most = np.maximum(most, 1)
     size = lowered.elements(operator.output) * lowered.device.bytes_per_element[FLOAT]
     if node.kind == "activation":
@@ -67,7 +69,7 @@ def _behind(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.ndarr
 
 
 def transient_knobs(lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
-    """Positions of the knobs that decide it."""
+    """Positions of the knobs on which the transient bytes depend."""
     deciding = blocking(lowered, operator.reads[0]) if operator.reads else set()
     return tuple(sorted({*lowered.knobs(operator), *lowered.workload.knobs_of(operator.reads, deciding)}))
 
@@ -81,14 +83,14 @@ def _copies(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     _, bits = lowered.workload.bits_of(operator.head)
     in_integers = lowered.width(source) < floats
     unpacked = precision == UNPACKED
-    gone = np.minimum(elements, output) * unpacked  # integers, once there are floats of them and before the output
+    gone = np.minimum(elements, output) * unpacked  # integers, freed after conversion to floats, before the output
     rounded = np.where((bits <= 8) & ~in_integers, elements + elements * floats * stays * unpacked - gone, 0)
     copies = np.where(in_integers & unpacked, elements * floats - gone * (not stays), rounded)
     return np.maximum(copies, _reordered(lowered, operator, (precision == FLOAT) & (node.kind == "conv")))
 
 
 def _reordered(lowered: LoweredNetwork, operator: Operator, in_blocks: np.ndarray) -> np.ndarray:
-    """(n,) bytes of the input in blocks, or out of them, less the room that the output does not take yet."""
+    """(n,) bytes of the copy of the input in another layout, minus the memory of the output, which is not used yet."""
     source = operator.reads[0]
     blocked = written(lowered, source) == BLOCKS
     wide = lowered.graph.nodes[source].shape[1:2] >= (FEWEST_BLOCKED,)
@@ -99,7 +101,7 @@ def _reordered(lowered: LoweredNetwork, operator: Operator, in_blocks: np.ndarra
 
 
 def _stays(lowered: LoweredNetwork, operator: Operator) -> bool:
-    """Whether an operator's input outlives its copy: others will read it, or it is the network's, which is the
-    caller's."""
+    """Whether an operator's input is needed after its copy: others will read it, or it is the network's, which the
+    caller owns."""
     program, node = lowered.program, operator.reads[0]
     return program.last_reader(node) > program.writer[operator.output] or node not in program.writer
