@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from autocomp.primitives.quantization.rtn import RTN
     from autocomp.primitives.quantization.simqat import SimQAT
     from autocomp.primitives.quantization.slb import SLB
+    from autocomp.primitives.registry import register
     from autocomp.primitives.replacement.ghost import Ghost
     from autocomp.primitives.replacement.low_rank import LowRank
     from autocomp.primitives.verification.batchnorm_statistics import reestimate_batchnorm
 
 LAZY = {
+    "register": "registry",
     "reestimate_batchnorm": "verification.batchnorm_statistics",
     "AdaRound": "quantization.adaround",
     "ChannelPruner": "pruning.channel_pruner",
@@ -71,6 +73,7 @@ __all__ = [
     "fold_batchnorm",
     "prune_channels",
     "reestimate_batchnorm",
+    "register",
     "trace",
 ]
 

@@ -17,13 +17,19 @@ from .base import Primitive
 from .choices import Choices
 
 _REGISTRY: dict[str, Primitive] = {}
+_AUTOMATIC: list[str] = []
 
 
-def register(primitive: Primitive) -> None:
-    """ValueError for a name that is already registered."""
+def register(primitive: Primitive, automatic: bool = True) -> None:
+    """Adds a primitive, also after import. ValueError for a name that is already registered.
+
+    automatic: whether ``primitives="auto"`` includes it. False for one that needs training.
+    """
     if primitive.name in _REGISTRY:
         raise ValueError(f"a primitive called {primitive.name!r} is already registered")
     _REGISTRY[primitive.name] = primitive
+    if automatic:
+        _AUTOMATIC.append(primitive.name)
 
 
 def primitive(name: str) -> Primitive:
@@ -36,6 +42,11 @@ def primitives() -> tuple[str, ...]:
     return tuple(_REGISTRY)
 
 
+def automatic() -> tuple[str, ...]:
+    """Names of the primitives that ``primitives="auto"`` includes."""
+    return tuple(_AUTOMATIC)
+
+
 def search_space(
     graph: NetworkGraph,
     parameters: Mapping[str, np.ndarray],
@@ -44,7 +55,7 @@ def search_space(
 ) -> SearchSpace:
     """All knobs of the primitives that are chosen from."""
     names, formats, channel_divisor = choices.primitives, choices.formats, choices.channel_divisor
-    chosen = tuple(AUTOMATIC) if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
+    chosen = automatic() if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
     knobs: list[Knob] = []
     for name in chosen:
         try:
@@ -83,9 +94,8 @@ def check_places(knobs: Iterable[Knob]) -> None:
 
 register(ChannelPruning())
 register(RTN())
-AUTOMATIC = primitives()
-register(TrainedFormats("adaround", "AdaRound"))
-register(TrainedFormats("simqat", "SimQAT"))
-register(TrainedFormats("lsq", "LSQ"))
-register(TrainedFormats("pact", "PACT"))
-register(TrainedFormats("slb", "SLB", most_bits=4))
+register(TrainedFormats("adaround", "AdaRound"), automatic=False)
+register(TrainedFormats("simqat", "SimQAT"), automatic=False)
+register(TrainedFormats("lsq", "LSQ"), automatic=False)
+register(TrainedFormats("pact", "PACT"), automatic=False)
+register(TrainedFormats("slb", "SLB", most_bits=4), automatic=False)

@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives import register, registry
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
-from autocomp.primitives.registry import AUTOMATIC, primitive, primitives, search_space
+from autocomp.primitives.registry import automatic, primitive, primitives, search_space
 from autocomp.search_spaces import Format, Knob, NetworkGraph
 from tests.conftest import Subject
+
+
+class Renamed(TrainedFormats):
+    """The knobs of SimQAT under another name."""
+
+    def __init__(self) -> None:
+        super().__init__("third-party", "SimQAT")
+
 
 FORMATS = tuple(map(Format.parse, ("float", "w8", "w8a8", "w4", "w4a8")))
 EMPTY = NetworkGraph((), ())
@@ -60,7 +69,21 @@ def test_slb_reaches_four_bits_at_most(named_subject: Callable[[str], Subject]) 
 def test_auto_takes_what_needs_no_training(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
     space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4))
-    assert {knob.primitive for knob in space.knobs} == set(AUTOMATIC) == {"channel-pruning", "rtn"}
+    assert {knob.primitive for knob in space.knobs} == set(automatic()) == {"channel-pruning", "rtn"}
+
+
+@pytest.mark.parametrize("included", [True, False])
+def test_auto_takes_what_was_registered_after_import(
+    included: bool, named_subject: Callable[[str], Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = named_subject("residual")
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(registry, "_AUTOMATIC", ["channel-pruning"])
+    register(Renamed(), automatic=included)
+    space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4))
+    assert ("third-party" in {knob.primitive for knob in space.knobs}) == included
+    with pytest.raises(ValueError, match="a primitive called 'third-party' is already registered"):
+        register(Renamed())
 
 
 def test_one_primitive_for_each_place(named_subject: Callable[[str], Subject]) -> None:
