@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.errors import nearest
 from autocomp.search_spaces import Format, Workload
 
 from . import model
@@ -161,7 +162,8 @@ def device(name: str | Path | Device) -> Device:
         return _read(path) if path.suffix == ".toml" else _of_table(path)
     shipped = _shipped()
     if str(name) not in shipped:
-        raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(shipped)}; or a path to a .toml file")
+        meant = nearest(str(name), shipped)
+        raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(shipped)}; or a path to a .toml file{meant}")
     return shipped[str(name)]
 
 

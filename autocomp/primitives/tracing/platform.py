@@ -67,9 +67,28 @@ def execution_mode(graph: bool) -> Iterator[None]:
         ms.set_context(mode=before)
 
 
+def forward_in_any_mode(net: Any, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """In PyNative mode, which compiles nothing; where that fails and GRAPH mode is set, in GRAPH mode, for which the
+    network may be written. The error is that of the mode which is set."""
+    try:
+        return forward(net, inputs, graph=False)
+    except Exception:  # whatever the network's own code raises
+        ms = load_mindspore()
+        if ms.get_context("mode") != ms.GRAPH_MODE:
+            raise
+    return forward(net, inputs, graph=True)
+
+
 def to_tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
     ms = load_mindspore()
     return tuple(ms.Tensor(array) for array in arrays)
+
+
+def as_numpy(value: Any) -> Any:
+    """The array of a MindSpore tensor; bfloat16, which NumPy lacks, as float32; anything else as it is."""
+    if not hasattr(value, "asnumpy"):
+        return value
+    return value.float().asnumpy() if "bfloat16" in str(value.dtype).lower() else value.asnumpy()
 
 
 def to_arrays(outputs: Any) -> tuple[np.ndarray, ...]:
