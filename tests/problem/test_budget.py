@@ -225,3 +225,12 @@ def test_an_unreachable_confidence_names_what_can_be_asked_for() -> None:
     budget = Budget.parse("latency<1ms@90%").on(ERRORS, "mine")
     with pytest.raises(BudgetError, match=r"the nearest is 2.50 ms, of which 2.00 ms are predicted"):
         check_reachable(budget, cost(latency_ms=np.array([2.0, 4.0])), cost(latency_ms=4.0), "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "least"), [("accuracy>+0.3%", 0.903), ("accuracy >= + 2 %", 0.92), ("accuracy>+0.01", 0.91)]
+)
+def test_an_accuracy_above_the_float_networks(text: str, least: float) -> None:
+    budget = Budget.parse(text)
+    assert budget.bounds[0].limit(fronts.FLOAT, 0.9) == pytest.approx(least)
+    assert Budget.parse(str(budget)) == budget and "+" in str(budget)

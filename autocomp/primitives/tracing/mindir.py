@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import pathlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 from autocomp.errors import TraceError
 
 from .compiling import quick_compilation
-from .platform import execution_mode, load_mindspore, to_tensors
+from .platform import execution_mode, load_mindspore, plain_place, to_tensors
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
             raise ValueError(f"parameters were made outside of cells: {', '.join(sorted(names - owned))}")
         model.Clear()
 
-    with tempfile.TemporaryDirectory() as folder, execution_mode(graph=True), quick_compilation():
-        path = pathlib.Path(folder) / "net.mindir"
+    with plain_place() as path, execution_mode(graph=True), quick_compilation():
         level = ms.get_context("jit_syntax_level")  # a failed export leaves it changed
         try:
             ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR", custom_func=take)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 import random
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -77,6 +80,20 @@ def forward_in_any_mode(net: Any, inputs: tuple[np.ndarray, ...]) -> tuple[np.nd
         if ms.get_context("mode") != ms.GRAPH_MODE:
             raise
     return forward(net, inputs, graph=True)
+
+
+@contextmanager
+def plain_place() -> Iterator[pathlib.Path]:
+    """A path of plain letters, the only ones that MindSpore writes to and loads from: it refuses spaces, brackets and
+    Chinese characters in any folder of a path."""
+    folders = [folder for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", ".") if _is_plain(folder)]
+    with tempfile.TemporaryDirectory(dir=folders[0] if folders else None, prefix="autocomp") as folder:
+        yield pathlib.Path(folder) / "net.mindir"
+
+
+def _is_plain(folder: str) -> bool:
+    whole = os.path.realpath(folder)
+    return re.fullmatch(r"[\w./-]+", whole, re.ASCII) is not None and os.access(whole, os.W_OK)
 
 
 def to_tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
