@@ -118,7 +118,7 @@ class TestPublicFunctions:
             autocomp.Data(**{"evaluate": X, name: value})
 
     def test_load_rebuild_and_device(self) -> None:
-        calls = [(autocomp.load, {"folder": value}) for value in WRONG["folder"]]
+        calls: list[tuple[Any, dict[str, Any]]] = [(autocomp.load, {"folder": value}) for value in WRONG["folder"]]
         calls += [(autocomp.load, {"folder": "a", "net": value}) for value in WRONG["net"]]
         calls += [(autocomp.rebuild, {"net": Residual(), "plan": value}) for value in WRONG["plan"]]
         calls += [(autocomp.rebuild, {"net": value, "plan": {}}) for value in WRONG["net"]]

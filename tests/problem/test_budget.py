@@ -228,9 +228,9 @@ def test_an_unreachable_confidence_names_what_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "least"), [("accuracy>+0.3%", 0.903), ("accuracy >= + 2 %", 0.92), ("accuracy>+0.01", 0.91)]
+    ("text", "least"), [("accuracy>+0.3%", 0.903), ("accuracy >= +2 %", 0.92), ("accuracy>+0.01", 0.91)]
 )
 def test_an_accuracy_above_the_float_networks(text: str, least: float) -> None:
     budget = Budget.parse(text)
-    assert budget.bounds[0].limit(fronts.FLOAT, 0.9) == pytest.approx(least)
+    assert budget.bounds[0].limit(cost(), 0.9) == pytest.approx(least)
     assert Budget.parse(str(budget)) == budget and "+" in str(budget)

@@ -77,7 +77,7 @@ def graph_mode() -> Iterator[None]:
 
 def test_parameters_of_one_name_get_names_of_their_own() -> None:
     net = OneName()
-    assert set(trace(net, X[:1]).layers) == {"a", "b"}
+    assert set(trace(net, (X[:1],)).layers) == {"a", "b"}
     assert [parameter.name for parameter in net.get_parameters()] == ["a.weight", "b.weight"]
 
 
@@ -96,7 +96,7 @@ def test_a_network_for_graph_mode() -> None:
 )
 def test_what_the_compiler_cannot_read(net: type, sentence: str) -> None:
     with pytest.raises(TraceError, match=sentence) as error:
-        trace(net(), X[:1])
+        trace(net(), (X[:1],))
     assert "\n" not in str(error.value)
 
 
