@@ -21,7 +21,7 @@ from autocomp.errors import AutocompError
 from autocomp.hardware_models import device
 from autocomp.hardware_models.device_file import device_text
 from autocomp.hardware_models.fitting.profiles import read_profile
-from autocomp.hardware_models.shapes import MeasuredShape, OperatorShape, read_table, table_text
+from autocomp.hardware_models.measurements.shapes import MeasuredShape, OperatorShape, read_table, table_text
 from autocomp.process.bounded_files import parse_json, read_arrays, read_text
 from autocomp.results.stored import write_text
 from tests import fronts

@@ -114,7 +114,7 @@ def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) 
             net(*to_tensors(inputs))
     except Exception as error:  # the network's own code
         raise EvaluationError(
-            "the inputs of layers are read in PyNative mode, but there the network, which may be written for GRAPH mode "
+            "the inputs of layers are read in PyNative mode, but there the network, maybe written for GRAPH mode "
             f"alone, fails: {error}"
         ) from error
     finally:
