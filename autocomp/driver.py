@@ -17,7 +17,8 @@ from autocomp.evaluators.fine_tuning import FineTuning, check_samples_first, int
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.registry import primitive
-from autocomp.primitives.tracing.tracer import check_cell
+from autocomp.primitives.tracing.tracer import check_cell, example_inputs
+from autocomp.problem.arguments import check, check_workers
 from autocomp.problem.budget import Budget, check_reachable, objectives
 from autocomp.problem.data import Data, Samples
 from autocomp.problem.jobs import Job, cheapest, prepare
@@ -88,13 +89,20 @@ def search(
     Returns:
         The front. Ctrl-C, SIGTERM, the time limit and errors in mid-search return what was found until then.
     """
+    check(
+        "search", net=net, budget=budget, device=device, primitives=primitives, trials=trials, time_limit=time_limit,
+        patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune, seed=seed, progress=progress,
+    )  # fmt: skip
+    check_workers(workers)
+    check_sampler(sampler)
     seed = integer(seed, "seed")
+    tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
+    if inputs is not None:
+        inputs = example_inputs(inputs)
     chip, samples = find_device(device), Data.coerce(data)
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
     check_cell(net)
-    check_sampler(sampler)
-    tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
     job = prepare(net, chip, samples, inputs, names, seed, progress, exclude)
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
@@ -187,6 +195,7 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     data: the data of the search; plans can then be evaluated and points fine-tuned. It is not needed where the
         search had no data. After ``autocomp search --quick`` as many samples are used as that search used.
     """
+    check("load", folder=folder, net=net)
     if net is None:
         return ParetoSet.load(folder)
     check_cell(net)

@@ -8,6 +8,11 @@ AutocompError
 └── ExportError             an exported file is missing, unreadable or computes something else
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class AutocompError(Exception):
     """The parent of all errors that autocomp raises about networks, plans and files."""
@@ -31,3 +36,9 @@ class EvaluationError(AutocompError):
 
 class ExportError(AutocompError):
     """An exported file is missing, unreadable or computes something else than the network in memory."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence on an unknown name: which known one is meant; nothing where none is near."""
+    close = get_close_matches(name, list(known), 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

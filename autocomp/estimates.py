@@ -11,6 +11,7 @@ import numpy as np
 from autocomp.hardware_models import Cost, Device, OperatorCost, devices
 from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, trace
+from autocomp.problem.arguments import check
 from autocomp.search_spaces import Format, Knob, NetworkGraph, SearchSpace, Workload
 
 
@@ -20,6 +21,7 @@ def estimate(net: Any, device: str | Path | Device, inputs: Any = None, precisio
     inputs: one shape with its batch, a list of shapes, or arrays; None probes the network with the usual image sizes.
     precision: a format for every layer, ``"w8a8"``; None is the device's own float format (fp16 on Ascend).
     """
+    check("estimate", net=net, device=device, precision=precision)
     chip = find_device(device)
     return chip.costs(uniform_workload(net, chip, inputs, precision))[0]
 
@@ -34,6 +36,7 @@ def compare(
 
     devices: None takes all that are shipped. A device that does not offer ``precision`` is left out.
     """
+    check("compare", net=net, devices=devices, precision=precision)
     return {chip.name: chip.costs(workload)[0] for chip, workload in workloads(net, devices, inputs, precision)}
 
 

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.problem.data import Data
+from autocomp.process.bounded_files import read_arrays
 
 Shape = tuple[int, ...]
 
@@ -74,8 +73,7 @@ def load_weights(net: Any, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.suffix == ".npz":
-        with np.load(path) as arrays:
-            found = {name: ms.Parameter(ms.Tensor(array), name=name) for name, array in arrays.items()}
+        found = {name: ms.Parameter(ms.Tensor(array), name=name) for name, array in read_arrays(path).items()}
     elif path.suffix == ".ckpt":
         found = ms.load_checkpoint(str(path))
     else:

@@ -29,7 +29,7 @@ from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.platform import forward, is_dataset
-from autocomp.problem.data import Samples, is_batched
+from autocomp.problem.data import Samples, as_integers, held, is_batched
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import Deployer, ExportReport
 from autocomp.results.point import NO_SAMPLES
@@ -185,7 +185,8 @@ def onnx_bytes(graph: NetworkGraph, parameters: Parameters, compressed: Compress
 
 
 def _pair(samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
-    return samples.x[0], samples.y
+    chosen = held(samples)
+    return as_integers(chosen.x)[0], chosen.y
 
 
 def _epochs(count: int) -> str:

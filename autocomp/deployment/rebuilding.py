@@ -12,6 +12,7 @@ from autocomp.primitives.numerics.plan_compressor import PlanCompressor, paramet
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import inputs_for
+from autocomp.problem.arguments import check
 from autocomp.search_spaces import ChannelGroup, Format, NetworkGraph, Plan, SearchSpace
 
 
@@ -32,6 +33,7 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
         ValueError: the plan names a layer or channel group that the network does not have, or a group in which the
         structure depends on which channels are cut, not only on how many.
     """
+    check("rebuild", net=net, plan=plan)
     plan = Plan.parse(plan) if isinstance(plan, str) else Plan(plan)
     graph = trace(net, inputs_for(net, inputs))
     kept, formats = np.ones(graph.unit_count, bool), {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from autocomp.primitives.tracing.channels import group_channels
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.data import Samples
 from autocomp.problem.jobs import RepeatedCosts, as_taken, evaluator_of
+from autocomp.process.bounded_files import parse_json, read_arrays
 from autocomp.results.front import ParetoSet
 from autocomp.results.point import Point, percent
 from autocomp.results.stored import read
@@ -27,6 +27,7 @@ from .deploy import NetworkDeployer
 from .network_file import FILE, parameters_key
 from .resolving import ScoreResolver
 
+DESCRIBED = ("parameters", "space", "whole", "batch", "primitives", "formats", "seed")
 SAME = 1e-6  # largest difference of accuracies on the same samples
 
 
@@ -40,9 +41,8 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if not path.is_file():
         read(Path(folder))  # raises where there is no front at all
         raise FileNotFoundError(f"{folder} holds no {FILE}: the front was saved without its network")
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    description = json.loads(str(arrays["description"]))
+    arrays = read_arrays(path)
+    description = _description(arrays, path)
     if parameters_key(parameters_of(net)) != description["parameters"]:
         raise ValueError(f"the front in {folder} was found for other weights than this network has")
     samples, calibration = _numbered(arrays, "sample"), _numbered(arrays, "calibration")
@@ -72,6 +72,16 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if given is not None:
         _check_samples(front.float_point, evaluator)
     return front
+
+
+def _description(arrays: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
+    """ValueError where it lacks what :func:`store` writes."""
+    found = parse_json(str(arrays.get("description", "")), f"the description in {path}")
+    lacking = [name for name in DESCRIBED if not isinstance(found, dict) or name not in found]
+    if lacking or "sample/0" not in arrays or "calibration/0" not in arrays:
+        lacks = lacking[0] if lacking else "samples"
+        raise ValueError(f"{path} must be what ParetoSet.save writes, but it lacks {lacks}")
+    return dict(found)
 
 
 def _divisor(description: dict[str, Any]) -> tuple[int, bool]:

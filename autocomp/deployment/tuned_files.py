@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from autocomp.evaluators import Measurement
 from autocomp.primitives.export.files import written_whole
 from autocomp.primitives.numerics.plan_compressor import Parameters
+from autocomp.process.bounded_files import parse_json, read_arrays
 from autocomp.search_spaces import Plan
 
 PREFIX = "parameter/"
@@ -41,12 +41,12 @@ class TrainedWeights:
     def read(cls, path: Path) -> TrainedWeights:
         """FileNotFoundError for no file, ValueError for a file that ``write`` did not write."""
         try:
-            with np.load(path) as file:
-                description = json.loads(str(file["description"]))
-                arrays = {name.removeprefix(PREFIX): file[name] for name in file.files if name.startswith(PREFIX)}
+            file = read_arrays(path)
+            description = parse_json(str(file["description"]), "the description")
+            arrays = {name.removeprefix(PREFIX): array for name, array in file.items() if name.startswith(PREFIX)}
             measurement = Measurement.from_json(description["measurement"])
             return cls(Plan.parse(description["plan"]), description["algorithm"], arrays, measurement)
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} must hold a fine-tuned network, but it cannot be read: {error}") from error
 
 

@@ -140,7 +140,19 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
         yield name, value, "an integer above 0", isinstance(value, int) and value > 0
     block = data["matrix"].get("grouped_block", 1)
     yield "grouped_block", block, "an integer above 0", isinstance(block, int) and block > 0
+    for name, value in _numbers(data["energy_pj"]):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        yield f"{name} of energy_pj", value, "a finite number of 0 or more", number and 0 <= value < float("inf")
     yield "macs_per_s", data["rates"]["macs_per_s"], "a table with float", "float" in data["rates"]["macs_per_s"]
+
+
+def _numbers(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The entries of a table and of the tables in it, but for its source."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif name != "source":
+            yield name, value
 
 
 def _rate_rules(data: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any, str, bool]]:
@@ -148,7 +160,7 @@ def _rate_rules(data: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Any
     for name in (name for name in known if name in rates and name != "overlapped"):
         values = rates[name].values() if isinstance(rates[name], Mapping) else (rates[name],)
         for value in values:
-            number = isinstance(value, (int, float))
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
             if name in MAY_BE_ZERO:
                 yield name, value, "a number of 0 or more", number and value >= 0
             else:

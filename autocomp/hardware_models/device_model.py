@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.errors import nearest
+from autocomp.process.bounded_files import read_text
 from autocomp.search_spaces import Format, Workload
 
 from . import model
@@ -30,6 +32,8 @@ from .runtimes.registry import runtime_of, unnamed
 from .uncertainty import LatencyErrors
 
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+DEVICE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,23 +166,38 @@ def device(name: str | Path | Device) -> Device:
         return _read(path) if path.suffix == ".toml" else _of_table(path)
     shipped = _shipped()
     if str(name) not in shipped:
-        raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(shipped)}; or a path to a .toml file")
+        meant = nearest(str(name), shipped)
+        raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(shipped)}; or a path to a .toml file{meant}")
     return shipped[str(name)]
 
 
-def _read(path: Path) -> Device:
+def _read(path: Path, readers: tuple[Path, ...] = ()) -> Device:
+    """readers: the files that are like this one, which it may not be like itself."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text(path, DEVICE_BYTES))
+    except RecursionError:
+        raise ValueError(
+            f"a device file must be TOML that is nested less deep, but {path} is nested too deep"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"a device file must be TOML, but {path} is not: {error}") from error
     if "like" in data:
         try:
-            relative = device(data["like"]).data
+            relative = _relative(data["like"], (*readers, path.resolve())).data
             check_names(data, relative, str(path))
             data = merged({"name": path.stem, **data}, relative)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise ValueError(f"{path} cannot be like {data['like']}: {error}") from error
     return Device.parse(with_table(data, path), str(path))
+
+
+def _relative(name: str | Path, readers: tuple[Path, ...]) -> Device:
+    path = Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        return device(name)
+    if path.resolve() in readers:
+        raise ValueError("a device file must be like another device, but this one is like itself")
+    return _read(path, readers)
 
 
 def _of_table(path: Path) -> Device:

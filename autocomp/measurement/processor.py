@@ -18,6 +18,7 @@ from autocomp.hardware_models.device_file import device_text
 from autocomp.hardware_models.fitting.own_device import calibrated
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
 from autocomp.hardware_models.measurements.shapes import MeasuredShape, table_text
+from autocomp.problem.arguments import check
 from autocomp.results.stored import write_text
 
 from .profiling import Report, counted, measure
@@ -38,6 +39,7 @@ def device(name: str | Path | Device, may_measure: bool = True) -> Device:
     minute, and later read from the cache. With ``may_measure=False``, or where the environment has
     ``AUTOCOMP_CPU=assumed``, a processor that has not been measured is the assumed one that is shipped.
     """
+    check("device", name=name, may_measure=may_measure)
     threads = threads_of(name)
     if threads is None or os.environ.get(SETTING) == "assumed":
         return find_device("cpu" if threads is not None else name)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from autocomp.errors import NoEffectError
+from autocomp.errors import NoEffectError, nearest
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
@@ -34,7 +34,7 @@ def register(primitive: Primitive, automatic: bool = True) -> None:
 
 def primitive(name: str) -> Primitive:
     if name not in _REGISTRY:
-        raise ValueError(f"unknown primitive {name!r}; known: {', '.join(sorted(_REGISTRY))}")
+        raise ValueError(f"unknown primitive {name!r}; known: {', '.join(sorted(_REGISTRY))}{nearest(name, _REGISTRY)}")
     return _REGISTRY[name]
 
 

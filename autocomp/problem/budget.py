@@ -67,7 +67,8 @@ class Bound:
         if self.of:
             return f"{self.of}<+{_plain(exact * 100)}%" if self.relative else f"{self.of}<{_plain(exact)}"
         if self.metric == ACCURACY:
-            return f"accuracy>{'-' if self.relative else ''}{_plain(exact * 100)}%"
+            sign = "" if not self.relative else "-" if self.value >= 0 else "+"
+            return f"accuracy>{sign}{_plain(abs(exact) * 100)}%"
         if self.relative:
             return f"{self.metric}<{_plain(exact * 100)}%"
         metric = METRICS[self.metric]
@@ -328,14 +329,14 @@ class _Reader:
 
     def _accuracy(self) -> Bound:
         start = self.at
-        relative = bool(self._take("-"))
+        sign = self._take(r"[-+]")
         number = self._number()
         self._space()
         share = number / 100 if self._take("%") else number
         if share > 1:
             self.at = start
             self._fail("at most 100% or 1")
-        return Bound(ACCURACY, float(share), relative)
+        return Bound(ACCURACY, float(-share if sign == "+" and share else share), bool(sign))
 
     def _number(self) -> Decimal:
         match = _NUMBER.match(self.text, self.at)

@@ -16,6 +16,9 @@ import numpy as np
 from autocomp.evaluators.user_metric import UserMetric, label_bytes
 from autocomp.primitives.distillation.class_labels import as_array, as_classes
 from autocomp.primitives.tracing.platform import is_dataset, same_order
+from autocomp.primitives.tracing.tracer import first_not_finite
+
+from .arguments import check
 
 LIMIT = 50_000
 LIMIT_BYTES = 2_000_000_000
@@ -30,7 +33,7 @@ log = logging.getLogger("autocomp")
 class Samples:
     """Inputs of the network, and labels where they are known.
 
-    x: one array (n, ...) for each input.
+    x: one array (n, ...) for each input; of 8-bit integers, or on disk, where it was given so.
     y: (n,) int64 class of each sample, or None; with a metric of the user's own whatever labels that takes, (n, ...),
         an array of objects where samples differ in shape.
     """
@@ -42,6 +45,7 @@ class Samples:
     def read(cls, value: Any, role: str = "data", limit: int = LIMIT, any_labels: bool = False) -> Samples:
         """Read ``x``, ``(x, y)`` (``x`` an array or a tuple of arrays) or a ``mindspore.dataset.Dataset``.
 
+        Arrays may lie on disk (``numpy.load(path, mmap_mode="r")``): only what is used is read, see :func:`held`.
         At most ``limit`` samples and 2 GB of a dataset are read; with more than one column the last is the labels. A
         dataset that shuffles gives the same order each time; random numbers in its Python functions may differ.
 
@@ -122,10 +126,7 @@ class Data:
     _read: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise ValueError(f"limit must be at least 1 sample, but got limit={self.limit}")
-        if self.metric is not None and not callable(self.metric):
-            raise TypeError(f"metric must be a function of (outputs, labels), but got {type(self.metric).__name__}")
+        check("Data", limit=self.limit, metric=self.metric)
         if self.lower_is_better not in (None, True, False):
             raise TypeError(f"lower_is_better must be True, False or None, but got {self.lower_is_better!r}")
         if self.lower_is_better is not None and self.metric is None:
@@ -161,7 +162,7 @@ class Data:
     def calibration(self) -> Samples | None:
         """Samples for calibration, with or without labels."""
         if self.calibrate is not None:
-            return self._samples("calibrate")
+            return held(self._samples("calibrate"))
         for role in ("train", "evaluate"):
             if getattr(self, role) is not None:
                 return self._samples(role).take(CALIBRATION_SAMPLES)
@@ -171,11 +172,11 @@ class Data:
     def evaluation(self) -> Samples | None:
         """Samples to evaluate on; fidelity is measured where they have no labels."""
         role = self._evaluated_role
-        return None if role is None else self._samples(role)
+        return None if role is None else held(self._samples(role))
 
     @property
     def training(self) -> Samples | None:
-        return None if self.train is None else self._samples("train")
+        return None if self.train is None else held(self._samples("train"))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -235,17 +236,63 @@ def _checked(
 
 
 def _input(value: Any, role: str) -> np.ndarray:
-    """The array as float32, or in its integer type; 8-bit images become float32 with the same values."""
+    """As it is: what lies on disk stays there, and 8-bit images stay small, until :func:`held` and :func:`as_floats`
+    take them. Only floats in memory become float32 at once."""
     array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"an input of {role} must be an array of numbers, but got {type(value).__name__}")
     if array.ndim == 0:
         raise ValueError(f"an input of {role} must have a first axis that counts the samples, but got one number")
-    if array.dtype.kind == "f" or array.dtype == np.uint8:
-        array = array.astype(np.float32, copy=False)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"the inputs of {role} must be finite, but got {(~np.isfinite(array)).sum()} NaN or infinite")
-    return array
+    if array.dtype.kind != "f" or _on_disk(array):
+        return array
+    _check_finite(array, f"the inputs of {role}")
+    return array.astype(np.float32, copy=False)
+
+
+def _on_disk(array: np.ndarray) -> bool:
+    """Whether it is a view of a file, through whatever number of views."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base
+    return False
+
+
+def _check_finite(array: np.ndarray, name: str) -> None:
+    if array.size and not np.isfinite(array).all():
+        wrong = int((~np.isfinite(array)).sum())
+        raise ValueError(f"{name} must be finite, but got {wrong} NaN or infinite, the first {first_not_finite(array)}")
+
+
+def held(samples: Samples, most_bytes: int = LIMIT_BYTES) -> Samples:
+    """In memory: of arrays on disk, or that grow when they become float32, at most so many bytes of float32, evenly
+    spread; a warning says so."""
+    grown = [x for x in samples.x if _on_disk(x) or x.dtype == np.uint8]
+    row = sum(4 * math.prod(x.shape[1:]) for x in grown)
+    count = max(1, most_bytes // max(1, row))
+    if grown and count < len(samples):
+        text = "of %s samples %s are used, evenly spread: as float32 all would take %.1f GB, but at most %.1f are taken"
+        log.warning(text, f"{len(samples):,}", f"{count:,}", row * len(samples) / 1e9, most_bytes / 1e9)
+        samples = samples.take(count)
+    for i, x in enumerate(samples.x):
+        if x.dtype.kind == "f" and _on_disk(x):
+            _check_finite(x, f"input {i} of the data")
+    return samples
+
+
+def as_floats(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """float32 in memory."""
+    return tuple(np.asarray(x).astype(np.float32, copy=False) for x in arrays)
+
+
+def as_integers(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """int32 where they are integers, but for 8-bit images; float32 else."""
+    return tuple(x.astype(np.int32) if is_integer_input(x) else as_floats((x,))[0] for x in arrays)
+
+
+def is_integer_input(array: np.ndarray) -> bool:
+    return array.dtype.kind in "iu" and array.dtype != np.uint8
 
 
 def _as_given(value: Any, role: str) -> np.ndarray:

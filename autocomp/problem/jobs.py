@@ -23,7 +23,7 @@ from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.exclusion import Patterns, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network, first_line
 from autocomp.primitives.tracing.nodes import owners_of
-from autocomp.primitives.tracing.platform import forward
+from autocomp.primitives.tracing.platform import forward, forward_in_any_mode
 from autocomp.primitives.tracing.returned import returned
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
 from autocomp.primitives.verification.trial_cut import verify_channel_groups
@@ -32,13 +32,14 @@ from autocomp.samplers import Solver
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
 from .budget import Budget
-from .data import Data, Samples
+from .data import Data, Samples, as_floats, as_integers, is_integer_input
 from .metrics import METRICS
 
 log = logging.getLogger("autocomp")
 
 Arrays = tuple[np.ndarray, ...]
 Costs = Callable[[np.ndarray], Cost]  # gives the costs of vectors, (n, knobs) int
+VARIANCE = "moving_variance"  # how the names of BatchNorms' variances end
 CHECKED = 4  # images for which the engine must reproduce MindSpore's outputs
 PROBED_PLANS = 4096  # random plans whose costs are computed before a budget is called unreachable
 FLOAT_SHARE = 0.05  # of the parameters, from which on those that no knob rounds are warned of
@@ -305,22 +306,33 @@ def _check_finite(parameters: Parameters) -> None:
     broken = [name for name, value in parameters.items() if not np.isfinite(value).all()]
     if broken:
         raise ValueError(f"the network's parameters must be finite, but there is NaN or infinity in {broken[0]}")
+    negative = [name for name, value in parameters.items() if name.endswith(VARIANCE) and (value < 0).any()]
+    if negative:
+        least = float(parameters[negative[0]].min())
+        raise ValueError(f"a BatchNorm's variance must be 0 or more, but {negative[0]} holds {least:g}")
 
 
 def _check_forward(net: Any, one: Arrays) -> None:
     try:
-        forward(net, one, graph=False)
+        forward_in_any_mode(net, one)
     except Exception as error:  # the network's own code
-        shapes = ", ".join(str(array.shape) for array in one)
-        raise ValueError(f"the network does not take inputs of shape {shapes}: {first_line(error)}") from error
+        shapes = ", ".join(f"{array.shape} {array.dtype}" for array in one)
+        said = first_line(error)
+        raise ValueError(f"the network does not take inputs of shape {shapes}: {said}") from error
 
 
 def as_taken(net: Any, samples: Samples) -> Arrays:
-    """The samples as float32; or as integers, where the network takes only integers, as one with an embedding does."""
-    floats = tuple(x.astype(np.float32, copy=False) for x in samples.x)
-    integers = tuple(x.astype(np.int32) if x.dtype.kind in "iu" else x for x in samples.x)
-    for arrays in (floats, integers) if any(x.dtype.kind in "iu" for x in samples.x) else ():
-        with suppress(Exception):  # the network's own code
-            forward(net, one_image(arrays), graph=False)
-            return arrays
-    return floats
+    """float32; or integers as they are, where the network takes those alone, as one with an embedding does, and where
+    it takes neither: the error is then that of the inputs as they were given."""
+    given = samples.x
+    one = one_image(given)
+    whole = any(is_integer_input(x) for x in given)
+    taken = as_integers if whole and not _takes(net, as_floats(one)) else as_floats
+    return taken(given)
+
+
+def _takes(net: Any, one: Arrays) -> bool:
+    with suppress(Exception):  # the network's own code
+        forward_in_any_mode(net, one)
+        return True
+    return False

@@ -13,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from autocomp.hardware_models import LatencyErrors
+from autocomp.problem.arguments import check
 from autocomp.problem.budget import ACCURACY, Budget, objectives
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import hypervolume, knee, on_front
@@ -202,6 +203,7 @@ class ParetoSet(Sequence[Point]):
         used where no point of the front meets the bounds; that can happen with bounds on other costs than the
         objectives. ValueError where no plan meets them; it names the nearest.
         """
+        check("pick", expression=expression)
         bounds = self._bounds(expression)
         if not bounds:
             return self.knee
@@ -251,6 +253,7 @@ class ParetoSet(Sequence[Point]):
         ValueError without bounds, or where the front was loaded without its network or saved without scores.
         BudgetError where no plan is predicted to meet the budget; it names the nearest.
         """
+        check("resolve", budget=budget, evaluate=evaluate)
         bounds = self._bounds(budget)
         if not bounds:
             raise ValueError("resolve needs a budget with at least one bound, as in 'latency<3ms'")
@@ -260,6 +263,7 @@ class ParetoSet(Sequence[Point]):
     def evaluate(self, plan: Plan | Prediction) -> Point:
         """Evaluate a plan on all samples of the search. It is in ``evaluated`` afterwards, and on the front if no point
         there dominates it."""
+        check("evaluate", plan=plan)
         wanted = plan.plan if isinstance(plan, Prediction) else plan
         for point in self.evaluated:
             if point.plan == wanted and point.samples == self.float_point.samples:
@@ -276,6 +280,7 @@ class ParetoSet(Sequence[Point]):
         It replaces another point of the same plan. ValueError for a point that was not fine-tuned, or was measured with
         another metric or on other samples than the front's.
         """
+        check("add", point=point)
         if not point.tuned:
             raise ValueError(f"add takes a fine-tuned point, evaluate(plan) any plan, but got {point.summary()}")
         own = self.float_point
@@ -322,6 +327,7 @@ class ParetoSet(Sequence[Point]):
 
     def save(self, folder: str | Path) -> Path:
         """Write ``front.json``, which :meth:`load` reads, the files of the deployer, and ``report.html``."""
+        check("save", folder=folder)
         folder = Path(folder)
         write_text(folder / FILE, to_json(self))
         if self.deployer is not None:

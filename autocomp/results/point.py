@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from autocomp.evaluators import Measurement
 from autocomp.evaluators.fine_tuning import FineTuning, Progress
 from autocomp.hardware_models import Cost
+from autocomp.problem.arguments import check
 from autocomp.problem.metrics import METRICS, shown, shown_change, significant
 from autocomp.problem.record import Record
 from autocomp.process.training_bar import training_bar
@@ -161,6 +162,7 @@ class Point:
     def export(self, path: str | Path) -> ExportReport:
         """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``measured`` gets the measured
         costs."""
+        check("export", path=path)
         report = self.applied_by.export(self.plan, path)
         self.measured["size_mb"] = report.size_mb
         if report.latency_ms is not None:
@@ -192,6 +194,10 @@ class Point:
             algorithm: "lsq", "simqat" or "pact". teacher: share of the float network's outputs in the loss, 0 to 1.
             progress: whether a bar is shown; None shows it where standard error is a terminal.
         """
+        check(
+            "fine_tune", epochs=epochs, batch=batch, rate=rate, algorithm=algorithm, teacher=teacher, seed=seed,
+            progress=progress,
+        )  # fmt: skip
         settings = FineTuning(epochs, batch, rate, algorithm, teacher, seed)
         with training_bar(progress) as report:
             tuned = self.trained(*self.applied_by.fine_tune(self.plan, train, settings, report))

@@ -14,6 +14,7 @@ from autocomp.evaluators import Measurement
 from autocomp.hardware_models import Cost, LatencyErrors
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.record import Record
+from autocomp.process.bounded_files import parse_json, plain_mode, read_text
 from autocomp.search_spaces import Plan
 
 from .front_protocol import Front
@@ -86,7 +87,7 @@ def read(folder: Path) -> StoredFront:
     if not path.exists():
         raise FileNotFoundError(f"a saved front is a folder with {FILE}, but {folder} has none")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_text(path), "it")
         schema = value["schema"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -96,7 +97,7 @@ def read(folder: Path) -> StoredFront:
         raise ValueError(f"{path} must have schema {SCHEMA}, but got {schema}: save it again with this version")
     try:
         return _stored(value)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} must be what ParetoSet.save writes, but it lacks {error}") from error
 
 
@@ -132,7 +133,7 @@ def write_text(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            os.fchmod(handle, 0o644)
+            os.fchmod(handle, plain_mode())
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
             os.replace(temporary, path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from autocomp.errors import nearest
+
 from .base import Problem, Sampler
 
 Maker = Callable[[Problem], Sampler]
@@ -35,4 +37,4 @@ def sampler(name: str, problem: Problem) -> Sampler:
 def check_sampler(name: str) -> None:
     """ValueError for a name that is not registered."""
     if name not in _MAKERS:
-        raise ValueError(f"unknown sampler {name!r}; known: {', '.join(sampler_names())}")
+        raise ValueError(f"unknown sampler {name!r}; known: {', '.join(sampler_names())}{nearest(name, _MAKERS)}")

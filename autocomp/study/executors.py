@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement
+from autocomp.problem.arguments import check_workers
 from autocomp.process.blas_threads import one_blas_thread
 from autocomp.process.interrupts import own_termination
 from autocomp.search_spaces import Plan
@@ -57,18 +58,8 @@ class Executor(Protocol):
 
 def executor(evaluator: Evaluator, workers: int | str | None = None) -> Executor:
     """None: this process. A number: so many Ray workers here. ``"auto"``, ``"ray://host:port"``: a Ray cluster."""
-    if workers is None:
-        return InProcess(evaluator)
-    if isinstance(workers, str):
-        if workers != "auto" and not workers.startswith("ray://"):
-            raise ValueError(
-                f"workers must be None, a number, 'auto' or 'ray://host:port', but got workers={workers!r}"
-            )
-    elif isinstance(workers, bool) or not isinstance(workers, int):
-        raise TypeError(f"workers must be None, a number, 'auto' or 'ray://host:port', but got workers={workers!r}")
-    elif workers < 1:
-        raise ValueError(f"workers must be at least 1, but got workers={workers}")
-    return RayWorkers(evaluator, workers)
+    check_workers(workers)
+    return InProcess(evaluator) if workers is None else RayWorkers(evaluator, workers)
 
 
 def evaluate(evaluator: Evaluator, plan: Plan) -> Measurement:

@@ -17,6 +17,7 @@ import numpy as np
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import RUINED, Measure, Measurement, Scores, divergence
+from autocomp.problem.arguments import check
 from autocomp.problem.budget import Budget
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import by_worth, on_front
@@ -88,11 +89,7 @@ class Study:
         progress: bool | None = False,
     ) -> None:
         _check(objectives, sampler)
-        for name, value in (("trials", trials), ("batch", batch), ("patience", patience)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, but got {name}={value}")
-        if time_limit is not None and not time_limit > 0:
-            raise ValueError(f"time_limit must be a number of seconds above 0, but got time_limit={time_limit}")
+        check("Study", trials=trials, batch=batch, patience=patience, time_limit=time_limit, seed=seed)
         self.space = space
         self.executor = executor
         self.costs = costs

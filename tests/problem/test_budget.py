@@ -267,3 +267,12 @@ class TestLowerIsBetter:
             assert (budget.violation(costs, values, of_float, 0.75) <= 0).tolist() == [True, False]
         with pytest.raises(ValueError, match="needs the scale"):
             Budget.parse("wer<0.1", "wer").bounds[0].limit(of_float, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("text", "least"), [("accuracy>+0.3%", 0.903), ("accuracy >= +2 %", 0.92), ("accuracy>+0.01", 0.91)]
+)
+def test_an_accuracy_above_the_float_networks(text: str, least: float) -> None:
+    budget = Budget.parse(text)
+    assert budget.bounds[0].limit(cost(), 0.9) == pytest.approx(least)
+    assert Budget.parse(str(budget)) == budget and "+" in str(budget)

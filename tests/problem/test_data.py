@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autocomp.problem.data import CALIBRATION_SAMPLES, Data, Samples
+from autocomp.problem.data import CALIBRATION_SAMPLES, Data, Samples, as_floats
 
 IMAGES = np.arange(5 * 3 * 2, dtype=np.float32).reshape(5, 3, 2)
 CLASSES = np.array([0, 1, 2, 1, 0])
@@ -43,7 +43,7 @@ def test_labels_become_classes(labels: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float64])
 def test_images_become_float32_with_the_same_values(dtype: Any) -> None:
-    x = Samples.read(IMAGES.astype(dtype)).x[0]
+    (x,) = as_floats(Samples.read(IMAGES.astype(dtype)).x)
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x, IMAGES)
 

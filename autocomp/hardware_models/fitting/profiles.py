@@ -7,7 +7,6 @@ Read are the formats of NVIDIA's trtexec (``--exportTimes``, ``--exportProfile``
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,9 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.process.bounded_files import TEXT_BYTES, check_file, parse_json
+
 KNOWN = "trtexec (--exportTimes, --exportProfile, log), msprof (op_summary CSV) or MindSpore Lite's benchmark (log)"
-NUMBER = r"([0-9.]+(?:e[+-]?\d+)?) ms"
-LOGS = (rf"GPU Compute Time:.*?median = {NUMBER}", rf"AvgRunTime = {NUMBER}")
+LINE = 2000  # characters of a log's line that are looked at
+NUMBER = r"([0-9]{1,15}(?:\.[0-9]{0,15})?(?:e[+-]?\d{1,3})?) ms"
+LOGS = (("GPU Compute Time:", rf"median = {NUMBER}"), ("", rf"AvgRunTime = {NUMBER}"))  # in one line
 OPERATOR, MICROSECONDS = "Op Name", "Task Duration(us)"
 
 
@@ -33,9 +35,13 @@ class Profile:
 
 def read_profile(path: Path) -> Profile:
     """ValueError for a file that is none of KNOWN."""
+    check_file(path, TEXT_BYTES)
     text = path.read_text(encoding="utf-8", errors="replace")
-    found = _json(text) if path.suffix == ".json" else _summary(text) if path.suffix == ".csv" else None
-    found = found or _log(text)
+    try:
+        found = _json(text) if path.suffix == ".json" else _summary(text) if path.suffix == ".csv" else None
+        found = found or _log(text)
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"a profile must be of {KNOWN}, but {path} cannot be read: {error}") from error
     if found is None or not found.latency_ms > 0:
         raise ValueError(f"a profile must be of {KNOWN}, but {path} is none with a latency above 0")
     return found
@@ -43,14 +49,14 @@ def read_profile(path: Path) -> Profile:
 
 def _json(text: str) -> Profile | None:
     try:
-        entries = json.loads(text)
-    except json.JSONDecodeError:
+        entries = parse_json(text, "a profile")
+    except ValueError:
         return None
     rows: list[dict[str, Any]] = [row for row in entries if isinstance(row, dict)] if isinstance(entries, list) else []
-    times = [float(row["computeMs"]) for row in rows if "computeMs" in row]
+    times = [_number(row["computeMs"]) for row in rows if "computeMs" in row]
     if times:
         return Profile(float(np.median(times)), fixed=True)
-    layers = [float(row.get("medianMs", row["averageMs"])) for row in rows if "averageMs" in row]
+    layers = [_number(row.get("medianMs", row["averageMs"])) for row in rows if "averageMs" in row]
     return Profile(sum(layers), fixed=False) if layers else None
 
 
@@ -61,13 +67,26 @@ def _summary(text: str) -> Profile | None:
         return None
     taken: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        taken[row[OPERATOR]].append(float(row[MICROSECONDS]))
+        taken[row[OPERATOR]].append(_number(row[MICROSECONDS]))
     return Profile(sum(float(np.mean(times)) for times in taken.values()) / 1e3, fixed=False)
 
 
 def _log(text: str) -> Profile | None:
-    matches = [float(match[1]) for pattern in LOGS if (match := re.search(pattern, text))]
-    return Profile(matches[0], fixed=True) if matches else None
+    for line in text.splitlines():
+        for start, pattern in LOGS:
+            _, found, rest = line.partition(start) if start else ("", " ", line)
+            match = re.search(pattern, rest[:LINE]) if found else None
+            if match is not None:
+                return Profile(_number(match[1]), fixed=True)
+    return None
+
+
+def _number(value: Any) -> float:
+    """ValueError for what is no finite time."""
+    found = float(value)
+    if not 0 <= found < float("inf"):
+        raise ValueError(f"a time must be finite and 0 or more, but got {value!r}")
+    return found
 
 
 def named(paths: Sequence[Path]) -> dict[str, Profile]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.process.bounded_files import read_text
 from autocomp.search_spaces import Format, Knob, NetworkGraph, Node, SearchSpace, Workload
 
 LAYERS = ("conv", "dense")
@@ -25,6 +26,7 @@ OPS = {  # for kinds with several; for layers the activation after each of them,
     **dict.fromkeys(LAYERS, ("", *ACTIVATIONS)),
 }
 TEXTS = ("kind", "op", "format")
+LARGEST, LONGEST = 2**20, 1000  # sizes; layers in a row
 TAIL = 8  # channels of the layer after a stack, which reads in its format, so that the stack's last layer runs in it
 
 
@@ -66,6 +68,11 @@ class OperatorShape:
 
     def _check_sizes(self) -> None:
         sizes = {name: value for name, value in vars(self).items() if name not in TEXTS}
+        if max(sizes.values()) > LARGEST:
+            large = ", ".join(f"{name}={value}" for name, value in sizes.items() if value > LARGEST)
+            raise ValueError(f"the sizes of an operator shape must be at most {LARGEST:,}, but got {large}")
+        if self.repeat > LONGEST:
+            raise ValueError(f"an operator shape must repeat at most {LONGEST:,} times, but got repeat={self.repeat}")
         if min(sizes.values()) < 1:
             small = ", ".join(f"{name}={value}" for name, value in sizes.items() if value < 1)
             raise ValueError(f"the sizes of an operator shape must be 1 or more, but got {small}")
@@ -223,9 +230,8 @@ COLUMNS = tuple(field.name for field in fields(OperatorShape))
 
 def read_table(path: Path) -> list[MeasuredShape]:
     """ValueError names the line that cannot be read."""
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
     found = []
+    lines = _lines(path)
     for number, line in enumerate(lines, 2):
         try:
             found.append(_row(line))
@@ -234,6 +240,13 @@ def read_table(path: Path) -> list[MeasuredShape]:
                 f"line {number} of {path} must be as 'autocomp profile' writes it, but: {error}"
             ) from error
     return found
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    try:
+        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} must be a table as 'autocomp profile' writes it, but: {error}") from error
 
 
 def rows_data(rows: Iterable[MeasuredShape]) -> list[list[Any]]:
@@ -247,8 +260,7 @@ def rows_of(data: Iterable[Sequence[Any]]) -> list[MeasuredShape]:
 
 def table_device(path: Path) -> str:
     """The device that a table's rows belong to: its name, or its file next to the table."""
-    with path.open(encoding="utf-8", newline="") as file:
-        names = {line.get("device") or "" for line in csv.DictReader(file)}
+    names = {line.get("device") or "" for line in _lines(path)}
     if len(names) != 1 or names == {""}:
         raise ValueError(f"the rows of a measured table must name one device, but {path} names {sorted(names)}")
     name = names.pop()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.errors import EvaluationError
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, kept_channels
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
@@ -117,6 +118,11 @@ def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) 
     try:
         with execution_mode(graph=False):
             net(*to_tensors(inputs))
+    except Exception as error:  # the network's own code
+        raise EvaluationError(
+            "the inputs of layers are read in PyNative mode, but there the network, maybe written for GRAPH mode "
+            f"alone, fails: {error}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

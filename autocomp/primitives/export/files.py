@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ import numpy as np
 
 from autocomp.errors import ExportError
 from autocomp.primitives.tracing.mindir import copy_network, first_line
-from autocomp.primitives.tracing.platform import execution_mode, load_mindspore, to_arrays, to_tensors
+from autocomp.primitives.tracing.platform import execution_mode, load_mindspore, plain_place, to_arrays, to_tensors
+from autocomp.process.bounded_files import plain_mode
 
 from .onnx_writer import REWRITES
 
@@ -40,8 +42,9 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".autocomp-") as folder:
-            draft = pathlib.Path(folder) / target.name
+            draft = pathlib.Path(folder) / f"draft{target.suffix}"
             yield draft
+            os.chmod(draft, plain_mode())
             os.replace(draft, target)
     except OSError as error:
         raise type(error)(error.errno, f"{target} cannot be written: {error.strerror}") from error
@@ -51,18 +54,19 @@ def export_mindir(net: Any, inputs: Arrays, path: pathlib.Path) -> None:
     """Writes ``net`` in evaluation mode, for inputs of these shapes."""
     ms = load_mindspore()
     twin = copy_network(net).set_train(False)
-    with execution_mode(graph=True):
+    with plain_place() as place, execution_mode(graph=True):
         try:
-            ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR")
-        except (RuntimeError, TypeError, ValueError) as error:
+            ms.export(twin, *to_tensors(inputs), file_name=str(place), file_format="MINDIR")
+        except Exception as error:  # MindSpore's compiler lets errors of every kind through
             raise ExportError(f"MindSpore cannot export this network to MindIR: {first_line(error)}") from error
-    path.write_bytes(compact(path.read_bytes()))
+        path.write_bytes(compact(place.read_bytes()))
 
 
 def run_mindir(path: pathlib.Path, inputs: Arrays) -> Arrays:
     ms = load_mindspore()
-    with execution_mode(graph=True):
-        return to_arrays(ms.nn.GraphCell(ms.load(str(path)))(*to_tensors(inputs)))
+    with plain_place() as place, execution_mode(graph=True):
+        shutil.copyfile(path, place)
+        return to_arrays(ms.nn.GraphCell(ms.load(str(place)))(*to_tensors(inputs)))
 
 
 def run_onnx(path: pathlib.Path, inputs: Arrays) -> Arrays:

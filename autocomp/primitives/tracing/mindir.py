@@ -4,8 +4,7 @@ shape."""
 from __future__ import annotations
 
 import copy
-import pathlib
-import tempfile
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from autocomp.errors import TraceError
 
 from .compiling import quick_compilation
-from .platform import execution_mode, load_mindspore, to_tensors
+from .platform import execution_mode, load_mindspore, plain_place, to_tensors
 
 DTYPES: dict[int, Any] = {  # by MindIR's numbers
     1: np.float32,
@@ -97,19 +96,29 @@ def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
             raise ValueError(f"parameters were made outside of cells: {', '.join(sorted(names - owned))}")
         model.Clear()
 
-    with tempfile.TemporaryDirectory() as folder, execution_mode(graph=True), quick_compilation():
-        path = pathlib.Path(folder) / "net.mindir"
+    with plain_place() as path, execution_mode(graph=True), quick_compilation():
         level = ms.get_context("jit_syntax_level")  # a failed export leaves it changed
         try:
             ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR", custom_func=take)
-        except (RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # MindSpore's compiler lets errors of every kind through
             shapes = ", ".join(str(array.shape) for array in inputs)
             raise TraceError(
-                f"the network does not compile for inputs of shape {shapes}: {first_line(error)}"
+                f"the network does not compile for inputs of shape {shapes}: {_without_self(net) or first_line(error)}"
             ) from error
         finally:
             ms.set_context(jit_syntax_level=level)
     return graphs[0]
+
+
+def _without_self(net: Any) -> str:
+    """Which cell's ``construct`` the compiler cannot call: its first parameter is not called self; "" for none."""
+    for name, cell in net.cells_and_names():
+        construct = inspect.getattr_static(type(cell), "construct")
+        first = next(iter(inspect.signature(construct).parameters.values()), None) if callable(construct) else None
+        if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD and first.name != "self":
+            place = f"cell {name}" if name else "the network"
+            return f"the first parameter of construct must be self, but in {place} it is {first.name}"
+    return ""
 
 
 def first_line(error: BaseException) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 import random
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -67,9 +70,42 @@ def execution_mode(graph: bool) -> Iterator[None]:
         ms.set_context(mode=before)
 
 
+def forward_in_any_mode(net: Any, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """In PyNative mode, which compiles nothing; where that fails and GRAPH mode is set, in GRAPH mode, for which the
+    network may be written. The error is that of the mode which is set."""
+    try:
+        return forward(net, inputs, graph=False)
+    except Exception:  # whatever the network's own code raises
+        ms = load_mindspore()
+        if ms.get_context("mode") != ms.GRAPH_MODE:
+            raise
+    return forward(net, inputs, graph=True)
+
+
+@contextmanager
+def plain_place() -> Iterator[pathlib.Path]:
+    """A path of plain letters, the only ones that MindSpore writes to and loads from: it refuses spaces, brackets and
+    Chinese characters in any folder of a path."""
+    folders = [folder for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", ".") if _is_plain(folder)]
+    with tempfile.TemporaryDirectory(dir=folders[0] if folders else None, prefix="autocomp") as folder:
+        yield pathlib.Path(folder) / "net.mindir"
+
+
+def _is_plain(folder: str) -> bool:
+    whole = os.path.realpath(folder)
+    return re.fullmatch(r"[\w./-]+", whole, re.ASCII) is not None and os.access(whole, os.W_OK)
+
+
 def to_tensors(arrays: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
     ms = load_mindspore()
     return tuple(ms.Tensor(array) for array in arrays)
+
+
+def as_numpy(value: Any) -> Any:
+    """The array of a MindSpore tensor; bfloat16, which NumPy lacks, as float32; anything else as it is."""
+    if not hasattr(value, "asnumpy"):
+        return value
+    return value.float().asnumpy() if "bfloat16" in str(value.dtype).lower() else value.asnumpy()
 
 
 def to_arrays(outputs: Any) -> tuple[np.ndarray, ...]:

@@ -17,12 +17,13 @@ from .batch_axis import loses_batch, seen_with_two
 from .channels import group_channels
 from .mindir import export_graph, first_line
 from .nodes import nodes_of
-from .platform import forward, load_mindspore
+from .platform import as_numpy, forward_in_any_mode, load_mindspore
 
 log = logging.getLogger("autocomp")
 
 Inputs = tuple[np.ndarray, ...]
 
+LARGEST_INPUT = 2**30  # numbers, 4 GB: beyond any image or text, and a slip of the keyboard
 PROBES = ((3, 224, 224), (3, 32, 32), (1, 28, 28), (1, 32, 32), (3, 299, 299), (3, 64, 64))
 
 
@@ -63,25 +64,69 @@ def check_cell(net: Any) -> None:
     ms = load_mindspore()
     if not isinstance(net, ms.nn.Cell):
         raise TypeError(f"net must be a mindspore.nn.Cell, but got {type(net).__name__}")
+    _name_parameters(net)
+
+
+def _name_parameters(net: Any) -> None:
+    """Names of their own, where several bear one (cells with ``auto_prefix=False``): MindSpore gives them at the
+    network's first call, and nothing tells its parameters apart before."""
+    names = [parameter.name for parameter in net.get_parameters()]
+    if len(set(names)) < len(names):
+        net.check_names_and_refresh_name()
 
 
 def example_inputs(inputs: Any) -> Inputs:
     """Arrays from arrays or shapes. Shapes give seeded noise: images of zeros would hide problems."""
-    if isinstance(inputs, np.ndarray):
-        return (inputs,)
-    items = list(inputs)
-    if items and all(isinstance(item, np.ndarray) for item in items):
-        return tuple(items)
-    shapes = [items] if items and all(isinstance(item, (int, np.integer)) for item in items) else items
-    for shape in shapes:
-        if not isinstance(shape, Sequence) or not all(
-            isinstance(size, (int, np.integer)) and size > 0 for size in shape
-        ):
-            raise ValueError(
-                f"inputs must be arrays, a shape such as (1, 3, 224, 224) or a list of shapes, got {inputs!r}"
-            )
+    if _is_array(inputs):
+        inputs = (inputs,)
+    items = list(inputs) if isinstance(inputs, (tuple, list)) else []
+    if items and all(map(_is_array, items)):
+        return tuple(_checked_input(np.asarray(as_numpy(item)), i) for i, item in enumerate(items))
+    shapes = [items] if items and all(map(_is_size, items)) else items
+    if not shapes or not all(
+        isinstance(shape, (tuple, list)) and shape and all(map(_is_size, shape)) for shape in shapes
+    ):
+        error = ValueError if isinstance(inputs, (tuple, list)) else TypeError
+        raise error(
+            f"inputs must be arrays, a shape such as (1, 3, 224, 224) or a list of shapes, got {_short(inputs)}"
+        )
+    large = [tuple(shape) for shape in shapes if math.prod(shape) > LARGEST_INPUT]
+    if large:
+        raise ValueError(f"a shape of inputs must have at most {LARGEST_INPUT:,} numbers, but got {large[0]}")
     rng = np.random.default_rng(0)
     return tuple(rng.standard_normal(tuple(shape)).astype(np.float32) for shape in shapes)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or hasattr(value, "asnumpy")
+
+
+def _is_size(value: Any) -> bool:
+    return bool(isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0)
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _checked_input(array: np.ndarray, number: int) -> np.ndarray:
+    """Of numbers, none of them NaN, at least one of them; float64 becomes float32, which networks take."""
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"inputs must be arrays of numbers, but input {number} is an array of {array.dtype.name}")
+    if array.size == 0:
+        raise ValueError(f"inputs must have at least one number each, but input {number} has shape {array.shape}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"inputs must be finite, but input {number} has {first_not_finite(array)}")
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def first_not_finite(array: np.ndarray) -> str:
+    """``NaN at [0, 2, 1]`` and how many more numbers are not finite."""
+    wrong = ~np.isfinite(array)
+    place = np.unravel_index(int(wrong.argmax()), array.shape)
+    kind, count = "NaN" if np.isnan(array[place]) else "infinity", int(wrong.sum())
+    return f"{kind} at {[int(i) for i in place]}" + (f", {count} NaN or infinite in all" if count > 1 else "")
 
 
 def one_image(arrays: Inputs) -> Inputs:
@@ -95,7 +140,7 @@ def find_inputs(net: Any) -> Inputs:
     for shape in PROBES:
         x = rng.standard_normal((1, *shape)).astype(np.float32)
         try:
-            forward(net, (x,), graph=False)
+            forward_in_any_mode(net, (x,))
         except Exception as error:  # the network's own code may raise anything for a size that it does not take
             log.debug("inputs of shape (1, %s) do not fit: %s", ", ".join(map(str, shape)), first_line(error))
             continue

@@ -18,7 +18,7 @@ from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, PlanCompressor
 from autocomp.primitives.tracing.channels import group_channels
 from autocomp.primitives.tracing.mindir import first_line
-from autocomp.primitives.tracing.platform import execution_mode, forward, to_arrays, to_tensors
+from autocomp.primitives.tracing.platform import forward_in_any_mode
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, SearchSpace
 
 log = logging.getLogger("autocomp")
@@ -154,7 +154,7 @@ class _Trial:
             kept[group.start + 1 : group.stop : 2] = False
         compressed = PlanCompressor(SearchSpace(self.graph, ()), self.parameters).of(kept, {})
         try:
-            cut = forward(convert(self.net, self.graph, self.parameters, compressed), self.inputs, graph=False)
+            cut = forward_in_any_mode(convert(self.net, self.graph, self.parameters, compressed), self.inputs)
         except Exception as error:  # the network's own code, run with other shapes than before
             return Failure(first_line(error), _place(error))
         if not compares:
@@ -165,5 +165,4 @@ class _Trial:
 
     def _zeroed(self, compressed: CompressedWeights) -> tuple[np.ndarray, ...]:
         self.elastic.set(compressed)
-        with execution_mode(graph=False):
-            return to_arrays(self.elastic.cell(*to_tensors(self.inputs)))
+        return forward_in_any_mode(self.elastic.cell, self.inputs)
