@@ -135,7 +135,7 @@ class Returning(nn.Cell):
         return y.mean()
 
 
-SEARCH = {"trials": 4, "fine_tune": 0, "progress": False}
+SEARCH: dict[str, Any] = {"trials": 4, "fine_tune": 0, "progress": False}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ class Engine(Protocol):
     returned: what is known of each output; batches are joined along its batch axis.
     """
 
-    returned: Sequence[Returned]
+    @property
+    def returned(self) -> Sequence[Returned]: ...
 
     @property
     def at_once(self) -> int: ...

@@ -169,8 +169,8 @@ def _budget_line(plot: go.Figure, front: Front, name: str, panel: int) -> None:
         )  # fmt: skip
     for limit in _limits(front, ACCURACY):
         own, scale = front.float_point, front.float_point.scale
-        text = f"{own.metric}<{shown(limit, scale)}" if scale else f"{ACCURACY}>{shown(limit)}"
-        named = {"text": text, "font": {"size": 11}, "xanchor": "left", "x": 0.005}
+        bound = f"{own.metric}<{shown(limit, scale)}" if scale else f"{ACCURACY}>{shown(limit)}"
+        named = {"text": bound, "font": {"size": 11}, "xanchor": "left", "x": 0.005}
         label = {"annotation": named, "annotation_position": "bottom left"} if panel == 1 else {}
         plot.add_hline(scale * (1 - limit) if scale else 100 * limit, line=line, row=1, col=panel, **label)
 

@@ -27,7 +27,6 @@ class TestLowerIsBetterInAnEvaluator:
     def evaluator(residual: Subject, lower: bool | None) -> PlanEvaluator:
         outputs = residual.evaluator.plain_outputs[0]
         labels = outputs + np.random.default_rng(3).normal(0, 0.1 * outputs.std(), outputs.shape)
-        known = {"measure": UserMetric(relative_error, lower)}
         parts = (
             residual.evaluator.engine,
             residual.space,
@@ -36,12 +35,13 @@ class TestLowerIsBetterInAnEvaluator:
             labels,
             (residual.x[:16],),
         )
-        return PlanEvaluator(*parts, **known)
+        return PlanEvaluator(*parts, measure=UserMetric(relative_error, lower))
 
     def test_accuracy_falls_as_the_value_rises(self, residual: Subject) -> None:
         evaluator = self.evaluator(residual, True)
         of_float, of_plan = evaluator.evaluate(Plan()), evaluator.evaluate(residual.plans(1)[0])
         assert of_float.accuracy == pytest.approx(0.75) and of_plan.accuracy < of_float.accuracy
+        assert evaluator.labels is not None
         value = relative_error(evaluator.plain_outputs[0], evaluator.labels)
         assert of_float.scale * (1 - of_float.accuracy) == pytest.approx(value)
         assert evaluator.remarks == ()

@@ -134,7 +134,8 @@ class _Builder:
         """No operator: it costs nothing."""
         is_parameter = isinstance(value, Parameter)
         shape = self.shapes[value.name] if is_parameter else np.shape(value)
-        attributes = {"constants": (), "operator": {}, "parameters": (value.name,) if is_parameter else ()}
+        named = (value.name,) if is_parameter else ()
+        attributes: dict[str, Any] = {"constants": (), "operator": {}, "parameters": named}
         attributes["arguments"] = (("parameter", value.name) if is_parameter else ("constant", value),)
         return Node(f"Constant-{len(self.nodes)}", "reshape", CONSTANT, (), shape or (1,), attributes=attributes)
 
