@@ -13,9 +13,9 @@ from mindspore import Tensor, nn, ops
 
 import autocomp
 from autocomp.evaluators.engines import joined
-from autocomp.primitives.tracing import returned as outputs_of
+from autocomp.primitives.tracing import network_outputs as outputs_of
+from autocomp.primitives.tracing.network_outputs import describe_outputs
 from autocomp.primitives.tracing.platform import named_outputs
-from autocomp.primitives.tracing.returned import returned
 
 CLASSES = 4
 WEIGHT = np.random.default_rng(5).normal(size=(6, CLASSES)).astype(np.float32)
@@ -93,12 +93,12 @@ def test_batches_are_joined_as_the_whole(structure: Any, count: int, seed: int) 
         if REFUSED & set(names) and count > 1:
             first = min(names.index(name) for name in REFUSED & set(names))
             with pytest.raises(ValueError, match=f"^(the output|output {first}\\b).* must have") as caught:
-                returned(None, fed, (x,))  # type: ignore[arg-type]
+                describe_outputs(None, fed, (x,))  # type: ignore[arg-type]
             assert "\n" not in str(caught.value)
             return
         if REFUSED & set(names):
             return  # one sample, twice: nothing tells how two different ones would lie
-        known = returned(None, fed, (x,))  # type: ignore[arg-type]
+        known = describe_outputs(None, fed, (x,))  # type: ignore[arg-type]
     whole = [array for _, array in arrays(structure, x)]
     parts = [[array for _, array in arrays(structure, x[i : i + 32])] for i in range(0, count, 32)]
     assert [output.axis is None for output in known] == [name in WITHOUT_AXIS for name in names]

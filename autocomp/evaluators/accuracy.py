@@ -253,19 +253,21 @@ class PlanEvaluator:
         return float(np.mean(found[0].argmax(1) == self._classes))
 
     def judged(self, outputs: Arrays) -> list[np.ndarray]:
-        """What plans are judged by, samples on the first axis: the outputs that have an axis of samples."""
-        known = zip(self.engine.returned, outputs, strict=True)
+        """The outputs that plans are judged by, those with an axis of samples; samples on the first axis."""
+        known = zip(self.engine.described_outputs, outputs, strict=True)
         found = [output.samples_first(array) for output, array in known if output.axis is not None]
         return [array.astype(np.float32) if array.dtype == np.float16 else array for array in found]
 
     @property
     def unjudged(self) -> tuple[str, ...]:
         """Names of the outputs without an axis of samples that are no constants."""
-        return tuple(output.name for output in self.engine.returned if output.axis is None and not output.constant)
+        return tuple(
+            output.name for output in self.engine.described_outputs if output.axis is None and not output.constant
+        )
 
     def _check_axes(self) -> None:
         names = " and ".join(self.unjudged)
-        if all(output.axis is None for output in self.engine.returned):
+        if all(output.axis is None for output in self.engine.described_outputs):
             raise ValueError(
                 "plans are judged by outputs with an axis that counts the samples, but this network gives none: "
                 f"return the value of each sample{f' in place of {names}' if names else ''}"
@@ -277,7 +279,7 @@ class PlanEvaluator:
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
-        """What is suspicious of the float network's accuracy: a metric that runs the other way, labels that are not
+        """Suspicions about the float network's accuracy: a metric that runs the other way, labels that are not
         those of the samples."""
         return tuple(text for text in (self._against_shuffled(), self._against_chance()) if text)
 
@@ -286,7 +288,7 @@ class PlanEvaluator:
         if self.measure is None or len(self.inputs[0]) < 2:
             return ""
         order = np.random.default_rng(self.seed).permutation(len(self.inputs[0]))
-        known = zip(self.engine.returned, self.plain_outputs, strict=True)
+        known = zip(self.engine.described_outputs, self.plain_outputs, strict=True)
         try:
             value = self.measure(self._copied(), self.labels)
             shuffled = self.measure(tuple(output.rows(array, order).copy() for output, array in known), self.labels)

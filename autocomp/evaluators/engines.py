@@ -15,7 +15,7 @@ from autocomp.errors import EvaluationError
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import MEAN, REWRITES, TAP, VARIANCE, Style
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
-from autocomp.primitives.tracing.returned import Returned
+from autocomp.primitives.tracing.network_outputs import NetworkOutput
 from autocomp.search_spaces import NetworkGraph
 
 log = logging.getLogger("autocomp")
@@ -39,11 +39,11 @@ class Engine(Protocol):
     that runs several times are averages over its calls.
 
     at_once: how many plans it may run at the same time, in threads of one process.
-    returned: what is known of each output; batches are joined along its batch axis.
+    described_outputs: what is known of each output; batches are joined along its batch axis.
     """
 
     @property
-    def returned(self) -> Sequence[Returned]: ...
+    def described_outputs(self) -> Sequence[NetworkOutput]: ...
 
     @property
     def at_once(self) -> int: ...
@@ -73,9 +73,9 @@ class OnnxEngine:
         graph: NetworkGraph,
         parameters: Parameters,
         threads: int | None = None,
-        returned: Sequence[Returned] | None = None,
+        described_outputs: Sequence[NetworkOutput] | None = None,
     ) -> None:
-        self.returned = _samples_first(graph) if returned is None else tuple(returned)
+        self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
         self.graph, self.parameters, self.threads = graph, dict(parameters), threads or len(os.sched_getaffinity(0))
 
     @property
@@ -86,7 +86,7 @@ class OnnxEngine:
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         session = self._session(compressed, Style())
         parts = self._map(session, [s.name for s in session.get_outputs()], inputs)
-        return joined(self.returned, parts)
+        return joined(self.described_outputs, parts)
 
     def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
         session = self._session(compressed, Style(taps=True))
@@ -143,10 +143,13 @@ class MindSporeEngine:
 
     at_once = 1  # it holds one plan at a time
 
-    def __init__(self, net: Any, graph: NetworkGraph, returned: Sequence[Returned] | None = None) -> None:
+    def __init__(self, net: Any, graph: NetworkGraph, described_outputs: Sequence[NetworkOutput] | None = None) -> None:
         from autocomp.primitives.cells.elastic import ElasticNetwork
 
-        self.graph, self.returned = graph, _samples_first(graph) if returned is None else tuple(returned)
+        self.graph, self.described_outputs = (
+            graph,
+            _samples_first(graph) if described_outputs is None else tuple(described_outputs),
+        )
         self.elastic = ElasticNetwork(net, graph)
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
@@ -155,13 +158,13 @@ class MindSporeEngine:
         for i in range(0, len(inputs[0]), size):
             batch = tuple(array[i : i + size] for array in inputs)
             parts.append(self._padded(batch, min(size, len(inputs[0]))))
-        return joined(self.returned, parts)
+        return joined(self.described_outputs, parts)
 
     def _padded(self, batch: Arrays, size: int) -> Arrays:
         """Fills the last batch up, since another shape would be compiled again."""
         count = len(batch[0])
         filled = tuple(np.concatenate([a, np.repeat(a[-1:], size - count, 0)]) for a in batch)
-        known = zip(self.returned, self.elastic(filled), strict=True)
+        known = zip(self.described_outputs, self.elastic(filled), strict=True)
         return tuple(output.rows(array, np.arange(count)) for output, array in known)
 
     def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
@@ -179,13 +182,15 @@ class MindSporeEngine:
         )
 
 
-def _samples_first(graph: NetworkGraph) -> tuple[Returned, ...]:
-    return tuple(Returned(f"output {i}") for i in range(len(graph.outputs)))
+def _samples_first(graph: NetworkGraph) -> tuple[NetworkOutput, ...]:
+    return tuple(NetworkOutput(f"output {i}") for i in range(len(graph.outputs)))
 
 
-def joined(returned: Sequence[Returned], parts: Sequence[Sequence[np.ndarray]]) -> Arrays:
+def joined(described_outputs: Sequence[NetworkOutput], parts: Sequence[Sequence[np.ndarray]]) -> Arrays:
     """The outputs of all batches, each along its own batch axis."""
-    return tuple(output.joined(column) for output, column in zip(returned, zip(*parts, strict=True), strict=True))
+    return tuple(
+        output.joined(column) for output, column in zip(described_outputs, zip(*parts, strict=True), strict=True)
+    )
 
 
 def choose_engine(
@@ -195,22 +200,22 @@ def choose_engine(
     plain: CompressedWeights,
     inputs: Arrays,
     outputs: Arrays,
-    returned: Sequence[Returned] | None = None,
+    described_outputs: Sequence[NetworkOutput] | None = None,
 ) -> Engine:
     """The ONNX engine if it reproduces ``outputs``, the float network's for ``inputs``; else MindSpore's.
 
     plain: the float network's weights.
     """
-    engine = OnnxEngine(graph, parameters, returned=returned)
+    engine = OnnxEngine(graph, parameters, described_outputs=described_outputs)
     try:
-        found = zip(engine.returned, engine.outputs(plain, inputs), outputs, strict=True)
+        found = zip(engine.described_outputs, engine.outputs(plain, inputs), outputs, strict=True)
         worst = max(relative_error(a, b) / _resolution(b) for output, a, b in found if output.axis is not None)
         if worst <= SAME:
             return engine
         log.warning("the ONNX form of the network differs by %.1e from MindSpore: MindSpore evaluates plans", worst)
     except Exception as error:  # onnxruntime's errors are not RuntimeErrors
         log.info("MindSpore evaluates plans, since the network has no ONNX form that runs: %s", error)
-    return MindSporeEngine(net, graph, returned)
+    return MindSporeEngine(net, graph, described_outputs)
 
 
 def _resolution(array: np.ndarray) -> float:

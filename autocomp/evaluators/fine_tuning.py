@@ -192,12 +192,12 @@ def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
     """The trained network's outputs for the evaluator's inputs: by onnxruntime where the search used it, else by
     MindSpore."""
     if isinstance(evaluator.engine, OnnxEngine):
-        engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads, evaluator.engine.returned)
+        engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads, evaluator.engine.described_outputs)
         return engine.outputs(tuned.compressed, evaluator.inputs)
     size = batch_of(tuned.graph)
     (x,) = evaluator.inputs
     parts = [forward(tuned.net, (x[i : i + size],)) for i in range(0, len(x), size)]
-    return joined(evaluator.engine.returned, parts)
+    return joined(evaluator.engine.described_outputs, parts)
 
 
 def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays = ()) -> Any:
@@ -225,7 +225,7 @@ def _check_single(graph: NetworkGraph) -> None:
 
 def check_samples_first(evaluator: PlanEvaluator) -> None:
     """Training takes the outputs of each sample from their first axes."""
-    for output in evaluator.engine.returned:
+    for output in evaluator.engine.described_outputs:
         if output.axis != 0 or output.each != 1:
             raise ValueError(
                 f"fine-tuning takes networks whose outputs count the samples on their first axis, but {output.name} "

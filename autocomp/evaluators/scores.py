@@ -122,7 +122,7 @@ def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None)
     """
     count = len(evaluator.inputs[0])
     chosen = np.unique(np.linspace(0, count - 1, min(samples or affordable_images(count), count)).astype(int))
-    known = zip(evaluator.engine.returned, evaluator.plain_outputs, strict=True)
+    known = zip(evaluator.engine.described_outputs, evaluator.plain_outputs, strict=True)
     expected = evaluator.judged(tuple(output.rows(array, chosen) for output, array in known))
     try:
         inputs = tuple(array[chosen] for array in evaluator.inputs)

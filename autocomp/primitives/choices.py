@@ -1,4 +1,4 @@
-"""What a search may choose from."""
+"""The choices that a search offers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autocomp.search_spaces import Format
 
 @dataclass(frozen=True)
 class Choices:
-    """What may be chosen: the device's formats and channel_divisor, and the primitives by name.
+    """The choices of a search: the device's formats and channel_divisor, and the primitives by name.
 
     primitives: "auto": every one that needs no training and finds something to do. symmetric: whether the device's
     runtime takes inputs rounded around zero alone. strict_divisor: whether channels are cut in multiples of the

@@ -1,4 +1,4 @@
-"""What the arguments of the public functions must be: one table, read before anything is traced."""
+"""One table of types and ranges for the arguments of the public functions, checked before anything is traced."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ class _Reader:
         return self._accuracy() if name == ACCURACY else self._cost(name)
 
     def _lower_bound(self) -> Bound:
-        """Of a metric where lower is better."""
+        """A bound on a metric where lower is better."""
         self._space()
         sign_at = self.at
         if self._take(r"[<>=!]+") not in ("<", "<="):

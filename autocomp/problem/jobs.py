@@ -22,9 +22,9 @@ from autocomp.primitives.numerics.plan_compressor import Parameters, PlanCompres
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.exclusion import Patterns, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network, first_line
+from autocomp.primitives.tracing.network_outputs import describe_outputs
 from autocomp.primitives.tracing.nodes import owners_of
 from autocomp.primitives.tracing.platform import forward, forward_in_any_mode
-from autocomp.primitives.tracing.returned import returned
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
 from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.process.training_bar import training_bar
@@ -246,7 +246,7 @@ def evaluator_of(
     plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
     check = tuple(array[:CHECKED] for array in x)
     copied = copy_network(net)
-    known = (forward(copied, check), returned(copied, graph, check))
+    known = (forward(copied, check), describe_outputs(copied, graph, check))
     engine = choose_engine(net, graph, parameters, plain, check, *known)
     moments = layer_moments(engine, graph, plain, calibration, seed)
     space = search_space(graph, parameters, choices, moments)

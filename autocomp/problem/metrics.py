@@ -73,7 +73,7 @@ def shown(accuracy: float, scale: float = 0.0) -> str:
 
 
 def shown_change(change: float, scale: float = 0.0) -> str:
-    """Of an accuracy in points, signed; or of such a metric's value."""
+    """The change of an accuracy in points, signed; or of the value of a metric where lower is better."""
     text = f"{100 * change:+.1f}" if not scale else f"{-scale * change:+.2g}"
     return "0.0" if text in ("+0.0", "-0.0", "+0", "-0") else text
 

@@ -61,7 +61,7 @@ def parse_json(text: str, name: str) -> Any:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` file; ValueError where it is damaged, or larger unfolded than its size explains."""
+    """The arrays of an ``.npz`` file; ValueError where it cannot be read, or unfolds to more than its size explains."""
     check_file(path, ARRAY_BYTES)
     try:
         with zipfile.ZipFile(path) as archive:

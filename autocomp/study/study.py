@@ -242,7 +242,7 @@ class Study:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of the front should know of the run."""
+        """Notes about the run for the reader of the front."""
         if not self.failures:
             return ()
         reason, count = self.failures.most_common(1)[0]

@@ -1,4 +1,4 @@
-"""What profilers of devices write, as one latency of the model that they ran.
+"""Read profilers' files as one latency of the model that they ran.
 
 Read are the formats of NVIDIA's trtexec (``--exportTimes``, ``--exportProfile``, its log), of Ascend's msprof
 (``op_summary`` CSV) and of MindSpore Lite's benchmark (its log); docs/guide/devices.md names where they are described.

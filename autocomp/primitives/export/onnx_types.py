@@ -18,7 +18,7 @@ Type = np.dtype[Any]
 
 
 def type_of(node: Node, part: int = 0) -> Type:
-    """Of an operator's output number ``part``."""
+    """The type of an operator's output number ``part``."""
     names = node.attributes.get("dtypes", ())
     return _in_onnx(np.dtype(names[part])) if part < len(names) else FLOAT
 
@@ -28,7 +28,7 @@ def _in_onnx(dtype: Type) -> Type:
 
 
 def argument_type(w: Writer, argument: tuple[Any, ...]) -> Type | None:
-    """Of a tensor; None for a Python number, which takes the type of the tensor beside it."""
+    """The type of a tensor; None for a Python number, which takes the type of the other operand."""
     kind, value, *rest = argument
     if kind == "node":
         return type_of(w.graph.nodes[value], rest[0] if rest else 0)

@@ -254,7 +254,7 @@ class Writer:
         return helper.make_tensor_value_info(name, kind, [None] * len(shape) if "batch" not in shape else shape)
 
     def _constant(self, node: Node) -> str:
-        """What the network returns and does not compute."""
+        """A constant that the network returns and does not compute."""
         kind, value = node.attributes["arguments"][0]
         array = np.asarray(self.parameters[value] if kind == "parameter" else value)
         array = array.astype(np.float32) if array.dtype == np.float64 else array

@@ -165,7 +165,7 @@ class RealHalf(nn.Cell):
 
 
 def first_half(outputs: Any) -> Any:
-    """Of a batch, or of the batch of each output."""
+    """The first half of a batch, in each output."""
     if isinstance(outputs, (tuple, list)):
         return tuple([first_half(output) for output in outputs])
     return outputs[: outputs.shape[0] // 2]

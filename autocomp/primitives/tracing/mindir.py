@@ -195,8 +195,8 @@ class _Reader:
         for node in self.graph.node:
             self.values[node.output[0]] = self._value(node)
         outputs = [self.values[output.name] for output in self.graph.output]
-        returned, hidden = tuple(self._returned(outputs)), frozenset(self._hidden())
-        return Graph(tuple(self.operators), returned, tuple(self.opaque), hidden)
+        outputs_in_order, hidden = tuple(self._flat_outputs(outputs)), frozenset(self._hidden())
+        return Graph(tuple(self.operators), outputs_in_order, tuple(self.opaque), hidden)
 
     def _hidden(self) -> Iterator[str]:
         for function in self.functions:
@@ -205,11 +205,11 @@ class _Reader:
                     if isinstance(value, Parameter):
                         yield value.name
 
-    def _returned(self, values: Any) -> Iterator[Any]:
+    def _flat_outputs(self, values: Any) -> Iterator[Any]:
         """Each tensor or number that is returned; None is not."""
         for value in values:
             if isinstance(value, tuple):
-                yield from self._returned(value)
+                yield from self._flat_outputs(value)
             elif isinstance(value, Output) and self.wholes[value.operator] is value:
                 parts = max(1, len(self.operators[value.operator].shapes))
                 yield from (Output(value.operator, part) for part in range(parts))

@@ -57,7 +57,7 @@ def nodes_of(raw: Graph, net: Any) -> tuple[tuple[Node, ...], tuple[int, ...]]:
     builder = _Builder(raw, net)
     for operator in raw.operators:
         builder.add(operator)
-    outputs = tuple(builder.returned(value) for value in raw.outputs)
+    outputs = tuple(builder.output_node(value) for value in raw.outputs)
     return tuple(builder.nodes), outputs
 
 
@@ -118,7 +118,7 @@ class _Builder:
     def source(self, output: Output) -> int:
         return self.parts.get((output.operator, output.part), self.index[output.operator])
 
-    def returned(self, value: Any) -> int:
+    def output_node(self, value: Any) -> int:
         """The node of a tensor that the network returns; made of a constant, or of an operator's second result."""
         if not isinstance(value, Output):
             return self._append(self._constant(value))

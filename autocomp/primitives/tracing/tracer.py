@@ -111,7 +111,7 @@ def _short(value: Any) -> str:
 
 
 def _checked_input(array: np.ndarray, number: int) -> np.ndarray:
-    """Of numbers, none of them NaN, at least one of them; float64 becomes float32, which networks take."""
+    """An array of at least one number, none of them NaN; float64 becomes float32, which networks take."""
     if array.dtype.kind not in "fiub":
         raise TypeError(f"inputs must be arrays of numbers, but input {number} is an array of {array.dtype.name}")
     if array.size == 0:

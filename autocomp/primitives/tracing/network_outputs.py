@@ -1,4 +1,4 @@
-"""What a network returns: where the batch lies in each tensor, so that batches are joined along it."""
+"""A network's outputs: the batch axis of each tensor, so that batches are joined along it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAME = 1e-2  # relative, of a sample alone and in a batch
 
 
 @dataclass(frozen=True)
-class Returned:
+class NetworkOutput:
     """One tensor that the network returns.
 
     name: for people. axis: that of the batch; None for a tensor without one.
@@ -36,7 +36,7 @@ class Returned:
         return parts[0] if self.axis is None else np.concatenate(parts, self.axis)
 
     def rows(self, array: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """What belongs to these samples, (n,) int, along the axis."""
+        """The part of the output that belongs to these samples, (n,) int, along the axis."""
         if self.axis is None:
             return array
         places = (np.asarray(samples)[:, None] * self.each + np.arange(self.each)).reshape(-1)
@@ -46,8 +46,8 @@ class Returned:
         return array if self.axis is None else np.moveaxis(array, self.axis, 0)
 
 
-def returned(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[Returned, ...]:
-    """Of each output, seen in the network at a batch of one and of two.
+def describe_outputs(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[NetworkOutput, ...]:
+    """Describe each output from forward passes of the network at a batch of one and of two.
 
     inputs: arrays (n, ...), n at least 1. ValueError for an output whose batch cannot be told; it is named.
     """
@@ -78,19 +78,19 @@ def _run(net: Any, inputs: Arrays) -> list[tuple[str, np.ndarray]]:
         return forward_named(net, inputs)
 
 
-def _as_traced(graph: NetworkGraph, one: Sequence[tuple[str, np.ndarray]]) -> tuple[Returned, ...]:
+def _as_traced(graph: NetworkGraph, one: Sequence[tuple[str, np.ndarray]]) -> tuple[NetworkOutput, ...]:
     axes = growing_axes(graph)
     known = [axes[node] for node in graph.outputs] if len(graph.outputs) == len(one) else [0] * len(one)
     names = output_names(one)
     return tuple(
-        Returned(name, (0 if axis is None else axis) if array.ndim else None)
+        NetworkOutput(name, (0 if axis is None else axis) if array.ndim else None)
         for name, axis, (_, array) in zip(names, known, one, strict=True)
     )
 
 
-def _seen(name: str, fed: bool, one: np.ndarray, other: np.ndarray, both: np.ndarray) -> Returned:
+def _seen(name: str, fed: bool, one: np.ndarray, other: np.ndarray, both: np.ndarray) -> NetworkOutput:
     if one.shape == other.shape == both.shape:
-        return Returned(name, None, constant=not fed or (_equal(one, other) and _equal(one, both)))
+        return NetworkOutput(name, None, constant=not fed or (_equal(one, other) and _equal(one, both)))
     grown = [axis for axis in range(both.ndim) if one.ndim == both.ndim and one.shape[axis] != both.shape[axis]]
     if len(grown) != 1 or both.shape[grown[0]] != 2 * one.shape[grown[0]]:
         raise ValueError(
@@ -103,7 +103,7 @@ def _seen(name: str, fed: bool, one: np.ndarray, other: np.ndarray, both: np.nda
             f"{name} must have an axis of its own that counts the samples, or samples one after the other, but axis "
             f"{axis} of its shape {both.shape} for two samples mixes them: return it reshaped"
         )
-    return Returned(name, axis, one.shape[axis])
+    return NetworkOutput(name, axis, one.shape[axis])
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
