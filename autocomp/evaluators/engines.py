@@ -146,10 +146,8 @@ class MindSporeEngine:
     def __init__(self, net: Any, graph: NetworkGraph, described_outputs: Sequence[NetworkOutput] | None = None) -> None:
         from autocomp.primitives.cells.elastic import ElasticNetwork
 
-        self.graph, self.described_outputs = (
-            graph,
-            _samples_first(graph) if described_outputs is None else tuple(described_outputs),
-        )
+        self.graph = graph
+        self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
         self.elastic = ElasticNetwork(net, graph)
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
