@@ -26,6 +26,7 @@ from .user_metric import UserMetric, label_bytes
 log = logging.getLogger("autocomp")
 
 VERSION = 6  # of the measurement: raised when the same plan would get another accuracy
+PLAIN_VERSION = 5  # where samples lie on the first axis of every output, numbers are as they were
 SUSPICIOUS = 0.02  # of a metric's value, by which outputs of other samples may be better
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
 MOST = 256
@@ -181,7 +182,17 @@ class PlanEvaluator:
         adapted = ",".join(sorted(self.compressor.patches))
         engine = type(self.engine).__name__
         spaces = (self.space.graph.key, self.space.key)
-        settings = (VERSION, engine, self.metric, self.seed, self.symmetric, *spaces, reconstructed, adapted)
+        plain = all(output.axis == 0 for output in self.engine.described_outputs)
+        settings = (
+            PLAIN_VERSION if plain else VERSION,
+            engine,
+            self.metric,
+            self.seed,
+            self.symmetric,
+            *spaces,
+            reconstructed,
+            adapted,
+        )
         digest.update(repr(settings + (() if self.measure is None else (self.measure.key,))).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):

@@ -25,6 +25,7 @@ from .gemm import MatrixUnits
 from .layouts import Layout
 from .measurements.measured import MeasuredTable
 from .measurements.shapes import read_table, rows_data, rows_of, table_device
+from .older_names import in_older_names, in_present_names
 from .rates import Rates
 from .roofline import CONTAINERS, Container
 from .runtimes.base import Runtime
@@ -99,7 +100,8 @@ class Device:
         """
         implied = self.data.get("runtime") == unnamed(self.data)
         data = {name: value for name, value in self.data.items() if name != "runtime" or not implied}
-        return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        text = json.dumps(in_older_names(data), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def executes(self, some: Format) -> bool:
         """Whether the chip computes the format in integers, instead of only storing it."""
@@ -120,6 +122,7 @@ class Device:
         ValueError names the missing or wrong entry.
         """
         try:
+            data = in_present_names(data)
             check(data, origin)
             runtime, rows = runtime_of(data, origin), data.get("measured", {}).get("rows", ())
             found = cls(
@@ -174,7 +177,7 @@ def device(name: str | Path | Device) -> Device:
 def _read(path: Path, readers: tuple[Path, ...] = ()) -> Device:
     """readers: the files that are like this one, which it may not be like itself."""
     try:
-        data = tomllib.loads(read_text(path, DEVICE_BYTES))
+        data = in_present_names(tomllib.loads(read_text(path, DEVICE_BYTES)))
     except RecursionError:
         raise ValueError(
             f"a device file must be TOML that is nested less deep, but {path} is nested too deep"

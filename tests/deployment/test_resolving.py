@@ -180,5 +180,5 @@ class TestRefused:
 
     def test_evaluating_without_the_samples(self) -> None:
         front = searched(LARGE, 17, evaluator=False)
-        with pytest.raises(ValueError, match=r"takes the data of the search: use autocomp\.load\(folder, net, data\)"):
+        with pytest.raises(ValueError, match=r"needs the data of the search: use autocomp\.load\(folder, net, data\)"):
             front.resolve("latency<37%, size<31%", evaluate=True)
