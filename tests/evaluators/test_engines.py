@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mindspore import Parameter, Tensor, int32
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Engine, MindSporeEngine, OnnxEngine, PlanEvaluator, choose_engine, relative_error
 from autocomp.evaluators.engines import BATCH
+from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
@@ -229,7 +231,7 @@ class TestChoice:
         engine, _ = self.choose(Named(), (np.ones((3, 8), np.float32),))
         assert isinstance(engine, OnnxEngine)
 
-    def test_mindspore_where_onnxruntime_refuses_the_model(self) -> None:
+    def test_integers_and_floats_are_multiplied(self) -> None:
         class Masked(nn.Cell):
             def __init__(self) -> None:
                 super().__init__()
@@ -239,6 +241,16 @@ class TestChoice:
                 return self.layer(x) * self.mask
 
         engine, _ = self.choose(Masked(), (np.ones((3, 8), np.float32),))
+        assert isinstance(engine, OnnxEngine)
+
+    def test_mindspore_where_onnxruntime_refuses_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(*arguments: Any) -> Any:
+            model = onnx_network(*arguments)
+            model.graph.node[0].op_type = "NoSuchOperator"
+            return model
+
+        monkeypatch.setattr("autocomp.evaluators.engines.onnx_network", refused)
+        engine, _ = self.choose(nn.SequentialCell(nn.Dense(8, 4)), (np.ones((3, 8), np.float32),))
         assert isinstance(engine, MindSporeEngine)
 
     def test_mindspore_where_onnx_computes_something_else(self, caplog: pytest.LogCaptureFixture) -> None:
