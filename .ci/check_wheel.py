@@ -7,6 +7,7 @@ from pathlib import Path
 LIMIT_MB = 12
 REQUIRED = (
     "autocomp/py.typed",
+    "autocomp/results/report.html",
     "autocomp/quickstart/NOTICE",
     "autocomp/quickstart/fashion_mnist.npz",
     "autocomp/quickstart/weights.npz",
