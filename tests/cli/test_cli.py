@@ -181,7 +181,7 @@ def test_devices_of_one_name_are_not_compared(net: str, tmp_path: Path) -> None:
 
     (tmp_path / "mine.toml").write_text('name = "nvidia-t4"\nlike = "nvidia-t4"\ngranularity = 16\n')
     with pytest.raises(ValueError, match="must have names of their own, but two are 'nvidia-t4'"):
-        autocomp.compare(None, ["gpu", tmp_path / "mine.toml"])
+        autocomp.compare(load_net(f"{net}:build"), ["gpu", tmp_path / "mine.toml"])
     rows = workloads(load_net(f"{net}:build"), ["gpu", "ascend", "nvidia-t4"], (1, 1, 8, 8))
     assert [chip.name for chip, _ in rows] == ["nvidia-t4", "ascend-310p3"]
 

@@ -205,7 +205,7 @@ from tests.toy import ToyEvaluator, toy
 from autocomp.problem.budget import Budget
 from autocomp.study.executors import executor
 from autocomp.study.ledger import Ledger
-from autocomp.study import Study
+from autocomp.study.study import Study
 
 space, _, costs = toy(4)
 evaluator = ToyEvaluator(space, sleep={sleep}, log={log!r})
