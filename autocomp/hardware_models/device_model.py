@@ -16,6 +16,7 @@ import numpy as np
 
 from autocomp.errors import nearest
 from autocomp.process.bounded_files import read_text
+from autocomp.process.plugins import add_plugins
 from autocomp.search_spaces import Format, Workload
 
 from . import model
@@ -35,6 +36,9 @@ from .uncertainty import LatencyErrors
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 DEVICE_BYTES = 4_000_000
+PLUGINS = "autocomp.devices"  # the group of entry points
+
+_INSTALLED: dict[str, Device] = {}  # those of installed packages, by name and by alias
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,11 +171,11 @@ def device(name: str | Path | Device) -> Device:
         if not path.is_file():
             raise FileNotFoundError(f"there is no device file {path}")
         return _read(path) if path.suffix == ".toml" else _of_table(path)
-    shipped = _shipped()
-    if str(name) not in shipped:
-        meant = nearest(str(name), shipped)
-        raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(shipped)}; or a path to a .toml file{meant}")
-    return shipped[str(name)]
+    known = _known()
+    if str(name) not in known:
+        meant = nearest(str(name), known)
+        raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(known)}; or a path to a .toml file{meant}")
+    return known[str(name)]
 
 
 def _read(path: Path, readers: tuple[Path, ...] = ()) -> Device:
@@ -219,13 +223,29 @@ def with_table(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 
 def devices() -> tuple[str, ...]:
-    """Names of the devices whose files are shipped, without aliases."""
-    return tuple(dict.fromkeys(found.name for found in _shipped().values()))
+    """Names of the devices that are shipped or that installed packages add, without aliases."""
+    return tuple(dict.fromkeys(found.name for found in _known().values()))
 
 
 def aliases() -> dict[str, str]:
     """Alias -> name."""
-    return {name: found.name for name, found in _shipped().items() if name != found.name}
+    return {name: found.name for name, found in _known().items() if name != found.name}
+
+
+def _known() -> dict[str, Device]:
+    """The shipped devices and those of installed packages, by name and by alias."""
+    add_plugins(PLUGINS, _add)
+    return _shipped() | _INSTALLED
+
+
+def _add(name: str, given: Any) -> None:
+    """given: the path of an installed package's device file, or a function that returns it."""
+    found = device(given() if callable(given) else given)
+    names = (found.name, *found.data.get("aliases", ()))
+    taken = [one for one in names if one in _shipped() or one in _INSTALLED]
+    if taken:
+        raise ValueError(f"a device must have names of its own, but there is already a device {', '.join(taken)}")
+    _INSTALLED.update(dict.fromkeys(names, found))
 
 
 @cache

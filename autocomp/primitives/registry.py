@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
+from autocomp.process.plugins import add_plugins
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
 
 from .base import Primitive
 from .choices import Choices
+
+PLUGINS = "autocomp.primitives"  # the group of entry points
 
 _REGISTRY: dict[str, Primitive] = {}
 _AUTOMATIC: list[str] = []
@@ -32,18 +36,30 @@ def register(primitive: Primitive, automatic: bool = True) -> None:
         _AUTOMATIC.append(primitive.name)
 
 
+def _add(name: str, given: Any) -> None:
+    """Registers an installed package's primitive, or the class of one; its module may have registered it already."""
+    made = given() if isinstance(given, type) else given
+    if not callable(getattr(made, "knobs", None)):
+        raise TypeError(f"a primitive must have a method knobs, but {name} is {made!r}")
+    if _REGISTRY.get(made.name) is not made:
+        register(made, automatic=getattr(made, "automatic", True))
+
+
 def primitive(name: str) -> Primitive:
+    add_plugins(PLUGINS, _add)
     if name not in _REGISTRY:
         raise ValueError(f"unknown primitive {name!r}; known: {', '.join(sorted(_REGISTRY))}{nearest(name, _REGISTRY)}")
     return _REGISTRY[name]
 
 
 def primitives() -> tuple[str, ...]:
+    add_plugins(PLUGINS, _add)
     return tuple(_REGISTRY)
 
 
 def automatic() -> tuple[str, ...]:
     """Names of the primitives that ``primitives="auto"`` includes."""
+    add_plugins(PLUGINS, _add)
     return tuple(_AUTOMATIC)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from autocomp.errors import nearest
+from autocomp.process.plugins import add_plugins
 
 from .base import Problem, Sampler
 
 Maker = Callable[[Problem], Sampler]
+
+PLUGINS = "autocomp.samplers"  # the group of entry points
 
 _MAKERS: dict[str, Maker] = {}
 
@@ -25,7 +29,16 @@ def register(name: str) -> Callable[[Maker], Maker]:
     return add
 
 
+def _add(name: str, maker: Any) -> None:
+    """Registers an installed package's sampler; its module may have registered it already."""
+    if not callable(maker):
+        raise TypeError(f"a sampler must be a function or class that makes one, but {name} is {maker!r}")
+    if _MAKERS.get(name) is not maker:
+        register(name)(maker)
+
+
 def sampler_names() -> tuple[str, ...]:
+    add_plugins(PLUGINS, _add)
     return tuple(sorted(_MAKERS))
 
 
@@ -36,5 +49,6 @@ def sampler(name: str, problem: Problem) -> Sampler:
 
 def check_sampler(name: str) -> None:
     """ValueError for a name that is not registered."""
+    add_plugins(PLUGINS, _add)
     if name not in _MAKERS:
         raise ValueError(f"unknown sampler {name!r}; known: {', '.join(sampler_names())}{nearest(name, _MAKERS)}")

@@ -1,0 +1,48 @@
+"""The examples of what others add run, and what they add is what searches."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import autocomp
+from autocomp.primitives import registry as primitive_registry
+from autocomp.samplers import Outcome, Problem, sampler
+from autocomp.samplers import registry as sampler_registry
+from tests.toy import toy_space
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def front_of(example: str, monkeypatch: pytest.MonkeyPatch) -> autocomp.ParetoSet:
+    """The front that the example finds; what it registers is gone after the test."""
+    monkeypatch.setattr(primitive_registry, "_REGISTRY", dict(primitive_registry._REGISTRY))
+    monkeypatch.setattr(sampler_registry, "_MAKERS", dict(sampler_registry._MAKERS))
+    front: autocomp.ParetoSet = runpy.run_path(str(EXAMPLES / example))["main"](trials=8, samples=100)
+    return front
+
+
+def test_the_primitive_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    front = front_of("third_party_primitive.py", monkeypatch)
+    assert front.settings["primitives"] == "l1-pruning, rtn"
+    assert len(front.evaluated) == 8
+    assert min(point.cost.latency_ms for point in front) < 0.75 * front.float_point.cost.latency_ms
+    assert any(name.startswith("keep/") for point in front.evaluated for name in point.plan)
+
+
+def test_the_sampler_anneals(monkeypatch: pytest.MonkeyPatch) -> None:
+    front = front_of("third_party_sampler.py", monkeypatch)
+    assert front.settings["sampler"] == "annealing" and len(front.evaluated) == 8
+    space = toy_space()
+    made = sampler("annealing", Problem(space, 2, trials=400, seed=1))
+    best, zero = 2.0, np.zeros(len(space.knobs), np.int64)
+    made.tell([Outcome(tuple(zero.tolist()), (-1.0, 1.0))])
+    for _ in range(50):  # the share of the knobs that are at their strongest value is the cost
+        asked = made.ask(8)
+        costs = [float((plan == space.sizes - 1).mean()) for plan in asked]
+        made.tell([Outcome(tuple(p.tolist()), (-1.0, 1.0 - c)) for p, c in zip(asked, costs, strict=True)])
+        best = min(best, 1.0 - max(costs))
+    assert best < 0.35, "random plans reach 0.5"
