@@ -332,7 +332,7 @@ class TestData:
         assert other is not None and other.fingerprint != data.evaluation.fingerprint
 
     def test_what_is_wrong_is_said(self) -> None:
-        with pytest.raises(TypeError, match=r"metric must be a function of \(outputs, labels\), but got str"):
+        with pytest.raises(TypeError, match=r"metric must be a function of \(outputs, labels\), but got metric='f1'"):
             autocomp.Data(evaluate=X, metric="f1")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="a metric needs samples to evaluate plans on: give evaluate"):
             autocomp.Data(metric=hits)
