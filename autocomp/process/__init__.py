@@ -1,5 +1,6 @@
 """Control of the process itself. It imports nothing of autocomp.
 
 ``blas_threads`` limits BLAS to one thread; ``interrupts`` turns Ctrl-C and SIGTERM into one exception; ``training_bar``
-shows the progress of a training; ``optuna_logging`` quietens Optuna; ``plugins`` finds what installed packages add.
+shows the progress of a training; ``optuna_logging`` quietens Optuna; ``plugins`` finds what installed packages
+add; ``bounded_files`` reads files within limits.
 """
