@@ -111,7 +111,7 @@ def inputs_of(network: type[nets.nn.Cell]) -> tuple[np.ndarray, ...]:
 BESIDE_LAYERS = {  # multiply-accumulates
     nets.LSTMHead: 8 * 4 * 12 * (32 + 12),  # steps * gates * hidden * (input + hidden)
     nets.OutsideParameters: 6 * 6 * 12 * 8 * 3 * 3,
-    nets.Volumes: 8 * 6 * 8 * 3 + 6 * 8 * 1 * 2 * 1 * 3 * 3 * 3,  # of one dimension, of three
+    nets.Volumes: 6 * 8 * 1 * 2 * 1 * 3 * 3 * 3,  # of three dimensions
 }
 
 

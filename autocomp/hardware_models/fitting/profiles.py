@@ -20,7 +20,7 @@ from autocomp.process.bounded_files import TEXT_BYTES, check_file, parse_json
 
 KNOWN = "trtexec (--exportTimes, --exportProfile, log), msprof (op_summary CSV) or MindSpore Lite's benchmark (log)"
 LINE = 2000  # characters of a log's line that are looked at
-NUMBER = r"([0-9]{1,15}(?:\.[0-9]{0,15})?(?:e[+-]?\d{1,3})?) ms"
+NUMBER = r"([0-9]{1,15}(?:\.[0-9]{0,30})?(?:e[+-]?\d{1,3})?) ms"
 LOGS = (("GPU Compute Time:", rf"median = {NUMBER}"), ("", rf"AvgRunTime = {NUMBER}"))  # in one line
 OPERATOR, MICROSECONDS = "Op Name", "Task Duration(us)"
 
