@@ -127,7 +127,7 @@ class _Builder:
         operator, source = self.raw.operators[value.operator], self.index[value.operator]
         kind = {"type": operator.types[value.part], "constants": (), "operator": {}, "parameters": ()}
         attributes = {**kind, "arguments": (("node", source, value.part),), "dtypes": operator.dtypes[value.part :]}
-        name, shape = f"{operator.op}-{source}:{value.part}", operator.shapes[value.part] or (1,)
+        name, shape = f"{operator.op}-{source}.output{value.part}", operator.shapes[value.part] or (1,)
         return self._append(Node(name, "activation", "Identity", (source,), shape, attributes=attributes))
 
     def _constant(self, value: Any) -> Node:
