@@ -79,7 +79,9 @@ def test_coerce() -> None:
     assert not Data.coerce(None)
     assert Data.coerce({"train": IMAGES}).train is IMAGES
     assert Data.coerce({"train": IMAGES, "limit": 3}).limit == 3
-    with pytest.raises(ValueError, match="roles calibrate, evaluate, train, limit, metric and lower_is_better, but got test"):
+    with pytest.raises(
+        ValueError, match="roles calibrate, evaluate, train, limit, metric and lower_is_better, but got test"
+    ):
         Data.coerce({"test": IMAGES})
 
 
