@@ -136,7 +136,7 @@ def test_weights_are_rounded_alike_after_loading(
             np.testing.assert_array_equal(after[layer].bias, state.bias)
 
 
-def test_a_space_of_whole_granules_is_restored(
+def test_a_space_with_a_strict_divisor_is_restored(
     named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = named_subject("residual")
@@ -152,7 +152,7 @@ def test_a_space_of_whole_granules_is_restored(
     monkeypatch.setattr(ParetoSet, "load", lambda folder, deployer, resolver: deployer)
     monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
     restored: Any = restore(subject.net, tmp_path)
-    assert restored.evaluator.space.key == evaluator.space.key and restored.strict_divisor
+    assert restored.evaluator.space.key == evaluator.space.key and restored.choices.strict_divisor
 
 
 def test_nothing_is_collected_for_rounding_to_8_bits(named_subject: Callable[[str], Subject]) -> None:
