@@ -133,7 +133,7 @@ def test_outputs_that_are_probabilities_already() -> None:
 
 def test_a_plan_that_cannot_run_counts_as_ruined(subject: Subject, caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
-        returned = subject.evaluator.engine.described_outputs
+        described_outputs = subject.evaluator.engine.described_outputs
 
         def outputs(self, *_: Any) -> Any:
             raise RuntimeError("no memory")
