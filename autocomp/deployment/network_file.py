@@ -50,6 +50,7 @@ class SearchedNetwork:
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),
             "symmetric": evaluator.symmetric,
+            "quantizes_tensors": evaluator.quantizes_tensors,
             "seed": evaluator.seed,
             "synthetic": evaluator.synthetic,
             "calibrated_on_all": _same(evaluator.inputs, self.calibration),

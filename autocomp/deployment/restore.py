@@ -54,7 +54,10 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     channel_divisor, strict_divisor = _divisor(description)
     symmetric = description.get("symmetric", False)
     excluded = frozenset(description.get("excluded", ()))
-    choices = Choices(formats, channel_divisor, description["primitives"], symmetric, strict_divisor, excluded)
+    quantizes_tensors = description.get("quantizes_tensors", False)  # older versions rounded layers' inputs alone
+    choices = Choices(
+        formats, channel_divisor, description["primitives"], symmetric, strict_divisor, excluded, quantizes_tensors
+    )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None
     if given is not None:

@@ -18,7 +18,7 @@ from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
 from .base import Measurement
-from .calibration import calibrate_ranges, moved_statistics
+from .calibration import calibrate_ranges, calibrate_tensors, moved_statistics, shared_ranges
 from .engines import Arrays, Engine
 from .low_fidelity import FIRST, estimate
 from .user_metric import UserMetric, label_bytes
@@ -78,6 +78,7 @@ class PlanEvaluator:
     moments: of layers' inputs, for reconstruction.
     patches: moments of the patches that weights are multiplied with, for rounding.
     symmetric: activation ranges are symmetric around zero.
+    quantizes_tensors: tensors between layers in integers are rounded, too, as the runtime does that runs them.
     """
 
     def __init__(
@@ -94,13 +95,16 @@ class PlanEvaluator:
         patches: Mapping[str, Hessian] | None = None,
         symmetric: bool = False,
         measure: UserMetric | None = None,
+        quantizes_tensors: bool = False,
     ) -> None:
+        self.quantizes_tensors = quantizes_tensors
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
         self.inputs, self.labels, self.synthetic, self.symmetric = inputs, labels, synthetic, symmetric
         self.measure, self.scale = measure, 0.0  # of a metric where lower is better, see Measurement
         self._shuffle()
         plain = PlanCompressor(space, parameters)(Plan())
-        self.compressor = PlanCompressor(space, parameters, self._ranges(plain, calibration), moments, patches)
+        ranges, tensors = self._ranges(plain, calibration)
+        self.compressor = PlanCompressor(space, parameters, ranges, moments, patches, tensors)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
@@ -139,8 +143,12 @@ class PlanEvaluator:
             self.labels = None if self.labels is None else self.labels[order]
 
     def _ranges(self, plain: CompressedWeights, calibration: Arrays) -> Any:
-        samples = calibrated_on(self.space.graph, calibration)
-        return calibrate_ranges(self.engine, self.space, plain, samples, self.seed, self.symmetric)
+        samples, graph = calibrated_on(self.space.graph, calibration), self.space.graph
+        ranges = calibrate_ranges(self.engine, self.space, plain, samples, self.seed, self.symmetric)
+        if not self.quantizes_tensors or not any(bits == 8 for _, bits in ranges):
+            return ranges, {}
+        tensors = calibrate_tensors(self.engine, graph, plain, samples, self.seed, self.symmetric)
+        return shared_ranges(graph, ranges, tensors), tensors
 
     def _classifies(self) -> bool:
         """Whether the first output is scores of classes. Plans are then compared by class probabilities, otherwise by
@@ -193,6 +201,7 @@ class PlanEvaluator:
             reconstructed,
             adapted,
         )
+        settings += ("quantized tensors",) if self.compressor.tensors else ()
         digest.update(repr(settings + (() if self.measure is None else (self.measure.key,))).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from autocomp.primitives.numerics.patches import PATCHES, Hessian, PatchSums, na
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, Statistics, kept_channels
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
-from autocomp.search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, IntegerFlow, NetworkGraph, SearchSpace
 
 from .engines import Arrays, BatchStatistics, Engine
 
@@ -52,6 +53,72 @@ def calibrate_ranges(
         for reader in layers
         if bits in wanted[reader]
     }
+
+
+def calibrate_tensors(
+    engine: Engine,
+    graph: NetworkGraph,
+    plain: CompressedWeights,
+    inputs: Arrays,
+    seed: int = 0,
+    symmetric: bool = False,
+) -> dict[int, ActivationQuantizer]:
+    """Node -> 8-bit quantizer of its output, for all that some plan may keep in integers.
+
+    The arguments are those of :func:`calibrate_ranges`. Empty where the engine cannot read nodes.
+    """
+    flow = IntegerFlow.of(graph)
+    wanted = {flow.source[i] for i in flow.tensors(dict.fromkeys(graph.layers, True))}
+    lows, highs = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0)
+    samples: dict[int, list[np.ndarray]] = {i: [] for i in wanted}
+    rng, count = np.random.default_rng(seed), len(inputs[0])
+    for start in range(0, count if wanted else 0, CHUNK):
+        chunk = tuple(array[start : start + CHUNK] for array in inputs)
+        for i, values in engine.node_outputs(plain, chunk, wanted).items():
+            lows[i], highs[i] = min(lows[i], float(values.min())), max(highs[i], float(values.max()))
+            some = min(values.size, math.ceil(SAMPLES * len(chunk[0]) / count))
+            samples[i].append(rng.choice(values.reshape(-1), some, replace=False))
+    return {
+        i: fit_activation(np.concatenate(found), lows[i], highs[i], 8, symmetric)
+        for i, found in samples.items()
+        if found
+    }
+
+
+def with_tensors(
+    engine: Engine, graph: NetworkGraph, trained: CompressedWeights, inputs: Arrays, symmetric: bool = False
+) -> CompressedWeights:
+    """A trained network whose tensors between layers in integers are rounded, too.
+
+    A tensor has the trained quantizer of the first layer that reads it with 8 bits; others are calibrated on
+    ``inputs``, arrays (n, ...).
+    """
+    calibrated = calibrate_tensors(engine, graph, trained, inputs, symmetric=symmetric)
+    flow, quantizers = IntegerFlow.of(graph), dict(calibrated)
+    for layer, i in reversed(graph.layers.items()):
+        quantizer = trained.layers[layer].activation
+        if quantizer is not None and quantizer.bits == 8:
+            quantizers[flow.source[graph.nodes[i].inputs[0]]] = quantizer
+    integers = {
+        layer: state.activation is not None and state.quantized is not None and state.quantized.bits <= 8
+        for layer, state in trained.layers.items()
+    }
+    chosen = {i: flow.source[i] for i in flow.tensors(integers)}
+    return replace(trained, tensors={i: quantizers[s] for i, s in chosen.items() if s in calibrated})
+
+
+def shared_ranges(
+    graph: NetworkGraph,
+    ranges: Mapping[tuple[str, int], ActivationQuantizer],
+    tensors: Mapping[int, ActivationQuantizer],
+) -> dict[tuple[str, int], ActivationQuantizer]:
+    """The ranges of layers' inputs; with 8 bits those of the tensor that a layer reads, so that it is rounded once."""
+    found, flow = dict(ranges), IntegerFlow.of(graph)
+    for layer in graph.layers:
+        sources = {flow.source[node.inputs[0]] for node in graph.calls(layer)}
+        if len(sources) == 1 and (layer, 8) in found and (source := sources.pop()) in tensors:
+            found[layer, 8] = tensors[source]
+    return found
 
 
 def _readers(graph: NetworkGraph, layers: Iterable[str]) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ import numpy as np
 
 from autocomp.errors import EvaluationError
 from autocomp.primitives.export.onnx_network import onnx_network
-from autocomp.primitives.export.onnx_writer import MEAN, REWRITES, TAP, VARIANCE, Style
+from autocomp.primitives.export.onnx_writer import MEAN, OUTPUT, REWRITES, TAP, VARIANCE, Style
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.network_outputs import NetworkOutput
 from autocomp.search_spaces import NetworkGraph
@@ -33,6 +33,7 @@ class Engine(Protocol):
 
     >>> engine.outputs(compressed, (x,))          # an array for each output of the network, (n, ...) as a rule
     >>> engine.layer_inputs(compressed, (x,))     # layer -> the input of each of its calls, for all images
+    >>> engine.node_outputs(compressed, (x,), {3})  # node -> its output, for all images; {} where it cannot be read
     >>> engine.batch_statistics(compressed, (x,)) # BatchNorm layer -> mean and variance over x, each (kept channels,)
 
     A layer that runs several times has several calls, in the order of execution, float32. The statistics of a BatchNorm
@@ -51,6 +52,10 @@ class Engine(Protocol):
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays: ...
 
     def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]: ...
+
+    def node_outputs(
+        self, compressed: CompressedWeights, inputs: Arrays, nodes: Collection[int]
+    ) -> dict[int, np.ndarray]: ...
 
     def batch_statistics(self, compressed: CompressedWeights, inputs: Arrays) -> BatchStatistics: ...
 
@@ -97,6 +102,14 @@ class OnnxEngine:
         for name, column in zip(names, zip(*parts, strict=True), strict=True):
             found.setdefault(layers[name], []).append(np.concatenate(column))
         return found
+
+    def node_outputs(
+        self, compressed: CompressedWeights, inputs: Arrays, nodes: Collection[int]
+    ) -> dict[int, np.ndarray]:
+        session = self._session(compressed, Style(tapped=frozenset(nodes)))
+        names = {i: self.graph.nodes[i].name + OUTPUT for i in sorted(nodes)}
+        parts = self._map(session, list(names.values()), inputs)
+        return {i: np.concatenate(column) for i, column in zip(names, zip(*parts, strict=True), strict=True)}
 
     def batch_statistics(self, compressed: CompressedWeights, inputs: Arrays) -> BatchStatistics:
         layers = {node.name: node.layer for node in self.graph.nodes if node.kind == "batchnorm" and node.layer}
@@ -168,6 +181,11 @@ class MindSporeEngine:
     def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
         self.elastic.set(compressed)
         return self.elastic.layer_inputs(inputs)
+
+    def node_outputs(
+        self, compressed: CompressedWeights, inputs: Arrays, nodes: Collection[int]
+    ) -> dict[int, np.ndarray]:
+        return {}  # a cell holds several nodes
 
     def batch_statistics(self, compressed: CompressedWeights, inputs: Arrays) -> BatchStatistics:
         self.elastic.set(compressed)

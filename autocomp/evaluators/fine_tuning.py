@@ -20,6 +20,7 @@ from autocomp.primitives.tracing.platform import execution_mode, forward, is_dat
 from autocomp.search_spaces import NetworkGraph, Plan
 
 from .accuracy import PlanEvaluator
+from .calibration import with_tensors
 from .engines import Arrays, OnnxEngine, batch_of, joined
 
 log = logging.getLogger("autocomp")
@@ -134,7 +135,7 @@ def fine_tune(
     trained, criterion = _with_loss(student, None if held else net, y is not None, taught, compares, settings)
     with execution_mode(graph=True):
         _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
-    return _tuned(algorithm, student, samples)
+    return _tuned(algorithm, student, evaluator, samples)
 
 
 def _with_loss(
@@ -168,7 +169,7 @@ def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, para
     for parameter in student.get_parameters():
         if parameter.name in parameters:  # an older version stored no quantizers for layers that it left in float
             parameter.set_data(ms.Tensor(parameters[parameter.name]))
-    return _tuned(chosen, student)
+    return _tuned(chosen, student, evaluator)
 
 
 def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: Arrays) -> tuple[Any, Any]:
@@ -181,11 +182,15 @@ def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: A
     return chosen, chosen.apply(net, plan=formats, **samples)
 
 
-def _tuned(algorithm: Any, student: Any, samples: int = 0) -> Tuned:
+def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator, samples: int = 0) -> Tuned:
     from autocomp.primitives.cells.compression_state import state_of
 
     graph, parameters = state_of(student).graph, parameters_of(student)
-    return Tuned(algorithm.convert(student), graph, parameters, algorithm.quantized(student), samples)
+    compressed = algorithm.quantized(student)
+    if evaluator.compressor.tensors:
+        engine, images = OnnxEngine(graph, parameters), evaluator.statistics_inputs
+        compressed = with_tensors(engine, graph, compressed, images, evaluator.symmetric)
+    return Tuned(algorithm.convert(student), graph, parameters, compressed, samples)
 
 
 def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:

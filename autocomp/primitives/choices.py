@@ -14,7 +14,8 @@ class Choices:
 
     primitives: "auto": every one that needs no training and finds something to do. symmetric: whether the device's
     runtime takes inputs rounded around zero alone. strict_divisor: whether channels are cut in multiples of the
-    channel_divisor alone, in small groups too. excluded: layers that are not compressed.
+    channel_divisor alone, in small groups too. excluded: layers that are not compressed. quantizes_tensors: whether the
+    device's runtime keeps tensors between layers in integers.
     """
 
     formats: Sequence[Format]
@@ -23,3 +24,4 @@ class Choices:
     symmetric: bool = False
     strict_divisor: bool = False
     excluded: frozenset[str] = frozenset()
+    quantizes_tensors: bool = False

@@ -176,7 +176,15 @@ def prepare(
         raise ValueError("a network that takes integers needs data to be evaluated on: give data=, arrays of integers")
     x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
-    choices = Choices(chip.formats, chip.channel_divisor, names, chip.symmetric_inputs, chip.strict_divisor, excluded)
+    choices = Choices(
+        chip.formats,
+        chip.channel_divisor,
+        names,
+        chip.symmetric_inputs,
+        chip.strict_divisor,
+        excluded,
+        chip.runtime.quantizes_tensors,
+    )
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
     evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
@@ -263,6 +271,7 @@ def evaluator_of(
         moments=moments,
         patches=patches,
         symmetric=choices.symmetric,
+        quantizes_tensors=choices.quantizes_tensors,
         measure=measure,
     )
 

@@ -8,6 +8,7 @@ from .graph import WEIGHTED, ChannelGroup, NetworkGraph, Node
 from .knob import Knob, kept_units
 from .node_attributes import Argument, Convolution, Normalization
 from .plan import Plan, Value
+from .quantized_tensors import IntegerFlow, foldable
 from .space import SearchSpace
 from .workload import Workload
 
@@ -18,6 +19,7 @@ __all__ = [
     "ChannelGroup",
     "Convolution",
     "Format",
+    "IntegerFlow",
     "Knob",
     "NetworkGraph",
     "Node",
@@ -26,5 +28,6 @@ __all__ = [
     "SearchSpace",
     "Value",
     "Workload",
+    "foldable",
     "kept_units",
 ]

@@ -31,6 +31,11 @@ class Format:
             raise ValueError(f"a format is 'float', 'w<bits>' or 'w<bits>a<bits>' with 2 to 8 bits, but got {text!r}")
         return cls(int(match[1]), int(match[2] or FLOAT_BITS))
 
+    @property
+    def in_integers(self) -> bool:
+        """Whether weights and inputs have 8 bits or fewer: a chip for integers multiplies them as they are."""
+        return max(self.weight_bits, self.activation_bits) <= 8
+
     def __str__(self) -> str:
         if self.weight_bits == FLOAT_BITS:
             return "float"

@@ -37,6 +37,8 @@ class Runtime:
     name: its name in device files.
     fuses_pools, symmetric_inputs: defaults for device files without these entries, see ``Device``.
     most_grouped: largest number of channels in a group of a layer that is convolved outside the matrix unit.
+    quantizes_tensors: whether it runs in integers from layer to layer: additions, concatenations and pools between
+        them, too. For the others a file rounds the inputs of layers alone.
     rates: the constants for the runtime's own work; in device files they are under [rates].
     """
 
@@ -44,6 +46,7 @@ class Runtime:
     fuses_pools: bool = False
     symmetric_inputs: bool = False
     most_grouped: int = MOST_GROUPED
+    quantizes_tensors: bool = False
     rates: type[RuntimeRates] = RuntimeRates
 
     def executes(self, some: Format, precisions: Collection[str]) -> bool:

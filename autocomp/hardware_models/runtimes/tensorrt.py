@@ -8,4 +8,4 @@ from __future__ import annotations
 
 from .base import Runtime
 
-TENSORRT = Runtime("tensorrt", symmetric_inputs=True)
+TENSORRT = Runtime("tensorrt", symmetric_inputs=True, quantizes_tensors=True)

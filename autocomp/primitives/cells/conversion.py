@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.numerics.folding import fold, foldable, norm_factors, norm_parameters
+from autocomp.primitives.numerics.folding import fold, norm_factors, norm_parameters
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
-from autocomp.search_spaces import NetworkGraph, Node
+from autocomp.search_spaces import NetworkGraph, Node, foldable
 
 from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, StandIn, ms
 from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional

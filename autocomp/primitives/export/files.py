@@ -69,13 +69,14 @@ def run_mindir(path: pathlib.Path, inputs: Arrays) -> Arrays:
         return to_arrays(ms.nn.GraphCell(ms.load(str(place)))(*to_tensors(inputs)))
 
 
-def run_onnx(path: pathlib.Path, inputs: Arrays) -> Arrays:
+def run_onnx(model: pathlib.Path | bytes, inputs: Arrays) -> Arrays:
+    """model: a file, or its bytes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES}
-    session = onnxruntime.InferenceSession(str(path), options, **as_it_is)
+    session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, **as_it_is)
     feed = {spec.name: array for spec, array in zip(session.get_inputs(), inputs, strict=True)}
     return tuple(session.run(None, feed))
 

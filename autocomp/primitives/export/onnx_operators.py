@@ -100,12 +100,12 @@ def dense(w: Writer, node: Node) -> str:
     if node.layer is None:
         return matmul(w, node)
     state = w.state(node.layer)
-    source, weight = w.layer_input(node, state), w.layer_weight(node, state)
-    if len(source_shape(w, node)) == 2:
-        return w.emit("Gemm", [source, weight, *w.layer_bias(node, state)], node.name, transB=1)
-    transposed = w.emit("Transpose", [weight], f"{node.name}.turned", perm=[1, 0])
+    matrix = len(source_shape(w, node)) == 2
+    source, weight = w.layer_input(node, state), w.layer_weight(node, state, columns=not matrix)
     bias = w.layer_bias(node, state)
-    product = w.emit("MatMul", [source, transposed], f"{node.name}.product" if bias else node.name)
+    if matrix:
+        return w.emit("Gemm", [source, weight, *bias], node.name, transB=1)
+    product = w.emit("MatMul", [source, weight], f"{node.name}.product" if bias else node.name)
     return w.emit("Add", [product, *bias], node.name) if bias else product
 
 
@@ -150,7 +150,7 @@ def prelu(w: Writer, node: Node) -> str:
 
 
 def silu(w: Writer, node: Node) -> str:
-    gate = w.emit("Sigmoid", [operand(w, node)], f"{node.name}.gate")
+    gate = w.gate("Sigmoid", operand(w, node), f"{node.name}.gate")
     return w.emit("Mul", [operand(w, node), gate], node.name)
 
 

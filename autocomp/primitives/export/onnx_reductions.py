@@ -38,9 +38,18 @@ def _keeps(w: Writer, node: Node) -> int:
 def reduce(op: str) -> Form:
     def form(w: Writer, node: Node) -> str:
         axes, dtype = w.constant(axes_of(w, node)), type_of(node)
+        if op == "ReduceMean" and axes_of(w, node) == (2, 3) and len(argument_shape(w, node, 0)) == 4:
+            return _mean_of_images(w, node)
         return w.emit(op, [typed(w, node, 0, dtype), axes], node.name, keepdims=_keeps(w, node))
 
     return form
+
+
+def _mean_of_images(w: Writer, node: Node) -> str:
+    """The pool, which runtimes have in integers, too."""
+    name = node.name if _keeps(w, node) else f"{node.name}.pool"
+    pool = w.emit("GlobalAveragePool", [typed(w, node, 0, FLOAT)], name)
+    return pool if _keeps(w, node) else w.emit("Squeeze", [pool, w.constant([2, 3])], node.name)
 
 
 def truth(op: str) -> Form:

@@ -11,17 +11,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from autocomp.errors import ExportError
-from autocomp.primitives.numerics.folding import fold, foldable, norm_factors, norm_parameters
+from autocomp.primitives.numerics.folding import fold, norm_factors, norm_parameters
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
-from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles, saturates
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
-from autocomp.search_spaces import Argument, NetworkGraph, Node
+from autocomp.search_spaces import Argument, NetworkGraph, Node, foldable
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
-MEAN, VARIANCE, TAP = "#mean", "#variance", "#input"
+MEAN, VARIANCE, TAP, OUTPUT = "#mean", "#variance", "#input", "#output"
 REWRITES = ["WeightBiasQuantization"]  # disabled: it rounds weights and biases of layers with rounded inputs
 
 
@@ -33,11 +33,13 @@ class Style:
     statistics: keep every BatchNorm, normalise by the batch, and return the mean and variance of each as
         ``<node>#mean`` and ``<node>#variance``.
     taps: also return the input of every layer, as ``<node>#input``, once for each time that it runs.
+    tapped: indices of nodes whose outputs are returned, too, as ``<node>#output``.
     """
 
     integer_weights: bool = False
     statistics: bool = False
     taps: bool = False
+    tapped: frozenset[int] = frozenset()
 
 
 class Writer:
@@ -61,9 +63,11 @@ class Writer:
         self.folded_into = {layer: bn for bn, layer in self.folds.items()}
         self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
         roundings = [state.activation for state in compressed.layers.values() if state.activation is not None]
+        roundings += compressed.tensors.values()
         self.signed = all(quantizer.symmetric for quantizer in roundings)  # TensorRT requires it
         self.weights: dict[str, str] = {}  # name of a layer's integers -> name of their floats
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
+        self.on_grid: dict[str, ActivationQuantizer] = {}  # tensors that are rounded already -> how
 
     # used by operators ----------------------------------------------------------------------------------------------
 
@@ -113,7 +117,7 @@ class Writer:
         if self.style.taps:
             tap = f"{node.name}{TAP}"
             self.extra_outputs.append(self.emit("Identity", [source], tap))
-        if state.activation is None:
+        if state.activation is None or self.on_grid.get(source) == state.activation:
             return source
         key = (source, state.activation)
         if key not in self.quantized_inputs:
@@ -132,23 +136,43 @@ class Writer:
         levels = self.emit("QuantizeLinear", [source, scale, zero], f"{name}.levels")
         return self.emit("DequantizeLinear", [levels, scale, zero], name)
 
-    def layer_weight(self, node: Node, state: LayerState) -> str:
+    def layer_weight(self, node: Node, state: LayerState, columns: bool = False) -> str:
+        """columns: (in, out) instead of (out, in), of a dense layer."""
         name = node.weight
         groups = groups_left(node, len(state.weight))
         if name in self.weights:  # the layer runs more than once
             return self.weights[name]
-        if state.quantized is None or not self.style.integer_weights:
-            return self.initializer(
-                name, to_out_first_layout(state.weight, groups) if node.transposed else state.weight
-            )
         before = len(self.nodes)
-        weight = self._dequantized(name, state.quantized.with_positive_scale())  # ONNX requires a positive scale
-        self.weights[name] = (
-            self._to_out_first_layout(weight, state.weight.shape, groups) if node.transposed else weight
-        )
+        if state.quantized is None or not self.style.integer_weights:
+            weight = to_out_first_layout(state.weight, groups) if node.transposed else state.weight
+            self.weights[name] = self.initializer(name, weight.T if columns else weight)
+        elif self._multiplies_integers(state):
+            exact = node.depthwise or not saturates(state.quantized)
+            self.weights[name] = self._multiplied(name, state.quantized.with_positive_scale(), columns, exact)
+        else:  # ONNX requires a positive scale
+            weight = self._dequantized(name, state.quantized.with_positive_scale())
+            weight = self._to_out_first_layout(weight, state.weight.shape, groups) if node.transposed else weight
+            self.weights[name] = self.emit("Transpose", [weight], f"{name}.columns", perm=[1, 0]) if columns else weight
         self.unpacking += self.nodes[before:]
         del self.nodes[before:]
         return self.weights[name]
+
+    def _multiplied(self, name: str, weight: QuantizedWeight, columns: bool, exact: bool) -> str:
+        """Integers that onnxruntime multiplies as they are: it needs zero points, and 8 bits. It unpacks 4 bits once,
+        when it loads the file.
+
+        exact: whether its kernel for signed weights adds products without saturation; that for unsigned ones always
+        does, and is slower on processors without VNNI.
+        """
+        levels = np.ascontiguousarray(weight.integers.T) if columns else weight.integers
+        scale, zeros = self.initializer(f"{name}.scale", weight.scale.reshape(-1)), np.zeros(weight.scale.size, np.int8)
+        if not exact:
+            levels, zeros = (levels.astype(np.int16) + 128).astype(np.uint8), zeros.astype(np.uint8) + np.uint8(128)
+        points = self.initializer(f"{name}.zero_points", zeros)
+        integers = self._integers(name, levels, weight.bits)
+        if weight.bits <= 4:
+            integers = self.emit("Cast", [integers], f"{name}.int8", to=TensorProto.INT8)
+        return self.emit("DequantizeLinear", [integers, scale, points], f"{name}.float", axis=int(columns))
 
     def _to_out_first_layout(self, weight: str, shape: tuple[int, ...], groups: int) -> str:
         """See :func:`weight_layout.to_out_first_layout`; a scale for each output channel must be on the first axis."""
@@ -183,7 +207,27 @@ class Writer:
         return name
 
     def layer_bias(self, node: Node, state: LayerState) -> list[str]:
-        return [] if state.bias is None else [self.initializer(f"{node.layer}.bias", state.bias)]
+        """In integers of 32 bits where the weights and the inputs are integers: so onnxruntime's kernels take it.
+        TensorRT, which has no zero points, takes floats."""
+        if state.bias is None:
+            return []
+        name, quantized = f"{node.layer}.bias", state.quantized
+        if not self._multiplies_integers(state):
+            return [self.initializer(name, state.bias)]
+        assert quantized is not None and state.activation is not None
+        scale = np.float32(state.activation.scale) * np.abs(quantized.scale)
+        levels = np.clip(np.rint(state.bias / scale), -(2**31), 2**31 - 1).astype(np.int32)
+        values = {"integers": levels, "scale": scale, "zero_points": np.zeros_like(levels)}
+        stored = [self.initializer(f"{name}.{part}", value) for part, value in values.items()]
+        self.unpacking.append(helper.make_node("DequantizeLinear", stored, [name], name=name, axis=0))
+        return [name]
+
+    def _multiplies_integers(self, state: LayerState) -> bool:
+        """Whether onnxruntime multiplies the stored integers: one scale for each output, no zero points."""
+        quantized = state.quantized
+        if quantized is None or state.activation is None or not self.style.integer_weights or self.signed:
+            return False
+        return bool(self.compressed.tensors) and quantized.scale.ndim == 1 and quantized.zero_point is None
 
     def batchnorm(self, node: Node) -> str:
         assert node.layer is not None
@@ -230,7 +274,7 @@ class Writer:
                     f"{node.op} (at {node.name}) has arguments that autocomp cannot write to ONNX; "
                     f"{called(node)} calls it"
                 ) from error
-            self.names.append((names,) if isinstance(names, str) else names)
+            self.names.append(self._finished(node, (names,) if isinstance(names, str) else names))
         values = [self._output(node, f"output_{i}") for i, node in enumerate(self.graph.outputs)]
         values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]
         # onnxruntime computes the later of two input nodes first. Placed first, a weight's floats are computed last and
@@ -239,6 +283,25 @@ class Writer:
         graph = helper.make_graph(nodes, "network", self.inputs, values, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", self.opset)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
+
+    def _finished(self, node: Node, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that readers of the node's outputs use: of the rounded tensor where the plan rounds it."""
+        if self.position in self.style.tapped:
+            self.extra_outputs.append(self.emit("Identity", [names[0]], f"{node.name}{OUTPUT}"))
+        quantizer = self.compressed.tensors.get(self.position)
+        if quantizer is None:
+            return names
+        name = self.rounded(names[0], quantizer, f"{node.name}#quantized")
+        self.on_grid[name] = quantizer
+        return (name, *names[1:])
+
+    def gate(self, op: str, source: str, name: str) -> str:
+        """The operator, whose values are 0 to 1, within a node; in integers where the node's input and output are."""
+        gate = self.emit(op, [source], name)
+        if source not in self.on_grid or self.position not in self.compressed.tensors:
+            return gate
+        levels = ActivationQuantizer(1 / 127, 128, 8) if self.signed else ActivationQuantizer(1 / 255, 0, 8)
+        return self.rounded(gate, levels, f"{name}#quantized")
 
     def _output(self, node: int, name: str) -> onnx.ValueInfoProto:
         """In the type that the network gives."""

@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from autocomp.search_spaces import NetworkGraph, Node
+from autocomp.search_spaces import Node
 
 from .plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
-
-
-def foldable(graph: NetworkGraph) -> dict[str, str]:
-    """BatchNorm layer -> the conv or dense layer before it, where nothing else reads that layer's output."""
-    uses: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.layer is not None:
-            uses[node.layer] = uses.get(node.layer, 0) + 1
-    pairs = {}
-    for node in graph.nodes:
-        if node.kind != "batchnorm" or node.layer is None or uses[node.layer] > 1:
-            continue
-        place = node.inputs[0]
-        alone = _read_once(graph, place)
-        while alone and _keeps_channels(graph, place):  # BatchNorm1d normalises (n, c) as (n, c, 1, 1)
-            place = graph.nodes[place].inputs[0]
-            alone = _read_once(graph, place)
-        source = graph.nodes[place]
-        rows = source.kind == "dense" and len(source.shape) > 2  # whose channels lie on another axis
-        alone = alone and not rows
-        if source.weight_shape is not None and source.layer is not None and uses[source.layer] == 1 and alone:
-            pairs[node.layer] = source.layer
-    return pairs
-
-
-def _read_once(graph: NetworkGraph, place: int) -> bool:
-    return len(graph.consumers[place]) == 1 and place not in graph.outputs
-
-
-def _keeps_channels(graph: NetworkGraph, place: int) -> bool:
-    """Whether it reshapes what lies behind the channels alone."""
-    node = graph.nodes[place]
-    before = graph.nodes[node.inputs[0]].shape if node.inputs else ()
-    same = node.elements == math.prod(before) and len(before) > 1 and node.shape[:2] == before[:2]
-    return node.kind == "reshape" and node.op != "Part" and same
 
 
 def batchnorm_factors(

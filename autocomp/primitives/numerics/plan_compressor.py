@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, Format, IntegerFlow, NetworkGraph, Node, Plan, SearchSpace
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .patches import Hessian, normalised_layers
@@ -49,15 +50,19 @@ class LayerState:
 
 @dataclass(frozen=True)
 class CompressedWeights:
-    """The numbers of a network under a plan; ``kept``: (units,) bool."""
+    """The numbers of a network under a plan.
+
+    kept: (units,) bool. tensors: node -> the quantizer of its output, for those that the runtime keeps in integers.
+    """
 
     plan: Plan
     kept: np.ndarray
     layers: Mapping[str, LayerState]
     statistics: Statistics = field(default_factory=dict)
+    tensors: Mapping[int, ActivationQuantizer] = field(default_factory=dict)
 
     def with_statistics(self, statistics: Statistics) -> CompressedWeights:
-        return CompressedWeights(self.plan, self.kept, self.layers, statistics)
+        return replace(self, statistics=statistics)
 
 
 def parameters_of(net: object) -> dict[str, np.ndarray]:
@@ -96,6 +101,8 @@ class PlanCompressor:
     ranges: (layer, bits) -> quantizer of the layer's input, from calibration.
     moments: layer -> moments of its input; a layer without moments is cut without reconstruction.
     patches: layer -> moments of the patches of its input; a layer without them, or with 8 bits, is rounded to nearest.
+    tensors: node -> quantizer of its output, from calibration, for a runtime that keeps tensors between layers in
+        integers; see :class:`autocomp.search_spaces.IntegerFlow`.
     """
 
     def __init__(
@@ -105,8 +112,10 @@ class PlanCompressor:
         ranges: Mapping[tuple[str, int], ActivationQuantizer] | None = None,
         moments: Mapping[str, Moments] | None = None,
         patches: Mapping[str, Hessian] | None = None,
+        tensors: Mapping[int, ActivationQuantizer] | None = None,
     ) -> None:
         self.space = space
+        self.tensors = dict(tensors or {})
         self.parameters = parameters
         self.ranges = dict(ranges or {})
         self.moments = dict(moments or {})
@@ -129,7 +138,17 @@ class PlanCompressor:
             layer: self._layer(self.graph.nodes[i], kept, formats.get(layer, Format()))
             for layer, i in self.graph.layers.items()
         }
-        return CompressedWeights(plan, kept, layers)
+        return CompressedWeights(plan, kept, layers, tensors=self._quantized_tensors(formats))
+
+    @cached_property
+    def _flow(self) -> IntegerFlow:
+        return IntegerFlow.of(self.graph)
+
+    def _quantized_tensors(self, formats: Mapping[str, Format]) -> dict[int, ActivationQuantizer]:
+        if not self.tensors:
+            return {}
+        found = self._flow.tensors({layer: chosen.in_integers for layer, chosen in formats.items()})
+        return {i: self.tensors[source] for i in found if (source := self._flow.source[i]) in self.tensors}
 
     def _layer(self, node: Node, kept: np.ndarray, chosen: Format) -> LayerState:
         assert node.layer is not None and node.weight_shape is not None
@@ -169,7 +188,8 @@ class PlanCompressor:
     ) -> tuple[QuantizedWeight, np.ndarray]:
         layer = str(node.layer)
         if bits >= 8 or layer not in self.patches:
-            return quantize_weight(weight, bits), np.zeros(len(weight), np.float32)
+            paired = bool(self.tensors) and not node.depthwise  # which multiplies in more bits
+            return quantize_weight(weight, bits, paired=paired), np.zeros(len(weight), np.float32)
         taps = math.prod(weight.shape[2:])
         patches = self.patches[layer].of(np.repeat(columns, taps))
         corrected = node.bias is not None

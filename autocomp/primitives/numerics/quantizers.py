@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_SCALE = 1e-8
+MOST_PAIRED = 127.0  # levels; rounding two of them adds at most 1, and 128 * 255 fits into 16 bits
+WIDER = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # scales between the narrowest and that without clipped pairs
 CLIP_RATIOS = np.linspace(1.0, 0.4, 25)  # tried for the least squared error of a tensor
 COARSE, FINE = (
     np.linspace(1.0, 0.4, 7),
@@ -86,11 +88,15 @@ class ActivationQuantizer:
         return np.clip(np.rint(x / scale), *self.bounds).astype(np.float32) * scale
 
 
-def quantize_weight(weight: np.ndarray, bits: int, search_clip: bool | None = None) -> QuantizedWeight:
+def quantize_weight(
+    weight: np.ndarray, bits: int, search_clip: bool | None = None, paired: bool = False
+) -> QuantizedWeight:
     """Round a weight (out, ...) to the nearest of 2^bits - 1 levels per output channel.
 
     search_clip: choose for every channel the clipping with the least squared error (as in Banner et al., NeurIPS 2019);
         by default below 8 bits. An all-zero channel gets scale 1.
+    paired: no two neighbours among the inputs have levels whose magnitudes add up to more than 128. Processors without
+        VNNI add two products of an 8-bit input and a weight in 16 bits, and would saturate.
     """
     if not 2 <= bits <= 8:
         raise ValueError(f"bits must be in 2..8, but got bits={bits}")
@@ -99,6 +105,8 @@ def quantize_weight(weight: np.ndarray, bits: int, search_clip: bool | None = No
     largest = np.abs(rows).max(1, initial=0)
     full = np.where(largest > 0, largest / top, 1).astype(np.float32)
     scale = full
+    if paired and bits == 8:
+        return _quantize_paired(weight, full)
     if search_clip if search_clip is not None else bits < 8:
         best, ratio = np.full(len(rows), np.inf, np.float32), np.ones(len(rows), np.float32)
         for tried in COARSE:
@@ -107,6 +115,43 @@ def quantize_weight(weight: np.ndarray, bits: int, search_clip: bool | None = No
             best, ratio = _better(rows, full, top, best, ratio, np.minimum(ratio + np.float32(step), 1))
         scale = full * ratio
     return QuantizedWeight(_round(rows, scale, top).astype(np.int8).reshape(weight.shape), scale, bits)
+
+
+def _quantize_paired(weight: np.ndarray, full: np.ndarray) -> QuantizedWeight:
+    """full: (out,), the scales without clipping. Wider scales are tried until no pair is above the limit; of narrower
+    ones the few pairs that are above it are clipped, and the least squared error decides."""
+    last = np.moveaxis(weight.astype(np.float32), 1, -1)  # channels run fastest, as they are multiplied
+    rows = last.reshape(len(weight), -1)
+    widest = np.maximum(full, _pairs(np.abs(rows)).sum(2).max(1, initial=0) / MOST_PAIRED)
+    least, levels, scale = np.full(len(rows), np.inf, np.float32), np.zeros_like(rows), full
+    for share in WIDER:
+        tried = (full + share * (widest - full)).astype(np.float32)
+        found = _clip_pairs(_round(rows, tried, 127))
+        error = ((found * tried[:, None] - rows) ** 2).sum(1)
+        better = error < least
+        levels[better], least = found[better], np.minimum(least, error)
+        scale = np.where(better, tried, scale)
+    integers = np.ascontiguousarray(np.moveaxis(levels.reshape(last.shape), -1, 1)).astype(np.int8)
+    return QuantizedWeight(integers, scale, 8)
+
+
+def saturates(weight: QuantizedWeight) -> bool:
+    """Whether two neighbouring inputs of 255 would exceed 16 bits, see ``paired`` of :func:`quantize_weight`."""
+    rows = np.abs(np.moveaxis(weight.integers.astype(np.int16), 1, -1).reshape(len(weight.integers), -1))
+    return bool(_pairs(rows).sum(2).max(initial=0) > MOST_PAIRED + 1)
+
+
+def _pairs(rows: np.ndarray) -> np.ndarray:
+    """(n, k) as (n, ceil(k / 2), 2), filled up with 0."""
+    return np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
+
+
+def _clip_pairs(levels: np.ndarray) -> np.ndarray:
+    """Both magnitudes of a pair are reduced by half of what is above the limit."""
+    pairs = _pairs(levels)
+    above = np.maximum(np.abs(pairs).sum(2, keepdims=True) - (MOST_PAIRED + 1), 0)
+    clipped = np.sign(pairs) * np.maximum(np.abs(pairs) - np.ceil(above / 2), 0)
+    return clipped.reshape(len(levels), -1)[:, : levels.shape[1]]
 
 
 def _better(

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.numerics.folding import batchnorm_factors, foldable
+from autocomp.primitives.numerics.folding import batchnorm_factors
 from autocomp.primitives.numerics.reconstruction import Moments, reconstruction_order
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import ChannelGroup, Format, Knob, NetworkGraph, kept_units
+from autocomp.search_spaces import ChannelGroup, Format, Knob, NetworkGraph, foldable, kept_units
 
 KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 

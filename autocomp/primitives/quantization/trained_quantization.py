@@ -19,7 +19,6 @@ from autocomp.primitives.cells.training_callbacks import CalibrateFirst
 from autocomp.primitives.numerics.adaptive_rounding import WIDE
 from autocomp.primitives.numerics.calibrators import Calibration, range_of, seen_in
 from autocomp.primitives.numerics.first_last_layers import first_and_last
-from autocomp.primitives.numerics.folding import foldable
 from autocomp.primitives.numerics.patches import PATCHES, PatchSums, narrow_layers, sample_patches
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, PlanCompressor, parameters_of
 from autocomp.primitives.tracing.mindir import copy_network
@@ -27,7 +26,7 @@ from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, repl
 from autocomp.primitives.tracing.tracer import check_cell, trace
 from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.primitives.verification.standalone import inputs_for
-from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace, foldable
 
 CALIBRATED = 256  # most images for calibration, 32 at a time
 CHUNK = 32

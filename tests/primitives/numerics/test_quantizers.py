@@ -259,7 +259,7 @@ class TestFolding:
         np.testing.assert_allclose(x @ folded.weight.T + folded.bias, wanted, rtol=1e-4, atol=1e-4)
 
     def test_what_can_be_folded(self, named_subject: Callable[[str], Any]) -> None:
-        from autocomp.primitives.numerics.folding import foldable
+        from autocomp.search_spaces import foldable
 
         assert foldable(named_subject("residual").graph) == {
             "blocks.0.bn1": "blocks.0.conv1",

@@ -68,4 +68,4 @@ class Onnxruntime(Runtime):
         return OnnxruntimeBuffers.of(lowered)
 
 
-ONNXRUNTIME = Onnxruntime("onnxruntime", most_grouped=1, rates=OnnxruntimeRates)
+ONNXRUNTIME = Onnxruntime("onnxruntime", most_grouped=1, quantizes_tensors=True, rates=OnnxruntimeRates)

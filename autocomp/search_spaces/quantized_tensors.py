@@ -1,0 +1,179 @@
+"""Which tensors of a network are rounded to 8 bits, so that its runtime goes from layer to layer in integers.
+
+A layer in integers reads rounded numbers, and a convolution also writes them. Between two such layers an addition, a
+concatenation or an average of rounded tensors runs in integers too, where a layer in integers reads the result. An
+operator that moves elements only, such as a max pool, passes integers on with the scale that they have. (Jacob et al.,
+CVPR 2018, sections 2.4 and A.2: "Quantization of addition, concatenation".)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .graph import WEIGHTED, NetworkGraph, Node
+
+CLIPPING = ("ReLU", "ReLUExt", "ReLU6")  # rounding to unsigned integers includes them
+MOVING = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2", "AdaptiveMaxPool2D")
+MOVING_KINDS = ("flatten", "reshape", "transpose")  # they move elements, and pass integers on as they are
+ADDING = ("Add", "AddExt", "InplaceAddExt", "Mul", "Muls", "InplaceMul")
+AVERAGING = ("AvgPool", "AdaptiveAvgPool2D", "AdaptiveAvgPool2DExt", "ReduceMean", "MeanExt")
+CURVES = ("Sigmoid", "SiLU", "LeakyReLU", "LeakyReLUExt")
+
+Chosen = Mapping[str, "np.ndarray | bool"]  # layer -> whether it runs in integers, (n,) for n plans
+
+
+def foldable(graph: NetworkGraph) -> dict[str, str]:
+    """BatchNorm layer -> the conv or dense layer before it, where nothing else reads that layer's output."""
+    uses: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.layer is not None:
+            uses[node.layer] = uses.get(node.layer, 0) + 1
+    pairs = {}
+    for node in graph.nodes:
+        if node.kind != "batchnorm" or node.layer is None or uses[node.layer] > 1:
+            continue
+        place = node.inputs[0]
+        alone = _read_once(graph, place)
+        while alone and _keeps_channels(graph, place):  # BatchNorm1d normalises (n, c) as (n, c, 1, 1)
+            place = graph.nodes[place].inputs[0]
+            alone = _read_once(graph, place)
+        source = graph.nodes[place]
+        rows = source.kind == "dense" and len(source.shape) > 2  # whose channels lie on another axis
+        alone = alone and not rows
+        if source.weight_shape is not None and source.layer is not None and uses[source.layer] == 1 and alone:
+            pairs[node.layer] = source.layer
+    return pairs
+
+
+def _read_once(graph: NetworkGraph, place: int) -> bool:
+    return len(graph.consumers[place]) == 1 and place not in graph.outputs
+
+
+def _keeps_channels(graph: NetworkGraph, place: int) -> bool:
+    """Whether it reshapes what lies behind the channels alone."""
+    node = graph.nodes[place]
+    before = graph.nodes[node.inputs[0]].shape if node.inputs else ()
+    same = node.elements == math.prod(before) and len(before) > 1 and node.shape[:2] == before[:2]
+    return node.kind == "reshape" and node.op != "Part" and same
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerFlow:
+    """What integers flow through in a network, whatever the plan.
+
+    end: for each node the last of the nodes that its runtime fuses with it: a folded BatchNorm, a ReLU.
+    source: for each node the one whose scale its output has: another one where it only moves elements.
+    whole: for each node whether it gives one tensor that the runtime has; a layer that a distant BatchNorm is folded
+        into has another one.
+    """
+
+    graph: NetworkGraph
+    end: tuple[int, ...]
+    source: tuple[int, ...]
+    whole: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, graph: NetworkGraph) -> IntegerFlow:
+        folded, ends, sources = foldable(graph), list(range(len(graph.nodes))), list(range(len(graph.nodes)))
+        for i in reversed(range(len(graph.nodes))):
+            if _read_once(graph, i):
+                reader = graph.consumers[i][0]
+                ends[i] = ends[reader] if _fused(graph, i, reader, folded) else i
+        whole = [_one_tensor(graph, i, folded, ends[i]) for i in range(len(graph.nodes))]
+        for i, node in enumerate(graph.nodes):
+            if _moves(node) and whole[i] and whole[node.inputs[0]]:
+                sources[i] = sources[node.inputs[0]]
+        return cls(graph, tuple(ends), tuple(sources), tuple(whole))
+
+    def tensors(self, chosen: Chosen) -> dict[int, np.ndarray]:
+        """Node -> whether its output is rounded, (n,) bool or (); nodes that no plan rounds are left out.
+
+        chosen: the layers that run in integers.
+        """
+        read, wanted = self._read(chosen), self._wanted(chosen)
+        rounded = {i: np.asarray(read[i]) for i in read}
+        for i, node in enumerate(self.graph.nodes):
+            end, found = self.end[i], None
+            if node.kind in WEIGHTED and node.layer in chosen:
+                found = np.asarray(chosen[node.layer])
+                found = found if node.kind == "conv" else found & wanted.get(end, False)
+            elif self.computes(node):
+                inputs = [rounded.get(k, np.False_) for k in node.inputs]
+                found = np.logical_and.reduce([*inputs, wanted.get(end, np.False_)])
+            elif self.source[i] != i:
+                found = rounded.get(node.inputs[0], np.False_) & wanted.get(i, np.False_)
+            if found is not None and self.whole[end]:
+                rounded[end] = rounded.get(end, np.False_) | found
+        return {i: found for i, found in rounded.items() if found.any()}
+
+    def computes(self, node: Node) -> bool:
+        """Whether the operator, no layer, has a kernel in integers where its inputs and its output are rounded."""
+        inputs = node.inputs
+        tensors = bool(inputs) and all(self.whole[i] for i in inputs)
+        several = len(inputs) > 1 and len(node.arguments) >= len(inputs)
+        if node.op in ADDING:
+            return tensors and several and not any(a.kind == "parameter" for a in node.arguments)
+        if node.op in AVERAGING:
+            return tensors and averages_images(self.graph, node)
+        return tensors and (node.op in CURVES or node.op == "Concat")
+
+    def _read(self, chosen: Chosen) -> dict[int, np.ndarray]:
+        """Node -> whether a layer in integers reads it, also through operators that move elements."""
+        found: dict[int, np.ndarray] = {}
+        for i in reversed(range(len(self.graph.nodes))):
+            if not self.whole[i]:
+                continue
+            for reader in self.graph.consumers[i]:
+                node = self.graph.nodes[reader]
+                if node.kind in WEIGHTED and node.layer in chosen and node.inputs[0] == i:
+                    found[i] = found.get(i, np.False_) | np.asarray(chosen[node.layer])
+                elif self.source[reader] != reader and reader in found:
+                    found[i] = found.get(i, np.False_) | found[reader]
+        return found
+
+    def _wanted(self, chosen: Chosen) -> dict[int, np.ndarray]:
+        """Node -> whether a layer in integers reads it, also through operators that may run in integers."""
+        found: dict[int, np.ndarray] = {}
+        for i in reversed(range(len(self.graph.nodes))):
+            for reader in self.graph.consumers[i]:
+                node = self.graph.nodes[reader]
+                if node.kind in WEIGHTED and node.layer in chosen and node.inputs[0] == i:
+                    found[i] = found.get(i, np.False_) | np.asarray(chosen[node.layer])
+                elif self.source[reader] != reader or self.computes(node) or self.end[i] == self.end[reader]:
+                    found[i] = found.get(i, np.False_) | found.get(reader, np.False_)
+        return found
+
+
+def _fused(graph: NetworkGraph, i: int, reader: int, folded: Mapping[str, str]) -> bool:
+    """Whether the runtime computes the reader together with node i, the only one that it reads."""
+    node, after = graph.nodes[i], graph.nodes[reader]
+    if after.kind == "batchnorm" and after.layer in folded:
+        return node.layer == folded[after.layer]
+    return after.op in CLIPPING and (node.kind in WEIGHTED or node.kind in ("add", "batchnorm", "concat"))
+
+
+def _one_tensor(graph: NetworkGraph, i: int, folded: Mapping[str, str], end: int) -> bool:
+    """Whether the node gives one tensor, and that is the one that the runtime computes."""
+    node = graph.nodes[i]
+    folds_later = node.kind in WEIGHTED and node.layer in folded.values() and end == i
+    parts = any(
+        argument.kind == "node" and argument.value == i and argument.part
+        for reader in graph.consumers[i]
+        for argument in graph.nodes[reader].arguments
+    )
+    return not folds_later and not parts and graph.fed[i] and node.op != "Part"
+
+
+def _moves(node: Node) -> bool:
+    """Whether the operator puts elements of its one input elsewhere, and computes nothing."""
+    return len(node.inputs) == 1 and (node.op in MOVING or node.kind in MOVING_KINDS) and node.op != "Part"
+
+
+def averages_images(graph: NetworkGraph, node: Node) -> bool:
+    """Whether it is a pool of images, or the mean of each channel of them."""
+    before = graph.nodes[node.inputs[0]].shape
+    return len(before) == 4 and (node.kind == "pool" or node.elements == math.prod(before[:2]))
