@@ -31,7 +31,7 @@ from autocomp.problem.jobs import RepeatedCosts
 from autocomp.problem.record import Record
 from autocomp.results.point import Point
 from autocomp.samplers import Outcome, Problem, Proposals, sampler
-from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Node, SearchSpace
+from autocomp.search_spaces import ChannelGroup, Convolution, Knob, NetworkGraph, Node, NodeAttributes, SearchSpace
 from autocomp.study.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -47,7 +47,7 @@ def chain(layers: int) -> SearchSpace:
     nodes = [Node("input", "input", "Parameter", (), shape, units=np.full(CHANNELS, -1))]
     groups, knobs = [], []
     chip = device("ascend-310p3")
-    attributes = {"kernel": (3, 3), "stride": (1, 1), "groups": 1, "bias": False}
+    attributes = NodeAttributes(convolution=Convolution((3, 3), (1, 1)))
     for i in range(layers):
         units = np.full(CHANNELS, -1)
         if i < layers - 1:

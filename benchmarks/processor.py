@@ -65,12 +65,12 @@ def parameters_for(graph: NetworkGraph) -> dict[str, np.ndarray]:
     for node in graph.nodes:
         if node.weight_shape is not None and node.layer is not None:
             fan_in = np.prod(node.weight_shape[1:])
-            found[node.attributes["weight"]] = rng.standard_normal(node.weight_shape, np.float32) * np.sqrt(2 / fan_in)
-            if "bias" in node.attributes:
-                found[node.attributes["bias"]] = np.zeros(node.weight_shape[0], np.float32)
+            found[node.weight] = rng.standard_normal(node.weight_shape, np.float32) * np.sqrt(2 / fan_in)
+            if node.bias is not None:
+                found[node.bias] = np.zeros(node.weight_shape[0], np.float32)
         elif node.kind == "batchnorm":
             values = np.array([1, 0, 0, 1], np.float32)  # gamma, beta, mean, variance
-            names = node.attributes["parameters"]
+            names = node.parameters
             found |= {name: np.full(node.shape[1], v, np.float32) for name, v in zip(names, values, strict=True)}
     return {name: array.astype(np.float32) for name, array in found.items()}
 

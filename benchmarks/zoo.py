@@ -235,7 +235,7 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
     row |= {"groups_left": len(graph.channel_groups), "whole": reasons(graph, traced)}
     total = sum(value.size for value in parameters.values())
     prunable = {layer for group in graph.channel_groups for layer in group.layers}
-    inside = [graph.nodes[graph.layers[layer]].attributes["weight"] for layer in prunable]
+    inside = [graph.nodes[graph.layers[layer]].weight for layer in prunable]
     row["prunable"] = sum(parameters[name].size for name in inside) / total
     space = search_space(graph, parameters, Choices([Format.parse("w8")], 8))
     compressor, rng = PlanCompressor(space, parameters), np.random.default_rng(2)
@@ -249,7 +249,7 @@ def checks(net: Any, x: Any) -> dict[str, Any]:
     converted = convert(net, graph, parameters, compressed)
     expected = forward(converted, (x,), graph=False)
     row["left"] = sum(state.weight.size for state in compressed.layers.values()) / max(
-        1, sum(parameters[graph.nodes[i].attributes["weight"]].size for i in graph.layers.values())
+        1, sum(parameters[graph.nodes[i].weight].size for i in graph.layers.values())
     )
     row["elastic"] = error(forward(elastic.cell, (x,), graph=False), expected)
     with tempfile.TemporaryDirectory() as folder:

@@ -169,7 +169,7 @@ def product_of(lowered: LoweredNetwork, index: int) -> Gemm:
     sizes = [size * ones for size in (shape[-1], shape[-2], math.prod(shape[:-2]) * lowered.images(index))]
     if len(node.units):  # on the columns, the rows or, where they are heads, the matrices
         last = len(node.shape) - 1
-        from_last = last - int(node.attributes.get("axis", last)) + (len(right) == 1)
+        from_last = last - node.channel_axis + (len(right) == 1)
         sizes[min(from_last, 2)] *= lowered.workload.channels_of(index) / len(node.units)
     columns, rows, matrices = sizes
     if left_varies and right_varies:
@@ -182,12 +182,11 @@ def product_of(lowered: LoweredNetwork, index: int) -> Gemm:
 
 def _operand(lowered: LoweredNetwork, node: Node, position: int) -> tuple[Shape, bool]:
     """The operand's shape, and whether it depends on the network's input."""
-    kind, value, *_ = node.attributes["arguments"][position]
+    kind, value, *_ = node.attributes.arguments[position]
     if kind == "node":
         return lowered.graph.nodes[value].shape, lowered.graph.fed[value]
     if kind == "parameter":
-        attributes = node.attributes
-        return attributes["parameter_shapes"][attributes["parameters"].index(value)], False
+        return node.attributes.parameter_shapes[node.parameters.index(value)], False
     return np.shape(value), False
 
 
@@ -218,7 +217,7 @@ def steps_of(lowered: LoweredNetwork, index: int) -> Gemm:
     Each step multiplies the rows of its batch, with input and state concatenated, by the weights of four gates.
     """
     node, ones = lowered.graph.nodes[index], np.ones(len(lowered.workload))
-    sizes = node.attributes["operator"]
+    sizes = node.attributes.operator
     steps, rows, hidden = node.shape
     return Gemm(
         rows * lowered.images(index) * ones,

@@ -157,7 +157,7 @@ def _stored(lowered: LoweredNetwork, index: int, layer: Gemm) -> tuple[np.ndarra
     """
     bits, activation_bits = lowered.workload.bits_of(index)
     width = np.where(bits <= 4, 0.5, np.where(bits <= 8, 1.0, 4.0))
-    bias = layer.channels_out * float(bool(lowered.graph.nodes[index].attributes.get("bias")))
+    bias = layer.channels_out * float(bool(lowered.graph.nodes[index].bias))
     container = lowered.device.container
     unpacked = np.where(bits <= 4, container.packed, container.integers)
     stored = layer.weights * width + np.where(bits <= 8, layer.channels_out * 4 + unpacked, 0)
@@ -170,7 +170,7 @@ def _folded(
     """(n,) parameters of an operator's BatchNorm in the file: folded into its layer they are the layer's bias."""
     if layer is None or not norms:
         return params
-    return layer.channels_out * float(not lowered.graph.nodes[operator.head].attributes.get("bias"))
+    return layer.channels_out * float(not lowered.graph.nodes[operator.head].bias)
 
 
 def _parameters_read(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray:
@@ -181,7 +181,7 @@ def _parameters_read(lowered: LoweredNetwork, index: int, layer: Gemm | None) ->
             return layer.weights / layer.groups
         both = node.kind == "matmul" and sum(lowered.graph.fed[i] for i in node.inputs) > 1
         return layer.weights * float(not both)
-    gathers = node.op == "Gather" and node.attributes.get("parameters")
+    gathers = node.op == "Gather" and node.attributes.parameters
     return lowered.elements(index) * float(bool(gathers))
 
 
@@ -246,9 +246,9 @@ def _window_elements(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
 
 def window(node: Node) -> int:
     """Positions that a pool reads for one of its outputs."""
-    size = node.attributes.get("operator", {}).get("kernel_size") or node.attributes.get("kernel")
+    size = node.attributes.operator.get("kernel_size")
     if size is None:
-        size = next((c for c in node.attributes.get("constants", ()) if isinstance(c, tuple)), (1,))
+        size = next((c for c in node.attributes.constants if isinstance(c, tuple)), (1,))
     return math.prod(int(n) for n in size) if isinstance(size, (tuple, list)) else int(size) ** 2
 
 

@@ -58,7 +58,8 @@ def _parameters(graph: NetworkGraph) -> dict[str, np.ndarray]:
     for node in graph.nodes:
         if node.kind in WEIGHTED and node.weight_shape is not None:
             found[node.weight] = 0.05 * rng.standard_normal(node.weight_shape, np.float32)
-            found[node.attributes["bias"]] = np.zeros(node.weight_shape[0], np.float32)
+            assert node.bias is not None
+            found[node.bias] = np.zeros(node.weight_shape[0], np.float32)
         for name in node.parameters:
             found[name] = np.ones(node.shape[-1], np.float32)
     return found

@@ -6,7 +6,7 @@ if __name__ != "autocomp.search_spaces":
 from .formats import FLOAT_BITS, Format
 from .graph import WEIGHTED, ChannelGroup, NetworkGraph, Node
 from .knob import Knob, kept_units
-from .node_attributes import Argument, Convolution, Normalization
+from .node_attributes import Argument, Convolution, NodeAttributes, Normalization, SplitPart
 from .plan import Plan, Value
 from .quantized_tensors import IntegerFlow, foldable
 from .space import SearchSpace
@@ -23,9 +23,11 @@ __all__ = [
     "Knob",
     "NetworkGraph",
     "Node",
+    "NodeAttributes",
     "Normalization",
     "Plan",
     "SearchSpace",
+    "SplitPart",
     "Value",
     "Workload",
     "foldable",

@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .node_attributes import Argument, Convolution, Normalization
+from .node_attributes import Argument, Convolution, NodeAttributes, Normalization, SplitPart
 
 WEIGHTED = ("conv", "dense")
+Held = TypeVar("Held")
 NAMING = ("name", "names")  # suffixes of attributes that MindSpore numbers differently in each process
 
 
@@ -29,11 +30,7 @@ class Node:
     shape: of the output, batch first; ``elements`` is its product.
     layer: path of the cell that owns the operator's parameters, None where there are none.
     weight_shape: ``(out, in / groups, kh, kw)`` of a conv, ``(out, in)`` of a dense layer, else None.
-    attributes: ``kernel (kh, kw), stride (sh, sw), pad (top, bottom, left, right), dilation, groups`` of a conv,
-        ``transposed`` of a transposed conv, with ``positions``, the number of pixels that it reads;
-        ``weight``, ``bias``: names of a layer's parameters; ``parameters``: names of all that the operator reads;
-        ``constants``: its constant arguments; ``operator``: MindSpore's attributes; ``arguments``: all of them in
-        order, as ``("node", index, part)``, ``("parameter", name)``, ``("constant", value)``, ``("tuple", arguments)``.
+    attributes: what the operator reads, how it is set, and what tracing found out about it.
     units: ``(channels,)`` int: for each position on the channel axis (axis 1; of a matrix the last) the prunable
         unit it belongs to, -1 for a channel that always stays. After a Flatten each unit occurs once for each pixel.
     """
@@ -45,37 +42,45 @@ class Node:
     shape: tuple[int, ...]
     layer: str | None = None
     weight_shape: tuple[int, ...] | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: NodeAttributes = field(default_factory=NodeAttributes)
     units: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), compare=False)
 
     @property
     def convolution(self) -> Convolution:
-        """KeyError for a node that is no convolution with a weight of its own."""
-        return Convolution.of(self.attributes)
+        return self._required(self.attributes.convolution, "a convolution with a weight of its own")
 
     @property
     def normalization(self) -> Normalization:
-        """KeyError for a node that is no BatchNorm with statistics of its own."""
-        return Normalization.of(self.attributes)
+        return self._required(self.attributes.normalization, "a BatchNorm with statistics of its own")
+
+    @property
+    def part(self) -> SplitPart:
+        return self._required(self.attributes.part, "a part of a split")
+
+    def _required(self, value: Held | None, what: str) -> Held:
+        """ValueError where the node's kind of operator does not have the attribute."""
+        if value is None:
+            raise ValueError(f"{self.name} must be {what}, but it is a {self.op} of kind {self.kind}")
+        return value
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
-        return tuple(map(Argument.of, self.attributes["arguments"]))
+        return self.attributes.arguments
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of all parameters that the operator reads."""
-        return tuple(self.attributes.get("parameters", ()))
+        return self.attributes.parameters
 
     @property
     def weight(self) -> str:
         """The name of a layer's weight."""
-        return str(self.attributes["weight"])
+        return self._required(self.attributes.weight, "a layer with a weight of its own")
 
     @property
     def bias(self) -> str | None:
         """The name of a layer's bias, if it has one."""
-        return self.attributes.get("bias") or None
+        return self.attributes.bias
 
     @property
     def elements(self) -> int:
@@ -83,7 +88,8 @@ class Node:
 
     @property
     def groups(self) -> int:
-        return int(self.attributes.get("groups", 1))
+        window = self.attributes.convolution
+        return 1 if window is None else window.groups
 
     @property
     def depthwise(self) -> bool:
@@ -91,7 +97,12 @@ class Node:
 
     @property
     def transposed(self) -> bool:
-        return bool(self.attributes.get("transposed", False))
+        return self.attributes.convolution is not None and self.attributes.convolution.transposed
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the output that has the channels, the last where they were not followed."""
+        return len(self.shape) - 1 if self.attributes.axis is None else self.attributes.axis
 
     @property
     def convolves(self) -> bool:
@@ -101,8 +112,8 @@ class Node:
     @property
     def turns(self) -> tuple[bool, bool]:
         """Whether a matrix product transposes its first operand, and whether its second."""
-        flags = [value for value in self.attributes.get("constants", ()) if isinstance(value, bool)] + [False, False]
-        operator = self.attributes.get("operator", {})
+        flags = [value for value in self.attributes.constants if isinstance(value, bool)] + [False, False]
+        operator = self.attributes.operator
         return bool(operator.get("transpose_a", flags[0])), bool(operator.get("transpose_b", flags[1]))
 
     @property
@@ -110,7 +121,8 @@ class Node:
         """How often a layer's weight is applied: once for each output pixel or row; of a transposed conv once for each
         input pixel."""
         assert self.weight_shape is not None
-        return int(self.attributes.get("positions", self.elements // self.weight_shape[0]))
+        positions = self.attributes.positions
+        return self.elements // self.weight_shape[0] if positions is None else positions
 
     @property
     def macs(self) -> int:
@@ -215,8 +227,8 @@ class NetworkGraph:
         """Changes with what the network computes, but not with the values of its parameters."""
         digest = hashlib.blake2b(digest_size=16)
         for node in self.nodes:
-            operator = {k: v for k, v in node.attributes.get("operator", {}).items() if not k.endswith(NAMING)}
-            arguments, constants = (node.attributes.get(name, ()) for name in ("arguments", "constants"))
+            operator = {k: v for k, v in node.attributes.operator.items() if not k.endswith(NAMING)}
+            arguments, constants = tuple(a.plain for a in node.arguments), node.attributes.constants
             computed = (node.op, node.inputs, node.shape, node.layer, arguments, constants, sorted(operator.items()))
             digest.update(repr(_plain(computed)).encode())
         digest.update(repr(self.outputs).encode())

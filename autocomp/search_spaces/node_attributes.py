@@ -1,12 +1,13 @@
-"""The attributes of a node, by kind of operator."""
+"""The attributes of a node: what every operator has, and what a layer of a certain kind has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Pair = tuple[int, int]
+FLOAT32 = 1  # as MindIR and ONNX number types
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,6 @@ class Convolution:
     groups: int = 1
     transposed: bool = False
 
-    @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Convolution:
-        return cls(**{name: attributes[name] for name in cls.__dataclass_fields__ if name in attributes})
-
 
 @dataclass(frozen=True)
 class Normalization:
@@ -42,11 +39,6 @@ class Normalization:
     variance: str
     epsilon: float
 
-    @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Normalization:
-        scale, shift, mean, variance = attributes["parameters"][:4]
-        return cls(scale, shift, mean, variance, attributes["epsilon"])
-
     @property
     def parameters(self) -> tuple[str, str, str, str]:
         return self.scale, self.shift, self.mean, self.variance
@@ -54,6 +46,16 @@ class Normalization:
     @property
     def statistics(self) -> tuple[str, str]:
         return self.mean, self.variance
+
+
+class SplitPart(NamedTuple):
+    """One of the equal or unequal parts into which an operator splits its input.
+
+    start: the part's first position on the axis of the input.
+    """
+
+    start: int
+    axis: int
 
 
 class Argument(NamedTuple):
@@ -67,8 +69,47 @@ class Argument(NamedTuple):
     value: Any
     part: int = 0
 
-    @classmethod
-    def of(cls, stored: tuple[Any, ...]) -> Argument:
-        """The argument for a node's plain tuple, which lacks the part where there is none."""
-        kind, value, *part = stored
-        return cls(kind, tuple(map(cls.of, value)) if kind == "tuple" else value, *part)
+    @property
+    def plain(self) -> tuple[Any, ...]:
+        """The tuple that stands for the argument in the key of a graph: only a node has a part there."""
+        if self.kind == "node":
+            return tuple(self)
+        return self.kind, tuple(inner.plain for inner in self.value) if self.kind == "tuple" else self.value
+
+
+@dataclass(frozen=True)
+class NodeAttributes:
+    """What an operator reads, how it is set, and what tracing found out about it.
+
+    arguments: all its arguments, in order. parameters: the names of those that are parameters, in order;
+        parameter_shapes: their shapes. constants: the values of those that are constants, in order.
+    operator: MindSpore's attributes of the operator, by MindSpore's names.
+    weight, bias: names of a layer's parameters.
+    convolution: of a convolution with a weight of its own. normalization: of a BatchNorm with statistics of its own.
+    positions: of a transposed convolution, the number of pixels that it reads.
+    type: of the first output, as MindIR and ONNX number types. dtypes: of all outputs, by NumPy's names.
+    cell: ``"path:class"`` of the cell whose code runs the operator, empty where it is not known.
+    part: of a node that is one part of a split. picked: the axes of which a slice takes one element, which are gone.
+    axis: the axis of the output that has the channels, None where they were not followed. heads: whether a reshape
+        makes heads that are cut whole.
+    grows: the axes of the output whose sizes grow with the batch, None where the network was traced with one size.
+    """
+
+    arguments: tuple[Argument, ...] = ()
+    constants: tuple[Any, ...] = ()
+    operator: Mapping[str, Any] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    parameter_shapes: tuple[tuple[int, ...], ...] = ()
+    weight: str | None = None
+    bias: str | None = None
+    convolution: Convolution | None = None
+    normalization: Normalization | None = None
+    positions: int | None = None
+    type: int = FLOAT32
+    dtypes: tuple[str, ...] = ()
+    cell: str = ""
+    part: SplitPart | None = None
+    picked: tuple[int, ...] | None = None
+    axis: int | None = None
+    heads: bool = False
+    grows: tuple[int, ...] | None = None

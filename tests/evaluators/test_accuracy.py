@@ -153,8 +153,8 @@ class TestKey:
     ) -> None:
         nodes = list(residual.graph.nodes)
         place = next(i for i, node in enumerate(nodes) if node.op == op)
-        operator = {**nodes[place].attributes["operator"], **{k: v for k, v in other.items() if k != "op"}}
-        attributes = {**nodes[place].attributes, "operator": operator}
+        operator = {**nodes[place].attributes.operator, **{k: v for k, v in other.items() if k != "op"}}
+        attributes = replace(nodes[place].attributes, operator=operator)
         nodes[place] = replace(nodes[place], op=other.get("op", op), attributes=attributes)
         graph = replace(residual.graph, nodes=tuple(nodes))
         space = replace(residual.space, graph=graph)

@@ -19,7 +19,7 @@ from autocomp.primitives.numerics import patches
 from autocomp.primitives.numerics.patches import patch_width
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, kept_channels, parameters_of
 from autocomp.primitives.tracing.tracer import trace
-from autocomp.search_spaces import NetworkGraph, Node, Plan, SearchSpace
+from autocomp.search_spaces import Argument, NetworkGraph, Node, NodeAttributes, Normalization, Plan, SearchSpace
 from tests.conftest import Subject, Twice
 from tests.networks import images, randomised
 from tests.odd_networks import ChannelsLast
@@ -57,13 +57,13 @@ def test_an_empty_plan_moves_nothing(subject: Subject) -> None:
     moved = moved_statistics(subject.graph, subject.parameters, kept, plain, plain)
     for node in subject.graph.nodes:
         if node.kind == "batchnorm":
-            for name, value in zip(node.attributes["parameters"][2:4], moved[node.layer], strict=True):
+            for name, value in zip(node.normalization.statistics, moved[node.layer], strict=True):
                 np.testing.assert_allclose(value, subject.parameters[name], rtol=1e-6)
 
 
 def test_formula() -> None:
     """mean' = mean + (m_plan - m_float) sqrt(var / v_float), var' = var v_plan / v_float, of kept channels alone."""
-    attributes = {"parameters": ("g", "b", "m", "v"), "epsilon": 0.0}
+    attributes = NodeAttributes(normalization=Normalization("g", "b", "m", "v", 0.0))
     node = Node("bn", "batchnorm", "BatchNorm", (), (1, 3), "bn", None, attributes, np.array([0, 1, -1]))
     parameters = {"m": np.array([1, 2, 3], np.float32), "v": np.array([4, 9, 16], np.float32)}
     plain = {"bn": (np.array([0.0, 0, 0]), np.array([1.0, 1, 4]))}
@@ -144,7 +144,9 @@ def test_layers_share_a_range_where_all_that_they_read_is_the_same() -> None:
     """``left`` reads what ``both`` reads first; ``both`` runs on something else, too."""
 
     def dense(name: str, layer: str, source: int) -> Node:
-        return Node(name, "dense", "MatMul", (source,), (1, 2), layer, (2, 2), {"arguments": (("node", source, 0),)})
+        return Node(
+            name, "dense", "MatMul", (source,), (1, 2), layer, (2, 2), NodeAttributes((Argument("node", source),))
+        )
 
     nodes = (Node("x", "input", "Input", (), (1, 2)), Node("relu", "activation", "ReLU", (0,), (1, 2)))
     layers = (

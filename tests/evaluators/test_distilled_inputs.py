@@ -61,8 +61,8 @@ def distilled(residual: Subject, few_steps: None) -> np.ndarray:
 def running(graph: NetworkGraph, parameters: Mapping[str, np.ndarray], layer: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation."""
     node = batchnorms(graph)[layer]
-    mean, variance = (parameters[name] for name in node.attributes["parameters"][2:4])
-    return mean, np.sqrt(variance + node.attributes["epsilon"])
+    mean, variance = (parameters[name] for name in node.normalization.statistics)
+    return mean, np.sqrt(variance + node.normalization.epsilon)
 
 
 def distance(net: Any, graph: NetworkGraph, parameters: Mapping[str, np.ndarray], inputs: Arrays) -> float:

@@ -76,7 +76,7 @@ class TestContract:
         source = subject.graph.nodes[norms[0].inputs[0]]
         assert source.layer is not None
         (mean, variance), x = found[norms[0].layer or ""], self.layer_input(engine, subject, source.layer)
-        y = convolved(x, subject.parameters[source.attributes["weight"]], source.attributes["stride"][0])
+        y = convolved(x, subject.parameters[source.weight], source.convolution.stride[0])
         np.testing.assert_allclose(mean, y.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(variance, y.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Node, SearchSpace
+from autocomp.search_spaces import (
+    Argument,
+    ChannelGroup,
+    Convolution,
+    Knob,
+    NetworkGraph,
+    Node,
+    NodeAttributes,
+    SearchSpace,
+)
 
 FORMATS = ("float", "w8", "w8a8", "w4", "w4a8", "w4a4")
 RATIOS = (1.0, 0.75, 0.5, 0.25)
@@ -36,9 +45,9 @@ class Builder:
         for shape in ((1, heads, tokens, width), (1, heads, width, tokens)):
             self.nodes.append(Node(f"input{len(self.nodes)}", "input", "Parameter", (), shape))
         sides = (len(self.nodes) - 2, len(self.nodes) - 1)
-        arguments = {"arguments": tuple(("node", side, 0) for side in sides)}
+        attributes = NodeAttributes(tuple(Argument("node", side) for side in sides))
         shape = (1, heads, tokens, tokens)
-        product = self.add("matmul", *sides, shape=shape, attributes=arguments, units=np.empty(0, np.int64))
+        product = self.add("matmul", *sides, shape=shape, attributes=attributes, units=np.empty(0, np.int64))
         return self.add("softmax", product)
 
     def group(self, channels: int) -> np.ndarray:
@@ -52,13 +61,13 @@ class Builder:
             units = self.nodes[x].units if groups == channels == out else self.group(out)
         name = f"conv{len(self.nodes)}"
         shape, weight = (1, out, h, w), (out, channels // groups, kernel, kernel)
-        attributes = {"kernel": (kernel, kernel), "stride": (1, 1), "groups": groups, "bias": False}
+        attributes = NodeAttributes(convolution=Convolution((kernel, kernel), (1, 1), groups=groups))
         return self.add("conv", x, shape=shape, layer=name, weight_shape=weight, attributes=attributes, units=units)
 
     def dense(self, x: int, out: int) -> int:
         features = self.nodes[x].shape[-1]
-        attributes = {"bias": True}
         layer = f"dense{len(self.nodes)}"
+        attributes = NodeAttributes(bias=f"{layer}.bias")
         shape = (*self.nodes[x].shape[:-1], out)
         units = np.full(out, -1) if len(shape) == 2 else np.empty(0, np.int64)
         return self.add(

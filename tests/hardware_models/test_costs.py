@@ -13,7 +13,7 @@ from autocomp.hardware_models import Cost, device, devices
 from autocomp.hardware_models import lookup as lookup_module
 from autocomp.hardware_models import model as model_module
 from autocomp.hardware_models.roofline import CONTAINERS
-from autocomp.search_spaces import Knob, NetworkGraph, Node, SearchSpace
+from autocomp.search_spaces import Argument, Convolution, Knob, NetworkGraph, Node, NodeAttributes, SearchSpace
 
 from .networks import FORMATS, Builder, mixed, spaces
 
@@ -128,7 +128,7 @@ def test_channels_cost_by_the_tile() -> None:
 def test_a_kernel_smaller_than_its_stride_reads_the_rows_that_it_looks_at(name: str) -> None:
     b = Builder(64, 16)
     x = b.conv(0, 64)
-    attributes = {"kernel": (1, 1), "stride": (2, 2), "bias": False}
+    attributes = NodeAttributes(convolution=Convolution((1, 1), (2, 2)))
     weight = {"layer": "cut", "weight_shape": (32, 64, 1, 1), "attributes": attributes, "units": np.full(32, -1)}
     b.add("conv", x, shape=(1, 32, 8, 8), **weight)
     row = device(name).cost_table(b.space().workload(np.zeros((1, 3), int), 4))[1]
@@ -164,7 +164,7 @@ def test_a_cost_reads_as_one_or_many() -> None:
 def test_a_layer_that_runs_in_floats_after_all_moves_floats(name: str) -> None:
     """Set to integers it takes what its integers take, or what it takes in floats, whichever is less."""
     chip = device(name)
-    shape, own = (1, 2048), {"weight": "w", "arguments": (("node", 0, 0),)}
+    shape, own = (1, 2048), NodeAttributes((Argument("node", 0),), weight="w")
     for outputs in (16, 1000, 4096):
         dense = Node("dense", "dense", "Dense", (0,), (1, outputs), "dense", (outputs, 2048), attributes=own)
         graph = NetworkGraph((Node("x", "input", "Input", (), shape), dense), (1,))

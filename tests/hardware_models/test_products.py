@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mindspore import nn, ops
 import autocomp
 from autocomp.estimates import operator_costs
 from autocomp.hardware_models import Cost, OperatorCost, device, devices
-from autocomp.search_spaces import NetworkGraph, Node, SearchSpace
+from autocomp.search_spaces import Argument, NetworkGraph, Node, NodeAttributes, SearchSpace
 
 from .networks import Builder
 
@@ -25,10 +26,11 @@ def product(left: Shape, right: Shape, result: Shape, parameter: str = "", turne
     shapes = {"left": left, "right": right}
     inputs = [Node(side, "input", "Input", (), shape) for side, shape in shapes.items() if side != parameter]
     places = iter(range(len(inputs)))
-    arguments = [("parameter", "w") if side == parameter else ("node", next(places), 0) for side in shapes]
-    attributes: dict[str, Any] = {"arguments": tuple(arguments), "operator": {"transpose_a": turned}}
+    held = Argument("parameter", "w")
+    arguments = tuple(held if side == parameter else Argument("node", next(places)) for side in shapes)
+    attributes = NodeAttributes(arguments, operator={"transpose_a": turned})
     if parameter:
-        attributes |= {"parameters": ("w",), "parameter_shapes": (shapes[parameter],)}
+        attributes = replace(attributes, parameters=("w",), parameter_shapes=(shapes[parameter],))
     node = Node("product", "matmul", "MatMul", tuple(range(len(inputs))), result, attributes=attributes)
     graph = NetworkGraph((*inputs, node), (len(inputs),))
     (row,) = device("ascend").cost_table(SearchSpace(graph, ()).workload(np.zeros((1, 0), int), BATCH))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autocomp.hardware_models import OperatorCost, device
-from autocomp.search_spaces import NetworkGraph, Node, SearchSpace
+from autocomp.search_spaces import Argument, NetworkGraph, Node, NodeAttributes, SearchSpace
 
 BATCH = 3
 
@@ -21,7 +21,7 @@ def only(node: Node, shape: tuple[int, ...]) -> OperatorCost:
 
 def test_an_lstm_multiplies_input_and_state_at_each_step() -> None:
     sizes = {"input_size": 24, "hidden_size": 32}
-    row = only(Node("lstm", "other", "LSTM", (0,), (7, 1, 32), attributes={"operator": sizes}), (7, 1, 24))
+    row = only(Node("lstm", "other", "LSTM", (0,), (7, 1, 32), attributes=NodeAttributes(operator=sizes)), (7, 1, 24))
     weights = 4 * 32 * (24 + 32)
     assert row.macs == 7 * BATCH * weights
     assert row.bytes == 2 * (weights + 7 * BATCH * (24 + 32))
@@ -30,7 +30,7 @@ def test_an_lstm_multiplies_input_and_state_at_each_step() -> None:
 def test_an_lstm_takes_longer_with_every_step() -> None:
     sizes = {"input_size": 512, "hidden_size": 512}
     rows = [
-        only(Node("lstm", "other", "LSTM", (0,), (n, 1, 512), attributes={"operator": sizes}), (n, 1, 512))
+        only(Node("lstm", "other", "LSTM", (0,), (n, 1, 512), attributes=NodeAttributes(operator=sizes)), (n, 1, 512))
         for n in (1, 10, 100)
     ]
     assert rows[0].latency_ms < rows[1].latency_ms < rows[2].latency_ms
@@ -38,17 +38,14 @@ def test_an_lstm_takes_longer_with_every_step() -> None:
 
 
 def test_an_embedding_reads_the_rows_that_it_gives() -> None:
-    row = only(Node("rows", "slice", "Gather", (0,), (7, 24), attributes={"parameters": ("table",)}), (7,))
+    row = only(Node("rows", "slice", "Gather", (0,), (7, 24), attributes=NodeAttributes(parameters=("table",))), (7,))
     assert row.macs == 0
     assert row.bytes == pytest.approx(2 * BATCH * (7 + 7 * 24 + 7 * 24))
 
 
 def test_a_product_with_a_parameter_is_one_matrix() -> None:
-    arguments = {
-        "arguments": (("node", 0, 0), ("parameter", "w")),
-        "parameters": ("w",),
-        "parameter_shapes": ((24, 96),),
-    }
-    row = only(Node("product", "matmul", "MatMul", (0,), (1, 96), attributes=arguments), (1, 24))
+    arguments = (Argument("node", 0), Argument("parameter", "w"))
+    attributes = NodeAttributes(arguments, parameters=("w",), parameter_shapes=((24, 96),))
+    row = only(Node("product", "matmul", "MatMul", (0,), (1, 96), attributes=attributes), (1, 24))
     assert row.macs == BATCH * 24 * 96
     assert row.bytes == 2 * (24 * 96 + BATCH * (24 + 96))

@@ -18,6 +18,7 @@ from autocomp.search_spaces import (
     Knob,
     NetworkGraph,
     Node,
+    NodeAttributes,
     Normalization,
     Plan,
     SearchSpace,
@@ -85,8 +86,8 @@ def space() -> SearchSpace:
     weights = ((8, 3, 3, 3), (4, 8, 1, 1))
     nodes = (
         Node("x", "input", "Input", (), (1, 3, 6, 6), units=np.full(3, -1)),
-        Node("a", "conv", "Conv2D", (0,), (1, 8, 6, 6), "a", weights[0], {"groups": 1}, np.arange(8)),
-        Node("b", "conv", "Conv2D", (1,), (1, 4, 6, 6), "b", weights[1], {"groups": 1}, np.full(4, -1)),
+        Node("a", "conv", "Conv2D", (0,), (1, 8, 6, 6), "a", weights[0], units=np.arange(8)),
+        Node("b", "conv", "Conv2D", (1,), (1, 4, 6, 6), "b", weights[1], units=np.full(4, -1)),
     )
     graph = NetworkGraph(nodes, (2,), (group,))
     keep = Knob("keep/a", "p", ("a",), (1.0, 0.5, 0.25), group, np.arange(8)[::-1])
@@ -152,30 +153,38 @@ class TestSpace:
 
 class TestNodeAttributes:
     def test_a_convolution_has_its_window(self) -> None:
-        attributes = {"kernel": (3, 1), "stride": (2, 2), "pad": (1, 1, 0, 0), "dilation": (1, 2), "groups": 4}
-        attributes |= {"transposed": True, "weight": "w", "operator": {}}
-        window = Node("a", "conv", "Conv2D", (), (1, 8, 4, 4), attributes=attributes).convolution
-        assert window == Convolution((3, 1), (2, 2), (1, 1, 0, 0), (1, 2), 4, True)
+        window = Convolution((3, 1), (2, 2), (1, 1, 0, 0), (1, 2), 4, True)
+        node = Node("a", "conv", "Conv2D", (), (1, 8, 4, 4), attributes=NodeAttributes(convolution=window))
+        assert node.convolution is window and node.groups == 4 and node.transposed
+        plain = Node("b", "conv", "Conv2D", (), (1, 8, 4, 4))
+        assert plain.groups == 1 and not plain.transposed
+        with pytest.raises(ValueError, match="b must be a convolution with a weight of its own, but it is a Conv2D"):
+            plain.convolution  # noqa: B018
 
     def test_a_batchnorm_names_its_parameters_in_order(self) -> None:
-        attributes = {"parameters": ("gamma", "beta", "mean", "variance"), "epsilon": 1e-3}
-        norm = Node("bn", "batchnorm", "BatchNorm", (), (1, 8), attributes=attributes).normalization
-        assert norm == Normalization("gamma", "beta", "mean", "variance", 1e-3)
-        assert norm.statistics == ("mean", "variance") and norm.parameters == attributes["parameters"]
+        norm = Normalization("gamma", "beta", "mean", "variance", 1e-3)
+        node = Node("bn", "batchnorm", "BatchNorm", (), (1, 8), attributes=NodeAttributes(normalization=norm))
+        assert node.normalization is norm and norm.statistics == ("mean", "variance")
+        assert norm.parameters == ("gamma", "beta", "mean", "variance")
+        with pytest.raises(ValueError, match="layer must be a BatchNorm with statistics"):
+            Node("layer", "batchnorm", "BatchNorm", (), (1, 8)).normalization  # noqa: B018
 
-    def test_arguments_of_a_tuple_are_arguments_too(self) -> None:
-        stored = (("tuple", (("node", 3, 1), ("parameter", "w"))), ("constant", 1))
-        node = Node("join", "concat", "Concat", (3,), (1, 8), attributes={"arguments": stored})
-        inner = (Argument("node", 3, 1), Argument("parameter", "w", 0))
-        assert node.arguments == (Argument("tuple", inner, 0), Argument("constant", 1, 0))
+    def test_only_a_node_has_a_part_in_the_plain_form_of_an_argument(self) -> None:
+        inner = (Argument("node", 3, 1), Argument("node", 2), Argument("parameter", "w"))
+        plain = ("tuple", (("node", 3, 1), ("node", 2, 0), ("parameter", "w")))
+        assert Argument("tuple", inner).plain == plain
+        assert Argument("constant", (1, 2)).plain == ("constant", (1, 2))
+
+    def test_a_misspelt_attribute_is_an_error(self) -> None:
+        with pytest.raises(TypeError, match="kernell"):
+            NodeAttributes(kernell=3)  # type: ignore[call-arg]
+        with pytest.raises(AttributeError, match="constant"):
+            NodeAttributes().constant  # type: ignore[attr-defined]  # noqa: B018
 
     def test_what_is_stored_and_hashed_stays_plain(self) -> None:
         """Keys of graphs are those of earlier versions, so that stored fronts and storages load."""
-        attributes = {
-            "arguments": (("node", 0, 0), ("parameter", "w")),
-            "constants": (1,),
-            "operator": {"group": 1, "x_names": ["a"]},
-        }
+        arguments = (Argument("node", 0), Argument("parameter", "w"))
+        attributes = NodeAttributes(arguments, (1,), {"group": 1, "x_names": ["a"]})
         nodes = (
             Node("in", "input", "Input", (), (1, 3, 8, 8)),
             Node("c", "conv", "Conv2D", (0,), (1, 4, 8, 8), "c", (4, 3, 1, 1), attributes),

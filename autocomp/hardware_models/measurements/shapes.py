@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 
 from autocomp.process.bounded_files import read_text
-from autocomp.search_spaces import Format, Knob, NetworkGraph, Node, SearchSpace, Workload
+from autocomp.search_spaces import (
+    Argument,
+    Convolution,
+    Format,
+    Knob,
+    NetworkGraph,
+    Node,
+    NodeAttributes,
+    SearchSpace,
+    Workload,
+)
 
 LAYERS = ("conv", "dense")
 KINDS = (*LAYERS, "matmul", "add", "pool", "mean", "softmax", "layernorm", "activation")
@@ -152,25 +162,25 @@ class _Stack:
 
     def _input(self, shape: tuple[int, ...]) -> int:
         name = f"x{len(self.nodes)}"
-        return self._node(Node(name, "input", "Input", (), shape, attributes={"operator": {"name": name}}))
+        return self._node(Node(name, "input", "Input", (), shape, attributes=NodeAttributes(operator={"name": name})))
 
     def _conv(self, x: int, out: int, kernel: int, stride: int, groups: int) -> int:
         _, channels, height, width = self.nodes[x].shape
         pad = kernel // 2
         shape = (1, out, *((size + 2 * pad - kernel) // stride + 1 for size in (height, width)))
-        window = {"kernel": (kernel, kernel), "stride": (stride, stride), "pad": (pad,) * 4, "dilation": (1, 1)}
+        window = Convolution((kernel, kernel), (stride, stride), (pad, pad, pad, pad), groups=groups)
         weight = (out, channels // groups, kernel, kernel)
-        return self._layer("conv", "Conv2D", x, shape, weight, {**window, "groups": groups})
+        return self._layer("conv", "Conv2D", x, shape, weight, window)
 
     def _dense(self, x: int, out: int) -> int:
         shape = self.nodes[x].shape
-        return self._layer("dense", "Dense", x, (*shape[:-1], out), (out, shape[-1]), {})
+        return self._layer("dense", "Dense", x, (*shape[:-1], out), (out, shape[-1]))
 
     def _activated(self, x: int) -> int:
         op = self.shape.op or "ReLU"
         name = f"{op.lower()}{len(self.nodes)}"
-        arguments = {"arguments": (("node", x, 0),), "constants": (), "operator": {}}
-        return self._node(Node(name, "activation", op, (x,), self.nodes[x].shape, attributes=arguments))
+        attributes = NodeAttributes((Argument("node", x),))
+        return self._node(Node(name, "activation", op, (x,), self.nodes[x].shape, attributes=attributes))
 
     def _layer(
         self,
@@ -179,11 +189,11 @@ class _Stack:
         x: int,
         shape: tuple[int, ...],
         weight: tuple[int, ...],
-        window: Mapping[str, object],
+        window: Convolution | None = None,
     ) -> int:
         name = f"{kind}{len(self.nodes)}"
-        own = {"weight": f"{name}.weight", "bias": f"{name}.bias", "arguments": (("node", x, 0),), "constants": ()}
-        attributes = {**own, **window, "operator": {}}
+        argument = Argument("node", x)
+        attributes = NodeAttributes((argument,), weight=f"{name}.weight", bias=f"{name}.bias", convolution=window)
         return self._node(Node(name, kind, op, (x,), shape, name, weight, attributes))
 
     def _add(
@@ -196,14 +206,9 @@ class _Stack:
         operator: Mapping[str, object] | None = None,
     ) -> int:
         """The operator of the shape's own kind."""
-        arguments: list[tuple[object, ...]] = [("node", i, 0) for i in inputs]
-        arguments += [("parameter", name) for name in parameters] + [("constant", value) for value in constants]
-        attributes = {
-            "operator": dict(operator or {}),
-            "constants": constants,
-            "parameters": parameters,
-            "arguments": tuple(arguments),
-        }
+        arguments = [Argument("node", i) for i in inputs] + [Argument("parameter", name) for name in parameters]
+        arguments += [Argument("constant", value) for value in constants]
+        attributes = NodeAttributes(tuple(arguments), constants, dict(operator or {}), parameters)
         return self._node(Node(self.shape.kind, self.shape.kind, op, inputs, shape, attributes=attributes))
 
     def _node(self, node: Node) -> int:

@@ -54,7 +54,7 @@ def convert(
 
 def dead_layers(net: Any, graph: NetworkGraph) -> list[str]:
     """Paths of the convolutions and dense layers that no output depends on; they may run all the same."""
-    read = {name for node in graph.nodes for name in node.attributes.get("parameters", ())}
+    read = {name for node in graph.nodes for name in node.attributes.parameters}
     paths = [path for path, cell in net.cells_and_names() if path and type(cell) in (nn.Conv2d, nn.Dense)]
     return [path for path in paths if cell_at(net, path).weight.name not in read]
 

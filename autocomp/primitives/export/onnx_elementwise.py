@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autocomp.search_spaces import Node
+from autocomp.search_spaces import Argument, Node
 
 from .onnx_types import BOOL, FLOAT, INT32, Type, argument_type, cast_to, common_type, type_of, typed
 
@@ -64,7 +64,7 @@ def masked_fill(w: Writer, node: Node) -> str:
 def clamp(w: Writer, node: Node) -> str:
     """(x, lowest or None, highest or None), numbers or tensors."""
     found, dtype = typed(w, node, 0, type_of(node)), type_of(node)
-    given = [i for i in (1, 2) if node.attributes["arguments"][i : i + 1] not in ((), (("constant", None),))]
+    given = [i for i in (1, 2) if node.attributes.arguments[i : i + 1] not in ((), (Argument("constant", None),))]
     for i in given:
         name = node.name if i == given[-1] else f"{node.name}.low"
         found = w.emit("Max" if i == 1 else "Min", [found, typed(w, node, i, dtype)], name)
@@ -80,7 +80,7 @@ def shrink(soft: bool) -> Form:
 
 
 def _number(node: Node, default: float) -> float:
-    return float(next((value for value in node.attributes["constants"] if isinstance(value, (int, float))), default))
+    return float(next((value for value in node.attributes.constants if isinstance(value, (int, float))), default))
 
 
 def celu(w: Writer, node: Node) -> str:
@@ -95,7 +95,7 @@ def fast_gelu(w: Writer, node: Node) -> str:
 
 
 def hard_tanh(w: Writer, node: Node) -> str:
-    bounds = [float(value) for value in node.attributes["constants"] if isinstance(value, (int, float))] or [-1.0, 1.0]
+    bounds = [float(value) for value in node.attributes.constants if isinstance(value, (int, float))] or [-1.0, 1.0]
     limits = [w.constant(bound, np.float32) for bound in bounds[:2]]
     return w.emit("Clip", [typed(w, node, 0, FLOAT), *limits], node.name)
 
@@ -179,7 +179,7 @@ def filled(value: float | None = None) -> Form:
     """(shape, value): broadcast over the batch, whose size it does not know."""
 
     def form(w: Writer, node: Node) -> str:
-        given = [c for c in node.attributes["constants"] if np.ndim(c) == 0 and not isinstance(c, (bool, type(None)))]
+        given = [c for c in node.attributes.constants if np.ndim(c) == 0 and not isinstance(c, (bool, type(None)))]
         fill = value if value is not None else np.asarray(given[0]).item()
         return w.initializer(node.name, np.full(node.shape, fill, _numpy(type_of(node))))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def gather(w: Writer, node: Node) -> str:
     """(x, positions, axis): by positions that the network holds or computes; the channels of this axis all stay."""
-    if node.attributes["operator"].get("batch_dims") or node.attributes["constants"][-1:] not in ((0,), ()):
+    if node.attributes.operator.get("batch_dims") or node.attributes.constants[-1:] not in ((0,), ()):
         raise ExportError(f"{node.name} gathers for each row apart, which has no ONNX form in autocomp")
     source = node.arguments[0]
     axis = axis_of(node) % len(argument_shape(w, node, 0))
@@ -51,7 +51,7 @@ def gather_points(w: Writer, node: Node) -> str:
 
 def reverse(w: Writer, node: Node) -> str:
     """(x, axes)"""
-    axes = next(value for value in node.attributes["constants"] if type(value) in (tuple, int))
+    axes = next(value for value in node.attributes.constants if type(value) in (tuple, int))
     axes = [axis % len(node.shape) for axis in ((axes,) if isinstance(axes, int) else axes)]
     if w.batch_axis[w.position] in axes:
         raise ExportError(f"{node.name} turns the batch around, which must stay free in ONNX")
@@ -62,7 +62,7 @@ def reverse(w: Writer, node: Node) -> str:
 
 def rolled(w: Writer, node: Node) -> str:
     """(x, shifts, axes)"""
-    shifts, axes = (value for value in node.attributes["constants"] if isinstance(value, tuple))
+    shifts, axes = (value for value in node.attributes.constants if isinstance(value, tuple))
     return along_axes(w, node, {a % len(node.shape): ("roll", shift) for a, shift in zip(axes, shifts, strict=True)})
 
 
@@ -81,7 +81,7 @@ def along_axes(w: Writer, node: Node, moves: dict[int, tuple[str, Any]]) -> str:
 
 def blocks(op: str) -> Any:
     def form(w: Writer, node: Node) -> str:
-        size = int(node.attributes["operator"]["block_size"])
+        size = int(node.attributes.operator["block_size"])
         return w.emit(op, [operand(w, node)], node.name, blocksize=size)
 
     return form
@@ -91,8 +91,8 @@ def triangle(upper: int) -> Any:
     """The diagonal is an attribute or an argument."""
 
     def form(w: Writer, node: Node) -> str:
-        numbers = [value for value in node.attributes["constants"] if type(value) is int]
-        diagonal = numbers[0] if numbers else int(node.attributes["operator"].get("diagonal", 0))
+        numbers = [value for value in node.attributes.constants if type(value) is int]
+        diagonal = numbers[0] if numbers else int(node.attributes.operator.get("diagonal", 0))
         inputs = [typed(w, node, 0, type_of(node)), w.initializer(f"{node.name}.diagonal", np.int64(diagonal))]
         return w.emit("Trilu", inputs, node.name, upper=upper)
 
@@ -109,7 +109,7 @@ def one_hot(w: Writer, node: Node) -> str:
 
 def slices(w: Writer, node: Node) -> str:
     """``Slice`` (x, begin, size)."""
-    begin = next(value for value in node.attributes["constants"] if isinstance(value, tuple))
+    begin = next(value for value in node.attributes.constants if isinstance(value, tuple))
     shape = argument_shape(w, node, 0)
     axes = [axis for axis in range(len(shape)) if node.shape[axis] != shape[axis]]
     if w.batch_axis[w.position] in axes:

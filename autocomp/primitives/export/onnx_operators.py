@@ -22,7 +22,7 @@ from .onnx_writer import Form, Writer
 
 
 def constants(node: Node) -> tuple[Any, ...]:
-    return tuple(node.attributes["constants"])
+    return tuple(node.attributes.constants)
 
 
 def source_shape(w: Writer, node: Node) -> tuple[int, ...]:
@@ -32,7 +32,7 @@ def source_shape(w: Writer, node: Node) -> tuple[int, ...]:
 def network_input(w: Writer, node: Node) -> str:
     from onnx import helper
 
-    name = str(node.attributes["operator"]["name"]).rpartition(":")[2] or node.name
+    name = str(node.attributes.operator["name"]).rpartition(":")[2] or node.name
     if any(name == other.name for other in w.graph.nodes if other is not node):  # a layer called as the argument
         name = f"{name}.input"
     kind = element_type(type_of(node))
@@ -41,7 +41,6 @@ def network_input(w: Writer, node: Node) -> str:
 
 
 def conv(w: Writer, node: Node) -> str:
-    a = node.attributes
     if node.layer is None:
         return plain_conv(w, node)
     state = w.state(node.layer)
@@ -49,23 +48,24 @@ def conv(w: Writer, node: Node) -> str:
     inputs = [w.layer_input(node, state), w.layer_weight(node, state), *w.layer_bias(node, state)]
     if node.transposed:
         return transposed_window(w, node, inputs, groups)
-    top, bottom, left, right = a["pad"]
-    window = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
+    a = node.convolution
+    top, bottom, left, right = a.pad
+    window: dict[str, Any] = {"kernel_shape": a.kernel, "strides": a.stride, "dilations": a.dilation}
     return w.emit("Conv", inputs, node.name, pads=[top, left, bottom, right], group=groups, **window)
 
 
 def plain_conv(w: Writer, node: Node) -> str:
     """A convolution whose weight is a parameter of another cell, or computed."""
-    a = window_of(node.attributes["operator"])
-    top, bottom, left, right = a["pad"]
-    window: dict[str, Any] = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
-    window |= {"pads": [top, left, bottom, right], "group": a["groups"]}
+    a = window_of(node.attributes.operator)
+    top, bottom, left, right = a.pad
+    window: dict[str, Any] = {"kernel_shape": a.kernel, "strides": a.stride, "dilations": a.dilation}
+    window |= {"pads": [top, left, bottom, right], "group": a.groups}
     return w.emit("Conv", [operand(w, node), operand(w, node, 1)], node.name, **window)
 
 
 def volume_conv(w: Writer, node: Node) -> str:
     """``Conv3D``; pads in pairs, before and after."""
-    a = node.attributes["operator"]
+    a = node.attributes.operator
     pads, steps = tuple(a["pad_list"]), {"strides": a["strides"][-3:], "dilations": a["dilations"][-3:]}
     return w.emit(
         "Conv", [operand(w, node), operand(w, node, 1)], node.name, kernel_shape=a["kernel_size"],
@@ -76,15 +76,15 @@ def volume_conv(w: Writer, node: Node) -> str:
 def transposed_conv(w: Writer, node: Node) -> str:
     if node.layer is not None:
         return conv(w, node)
-    groups = window_of(node.attributes["operator"])["groups"]
+    groups = window_of(node.attributes.operator).groups
     return transposed_window(w, node, [operand(w, node), operand(w, node, 1)], groups)
 
 
 def transposed_window(w: Writer, node: Node, inputs: list[str], groups: int) -> str:
     """The weight is (in, out / groups, kh, kw) in MindSpore and in ONNX."""
-    a = window_of(node.attributes["operator"])
-    stride, dilation, kernel = a["stride"], a["dilation"], a["kernel"]
-    top, bottom, left, right = a["pad"]
+    a = window_of(node.attributes.operator)
+    stride, dilation, kernel = a.stride, a.dilation, a.kernel
+    top, bottom, left, right = a.pad
     pads = ((top, bottom), (left, right))
     extra = []
     for i, (before, after) in enumerate(zip(source_shape(w, node)[2:], node.shape[2:], strict=True)):
@@ -112,7 +112,7 @@ def dense(w: Writer, node: Node) -> str:
 def matmul(w: Writer, node: Node) -> str:
     operands = [operand(w, node, 0), operand(w, node, 1)]
     flags = [value for value in constants(node) if isinstance(value, bool)] + [False, False]
-    operator = node.attributes["operator"]
+    operator = node.attributes.operator
     transposed = (operator.get("transpose_a", flags[0]), operator.get("transpose_b", flags[1]))
     for i in np.flatnonzero(transposed):
         rank = len(argument_shape(w, node, int(i)))
@@ -185,7 +185,7 @@ def clip(low: float, high: float) -> Form:
 
 def window(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     """Kernel, strides and MindSpore's padding of a pooling operator, from its attributes or its arguments."""
-    a, values = node.attributes["operator"], constants(node)
+    a, values = node.attributes.operator, constants(node)
     if "kernel_size" in a:
         return tuple(a["kernel_size"])[-2:], tuple(a["strides"])[-2:], str(a["pad_mode"]).upper()
     pairs = [value for value in values if isinstance(value, tuple)]
@@ -206,7 +206,7 @@ def pool(op: str) -> Form:
 
 def padded_max_pool(w: Writer, node: Node) -> str:
     """``MaxPool3DWithArgmax`` (an image as a volume of depth 1) and ``MaxPoolWithArgmaxV2``; only the maxima."""
-    a, spatial = node.attributes["operator"], len(node.shape) - 2
+    a, spatial = node.attributes.operator, len(node.shape) - 2
     kernel = tuple(a["ksize"] if "ksize" in a else a["kernel_size"])[-spatial:]
     pads = tuple(a["pads"])[-spatial:]
     strides, dilations = tuple(a["strides"])[-spatial:], tuple(a["dilation"])[-spatial:]
@@ -218,7 +218,7 @@ def padded_max_pool(w: Writer, node: Node) -> str:
 
 def padded_average_pool(w: Writer, node: Node) -> str:
     """``AvgPool3D``: an image as a volume of depth 1; pads are pairs, before and after each axis."""
-    a = node.attributes["operator"]
+    a = node.attributes.operator
     if a.get("divisor_override"):
         raise ExportError(f"{node.name} overrides its divisor, which has no ONNX form")
     pads = tuple(a["pad_list"])
@@ -281,7 +281,7 @@ def mish(w: Writer, node: Node) -> str:
 
 def leaky_relu(w: Writer, node: Node) -> str:
     slope = next((value for value in constants(node) if isinstance(value, float)), None)
-    slope = node.attributes["operator"].get("alpha", 0.2) if slope is None else slope
+    slope = node.attributes.operator.get("alpha", 0.2) if slope is None else slope
     return w.emit("LeakyRelu", [operand(w, node)], node.name, alpha=float(slope))
 
 
@@ -299,7 +299,7 @@ def group_norm(w: Writer, node: Node) -> str:
 
 
 def l2_normalize(w: Writer, node: Node) -> str:
-    a, x, name = node.attributes["operator"], operand(w, node), node.name
+    a, x, name = node.attributes.operator, operand(w, node), node.name
     axes = (a["axis"],) if isinstance(a["axis"], int) else a["axis"]
     total = w.emit("ReduceSumSquare", [x, w.constant(axes)], f"{name}.sum", keepdims=1)
     safe = w.emit("Max", [total, w.constant(a["epsilon"], np.float32)], f"{name}.safe")
@@ -307,7 +307,7 @@ def l2_normalize(w: Writer, node: Node) -> str:
 
 
 def lp_norm(w: Writer, node: Node) -> str:
-    a = node.attributes["operator"]
+    a = node.attributes.operator
     if a["p"] not in (1, 2):
         raise ExportError(f"{node.name} is a norm with p={a['p']}, which has no ONNX form in autocomp")
     axes = (a["axis"],) if isinstance(a["axis"], int) else a["axis"]

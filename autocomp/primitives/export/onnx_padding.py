@@ -21,7 +21,7 @@ BY_POSITIONS = {"circular": "wrap", "symmetric": "symmetric"}  # modes that ONNX
 
 def pad(w: Writer, node: Node) -> str:
     """``PadV3`` has pairs for the last axes first, as PyTorch; ``Pad`` and ``MirrorPad`` one for each axis."""
-    pairs, mode = _pairs(node), str(node.attributes["operator"].get("mode", "constant")).lower()
+    pairs, mode = _pairs(node), str(node.attributes.operator.get("mode", "constant")).lower()
     if w.batch_axis[w.position] in [axis for axis, pair in enumerate(pairs) if any(pair)]:
         raise ExportError(f"{node.name} pads the batch, which must stay free in ONNX")
     if mode in BY_POSITIONS:
@@ -37,9 +37,9 @@ def pad(w: Writer, node: Node) -> str:
 
 def _pairs(node: Node) -> list[tuple[int, int]]:
     """(before, after) of each axis."""
-    rank, values = len(node.shape), node.attributes["constants"]
+    rank, values = len(node.shape), node.attributes.constants
     if node.op == "Pad":
-        return [tuple(pair) for pair in node.attributes["operator"]["paddings"]]
+        return [tuple(pair) for pair in node.attributes.operator["paddings"]]
     if node.op == "MirrorPad":
         return [(int(a), int(b)) for a, b in next(value for value in values if isinstance(value, (np.ndarray, tuple)))]
     given = next(tuple(int(v) for v in value) for value in values if np.ndim(value) == 1)
@@ -48,7 +48,7 @@ def _pairs(node: Node) -> list[tuple[int, int]]:
 
 
 def _fill(node: Node) -> Any:
-    return next((value for value in node.attributes["constants"] if value is not None and np.ndim(value) == 0), 0.0)
+    return next((value for value in node.attributes.constants if value is not None and np.ndim(value) == 0), 0.0)
 
 
 PADDING: dict[str, Any] = {"Pad": pad, "PadV3": pad, "MirrorPad": pad}

@@ -22,8 +22,8 @@ Form = Callable[["Writer", Node], "str | tuple[str, ...]"]
 def axes_of(w: Writer, node: Node) -> tuple[int, ...]:
     """Axes that it reduces, not negative; never the batch."""
     rank = len(argument_shape(w, node, 0))
-    numbers = (value for value in node.attributes["constants"] if type(value) in (int, tuple))
-    given = next(numbers, node.attributes["operator"].get("axis", ()))
+    numbers = (value for value in node.attributes.constants if type(value) in (int, tuple))
+    given = next(numbers, node.attributes.operator.get("axis", ()))
     axes = (given,) if isinstance(given, int) else tuple(given) or tuple(range(rank))
     batch = w.batch_axis[node.inputs[0]] if node.inputs else None
     if batch in (found := tuple(axis % rank for axis in axes)):
@@ -66,7 +66,7 @@ def truth(op: str) -> Form:
 def deviation(w: Writer, node: Node) -> tuple[str, str]:
     """(x, axes, unbiased, keepdims): the standard deviation and the mean."""
     x, name, found = typed(w, node, 0, FLOAT), node.name, axes_of(w, node)
-    flags = [value for value in node.attributes["constants"] if isinstance(value, bool)] + [True]
+    flags = [value for value in node.attributes.constants if isinstance(value, bool)] + [True]
     axes, keeps = w.constant(found), _keeps(w, node)
     centred = w.emit("Sub", [x, w.emit("ReduceMean", [x, axes], f"{name}.centre", keepdims=1)], f"{name}.centred")
     squares = w.emit("ReduceSumSquare", [centred, axes], f"{name}.squares", keepdims=keeps)
@@ -104,7 +104,7 @@ def position_and_value(op: str, value: str) -> Form:
 
 def top(w: Writer, node: Node) -> tuple[str, str]:
     """``TopK`` (x, k) of the last axis; ``TopkExt`` (x, k, axis, largest, sorted)."""
-    values = node.attributes["constants"]
+    values = node.attributes.constants
     count = next(int(value) for value in values if type(value) is int or isinstance(value, np.ndarray))
     whole = [value for value in values if type(value) is int]
     flags = [value for value in values if isinstance(value, bool)]
@@ -114,7 +114,7 @@ def top(w: Writer, node: Node) -> tuple[str, str]:
 
 def ordered(w: Writer, node: Node) -> tuple[str, str]:
     """``Sort`` by attributes; ``SortExt`` (x, axis, descending, stable)."""
-    a, values = node.attributes["operator"], node.attributes["constants"]
+    a, values = node.attributes.operator, node.attributes.constants
     axis = a.get("axis", next((value for value in values if type(value) is int), -1))
     descending = a.get("descending", next((value for value in values if isinstance(value, bool)), False))
     return _ordered(w, node, node.shape[axis], axis, descending)
@@ -131,8 +131,8 @@ def _ordered(w: Writer, node: Node, count: int, axis: int, largest: bool) -> tup
 
 def cumulative_sum(w: Writer, node: Node) -> str:
     """(x, axis, exclusive, reverse)"""
-    axis = next(value for value in node.attributes["constants"] if type(value) is int)
-    flags = [int(value) for value in node.attributes["constants"] if isinstance(value, bool)] + [0, 0]
+    axis = next(value for value in node.attributes.constants if type(value) is int)
+    flags = [int(value) for value in node.attributes.constants if isinstance(value, bool)] + [0, 0]
     inputs = [typed(w, node, 0, type_of(node)), w.constant(axis)]
     return w.emit("CumSum", inputs, node.name, exclusive=flags[0], reverse=flags[1])
 

@@ -19,7 +19,7 @@ def sizes(w: Writer, node: Node) -> list[int]:
     """The node's shape under the plan, with -1 for the batch."""
     shape = list(node.shape)
     if len(node.units):
-        shape[node.attributes["axis"]] = int(w.kept(node).sum())
+        shape[node.channel_axis] = int(w.kept(node).sum())
     axis = w.batch_axis[w.position]
     if axis is not None:
         shape[axis] = -1
@@ -41,7 +41,7 @@ def reshape(w: Writer, node: Node) -> str:
 
 
 def transpose(w: Writer, node: Node) -> str:
-    order = next(value for value in node.attributes["constants"] if isinstance(value, tuple))
+    order = next(value for value in node.attributes.constants if isinstance(value, tuple))
     return w.emit("Transpose", [operand(w, node)], node.name, perm=[axis % len(node.shape) for axis in order])
 
 
@@ -78,8 +78,8 @@ def _repeated(w: Writer, node: Node, names: list[str], batch: int) -> list[str]:
 
 
 def axis_of(node: Node) -> int:
-    given = node.attributes["operator"].get("axis", 0)
-    return int(next((value for value in node.attributes["constants"] if type(value) is int), given))
+    given = node.attributes.operator.get("axis", 0)
+    return int(next((value for value in node.attributes.constants if type(value) is int), given))
 
 
 def spread(w: Writer, node: Node) -> str:
@@ -91,14 +91,14 @@ def spread(w: Writer, node: Node) -> str:
 
 
 def argument_shape(w: Writer, node: Node, position: int) -> tuple[int, ...]:
-    kind, value, *_ = node.attributes["arguments"][position]
+    kind, value, *_ = node.attributes.arguments[position]
     if kind == "node":
         return w.graph.nodes[value].shape
     return w.parameters[value].shape if kind == "parameter" else np.shape(value)
 
 
 def tile(w: Writer, node: Node) -> str:
-    counts = next(value for value in node.attributes["constants"] if isinstance(value, tuple))
+    counts = next(value for value in node.attributes.constants if isinstance(value, tuple))
     if len(counts) != len(argument_shape(w, node, 0)):
         raise ExportError(f"{node.name} repeats along new axes, which has no ONNX form in autocomp")
     return w.emit("Tile", [operand(w, node), w.constant(counts)], node.name)
@@ -110,11 +110,11 @@ def whole(w: Writer, node: Node) -> str:
 
 
 def part(w: Writer, node: Node) -> str:
-    start, axis = node.attributes["part"]
+    start, axis = node.part
     before = source(w, node)
     lost = len(before.shape) - len(node.shape)
     stop = start + (1 if lost else node.shape[axis])
-    if len(before.units) and before.attributes["axis"] == axis:
+    if len(before.units) and before.channel_axis == axis:
         kept = w.kept(before)
         start, stop = int(kept[:start].sum()), int(kept[:stop].sum())
     at = w.constant([axis])
@@ -125,7 +125,7 @@ def part(w: Writer, node: Node) -> str:
 
 def strided_slice(w: Writer, node: Node) -> str:
     """Begin, end and strides; the bits of the masks are axes (begin, end, ellipsis, new axis, shrink)."""
-    begin, end, strides, begin_mask, end_mask, ellipsis, new_axis, shrink = node.attributes["constants"][-8:]
+    begin, end, strides, begin_mask, end_mask, ellipsis, new_axis, shrink = node.attributes.constants[-8:]
     if ellipsis or new_axis:
         raise ExportError(f"{node.name} slices with an ellipsis or a new axis, which has no ONNX form in autocomp")
     shape = argument_shape(w, node, 0)
@@ -153,7 +153,7 @@ def _end(axis: int, begin: Any, end: Any, picked: list[int], end_mask: int, stri
 
 def resize(mode: str) -> Any:
     def form(w: Writer, node: Node) -> str:
-        align, half = ([value for value in node.attributes["constants"] if isinstance(value, bool)] + [False] * 2)[:2]
+        align, half = ([value for value in node.attributes.constants if isinstance(value, bool)] + [False] * 2)[:2]
         way = "align_corners" if align else "half_pixel" if half else "asymmetric"
         scales = [b / a for a, b in zip(source(w, node).shape[2:], node.shape[2:], strict=True)]
         rounding: dict[str, Any] = (

@@ -19,7 +19,7 @@ Type = np.dtype[Any]
 
 def type_of(node: Node, part: int = 0) -> Type:
     """The type of an operator's output number ``part``."""
-    names = node.attributes.get("dtypes", ())
+    names = node.attributes.dtypes
     return _in_onnx(np.dtype(names[part])) if part < len(names) else FLOAT
 
 

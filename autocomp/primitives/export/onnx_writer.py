@@ -306,7 +306,7 @@ class Writer:
     def _output(self, node: int, name: str) -> onnx.ValueInfoProto:
         """In the type that the network gives."""
         returned, axis = self.graph.nodes[node], self.batch_axis[node]
-        kind = returned.attributes.get("type", TensorProto.FLOAT)
+        kind = returned.attributes.type
         if kind in (TensorProto.FLOAT, TensorProto.UNDEFINED):
             kind = self.constants.get(self.names[node][0], TensorProto.FLOAT)
         cast = {} if kind == TensorProto.FLOAT else {"to": kind}
@@ -318,7 +318,7 @@ class Writer:
 
     def _constant(self, node: Node) -> str:
         """A constant that the network returns and does not compute."""
-        kind, value = node.attributes["arguments"][0]
+        kind, value, _ = node.attributes.arguments[0]
         array = np.asarray(self.parameters[value] if kind == "parameter" else value)
         array = array.astype(np.float32) if array.dtype == np.float64 else array
         name = self.initializer(node.name, array)
@@ -328,7 +328,7 @@ class Writer:
 
 def called(node: Node) -> str:
     """The cell whose code runs the operator, in words."""
-    path, _, kind = node.attributes.get("cell", "").rpartition(":")
+    path, _, kind = node.attributes.cell.rpartition(":")
     return f"cell {path} of type {kind}" if path else "the network's own construct"
 
 

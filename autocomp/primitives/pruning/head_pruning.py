@@ -232,7 +232,7 @@ def _is_of_heads(graph: NetworkGraph, group: ChannelGroup) -> bool:
     """Whether a product of activations runs once for each of the group's units."""
     return any(
         node.kind == "matmul"
-        and node.attributes["axis"] < len(node.shape) - 2
+        and node.channel_axis < len(node.shape) - 2
         and ((node.units >= group.start) & (node.units < group.stop)).any()
         for node in graph.nodes
     )

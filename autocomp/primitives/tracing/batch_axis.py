@@ -26,9 +26,10 @@ def growing_axes(graph: NetworkGraph) -> list[int | None]:
 
     It is the batch axis, alone or merged with another axis, such as that of the heads.
     """
-    if not any("grows" in node.attributes for node in graph.nodes):
+    grown = [node.attributes.grows for node in graph.nodes]
+    if all(axes is None for axes in grown):
         return batch_axes(graph)
-    return [node.attributes.get("grows") for node in graph.nodes]
+    return [axes[0] if axes is not None and len(axes) == 1 else None for axes in grown]
 
 
 def loses_batch(graph: NetworkGraph) -> bool:
@@ -44,14 +45,13 @@ def seen_with_two(graph: NetworkGraph, nodes: Sequence[Node]) -> NetworkGraph:
     if [node.op for node in nodes] != [node.op for node in graph.nodes]:
         return graph
     pairs = zip(graph.nodes, nodes, strict=True)
-    seen = (replace(one, attributes={**one.attributes, "grows": _grown(one, two)}) for one, two in pairs)
+    seen = (replace(one, attributes=replace(one.attributes, grows=_grown(one, two))) for one, two in pairs)
     return replace(graph, nodes=tuple(seen))
 
 
-def _grown(one: Node, two: Node) -> int | None:
+def _grown(one: Node, two: Node) -> tuple[int, ...]:
     sizes = list(zip(one.shape, two.shape, strict=True)) if len(one.shape) == len(two.shape) else []
-    grown = [axis for axis, (before, after) in enumerate(sizes) if after != before]
-    return grown[0] if len(grown) == 1 else None
+    return tuple(axis for axis, (before, after) in enumerate(sizes) if after != before)
 
 
 def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None:
@@ -64,13 +64,13 @@ def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None
     if node.kind in ("reshape", "flatten") and node.op != "Part":
         return _after_reshape(node, axis, shape)
     if node.kind == "transpose":
-        order = next((value for value in node.attributes["constants"] if isinstance(value, tuple)), ())
+        order = next((value for value in node.attributes.constants if isinstance(value, tuple)), ())
         permuted = [a % rank for a in order]
         return permuted.index(axis) if axis in permuted else None
     if node.op in ("Stack", "StackExt"):
         return axis + (_constant_axis(node) % rank <= axis)
-    if node.op == "Gather" and node.attributes["arguments"][0][0] != "node":  # by positions that are computed
-        held = (*node.attributes["parameter_shapes"], *(np.shape(v) for v in node.attributes["constants"]))[0]
+    if node.op == "Gather" and node.arguments[0].kind != "node":  # by positions that are computed
+        held = (*node.attributes.parameter_shapes, *(np.shape(v) for v in node.attributes.constants))[0]
         return axis + _constant_axis(node) % len(held)
     if node.op == "OneHot":
         return axis + (_constant_axis(node) % rank <= axis)
@@ -84,20 +84,20 @@ def _axis(graph: NetworkGraph, node: Node, axes: list[int | None]) -> int | None
 
 
 def _constant_axis(node: Node) -> int:
-    given = node.attributes["operator"].get("axis", 0)
-    return int(next((value for value in node.attributes["constants"] if type(value) is int), given))
+    given = node.attributes.operator.get("axis", 0)
+    return int(next((value for value in node.attributes.constants if type(value) is int), given))
 
 
 def _gone(node: Node, rank: int) -> set[int] | None:
     """Axes that a reduction or a slice removes."""
     if node.op == "Part":
-        return {node.attributes["part"][1]}
+        return {node.part.axis}
     if node.kind == "mean":
-        numbers = (value for value in node.attributes["constants"] if type(value) is int or isinstance(value, tuple))
+        numbers = (value for value in node.attributes.constants if type(value) is int or isinstance(value, tuple))
         given = next(numbers, None)
         axes = (given,) if isinstance(given, int) else given
         return {a % rank for a in axes} if axes else None
-    picked = node.attributes.get("picked")
+    picked = node.attributes.picked
     return set(picked) if picked is not None else None
 
 

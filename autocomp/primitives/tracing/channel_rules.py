@@ -84,10 +84,10 @@ def normalisation(state: Identities, node: Node) -> Carried:
 def _normalised_axes(node: Node) -> set[int]:
     rank = len(node.shape)
     if node.op in ("Softmax", "LogSoftmax", "SoftmaxExt", "LogSoftmaxExt"):
-        axis = next((value for value in node.attributes["constants"] if isinstance(value, (int, tuple))), -1)
+        axis = next((value for value in node.attributes.constants if isinstance(value, (int, tuple))), -1)
         return {a % rank for a in ((axis,) if isinstance(axis, int) else axis)}
     if node.op == "LayerNorm":
-        return set(range(int(node.attributes["constants"][0]) % rank, rank))
+        return set(range(int(node.attributes.constants[0]) % rank, rank))
     return set(range(rank))
 
 
@@ -121,8 +121,8 @@ def elementwise(state: Identities, node: Node) -> Carried:
 
 def _held(node: Node, axis: int) -> bool:
     """Whether a constant or parameter has a value for each position of the axis."""
-    shapes = [value.shape for value in node.attributes.get("constants", ()) if isinstance(value, np.ndarray)]
-    shapes += node.attributes.get("parameter_shapes", ())
+    shapes = [value.shape for value in node.attributes.constants if isinstance(value, np.ndarray)]
+    shapes += node.attributes.parameter_shapes
     places = [axis - (len(node.shape) - len(shape)) for shape in shapes]
     return any(place >= 0 and shape[place] > 1 for place, shape in zip(places, shapes, strict=True))
 
@@ -153,8 +153,8 @@ def concat(state: Identities, node: Node) -> Carried:
 
 
 def _axis(node: Node) -> int | None:
-    given = node.attributes.get("operator", {}).get("axis")
-    return next((value for value in node.attributes["constants"] if type(value) is int), given)
+    given = node.attributes.operator.get("axis")
+    return next((value for value in node.attributes.constants if type(value) is int), given)
 
 
 def _parts(node: Node) -> tuple[Any, ...]:
@@ -171,7 +171,7 @@ def pool(state: Identities, node: Node) -> Carried:
 
 def reduction(state: Identities, node: Node) -> Carried:
     source, shape = state.inputs(node)[0], state.input_shape(node)
-    numbers = (value for value in node.attributes["constants"] if type(value) is int or isinstance(value, tuple))
+    numbers = (value for value in node.attributes.constants if type(value) is int or isinstance(value, tuple))
     given = next(numbers, ())
     axes = {a % len(shape) for a in ((given,) if isinstance(given, int) else given)} or set(range(len(shape)))
     if source.axis in axes or len(node.inputs) != 1:
@@ -206,7 +206,7 @@ def _channel_axes(grid: np.ndarray) -> list[int]:
 
 def transpose(state: Identities, node: Node) -> Carried:
     source, rank = state.inputs(node)[0], len(node.shape)
-    order = next((value for value in node.attributes["constants"] if isinstance(value, tuple)), None)
+    order = next((value for value in node.attributes.constants if isinstance(value, tuple)), None)
     if order is None or sorted(axis % rank for axis in order) != list(range(rank)):
         return state.unknown(node)
     return Carried([axis % rank for axis in order].index(source.axis), source.ids)
@@ -233,7 +233,7 @@ PARTS = ("Split", "SplitTensor", "SplitWithSize", "Chunk", "Unstack", "UnstackEx
 
 def part(state: Identities, node: Node) -> Carried:
     source = state.inputs(node)[0]
-    shape, (start, axis) = state.input_shape(node), node.attributes["part"]
+    shape, (start, axis) = state.input_shape(node), node.part
     if len(node.shape) < len(shape):
         if axis == source.axis:
             return state.left(node, "it is unstacked")
@@ -248,7 +248,7 @@ def part(state: Identities, node: Node) -> Carried:
 
 def _picked(state: Identities, node: Node, source: Carried) -> Carried:
     """``x[:, 0]``: axes of which one element is taken disappear."""
-    gone = node.attributes.get("picked")
+    gone = node.attributes.picked
     if gone is None or source.axis in gone:
         return state.left(node, f"{node.op} takes it from fixed places")
     axis = source.axis - sum(g < source.axis for g in gone)

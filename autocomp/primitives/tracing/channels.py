@@ -78,8 +78,8 @@ def _grouped(state: Identities) -> NetworkGraph:
     unit_of = unit_of[root_of]
     nodes = []
     for node, carried in zip(state.graph.nodes, state.carried, strict=True):
-        found = {"axis": carried.axis, "heads": state.choices.get(node.name, 0) > 0}
-        nodes.append(replace(node, units=unit_of[carried.ids], attributes={**node.attributes, **found}))
+        found = replace(node.attributes, axis=carried.axis, heads=state.choices.get(node.name, 0) > 0)
+        nodes.append(replace(node, units=unit_of[carried.ids], attributes=found))
     whole = {
         layer: state.reasons[int(rows[0])]
         for layer, rows in roots.items()

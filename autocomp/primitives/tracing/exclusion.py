@@ -74,6 +74,6 @@ def _fitting(net: Any, patterns: tuple[str, ...]) -> set[str]:
 
 def _frozen(net: Any, graph: NetworkGraph) -> set[str]:
     trains = {parameter.name: parameter.requires_grad for parameter in net.get_parameters()}
-    weights = {layer: graph.nodes[i].attributes["weight"] for layer, i in graph.layers.items()}
+    weights = {layer: graph.nodes[i].weight for layer, i in graph.layers.items()}
     frozen = {layer for layer, weight in weights.items() if not trains.get(weight, True)}
     return frozen if len(frozen) < len(weights) else set()

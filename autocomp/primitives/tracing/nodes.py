@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from autocomp.search_spaces import Node
+from autocomp.search_spaces import Argument, Convolution, Node, NodeAttributes, Normalization, SplitPart
+from autocomp.search_spaces.graph import WEIGHTED
+from autocomp.search_spaces.node_attributes import FLOAT32
 
 from .mindir import Graph, MindIROperator, Output, Parameter
 from .platform import load_mindspore
@@ -48,7 +50,6 @@ KIND_OF = {op: kind for kind, ops in KINDS.items() for op in ops.split()}
 PARTED = ("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt")
 TRANSPOSED = ("Conv2DTranspose", "Conv2DBackpropInput")
 CONSTANT = "Constant"  # a tensor that the network returns and does not compute
-FLOAT32 = 1  # as MindIR and ONNX number types
 LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
 
 
@@ -125,8 +126,8 @@ class _Builder:
         if (value.operator, value.part) in self.parts or not value.part:
             return self.source(value)
         operator, source = self.raw.operators[value.operator], self.index[value.operator]
-        kind = {"type": operator.types[value.part], "constants": (), "operator": {}, "parameters": ()}
-        attributes = {**kind, "arguments": (("node", source, value.part),), "dtypes": operator.dtypes[value.part :]}
+        argument, dtypes = Argument("node", source, value.part), operator.dtypes[value.part :]
+        attributes = NodeAttributes((argument,), type=operator.types[value.part], dtypes=dtypes)
         name, shape = f"{operator.op}-{source}.output{value.part}", operator.shapes[value.part] or (1,)
         return self._append(Node(name, "activation", "Identity", (source,), shape, attributes=attributes))
 
@@ -135,21 +136,21 @@ class _Builder:
         is_parameter = isinstance(value, Parameter)
         shape = self.shapes[value.name] if is_parameter else np.shape(value)
         named = (value.name,) if is_parameter else ()
-        attributes: dict[str, Any] = {"constants": (), "operator": {}, "parameters": named}
-        attributes["arguments"] = (("parameter", value.name) if is_parameter else ("constant", value),)
+        argument = Argument("parameter", value.name) if is_parameter else Argument("constant", value)
+        attributes = NodeAttributes((argument,), parameters=named)
         return Node(f"Constant-{len(self.nodes)}", "reshape", CONSTANT, (), shape or (1,), attributes=attributes)
 
-    def _reference(self, output: Output) -> tuple[str, int, int]:
-        key = (output.operator, output.part)
-        return ("node", self.parts[key], 0) if key in self.parts else ("node", self.index[output.operator], output.part)
+    def _reference(self, output: Output) -> Argument:
+        node = self.parts.get((output.operator, output.part))
+        return Argument("node", self.index[output.operator], output.part) if node is None else Argument("node", node)
 
     def add(self, operator: MindIROperator) -> None:
         sources = tuple(self.source(output) for output in _outputs_in(operator.inputs))
         if self._is_layer_bias(operator, sources):
             self.index.append(sources[0])
             layer = self.nodes[sources[0]]
-            bias = {"bias": operator.inputs[1].name}
-            self.nodes[sources[0]] = replace(layer, attributes={**layer.attributes, **bias})
+            attributes = replace(layer.attributes, bias=operator.inputs[1].name)
+            self.nodes[sources[0]] = replace(layer, attributes=attributes)
             return
         self.index.append(self._append(self._node(operator, sources)))
         if operator.op in PARTED:
@@ -165,7 +166,7 @@ class _Builder:
     def _append_parts(self, operator: MindIROperator) -> None:
         whole, position = len(self.nodes) - 1, len(self.index) - 1
         node = self.nodes[whole]
-        read = [self.nodes[i].shape for i in node.inputs] or node.attributes["parameter_shapes"]
+        read = [self.nodes[i].shape for i in node.inputs] or node.attributes.parameter_shapes
         if not read or not all(operator.shapes):
             return
         before = read[0]
@@ -173,8 +174,8 @@ class _Builder:
         start = 0
         for part, shape in enumerate(operator.shapes):
             axis = _parted_axis(before, shape, operator)
-            attributes = {"arguments": (("node", whole, 0),), "constants": (), "operator": {}, "part": (start, axis)}
-            attributes |= {"dtypes": operator.dtypes[part:]}
+            argument, dtypes = Argument("node", whole), operator.dtypes[part:]
+            attributes = NodeAttributes((argument,), part=SplitPart(start, axis), dtypes=dtypes)
             node = Node(f"{operator.op}-{whole}:{part}", "reshape", "Part", (whole,), shape, attributes=attributes)
             self.parts[position, part] = self._append(node)
             start += shape[axis] if len(shape) == len(before) else 1
@@ -189,31 +190,49 @@ class _Builder:
         return layer is not None and owner.path == layer and owner.attribute == "bias"
 
     def _node(self, operator: MindIROperator, sources: tuple[int, ...]) -> Node:
-        parameters = tuple(value.name for value in operator.inputs if isinstance(value, Parameter))
-        constants = tuple(value for value in operator.inputs if not isinstance(value, (Output, Parameter)))
-        attributes: dict[str, Any] = {"parameters": parameters, "constants": constants, "operator": operator.attributes}
-        attributes["arguments"] = _arguments(operator.inputs, self._reference)
-        attributes |= {"dtypes": operator.dtypes, "cell": operator.place}
-        attributes["parameter_shapes"] = tuple(self.shapes.get(name, ()) for name in parameters)
-        kind, owner = self._kind(operator, parameters if sources else ())
+        attributes = self._attributes(operator)
+        kind, owner = self._kind(operator, attributes.parameters if sources else ())
         weight_shape = None
-        if owner is not None and kind in ("conv", "dense"):
-            weight_shape = self.shapes[parameters[0]]
-            attributes |= {"weight": parameters[0]} | (window_of(operator.attributes) if kind == "conv" else {})
-            if operator.op in TRANSPOSED:
-                shape, groups = self.nodes[sources[0]].shape, attributes["groups"]
-                weight_shape = (weight_shape[1] * groups, weight_shape[0] // groups, *weight_shape[2:])
-                attributes |= {"transposed": True, "positions": math.prod(shape) // shape[1]}
-            if len(parameters) > 1:
-                attributes["bias"] = parameters[1]
+        if owner is not None and kind in WEIGHTED:
+            attributes, weight_shape = self._of_layer(attributes, kind, operator, sources[0])
         elif owner is not None and kind == "batchnorm":
-            attributes["epsilon"] = next(value for value in constants if isinstance(value, float))
-        attributes["type"] = operator.types[0] if operator.types else FLOAT32
-        if operator.op == "StridedSlice":
-            attributes["picked"] = _picked(constants)
+            attributes = replace(attributes, normalization=_normalization(attributes))
         layer = owner.path if owner is not None else None
         name = layer or f"{operator.op}-{len(self.nodes)}"
         return Node(name, kind, operator.op, sources, operator.shape or (1,), layer, weight_shape, attributes)
+
+    def _attributes(self, operator: MindIROperator) -> NodeAttributes:
+        parameters = tuple(value.name for value in operator.inputs if isinstance(value, Parameter))
+        constants = tuple(value for value in operator.inputs if not isinstance(value, (Output, Parameter)))
+        return NodeAttributes(
+            _arguments(operator.inputs, self._reference),
+            constants,
+            operator.attributes,
+            parameters,
+            tuple(self.shapes.get(name, ()) for name in parameters),
+            type=operator.types[0] if operator.types else FLOAT32,
+            dtypes=operator.dtypes,
+            cell=operator.place,
+            picked=_picked(constants) if operator.op == "StridedSlice" else None,
+        )
+
+    def _of_layer(
+        self, attributes: NodeAttributes, kind: str, operator: MindIROperator, source: int
+    ) -> tuple[NodeAttributes, tuple[int, ...]]:
+        """The attributes of a convolution or a dense layer, and its weight's shape, output channels first."""
+        weight, *others = attributes.parameters
+        shape = self.shapes[weight]
+        attributes = replace(attributes, weight=weight, bias=others[0] if others else None)
+        if kind != "conv":
+            return attributes, shape
+        window = window_of(operator.attributes)
+        if operator.op not in TRANSPOSED:
+            return replace(attributes, convolution=window), shape
+        image = self.nodes[source].shape
+        attributes = replace(
+            attributes, convolution=replace(window, transposed=True), positions=math.prod(image) // image[1]
+        )
+        return attributes, (shape[1] * window.groups, shape[0] // window.groups, *shape[2:])
 
     def _kind(self, operator: MindIROperator, parameters: tuple[str, ...]) -> tuple[str, Owner | None]:
         """The kind of node, and the owner of its parameters where surgery knows that cell.
@@ -241,22 +260,22 @@ def _outputs_in(inputs: Any) -> list[Output]:
     return found
 
 
-Reference = Callable[[Output], tuple[str, int, int]]
+Reference = Callable[[Output], Argument]
 
 
-def _arguments(inputs: tuple[Any, ...], reference: Reference) -> tuple[Any, ...]:
-    """The operator's arguments with nodes instead of operators: see Node.attributes."""
+def _arguments(inputs: tuple[Any, ...], reference: Reference) -> tuple[Argument, ...]:
+    """The operator's arguments with nodes instead of operators."""
     return tuple(_argument(value, reference) for value in inputs)
 
 
-def _argument(value: Any, reference: Reference) -> tuple[Any, ...]:
+def _argument(value: Any, reference: Reference) -> Argument:
     if isinstance(value, Output):
         return reference(value)
     if isinstance(value, Parameter):
-        return ("parameter", value.name)
+        return Argument("parameter", value.name)
     if isinstance(value, tuple) and any(isinstance(part, (Output, Parameter)) for part in _flat(value)):
-        return ("tuple", _arguments(value, reference))
-    return ("constant", value)
+        return Argument("tuple", _arguments(value, reference))
+    return Argument("constant", value)
 
 
 def _flat(value: tuple[Any, ...]) -> Iterator[Any]:
@@ -283,15 +302,22 @@ def _known(kind: str, owner: Owner) -> bool:
     return any(isinstance(owner.cell, cell) and type(owner.cell).construct is cell.construct for cell in known)
 
 
-def window_of(a: dict[str, Any]) -> dict[str, Any]:
-    """The window of a convolution, from MindSpore's attributes: see Node.attributes."""
-    return {
-        "kernel": tuple(a["kernel_size"]),
-        "stride": tuple(a["stride"])[-2:],
-        "pad": tuple(a["pad_list"]),
-        "dilation": tuple(a["dilation"])[-2:],
-        "groups": int(a.get("groups", a.get("group", 1))),
-    }
+def window_of(a: Mapping[str, Any]) -> Convolution:
+    """The window of a convolution, from MindSpore's attributes."""
+    return Convolution(
+        tuple(a["kernel_size"]),
+        tuple(a["stride"])[-2:],
+        tuple(a["pad_list"]),
+        tuple(a["dilation"])[-2:],
+        int(a.get("groups", a.get("group", 1))),
+    )
+
+
+def _normalization(attributes: NodeAttributes) -> Normalization | None:
+    """None where one of the four is computed, so that it is no parameter."""
+    epsilon = next(value for value in attributes.constants if isinstance(value, float))
+    names = attributes.parameters[:4]
+    return Normalization(*names, epsilon) if len(names) == 4 else None
 
 
 def _parted_axis(before: tuple[int, ...], part: tuple[int, ...], operator: MindIROperator) -> int:

@@ -151,5 +151,5 @@ def find_inputs(net: Any) -> Inputs:
 
 
 def _other_params(net: Any, nodes: Sequence[Node]) -> int:
-    layers = {node.attributes[key] for node in nodes for key in ("weight", "bias") if key in node.attributes}
+    layers = {name for node in nodes for name in (node.attributes.weight, node.bias)}
     return sum(math.prod(p.shape) for p in net.get_parameters() if p.name not in layers)

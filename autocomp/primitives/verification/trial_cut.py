@@ -69,7 +69,7 @@ def _heads(graph: NetworkGraph, group: ChannelGroup) -> set[str]:
     return {
         node.name
         for node in graph.nodes
-        if node.attributes["heads"] and ((node.units >= group.start) & (node.units < group.stop)).any()
+        if node.attributes.heads and ((node.units >= group.start) & (node.units < group.stop)).any()
     }
 
 

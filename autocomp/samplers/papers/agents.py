@@ -151,14 +151,15 @@ def layer_of(space: SearchSpace, knob: Knob) -> Layer:
         return Layer()
     node = space.graph.nodes[min(found)]
     assert node.weight_shape is not None
+    window = node.attributes.convolution
     height, width = _pixels(space.graph.nodes[node.inputs[0]])
     return Layer(
         channels_in=node.weight_shape[1] * node.groups,
         channels_out=node.weight_shape[0],
         height=height,
         width=width,
-        stride=max(node.attributes.get("stride", (0,))),
-        kernel=max(node.attributes.get("kernel", (1,))),
+        stride=max(window.stride) if window else 0,
+        kernel=max(window.kernel) if window else 1,
         params=int(np.prod(node.weight_shape)),
         macs=node.macs,
         depthwise=node.depthwise,

@@ -204,7 +204,7 @@ def test_layers_come_closer_to_what_they_were(subject: Subject) -> None:
     """On the images that were calibrated on, each layer alone, and on other images the whole network."""
     adapted, nearest = (compressor_of(subject, on)(all_layers(subject, "w4")).layers for on in (True, False))
     for layer, patches in subject.evaluator.compressor.patches.items():
-        weight = subject.parameters[subject.graph.nodes[subject.graph.layers[layer]].attributes["weight"]]
+        weight = subject.parameters[subject.graph.nodes[subject.graph.layers[layer]].weight]
         found, usual = adapted[layer].quantized, nearest[layer].quantized
         assert found is not None and usual is not None
         second = patches.damped(centred=True)
@@ -270,7 +270,7 @@ def test_a_layer_without_moments_is_rounded_to_nearest(named_subject: Callable[[
     compressor = PlanCompressor(subject.space, subject.parameters, there.ranges, there.moments, patches)
     layers = compressor(all_layers(subject, "w4")).layers
     for layer, state in layers.items():
-        weight = subject.parameters[subject.graph.nodes[subject.graph.layers[layer]].attributes["weight"]]
+        weight = subject.parameters[subject.graph.nodes[subject.graph.layers[layer]].weight]
         assert state.quantized is not None
         same = np.array_equal(state.quantized.integers, quantize_weight(weight, 4).integers)
         assert same == (layer != "head")

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from autocomp.primitives.numerics.patches import Hessian, PatchSums, normalised_layers, sample_patches
-from autocomp.search_spaces import NetworkGraph, Node
+from autocomp.search_spaces import Convolution, NetworkGraph, Node, NodeAttributes
 from tests.conftest import Subject
 
 
-def conv(channels: int, **changes: object) -> Node:
-    attributes = {"kernel": (3, 3), "stride": (1, 1), "pad": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1} | changes
-    kernel, groups = attributes["kernel"], attributes["groups"]
-    shape = (6, channels // groups, *kernel)  # type: ignore[operator, misc]
+def conv(channels: int, **changes: Any) -> Node:
+    window = replace(Convolution((3, 3), (1, 1), (1, 1, 1, 1)), **changes)
+    shape = (6, channels // window.groups, *window.kernel)
+    attributes = NodeAttributes(convolution=window)
     return Node("conv", "conv", "Conv2D", (), (1, 6, 5, 5), "conv", shape, attributes)
 
 
 def all_patches(node: Node, x: np.ndarray) -> np.ndarray:
     """(n, groups, k): by loops over images, output positions, channels and taps."""
-    a = node.attributes
-    top, bottom, left, right = a["pad"]
+    a = node.convolution
+    top, bottom, left, right = a.pad
     x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    spread = [(kernel - 1) * dilation for kernel, dilation in zip(a["kernel"], a["dilation"], strict=True)]
+    spread = [(kernel - 1) * dilation for kernel, dilation in zip(a.kernel, a.dilation, strict=True)]
     found = [
         [
-            image[channel, y + i * a["dilation"][0], column + j * a["dilation"][1]]
+            image[channel, y + i * a.dilation[0], column + j * a.dilation[1]]
             for channel in range(len(image))
-            for i in range(a["kernel"][0])
-            for j in range(a["kernel"][1])
+            for i in range(a.kernel[0])
+            for j in range(a.kernel[1])
         ]
         for image in x
-        for y in range(0, x.shape[2] - spread[0], a["stride"][0])
-        for column in range(0, x.shape[3] - spread[1], a["stride"][1])
+        for y in range(0, x.shape[2] - spread[0], a.stride[0])
+        for column in range(0, x.shape[3] - spread[1], a.stride[1])
     ]
     return np.array(found).reshape(len(found), node.groups, -1)
 

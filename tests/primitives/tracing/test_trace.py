@@ -105,8 +105,8 @@ def test_window_of_a_convolution(named_subject: Callable[[str], Subject]) -> Non
         "grouped.0": ((3, 3), (1, 1), (1, 1, 1, 1), 4),
     }
     for layer, window in wanted.items():
-        a = graph.nodes[graph.layers[layer]].attributes
-        assert (a["kernel"], a["stride"], a["pad"], a["groups"]) == window
+        a = graph.nodes[graph.layers[layer]].convolution
+        assert (a.kernel, a.stride, a.pad, a.groups) == window
     assert [layer for layer, i in graph.layers.items() if graph.nodes[i].depthwise] == ["depthwise.0"]
 
 
@@ -117,7 +117,7 @@ def test_published_figures(build: type[Any], macs: float, params: int) -> None:
     net = build()
     graph = read(net, (1, 3, 224, 224))
     assert graph.macs == pytest.approx(macs, rel=0.005)
-    names = {node.attributes[key] for node in graph.nodes for key in ("weight", "bias") if key in node.attributes}
+    names = {name for node in graph.nodes for name in (node.attributes.weight, node.bias) if name is not None}
     elements = {p.name: p.size for p in net.get_parameters()}
     statistics = sum(size for name, size in elements.items() if "moving_" in name)
     assert sum(elements[name] for name in names) + graph.other_params - statistics == params
@@ -126,8 +126,8 @@ def test_published_figures(build: type[Any], macs: float, params: int) -> None:
 
 def test_layer_bias_is_part_of_the_layer(named_subject: Callable[[str], Subject]) -> None:
     graph = named_subject("residual").graph
-    assert {node.name for node in graph.nodes if "bias" in node.attributes} == {"stem", "head"}
-    assert graph.nodes[graph.layers["stem"]].attributes["bias"] == "stem.bias"
+    assert {node.name for node in graph.nodes if node.bias} == {"stem", "head"}
+    assert graph.nodes[graph.layers["stem"]].bias == "stem.bias"
     assert not any(node.op == "BiasAdd" for node in graph.nodes)
 
 
@@ -163,7 +163,7 @@ def test_several_inputs_and_outputs() -> None:
     assert [graph.nodes[i].shape for i in graph.outputs] == [(1, 4), (1, 8)]
     joined = next(node for node in graph.nodes if node.kind == "add")
     assert [graph.nodes[i].op for i in joined.inputs] == ["ReduceMean", "ReLU"]
-    assert graph.nodes[graph.layers["image"]].attributes["bias"] == "image.bias"
+    assert graph.nodes[graph.layers["image"]].bias == "image.bias"
 
 
 class Functional(nn.Cell):

@@ -22,10 +22,10 @@ def im2col_overhead(
         return dict.fromkeys(("groups", "gathered", "rows", "strided", "separate_requantize"), np.zeros(len(precision)))
     copied = layer.rows * layer.channels_in * layer.groups * layer.kernel
     floats, several = precision == UNPACKED, layer.kernel > 1
-    steps = node.attributes["stride"][1] > 1 and not node.transposed
+    steps = node.convolution.stride[1] > 1 and not node.transposed
     integers = (precision == INT8) & (grouped == 0)
     odd = integers & (layer.channels_in % ALIGNED > 0)
-    pieces = np.where(layer.groups > 1, layer.kernel * layer.groups, node.attributes["kernel"][0] * odd) * integers
+    pieces = np.where(layer.groups > 1, layer.kernel * layer.groups, node.convolution.kernel[0] * odd) * integers
     return {
         "groups": layer.groups * layer.rows / node.positions * floats * (grouped > 0),
         "gathered": copied * several * (precision > FLOAT) * (grouped == 0),

@@ -52,7 +52,7 @@ def _behind(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.ndarr
     """(n,) bytes while the fused nodes after the first one run: its output and the tensors of an activation, without
     the input."""
     blocked = (lowered.precision(operator.head) == FLOAT) & (node.kind == "conv")
-    adds = node.kind == "dense" and len(node.shape) > 2 and bool(node.attributes.get("bias"))
+    adds = node.kind == "dense" and len(node.shape) > 2 and bool(node.bias)
     most = np.full(len(lowered.workload), int(adds))  # for matrices a separate operator adds the bias
     for fused in (lowered.graph.nodes[i] for i in operator.nodes[1:]):
         if fused.kind == "activation":
