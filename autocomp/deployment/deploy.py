@@ -73,7 +73,8 @@ class NetworkDeployer:
         """Write the file, load it again, compare it, and only then move it to its place."""
         compressed, known = self.evaluator.compress(plan), self.evaluator
         net = convert(self._float, known.space.graph, known.parameters, compressed)
-        return export(net, known.space.graph, known.parameters, compressed, self._samples, path)
+        zero_points = not known.symmetric
+        return export(net, known.space.graph, known.parameters, compressed, self._samples, path, zero_points)
 
     @property
     def _samples(self) -> Arrays:
@@ -105,7 +106,7 @@ class NetworkDeployer:
             scale=self.evaluator.scale,
         )
         weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found)
-        return TunedDeployer(weights, lambda: tuned, self._samples), found
+        return TunedDeployer(weights, lambda: tuned, self._samples, not self.evaluator.symmetric), found
 
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
         return self.trained(TrainedWeights.read(folder / file_of(plan)))
@@ -113,7 +114,7 @@ class NetworkDeployer:
     def trained(self, weights: TrainedWeights) -> TunedDeployer:
         """The deployer of a plan whose network was trained earlier; the network is rebuilt when it is first needed."""
         make = partial(rebuilt, self._float, self.evaluator, weights.plan, weights.algorithm, weights.parameters)
-        return TunedDeployer(weights, make, self._samples)
+        return TunedDeployer(weights, make, self._samples, not self.evaluator.symmetric)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
@@ -121,10 +122,15 @@ class NetworkDeployer:
 
 
 class TunedDeployer:
-    """Applies the one plan whose network was trained. make: returns that network; called once, when it is needed."""
+    """Applies the one plan whose network was trained.
 
-    def __init__(self, weights: TrainedWeights, make: Callable[[], Tuned], samples: Arrays) -> None:
-        self.weights, self._make, self._samples = weights, make, samples
+    make: returns that network; called once, when it is needed. zero_points: whether the device's runtime takes them.
+    """
+
+    def __init__(
+        self, weights: TrainedWeights, make: Callable[[], Tuned], samples: Arrays, zero_points: bool = True
+    ) -> None:
+        self.weights, self._make, self._samples, self._zero_points = weights, make, samples, zero_points
 
     @cached_property
     def tuned(self) -> Tuned:
@@ -137,7 +143,8 @@ class TunedDeployer:
     def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
         self._check(plan)
         tuned = self.tuned
-        return export(tuned.net, tuned.graph, tuned.parameters, tuned.compressed, self._samples, path)
+        known = (tuned.graph, tuned.parameters, tuned.compressed, self._samples)
+        return export(tuned.net, *known, path, self._zero_points)
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
@@ -164,6 +171,7 @@ def export(
     compressed: CompressedWeights,
     inputs: Arrays,
     path: str | os.PathLike[str],
+    zero_points: bool = True,
 ) -> ExportReport:
     """Write the converted network, whose numbers are in ``compressed``; load the file again and compare."""
     ending = export_format(path)
@@ -172,7 +180,7 @@ def export(
         if ending == ".mindir":
             export_mindir(net, inputs, draft)
         else:
-            draft.write_bytes(onnx_bytes(graph, parameters, compressed))
+            draft.write_bytes(onnx_bytes(graph, parameters, compressed, zero_points))
         run = run_mindir if ending == ".mindir" else run_onnx
         if ending == ".onnx" and compressed.tensors:  # the network rounds the inputs of layers alone
             expected = run_onnx(onnx_network(graph, parameters, compressed).SerializeToString(), inputs)
@@ -183,8 +191,12 @@ def export(
     return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error)
 
 
-def onnx_bytes(graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights) -> bytes:
-    data: bytes = onnx_network(graph, parameters, compressed, Style(integer_weights=True)).SerializeToString()
+def onnx_bytes(
+    graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, zero_points: bool = True
+) -> bytes:
+    """zero_points: whether the runtime takes them, as onnxruntime; TensorRT does not."""
+    style = Style(integer_weights=True, unpacks_at_load=zero_points)
+    data: bytes = onnx_network(graph, parameters, compressed, style).SerializeToString()
     return data
 
 

@@ -191,7 +191,7 @@ class PlanEvaluator:
         engine = type(self.engine).__name__
         spaces = (self.space.graph.key, self.space.key)
         plain = all(output.axis == 0 for output in self.engine.described_outputs)
-        settings = (
+        settings: tuple[Any, ...] = (
             PLAIN_VERSION if plain else VERSION,
             engine,
             self.metric,

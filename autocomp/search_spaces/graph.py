@@ -96,6 +96,11 @@ class Node:
         return self.kind == "conv" and self.groups > 1 and self.weight_shape is not None and self.weight_shape[1] == 1
 
     @property
+    def channelwise(self) -> bool:
+        """Whether each channel is convolved alone, into one channel."""
+        return self.depthwise and self.weight_shape is not None and self.weight_shape[0] == self.groups
+
+    @property
     def transposed(self) -> bool:
         return self.attributes.convolution is not None and self.attributes.convolution.transposed
 

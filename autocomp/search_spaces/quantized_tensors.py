@@ -9,8 +9,9 @@ CVPR 2018, sections 2.4 and A.2: "Quantization of addition, concatenation".)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,9 @@ ADDING = ("Add", "AddExt", "InplaceAddExt", "Mul", "Muls", "InplaceMul")
 AVERAGING = ("AvgPool", "AdaptiveAvgPool2D", "AdaptiveAvgPool2DExt", "ReduceMean", "MeanExt")
 CURVES = ("Sigmoid", "SiLU", "LeakyReLU", "LeakyReLUExt")
 
-Chosen = Mapping[str, "np.ndarray | bool"]  # layer -> whether it runs in integers, (n,) for n plans
+Flags = Any  # np.bool_, or (n,) of them for n plans
+Chosen = Mapping[str, Flags]  # layer -> whether it runs in integers
+NONE: Flags = np.False_
 
 
 def foldable(graph: NetworkGraph) -> dict[str, str]:
@@ -89,26 +92,29 @@ class IntegerFlow:
                 sources[i] = sources[node.inputs[0]]
         return cls(graph, tuple(ends), tuple(sources), tuple(whole))
 
-    def tensors(self, chosen: Chosen) -> dict[int, np.ndarray]:
-        """Node -> whether its output is rounded, (n,) bool or (); nodes that no plan rounds are left out.
+    def tensors(self, chosen: Chosen) -> dict[int, Flags]:
+        """Node -> whether its output is rounded; nodes that no plan rounds are left out.
 
         chosen: the layers that run in integers.
         """
-        read, wanted = self._read(chosen), self._wanted(chosen)
-        rounded = {i: np.asarray(read[i]) for i in read}
+        wanted, rounded = self._wanted(chosen), self._read(chosen)
         for i, node in enumerate(self.graph.nodes):
-            end, found = self.end[i], None
-            if node.kind in WEIGHTED and node.layer in chosen:
-                found = np.asarray(chosen[node.layer])
-                found = found if node.kind == "conv" else found & wanted.get(end, False)
-            elif self.computes(node):
-                inputs = [rounded.get(k, np.False_) for k in node.inputs]
-                found = np.logical_and.reduce([*inputs, wanted.get(end, np.False_)])
-            elif self.source[i] != i:
-                found = rounded.get(node.inputs[0], np.False_) & wanted.get(i, np.False_)
-            if found is not None and self.whole[end]:
-                rounded[end] = rounded.get(end, np.False_) | found
-        return {i: found for i, found in rounded.items() if found.any()}
+            end = self.end[i]
+            if self.whole[end]:
+                rounded[end] = rounded.get(end, NONE) | self._written(node, i, chosen, wanted, rounded)
+        return {i: found for i, found in rounded.items() if np.any(found)}
+
+    def _written(
+        self, node: Node, i: int, chosen: Chosen, wanted: Mapping[int, Flags], rounded: Mapping[int, Flags]
+    ) -> Flags:
+        """Whether the node's own kernel writes integers."""
+        asked = wanted.get(self.end[i], NONE)
+        if node.kind in WEIGHTED:
+            runs = NONE if node.transposed else chosen.get(str(node.layer), NONE)
+            return runs if node.kind == "conv" else runs & asked
+        if self.computes(node):
+            return np.logical_and.reduce([asked, *(rounded.get(k, NONE) for k in node.inputs)])
+        return asked & rounded.get(node.inputs[0], NONE) if self.source[i] != i else NONE
 
     def computes(self, node: Node) -> bool:
         """Whether the operator, no layer, has a kernel in integers where its inputs and its output are rounded."""
@@ -121,38 +127,49 @@ class IntegerFlow:
             return tensors and averages_images(self.graph, node)
         return tensors and (node.op in CURVES or node.op == "Concat")
 
-    def _read(self, chosen: Chosen) -> dict[int, np.ndarray]:
+    def _read(self, chosen: Chosen) -> dict[int, Flags]:
         """Node -> whether a layer in integers reads it, also through operators that move elements."""
-        found: dict[int, np.ndarray] = {}
+        found: dict[int, Flags] = {}
         for i in reversed(range(len(self.graph.nodes))):
-            if not self.whole[i]:
-                continue
-            for reader in self.graph.consumers[i]:
-                node = self.graph.nodes[reader]
-                if node.kind in WEIGHTED and node.layer in chosen and node.inputs[0] == i:
-                    found[i] = found.get(i, np.False_) | np.asarray(chosen[node.layer])
-                elif self.source[reader] != reader and reader in found:
-                    found[i] = found.get(i, np.False_) | found[reader]
+            if self.whole[i]:
+                found[i] = _any(
+                    found.get(reader, NONE) if self.source[reader] != reader else self._multiplies(reader, i, chosen)
+                    for reader in self.graph.consumers[i]
+                )
         return found
 
-    def _wanted(self, chosen: Chosen) -> dict[int, np.ndarray]:
+    def _wanted(self, chosen: Chosen) -> dict[int, Flags]:
         """Node -> whether a layer in integers reads it, also through operators that may run in integers."""
-        found: dict[int, np.ndarray] = {}
+        found: dict[int, Flags] = {}
         for i in reversed(range(len(self.graph.nodes))):
-            for reader in self.graph.consumers[i]:
-                node = self.graph.nodes[reader]
-                if node.kind in WEIGHTED and node.layer in chosen and node.inputs[0] == i:
-                    found[i] = found.get(i, np.False_) | np.asarray(chosen[node.layer])
-                elif self.source[reader] != reader or self.computes(node) or self.end[i] == self.end[reader]:
-                    found[i] = found.get(i, np.False_) | found.get(reader, np.False_)
+            found[i] = _any(
+                found[reader] if self._passes(reader, i) else self._multiplies(reader, i, chosen)
+                for reader in self.graph.consumers[i]
+            )
         return found
+
+    def _passes(self, reader: int, i: int) -> bool:
+        node = self.graph.nodes[reader]
+        return self.source[reader] != reader or self.computes(node) or self.end[i] == self.end[reader]
+
+    def _multiplies(self, reader: int, i: int, chosen: Chosen) -> Flags:
+        """Whether the reader is a layer in integers, and node i what its weight is multiplied with."""
+        node = self.graph.nodes[reader]
+        return chosen.get(str(node.layer), NONE) if node.kind in WEIGHTED and node.inputs[0] == i else NONE
+
+
+def _any(flags: Iterable[Flags]) -> Flags:
+    found = NONE
+    for some in flags:
+        found = found | some
+    return found
 
 
 def _fused(graph: NetworkGraph, i: int, reader: int, folded: Mapping[str, str]) -> bool:
     """Whether the runtime computes the reader together with node i, the only one that it reads."""
     node, after = graph.nodes[i], graph.nodes[reader]
-    if after.kind == "batchnorm" and after.layer in folded:
-        return node.layer == folded[after.layer]
+    if after.kind == "batchnorm":
+        return node.layer is not None and node.layer == folded.get(str(after.layer))
     return after.op in CLIPPING and (node.kind in WEIGHTED or node.kind in ("add", "batchnorm", "concat"))
 
 

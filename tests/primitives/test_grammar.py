@@ -33,7 +33,8 @@ NETWORKS, PLANS = 15, 24
 
 def sentences() -> Iterator[tuple[tuple[str, ...], int]]:
     """Words are dealt from shuffled decks, so that every word comes up before any comes up again."""
-    rng, deck = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    deck: list[str] = []
     for seed in range(NETWORKS):
         length = int(rng.integers(2, 5))
         while len(deck) < length:

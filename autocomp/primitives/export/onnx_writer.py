@@ -29,7 +29,9 @@ REWRITES = ["WeightBiasQuantization"]  # disabled: it rounds weights and biases 
 class Style:
     """How the model is written.
 
-    integer_weights: store int8 and int4 with DequantizeLinear (export), else the rounded float32 (evaluation).
+    integer_weights: store int8 and int4 (export), else the rounded float32 (evaluation).
+    unpacks_at_load: integers that are multiplied as floats are converted by operators that onnxruntime computes once,
+        when it loads the file; else by DequantizeLinear, which TensorRT requires, and onnxruntime would run each time.
     statistics: keep every BatchNorm, normalise by the batch, and return the mean and variance of each as
         ``<node>#mean`` and ``<node>#variance``.
     taps: also return the input of every layer, as ``<node>#input``, once for each time that it runs.
@@ -37,6 +39,7 @@ class Style:
     """
 
     integer_weights: bool = False
+    unpacks_at_load: bool = True
     statistics: bool = False
     taps: bool = False
     tapped: frozenset[int] = frozenset()
@@ -144,13 +147,14 @@ class Writer:
             return self.weights[name]
         before = len(self.nodes)
         if state.quantized is None or not self.style.integer_weights:
-            weight = to_out_first_layout(state.weight, groups) if node.transposed else state.weight
-            self.weights[name] = self.initializer(name, weight.T if columns else weight)
-        elif self._multiplies_integers(state):
-            exact = node.depthwise or not saturates(state.quantized)
+            floats = to_out_first_layout(state.weight, groups) if node.transposed else state.weight
+            self.weights[name] = self.initializer(name, floats.T if columns else floats)
+        elif self._multiplies_integers(node, state):
+            exact = node.channelwise or not saturates(state.quantized)
             self.weights[name] = self._multiplied(name, state.quantized.with_positive_scale(), columns, exact)
         else:  # ONNX requires a positive scale
-            weight = self._dequantized(name, state.quantized.with_positive_scale())
+            folded = self.style.unpacks_at_load and state.activation is None
+            weight = self._dequantized(name, state.quantized.with_positive_scale(), folded)
             weight = self._to_out_first_layout(weight, state.weight.shape, groups) if node.transposed else weight
             self.weights[name] = self.emit("Transpose", [weight], f"{name}.columns", perm=[1, 0]) if columns else weight
         self.unpacking += self.nodes[before:]
@@ -165,14 +169,21 @@ class Writer:
         does, and is slower on processors without VNNI.
         """
         levels = np.ascontiguousarray(weight.integers.T) if columns else weight.integers
-        scale, zeros = self.initializer(f"{name}.scale", weight.scale.reshape(-1)), np.zeros(weight.scale.size, np.int8)
+        scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
         if not exact:
-            levels, zeros = (levels.astype(np.int16) + 128).astype(np.uint8), zeros.astype(np.uint8) + np.uint8(128)
+            levels = (levels.astype(np.int16) + 128).astype(np.uint8)
+        zeros = np.full(weight.scale.size, 0 if exact else 128, levels.dtype)
         points = self.initializer(f"{name}.zero_points", zeros)
         integers = self._integers(name, levels, weight.bits)
         if weight.bits <= 4:
             integers = self.emit("Cast", [integers], f"{name}.int8", to=TensorProto.INT8)
         return self.emit("DequantizeLinear", [integers, scale, points], f"{name}.float", axis=int(columns))
+
+    def _unpacked(self, integers: str, scale: np.ndarray, rank: int) -> str:
+        """Integers (out, ...) times the scale of each output."""
+        column = self.initializer(f"{integers}.scale", scale.reshape(-1, *[1] * (rank - 1)))
+        floats = self.emit("Cast", [integers], f"{integers}.cast", to=TensorProto.FLOAT)
+        return self.emit("Mul", [floats, column], f"{integers}.float")
 
     def _to_out_first_layout(self, weight: str, shape: tuple[int, ...], groups: int) -> str:
         """See :func:`weight_layout.to_out_first_layout`; a scale for each output channel must be on the first axis."""
@@ -183,13 +194,16 @@ class Writer:
         back = self.constant([groups * columns, rows // groups, *kernel])
         return self.emit("Reshape", [weight, back], f"{weight}.whole")
 
-    def _dequantized(self, name: str, weight: QuantizedWeight) -> str:
-        scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
+    def _dequantized(self, name: str, weight: QuantizedWeight, folded: bool) -> str:
         if weight.scale.ndim == 1 and weight.zero_point is None:
             integers = self._integers(name, weight.integers, weight.bits)
+            if folded:
+                return self._unpacked(integers, weight.scale, weight.integers.ndim)
+            scale = self.initializer(f"{name}.scale", weight.scale)
             return self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
         # A row for each scale. onnxruntime's integer convolution takes no zero point for a channel: the Reshape keeps
         # the layer in float.
+        scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
         arguments = [self._integers(name, weight.integers.reshape(weight.scale.size, -1), weight.bits), scale]
         if weight.zero_point is not None:
             arguments.append(self._integers(f"{name}.zero_point", weight.zero_point.reshape(-1), weight.bits))
@@ -212,7 +226,7 @@ class Writer:
         if state.bias is None:
             return []
         name, quantized = f"{node.layer}.bias", state.quantized
-        if not self._multiplies_integers(state):
+        if not self._multiplies_integers(node, state):
             return [self.initializer(name, state.bias)]
         assert quantized is not None and state.activation is not None
         scale = np.float32(state.activation.scale) * np.abs(quantized.scale)
@@ -222,10 +236,11 @@ class Writer:
         self.unpacking.append(helper.make_node("DequantizeLinear", stored, [name], name=name, axis=0))
         return [name]
 
-    def _multiplies_integers(self, state: LayerState) -> bool:
-        """Whether onnxruntime multiplies the stored integers: one scale for each output, no zero points."""
-        quantized = state.quantized
-        if quantized is None or state.activation is None or not self.style.integer_weights or self.signed:
+    def _multiplies_integers(self, node: Node, state: LayerState) -> bool:
+        """Whether onnxruntime multiplies the stored integers: one scale for each output, no zero points, not
+        transposed."""
+        quantized, style = state.quantized, self.style
+        if quantized is None or state.activation is None or not style.integer_weights or self.signed or node.transposed:
             return False
         return bool(self.compressed.tensors) and quantized.scale.ndim == 1 and quantized.zero_point is None
 

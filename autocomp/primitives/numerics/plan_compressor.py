@@ -188,7 +188,7 @@ class PlanCompressor:
     ) -> tuple[QuantizedWeight, np.ndarray]:
         layer = str(node.layer)
         if bits >= 8 or layer not in self.patches:
-            paired = bool(self.tensors) and not node.depthwise  # which multiplies in more bits
+            paired = bool(self.tensors) and not node.channelwise  # which multiplies in more bits
             return quantize_weight(weight, bits, paired=paired), np.zeros(len(weight), np.float32)
         taps = math.prod(weight.shape[2:])
         patches = self.patches[layer].of(np.repeat(columns, taps))

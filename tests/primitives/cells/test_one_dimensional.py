@@ -10,8 +10,8 @@ import pytest
 
 from autocomp.primitives import RTN, SLB, SimQAT
 from autocomp.primitives.export.files import EXACT, ROUNDED
-from autocomp.search_spaces import foldable
 from autocomp.primitives.tracing.platform import forward
+from autocomp.search_spaces import foldable
 from tests.conftest import Subject, subject_of
 from tests.primitives.agreement import FORMS, Agreement, agreements
 
