@@ -110,6 +110,18 @@ class Node:
         return len(self.shape) - 1 if self.attributes.axis is None else self.attributes.axis
 
     @property
+    def has_phases(self) -> bool:
+        """Whether it is a transposed convolution whose pixels a convolution computes, phase by phase of its stride."""
+        if not self.transposed or self.groups > 1 or self.convolution.dilation != (1, 1):
+            return False
+        window, found = self.convolution, []
+        for axis, (before, after) in enumerate((window.pad[:2], window.pad[2:])):
+            kernel, stride, size = window.kernel[axis], window.stride[axis], self.shape[2 + axis]
+            steps = (size - kernel + before + after) // stride  # between the pixels that it reads
+            found.append(before + size <= (steps - (-kernel // stride)) * stride)
+        return all(found)
+
+    @property
     def convolves(self) -> bool:
         """Whether the operator is a convolution. One with three spatial dimensions has kind ``other`` and no knobs."""
         return self.kind == "conv" or (self.kind == "other" and self.op.startswith("Conv"))

@@ -18,7 +18,12 @@ import numpy as np
 from .graph import WEIGHTED, NetworkGraph, Node
 
 CLIPPING = ("ReLU", "ReLUExt", "ReLU6")  # rounding to unsigned integers includes them
-MOVING = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2", "AdaptiveMaxPool2D")
+SPLITS = ("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt")
+MOVING = (
+    *("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2", "AdaptiveMaxPool2D"),
+    *(*SPLITS, "StridedSlice", "SliceExt", "Narrow", "ResizeNearestNeighbor", "ResizeNearestNeighborV2"),
+    "UpsampleNearest2D",
+)
 MOVING_KINDS = ("flatten", "reshape", "transpose")  # they move elements, and pass integers on as they are
 ADDING = ("Add", "AddExt", "InplaceAddExt", "Mul", "Muls", "InplaceMul")
 AVERAGING = ("AvgPool", "AdaptiveAvgPool2D", "AdaptiveAvgPool2DExt", "ReduceMean", "MeanExt")
@@ -110,7 +115,7 @@ class IntegerFlow:
         """Whether the node's own kernel writes integers."""
         asked = wanted.get(self.end[i], NONE)
         if node.kind in WEIGHTED:
-            runs = NONE if node.transposed else chosen.get(str(node.layer), NONE)
+            runs = NONE if node.transposed and not node.has_phases else chosen.get(str(node.layer), NONE)
             return runs if node.kind == "conv" else runs & asked
         if self.computes(node):
             return np.logical_and.reduce([asked, *(rounded.get(k, NONE) for k in node.inputs)])
@@ -177,17 +182,17 @@ def _one_tensor(graph: NetworkGraph, i: int, folded: Mapping[str, str], end: int
     """Whether the node gives one tensor, and that is the one that the runtime computes."""
     node = graph.nodes[i]
     folds_later = node.kind in WEIGHTED and node.layer in folded.values() and end == i
-    parts = any(
+    parts = node.op not in SPLITS and any(
         argument.kind == "node" and argument.value == i and argument.part
         for reader in graph.consumers[i]
         for argument in graph.nodes[reader].arguments
     )
-    return not folds_later and not parts and graph.fed[i] and node.op != "Part"
+    return not folds_later and not parts and graph.fed[i]
 
 
 def _moves(node: Node) -> bool:
     """Whether the operator puts elements of its one input elsewhere, and computes nothing."""
-    return len(node.inputs) == 1 and (node.op in MOVING or node.kind in MOVING_KINDS) and node.op != "Part"
+    return len(node.inputs) == 1 and (node.op in MOVING or node.kind in MOVING_KINDS)
 
 
 def averages_images(graph: NetworkGraph, node: Node) -> bool:

@@ -8,25 +8,20 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import ExportError
-from autocomp.primitives.tracing.nodes import window_of
-from autocomp.primitives.tracing.weight_layout import groups_left
 from autocomp.search_spaces import Node
 
+from .onnx_convolutions import conv, transposed_conv, volume_conv
 from .onnx_elementwise import ELEMENTWISE, binary, unary
 from .onnx_indexing import INDEXING
 from .onnx_padding import PADDING
 from .onnx_reductions import REDUCTIONS
-from .onnx_shapes import SHAPES, argument_shape, operand
+from .onnx_shapes import SHAPES, argument_shape, operand, source_shape
 from .onnx_types import element_type, type_of, typed
 from .onnx_writer import Form, Writer
 
 
 def constants(node: Node) -> tuple[Any, ...]:
     return tuple(node.attributes.constants)
-
-
-def source_shape(w: Writer, node: Node) -> tuple[int, ...]:
-    return argument_shape(w, node, 0)
 
 
 def network_input(w: Writer, node: Node) -> str:
@@ -38,62 +33,6 @@ def network_input(w: Writer, node: Node) -> str:
     kind = element_type(type_of(node))
     w.inputs.append(helper.make_tensor_value_info(name, kind, ["batch", *node.shape[1:]]))
     return name
-
-
-def conv(w: Writer, node: Node) -> str:
-    if node.layer is None:
-        return plain_conv(w, node)
-    state = w.state(node.layer)
-    groups = groups_left(node, len(state.weight))
-    inputs = [w.layer_input(node, state), w.layer_weight(node, state), *w.layer_bias(node, state)]
-    if node.transposed:
-        return transposed_window(w, node, inputs, groups)
-    a = node.convolution
-    top, bottom, left, right = a.pad
-    window: dict[str, Any] = {"kernel_shape": a.kernel, "strides": a.stride, "dilations": a.dilation}
-    return w.emit("Conv", inputs, node.name, pads=[top, left, bottom, right], group=groups, **window)
-
-
-def plain_conv(w: Writer, node: Node) -> str:
-    """A convolution whose weight is a parameter of another cell, or computed."""
-    a = window_of(node.attributes.operator)
-    top, bottom, left, right = a.pad
-    window: dict[str, Any] = {"kernel_shape": a.kernel, "strides": a.stride, "dilations": a.dilation}
-    window |= {"pads": [top, left, bottom, right], "group": a.groups}
-    return w.emit("Conv", [operand(w, node), operand(w, node, 1)], node.name, **window)
-
-
-def volume_conv(w: Writer, node: Node) -> str:
-    """``Conv3D``; pads in pairs, before and after."""
-    a = node.attributes.operator
-    pads, steps = tuple(a["pad_list"]), {"strides": a["strides"][-3:], "dilations": a["dilations"][-3:]}
-    return w.emit(
-        "Conv", [operand(w, node), operand(w, node, 1)], node.name, kernel_shape=a["kernel_size"],
-        pads=pads[0::2] + pads[1::2], group=int(a["groups"]), **steps,
-    )  # fmt: skip
-
-
-def transposed_conv(w: Writer, node: Node) -> str:
-    if node.layer is not None:
-        return conv(w, node)
-    groups = window_of(node.attributes.operator).groups
-    return transposed_window(w, node, [operand(w, node), operand(w, node, 1)], groups)
-
-
-def transposed_window(w: Writer, node: Node, inputs: list[str], groups: int) -> str:
-    """The weight is (in, out / groups, kh, kw) in MindSpore and in ONNX."""
-    a = window_of(node.attributes.operator)
-    stride, dilation, kernel = a.stride, a.dilation, a.kernel
-    top, bottom, left, right = a.pad
-    pads = ((top, bottom), (left, right))
-    extra = []
-    for i, (before, after) in enumerate(zip(source_shape(w, node)[2:], node.shape[2:], strict=True)):
-        extra.append(after - (stride[i] * (before - 1) + (kernel[i] - 1) * dilation[i] + 1 - sum(pads[i])))
-        if not 0 <= extra[i] < max(stride[i], dilation[i]):
-            raise ExportError(f"{node.name} makes {after} of {before} positions, which ONNX's ConvTranspose cannot")
-    window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "dilations": dilation}
-    window |= {"output_padding": extra, "group": groups}
-    return w.emit("ConvTranspose", inputs, node.name, pads=[top, left, bottom, right], **window)
 
 
 def dense(w: Writer, node: Node) -> str:

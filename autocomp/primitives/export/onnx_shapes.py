@@ -90,6 +90,11 @@ def spread(w: Writer, node: Node) -> str:
     return w.emit("Expand", [operand(w, node), w.constant(target)], node.name)
 
 
+def source_shape(w: Writer, node: Node) -> tuple[int, ...]:
+    """Of its first argument."""
+    return argument_shape(w, node, 0)
+
+
 def argument_shape(w: Writer, node: Node, position: int) -> tuple[int, ...]:
     kind, value, *_ = node.attributes.arguments[position]
     if kind == "node":

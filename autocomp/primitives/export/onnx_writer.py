@@ -17,7 +17,7 @@ from autocomp.primitives.numerics.quantizers import ActivationQuantizer, Quantiz
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
-from autocomp.search_spaces import Argument, NetworkGraph, Node, foldable
+from autocomp.search_spaces import Argument, IntegerFlow, NetworkGraph, Node, foldable
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
@@ -58,6 +58,7 @@ class Writer:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.extra_outputs: list[str] = []
         self.names: list[tuple[str, ...]] = []
+        self.flow = IntegerFlow.of(graph)
         self.constants: dict[str, int] = {}  # returned as they are -> type
         self.opset = OPSET
         self.batch_axis = growing_axes(graph)
@@ -149,7 +150,7 @@ class Writer:
         if state.quantized is None or not self.style.integer_weights:
             floats = to_out_first_layout(state.weight, groups) if node.transposed else state.weight
             self.weights[name] = self.initializer(name, floats.T if columns else floats)
-        elif self._multiplies_integers(node, state):
+        elif self.multiplies_integers(node, state):
             exact = node.channelwise or not saturates(state.quantized)
             self.weights[name] = self._multiplied(name, state.quantized.with_positive_scale(), columns, exact)
         else:  # ONNX requires a positive scale
@@ -226,7 +227,7 @@ class Writer:
         if state.bias is None:
             return []
         name, quantized = f"{node.layer}.bias", state.quantized
-        if not self._multiplies_integers(node, state):
+        if not self.multiplies_integers(node, state):
             return [self.initializer(name, state.bias)]
         assert quantized is not None and state.activation is not None
         scale = np.float32(state.activation.scale) * np.abs(quantized.scale)
@@ -236,11 +237,12 @@ class Writer:
         self.unpacking.append(helper.make_node("DequantizeLinear", stored, [name], name=name, axis=0))
         return [name]
 
-    def _multiplies_integers(self, node: Node, state: LayerState) -> bool:
-        """Whether onnxruntime multiplies the stored integers: one scale for each output, no zero points, not
-        transposed."""
+    def multiplies_integers(self, node: Node, state: LayerState) -> bool:
+        """Whether onnxruntime multiplies the stored integers: one scale for each output, no zero points."""
         quantized, style = state.quantized, self.style
-        if quantized is None or state.activation is None or not style.integer_weights or self.signed or node.transposed:
+        if quantized is None or state.activation is None or not style.integer_weights or self.signed:
+            return False
+        if node.transposed and not node.has_phases:
             return False
         return bool(self.compressed.tensors) and quantized.scale.ndim == 1 and quantized.zero_point is None
 
@@ -304,11 +306,17 @@ class Writer:
         if self.position in self.style.tapped:
             self.extra_outputs.append(self.emit("Identity", [names[0]], f"{node.name}{OUTPUT}"))
         quantizer = self.compressed.tensors.get(self.position)
-        if quantizer is None:
+        if quantizer is None or self.on_grid.get(names[0]) == quantizer:
             return names
         name = self.rounded(names[0], quantizer, f"{node.name}#quantized")
         self.on_grid[name] = quantizer
         return (name, *names[1:])
+
+    def rounded_before_moves(self, source: str, name: str) -> str:
+        """The tensor, which the present node only moves afterwards, rounded as its result will be: onnxruntime does not
+        look for the rounding behind several operators."""
+        quantizer = self.compressed.tensors.get(self.flow.end[self.position])
+        return source if quantizer is None else self.rounded(source, quantizer, name)
 
     def gate(self, op: str, source: str, name: str) -> str:
         """The operator, whose values are 0 to 1, within a node; in integers where the node's input and output are."""
