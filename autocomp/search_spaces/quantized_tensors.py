@@ -9,7 +9,7 @@ CVPR 2018, sections 2.4 and A.2: "Quantization of addition, concatenation".)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,57 +69,96 @@ def _keeps_channels(graph: NetworkGraph, place: int) -> bool:
     return node.kind == "reshape" and node.op != "Part" and same
 
 
+@dataclass(frozen=True)
+class Condition:
+    """When a tensor is rounded: a layer of ``any`` runs in integers; or one of each of ``all``, and one of ``readers``.
+
+    any: the convolution that writes the tensor, and the layers that read it. all: for an operator that is no layer,
+    those that decide whether its inputs are rounded. readers: those that decide whether the result of an operator that
+    reads the tensor is.
+    """
+
+    any: frozenset[str] = frozenset()
+    all: tuple[frozenset[str], ...] = ()
+    readers: frozenset[str] = frozenset()
+
+    def __call__(self, chosen: Chosen) -> Flags:
+        found = _one_of(self.any, chosen)
+        if self.all and self.readers:
+            found = found | np.logical_and.reduce([_one_of(some, chosen) for some in (*self.all, self.readers)])
+        return found
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """All layers that decide."""
+        return self.any.union(*self.all, self.readers) if self.all and self.readers else self.any
+
+
 @dataclass(frozen=True, eq=False)
 class IntegerFlow:
-    """What integers flow through in a network, whatever the plan.
+    """Where integers flow in a network.
 
     end: for each node the last of the nodes that its runtime fuses with it: a folded BatchNorm, a ReLU.
     source: for each node the one whose scale its output has: another one where it only moves elements.
-    whole: for each node whether it gives one tensor that the runtime has; a layer that a distant BatchNorm is folded
-        into has another one.
+    conditions: for each node when its output is rounded. So that a few layers decide, an operator between two others
+        that are no layers stays in floats unless a layer in integers reads the result of its reader.
     """
 
-    graph: NetworkGraph
     end: tuple[int, ...]
     source: tuple[int, ...]
-    whole: tuple[bool, ...]
+    conditions: tuple[Condition, ...]
 
     @classmethod
     def of(cls, graph: NetworkGraph) -> IntegerFlow:
-        folded, ends, sources = foldable(graph), list(range(len(graph.nodes))), list(range(len(graph.nodes)))
-        for i in reversed(range(len(graph.nodes))):
-            if _read_once(graph, i):
-                reader = graph.consumers[i][0]
-                ends[i] = ends[reader] if _fused(graph, i, reader, folded) else i
-        whole = [_one_tensor(graph, i, folded, ends[i]) for i in range(len(graph.nodes))]
-        for i, node in enumerate(graph.nodes):
-            if _moves(node) and whole[i] and whole[node.inputs[0]]:
-                sources[i] = sources[node.inputs[0]]
-        return cls(graph, tuple(ends), tuple(sources), tuple(whole))
+        structure = _Structure(graph)
+        conditions = tuple(structure.condition(i) for i in range(len(graph.nodes)))
+        return cls(tuple(structure.end), tuple(structure.source), conditions)
 
     def tensors(self, chosen: Chosen) -> dict[int, Flags]:
         """Node -> whether its output is rounded; nodes that no plan rounds are left out.
 
         chosen: the layers that run in integers.
         """
-        wanted, rounded = self._wanted(chosen), self._read(chosen)
-        for i, node in enumerate(self.graph.nodes):
-            end = self.end[i]
-            if self.whole[end]:
-                rounded[end] = rounded.get(end, NONE) | self._written(node, i, chosen, wanted, rounded)
-        return {i: found for i, found in rounded.items() if np.any(found)}
+        found = {i: condition(chosen) for i, condition in enumerate(self.conditions) if condition.any or condition.all}
+        return {i: flags for i, flags in found.items() if np.any(flags)}
 
-    def _written(
-        self, node: Node, i: int, chosen: Chosen, wanted: Mapping[int, Flags], rounded: Mapping[int, Flags]
-    ) -> Flags:
-        """Whether the node's own kernel writes integers."""
-        asked = wanted.get(self.end[i], NONE)
-        if node.kind in WEIGHTED:
-            runs = NONE if node.transposed and not node.has_phases else chosen.get(str(node.layer), NONE)
-            return runs if node.kind == "conv" else runs & asked
-        if self.computes(node):
-            return np.logical_and.reduce([asked, *(rounded.get(k, NONE) for k in node.inputs)])
-        return asked & rounded.get(node.inputs[0], NONE) if self.source[i] != i else NONE
+
+class _Structure:
+    """Who writes and who reads each tensor of a network.
+
+    whole: for each node whether it gives one tensor that the runtime has; a layer that a distant BatchNorm is folded
+        into has another one. reads: the layers that read it, also through operators that move elements.
+    """
+
+    def __init__(self, graph: NetworkGraph) -> None:
+        self.graph, count = graph, len(graph.nodes)
+        folded = foldable(graph)
+        self.end, self.source = list(range(count)), list(range(count))
+        for i in reversed(range(count)):
+            if _read_once(graph, i) and _fused(graph, i, graph.consumers[i][0], folded):
+                self.end[i] = self.end[graph.consumers[i][0]]
+        self.whole = [_one_tensor(graph, i, folded, self.end[i]) for i in range(count)]
+        for i, node in enumerate(graph.nodes):
+            if _moves(node) and self.whole[i] and self.whole[node.inputs[0]]:
+                self.source[i] = self.source[node.inputs[0]]
+        self.reads: list[frozenset[str]] = [frozenset()] * count
+        for i in reversed(range(count)):
+            self.reads[i] = frozenset().union(*(self._reading(reader, i) for reader in graph.consumers[i]))
+        self.writers = {self.end[i]: i for i in reversed(range(count))}  # the first of the fused nodes
+
+    def condition(self, i: int) -> Condition:
+        if not self.whole[i] or self.end[i] != i:
+            return Condition()
+        writer = self.writers[i]
+        node = self.graph.nodes[writer]
+        needed: tuple[frozenset[str], ...] = ()
+        if node.kind == "dense" and node.layer is not None:
+            needed = (frozenset([node.layer]),)
+        elif self.computes(node) or self.source[writer] != writer:
+            needed = tuple(self._rounded(k) for k in node.inputs)
+        readers: list[frozenset[str]] = [self._rounded(self.end[k]) for k in self._operators(i)]
+        moved = self.source[i] != i
+        return Condition(self.reads[i] if moved else self._rounded(i), needed, frozenset().union(*readers))
 
     def computes(self, node: Node) -> bool:
         """Whether the operator, no layer, has a kernel in integers where its inputs and its output are rounded."""
@@ -132,41 +171,33 @@ class IntegerFlow:
             return tensors and averages_images(self.graph, node)
         return tensors and (node.op in CURVES or node.op == "Concat")
 
-    def _read(self, chosen: Chosen) -> dict[int, Flags]:
-        """Node -> whether a layer in integers reads it, also through operators that move elements."""
-        found: dict[int, Flags] = {}
-        for i in reversed(range(len(self.graph.nodes))):
-            if self.whole[i]:
-                found[i] = _any(
-                    found.get(reader, NONE) if self.source[reader] != reader else self._multiplies(reader, i, chosen)
-                    for reader in self.graph.consumers[i]
-                )
-        return found
+    def _rounded(self, i: int) -> frozenset[str]:
+        """Layers each of which suffices that a tensor is rounded: its readers, and the convolution that writes it."""
+        i = self.source[i]
+        node = self.graph.nodes[self.writers.get(i, i)]
+        writes = node.kind == "conv" and node.layer is not None and (node.has_phases or not node.transposed)
+        return self.reads[i] | ({str(node.layer)} if writes else set())
 
-    def _wanted(self, chosen: Chosen) -> dict[int, Flags]:
-        """Node -> whether a layer in integers reads it, also through operators that may run in integers."""
-        found: dict[int, Flags] = {}
-        for i in reversed(range(len(self.graph.nodes))):
-            found[i] = _any(
-                found[reader] if self._passes(reader, i) else self._multiplies(reader, i, chosen)
-                for reader in self.graph.consumers[i]
-            )
-        return found
-
-    def _passes(self, reader: int, i: int) -> bool:
+    def _reading(self, reader: int, i: int) -> frozenset[str]:
         node = self.graph.nodes[reader]
-        return self.source[reader] != reader or self.computes(node) or self.end[i] == self.end[reader]
+        if self.source[reader] != reader:
+            return self.reads[reader]
+        multiplies = node.kind in WEIGHTED and node.layer is not None and node.inputs[0] == i
+        return frozenset([str(node.layer)]) if multiplies else frozenset()
 
-    def _multiplies(self, reader: int, i: int, chosen: Chosen) -> Flags:
-        """Whether the reader is a layer in integers, and node i what its weight is multiplied with."""
-        node = self.graph.nodes[reader]
-        return chosen.get(str(node.layer), NONE) if node.kind in WEIGHTED and node.inputs[0] == i else NONE
+    def _operators(self, i: int) -> Iterator[int]:
+        """Operators in integers that are no layers and read a tensor, also through those that move elements."""
+        for reader in self.graph.consumers[i]:
+            if self.source[reader] != reader:
+                yield from self._operators(reader)
+            elif self.computes(self.graph.nodes[reader]):
+                yield reader
 
 
-def _any(flags: Iterable[Flags]) -> Flags:
+def _one_of(layers: frozenset[str], chosen: Chosen) -> Flags:
     found = NONE
-    for some in flags:
-        found = found | some
+    for layer in layers:
+        found = found | chosen.get(layer, NONE)
     return found
 
 

@@ -92,11 +92,14 @@ def phased_conv(w: Writer, node: Node, state: LayerState) -> str:
     found = w.rounded_before_moves(found, f"{name}.phases#quantized")
     height, width = (size + k - 1 for size, k in zip(source_shape(w, node)[2:], (kh, kw), strict=True))
     channels = len(state.weight)
-    parted = w.emit("Reshape", [found, w.constant([0, sh, sw, channels, height, width])], f"{name}.parted")
-    beside = w.emit("Transpose", [parted], f"{name}.beside", perm=[0, 3, 4, 1, 5, 2])
     whole = (height * sh, width * sw)
     exact = (top, left) == (0, 0) and whole == node.shape[2:]
-    image = w.emit("Reshape", [beside, w.constant([0, channels, *whole])], name if exact else f"{name}.whole")
+    # With the channels last, as onnxruntime's kernels have them, whole rows of pixels are moved.
+    last = w.emit("Transpose", [found], f"{name}.last", perm=[0, 2, 3, 1])
+    parted = w.emit("Reshape", [last, w.constant([0, height, width, sh, sw * channels])], f"{name}.parted")
+    beside = w.emit("Transpose", [parted], f"{name}.beside", perm=[0, 1, 3, 2, 4])
+    joined = w.emit("Reshape", [beside, w.constant([0, *whole, channels])], f"{name}.joined")
+    image = w.emit("Transpose", [joined], name if exact else f"{name}.whole", perm=[0, 3, 1, 2])
     if exact:
         return image
     ends = [top + node.shape[2], left + node.shape[3]]
