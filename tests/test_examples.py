@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import autocomp
-from autocomp.primitives import registry as primitive_registry
 from autocomp.samplers import Outcome, Problem, sampler
-from autocomp.samplers import registry as sampler_registry
+from tests.third_party import run_example
 from tests.toy import toy_space
-
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def front_of(example: str, monkeypatch: pytest.MonkeyPatch) -> autocomp.ParetoSet:
-    """The front that the example finds; what it registers is gone after the test."""
-    monkeypatch.setattr(primitive_registry, "_REGISTRY", dict(primitive_registry._REGISTRY))
-    monkeypatch.setattr(sampler_registry, "_MAKERS", dict(sampler_registry._MAKERS))
-    front: autocomp.ParetoSet = runpy.run_path(str(EXAMPLES / example))["main"](trials=8, samples=100)
+    front: autocomp.ParetoSet = run_example(example, monkeypatch)["main"](trials=8, samples=100)
     return front
 
 

@@ -1,4 +1,4 @@
-"""What holds for every registered primitive as a part of the search space."""
+"""What holds for every registered primitive as a part of the search space, and for the example of a primitive."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from autocomp.primitives.choices import Choices
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import automatic, primitive, primitives, search_space
 from autocomp.search_spaces import Format, Knob, NetworkGraph
+from tests import third_party as third_party_examples
 from tests.conftest import Subject
 
 
@@ -27,8 +28,15 @@ FORMATS = tuple(map(Format.parse, ("float", "w8", "w8a8", "w4", "w4a8")))
 EMPTY = NetworkGraph((), ())
 
 
-@pytest.fixture(params=primitives())
-def knobs(request: pytest.FixtureRequest, named_subject: Callable[[str], Subject]) -> tuple[Subject, tuple[Knob, ...]]:
+@pytest.fixture
+def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
+    third_party_examples.add_primitive(monkeypatch)
+
+
+@pytest.fixture(params=(*primitives(), third_party_examples.PRIMITIVE))
+def knobs(
+    request: pytest.FixtureRequest, named_subject: Callable[[str], Subject], third_party: None
+) -> tuple[Subject, tuple[Knob, ...]]:
     subject = named_subject("residual")
     made = primitive(request.param)
     found = made.knobs(subject.graph, subject.parameters, FORMATS, 4, {})
@@ -92,8 +100,8 @@ def test_one_primitive_for_each_place(named_subject: Callable[[str], Subject]) -
         search_space(subject.graph, subject.parameters, Choices(FORMATS, 4, ("rtn", "lsq")))
 
 
-@pytest.mark.parametrize("name", primitives())
-def test_nothing_to_do_is_said(name: str) -> None:
+@pytest.mark.parametrize("name", [*primitives(), third_party_examples.PRIMITIVE])
+def test_nothing_to_do_is_said(name: str, third_party: None) -> None:
     with pytest.raises(NoEffectError, match=name):
         primitive(name).knobs(EMPTY, {}, FORMATS, 4, {})
 

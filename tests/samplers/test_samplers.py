@@ -16,6 +16,7 @@ from autocomp.samplers import (
     uniform_plans,
 )
 from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, SearchSpace
+from tests import third_party
 from tests.toy import FORMATS, RATIOS, toy_accuracy, toy_costs, toy_space
 
 SPACE = toy_space(4)
@@ -43,8 +44,12 @@ def history(chosen: Sampler, batches: int = 5) -> list[list[int]]:
     return asked
 
 
-@pytest.mark.parametrize("name", sampler_names())
+@pytest.mark.parametrize("name", [*sampler_names(), third_party.SAMPLER])
 class TestEverySampler:
+    @pytest.fixture(autouse=True)
+    def example(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        third_party.add_sampler(monkeypatch)
+
     def make(self, name: str, seed: int = 0) -> Sampler:
         return sampler(name, Problem(SPACE, objectives=2, trials=30, seed=seed, costs=latency))
 
