@@ -17,6 +17,7 @@ from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import (
     EXACT,
+    HALF_STEP,
     ROUNDED,
     compare,
     export_format,
@@ -28,6 +29,7 @@ from autocomp.primitives.export.files import (
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
+from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.platform import forward, is_dataset
 from autocomp.problem.data import Samples, as_integers, held, is_batched
 from autocomp.process.interrupts import interruptible
@@ -175,7 +177,6 @@ def export(
 ) -> ExportReport:
     """Write the converted network, whose numbers are in ``compressed``; load the file again and compare."""
     ending = export_format(path)
-    rounded = any(state.activation is not None for state in compressed.layers.values())
     with written_whole(path) as draft:
         if ending == ".mindir":
             export_mindir(net, inputs, draft)
@@ -186,9 +187,15 @@ def export(
             expected = run_onnx(onnx_network(graph, parameters, compressed).SerializeToString(), inputs)
         else:
             expected = forward(net, inputs)
-        error = compare(run, draft, inputs, expected, ROUNDED if rounded else EXACT)
+        error = compare(run, draft, inputs, expected, _tolerance(graph, compressed))
         size = draft.stat().st_size
     return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error)
+
+
+def _tolerance(graph: NetworkGraph, compressed: CompressedWeights) -> float:
+    if any(state.activation is not None for state in compressed.layers.values()):
+        return ROUNDED
+    return HALF_STEP if rounds_to_half(graph) else EXACT
 
 
 def onnx_bytes(

@@ -24,6 +24,7 @@ Arrays = tuple[np.ndarray, ...]
 FORMATS = (".mindir", ".onnx")
 
 EXACT = 1e-4  # relative, without rounded activations
+HALF_STEP = 2e-3  # where float16 is computed with
 ROUNDED = 0.05  # with them: two roundings of one number may fall on different sides of a half, a step apart
 
 
@@ -140,7 +141,7 @@ def _resolution(array: np.ndarray, tolerance: float) -> float:
     """The error that two right results of this type may have: a step of float16; of classes and masks those that lie
     on the border of two."""
     if array.dtype == np.float16:
-        return 2e-3
+        return HALF_STEP
     return 0.0 if array.dtype.kind == "f" else max(0.01, 2 * tolerance)
 
 

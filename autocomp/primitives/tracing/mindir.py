@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,14 +126,14 @@ def first_line(error: BaseException) -> str:
     return next((line for line in lines if line and not line.startswith("-")), type(error).__name__)
 
 
-def copy_network(net: Any, shares: bool = False) -> Any:
+def copy_network(net: Any, shares: bool = False, kept: Iterable[Any] = ()) -> Any:
     """A deep copy; TraceError names the cell that cannot be copied.
 
     shares: the copy has the network's own parameters and primitives, for use where they are only read; copying them
-        takes most of the time.
+        takes most of the time. kept: objects that the copy has, too, and that cannot be copied.
     """
     try:
-        return _copied(net, {id(part): part for part in _parts(net)} if shares else {})
+        return _copied(net, {id(part): part for part in (*kept, *(_parts(net) if shares else ()))})
     except Exception as error:  # any error of the user's __deepcopy__
         for name, cell in reversed(list(net.cells_and_names())):
             try:
