@@ -127,11 +127,13 @@ def compare(run: Callable[[pathlib.Path, Arrays], Arrays], path: pathlib.Path, i
         raise ExportError(f"the exported {path.suffix} file cannot be loaded again: {first_line(error)}") from error
     if len(found) != len(expected):
         raise ExportError(f"the exported file gives {len(found)} outputs, but the network {len(expected)}")
-    worst = max((norm_error(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
+    errors = [norm_error(a, b) for a, b in zip(found, expected, strict=True)]
+    worst = float(np.max(errors, initial=0.0))  # NaN is the largest
     tolerance = max(tolerance, *(_resolution(array, tolerance) for array in expected))
     if not worst <= tolerance:
+        where = f" as its output {int(np.argmax(errors))}" if len(errors) > 1 else ""
         raise ExportError(
-            f"the exported {path.suffix} file computes something else than the network in memory: "
+            f"the exported {path.suffix} file computes something else than the network in memory{where}: "
             f"relative error {worst:.2g}, but at most {tolerance:.2g} is right"
         )
     return worst
