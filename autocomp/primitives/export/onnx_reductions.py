@@ -31,8 +31,8 @@ def axes_of(w: Writer, node: Node) -> tuple[int, ...]:
 def _keeps(w: Writer, node: Node) -> int:
     """Of one axis, reduced, the graph writes the shape (1,) either way."""
     before = argument_shape(w, node, 0)
-    flags = [value for value in node.attributes["constants"] if isinstance(value, bool)]
-    kept = node.attributes["operator"].get("keep_dims", next(iter(flags), False))
+    flags = [value for value in node.attributes.constants if isinstance(value, bool)]
+    kept = node.attributes.operator.get("keep_dims", next(iter(flags), False))
     return int(len(before) == len(node.shape) and (len(before) > 1 or bool(kept)))
 
 

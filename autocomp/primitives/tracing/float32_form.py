@@ -63,7 +63,7 @@ def half_note(net: Any) -> tuple[str, ...]:
 
 def rounds_to_half(graph: NetworkGraph) -> bool:
     """Whether the network's own code casts to float16 or bfloat16: two right results may differ by a step of it."""
-    return any(node.attributes.get("type") in HALF_TYPES for node in graph.nodes)
+    return any(node.attributes.type in HALF_TYPES for node in graph.nodes)
 
 
 def _is_half(parameter: Any) -> bool:

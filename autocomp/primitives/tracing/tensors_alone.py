@@ -6,11 +6,14 @@ from typing import Any
 
 from .platform import load_mindspore
 
-nn = load_mindspore().nn
+load_mindspore()
+
+from mindspore import nn  # noqa: E402
+
 INSIDE = "_network_inside"
 
 
-class TensorsAlone(nn.Cell):  # type: ignore[misc]
+class TensorsAlone(nn.Cell):
     """A network that returns the tensors and numbers of another in one tuple, in their order, without None.
 
     Names of parameters stay; the scopes of its operators have one part more, which :func:`scope_inside` takes off.

@@ -60,9 +60,9 @@ def test_none_is_left_out_of_files(kind: str, tmp_path: Path) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype or kind == "number"
         np.testing.assert_allclose(one, other, atol=1e-6)
-    graph = trace(net, X)
+    graph = trace(net, (X,))
     assert list(graph.layers) == ["hidden", "head"] and len(graph.outputs) == OUTPUTS[kind]
-    assert {node.attributes["cell"] for node in graph.nodes if node.layer} == {"hidden:Dense", "head:Dense"}
+    assert {node.attributes.cell for node in graph.nodes if node.layer} == {"hidden:Dense", "head:Dense"}
 
 
 @pytest.mark.parametrize("kind", ["deep", "dict of None"])

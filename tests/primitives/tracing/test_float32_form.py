@@ -83,7 +83,7 @@ FORMS: dict[str, tuple[Callable[[Any], Any], type]] = {
 def test_the_float32_form_is_the_network_before(form: str) -> None:
     make, kind = FORMS[form]
     expected = forward(plain := randomised(kind()), (X,), graph=False)[0]
-    layers = list(trace(plain, X).layers)
+    layers = list(trace(plain, (X,)).layers)
     net = make(plain)
     types, cells = [str(p.dtype) for p in net.get_parameters()], [type(cell) for _, cell in net.cells_and_names()]
     found = float32_form(net)
@@ -91,7 +91,7 @@ def test_the_float32_form_is_the_network_before(form: str) -> None:
     np.testing.assert_allclose(forward(found, (X,), graph=False)[0], expected, atol=close * np.abs(expected).max())
     assert half_precision(net) and not half_precision(found) and float32_form(found) is found
     assert {str(p.dtype) for p in found.get_parameters()} == {"Float32"}
-    assert list(trace(net, X).layers) == layers
+    assert list(trace(net, (X,)).layers) == layers
     assert [str(p.dtype) for p in net.get_parameters()] == types
     assert [type(cell) for _, cell in net.cells_and_names()] == cells
 
@@ -99,7 +99,7 @@ def test_the_float32_form_is_the_network_before(form: str) -> None:
 def test_a_network_in_float32_is_itself() -> None:
     net = Images()
     assert float32_form(net) is net and half_precision(net) == ""
-    assert rounds_to_half(trace(Attention(), X)) and not rounds_to_half(trace(net, X))
+    assert rounds_to_half(trace(Attention(), (X,))) and not rounds_to_half(trace(net, (X,)))
 
 
 @pytest.mark.parametrize("cast", [ms.float16, ms.bfloat16])
