@@ -17,7 +17,8 @@ from autocomp.evaluators.fine_tuning import FineTuning, check_samples_first, int
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.registry import primitive
-from autocomp.primitives.tracing.tracer import check_cell, example_inputs
+from autocomp.primitives.tracing.float32_form import half_note
+from autocomp.primitives.tracing.tracer import as_float32, example_inputs
 from autocomp.problem.arguments import check, check_workers
 from autocomp.problem.budget import Budget, check_reachable, objectives
 from autocomp.problem.data import Data, Samples
@@ -102,7 +103,7 @@ def search(
     chip, samples = find_device(device), Data.coerce(data)
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
-    check_cell(net)
+    halves, net = half_note(net), as_float32(net)
     job = prepare(net, chip, samples, inputs, names, seed, progress, exclude)
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
@@ -110,7 +111,7 @@ def search(
     study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch)
     tuner = _tuner(deployer, tuning, samples, study, storage)
-    front = _front(job, study, deployer, names, samples.notes)
+    front = _front(job, study, deployer, names, samples.notes + halves)
     if tuner is not None and not front.feasible and study.stopped != INTERRUPTED:
         tuner.reach_budget(front)
     if not front.feasible:
@@ -198,7 +199,7 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     check("load", folder=folder, net=net)
     if net is None:
         return ParetoSet.load(folder)
-    check_cell(net)
+    net = as_float32(net)
     given = Data.coerce(data)
     return restore(net, folder, given.evaluation, given.measure)
 

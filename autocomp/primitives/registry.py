@@ -93,8 +93,7 @@ def search_space(
             )
     if not knobs:
         raise NoEffectError(
-            "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is "
-            "(one with to_float casts it: give it in float32)"
+            "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
         )
     return SearchSpace(graph, tuple(knobs))
 

@@ -164,7 +164,6 @@ def prepare(
     exclude: Patterns = (),
 ) -> Job:
     """progress: whether a bar is shown while inputs are distilled; None shows it where standard error is a terminal."""
-    _check_types(net)
     arrays = deployment_inputs(net, data, inputs)
     parameters = parameters_of(net)
     _check_finite(parameters)
@@ -290,24 +289,6 @@ def deployment_inputs(net: Any, data: Data, inputs: Any) -> Arrays:
         return find_inputs(net)
     _check_forward(net, one_image(arrays))
     return arrays
-
-
-def _check_types(net: Any) -> None:
-    """ValueError for a network in float16 or bfloat16: layers are rounded and evaluated from float32."""
-    halves = [p.name for p in net.get_parameters() if str(p.dtype).lower() in ("float16", "bfloat16")]
-    if halves:
-        raise ValueError(
-            f"the network's parameters must be float32, but {len(halves)} are not, {halves[0]} among them: give it in "
-            "float32, before any cast (parameter.set_dtype(mindspore.float32), and no astype in construct)"
-        )
-    if any("amp_strategy" in vars(cell) for _, cell in net.cells_and_names()):
-        raise ValueError(AMP)
-
-
-AMP = (
-    "the network was made one of mixed precision by mindspore.amp: give it as it was before, in float32, and use amp "
-    "on point.net"
-)
 
 
 def _check_finite(parameters: Parameters) -> None:

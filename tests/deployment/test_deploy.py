@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from mindspore import Tensor, nn, ops
 
+import autocomp
 from autocomp.deployment.deploy import NetworkDeployer, onnx_bytes
 from autocomp.deployment.restore import restore
 from autocomp.errors import ExportError
@@ -214,3 +216,30 @@ def test_what_was_evaluated_is_what_is_exported(
     found = evaluator.engine.outputs(compressed, (subject.x,))[0]
     assert float(np.median(np.abs(found - expected).max(1))) < 1e-4 * np.abs(expected).max()
     assert deployer.export(plan, tmp_path / "net.onnx").max_relative_error < 0.01
+
+
+class Counting(nn.Cell):
+    """Logits, and a number of all samples; ``counts``: divided by their number, a constant once it is traced."""
+
+    def __init__(self, counts: bool) -> None:
+        super().__init__()
+        self.counts, self.hidden, self.head = counts, nn.Dense(6, 16), nn.Dense(16, 3)
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.head(ops.relu(self.hidden(x)))
+        return y, y.square().sum() / x.shape[0] if self.counts else y.square().sum()
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_numbers_of_all_samples_are_compared_on_several(counts: bool, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
+    front = autocomp.search(Counting(counts), "size<95%", "ascend-310p3", x, trials=3, fine_tune=0, progress=False)
+    assert any("output 1 has no axis that counts the samples" in note for note in front.notes)
+    assert front.float_point.export(tmp_path / "net.mindir").max_relative_error < 1e-5
+    if counts:
+        with pytest.raises(ExportError, match="something else than the network in memory as its output 1: relative"):
+            front.float_point.export(tmp_path / "net.onnx")
+        return
+    path = front.float_point.export(tmp_path / "net.onnx").path
+    for found, expected in zip(run_onnx(path, (x,)), forward(front.float_point.net, (x,)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

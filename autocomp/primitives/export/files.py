@@ -9,21 +9,31 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from autocomp.errors import ExportError
-from autocomp.primitives.tracing.mindir import copy_network, first_line
-from autocomp.primitives.tracing.platform import execution_mode, load_mindspore, plain_place, to_arrays, to_tensors
+from autocomp.primitives.tracing.mindir import REFUSED, copy_network, first_line, of_tensors_alone
+from autocomp.primitives.tracing.platform import (
+    execution_mode,
+    load_mindspore,
+    plain_place,
+    syntax_level,
+    to_arrays,
+    to_tensors,
+)
 from autocomp.process.bounded_files import plain_mode
 
+from .mindir_file import compact
 from .onnx_writer import REWRITES
 
 Arrays = tuple[np.ndarray, ...]
 FORMATS = (".mindir", ".onnx")
 
 EXACT = 1e-4  # relative, without rounded activations
+HALF_STEP = 2e-3  # where float16 is computed with
 ROUNDED = 0.05  # with them: two roundings of one number may fall on different sides of a half, a step apart
 
 
@@ -51,15 +61,24 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def export_mindir(net: Any, inputs: Arrays, path: pathlib.Path) -> None:
-    """Writes ``net`` in evaluation mode, for inputs of these shapes."""
-    ms = load_mindspore()
+    """Writes ``net`` in evaluation mode, for inputs of these shapes; None among its outputs is left out."""
     twin = copy_network(net).set_train(False)
-    with plain_place() as place, execution_mode(graph=True):
+    with plain_place() as place, execution_mode(graph=True), syntax_level():
         try:
-            ms.export(twin, *to_tensors(inputs), file_name=str(place), file_format="MINDIR")
+            _write_mindir(twin, inputs, place)
         except Exception as error:  # MindSpore's compiler lets errors of every kind through
             raise ExportError(f"MindSpore cannot export this network to MindIR: {first_line(error)}") from error
         path.write_bytes(compact(place.read_bytes()))
+
+
+def _write_mindir(net: Any, inputs: Arrays, place: pathlib.Path) -> None:
+    write = partial(load_mindspore().export, file_name=str(place), file_format="MINDIR")
+    try:
+        write(net, *to_tensors(inputs))
+    except Exception as error:
+        if REFUSED not in str(error):
+            raise
+        write(of_tensors_alone(net), *to_tensors(inputs))
 
 
 def run_mindir(path: pathlib.Path, inputs: Arrays) -> Arrays:
@@ -81,42 +100,6 @@ def run_onnx(model: pathlib.Path | bytes, inputs: Arrays) -> Arrays:
     return tuple(session.run(None, feed))
 
 
-def compact(data: bytes) -> bytes:
-    """The MindIR with short names for the tensors between its operators.
-
-    MindSpore names every tensor by the path of the source that computes it, several times over; in a small quantized
-    network these names are half of the file. Names of parameters and inputs keep their part after the colon.
-    """
-    from mindspore.train import mind_ir_pb2
-
-    model = mind_ir_pb2.ModelProto()
-    model.ParseFromString(data)
-    if model.functions:
-        return data
-    graph, renamed = model.graph, {}
-    for value in (*graph.parameter, *graph.input):
-        renamed[value.name] = f"net:{value.name.rpartition(':')[2]}"
-    if len(set(renamed.values())) != len(renamed):
-        return data
-    for i, node in enumerate(graph.node):
-        renamed |= {name: f"{i}" if j == 0 else f"{i}.{j}" for j, name in enumerate(node.output)}
-    for value in (*graph.parameter, *graph.input, *graph.output):
-        value.name = renamed.get(value.name, value.name)
-    for node in graph.node:
-        node.name = renamed.get(node.name, node.output[0])
-        node.domain = ""
-        del node.node_attr[:]  # only needed for training
-        _rename(node.input, renamed)
-        _rename(node.output, renamed)
-    graph.name = "net"
-    short: bytes = model.SerializeToString()
-    return short
-
-
-def _rename(names: Any, renamed: dict[str, str]) -> None:
-    names[:] = [renamed.get(name, name) for name in names]
-
-
 def compare(run: Callable[[pathlib.Path, Arrays], Arrays], path: pathlib.Path, inputs: Arrays, expected: Arrays,
             tolerance: float) -> float:  # fmt: skip
     """The error of the file's outputs, relative in the 2-norm; ExportError where it is above the tolerance."""
@@ -126,11 +109,13 @@ def compare(run: Callable[[pathlib.Path, Arrays], Arrays], path: pathlib.Path, i
         raise ExportError(f"the exported {path.suffix} file cannot be loaded again: {first_line(error)}") from error
     if len(found) != len(expected):
         raise ExportError(f"the exported file gives {len(found)} outputs, but the network {len(expected)}")
-    worst = max((norm_error(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
+    errors = [norm_error(a, b) for a, b in zip(found, expected, strict=True)]
+    worst = float(np.max(errors, initial=0.0))  # NaN is the largest
     tolerance = max(tolerance, *(_resolution(array, tolerance) for array in expected))
     if not worst <= tolerance:
+        where = f" as its output {int(np.argmax(errors))}" if len(errors) > 1 else ""
         raise ExportError(
-            f"the exported {path.suffix} file computes something else than the network in memory: "
+            f"the exported {path.suffix} file computes something else than the network in memory{where}: "
             f"relative error {worst:.2g}, but at most {tolerance:.2g} is right"
         )
     return worst
@@ -140,7 +125,7 @@ def _resolution(array: np.ndarray, tolerance: float) -> float:
     """The error that two right results of this type may have: a step of float16; of classes and masks those that lie
     on the border of two."""
     if array.dtype == np.float16:
-        return 2e-3
+        return HALF_STEP
     return 0.0 if array.dtype.kind == "f" else max(0.01, 2 * tolerance)
 
 

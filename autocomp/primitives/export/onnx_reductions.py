@@ -20,19 +20,20 @@ Form = Callable[["Writer", Node], "str | tuple[str, ...]"]
 
 
 def axes_of(w: Writer, node: Node) -> tuple[int, ...]:
-    """Axes that it reduces, not negative; never the batch."""
+    """Axes that it reduces, not negative; the batch may be among them, whatever its size."""
     rank = len(argument_shape(w, node, 0))
     numbers = (value for value in node.attributes.constants if type(value) in (int, tuple))
     given = next(numbers, node.attributes.operator.get("axis", ()))
     axes = (given,) if isinstance(given, int) else tuple(given) or tuple(range(rank))
-    batch = w.batch_axis[node.inputs[0]] if node.inputs else None
-    if batch in (found := tuple(axis % rank for axis in axes)):
-        raise ExportError(f"{node.name} reduces over the batch, which must stay free in ONNX")
-    return found
+    return tuple(axis % rank for axis in axes)
 
 
 def _keeps(w: Writer, node: Node) -> int:
-    return int(len(argument_shape(w, node, 0)) == len(node.shape))
+    """Of one axis, reduced, the graph writes the shape (1,) either way."""
+    before = argument_shape(w, node, 0)
+    flags = [value for value in node.attributes.constants if isinstance(value, bool)]
+    kept = node.attributes.operator.get("keep_dims", next(iter(flags), False))
+    return int(len(before) == len(node.shape) and (len(before) > 1 or bool(kept)))
 
 
 def reduce(op: str) -> Form:
@@ -70,8 +71,10 @@ def deviation(w: Writer, node: Node) -> tuple[str, str]:
     axes, keeps = w.constant(found), _keeps(w, node)
     centred = w.emit("Sub", [x, w.emit("ReduceMean", [x, axes], f"{name}.centre", keepdims=1)], f"{name}.centred")
     squares = w.emit("ReduceSumSquare", [centred, axes], f"{name}.squares", keepdims=keeps)
-    count = int(np.prod([argument_shape(w, node, 0)[axis] for axis in found])) - int(flags[0])
-    variance = w.emit("Div", [squares, w.constant(count, np.float32)], f"{name}.variance")
+    sizes = w.emit("Gather", [w.emit("Shape", [x], f"{name}.shape"), w.constant(found)], f"{name}.sizes")
+    count = cast_to(w, w.emit("ReduceProd", [sizes], f"{name}.count", keepdims=0), FLOAT, f"{name}.counted")
+    freedom = w.emit("Sub", [count, w.constant(int(flags[0]), np.float32)], f"{name}.freedom")
+    variance = w.emit("Div", [squares, freedom], f"{name}.variance")
     return w.emit("Sqrt", [variance], name), w.emit("ReduceMean", [x, axes], f"{name}.mean", keepdims=keeps)
 
 
@@ -142,6 +145,8 @@ REDUCTIONS: dict[str, Any] = {
     "MeanExt": reduce("ReduceMean"),
     "ReduceMax": reduce("ReduceMax"),
     "ReduceMin": reduce("ReduceMin"),
+    "Max": reduce("ReduceMax"),
+    "Min": reduce("ReduceMin"),
     "ReduceSum": reduce("ReduceSum"),
     "SumExt": reduce("ReduceSum"),
     "ReduceProd": reduce("ReduceProd"),

@@ -19,7 +19,7 @@ from autocomp.primitives.numerics.first_last_layers import first_and_last
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
-from autocomp.primitives.tracing.tracer import check_cell, trace
+from autocomp.primitives.tracing.tracer import as_float32, trace
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.search_spaces import NetworkGraph
 
@@ -89,7 +89,7 @@ class Sparsity:
         Raises:
             TypeError: net is no Cell. NoEffectError: it has no layer to mask.
         """
-        check_cell(net)
+        net = as_float32(net)
         graph = trace(net, inputs_for(net, inputs))
         original, twin = copy_network(net), copy_network(net)
         names = {id(p): p.name for p in twin.get_parameters()}

@@ -26,7 +26,7 @@ from autocomp.primitives.tracing.exclusion import Patterns, excluded_layers, lea
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 from autocomp.primitives.tracing.surgery import rename_parameters, replace_cells
-from autocomp.primitives.tracing.tracer import check_cell, trace
+from autocomp.primitives.tracing.tracer import as_float32, trace
 from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weight_of
 from autocomp.primitives.verification.refit import CHUNK, RECONSTRUCTED, Batch, rebatched, refitted, to_fit_on
 from autocomp.primitives.verification.standalone import inputs_for
@@ -94,7 +94,7 @@ class TrainedPruning:
         Raises:
             TypeError: net is no Cell. NoEffectError: none of its channels can be cut.
         """
-        check_cell(net)
+        net = as_float32(net)
         arrays = inputs_for(net, inputs)
         traced = trace(net, arrays)
         traced = leave_whole(traced, excluded_layers(net, traced, self.exclude))

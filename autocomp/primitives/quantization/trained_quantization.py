@@ -23,7 +23,7 @@ from autocomp.primitives.numerics.patches import PATCHES, PatchSums, narrow_laye
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, PlanCompressor, parameters_of
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
-from autocomp.primitives.tracing.tracer import check_cell, trace
+from autocomp.primitives.tracing.tracer import as_float32, trace
 from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace, foldable
@@ -110,7 +110,7 @@ class TrainedQuantization:
         Raises:
             TypeError: net is no Cell. NoEffectError: it has no nn.Conv2d and no nn.Dense.
         """
-        check_cell(net)
+        net = as_float32(net)
         arrays = calibrate if isinstance(calibrate, tuple) or calibrate is None else (calibrate,)
         graph = trace(net, inputs_for(net, inputs if inputs is not None or arrays is None else tuple(arrays)))
         original = copy_network(net)

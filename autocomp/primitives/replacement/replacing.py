@@ -12,7 +12,7 @@ from autocomp.errors import NoEffectError
 from autocomp.primitives.cells.compression_state import STATE, CompressionState, attach, state_of
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
-from autocomp.primitives.tracing.tracer import check_cell, trace
+from autocomp.primitives.tracing.tracer import as_float32, trace
 from autocomp.primitives.verification.refit import to_fit_on
 from autocomp.primitives.verification.refit_replaced import Part, refit
 from autocomp.primitives.verification.standalone import inputs_for
@@ -97,7 +97,7 @@ class Replacing:
         Raises:
             TypeError: net is no Cell. NoEffectError: no layer becomes cheaper by a replacement.
         """
-        check_cell(net)
+        net = as_float32(net)
         arrays = calibrate if isinstance(calibrate, tuple) or calibrate is None else (calibrate,)
         graph = trace(net, inputs_for(net, inputs if inputs is not None or arrays is None else arrays))
         found = self.replacements(net, graph, arrays)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ import numpy as np
 from autocomp.errors import TraceError
 
 from .compiling import quick_compilation
-from .platform import execution_mode, load_mindspore, plain_place, to_tensors
+from .platform import execution_mode, load_mindspore, plain_place, syntax_level, to_tensors
 
+REFUSED = "Get dump proto for graph failed"  # what MindSpore says of tuples and dicts of None alone
 DTYPES: dict[int, Any] = {  # by MindIR's numbers
     1: np.float32,
     2: np.uint8,
@@ -83,8 +84,33 @@ class Graph:
 
 def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
     """The graph of a network in evaluation mode. A copy is exported; the network itself is not changed."""
-    ms = load_mindspore()
     twin = copy_network(net, shares=True).set_train(False)
+    try:
+        return _exported(twin, inputs)
+    except Exception as error:  # MindSpore's compiler lets errors of every kind through
+        if REFUSED in str(error):
+            return _without_part(_exported(of_tensors_alone(twin), inputs))
+        shapes = ", ".join(str(array.shape) for array in inputs)
+        raise TraceError(
+            f"the network does not compile for inputs of shape {shapes}: {_without_self(net) or first_line(error)}"
+        ) from error
+
+
+def of_tensors_alone(net: Any) -> Any:
+    """A cell that returns the network's tensors in one tuple: see :mod:`tensors_alone`, which loads MindSpore."""
+    from .tensors_alone import TensorsAlone
+
+    return TensorsAlone(net).set_train(False)
+
+
+def _without_part(graph: Graph) -> Graph:
+    from .tensors_alone import scope_inside
+
+    return replace(graph, operators=tuple(replace(o, scope=scope_inside(o.scope)) for o in graph.operators))
+
+
+def _exported(twin: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
+    ms = load_mindspore()
     owned = {parameter.name for parameter in twin.get_parameters()}
     graphs = []
 
@@ -96,17 +122,8 @@ def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
             raise ValueError(f"parameters were made outside of cells: {', '.join(sorted(names - owned))}")
         model.Clear()
 
-    with plain_place() as path, execution_mode(graph=True), quick_compilation():
-        level = ms.get_context("jit_syntax_level")  # a failed export leaves it changed
-        try:
-            ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR", custom_func=take)
-        except Exception as error:  # MindSpore's compiler lets errors of every kind through
-            shapes = ", ".join(str(array.shape) for array in inputs)
-            raise TraceError(
-                f"the network does not compile for inputs of shape {shapes}: {_without_self(net) or first_line(error)}"
-            ) from error
-        finally:
-            ms.set_context(jit_syntax_level=level)
+    with plain_place() as path, execution_mode(graph=True), quick_compilation(), syntax_level():
+        ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR", custom_func=take)
     return graphs[0]
 
 
@@ -126,14 +143,14 @@ def first_line(error: BaseException) -> str:
     return next((line for line in lines if line and not line.startswith("-")), type(error).__name__)
 
 
-def copy_network(net: Any, shares: bool = False) -> Any:
+def copy_network(net: Any, shares: bool = False, kept: Iterable[Any] = ()) -> Any:
     """A deep copy; TraceError names the cell that cannot be copied.
 
     shares: the copy has the network's own parameters and primitives, for use where they are only read; copying them
-        takes most of the time.
+        takes most of the time. kept: objects that the copy has, too, and that cannot be copied.
     """
     try:
-        return _copied(net, {id(part): part for part in _parts(net)} if shares else {})
+        return _copied(net, {id(part): part for part in (*kept, *(_parts(net) if shares else ()))})
     except Exception as error:  # any error of the user's __deepcopy__
         for name, cell in reversed(list(net.cells_and_names())):
             try:

@@ -70,6 +70,17 @@ def execution_mode(graph: bool) -> Iterator[None]:
         ms.set_context(mode=before)
 
 
+@contextmanager
+def syntax_level() -> Iterator[None]:
+    """Restore what the compiler takes, which a failed export leaves changed: networks then lose None from outputs."""
+    ms = load_mindspore()
+    before = ms.get_context("jit_syntax_level")
+    try:
+        yield
+    finally:
+        ms.set_context(jit_syntax_level=before)
+
+
 def forward_in_any_mode(net: Any, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     """In PyNative mode, which compiles nothing; where that fails and GRAPH mode is set, in GRAPH mode, for which the
     network may be written. The error is that of the mode which is set."""

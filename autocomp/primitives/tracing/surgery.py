@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .platform import load_mindspore
+
 PRIVATE = ("_cells", "_params", "_buffers", "_primitives")
 
 
@@ -12,8 +14,12 @@ def replace_cells(net: Any, new: Mapping[str, Any]) -> None:
     """Replace the cells at these paths, everywhere they occur: under another path, or in a tuple, list or dict of a
     cell.
 
-    Only for a network that has not run: see docs/architecture.md.
+    A new cell casts its input to float32 where the old one did. Only for a network that has not run: see
+    docs/architecture.md.
     """
+    for path, cell in new.items():
+        if getattr(cell_at(net, path), "fp32", False):
+            cell.to_float(load_mindspore().float32)
     old = {id(cell_at(net, path)): cell for path, cell in new.items()}
     for _, parent in list(net.cells_and_names()):
         for attribute, value in list(vars(parent).items()):  # SequentialCell runs its attribute cell_list

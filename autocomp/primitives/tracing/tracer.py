@@ -15,6 +15,7 @@ from autocomp.search_spaces import NetworkGraph, Node
 
 from .batch_axis import loses_batch, seen_with_two
 from .channels import group_channels
+from .float32_form import float32_form
 from .mindir import export_graph, first_line
 from .nodes import nodes_of
 from .platform import as_numpy, forward_in_any_mode, load_mindspore
@@ -37,7 +38,7 @@ def trace(net: Any, inputs: Inputs | Sequence[int] | Sequence[Sequence[int]]) ->
     Raises:
         TypeError: net is no Cell. TraceError: it does not compile for these inputs.
     """
-    check_cell(net)
+    net = as_float32(net)
     arrays = one_image(example_inputs(inputs))
     nodes, outputs = nodes_of(export_graph(net, arrays), net)
     unknown = Counter(node.op for node in nodes if node.kind == "other")
@@ -65,6 +66,12 @@ def check_cell(net: Any) -> None:
     if not isinstance(net, ms.nn.Cell):
         raise TypeError(f"net must be a mindspore.nn.Cell, but got {type(net).__name__}")
     _name_parameters(net)
+
+
+def as_float32(net: Any) -> Any:
+    """The network, checked; of one in a smaller type a copy, its :func:`float32_form`."""
+    check_cell(net)
+    return float32_form(net)
 
 
 def _name_parameters(net: Any) -> None:
@@ -135,7 +142,7 @@ def one_image(arrays: Inputs) -> Inputs:
 
 def find_inputs(net: Any) -> Inputs:
     """Inputs that the network takes, found by trying the usual image sizes; one log line names the size."""
-    check_cell(net)
+    net = as_float32(net)
     rng = np.random.default_rng(0)
     for shape in PROBES:
         x = rng.standard_normal((1, *shape)).astype(np.float32)

@@ -10,7 +10,7 @@ from autocomp.errors import NoEffectError
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import forward
-from autocomp.primitives.tracing.tracer import check_cell
+from autocomp.primitives.tracing.tracer import as_float32
 
 nn = ms.nn
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -31,7 +31,7 @@ def reestimate_batchnorm(net: Any, images: np.ndarray | tuple[np.ndarray, ...], 
         TypeError: net is no Cell. NoEffectError: it has no BatchNorm that runs.
         ValueError: fewer than 2 samples, or a batch of fewer than 2.
     """
-    check_cell(net)
+    net = as_float32(net)
     arrays = images if isinstance(images, tuple) else (images,)
     if batch < 2 or len(arrays[0]) < 2:
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
-from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
+from autocomp.primitives.tracing.tracer import as_float32, example_inputs, find_inputs, one_image, trace
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, SearchSpace
 
 
@@ -22,7 +22,7 @@ def channel_groups(net: Any, inputs: Any = None) -> tuple[ChannelGroup, ...]:
     >>> [(group.name, group.layers, group.units) for group in channel_groups(net)]
     [('conv1', ('conv1',), 64), ('layer1.0.conv1', ('layer1.0.conv1',), 64), ...]
     """
-    return _traced(net, inputs).channel_groups
+    return _traced(as_float32(net), inputs).channel_groups
 
 
 def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any = None) -> Any:
@@ -43,6 +43,7 @@ def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any =
     """
     from autocomp.primitives.cells.conversion import convert
 
+    net = as_float32(net)
     graph = _traced(net, inputs)
     kept = np.ones(graph.unit_count, bool)
     for name, indices in removed.items():
@@ -63,6 +64,7 @@ def fold_batchnorm(net: Any, inputs: Any = None) -> Any:
     """
     from autocomp.primitives.cells.conversion import convert
 
+    net = as_float32(net)
     graph = trace(net, inputs_for(net, inputs))
     parameters = parameters_of(net)
     return convert(net, graph, parameters, PlanCompressor(SearchSpace(graph, ()), parameters).of(_all(graph), {}))

@@ -59,6 +59,33 @@ def test_operators_agree(cell: Any, arrays: tuple[np.ndarray, ...]) -> None:
     assert_agree(cell(), arrays)
 
 
+class OfAll(nn.Cell):
+    """Numbers of all samples of (batch, 4, 6, 6), and of one number for each."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.mean = kind, ops.ReduceMean(keep_dims=True)
+
+    def construct(self, x: Any) -> Any:
+        v = x.mean((1, 2, 3))
+        if self.kind == "sum":
+            return x.sum(), v.sum()
+        if self.kind == "mean":
+            return x.mean(), ops.mean(v, 0, True), self.mean(x, (0, 2))
+        if self.kind == "largest":
+            return x.max(), ops.amin(x, 0), ops.amax(v, 0)
+        if self.kind == "deviation":
+            return ops.std(x), ops.std(x, (0, 2), 0)
+        if self.kind == "integers":
+            return (x > 0).astype(ms.int32).sum(), (v > 0).any(), x.reshape(-1).argmax(0)
+        return x - x.mean(0), x.mean(0), ops.norm(x)
+
+
+@pytest.mark.parametrize("kind", ["sum", "mean", "largest", "deviation", "integers", "both"])
+def test_numbers_of_all_samples_agree_at_any_batch(kind: str, arrays: tuple[np.ndarray, ...]) -> None:
+    assert_agree(OfAll(kind), arrays[:1])
+
+
 class Text(nn.Cell):
     """Words and their places looked up, a mask of what is no padding, a mean over the words that are left."""
 
