@@ -22,6 +22,7 @@ from autocomp.problem.arguments import check, check_workers
 from autocomp.problem.budget import Budget, check_reachable, objectives
 from autocomp.problem.data import Data, Samples
 from autocomp.problem.jobs import Job, cheapest, prepare
+from autocomp.process.deadline import Deadline
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import ParetoSet
 from autocomp.samplers import check_sampler
@@ -70,7 +71,9 @@ def search(
             weight has ``requires_grad=False``, unless all have.
         primitives: "auto" or names.
         trials: how many plans are evaluated, the float network among them.
-        time_limit: seconds after which no further evaluation begins.
+        time_limit: seconds from the call on, after which no further evaluation begins. Preparation and scores count:
+            where they take more than their share of it they are shortened, and ``front.notes`` says so. The float
+            network is evaluated in any case.
         patience: batches of eight evaluations in which the front's hypervolume must grow by a thousandth, or the
             search ends; None: all trials are made.
         sampler: who proposes plans.
@@ -95,6 +98,7 @@ def search(
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
+    deadline = Deadline(time_limit)
     seed = integer(seed, "seed")
     tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
     if inputs is not None:
@@ -103,11 +107,13 @@ def search(
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
     check_cell(net)
-    job = prepare(net, chip, samples, inputs, names, seed, progress, exclude)
+    job = prepare(net, chip, samples, inputs, names, seed, progress, exclude, deadline)
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
-    study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
+    study = _study(
+        job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, deadline=deadline, **limits
+    )
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch)
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes)
@@ -147,7 +153,7 @@ def _front(
         "trials": study.trials,
         "inputs": [list(array.shape[1:]) for array in job.inputs],
         "stopped": study.stopped,
-        "failed": sum(study.failures.values()),
+        "failed": len(study.failures),
     }
     return ParetoSet(
         records,

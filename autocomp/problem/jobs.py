@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.evaluators import PlanEvaluator, choose_engine
-from autocomp.evaluators.accuracy import calibrated_on
+from autocomp.evaluators.accuracy import calibrated_on, synthetic_inputs
 from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
 from autocomp.evaluators.user_metric import UserMetric
@@ -26,8 +26,9 @@ from autocomp.primitives.tracing.network_outputs import describe_outputs
 from autocomp.primitives.tracing.nodes import owners_of
 from autocomp.primitives.tracing.platform import forward, forward_in_any_mode
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
-from autocomp.primitives.verification.trial_cut import verify_channel_groups
-from autocomp.process.training_bar import training_bar
+from autocomp.primitives.verification.trial_cut import LATE, verify_channel_groups
+from autocomp.process.deadline import Deadline
+from autocomp.process.steps import Steps
 from autocomp.samplers import Solver
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
@@ -44,6 +45,7 @@ CHECKED = 4  # images for which the engine must reproduce MindSpore's outputs
 PROBED_PLANS = 4096  # random plans whose costs are computed before a budget is called unreachable
 FLOAT_SHARE = 0.05  # of the parameters, from which on those that no knob rounds are warned of
 NAMED = 5  # cells, at most, in such a warning
+OPTIONAL_SHARE = 0.5  # of the time limit, for the steps of preparation that a search can do without
 FIXED_SHARE = 0.5  # share of the latency above which a note says that compression does not lower fixed costs
 
 
@@ -162,19 +164,45 @@ def prepare(
     seed: int,
     progress: bool | None = False,
     exclude: Patterns = (),
+    deadline: Deadline | None = None,
 ) -> Job:
-    """progress: whether a bar is shown while inputs are distilled; None shows it where standard error is a terminal."""
+    """progress: whether a line says what is done; None shows it where standard error is a terminal.
+
+    deadline: of the search. What the search can do without takes at most half of the time that is left.
+    """
+    with Steps(progress) as steps:
+        return _prepared(net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline())
+
+
+def _prepared(
+    net: Any,
+    chip: Device,
+    data: Data,
+    inputs: Any,
+    names: str | tuple[str, ...],
+    seed: int,
+    exclude: Patterns,
+    steps: Steps,
+    deadline: Deadline,
+) -> Job:
+    steps.begin("tracing the network")
     _check_types(net)
     arrays = deployment_inputs(net, data, inputs)
     parameters = parameters_of(net)
     _check_finite(parameters)
     graph = trace(net, arrays)
     excluded = excluded_layers(net, graph, exclude)
-    graph = verify_channel_groups(net, leave_whole(graph, excluded), parameters, one_image(arrays))
+    steps.begin("trying out which channels can be cut")
+    optional = deadline.part(OPTIONAL_SHARE)
+    graph = verify_channel_groups(net, leave_whole(graph, excluded), parameters, one_image(arrays), optional)
     evaluation, calibration = data.evaluation, data.calibration
     if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
         raise ValueError("a network that takes integers needs data to be evaluated on: give data=, arrays of integers")
-    x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
+    if evaluation is None:
+        steps.begin("making inputs, since there are no data")
+        x = inputs_without_data(net, graph, parameters, seed, steps.report, optional)
+    else:
+        x = as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
     choices = Choices(
         chip.formats,
@@ -187,6 +215,7 @@ def prepare(
     )
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
+    steps.begin("running the float network on calibration and evaluation samples")
     evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
     space, batch = evaluator.space, len(arrays[0])
     log.info(
@@ -197,7 +226,7 @@ def prepare(
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
-    remarks = (*evaluator.remarks, *stays_float(net, space))
+    remarks = (*evaluator.remarks, *stays_float(net, space), *_left_out(graph, x, seed, evaluation is None, optional))
     for text in remarks:
         log.warning("%s", text)
     return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks)
@@ -230,9 +259,15 @@ def _unrounded(net: Any, space: SearchSpace) -> tuple[int, dict[str, int]]:
     return total, sizes
 
 
-def _without_data(net: Any, graph: NetworkGraph, parameters: Parameters, seed: int, progress: bool | None) -> Arrays:
-    with training_bar(progress if distils(graph) else False, "distilling inputs") as report:
-        return inputs_without_data(net, graph, parameters, seed, report)
+def _left_out(graph: NetworkGraph, x: Arrays, seed: int, synthetic: bool, deadline: Deadline) -> tuple[str, ...]:
+    """What preparation left out for want of time."""
+    whole = [layer for layer, reason in graph.whole.items() if reason == LATE]
+    found = [f"the channels of {len(whole)} layers are not pruned: {LATE}"] if whole else []
+    if synthetic and deadline.seconds is not None and distils(graph):
+        noise = synthetic_inputs(graph, seed)
+        if all(np.array_equal(a, b) for a, b in zip(x, noise, strict=True)):
+            found.append("plans are evaluated on noise: no inputs were distilled within the time limit")
+    return tuple(found)
 
 
 def evaluator_of(
