@@ -29,11 +29,13 @@ from autocomp.samplers import check_sampler
 from autocomp.study.executors import Executor, executor
 from autocomp.study.ledger import Ledger, sibling
 from autocomp.study.study import INTERRUPTED, Study
+from autocomp.study.worker_check import check_not_imported_by_worker, check_workers_load
 
 log = logging.getLogger("autocomp")
 
 PATIENCE = 8
 EPOCHS = 2  # of fine-tuning
+LABELS = 16  # of the user's own kind, that are tried before they are sent to workers
 
 
 @interruptible()
@@ -92,6 +94,7 @@ def search(
     Returns:
         The front. Ctrl-C, SIGTERM, the time limit and errors in mid-search return what was found until then.
     """
+    check_not_imported_by_worker()
     check(
         "search", net=net, budget=budget, device=device, primitives=primitives, trials=trials, time_limit=time_limit,
         patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune, seed=seed, progress=progress,
@@ -107,7 +110,8 @@ def search(
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
     check_cell(net)
-    job = prepare(net, chip, samples, inputs, names, seed, progress, exclude, deadline)
+    check_workers_load(workers, {} if workers is None else _sent(samples))
+    job = prepare(net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None)
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
@@ -184,6 +188,13 @@ def _tuner(
     if isinstance(tuner.train, Samples):
         training_classes(tuner.train.y, deployer.evaluator)
     return tuner
+
+
+def _sent(data: Data) -> dict[str, Any]:
+    """What workers need of the user's own objects: the metric, and labels that are no numbers."""
+    labels = None if data.evaluation is None else data.evaluation.y
+    sent: dict[str, Any] = {} if data.measure is None else {f"a metric ({data.measure.name})": data.measure}
+    return sent | ({"labels": labels[:LABELS]} if labels is not None and labels.dtype.hasobject else {})
 
 
 def _executor(job: Job, workers: int | str | None) -> Executor:

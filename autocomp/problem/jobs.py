@@ -15,6 +15,7 @@ from autocomp.evaluators import PlanEvaluator, choose_engine
 from autocomp.evaluators.accuracy import calibrated_on, synthetic_inputs
 from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
+from autocomp.evaluators.engines import check_sent_to_workers
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, CostTables, Device
 from autocomp.primitives.choices import Choices
@@ -165,13 +166,15 @@ def prepare(
     progress: bool | None = False,
     exclude: Patterns = (),
     deadline: Deadline | None = None,
+    sent_to_workers: bool = False,
 ) -> Job:
     """progress: whether a line says what is done; None shows it where standard error is a terminal.
 
     deadline: of the search. What the search can do without takes at most half of the time that is left.
+    sent_to_workers: EvaluationError for a network that workers cannot run.
     """
     with Steps(progress) as steps:
-        return _prepared(net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline())
+        return _prepared(net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline(), sent_to_workers)
 
 
 def _prepared(
@@ -184,6 +187,7 @@ def _prepared(
     exclude: Patterns,
     steps: Steps,
     deadline: Deadline,
+    sent_to_workers: bool,
 ) -> Job:
     steps.begin("tracing the network")
     _check_types(net)
@@ -191,6 +195,9 @@ def _prepared(
     parameters = parameters_of(net)
     _check_finite(parameters)
     graph = trace(net, arrays)
+    if sent_to_workers:
+        plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
+        check_sent_to_workers(graph, parameters, plain, one_image(arrays))
     excluded = excluded_layers(net, graph, exclude)
     steps.begin("trying out which channels can be cut")
     optional = deadline.part(OPTIONAL_SHARE)
