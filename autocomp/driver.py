@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.deployment.file_sizes import FileSizes
 from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
 from autocomp.deployment.tuning import Tuner, settings_of
@@ -118,7 +119,8 @@ def search(
     study = _study(
         job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, deadline=deadline, **limits
     )
-    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch)
+    sizes = FileSizes(chip, job.space, job.batch)
+    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch, sizes=sizes)
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes)
     if tuner is not None and not front.feasible and study.stopped != INTERRUPTED:

@@ -24,6 +24,7 @@ from autocomp.search_spaces import Format
 from autocomp.study.ledger import SCORES, Ledger
 
 from .deploy import NetworkDeployer
+from .file_sizes import FileSizes
 from .network_file import FILE, parameters_key
 from .resolving import ScoreResolver
 
@@ -70,8 +71,10 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     with_samples, batch = given is not None or synthetic, description["batch"]
-    deployer = NetworkDeployer(net, evaluator, calibration, choices, batch, with_samples)
-    front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, batch, with_samples))
+    resolver = _resolver(Path(folder), evaluator, batch, with_samples)
+    sizes = None if resolver is None else FileSizes(resolver.device, evaluator.space, batch)
+    deployer = NetworkDeployer(net, evaluator, calibration, choices, batch, with_samples, sizes)
+    front = ParetoSet.load(folder, deployer, resolver)
     if given is not None:
         _check_samples(front.float_point, evaluator)
     return front
