@@ -195,7 +195,8 @@ def _tuner(
 def _sent(data: Data) -> dict[str, Any]:
     """What workers need of the user's own objects: the metric, and labels that are no numbers."""
     labels = None if data.evaluation is None else data.evaluation.y
-    sent: dict[str, Any] = {} if data.measure is None else {f"a metric ({data.measure.name})": data.measure}
+    own = data.measure if callable(data.metric) else None
+    sent: dict[str, Any] = {} if own is None else {f"a metric ({own.name})": own}
     return sent | ({"labels": labels[:LABELS]} if labels is not None and labels.dtype.hasobject else {})
 
 

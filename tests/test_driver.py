@@ -381,7 +381,8 @@ class TestBadInput:
             ({"data": (images(4), np.array([0, 1, 2, 9]))}, ValueError,
              r"labels up to 9 need an output of shape \(n, classes\), but .* has shape \(n, 5\)"),
             ({"data": (images(4), np.array([0, 1]))}, ValueError, r"a label for each sample, but got 4 samples, 2"),
-            ({"data": np.full((2, 3, 12, 12), np.nan)}, ValueError, r"must be finite, but got 864 NaN"),
+            ({"data": np.full((2, 3, 12, 12), np.nan)}, ValueError,
+             r"input 0 of evaluate must be finite, but has NaN at \[0, 0, 0, 0\], 864 NaN"),
         ],
     )  # fmt: skip
     def test_arguments(self, settings: dict[str, Any], error: type[Exception], sentence: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.evaluators import PlanEvaluator, Scores, score, synthetic_inputs
+from autocomp.evaluators.accuracy import AGREEMENT, FIDELITY
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import CostTables, Device
 from autocomp.primitives.choices import Choices
@@ -67,7 +68,9 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     elif synthetic:
         samples = calibration if description.get("calibrated_on_all", False) else synthetic_inputs(graph, seed)
     metric = measure if given is not None else None
-    evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed, metric)
+    evaluator = evaluator_of(
+        net, graph, choices, samples, labels, calibration, synthetic, seed, metric, _compared_by(folder, given)
+    )
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     with_samples, batch = given is not None or synthetic, description["batch"]
@@ -122,6 +125,12 @@ def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: 
 def _samples_of(folder: str | Path) -> int:
     """The number of samples that the search evaluated on."""
     return next(record.measurement.samples for record in read(Path(folder)).records if not record.plan)
+
+
+def _compared_by(folder: str | Path, given: Samples | None) -> str:
+    """As the search compared plans with the float network, where it had samples without labels."""
+    metric = next(record.measurement.metric for record in read(Path(folder)).records if not record.plan)
+    return metric if given is not None and given.y is None and metric in (AGREEMENT, FIDELITY) else ""
 
 
 def _check_samples(of_float: Point, evaluator: PlanEvaluator) -> None:

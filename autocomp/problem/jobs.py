@@ -105,7 +105,9 @@ class Job:
         unjudged = f"{left} has no axis that counts the samples: plans are judged by the other outputs"
         first = f"plans are evaluated by the first of the network's {outputs} outputs alone, which gives classes"
         alone = outputs > 1 and self.evaluator.classifies and self.evaluator.measure is None
-        return self.remarks + self._fixed + ((first,) if alone else ()) + ((unjudged,) if left else ())
+        taken = self.evaluator.taken_as
+        told = ((first,) if alone else ()) + ((unjudged,) if left else ()) + ((taken,) if taken else ())
+        return self.remarks + self._fixed + told
 
     @property
     def _fixed(self) -> tuple[str, ...]:
@@ -223,7 +225,9 @@ def _prepared(
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
     steps.begin("running the float network on calibration and evaluation samples")
-    evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
+    evaluator = evaluator_of(
+        net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure, data.compared_by
+    )
     space, batch = evaluator.space, len(arrays[0])
     log.info(
         "%d layers, %d channel groups, %d knobs, 10^%.0f plans; batch %d on %s",
@@ -287,6 +291,7 @@ def evaluator_of(
     synthetic: bool = False,
     seed: int = 0,
     measure: UserMetric | None = None,
+    compared_by: str = "",
 ) -> PlanEvaluator:
     """Chooses the engine, computes moments and ranges, and makes the search space and its evaluator.
 
@@ -315,6 +320,7 @@ def evaluator_of(
         symmetric=choices.symmetric,
         quantizes_tensors=choices.quantizes_tensors,
         measure=measure,
+        compared_by=compared_by,
     )
 
 

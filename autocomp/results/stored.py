@@ -138,8 +138,8 @@ def _files(record: dict[str, Any]) -> dict[str, ExportReport]:
 
 def _file(form: str, value: dict[str, Any]) -> ExportReport:
     size, error = float(value["size_mb"]), float(value["max_relative_error"])
-    optional = [None if value[name] is None else float(value[name]) for name in ("latency_ms", "predicted_mb")]
-    return ExportReport(Path(value["path"]), form, size, error, *optional, bool(value["of_cost"]))
+    latency, predicted = (None if value[n] is None else float(value[n]) for n in ("latency_ms", "predicted_mb"))
+    return ExportReport(Path(value["path"]), form, size, error, latency, predicted, bool(value["of_cost"]))
 
 
 def _read_record(value: dict[str, Any]) -> Record:
