@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.deployment.file_sizes import FileSizes
 from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
 from autocomp.deployment.tuning import Tuner, settings_of
@@ -18,22 +19,25 @@ from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.registry import primitive
 from autocomp.primitives.tracing.float32_form import half_note
-from autocomp.primitives.tracing.tracer import as_float32, example_inputs
+from autocomp.primitives.tracing.tracer import as_float32, check_cell, example_inputs
 from autocomp.problem.arguments import check, check_workers
 from autocomp.problem.budget import Budget, check_reachable, objectives
 from autocomp.problem.data import Data, Samples
 from autocomp.problem.jobs import Job, cheapest, prepare
+from autocomp.process.deadline import Deadline
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import ParetoSet
 from autocomp.samplers import check_sampler
 from autocomp.study.executors import Executor, executor
 from autocomp.study.ledger import Ledger, sibling
 from autocomp.study.study import INTERRUPTED, Study
+from autocomp.study.worker_check import check_not_imported_by_worker, check_workers_load
 
 log = logging.getLogger("autocomp")
 
 PATIENCE = 8
 EPOCHS = 2  # of fine-tuning
+LABELS = 16  # of the user's own kind, that are tried before they are sent to workers
 
 
 @interruptible()
@@ -71,7 +75,9 @@ def search(
             weight has ``requires_grad=False``, unless all have.
         primitives: "auto" or names.
         trials: how many plans are evaluated, the float network among them.
-        time_limit: seconds after which no further evaluation begins.
+        time_limit: seconds from the call on, after which no further evaluation begins. Preparation and scores count:
+            where they take more than their share of it they are shortened, and ``front.notes`` says so. The float
+            network is evaluated in any case.
         patience: batches of eight evaluations in which the front's hypervolume must grow by a thousandth, or the
             search ends; None: all trials are made.
         sampler: who proposes plans.
@@ -90,12 +96,14 @@ def search(
     Returns:
         The front. Ctrl-C, SIGTERM, the time limit and errors in mid-search return what was found until then.
     """
+    check_not_imported_by_worker()
     check(
         "search", net=net, budget=budget, device=device, primitives=primitives, trials=trials, time_limit=time_limit,
         patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune, seed=seed, progress=progress,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
+    deadline = Deadline(time_limit)
     seed = integer(seed, "seed")
     tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
     if inputs is not None:
@@ -103,13 +111,18 @@ def search(
     chip, samples = find_device(device), Data.coerce(data)
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
+    check_cell(net)
+    check_workers_load(workers, {} if workers is None else _sent(samples))
     halves, net = half_note(net), as_float32(net)
-    job = prepare(net, chip, samples, inputs, names, seed, progress, exclude)
+    job = prepare(net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None)
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
-    study = _study(job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, **limits)
-    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch)
+    study = _study(
+        job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, deadline=deadline, **limits
+    )
+    sizes = FileSizes(chip, job.space, job.batch)
+    deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch, sizes=sizes)
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes + halves)
     if tuner is not None and not front.feasible and study.stopped != INTERRUPTED:
@@ -148,7 +161,7 @@ def _front(
         "trials": study.trials,
         "inputs": [list(array.shape[1:]) for array in job.inputs],
         "stopped": study.stopped,
-        "failed": sum(study.failures.values()),
+        "failed": len(study.failures),
     }
     return ParetoSet(
         records,
@@ -179,6 +192,14 @@ def _tuner(
     if isinstance(tuner.train, Samples):
         training_classes(tuner.train.y, deployer.evaluator)
     return tuner
+
+
+def _sent(data: Data) -> dict[str, Any]:
+    """What workers need of the user's own objects: the metric, and labels that are no numbers."""
+    labels = None if data.evaluation is None else data.evaluation.y
+    own = data.measure if callable(data.metric) else None
+    sent: dict[str, Any] = {} if own is None else {f"a metric ({own.name})": own}
+    return sent | ({"labels": labels[:LABELS]} if labels is not None and labels.dtype.hasobject else {})
 
 
 def _executor(job: Job, workers: int | str | None) -> Executor:

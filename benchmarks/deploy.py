@@ -29,9 +29,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from branching_networks import densenet, shufflenet_v2
 from mindspore import Tensor, nn, ops
-from networks import conv_bn, efficientnet, mobilenet_v2, resnet
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -44,6 +42,10 @@ from autocomp.primitives.numerics.plan_compressor import PlanCompressor, paramet
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.jobs import evaluator_of
 from autocomp.search_spaces import Format, Plan, SearchSpace
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.branching_networks import densenet, shufflenet_v2
+from benchmarks.networks import conv_bn, efficientnet, mobilenet_v2, resnet
 
 ROWS = Path(__file__).resolve().parent.parent / "runs" / "deploy.jsonl"
 FLOATS = ("Conv", "FusedConv", "NchwcConv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul", "FusedGemm")
@@ -237,4 +239,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

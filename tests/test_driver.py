@@ -17,9 +17,11 @@ from autocomp.errors import BudgetError, EvaluationError, NoEffectError, TraceEr
 from autocomp.evaluators import PlanEvaluator
 from autocomp.primitives.export.files import run_mindir, run_onnx
 from autocomp.primitives.tracing.platform import forward
+from autocomp.problem import jobs
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan
 
+from .clock import FakeClock
 from .networks import Residual, Tensor, images, nn, randomised
 from .odd_networks import CumulativeProduct, Infinite, SeveralEnds
 from .searching import BATCH, TRIALS, network, observed, samples, search
@@ -104,6 +106,31 @@ class TestSearch:
     def test_time_limit_ends_it_with_what_there_is(self) -> None:
         found = search(time_limit=1e-3)
         assert len(found.evaluated) == 1 and "time limit" in found.settings["stopped"]
+        assert "the time limit of 0.001 s was over before a plan was evaluated" in " ".join(found.notes)
+        assert any("layers are not pruned: the time limit left no time to try the cut" in note for note in found.notes)
+
+    @pytest.mark.parametrize("slow", ["trace", "evaluator_of", "calibrated_on"])
+    def test_what_stands_before_the_first_evaluation_counts(
+        self, slow: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        clock, step, plans = FakeClock.install(monkeypatch), getattr(jobs, slow), []
+        evaluate = PlanEvaluator.evaluate
+
+        def slowly(*arguments: Any, **settings: Any) -> Any:
+            clock.now += 60
+            return step(*arguments, **settings)
+
+        def counted(self: PlanEvaluator, plan: Plan) -> Any:
+            plans.append(plan)
+            return evaluate(self, plan)
+
+        monkeypatch.setattr(jobs, slow, slowly)
+        monkeypatch.setattr(PlanEvaluator, "evaluate", counted)
+        with caplog.at_level(logging.INFO, logger="autocomp"):
+            found = search(time_limit=50)
+        assert plans == [Plan()] and found.float_point.accuracy > 0 and len(found.evaluated) == 1
+        assert "the time limit of 50 s was over before a plan was evaluated" in " ".join(found.notes)
+        assert "preparing: tracing the network" in caplog.text and "prepared in 60.0 s: " in caplog.text
 
     def test_an_accuracy_that_no_plan_keeps_is_said_with_what_may_help(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, logger="autocomp"):
@@ -196,7 +223,13 @@ class TestExports:
     def test_export_is_the_picked_network(self, front: ParetoSet, tmp_path: Path, ending: str, run: Any) -> None:
         point = min(front.evaluated, key=lambda point: point.cost.size_mb)
         report = point.export(tmp_path / "deep" / f"net.{ending}")
-        assert report.path.stat().st_size == round(report.size_mb * 1e6) == round(point.measured["size_mb"] * 1e6)
+        assert report.path.stat().st_size == round(report.size_mb * 1e6)
+        assert point.files[ending] == report and report.predicted_mb == pytest.approx(report.size_mb, rel=0.15)
+        assert report.of_cost == (ending == "mindir"), "costs are predicted for what is deployed on this device"
+        if report.of_cost:
+            assert point.measured["size_mb"] == report.size_mb and report.predicted_mb == point.cost.size_mb
+        else:
+            assert point.measured.get("size_mb") != report.size_mb
         x = samples()[0][:BATCH]
         expected = forward(point.net, (x,), graph=False)[0]
         np.testing.assert_allclose(run(report.path, (x,))[0], expected, atol=0.05 * np.abs(expected).max())
@@ -348,7 +381,8 @@ class TestBadInput:
             ({"data": (images(4), np.array([0, 1, 2, 9]))}, ValueError,
              r"labels up to 9 need an output of shape \(n, classes\), but .* has shape \(n, 5\)"),
             ({"data": (images(4), np.array([0, 1]))}, ValueError, r"a label for each sample, but got 4 samples, 2"),
-            ({"data": np.full((2, 3, 12, 12), np.nan)}, ValueError, r"must be finite, but got 864 NaN"),
+            ({"data": np.full((2, 3, 12, 12), np.nan)}, ValueError,
+             r"input 0 of evaluate must be finite, but has NaN at \[0, 0, 0, 0\], 864 NaN"),
         ],
     )  # fmt: skip
     def test_arguments(self, settings: dict[str, Any], error: type[Exception], sentence: str) -> None:

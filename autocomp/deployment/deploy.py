@@ -39,6 +39,7 @@ from autocomp.results.front import Deployer, ExportReport
 from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
 
+from .file_sizes import FileSizes
 from .network_file import SearchedNetwork
 from .tuned_files import TrainedWeights, file_of
 
@@ -53,6 +54,7 @@ class NetworkDeployer:
     choices: what the search space was made from.
     batch: the batch of MindIR files; ONNX files take any batch.
     evaluates: whether the evaluator has the samples of the search, or only a few to compare files on.
+    sizes: predicts the sizes of files; None where the device is not known.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class NetworkDeployer:
         choices: Choices,
         batch: int = 1,
         evaluates: bool = True,
+        sizes: FileSizes | None = None,
     ) -> None:
         self._float, self.evaluator, self.calibration = net, evaluator, calibration
-        self.choices, self.batch, self._evaluates = choices, batch, evaluates
+        self.choices, self.batch, self._evaluates, self._sizes = choices, batch, evaluates, sizes
 
     def net(self, plan: Plan) -> Any:
         """The converted network, in evaluation mode."""
@@ -78,7 +81,8 @@ class NetworkDeployer:
         compressed, known = self.evaluator.compress(plan), self.evaluator
         net = convert(self._float, known.space.graph, known.parameters, compressed)
         zero_points = not known.symmetric
-        return export(net, known.space.graph, known.parameters, compressed, self._samples, path, zero_points)
+        report = export(net, known.space.graph, known.parameters, compressed, self._samples, path, zero_points)
+        return report if self._sizes is None else self._sizes.beside(plan, report)
 
     @property
     def _samples(self) -> Arrays:
@@ -110,7 +114,7 @@ class NetworkDeployer:
             scale=self.evaluator.scale,
         )
         weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found)
-        return TunedDeployer(weights, lambda: tuned, self._samples, not self.evaluator.symmetric), found
+        return TunedDeployer(weights, lambda: tuned, self._samples, not self.evaluator.symmetric, self._sizes), found
 
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
         return self.trained(TrainedWeights.read(folder / file_of(plan)))
@@ -118,7 +122,7 @@ class NetworkDeployer:
     def trained(self, weights: TrainedWeights) -> TunedDeployer:
         """The deployer of a plan whose network was trained earlier; the network is rebuilt when it is first needed."""
         make = partial(rebuilt, self._float, self.evaluator, weights.plan, weights.algorithm, weights.parameters)
-        return TunedDeployer(weights, make, self._samples, not self.evaluator.symmetric)
+        return TunedDeployer(weights, make, self._samples, not self.evaluator.symmetric, self._sizes)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
@@ -129,12 +133,19 @@ class TunedDeployer:
     """Applies the one plan whose network was trained.
 
     make: returns that network; called once, when it is needed. zero_points: whether the device's runtime takes them.
+    sizes: predicts the sizes of files.
     """
 
     def __init__(
-        self, weights: TrainedWeights, make: Callable[[], Tuned], samples: Arrays, zero_points: bool = True
+        self,
+        weights: TrainedWeights,
+        make: Callable[[], Tuned],
+        samples: Arrays,
+        zero_points: bool = True,
+        sizes: FileSizes | None = None,
     ) -> None:
-        self.weights, self._make, self._samples, self._zero_points = weights, make, samples, zero_points
+        self.weights, self._make, self._samples = weights, make, samples
+        self._zero_points, self._sizes = zero_points, sizes
 
     @cached_property
     def tuned(self) -> Tuned:
@@ -148,7 +159,8 @@ class TunedDeployer:
         self._check(plan)
         tuned = self.tuned
         known = (tuned.graph, tuned.parameters, tuned.compressed, self._samples)
-        return export(tuned.net, *known, path, self._zero_points)
+        report = export(tuned.net, *known, path, self._zero_points)
+        return report if self._sizes is None else self._sizes.beside(plan, report)
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.evaluators import PlanEvaluator, Scores, score, synthetic_inputs
+from autocomp.evaluators.accuracy import AGREEMENT, FIDELITY
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import CostTables, Device
 from autocomp.primitives.choices import Choices
@@ -24,6 +25,7 @@ from autocomp.search_spaces import Format
 from autocomp.study.ledger import SCORES, Ledger
 
 from .deploy import NetworkDeployer
+from .file_sizes import FileSizes
 from .network_file import FILE, parameters_key
 from .resolving import ScoreResolver
 
@@ -66,12 +68,16 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     elif synthetic:
         samples = calibration if description.get("calibrated_on_all", False) else synthetic_inputs(graph, seed)
     metric = measure if given is not None else None
-    evaluator = evaluator_of(net, graph, choices, samples, labels, calibration, synthetic, seed, metric)
+    evaluator = evaluator_of(
+        net, graph, choices, samples, labels, calibration, synthetic, seed, metric, _compared_by(folder, given)
+    )
     if evaluator.space.key != description["space"]:
         raise ValueError(f"the front in {folder} was found in another search space: by another version, or network")
     with_samples, batch = given is not None or synthetic, description["batch"]
-    deployer = NetworkDeployer(net, evaluator, calibration, choices, batch, with_samples)
-    front = ParetoSet.load(folder, deployer, _resolver(Path(folder), evaluator, batch, with_samples))
+    resolver = _resolver(Path(folder), evaluator, batch, with_samples)
+    sizes = None if resolver is None else FileSizes(resolver.device, evaluator.space, batch)
+    deployer = NetworkDeployer(net, evaluator, calibration, choices, batch, with_samples, sizes)
+    front = ParetoSet.load(folder, deployer, resolver)
     if given is not None:
         _check_samples(front.float_point, evaluator)
     return front
@@ -119,6 +125,12 @@ def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: 
 def _samples_of(folder: str | Path) -> int:
     """The number of samples that the search evaluated on."""
     return next(record.measurement.samples for record in read(Path(folder)).records if not record.plan)
+
+
+def _compared_by(folder: str | Path, given: Samples | None) -> str:
+    """As the search compared plans with the float network, where it had samples without labels."""
+    metric = next(record.measurement.metric for record in read(Path(folder)).records if not record.plan)
+    return metric if given is not None and given.y is None and metric in (AGREEMENT, FIDELITY) else ""
 
 
 def _check_samples(of_float: Point, evaluator: PlanEvaluator) -> None:

@@ -19,6 +19,7 @@ from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
 from .base import Measurement
 from .calibration import calibrate_ranges, calibrate_tensors, moved_statistics, shared_ranges
+from .class_scores import are_class_scores
 from .engines import Arrays, Engine
 from .low_fidelity import FIRST, estimate
 from .user_metric import UserMetric, label_bytes
@@ -27,6 +28,7 @@ log = logging.getLogger("autocomp")
 
 VERSION = 6  # of the measurement: raised when the same plan would get another accuracy
 PLAIN_VERSION = 5  # where samples lie on the first axis of every output, numbers are as they were
+AGREEMENT, FIDELITY = "agreement", "fidelity"
 SUSPICIOUS = 0.02  # of a metric's value, by which outputs of other samples may be better
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
 MOST = 256
@@ -71,9 +73,11 @@ class PlanEvaluator:
 
     inputs: arrays (n, ...).
     labels: (n,) classes, or None. With None the metric is the agreement with the float network's class (where its
-        output is (n, classes) or integers, and the inputs are real), or else the fidelity: 1 minus the ratio of noise
-        to signal in the outputs, 1 - |y - y_float|^2 / |y_float - mean over the samples|^2.
+        output is scores of classes or integers, and the inputs are real), or else the fidelity: 1 minus the ratio of
+        noise to signal in the outputs, 1 - |y - y_float|^2 / |y_float - mean over the samples|^2.
     measure: the user's own metric in place of these; labels are then whatever it takes.
+    compared_by: "agreement" or "fidelity", where the user says which; no labels are given then. "": see
+        :func:`autocomp.evaluators.class_scores.are_class_scores`.
     calibration: arrays (n, ...), for activation ranges and BatchNorm's statistics.
     moments: of layers' inputs, for reconstruction.
     patches: moments of the patches that weights are multiplied with, for rounding.
@@ -96,7 +100,9 @@ class PlanEvaluator:
         symmetric: bool = False,
         measure: UserMetric | None = None,
         quantizes_tensors: bool = False,
+        compared_by: str = "",
     ) -> None:
+        self.compared_by = compared_by
         self.quantizes_tensors = quantizes_tensors
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
         self.inputs, self.labels, self.synthetic, self.symmetric = inputs, labels, synthetic, symmetric
@@ -109,7 +115,9 @@ class PlanEvaluator:
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
         self.plain_uncut = engine.batch_statistics(plain, self.statistics_uncut)
+        started = time.perf_counter()
         self.plain_outputs = self._outputs(plain)
+        self.plain_seconds = time.perf_counter() - started
         self._check_axes()
         self.plain_judged = self.judged(self.plain_outputs)
         self.classifies = self._classifies()
@@ -153,20 +161,52 @@ class PlanEvaluator:
     def _classifies(self) -> bool:
         """Whether the first output is scores of classes. Plans are then compared by class probabilities, otherwise by
         all output values."""
-        scores, labels = self.plain_judged[0], self.labels
-        if scores.ndim != 2 or scores.shape[1] < 2 or self.synthetic or scores.dtype.kind != "f":
+        labels = self.labels
+        if not self._may_classify:
             return False
+        scores = self.plain_judged[0]
         if labels is None:
-            return self.measure is None
+            return self.measure is None and (
+                self.compared_by == AGREEMENT
+                or (not self.compared_by and are_class_scores(self.space.graph, self._first_judged, scores))
+            )
         whole = labels.ndim == 1 and labels.dtype.kind in "iu"
         return whole and len(labels) == len(scores) and bool(0 <= labels.min() <= labels.max() < scores.shape[1])
 
+    @property
+    def _may_classify(self) -> bool:
+        scores = self.plain_judged[0]
+        return scores.ndim == 2 and scores.shape[1] > 1 and not self.synthetic and scores.dtype.kind == "f"
+
+    @property
+    def _first_judged(self) -> int:
+        """The place of the first output that has an axis of samples."""
+        return next(i for i, output in enumerate(self.engine.described_outputs) if output.axis is not None)
+
+    @property
+    def taken_as(self) -> str:
+        """A note for the reader: an output (n, d) was taken for an embedding, which neither labels nor the user say."""
+        known = self.labels is not None or self.measure is not None or self.compared_by or self.classifies
+        if known or not self._may_classify:
+            return ""
+        return (
+            f"the output of {self.plain_judged[0].shape[1]} numbers is taken for an embedding, and plans are judged by "
+            "its fidelity: if it is scores of classes, say Data(..., metric='agreement')"
+        )
+
     def _metric(self) -> str:
+        if self.compared_by == AGREEMENT and not (self.classifies or self._gives_integers):
+            shape = ", ".join(map(str, self.plain_judged[0].shape[1:]))
+            raise ValueError(
+                "metric='agreement' compares classes and needs an output of shape (n, classes), but the network's "
+                f"first output has shape (n, {shape})"
+            )
         if self.measure is not None:
             self._check_measure(self.measure)
             return self.measure.name
         if self.labels is None:
-            return "agreement" if self.classifies or self._gives_integers else "fidelity"
+            integers = self._gives_integers and self.compared_by != FIDELITY
+            return AGREEMENT if self.classifies or integers else FIDELITY
         if not self.classifies and not self._gives_classes:
             shape = ", ".join(map(str, self.plain_judged[0].shape[1:]))
             raise ValueError(
@@ -221,8 +261,8 @@ class PlanEvaluator:
         return compressed.with_statistics(moved_statistics(graph, self.parameters, kept, before, found))
 
     def evaluate(self, plan: Plan) -> Measurement:
-        started = time.perf_counter()
-        accuracy = self.accuracy_of(self._outputs(self.compress(plan)))
+        started = time.perf_counter() - (0.0 if plan else self.plain_seconds)
+        accuracy = self.accuracy_of(self._outputs(self.compress(plan))) if plan else self.plain_accuracy()
         count = len(self.inputs[0])
         return Measurement(
             accuracy=accuracy,

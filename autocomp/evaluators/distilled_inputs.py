@@ -12,6 +12,7 @@ import numpy as np
 
 from autocomp.primitives.numerics.plan_compressor import Parameters
 from autocomp.primitives.tracing.mindir import first_line
+from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import NetworkGraph
 
 from .accuracy import synthetic_inputs
@@ -30,11 +31,17 @@ KEPT_MEAN, KEPT_SQUARE, TINY = 0.9, 0.999, 1e-12  # of Adam
 
 
 def inputs_without_data(
-    net: Any, graph: NetworkGraph, parameters: Parameters, seed: int = 0, progress: Progress | None = None
+    net: Any,
+    graph: NetworkGraph,
+    parameters: Parameters,
+    seed: int = 0,
+    progress: Progress | None = None,
+    deadline: Deadline | None = None,
 ) -> Arrays:
     """Distilled inputs where the network has BatchNorms and their computation is affordable, else noise.
 
-    Noise is also used where the network has no gradient or the distance to the statistics does not fall.
+    Noise is also used where the network has no gradient, the distance to the statistics does not fall, or the steps
+    would end after the deadline.
     """
     noise = synthetic_inputs(graph, seed)
     if not distils(graph):
@@ -46,7 +53,7 @@ def inputs_without_data(
     started = time.perf_counter()
     try:
         gradient = statistics_gradient(net, graph, parameters)
-        found = distil(gradient, tuple(array[:count] for array in noise), steps, progress)
+        found = distil(gradient, tuple(array[:count] for array in noise), steps, progress, deadline)
     except Exception as error:  # the network's own code, or MindSpore's compiler
         log.info("plans are evaluated on noise, since no inputs could be distilled: %s", first_line(error))
         return noise
@@ -76,18 +83,27 @@ def affordable_steps(graph: NetworkGraph) -> tuple[int, int]:
     return count, steps if steps >= LEAST_STEPS else 0
 
 
-def distil(gradient: Gradient, start: Arrays, steps: int = STEPS, progress: Progress | None = None) -> Arrays | None:
+def distil(
+    gradient: Gradient,
+    start: Arrays,
+    steps: int = STEPS,
+    progress: Progress | None = None,
+    deadline: Deadline | None = None,
+) -> Arrays | None:
     """Inputs that Adam moved from ``start`` until the batch statistics at BatchNorms approach their running statistics.
 
-    This is ZeroQ (Cai et al., CVPR 2020, section 3.1). None where the distance does not fall.
+    This is ZeroQ (Cai et al., CVPR 2020, section 3.1). None where the distance does not fall. TimeoutError where the
+    first steps show that the last would end after the deadline.
 
     gradient: of :func:`autocomp.primitives.distillation.matched_statistics.statistics_gradient`. The rate falls to 0
         along a cosine.
     """
     inputs, moments = start, [AdamMoments(array) for array in start]
     before, slopes = gradient(inputs)
-    after = before
+    after, limit, running = before, deadline or Deadline(), Deadline()
     for step in range(steps):
+        if limit.left < running.spent / max(step, 1) * (steps - step):
+            raise TimeoutError(f"{steps} steps would take longer than the time limit leaves")
         rate = RATE * (1 + np.cos(np.pi * step / steps)) / 2
         inputs = tuple(
             (x - rate * moment.direction(slope)).astype(np.float32)

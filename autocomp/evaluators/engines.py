@@ -194,10 +194,20 @@ class MindSporeEngine:
         return self.elastic.batch_statistics(inputs, compressed.kept)
 
     def __reduce__(self) -> Any:
-        raise EvaluationError(
-            "this network has no ONNX form and is evaluated by MindSpore, which cannot be sent to workers: "
-            "use workers=None"
-        )
+        raise EvaluationError(NOT_SENT)
+
+
+NOT_SENT = (
+    "this network has no ONNX form and is evaluated by MindSpore, which cannot be sent to workers: use workers=None"
+)
+
+
+def check_sent_to_workers(graph: NetworkGraph, parameters: Parameters, plain: CompressedWeights, one: Arrays) -> None:
+    """EvaluationError for a network whose ONNX form does not run, before anything else is prepared."""
+    try:
+        OnnxEngine(graph, parameters).outputs(plain, one)
+    except Exception as error:  # onnxruntime's errors are not RuntimeErrors
+        raise EvaluationError(NOT_SENT) from error
 
 
 def _samples_first(graph: NetworkGraph) -> tuple[NetworkOutput, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ LEAST_PLANS = 28
 FORMATS_SHARE = 2 / 3  # largest share of the plans
 NEGLIGIBLE = 1e-3  # nats, for a format in all layers together: below it no layer is measured by itself
 JOINT_SHARE = 1 / 4  # largest share of the plans
+
+TINY, UNKNOWN = 1e-9, 0.1  # nats: the least that is told apart; of a plan, where none was measured
 
 Measure = Callable[[Sequence[Plan]], Sequence[float]]
 
@@ -80,7 +83,8 @@ def score(
     keep ratios the logarithm of the sensitivity is interpolated. Then a few random joint plans are measured, and each
     knob's sensitivities get a weight (:mod:`autocomp.evaluators.joint_scores`).
 
-    measure: gives the divergences of plans, :func:`divergence` of each; None computes them here, one after the other.
+    measure: gives the divergences of plans, :func:`divergence` of each, NaN for those that it has no time for; these
+        are estimated from the others. None computes them here, one after the other.
     """
     started = time.perf_counter()
     count = len(evaluator.inputs[0])
@@ -177,13 +181,25 @@ def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[floa
     positions = {knob.name: _positions(knob, count) for knob, count in zip(others, counts, strict=True)}
     mild, rough = _mild(formats), _rough(formats, for_formats)
     of_others = [Plan({knob.name: knob.values[i]}) for knob in others for i in positions[knob.name]]
-    found = iter(measure([*map(_plan, mild), *map(_plan, rough), *of_others]))
+    asked = [*map(_plan, mild), *map(_plan, rough), *of_others]
+    found = iter(_filled(asked, measure(asked)))
     whole = [next(found) for _ in mild]
     known = _divided(rough, [next(found) for _ in rough]) | _by_halves(mild, whole, measure)
     sensitivity = {knob.name: _sensitivity(knob, positions[knob.name], found) for knob in others}
     return tuple(
         sensitivity[knob.name] if knob.name in sensitivity else _format_sensitivity(knob, known) for knob in space.knobs
     )
+
+
+def _filled(plans: Sequence[Plan], found: Sequence[float]) -> list[float]:
+    """Of plans that were not measured (NaN) the geometric mean of those that set the same values, else of all."""
+    logs: dict[frozenset[object], list[float]] = {}
+    for plan, value in zip(plans, found, strict=True):
+        if not math.isnan(value):
+            logs.setdefault(frozenset(plan.values()), []).append(math.log(max(value, TINY)))
+    every = [value for same in logs.values() for value in same] or [math.log(UNKNOWN)]
+    means = [math.exp(float(np.mean(logs.get(frozenset(plan.values()), every)))) for plan in plans]
+    return [mean if math.isnan(value) else value for value, mean in zip(found, means, strict=True)]
 
 
 # Formats --------------------------------------------------------------------------------------------------------------
@@ -221,7 +237,9 @@ def _by_halves(runs: Sequence[Run], sensitivities: Sequence[float], measure: Mea
     halves = [
         (part, value) for knobs, value in hurting for part in (knobs[: len(knobs) // 2], knobs[len(knobs) // 2 :])
     ]
-    return known | _by_halves(halves, measure([_plan(run) for run in halves]), measure)
+    found = measure([_plan(run) for run in halves])
+    measured = [(run, value) for run, value in zip(halves, found, strict=True) if not math.isnan(value)]
+    return known | _by_halves([run for run, _ in measured], [value for _, value in measured], measure)
 
 
 def _rough(knobs: Sequence[Knob], most: int) -> list[Run]:

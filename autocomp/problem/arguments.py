@@ -154,7 +154,13 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "device": {"name": DEVICE, "may_measure": SWITCH},
     "Data": {
         "limit": whole(1, " sample"),
-        "metric": Rule("a function of (outputs, labels)", callable, may_be_none=True),
+        "metric": Rule(
+            "a function of (outputs, labels), 'agreement' or 'fidelity'",
+            lambda v: callable(v) or isinstance(v, str),
+            "a function of (outputs, labels), 'agreement' or 'fidelity'",
+            lambda v: callable(v) or v in ("agreement", "fidelity"),
+            may_be_none=True,
+        ),
     },
     "pick": {"expression": BUDGET},
     "resolve": {"budget": BUDGET, "evaluate": SWITCH},

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.evaluators.multi_label import is_multi_hot, mean_average_precision
 from autocomp.evaluators.user_metric import UserMetric, label_bytes
 from autocomp.primitives.distillation.class_labels import as_array, as_classes
 from autocomp.primitives.tracing.platform import is_dataset, same_order
@@ -98,15 +99,17 @@ class Data:
 
     * ``calibrate``: 1,024 samples spread over ``train``, else over ``evaluate``;
     * ``evaluate``: ``calibrate``, else ``train``, on which a trained network looks too good (see ``notes``).
-      Without labels, agreement with the float network's classes, or fidelity to its outputs, is measured instead of
-      accuracy. With 4,000 samples or more, plans are measured on 2,000, and in the end a quarter of them on all;
+      Without labels, agreement with the float network's classes, or fidelity to its outputs where they look like an
+      embedding or are other numbers, is measured instead of accuracy. Of rows of zeros and ones, several of which may
+      be ones, it is the mean average precision. With 4,000 samples or more, plans are measured on 2,000, and in the end
+      a quarter of them on all;
     * ``train`` never uses another role's samples.
 
     metric: measures how good outputs are, where that is not the share of correct classes: a function of (outputs,
         labels) that returns a number from 0 to 1. It is called with the outputs for all evaluated samples, (n, ...), a
         tuple of them where the network has several outputs, and with the labels as they were given: an array (n, ...),
         or a list with one entry for each sample, or None. A budget of ``accuracy>-1%`` allows one percentage point less
-        of it.
+        of it. Or, without labels, ``"agreement"`` or ``"fidelity"``, where the wrong one of the two is taken.
 
     lower_is_better: whether the metric says how bad outputs are, as a word error rate does: 0 or more, not only up to
         1. A budget bounds it by its name, ``wer<0.1``, or ``wer<+5%``: at most 5 % more than the float network's.
@@ -121,7 +124,7 @@ class Data:
     evaluate: Any = None
     train: Any = None
     limit: int = LIMIT
-    metric: Callable[[Any, Any], float] | None = None
+    metric: Callable[[Any, Any], float] | str | None = None
     lower_is_better: bool | None = None
     _read: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
 
@@ -133,6 +136,8 @@ class Data:
             raise ValueError("lower_is_better says how a metric is read: give Data a metric, too")
         if self.metric is not None and not self:
             raise ValueError("a metric needs samples to evaluate plans on: give evaluate")
+        if self.lower_is_better is not None and self.compared_by:
+            raise ValueError(f"metric={self.metric!r} is higher where plans are better: leave lower_is_better out")
         for role in _ROLES:
             value = getattr(self, role)
             if value is not None and not is_dataset(value):
@@ -156,7 +161,15 @@ class Data:
     @cached_property
     def measure(self) -> UserMetric | None:
         """The metric in the form that evaluators take."""
-        return None if self.metric is None else UserMetric(self.metric, self.lower_is_better)
+        if callable(self.metric):
+            return UserMetric(self.metric, self.lower_is_better)
+        labels = None if self.evaluation is None else self.evaluation.y
+        return None if labels is None or labels.ndim == 1 else UserMetric(mean_average_precision)
+
+    @property
+    def compared_by(self) -> str:
+        """How plans are compared with the float network, where the user says it."""
+        return self.metric if isinstance(self.metric, str) else ""
 
     @cached_property
     def calibration(self) -> Samples | None:
@@ -172,7 +185,12 @@ class Data:
     def evaluation(self) -> Samples | None:
         """Samples to evaluate on; fidelity is measured where they have no labels."""
         role = self._evaluated_role
-        return None if role is None else held(self._samples(role))
+        found = None if role is None else held(self._samples(role))
+        if found is not None and found.y is not None and self.compared_by:
+            raise ValueError(
+                f"metric={self.metric!r} compares plans with the float network, but {role} has labels: leave one out"
+            )
+        return found
 
     @property
     def training(self) -> Samples | None:
@@ -203,7 +221,7 @@ class Data:
 
     def _samples(self, role: str) -> Samples:
         if role not in self._read:
-            found = Samples.read(getattr(self, role), role, self.limit, self.metric is not None)
+            found = Samples.read(getattr(self, role), role, self.limit, callable(self.metric))
             for other, samples in self._read.items():
                 if samples.shapes != found.shapes:
                     raise ValueError(
@@ -223,29 +241,37 @@ def _checked(
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray | None]:
     if not inputs:
         raise ValueError(f"{role} must have at least one input, but got none")
-    x = tuple(_input(value, role) for value in inputs)
+    x = tuple(_input(value, f"input {i} of {role}") for i, value in enumerate(inputs))
     counts = [len(array) for array in x]
     if len(set(counts)) != 1:
         raise ValueError(f"the inputs of {role} must have as many samples each, but got {_listed(counts)}")
     if counts[0] == 0:
         raise ValueError(f"{role} must have at least one sample, but got none")
-    labels = None if y is None else _as_given(y, role) if any_labels else as_classes(y, role, OTHER_LABELS)
+    labels = None if y is None else _as_given(y, role) if any_labels else _classes(y, role)
     if labels is not None and len(labels) != counts[0]:
         raise ValueError(f"{role} must have a label for each sample, but got {counts[0]} samples, {len(labels)} labels")
     return x, labels
 
 
-def _input(value: Any, role: str) -> np.ndarray:
+def _classes(y: Any, role: str) -> np.ndarray:
+    """(n,) int64 classes; (n, labels) uint8 where several labels may hold for a sample."""
+    given = as_array(y)
+    _check_finite(given, f"the labels of {role}")
+    rows = given.dtype.kind in "fiub" and is_multi_hot(given) and bool((given.sum(1) != 1).any())
+    return given.astype(np.uint8) if rows else as_classes(y, role, OTHER_LABELS)
+
+
+def _input(value: Any, name: str) -> np.ndarray:
     """As it is: what lies on disk stays there, and 8-bit images stay small, until :func:`held` and :func:`as_floats`
     take them. Only floats in memory become float32 at once."""
     array = as_array(value)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"an input of {role} must be an array of numbers, but got {type(value).__name__}")
+        raise TypeError(f"{name} must be an array of numbers, but got {_kind(value, array)}")
     if array.ndim == 0:
-        raise ValueError(f"an input of {role} must have a first axis that counts the samples, but got one number")
+        raise ValueError(f"{name} must have a first axis that counts the samples, but got one number")
     if array.dtype.kind != "f" or _on_disk(array):
         return array
-    _check_finite(array, f"the inputs of {role}")
+    _check_finite(array, name)
     return array.astype(np.float32, copy=False)
 
 
@@ -260,9 +286,16 @@ def _on_disk(array: np.ndarray) -> bool:
 
 
 def _check_finite(array: np.ndarray, name: str) -> None:
-    if array.size and not np.isfinite(array).all():
-        wrong = int((~np.isfinite(array)).sum())
-        raise ValueError(f"{name} must be finite, but got {wrong} NaN or infinite, the first {first_not_finite(array)}")
+    if array.dtype.kind != "f":
+        return
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but has {first_not_finite(array)}")
+    if array.dtype.itemsize > 4 and array.size and (largest := float(np.abs(array).max())) > np.finfo(np.float32).max:
+        raise ValueError(f"{name} must fit into float32, but has {largest:.3g}")
+
+
+def _kind(value: Any, array: np.ndarray) -> str:
+    return f"an array of {array.dtype.name}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def held(samples: Samples, most_bytes: int = LIMIT_BYTES) -> Samples:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from autocomp.evaluators import PlanEvaluator, choose_engine
-from autocomp.evaluators.accuracy import calibrated_on
+from autocomp.evaluators.accuracy import calibrated_on, synthetic_inputs
 from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
+from autocomp.evaluators.engines import check_sent_to_workers
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, CostTables, Device
 from autocomp.primitives.choices import Choices
@@ -26,8 +27,9 @@ from autocomp.primitives.tracing.network_outputs import describe_outputs
 from autocomp.primitives.tracing.nodes import owners_of
 from autocomp.primitives.tracing.platform import forward, forward_in_any_mode
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
-from autocomp.primitives.verification.trial_cut import verify_channel_groups
-from autocomp.process.training_bar import training_bar
+from autocomp.primitives.verification.trial_cut import LATE, verify_channel_groups
+from autocomp.process.deadline import Deadline
+from autocomp.process.steps import Steps
 from autocomp.samplers import Solver
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
@@ -44,6 +46,7 @@ CHECKED = 4  # images for which the engine must reproduce MindSpore's outputs
 PROBED_PLANS = 4096  # random plans whose costs are computed before a budget is called unreachable
 FLOAT_SHARE = 0.05  # of the parameters, from which on those that no knob rounds are warned of
 NAMED = 5  # cells, at most, in such a warning
+OPTIONAL_SHARE = 0.5  # of the time limit, for the steps of preparation that a search can do without
 FIXED_SHARE = 0.5  # share of the latency above which a note says that compression does not lower fixed costs
 
 
@@ -102,7 +105,9 @@ class Job:
         unjudged = f"{left} has no axis that counts the samples: plans are judged by the other outputs"
         first = f"plans are evaluated by the first of the network's {outputs} outputs alone, which gives classes"
         alone = outputs > 1 and self.evaluator.classifies and self.evaluator.measure is None
-        return self.remarks + self._fixed + ((first,) if alone else ()) + ((unjudged,) if left else ())
+        taken = self.evaluator.taken_as
+        told = ((first,) if alone else ()) + ((unjudged,) if left else ()) + ((taken,) if taken else ())
+        return self.remarks + self._fixed + told
 
     @property
     def _fixed(self) -> tuple[str, ...]:
@@ -162,18 +167,50 @@ def prepare(
     seed: int,
     progress: bool | None = False,
     exclude: Patterns = (),
+    deadline: Deadline | None = None,
+    sent_to_workers: bool = False,
 ) -> Job:
-    """progress: whether a bar is shown while inputs are distilled; None shows it where standard error is a terminal."""
+    """progress: whether a line says what is done; None shows it where standard error is a terminal.
+
+    deadline: of the search. What the search can do without takes at most half of the time that is left.
+    sent_to_workers: EvaluationError for a network that workers cannot run.
+    """
+    with Steps(progress) as steps:
+        return _prepared(net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline(), sent_to_workers)
+
+
+def _prepared(
+    net: Any,
+    chip: Device,
+    data: Data,
+    inputs: Any,
+    names: str | tuple[str, ...],
+    seed: int,
+    exclude: Patterns,
+    steps: Steps,
+    deadline: Deadline,
+    sent_to_workers: bool,
+) -> Job:
+    steps.begin("tracing the network")
     arrays = deployment_inputs(net, data, inputs)
     parameters = parameters_of(net)
     _check_finite(parameters)
     graph = trace(net, arrays)
+    if sent_to_workers:
+        plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
+        check_sent_to_workers(graph, parameters, plain, one_image(arrays))
     excluded = excluded_layers(net, graph, exclude)
-    graph = verify_channel_groups(net, leave_whole(graph, excluded), parameters, one_image(arrays))
+    steps.begin("trying out which channels can be cut")
+    optional = deadline.part(OPTIONAL_SHARE)
+    graph = verify_channel_groups(net, leave_whole(graph, excluded), parameters, one_image(arrays), optional)
     evaluation, calibration = data.evaluation, data.calibration
     if evaluation is None and any(array.dtype.kind in "iu" for array in arrays):
         raise ValueError("a network that takes integers needs data to be evaluated on: give data=, arrays of integers")
-    x = _without_data(net, graph, parameters, seed, progress) if evaluation is None else as_taken(net, evaluation)
+    if evaluation is None:
+        steps.begin("making inputs, since there are no data")
+        x = inputs_without_data(net, graph, parameters, seed, steps.report, optional)
+    else:
+        x = as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
     choices = Choices(
         chip.formats,
@@ -186,7 +223,10 @@ def prepare(
     )
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
-    evaluator = evaluator_of(net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure)
+    steps.begin("running the float network on calibration and evaluation samples")
+    evaluator = evaluator_of(
+        net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure, data.compared_by
+    )
     space, batch = evaluator.space, len(arrays[0])
     log.info(
         "%d layers, %d channel groups, %d knobs, 10^%.0f plans; batch %d on %s",
@@ -196,7 +236,7 @@ def prepare(
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
-    remarks = (*evaluator.remarks, *stays_float(net, space))
+    remarks = (*evaluator.remarks, *stays_float(net, space), *_left_out(graph, x, seed, evaluation is None, optional))
     for text in remarks:
         log.warning("%s", text)
     return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks)
@@ -229,9 +269,15 @@ def _unrounded(net: Any, space: SearchSpace) -> tuple[int, dict[str, int]]:
     return total, sizes
 
 
-def _without_data(net: Any, graph: NetworkGraph, parameters: Parameters, seed: int, progress: bool | None) -> Arrays:
-    with training_bar(progress if distils(graph) else False, "distilling inputs") as report:
-        return inputs_without_data(net, graph, parameters, seed, report)
+def _left_out(graph: NetworkGraph, x: Arrays, seed: int, synthetic: bool, deadline: Deadline) -> tuple[str, ...]:
+    """What preparation left out for want of time."""
+    whole = [layer for layer, reason in graph.whole.items() if reason == LATE]
+    found = [f"the channels of {len(whole)} layers are not pruned: {LATE}"] if whole else []
+    if synthetic and deadline.seconds is not None and distils(graph):
+        noise = synthetic_inputs(graph, seed)
+        if all(np.array_equal(a, b) for a, b in zip(x, noise, strict=True)):
+            found.append("plans are evaluated on noise: no inputs were distilled within the time limit")
+    return tuple(found)
 
 
 def evaluator_of(
@@ -244,6 +290,7 @@ def evaluator_of(
     synthetic: bool = False,
     seed: int = 0,
     measure: UserMetric | None = None,
+    compared_by: str = "",
 ) -> PlanEvaluator:
     """Chooses the engine, computes moments and ranges, and makes the search space and its evaluator.
 
@@ -272,6 +319,7 @@ def evaluator_of(
         symmetric=choices.symmetric,
         quantizes_tensors=choices.quantizes_tensors,
         measure=measure,
+        compared_by=compared_by,
     )
 
 

@@ -2,5 +2,6 @@
 
 ``blas_threads`` limits BLAS to one thread; ``interrupts`` turns Ctrl-C and SIGTERM into one exception; ``training_bar``
 shows the progress of a training; ``optuna_logging`` quietens Optuna; ``plugins`` finds what installed packages
-add; ``bounded_files`` reads files within limits.
+add; ``bounded_files`` reads files within limits; ``deadline`` is a time limit that counts from a call on; ``steps``
+says which step of a preparation runs.
 """

@@ -112,8 +112,14 @@ def explanations(front: Front) -> list[str]:
     rest = f"; other plans on {', '.join(sorted(parts))}" if parts else ""
     lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}{rest}"]
     measured = any(_measured(front, name) for name in front.metrics)
-    read = "; measured: size of the file, latency on the device" if measured else ""
+    read = f"; measured: size of the {_form(front)} file, latency on the device" if measured else ""
     return [*lines, f"costs predicted for {front.device}, ratio: to the float network{read}"]
+
+
+def _form(front: Front) -> str:
+    """Of the files whose sizes are shown, which is the form that the costs are predicted for."""
+    files = (report for point in (*front, front.float_point) for report in point.files.values() if report.of_cost)
+    return next((f".{report.format}" for report in files), "exported")
 
 
 def _interval(point: Point) -> str:

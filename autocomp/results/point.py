@@ -32,6 +32,8 @@ class ExportReport:
     size_mb: of the file.
     max_relative_error: of the outputs of the loaded file, compared with those of the network in memory.
     latency_ms: measured on the device, where the device is present.
+    predicted_mb: the size predicted for a file of this form, where the device is known.
+    of_cost: whether ``point.cost`` is predicted for files of this form.
     """
 
     path: Path
@@ -39,10 +41,14 @@ class ExportReport:
     size_mb: float
     max_relative_error: float
     latency_ms: float | None = None
+    predicted_mb: float | None = None
+    of_cost: bool = True
 
     def __str__(self) -> str:
         latency = "" if self.latency_ms is None else f", {METRICS['latency'].format(self.latency_ms)} measured"
         size = METRICS["size"].format(self.size_mb)
+        if self.predicted_mb is not None:
+            size += f" ({METRICS['size'].format(self.predicted_mb)} predicted)"
         return f"{self.path}: {self.format}, {size}{latency}, outputs agree to {self.max_relative_error:.1e}"
 
 
@@ -80,7 +86,9 @@ class Point:
     accuracy: 0 to 1, of the metric ``accuracy``, or of ``fidelity`` to the float network where there were no labels.
     samples, fidelity: the samples it was measured on, as a number and in words; seconds: duration of the measurement.
     cost: predicted.
-    measured: measured costs, by their names in ``cost``; filled by :meth:`export`.
+    measured: measured costs, by their names in ``cost``; filled by :meth:`export` from files of the form that the costs
+        are predicted for.
+    files: what was written last in each form, by ``"mindir"`` and ``"onnx"``, with the size predicted for that form.
     violation: of the budget, 0 or less where it holds.
     tuned: whether the network was fine-tuned.
     scale: of a metric where lower is better, the accuracy is 1 - score / scale; else 0.
@@ -100,6 +108,7 @@ class Point:
     scale: float = 0.0
     seconds: float = field(default=0.0, compare=False)
     measured: dict[str, float] = field(default_factory=dict, compare=False)
+    files: dict[str, ExportReport] = field(default_factory=dict, compare=False, repr=False)
     reference: Point | None = field(default=None, compare=False, repr=False)
     deployer: Deployer | None = field(default=None, compare=False, repr=False)
 
@@ -160,11 +169,12 @@ class Point:
         return self.applied_by.net(self.plan)
 
     def export(self, path: str | Path) -> ExportReport:
-        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``measured`` gets the measured
-        costs."""
+        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``files`` gets the report."""
         check("export", path=path)
         report = self.applied_by.export(self.plan, path)
-        self.measured["size_mb"] = report.size_mb
+        self.files[report.format] = report
+        if report.of_cost:
+            self.measured["size_mb"] = report.size_mb
         if report.latency_ms is not None:
             self.measured["latency_ms"] = report.latency_ms
         return report
@@ -222,6 +232,7 @@ class Point:
             seconds=found.seconds,
             tuned=True,
             measured={},
+            files={},
             deployer=deployer,
         )
 

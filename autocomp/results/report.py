@@ -139,7 +139,10 @@ def _hover(front: Front, point: Point) -> str:
         ratio = "" if point.is_float else f" ({share(point.ratio(name))} of float)"
         measured = point.measured.get(metric.attribute)
         seen = "" if measured is None else f", measured {metric.format(measured)}"
+        if name == "size" and measured is not None:
+            seen += "".join(f" ({report.path.name})" for report in point.files.values() if report.of_cost)
         lines.append(f"{name} {metric.format(point.value(name))}{ratio}{seen}")
+    lines += [markup.escape(str(report)) for report in point.files.values() if not report.of_cost]
     if not point.feasible:
         lines.append("<i>over budget</i>")
     return "<br>".join(lines)

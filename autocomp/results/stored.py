@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,18 @@ from autocomp.process.bounded_files import parse_json, plain_mode, read_text
 from autocomp.search_spaces import Plan
 
 from .front_protocol import Front
-from .point import Point
+from .point import ExportReport, Point
 
 FILE = "front.json"
 SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one point: measured costs by name, and written files by form."""
+
+    costs: dict[str, float] = field(default_factory=dict)
+    files: dict[str, ExportReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,11 @@ class StoredFront:
     settings: dict[str, Any]
     notes: tuple[str, ...]
     records: tuple[Record, ...]
-    measured: dict[str, dict[str, float]]
+    measured: dict[str, Measured]
     errors: LatencyErrors | None = None
     resolver: dict[str, Any] | None = None
     tuned: tuple[Record, ...] = ()
-    measured_tuned: dict[str, dict[str, float]] = field(default_factory=dict)
+    measured_tuned: dict[str, Measured] = field(default_factory=dict)
 
 
 def to_json(front: Front) -> str:
@@ -78,6 +86,7 @@ def _record(point: Point) -> dict[str, Any]:
         "scale": point.scale,
         "cost": {m.attribute: float(getattr(point.cost, m.attribute)) for m in METRICS.values()},
         "measured": point.measured,
+        "files": {form: asdict(report) for form, report in point.files.items()},
     }
 
 
@@ -117,8 +126,20 @@ def _stored(value: dict[str, Any]) -> StoredFront:
     )
 
 
-def _measured(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    return {Plan(record["plan"]).key: record["measured"] for record in records}
+def _measured(records: Iterable[dict[str, Any]]) -> dict[str, Measured]:
+    return {Plan(record["plan"]).key: Measured(record["measured"], _files(record)) for record in records}
+
+
+def _files(record: dict[str, Any]) -> dict[str, ExportReport]:
+    """Fronts of earlier versions have none."""
+    files = record.get("files", {})
+    return {form: _file(form, report) for form, report in files.items()}
+
+
+def _file(form: str, value: dict[str, Any]) -> ExportReport:
+    size, error = float(value["size_mb"]), float(value["max_relative_error"])
+    latency, predicted = (None if value[n] is None else float(value[n]) for n in ("latency_ms", "predicted_mb"))
+    return ExportReport(Path(value["path"]), form, size, error, latency, predicted, bool(value["of_cost"]))
 
 
 def _read_record(value: dict[str, Any]) -> Record:

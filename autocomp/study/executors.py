@@ -146,7 +146,7 @@ class RayWorkers:
     """Ray actors that each hold the evaluator. Ray starts an actor again that died, and sends its plan again."""
 
     def __init__(self, evaluator: Evaluator, workers: int | str) -> None:
-        self._ray = _ray()
+        self._ray = load_ray()
         self._workers = workers
         try:
             self._pickled: bytes = self._ray.cloudpickle.dumps(evaluator)
@@ -251,7 +251,7 @@ class RayWorkers:
         self._actors, self._shared, self._started = [], [], False
 
 
-def _ray() -> ModuleType:
+def load_ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:

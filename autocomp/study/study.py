@@ -3,11 +3,8 @@ replays."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import time
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -16,19 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autocomp.errors import EvaluationError
-from autocomp.evaluators import RUINED, Measure, Measurement, Scores, divergence
+from autocomp.evaluators import Measure, Measurement, Scores
 from autocomp.problem.arguments import check
 from autocomp.problem.budget import Budget
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import by_worth, on_front
 from autocomp.problem.record import Record
+from autocomp.process.deadline import Deadline
 from autocomp.process.interrupts import interruptible
 from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
 from autocomp.search_spaces import Plan, SearchSpace
 
 from .constraints import ConstraintEvaluator
-from .ledger import Ledger
+from .failures import Failures
+from .ledger import SCORES, Ledger
 from .progress import Growth, RunningFront, SearchProgress
+from .scoring import ScoringPass
 
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost
@@ -38,12 +38,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
+SCORING_SHARE = 0.5  # of the time that is left, for measuring scores
 HALVING, FEWEST = 4, 8  # one plan in four, but at least eight, is measured on all samples in the end
-INTERRUPTED = "interrupted"
-FAILED_SHARE, LEAST_FAILURES = 1 / 4, 4  # of evaluations that fail for one reason, from which on a search ends
-LONGEST_REASON = 300  # characters
-RUINS = ("are not finite", "is NaN")
-DIVERGENCES = "divergences"  # the ledger's key for divergences of a scoring pass, by the plan's key
+INTERRUPTED, ERROR = "interrupted", "an error"
 
 
 class Study:
@@ -58,7 +55,10 @@ class Study:
     objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
     sampler: a name, or a sampler object.
     trials: number of evaluations, including those found in the ledger and those that failed.
-    time_limit: seconds; checked after each evaluation, and after each plan that is scored.
+    time_limit: seconds from the start of the run, checked after each evaluation, and after each plan that is scored.
+        The scores take at most half of what is left when they begin: plans that were not measured by then are
+        estimated from those that were.
+    deadline: the same limit, where it counts from an earlier moment on.
     patience: the study ends when the front has not grown in so many batches, see
         :class:`autocomp.study.progress.Growth`.
     scores: makes the scores, for samplers that need them. It gets a function that measures the divergences of plans on
@@ -87,6 +87,7 @@ class Study:
         scores: Callable[[Measure], Scores] | None = None,
         evaluate_subset: Question[Measurement] | None = None,
         progress: bool | None = False,
+        deadline: Deadline | None = None,
     ) -> None:
         _check(objectives, sampler)
         check("Study", trials=trials, batch=batch, patience=patience, time_limit=time_limit, seed=seed)
@@ -105,6 +106,7 @@ class Study:
         self.scores = scores
         self.evaluate_subset = evaluate_subset
         self.progress = progress
+        self.deadline = deadline
         self._constraints = ConstraintEvaluator(costs, len(space.knobs), self.objectives, self.budget)
         self.float_cost = self._constraints.float_cost
         self._reset()
@@ -114,12 +116,14 @@ class Study:
         self.done = 0  # evaluations, including failed ones
         self.reused = 0  # how many of them were found in the ledger
         self.stopped: str | None = None  # why the last run ended
-        self.failures: Counter[str] = Counter()  # evaluations by the reason for which they failed
+        self.failures = Failures()  # of evaluations
         self._failure: EvaluationError | None = None
         self._constraints.float_accuracy = None
         self._front = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
         self._growth = Growth(self.patience)
-        self._start = time.monotonic()
+        self._limit = self.deadline or Deadline(self.time_limit)
+        self._before = self._limit.spent  # seconds of the limit before the run
+        self._scoring: ScoringPass | None = None
 
     def run(self) -> list[Record]:
         """Records in the order of evaluation, the float network's first; afterwards ``stopped`` says why the run ended.
@@ -128,7 +132,7 @@ class Study:
         network cannot be evaluated: EvaluationError.
         """
         self._reset()
-        self._bar = SearchProgress(self.objectives[0], self.trials, self.time_limit, self.progress)
+        self._bar = SearchProgress(self.objectives[0], self.trials, self._bar_limit, self.progress)
         try:
             with interruptible(), self.executor, self._bar:
                 with suppress(_TimeUp):
@@ -140,14 +144,18 @@ class Study:
             if isinstance(error, KeyboardInterrupt):
                 self.stopped = INTERRUPTED
             else:
-                self.stopped = f"an error: {error}"
+                self.stopped = f"{ERROR}: {error}"
                 logger.error("the search ended after %d evaluations by %s", self.done, error, exc_info=True)
         return self.records
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the time limit, which counts from the start of the run."""
-        return math.inf if self.time_limit is None else self.time_limit - (time.monotonic() - self._start)
+        """Seconds until the time limit, which counts from the start of the run or of the deadline."""
+        return self._limit.left
+
+    @property
+    def _bar_limit(self) -> float | None:
+        return None if self._limit.seconds is None else self._limit.left
 
     def _search(self) -> None:
         origin = (0,) * len(self.space.knobs)
@@ -189,65 +197,50 @@ class Study:
         )
 
     def _known_scores(self, measure: Callable[[Measure], Scores]) -> Scores:
-        return self.ledger.scores(lambda: measure(self._divergences))
-
-    def _divergences(self, plans: Sequence[Plan]) -> list[float]:
-        """The divergence of each plan, nats; _TimeUp when the time is over. Measured divergences are stored in any
-        case."""
-        known: dict[str, float] = json.loads(self.ledger.recall(DIVERGENCES) or "{}")
-        missing = [plan for plan in plans if plan.key not in known]
-        last = time.monotonic()
-        failed: Counter[str] = Counter()
-        try:
-            with closing(self.executor.ask(divergence, missing)) as results:
-                for i, found in results:
-                    known[missing[i].key] = self._divergence(found)
-                    if isinstance(found, EvaluationError):
-                        failed[_reason(found, missing[i])] += 1
-                        _check_failures(failed, len(missing))
-                    self._bar.scoring(len(known), time.monotonic() - last)
-                    last = time.monotonic()
-                    if self._over():
-                        raise _TimeUp
-        finally:
-            if missing:
-                self.ledger.remember(DIVERGENCES, json.dumps(known))
-        return [known[plan.key] for plan in plans]
-
-    @staticmethod
-    def _divergence(found: float | EvaluationError) -> float:
-        if isinstance(found, EvaluationError):
-            logger.warning("%s", found)
-            return RUINED
+        """The stored scores or new ones, which are stored where all their plans were measured."""
+        found = Scores.from_json(self.ledger.recall(SCORES) or "", self.space)
+        if found is not None:
+            return found
+        self._scoring = ScoringPass(self.executor, self.ledger, self._limit.part(SCORING_SHARE), self._scored)
+        found = measure(self._scoring)
+        if not self._scoring.left:
+            self.ledger.remember(SCORES, found.to_json())
         return found
+
+    def _scored(self, plans: int, seconds: float) -> None:
+        self._bar.scoring(plans, seconds)
+        if self._over():
+            raise _TimeUp
 
     def _over(self) -> bool:
         if self.done >= self.trials:
             self.stopped = f"{self.trials} evaluations"
         elif self.seconds_left <= self._reserved:
             self.stopped = f"the time limit of {self.time_limit:g} s"
-        elif self._mostly_failing:
-            reason, count = next(item for item in self.failures.most_common() if not item[0].endswith(RUINS))
-            self.stopped = f"{count} of {self.done} evaluations failed: {reason}"
+        elif (most := self.failures.most(self.done)) is not None:
+            self.stopped = f"{most[1]} of {self.done} evaluations failed: {most[0]}"
         elif self._growth.over:
             self.stopped = f"no growth of the front in {self.patience} batches"
         return self.stopped is not None
 
     @property
-    def _mostly_failing(self) -> bool:
-        """Whether more than a quarter of the evaluations failed for one reason. That a plan ruins the network is none:
-        it says something of the plan."""
-        count = max((n for reason, n in self.failures.items() if not reason.endswith(RUINS)), default=0)
-        return count >= LEAST_FAILURES and count > self.done * FAILED_SHARE
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """Notes about the run for the reader of the front."""
-        if not self.failures:
-            return ()
-        reason, count = self.failures.most_common(1)[0]
-        others = "" if len(self.failures) == 1 else f" ({count} of them)"
-        return (f"{sum(self.failures.values())} of {self.done} evaluations failed{others}: {reason}",)
+        failed = self.failures.note(self.done, "evaluations failed")
+        of_scoring = () if self._scoring is None else self._scoring.notes
+        return tuple(text for text in (failed, self._cut_short, *of_scoring) if text)
+
+    @property
+    def _cut_short(self) -> str:
+        """Where the time limit or an error ended the search before its trials."""
+        if self.stopped is not None and self.stopped.startswith(ERROR):
+            return f"the search ended after {self.done} evaluations by {self.stopped}"
+        if self.done > 1 or self._limit.seconds is None or self.seconds_left > 0:
+            return ""
+        return (
+            f"the time limit of {self._limit.seconds:g} s was over before a plan was evaluated (what stands before the "
+            f"first evaluation took {self._before:.0f} s): give it more"
+        )
 
     @property
     def _reserved(self) -> float:
@@ -342,7 +335,7 @@ class Study:
             result = EvaluationError(f"plan {plan} could not be evaluated: its accuracy is NaN")
         if isinstance(result, EvaluationError):
             self._failure = result
-            self.failures[_reason(result, plan)] += 1
+            self.failures.add(result, plan)
             logger.warning("%s", result)
             return None
         return Record(plan, vector, result, cost, max(self._constraints.violations(cost, result.accuracy), default=0.0))
@@ -359,19 +352,6 @@ class Study:
         if record is None:
             return Outcome(vector, None)
         return self._constraints.outcome(vector, record.cost, record.measurement.accuracy)
-
-
-def _reason(error: EvaluationError, plan: Plan) -> str:
-    """Without the plan's name, so that the failures of several plans are seen to be one."""
-    text = str(error).replace(str(plan), "...").removeprefix("plan ... could not be evaluated: ")
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
-
-
-def _check_failures(failed: Counter[str], total: int) -> None:
-    """EvaluationError where more than a quarter of the plans to be scored fail for one reason."""
-    for reason, count in failed.most_common(1):
-        if count >= LEAST_FAILURES and count > total * FAILED_SHARE:
-            raise EvaluationError(f"{count} of {total} plans could not be scored: {reason}")
 
 
 class _TimeUp(Exception):

@@ -23,6 +23,7 @@ from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan
 from autocomp.study.executors import InProcess
 from autocomp.study.study import Study
+from tests.clock import FakeClock
 from tests.toy import ToyEvaluator, toy_accuracy, toy_costs, toy_space
 
 SPACE = toy_space()
@@ -116,14 +117,15 @@ class TestEnd:
         assert front.feasible and len(trainer.trained_plans) == 2
         assert front.notes[-1].endswith("ended without a network: out of memory")
 
-    def test_the_time_limit_holds_within_a_training(self, front: ParetoSet) -> None:
+    def test_the_time_limit_holds_within_a_training(self, front: ParetoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = FakeClock.install(monkeypatch)
         trainer, given = Trainer(won=0.999), study(time_limit=100.0)
         steps: list[int] = []
 
         def trains(progress: Any) -> None:
             for step in range(1, 11):
                 steps.append(step)
-                given._start -= 30
+                clock.now += 30
                 progress(step, 10, 0.5)
 
         trainer.meanwhile = trains

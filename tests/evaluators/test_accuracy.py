@@ -108,8 +108,9 @@ def test_outputs_that_are_not_finite(residual: Subject) -> None:
     plan = Plan({"format/stem": "w8"})
     with pytest.raises(EvaluationError, match=r'outputs under the plan \{"format/stem":"w8"\} are not finite'):
         evaluator.evaluate(plan)
+    engine.outputs = nan  # type: ignore[method-assign]
     with pytest.raises(EvaluationError, match="outputs of the float network are not finite"):
-        evaluator.evaluate(Plan())
+        PlanEvaluator(engine, residual.space, residual.parameters, (residual.x,), None, (residual.x,))
 
 
 def test_labels_out_of_range(residual: Subject) -> None:

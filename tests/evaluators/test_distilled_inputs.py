@@ -21,7 +21,9 @@ from autocomp.primitives.distillation.matched_statistics import batchnorms, stat
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.surgery import cell_at
 from autocomp.primitives.tracing.tracer import trace
+from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import NetworkGraph
+from tests.clock import FakeClock
 from tests.conftest import Subject, Twice
 from tests.networks import conv, images, randomised
 
@@ -128,6 +130,25 @@ class TestNoise:
         graph = trace(net, (images(1),))
         (found,) = inputs_without_data(net, graph, parameters_of(net), 0)
         np.testing.assert_array_equal(found, synthetic_inputs(graph, 0)[0])
+
+    @pytest.mark.parametrize(("limit", "calls"), [(0.0, 1), (20.0, 2), (61.0, 2), (63.0, 31), (None, 31)])
+    def test_steps_that_would_end_too_late_are_not_made(
+        self, limit: float | None, calls: int, residual: Subject, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A step takes 2 seconds of this clock, and there are 30."""
+        clock, made = FakeClock.install(monkeypatch), []
+
+        def gradient(inputs: Arrays) -> tuple[float, Arrays]:
+            clock.now += 2
+            made.append(1)
+            return 1 / len(made), tuple(np.ones_like(x) for x in inputs)
+
+        monkeypatch.setattr(matched_statistics, "statistics_gradient", lambda *_: gradient)
+        (found,) = inputs_without_data(
+            residual.net, residual.graph, residual.parameters, 0, deadline=None if limit is None else Deadline(limit)
+        )
+        assert len(made) == calls
+        assert np.array_equal(found, synthetic_inputs(residual.graph, 0)[0]) == (calls < 31)
 
     def test_without_a_gradient(self, residual: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
         def fails(*_: Any) -> Any:

@@ -55,6 +55,42 @@ def measured(subject: Known, most: int) -> list[list[float]]:
     return [list(sensitivity) for sensitivity in scoring._scores(subject.space, subject, most)]
 
 
+class Impatient(Known):
+    """Measures ``patience`` plans, those at the end of the first call first; then nothing."""
+
+    patience: int = 0
+
+    def __call__(self, plans: Sequence[Plan]) -> list[float]:
+        found = super().__call__(plans)
+        for i in range(len(plans)):
+            self.patience -= 1
+            if self.patience < 0:
+                found[len(plans) - 1 - i] = np.nan
+        return found
+
+
+@pytest.mark.parametrize("patience", [0, 1, 4, 9, 99])
+def test_plans_for_which_there_was_no_time_are_estimated_from_the_others(patience: int) -> None:
+    subject = Impatient(known().space, known().table)
+    subject.patience = patience
+    found = measured(subject, 99)
+    assert [len(one) for one in found] == subject.space.sizes.tolist()
+    assert all(np.isfinite(one).all() and one[0] == 0 and min(one) >= 0 for one in found)
+    whole = measured(known(), 99)
+    if patience:
+        assert found[0][-1] == pytest.approx(whole[0][-1]), "the strongest cut is measured first here"
+    if patience == 99:
+        assert found == whole
+
+
+def test_an_estimate_is_by_the_same_value_of_other_knobs() -> None:
+    plans = [Plan({f"format/l{i}": value}) for value in ("w4", "w2") for i in range(3)]
+    found = scoring._filled(plans, [0.1, 0.4, np.nan, 2.0, np.nan, np.nan])
+    assert found == pytest.approx([0.1, 0.4, 0.2, 2.0, 2.0, 2.0])
+    assert scoring._filled(plans[:2], [np.nan, np.nan]) == pytest.approx([0.1, 0.1])
+    assert scoring._filled([plans[0], plans[3]], [0.3, np.nan]) == pytest.approx([0.3, 0.3])
+
+
 def test_all_that_is_affordable_is_measured_and_the_rest_adds_up() -> None:
     subject = known()
     for found, wanted in zip(measured(subject, 99), expected(subject), strict=True):

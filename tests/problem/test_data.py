@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,11 @@ def test_coerce() -> None:
         (IMAGES[:0], ValueError, "evaluate must have at least one sample"),
         (((), None), ValueError, "at least one input"),
         (np.float32(3), ValueError, "a first axis that counts the samples"),
-        (np.where(IMAGES > 27, np.nan, IMAGES), ValueError, "must be finite, but got 2 NaN or infinite"),
+        (
+            np.where(IMAGES > 27, np.nan, IMAGES),
+            ValueError,
+            r"input 0 of evaluate must be finite, but has NaN at \[4, 2, 0\], 2 NaN or",
+        ),
         ("images", TypeError, "an array of numbers, but got str"),
         ([[1], [2, 3], [4]], ValueError, "as many samples each, but got 1, 2, 1"),
         ((IMAGES, CLASSES + 0.5), ValueError, "numbers from 0, but got 0.5; for other labels give Data a metric"),
@@ -192,3 +197,83 @@ class TestDatasets:
 def test_importing_it_does_not_load_mindspore() -> None:
     code = "import sys, autocomp.problem.data; assert 'mindspore' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+BROKEN = IMAGES.astype(np.float32)
+BROKEN[3, 1, 0] = np.inf
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"evaluate": BROKEN}, r"^input 0 of evaluate must be finite, but has infinity at \[3, 1, 0\]$"),
+        (
+            {"evaluate": ((IMAGES, BROKEN), CLASSES)},
+            r"^input 1 of evaluate must be finite, but has infinity at \[3, 1, 0",
+        ),
+        ({"train": (-BROKEN, CLASSES)}, r"^input 0 of train must be finite, but has infinity at \[3, 1, 0\]$"),
+        (
+            {"calibrate": [*IMAGES[:2], np.full_like(IMAGES[0], np.nan)]},
+            r"^input 2 of calibrate must be finite, .*NaN at",
+        ),
+        ({"evaluate": IMAGES * 1e300}, r"^input 0 of evaluate must fit into float32, but has 2\.9e\+301$"),
+        (
+            {"evaluate": (IMAGES, np.array([0, 1, np.nan, 1, 0]))},
+            r"^the labels of evaluate must be finite, but has NaN at \[2\]$",
+        ),
+    ],
+)
+def test_what_is_not_finite_is_named_with_its_first_place(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Data(**given)
+
+
+def test_what_is_not_finite_in_a_dataset_and_on_disk(tmp_path: Path) -> None:
+    from mindspore import dataset
+
+    slices = dataset.NumpySlicesDataset((BROKEN, CLASSES), ["x", "y"], shuffle=False).batch(2)
+    with pytest.raises(ValueError, match=r"^input 0 of evaluate must be finite, but has infinity at \[3, 1, 0\]$"):
+        _ = Data(evaluate=slices).evaluation
+    np.save(tmp_path / "x.npy", BROKEN)
+    with pytest.raises(ValueError, match=r"^input 0 of the data must be finite, but has infinity at \[3, 1, 0\]$"):
+        _ = Data(evaluate=np.load(tmp_path / "x.npy", mmap_mode="r")).evaluation
+
+
+class TestLabels:
+    """One label for each sample, or several; the metric follows."""
+
+    MULTI = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]])
+
+    @pytest.mark.parametrize("labels", [MULTI, MULTI.astype(bool), MULTI.astype(np.float32), MULTI.tolist()])
+    def test_several_labels_take_the_mean_average_precision(self, labels: Any) -> None:
+        data = Data(evaluate=(IMAGES, labels))
+        assert data.measure is not None and data.measure.name == "mean_average_precision"
+        assert data.evaluation is not None and data.evaluation.y is not None
+        np.testing.assert_array_equal(data.evaluation.y, self.MULTI)
+        assert data.measure((self.MULTI + 0.5,), data.evaluation.y) == 1
+
+    @pytest.mark.parametrize(
+        "labels", [np.eye(5), np.eye(5, dtype=bool), np.eye(5)[CLASSES], CLASSES, CLASSES[:, None]]
+    )
+    def test_one_label_for_each_takes_the_accuracy(self, labels: Any) -> None:
+        data = Data(evaluate=(IMAGES, labels))
+        assert data.measure is None and data.evaluation is not None and data.evaluation.y is not None
+        assert data.evaluation.y.shape == (5,)
+
+    def test_the_users_metric_stands(self) -> None:
+        def exact(outputs: np.ndarray, labels: np.ndarray) -> float:
+            return float(np.mean((outputs > 0) == labels))
+
+        data = Data(evaluate=(IMAGES, self.MULTI), metric=exact)
+        assert data.measure is not None and data.measure.name == "exact"
+
+    @pytest.mark.parametrize("metric", ["agreement", "fidelity"])
+    def test_how_plans_are_compared_with_the_float_network(self, metric: str) -> None:
+        data = Data(evaluate=IMAGES, metric=metric)
+        assert data.measure is None and data.compared_by == metric and data.evaluation is not None
+        with pytest.raises(
+            ValueError, match=f"metric='{metric}' compares plans with the float network, but evaluate has"
+        ):
+            _ = Data(evaluate=(IMAGES, CLASSES), metric=metric).evaluation
+        with pytest.raises(ValueError, match="leave lower_is_better out"):
+            Data(evaluate=IMAGES, metric=metric, lower_is_better=True)

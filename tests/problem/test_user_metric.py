@@ -332,8 +332,8 @@ class TestData:
         assert other is not None and other.fingerprint != data.evaluation.fingerprint
 
     def test_what_is_wrong_is_said(self) -> None:
-        with pytest.raises(TypeError, match=r"metric must be a function of \(outputs, labels\), but got metric='f1'"):
-            autocomp.Data(evaluate=X, metric="f1")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"metric must be .*, 'agreement' or 'fidelity', but got metric='f1'"):
+            autocomp.Data(evaluate=X, metric="f1")
         with pytest.raises(ValueError, match="a metric needs samples to evaluate plans on: give evaluate"):
             autocomp.Data(metric=hits)
         with pytest.raises(ValueError, match="must have a label for each sample, but got 4 samples, 3 labels"):

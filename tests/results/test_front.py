@@ -202,6 +202,24 @@ class TestPoints:
         titles = [str(text).splitlines() for text in (result, front(ROWS))]
         assert [lines[2].split().count("measured") for lines in titles] == [2, 0]
 
+    def test_a_file_stands_beside_the_prediction_for_its_form(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "160")
+        result = front(ROWS, deployer=Recorder())
+        of_cost = result[1].export("a.onnx")
+        other = replace(of_cost, path=Path("b.mindir"), format="mindir", size_mb=0.4, predicted_mb=0.41, of_cost=False)
+        monkeypatch.setattr(Recorder, "export", lambda self, plan, path: other)
+        assert str(result[1].export("b.mindir")).startswith("b.mindir: mindir, 400 KB (410 KB predicted), 1.50 ms meas")
+        assert result[1].measured["size_mb"] == 0.25 and list(result[1].files) == ["onnx", "mindir"]
+        result[2].export("b.mindir")
+        assert "size_mb" not in result[2].measured
+        assert "measured: size of the .onnx file" in " ".join(str(result).split())
+        text = result.report(tmp_path / "report.html").read_text()
+        assert "measured 250 KB (a.onnx)" in text and "b.mindir: mindir, 400 KB (410 KB predicted)" in text
+        again = ParetoSet.load(result.save(tmp_path / "saved"))
+        assert [point.files for point in again] == [point.files for point in result] and str(again) == str(result)
+
     def test_without_a_network(self) -> None:
         with pytest.raises(ValueError, match=r"autocomp\.load\(folder, net\)"):
             _ = front(ROWS)[0].net

@@ -8,6 +8,7 @@ import re
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Para
 from autocomp.primitives.tracing.channels import group_channels
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import forward_in_any_mode
+from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, SearchSpace
 
 log = logging.getLogger("autocomp")
@@ -28,15 +30,21 @@ PROBES = 3  # groups that are tried of many similar ones
 
 
 def verify_channel_groups(
-    net: Any, graph: NetworkGraph, parameters: Parameters, inputs: tuple[np.ndarray, ...]
+    net: Any,
+    graph: NetworkGraph,
+    parameters: Parameters,
+    inputs: tuple[np.ndarray, ...],
+    deadline: Deadline | None = None,
 ) -> NetworkGraph:
     """The graph without the channel groups whose cut breaks the network, or changes its outputs.
 
     Half of every group is cut by removing channels and by zeros; both networks must run and agree. The graph alone is
     not enough: a size that the network's code contains as a number (``x.reshape(1, 512)``) looks in the graph like a
     computed one.
+
+    deadline: groups that were not tried until then are left whole, too.
     """
-    trial = _Trial(net, graph, parameters, inputs)
+    trial = _Trial(net, graph, parameters, inputs, deadline)
     left: dict[str, str] = {}
     reasons: dict[str, str] = {}
     settled: set[str] = set()
@@ -48,11 +56,12 @@ def verify_channel_groups(
         ran |= {group.layers for group in trial.graph.channel_groups if group not in broken}
         for group, reason in broken.items():
             heads = _heads(trial.graph, group)
-            reason = HEADS + reason if heads else reason
+            reason = HEADS + reason if heads and reason != LATE else reason
             left[group.name if group.name in group.layers else group.layers[0]] = reason
             reasons = dict.fromkeys(group.layers, reason) | reasons
             settled |= heads
-            log.info("the channels of %s are left whole: cutting them fails (%s)", group.name, reason)
+            said = "the channels of %s are left whole: %s" if reason == LATE else UNCUT
+            log.info(said, group.name, reason)
         trial.graph = group_channels(graph, left, settled)
     if not left:
         return graph
@@ -60,7 +69,9 @@ def verify_channel_groups(
 
 
 OUTPUTS = "outputs"
+UNCUT = "the channels of %s are left whole: cutting them fails (%s)"
 TOGETHER = "groups cannot be cut together"
+LATE = "the time limit left no time to try the cut"
 HEADS = "its heads can only be cut where the code computes their number: "
 
 
@@ -138,9 +149,20 @@ def _place(error: BaseException) -> str:
 
 
 class _Trial:
-    def __init__(self, net: Any, graph: NetworkGraph, parameters: Parameters, inputs: tuple[np.ndarray, ...]) -> None:
-        self.net, self.graph, self.parameters, self.inputs = net, graph, parameters, inputs
-        self.elastic = ElasticNetwork(net, graph)
+    def __init__(
+        self,
+        net: Any,
+        graph: NetworkGraph,
+        parameters: Parameters,
+        inputs: tuple[np.ndarray, ...],
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.net, self.graph, self.parameters, self.inputs, self._whole = net, graph, parameters, inputs, graph
+        self.deadline = Deadline() if deadline is None else deadline
+
+    @cached_property
+    def elastic(self) -> ElasticNetwork:
+        return ElasticNetwork(self.net, self._whole)
 
     def fails(self, groups: Sequence[ChannelGroup], compares: bool = True) -> Failure | None:
         """Why cutting every other unit of these groups fails; None where it does not.
@@ -149,6 +171,8 @@ class _Trial:
         """
         if not groups:
             return None
+        if self.deadline.passed:
+            return Failure(LATE, LATE)
         kept = np.ones(self.graph.unit_count, bool)
         for group in groups:
             kept[group.start + 1 : group.stop : 2] = False

@@ -23,15 +23,15 @@ Where MindSpore promotes an operand to another element type, a Cast is written b
 | MindSpore operator | ONNX form |
 |---|---|
 """
-EMITS = re.compile(r"emit\(\s*f?\"([A-Za-z0-9]+)\"")
+EMITS = re.compile(r"(?:emit|gate)\(\s*f?\"([A-Za-z0-9]+)\"")
 CONSTANT, PARTED = "a constant", "Slice for each part that is read"
 WRITTEN = {  # of forms that choose their operators by value
     "AdaptiveAvgPool2D": "GlobalAveragePool or AveragePool",
     "AdaptiveMaxPool2D": "GlobalMaxPool or MaxPool",
     "BatchNorm": "BatchNormalization, or folded into the layer before it",
     "Cast": "Cast",
-    "Conv2DBackpropInput": "ConvTranspose",
-    "Conv2DTranspose": "ConvTranspose",
+    "Conv2DBackpropInput": "ConvTranspose, or Conv for each phase in integers",
+    "Conv2DTranspose": "ConvTranspose, or Conv for each phase in integers",
     "GeLU": "Mul, Add, Tanh",
     "GeluExt": "Mul, Erf, Add, or as GeLU",
     "Input": "an input of the graph",
@@ -43,6 +43,8 @@ WRITTEN = {  # of forms that choose their operators by value
     "StridedSlice": "Slice, Squeeze",
     "Stack": "Unsqueeze, Concat",
     "Concat": "Concat",
+    "ReduceMean": "ReduceMean, or GlobalAveragePool of images",
+    "MeanExt": "ReduceMean, or GlobalAveragePool of images",
 }
 WRITTEN |= dict.fromkeys(("FillV2", "Zeros", "Ones", "ZerosLike", "OnesLike", "Eye"), CONSTANT)
 WRITTEN |= dict.fromkeys(("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt"), PARTED)

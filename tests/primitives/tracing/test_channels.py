@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,11 @@ from autocomp.primitives.numerics.plan_compressor import PlanCompressor, paramet
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
+from autocomp.primitives.verification import trial_cut
 from autocomp.primitives.verification.trial_cut import verify_channel_groups
+from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
+from tests.clock import FakeClock
 from tests.conftest import Subject, subject_of
 from tests.networks import NETWORKS, images, randomised
 from tests.odd_networks import (
@@ -187,6 +191,28 @@ class TestTrialCut:
         small = convert(net, graph, parameters_of(net), compressed)
         assert small.first.weight.shape == (4, 3, 3, 3) and small.second.weight.shape == (16, 4, 3, 3)
         assert forward(small, (x,), graph=False)[0].shape == (1, 4)
+
+    @pytest.mark.parametrize(("seconds", "trials"), [(0.0, 0), (2.5, 3), (3.5, 4)])
+    def test_what_is_not_tried_in_time_stays_whole(
+        self, seconds: float, trials: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A trial is a forward pass, which takes a second of this clock; all that are needed here take longer."""
+        clock, net, x = FakeClock.install(monkeypatch), randomised(WrittenSize()), images(1)
+        run, made = trial_cut.forward_in_any_mode, []
+
+        def forward_on_clock(*arguments: Any) -> Any:
+            clock.now += 1
+            made.append(1)
+            return run(*arguments)
+
+        monkeypatch.setattr(trial_cut, "forward_in_any_mode", forward_on_clock)
+        traced = trace(net, (x,))
+        graph = verify_channel_groups(net, traced, parameters_of(net), (x,), Deadline(seconds))
+        assert groups(graph) == {} and len(made) == trials
+        assert set(graph.whole) >= {"first", "second"}
+        assert trial_cut.LATE in graph.whole.values()
+        if not seconds:
+            assert not made and {graph.whole["first"], graph.whole["second"]} == {trial_cut.LATE}
 
     @pytest.mark.parametrize("name", NETWORKS)
     def test_networks_that_can_be_cut_stay_as_traced(self, named_subject: Callable[[str], Subject], name: str) -> None:
