@@ -24,7 +24,7 @@ from . import front_table
 from .front_table import LINES, render
 from .point import Deployer, ExportReport, Point, short
 from .prediction import Prediction, Resolver, StoredResolver
-from .stored import FILE, Measured, read, to_json, write_text
+from .stored import FILE, MeasuredFiles, read, to_json, write_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -358,7 +358,7 @@ class ParetoSet(Sequence[Point]):
         )
         for points, measured in ((front.evaluated, saved.measured), (front.tuned, saved.measured_tuned)):
             for point in points:
-                found = measured.get(point.plan.key, Measured())
+                found = measured.get(point.plan.key, MeasuredFiles())
                 point.measured.update(found.costs)
                 point.files.update(found.files)
         return front

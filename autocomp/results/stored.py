@@ -25,7 +25,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredFiles:
     """Of one point: measured costs by name, and written files by form."""
 
     costs: dict[str, float] = field(default_factory=dict)
@@ -47,11 +47,11 @@ class StoredFront:
     settings: dict[str, Any]
     notes: tuple[str, ...]
     records: tuple[Record, ...]
-    measured: dict[str, Measured]
+    measured: dict[str, MeasuredFiles]
     errors: LatencyErrors | None = None
     resolver: dict[str, Any] | None = None
     tuned: tuple[Record, ...] = ()
-    measured_tuned: dict[str, Measured] = field(default_factory=dict)
+    measured_tuned: dict[str, MeasuredFiles] = field(default_factory=dict)
 
 
 def to_json(front: Front) -> str:
@@ -126,8 +126,8 @@ def _stored(value: dict[str, Any]) -> StoredFront:
     )
 
 
-def _measured(records: Iterable[dict[str, Any]]) -> dict[str, Measured]:
-    return {Plan(record["plan"]).key: Measured(record["measured"], _files(record)) for record in records}
+def _measured(records: Iterable[dict[str, Any]]) -> dict[str, MeasuredFiles]:
+    return {Plan(record["plan"]).key: MeasuredFiles(record["measured"], _files(record)) for record in records}
 
 
 def _files(record: dict[str, Any]) -> dict[str, ExportReport]:
