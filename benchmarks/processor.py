@@ -22,7 +22,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from autocomp.evaluators import OnnxEngine
-from autocomp.evaluators.calibration import calibrate_ranges
+from autocomp.evaluators.calibration import calibrate_ranges, calibrate_tensors, shared_ranges
 from autocomp.hardware_models import Device, device
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
 from autocomp.hardware_models.measurements.shapes import MeasuredShape
@@ -95,7 +95,9 @@ def compared(name: str, pixels: int) -> list[Compared]:
     engine = OnnxEngine(graph, parameters)
     images = np.random.default_rng(0).standard_normal((4, 3, pixels, pixels), np.float32)
     plain = PlanCompressor(space, parameters)(Plan())
-    compressor = PlanCompressor(space, parameters, calibrate_ranges(engine, space, plain, (images,)))
+    tensors = calibrate_tensors(engine, graph, plain, (images,))
+    ranges = shared_ranges(graph, calibrate_ranges(engine, space, plain, (images,)), tensors)
+    compressor = PlanCompressor(space, parameters, ranges, tensors=tensors)
     vectors = chosen_plans(space)
     found = []
     for vector in vectors:

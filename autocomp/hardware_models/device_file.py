@@ -23,8 +23,6 @@ ENTRIES = (
 MAY_BE_ZERO = (
     "operator_s",
     "inference_s",
-    "group_s",
-    "row_s",
     "transcendental_operations",
     "softmax_layernorm_operations",
 )

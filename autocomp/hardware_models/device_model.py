@@ -88,8 +88,8 @@ class Device:
 
     @cached_property
     def bytes_per_element(self) -> np.ndarray:
-        """Bytes of an element by precision: float, int8, int4, unpacked."""
-        return np.array([self.float_bits / 8, 1.0, 0.5, self.float_bits / 8])
+        """Bytes of an element by precision: float, int8, int4."""
+        return np.array([self.float_bits / 8, 1.0, 0.5])
 
     @property
     def container(self) -> Container:

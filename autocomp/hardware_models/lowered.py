@@ -81,6 +81,16 @@ class LoweredNetwork:
             return np.full(len(self.workload), self.device.bytes_per_element[FLOAT])
         return self.device.runtime.width(self, node)
 
+    def quantized(self, node: int) -> np.ndarray:
+        """(n,) bool: whether the node's output is kept in integers, where the runtime does so at all."""
+        condition = self.program.flow.conditions[node]
+        chosen = {layer: self.asked(self.graph.layers[layer]) > FLOAT for layer in condition.layers}
+        return np.broadcast_to(np.asarray(condition(chosen)), (len(self.workload),))
+
+    def deciding(self, node: int) -> set[int]:
+        """The layers whose formats decide whether the node's output is kept in integers."""
+        return {self.graph.layers[layer] for layer in self.program.flow.conditions[node].layers}
+
     def knobs(self, operator: Operator) -> tuple[int, ...]:
         """Positions of the knobs that the operator's cost depends on, except for changes of layout by its runtime."""
         touched = (*operator.nodes, *operator.reads, *self.graph.nodes[operator.head].inputs)
@@ -89,5 +99,8 @@ class LoweredNetwork:
             for node in (*operator.reads, operator.output)
             for p in self.program.readers[node]
         }
-        neighbours |= self.device.runtime.deciding_precision(self, operator)
-        return self.workload.knobs_of(touched, {operator.head, *neighbours})
+        runtime = self.device.runtime
+        integers = runtime.deciding_precision(self, operator)
+        if runtime.quantizes_tensors:  # neighbours decide nothing but whether tensors are in integers
+            return self.workload.knobs_of(touched, {operator.head}, {*integers, *neighbours})
+        return self.workload.knobs_of(touched, {operator.head, *neighbours}, integers)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import Workload
+from autocomp.search_spaces import Workload, once
 
 from .cost import Cost, OperatorCost
 from .lookup import Lookup
@@ -65,7 +65,7 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
 
     lowered = LoweredNetwork(device, program, workload)
     return [
-        Lookup(tuple(sorted({*lowered.knobs(operator), *device.runtime.layout_knobs(lowered, operator)})), rows(i))
+        Lookup(once({*lowered.knobs(operator), *device.runtime.layout_knobs(lowered, operator)}), rows(i))
         for i, operator in enumerate(program.operators)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from autocomp.search_spaces import WEIGHTED, NetworkGraph
+from autocomp.search_spaces import IntegerFlow, NetworkGraph
 
 from .layouts import images, products
 
@@ -44,8 +44,7 @@ class Program:
     kept: nodes whose outputs the network returns.
     other_live_activations: for each operator the live elements, as traced, except those that it reads and writes.
     writer: node whose output is stored in memory -> position of the operator that writes it.
-    integer_readers: such a node -> heads of the layers that read it, as their main input or through a max pool that is
-        its only reader; None where anything else reads it.
+    flow: where integers flow, for runtimes that keep them between layers.
     images, products: nodes whose layout in memory may have partly empty layout blocks.
     """
 
@@ -54,7 +53,7 @@ class Program:
     kept: frozenset[int]
     other_live_activations: tuple[int, ...]
     writer: dict[int, int]
-    integer_readers: dict[int, tuple[int, ...] | None]
+    flow: IntegerFlow
     images: frozenset[int] = frozenset()
     products: frozenset[int] = frozenset()
 
@@ -102,34 +101,20 @@ def lower(graph: NetworkGraph, pools: bool = False) -> Program:
             readers[source].append(position)
     kept = frozenset(stored[output] for output in graph.outputs)
     written = {operator.output: position for position, operator in enumerate(operators)}
-    program = Program(operators, {node: tuple(positions) for node, positions in readers.items()}, kept, (), written, {})
+    program = Program(
+        operators,
+        {node: tuple(positions) for node, positions in readers.items()},
+        kept,
+        (),
+        written,
+        IntegerFlow.of(graph),
+    )
     return replace(
         program,
         other_live_activations=_other_live_activations(graph, program),
-        integer_readers=_integer_readers(graph, program),
         images=images(graph),
         products=products(graph),
     )
-
-
-def _integer_readers(graph: NetworkGraph, program: Program) -> dict[int, tuple[int, ...] | None]:
-    """Computed from the last operator to the first: readers of a pool's output also read the pool's input."""
-    found: dict[int, tuple[int, ...] | None] = {}
-    order = sorted(program.readers, key=lambda node: program.writer.get(node, -1), reverse=True)
-    for node in order:
-        heads: tuple[int, ...] | None = None if node in program.kept or not program.readers[node] else ()
-        for position in program.readers[node]:
-            operator = program.operators[position]
-            if heads is None:
-                break
-            if graph.nodes[operator.head].kind in WEIGHTED and operator.reads[0] == node not in operator.reads[1:]:
-                heads = (*heads, operator.head)
-            elif graph.nodes[operator.head].op in MAX_POOLS and len(operator.nodes) == len(program.readers[node]) == 1:
-                heads = found[operator.output]
-            else:
-                heads = None
-        found[node] = heads
-    return found
 
 
 def _other_live_activations(graph: NetworkGraph, program: Program) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-FLOAT, INT8, INT4, UNPACKED = range(4)
-PRECISIONS = ("float", "int8", "int4", "unpacked")  # unpacked: floats, made from stored integers at each inference
+FLOAT, INT8, INT4 = range(3)
+PRECISIONS = ("float", "int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Seconds:
 class Rates:
     """A chip's speed.
 
-    macs_per_s: precision -> rate of the matrix unit; a missing precision is not executed. Without ``unpacked``, weights
+    macs_per_s: precision -> rate of the matrix unit; a missing precision is not executed. Weights
         that are only stored in integers are converted to floats once, before any inference.
     window_share: the share of that rate that kernels of more than one position reach.
     grouped_macs_per_s: of depthwise convolutions outside the matrix unit; ``grouped_share``: precision -> factor to it.
@@ -130,7 +130,7 @@ class Rates:
         return np.maximum(traffic - room, 0)
 
     def seconds(self, demand: Demand) -> Seconds:
-        """A layer set to integers runs in floats where that is faster; an unpacked layer always runs unpacked."""
+        """A layer set to integers runs in floats where that is faster."""
         moved = self._moved(demand, demand.traffic, demand.weights)
         in_floats = self._moved(demand, demand.float_traffic, demand.float_weights)
         slow = (
@@ -146,8 +146,7 @@ class Rates:
             if code and name in self.macs_per_s:
                 compute = demand.matrix[name] * slowed / self.macs_per_s[name]
                 time = self._together(compute, *moved, self.operator_s[name])
-                unpacked = demand.precision == UNPACKED
-                quicker = unpacked if code == UNPACKED else ~unpacked & (demand.precision >= code) & (time[3] < best[3])
+                quicker = (demand.precision >= code) & (time[3] < best[3])
                 best = tuple(np.where(quicker, new, old) for new, old in zip(time, best, strict=True))
         return Seconds(best[0] + serial, best[1], best[2], best[3] + serial)
 

@@ -12,7 +12,7 @@ from autocomp.search_spaces import WEIGHTED, Node
 from .gemm import Gemm, gemm_of, multiplied
 from .lowered import LoweredNetwork
 from .operators import Operator
-from .rates import FLOAT, PRECISIONS, UNPACKED, Demand
+from .rates import FLOAT, PRECISIONS, Demand
 from .runtimes.base import MOST_GROUPED
 
 
@@ -21,19 +21,22 @@ class Container:
     """Bytes of an exported file in addition to its numbers.
 
     node: attributes and shape of an operator. integers, packed: the operators that convert a layer's integers, or two
-        integers in a byte, to its weight. rounded: the operators that round its input.
+        integers in a byte, to its weight. rounded: the operators that round its input, or another tensor.
+    quantizes_tensors: whether tensors between layers are rounded for runtimes that keep them in integers.
     """
 
     node: int
     integers: int
     packed: int
     rounded: int
+    quantizes_tensors: bool = False
 
 
 CONTAINERS = {
     "mindir": Container(335, 314, 883, 734),  # fitted to 30 plans of three small networks, largest miss 600 bytes
-    "onnx": Container(109, 182, 213, 319),  # to 30 plans of three ImageNet networks, largest miss 1,800 bytes
+    "onnx": Container(136, 69, 177, 528, True),  # to 24 plans of three ImageNet networks, largest miss 0.1 %
 }
+BIAS_SCALE = 4  # bytes for each channel of a layer that is multiplied in integers
 TRANSCENDENTAL = dict.fromkeys(  # transcendental functions for each element of the output
     ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus"), 1
 ) | {"LSTM": 5}
@@ -78,9 +81,10 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
     if layer is not None and first:
         weights = layer.weights
         stored, bias = _stored(lowered, operator.head, layer)
+    stored = stored + _roundings(lowered, operator) * lowered.device.container.rounded
     arithmetic = _arithmetic(lowered, operator)
     demand = _demand(lowered, position, arithmetic)
-    resident = _resident_width(lowered, operator.head, demand.precision)
+    resident = lowered.device.bytes_per_element[demand.precision]
     return Work(
         demand=demand,
         file_bytes=stored + (bias + _folded(lowered, operator, layer, norms, params)) * 4,
@@ -144,12 +148,6 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
     )
 
 
-def _resident_width(lowered: LoweredNetwork, index: int, precision: np.ndarray) -> np.ndarray:
-    """(n,) bytes of a weight in memory: a weight that is unpacked at each inference stays in integers between them."""
-    bits = lowered.workload.bits_of(index)[0]
-    return np.where(precision == UNPACKED, np.where(bits <= 4, 0.5, 1.0), lowered.device.bytes_per_element[precision])
-
-
 def _stored(lowered: LoweredNetwork, index: int, layer: Gemm) -> tuple[np.ndarray, np.ndarray]:
     """Bytes of a layer's weights in the file, and its number of biases.
 
@@ -161,7 +159,26 @@ def _stored(lowered: LoweredNetwork, index: int, layer: Gemm) -> tuple[np.ndarra
     container = lowered.device.container
     unpacked = np.where(bits <= 4, container.packed, container.integers)
     stored = layer.weights * width + np.where(bits <= 8, layer.channels_out * 4 + unpacked, 0)
-    return stored + np.where(activation_bits <= 8, container.rounded, 0), bias
+    if not _quantizes_tensors(lowered):
+        return stored + np.where(activation_bits <= 8, container.rounded, 0), bias
+    channel = BIAS_SCALE + (lowered.graph.nodes[index].kind == "dense")  # and a zero point
+    return stored + ((bits <= 8) & (activation_bits <= 8)) * layer.channels_out * channel, bias
+
+
+def _quantizes_tensors(lowered: LoweredNetwork) -> bool:
+    return lowered.device.runtime.quantizes_tensors and lowered.device.container.quantizes_tensors
+
+
+def _roundings(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
+    """(n,): how many tensors a file rounds at an operator, besides inputs of layers alone."""
+    count = np.zeros(len(lowered.workload))
+    if not _quantizes_tensors(lowered):
+        return count
+    inputs = {source for i in operator.nodes for source in lowered.graph.nodes[i].inputs}
+    first = [
+        i for i in inputs if lowered.graph.nodes[i].kind == "input" and lowered.graph.consumers[i][0] in operator.nodes
+    ]
+    return sum((lowered.quantized(i) * 1.0 for i in (*operator.nodes, *first)), count)
 
 
 def _folded(

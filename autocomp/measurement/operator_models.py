@@ -15,12 +15,14 @@ from autocomp.search_spaces import WEIGHTED, NetworkGraph, Workload
 SCALE = 0.05  # of rounded activations; outputs of a ReLU have no negative levels
 
 
-def operator_model(shape: OperatorShape, symmetric: bool = False) -> bytes:
+def operator_model(shape: OperatorShape, symmetric: bool = False, quantizes_tensors: bool = True) -> bytes:
     """A serialized ONNX model with random weights; the batch is free, as in exported files.
 
-    symmetric: inputs are rounded symmetrically around zero.
+    symmetric: inputs are rounded symmetrically around zero. quantizes_tensors: tensors between layers are rounded, too.
     """
-    return workload_model(shape.workload(), _parameters(shape.graph()), _ranges(shape, symmetric))
+    ranges = _ranges(shape, symmetric)
+    tensors = _tensors(shape, ranges) if quantizes_tensors else {}
+    return workload_model(shape.workload(), _parameters(shape.graph()), ranges, tensors)
 
 
 def fixed_batch(model: bytes, batch: int) -> bytes:
@@ -36,9 +38,13 @@ def workload_model(
     workload: Workload,
     parameters: dict[str, np.ndarray],
     ranges: dict[tuple[str, int], ActivationQuantizer],
+    tensors: dict[int, ActivationQuantizer],
 ) -> bytes:
-    """The serialized ONNX model of a workload of one plan, with that plan's formats and pruned channels."""
-    compressor = PlanCompressor(workload.space, parameters, ranges)
+    """The serialized ONNX model of a workload of one plan, with that plan's formats and pruned channels.
+
+    tensors: node -> quantizer of its output, where layers in integers write or read it.
+    """
+    compressor = PlanCompressor(workload.space, parameters, ranges, tensors=tensors)
     plan = workload.space.decode(workload.vectors[0])
     model = onnx_network(workload.graph, parameters, compressor(plan), Style(integer_weights=True))
     data: bytes = model.SerializeToString()
@@ -63,6 +69,16 @@ def _parameters(graph: NetworkGraph) -> dict[str, np.ndarray]:
         for name in node.parameters:
             found[name] = np.ones(node.shape[-1], np.float32)
     return found
+
+
+def _tensors(
+    shape: OperatorShape, ranges: dict[tuple[str, int], ActivationQuantizer]
+) -> dict[int, ActivationQuantizer]:
+    """What layers read has their range."""
+    graph = shape.graph()
+    zero = max((quantizer.zero_point for quantizer in ranges.values()), default=0)
+    found = {i: ActivationQuantizer(SCALE, zero, 8) for i in range(len(graph.nodes))}
+    return found | {node.inputs[0]: ranges[node.layer, 8] for node in graph.nodes if node.layer is not None}
 
 
 def _ranges(shape: OperatorShape, symmetric: bool) -> dict[tuple[str, int], ActivationQuantizer]:

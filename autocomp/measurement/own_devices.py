@@ -41,17 +41,17 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
         return read_table(path)
     chip = find_device(device)
     formats = ["float"] + ["w8a8"] * chip.executes(INTEGERS)
-    formats += ["w8", "w4a8"] if "unpacked" in chip.rates.macs_per_s else []
     return [MeasuredShape(shape) for shape in standard_shapes(formats)]
 
 
 def write_models(rows: Iterable[MeasuredShape], folder: Path, device: str | Path | Device) -> int:
     """An ONNX model for each shape, with its name and its batch, in the form that the device's runtime takes."""
     folder.mkdir(parents=True, exist_ok=True)
-    symmetric = find_device(device).symmetric_inputs
+    chip = find_device(device)
+    form = (chip.symmetric_inputs, chip.runtime.quantizes_tensors)
     shapes = list(dict.fromkeys(row.shape for row in rows))
     for shape in shapes:
-        (folder / f"{shape.name}.onnx").write_bytes(fixed_batch(operator_model(shape, symmetric), shape.batch))
+        (folder / f"{shape.name}.onnx").write_bytes(fixed_batch(operator_model(shape, *form), shape.batch))
     return len(shapes)
 
 

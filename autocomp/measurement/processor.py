@@ -26,10 +26,10 @@ from .profiling import Report, counted, measure
 log = logging.getLogger("autocomp")
 
 TEMPLATE = Path(hardware_models.__file__).parent / "templates" / "onnxruntime.toml"
-FORMATS = ("float", "w8a8", "w8", "w4a8")
+FORMATS = ("float", "w8a8")
 SETTING = "AUTOCOMP_CPU"  # "assumed": never measure, use the shipped device file
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-VERSION = 4  # of the measurement; a cache of another version is measured again
+VERSION = 5  # of the measurement; a cache of another version is measured again
 
 
 def device(name: str | Path | Device, may_measure: bool = True) -> Device:

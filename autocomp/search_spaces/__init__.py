@@ -10,7 +10,7 @@ from .node_attributes import Argument, Convolution, NodeAttributes, Normalizatio
 from .plan import Plan, Value
 from .quantized_tensors import IntegerFlow, foldable
 from .space import SearchSpace
-from .workload import Workload
+from .workload import Workload, once
 
 __all__ = [
     "FLOAT_BITS",
@@ -32,4 +32,5 @@ __all__ = [
     "Workload",
     "foldable",
     "kept_units",
+    "once",
 ]

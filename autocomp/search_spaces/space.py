@@ -107,6 +107,20 @@ class SearchSpace:
                     tables[i].append((position, bits))
         return tuple(map(tuple, tables))
 
+    @cached_property
+    def integer_values(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Position of a format knob -> a value for each group of its formats, and each value's group.
+
+        The groups are those that are multiplied in floats and those that are multiplied in integers; one may be absent.
+        """
+        found = {}
+        for position, knob in enumerate(self.knobs):
+            if knob.kind == "format":
+                integers = [one.in_integers for one in knob.formats]
+                _, first, group = np.unique(integers, return_index=True, return_inverse=True)
+                found[position] = first, group.reshape(-1)
+        return found
+
     @staticmethod
     def _units_per_node(units: np.ndarray, knob: Knob) -> np.ndarray:
         assert knob.group is not None

@@ -81,27 +81,47 @@ class Workload:
         """(n, nodes) int; bits of a layer's inputs."""
         return np.stack([self.bits_of(i)[1] for i in range(len(self.graph.nodes))], 1)
 
-    def knobs_of(self, channels: Iterable[int], formats: Iterable[int]) -> tuple[int, ...]:
-        """Positions of the knobs that decide these nodes' channels and these nodes' formats."""
+    def knobs_of(
+        self, channels: Iterable[int], formats: Iterable[int], integers: Iterable[int] = ()
+    ) -> tuple[int, ...]:
+        """Positions of the knobs that decide these nodes' channels and these nodes' formats.
+
+        integers: nodes of which only matters whether their format is multiplied in integers: for such a knob its
+            position's complement, ``~position``, has two values, whatever the knob has.
+        """
         found = {position for node in channels for position, _ in self.space.channel_tables[node]}
         found |= {position for node in formats for position, _ in self.space.format_tables[node]}
-        return tuple(sorted(found))
+        found |= {~position for node in integers for position, _ in self.space.format_tables[node]}
+        return once(found)
 
     def grid_size(self, knobs: Sequence[int]) -> int:
-        return math.prod(int(self.space.sizes[k]) for k in knobs)
+        return math.prod(self._values(k) for k in knobs)
+
+    def _values(self, knob: int) -> int:
+        return int(self.space.sizes[knob]) if knob >= 0 else len(self.space.integer_values[~knob][0])
 
     def grid(self, knobs: Sequence[int]) -> Workload:
         """Every combination of these knobs' values; the last knob changes fastest. All other knobs leave the network as
         it is."""
         vectors = np.zeros((self.grid_size(knobs), len(self.space.knobs)), np.intp)
-        if knobs:
-            vectors[:, list(knobs)] = np.indices([self.space.sizes[k] for k in knobs]).reshape(len(knobs), -1).T
+        combinations = np.indices([self._values(k) for k in knobs]).reshape(len(knobs), len(vectors))
+        for knob, values in zip(knobs, combinations, strict=True):
+            if knob >= 0:
+                vectors[:, knob] = values
+            else:
+                vectors[:, ~knob] = self.space.integer_values[~knob][0][values]
         return Workload(self.space, vectors, self.batch)
 
     def codes(self, knobs: Sequence[int]) -> np.ndarray:
         """(n,) int: the row of ``grid(knobs)`` that holds each plan's values of these knobs."""
         codes = np.zeros(len(self), np.intp)
         for knob in knobs:
-            codes *= int(self.space.sizes[knob])
-            codes += self._columns[knob]
+            codes *= self._values(knob)
+            codes += self._columns[knob] if knob >= 0 else self.space.integer_values[~knob][1][self._columns[~knob]]
         return codes
+
+
+def once(knobs: Iterable[int]) -> tuple[int, ...]:
+    """Sorted, without the complements of positions that are among them."""
+    found = set(knobs)
+    return tuple(sorted(knob for knob in found if knob >= 0 or ~knob not in found))

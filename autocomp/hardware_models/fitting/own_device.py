@@ -71,7 +71,7 @@ def _observed(device: Device, rows: Sequence[MeasuredShape]) -> list[Observation
 
 def _slowed(rates: Rates, factor: float) -> Rates:
     """The rates of a machine that takes ``factor`` times as long for everything."""
-    times = ("operator_s", "inference_s", "group_s", "row_s")
+    times = ("operator_s", "inference_s")
     relative = ("transcendental_operations", "softmax_layernorm_operations", "grouped_share", "window_share")
     names = {name: name.partition(".")[0] for name in _free(rates)}
     factors = {name: factor if first in times else 1 / factor for name, first in names.items() if first not in relative}

@@ -57,12 +57,18 @@ def _float_layers() -> list[OperatorShape]:
 
 
 def _integer_layers(formats: Sequence[str]) -> list[OperatorShape]:
-    """Shapes that matter in integers only: a depthwise layer's channels beyond a multiple of its channel block, max
-    pools without a fast kernel."""
+    """Shapes that matter in integers only: a depthwise layer's channels beyond a multiple of its channel block, and
+    additions and pools between layers."""
     if "w8a8" not in formats:
         return []
     grouped = [OperatorShape("conv", "", "w8a8", 1, c, c, p, p, k, 1, c, 8) for c, p, k in ((72, 56, 3), (120, 28, 5))]
-    return grouped + [OperatorShape("pool", "MaxPool", "w8a8", 1, c, 1, p, p, 3) for c, p in ((64, 56), (256, 28))]
+    images = ((64, 56), (256, 28))
+    pools = [OperatorShape("pool", "MaxPool", "w8a8", 1, c, 1, p, p, 3) for c, p in images]
+    several = ((16, 112), (32, 56), (64, 56), (96, 28), (192, 28), (128, 14), (384, 14), (256, 7))
+    mixed = [OperatorShape("mixed", "", "w8a8", 1, c, c, p, p, repeat=8) for c, p in several]
+    return (
+        grouped + pools + mixed + [OperatorShape("add", "Add", "w8a8", 1, c, 1, p, p) for c, p in ((16, 112), *images)]
+    )
 
 
 def _others() -> list[OperatorShape]:

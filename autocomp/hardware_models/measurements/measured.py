@@ -93,7 +93,10 @@ def _sizes(layer: Gemm) -> np.ndarray:
 
 
 def _ratios(device: Device, row: MeasuredShape) -> list[tuple[str, np.ndarray, int, float]]:
-    """One ratio for the whole stack, for each different operator of it except the last."""
+    """One ratio for the whole stack, for each different operator of it except the last; none for mixed stacks, most of
+    whose time is not spent in layers."""
+    if row.shape.kind == "mixed":
+        return []
     workload = row.shape.workload()
     lowered = LoweredNetwork(device, lower(workload.graph, device.fuses_pools), workload)
     positions = range(len(lowered.program.operators))

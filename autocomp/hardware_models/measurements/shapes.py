@@ -25,7 +25,7 @@ from autocomp.search_spaces import (
 )
 
 LAYERS = ("conv", "dense")
-KINDS = (*LAYERS, "matmul", "add", "pool", "mean", "softmax", "layernorm", "activation")
+KINDS = (*LAYERS, "mixed", "matmul", "add", "pool", "mean", "softmax", "layernorm", "activation")
 ACTIVATIONS = (
     *("ReLU", "ReLU6", "Sigmoid", "HSwish", "HSigmoid", "Tanh", "GeLU", "GeluExt", "SiLU", "Elu", "Mish"),
     *("Softplus", "Softsign", "Abs", "Exp", "Log", "Sqrt", "Rsqrt", "Neg", "Square", "Erf"),
@@ -49,6 +49,7 @@ class OperatorShape:
     channels_in, channels_out, height, width: of the input, and the output's channels. A dense layer has ``height``
         rows; a matrix product is ``groups`` times (height, channels_in) by (channels_in, channels_out); softmax and
         layer norm run over ``channels_in``, for ``groups`` times ``height`` rows.
+    mixed: convolutions, every second one in the format, the others in floats: what changing between them takes.
     kernel, stride, groups: of a conv; the kernel of a pool, which is also its stride. After a pool in another format
         than float comes a layer that reads it.
     repeat: layers in a row; where the numbers of channels differ, every second layer swaps them.
@@ -106,7 +107,8 @@ class OperatorShape:
     def workload(self) -> Workload:
         """One plan: every layer in the shape's format."""
         graph = self.graph()
-        layers = () if Format.parse(self.format) == Format() else graph.layers
+        layers = [] if Format.parse(self.format) == Format() else list(graph.layers)
+        layers = layers[1::2] if self.kind == "mixed" else layers
         knobs = tuple(Knob(f"format/{layer}", "rtn", (layer,), ("float", self.format)) for layer in layers)
         return Workload(SearchSpace(graph, knobs), np.ones((1, len(knobs)), np.int64), self.batch)
 
@@ -121,7 +123,7 @@ class _Stack:
         self.rows = (1, shape.groups, shape.height, shape.channels_in)
 
     def graph(self) -> NetworkGraph:
-        {"conv": self._convs, "dense": self._denses}.get(self.shape.kind, self._single)()
+        {"conv": self._convs, "mixed": self._convs, "dense": self._denses}.get(self.shape.kind, self._single)()
         return NetworkGraph(tuple(self.nodes), (len(self.nodes) - 1,))
 
     def _convs(self) -> None:
@@ -143,6 +145,9 @@ class _Stack:
         if s.kind == "matmul":
             a, b = self._input(self.rows), self._input((1, s.groups, s.channels_in, s.channels_out))
             self._add("BatchMatMul", (a, b), (1, s.groups, s.height, s.channels_out), constants=(False, False))
+        elif s.kind == "add" and s.format != "float":  # of what two layers in integers read and write
+            x = self._input(self.image)
+            self._conv(self._add("Add", (self._conv(x, s.channels_in, 1, 1, 1), x), self.image), TAIL, 1, 1, 1)
         elif s.kind == "add":
             self._add("Add", (self._input(self.image), self._input(self.image)), self.image)
         elif s.kind == "pool":
@@ -213,7 +218,7 @@ class _Stack:
 
     def _node(self, node: Node) -> int:
         """All channels stay: those on the second axis of an image, or on the last axis of rows."""
-        channels = node.shape[1] if self.shape.kind in ("conv", "pool") else node.shape[-1]
+        channels = node.shape[1] if self.shape.kind in ("conv", "mixed", "pool", "add") else node.shape[-1]
         self.nodes.append(replace(node, units=np.full(channels, -1)))
         return len(self.nodes) - 1
 

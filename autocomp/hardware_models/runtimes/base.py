@@ -81,7 +81,9 @@ class Runtime:
 
     def deciding_precision(self, lowered: LoweredNetwork, operator: Operator) -> set[int]:
         """Other layers than the neighbours whose formats decide the precision of an operator and of its inputs."""
-        return set()
+        if not self.quantizes_tensors:
+            return set()
+        return set().union(*(lowered.deciding(node) for node in (*operator.reads, *operator.nodes)))
 
     def layout_knobs(self, lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
         """Positions of the knobs that decide the layouts in which an operator reads and writes tensors."""

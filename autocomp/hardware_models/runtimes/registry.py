@@ -25,8 +25,6 @@ def runtime_of(data: Mapping[str, Any], origin: str = "it") -> Runtime:
 
 def unnamed(data: Mapping[str, Any]) -> str:
     """The runtime of a file that names none, as in stored fronts: it follows from entries that only one runtime has."""
-    if "unpacked" in data["rates"]["macs_per_s"]:
-        return ONNXRUNTIME.name
     if data.get("symmetric_inputs"):
         return TENSORRT.name
     return ASCEND.name if data["fusion"].get("pools") else LITE.name

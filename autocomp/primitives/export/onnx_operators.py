@@ -138,7 +138,8 @@ def pool(op: str) -> Form:
         if mode not in ("SAME", "VALID"):
             raise ExportError(f"{node.name} pads by {mode!r}, which has no ONNX form in autocomp")
         pad = "SAME_UPPER" if mode == "SAME" else "VALID"
-        return w.emit(op, [operand(w, node)], node.name, kernel_shape=kernel, strides=strides, auto_pad=pad)
+        source = w.pooled(node) if op == "MaxPool" else operand(w, node)
+        return w.emit(op, [source], node.name, kernel_shape=kernel, strides=strides, auto_pad=pad)
 
     return form
 
@@ -150,7 +151,7 @@ def padded_max_pool(w: Writer, node: Node) -> str:
     pads = tuple(a["pads"])[-spatial:]
     strides, dilations = tuple(a["strides"])[-spatial:], tuple(a["dilation"])[-spatial:]
     return w.emit(
-        "MaxPool", [operand(w, node)], node.name, kernel_shape=kernel, strides=strides, dilations=dilations,
+        "MaxPool", [w.pooled(node)], node.name, kernel_shape=kernel, strides=strides, dilations=dilations,
         pads=pads + pads, ceil_mode=int(a["ceil_mode"]),
     )  # fmt: skip
 
@@ -172,11 +173,17 @@ def adaptive_pool(op: str) -> Form:
     def form(w: Writer, node: Node) -> str:
         before, after = source_shape(w, node)[-2:], node.shape[-2:]
         if after == (1, 1):
-            return w.emit(f"Global{op}", [operand(w, node)], node.name)
+            return w.emit(f"Global{op}", [w.pooled(node) if op == "MaxPool" else operand(w, node)], node.name)
         if any(a % b for a, b in zip(before, after, strict=True)):
             raise ExportError(f"{node.name} pools {before} to {after}, which is no whole window and has no ONNX form")
         kernel = [a // b for a, b in zip(before, after, strict=True)]
-        return w.emit(op, [operand(w, node)], node.name, kernel_shape=kernel, strides=kernel)
+        return w.emit(
+            op,
+            [w.pooled(node) if op == "MaxPool" else operand(w, node)],
+            node.name,
+            kernel_shape=kernel,
+            strides=kernel,
+        )
 
     return form
 

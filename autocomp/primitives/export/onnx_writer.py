@@ -21,6 +21,7 @@ from autocomp.search_spaces import Argument, IntegerFlow, NetworkGraph, Node, fo
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
+MAX_POOLS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2", "AdaptiveMaxPool2D")
 MEAN, VARIANCE, TAP, OUTPUT = "#mean", "#variance", "#input", "#output"
 REWRITES = ["WeightBiasQuantization"]  # disabled: it rounds weights and biases of layers with rounded inputs
 
@@ -59,6 +60,7 @@ class Writer:
         self.extra_outputs: list[str] = []
         self.names: list[tuple[str, ...]] = []
         self.flow = IntegerFlow.of(graph)
+        self.firsts = {end: i for i, end in reversed(list(enumerate(self.flow.end)))}  # of the nodes that are fused
         self.constants: dict[str, int] = {}  # returned as they are -> type
         self.opset = OPSET
         self.batch_axis = growing_axes(graph)
@@ -72,6 +74,8 @@ class Writer:
         self.weights: dict[str, str] = {}  # name of a layer's integers -> name of their floats
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
         self.on_grid: dict[str, ActivationQuantizer] = {}  # tensors that are rounded already -> how
+        self.integers: set[str] = set()  # those of them that kernels in integers write
+        self.unrounded: dict[str, str] = {}  # the others -> as they were before
 
     # used by operators ----------------------------------------------------------------------------------------------
 
@@ -133,10 +137,7 @@ class Writer:
         point = np.int8(0) if self.signed else np.uint8(quantizer.zero_point)
         zero = self.initializer(f"{name}.zero_point", point)
         if quantizer.bits < 8:
-            low, high = (np.float32(bound) * np.float32(quantizer.scale) for bound in quantizer.bounds)
-            source = self.emit(
-                "Clip", [source, self.constant(low, np.float32), self.constant(high, np.float32)], f"{name}.clip"
-            )
+            source = self._clipped(source, quantizer, f"{name}.clip")
         levels = self.emit("QuantizeLinear", [source, scale, zero], f"{name}.levels")
         return self.emit("DequantizeLinear", [levels, scale, zero], name)
 
@@ -152,7 +153,8 @@ class Writer:
             self.weights[name] = self.initializer(name, floats.T if columns else floats)
         elif self.multiplies_integers(node, state):
             exact = node.channelwise or not saturates(state.quantized)
-            self.weights[name] = self._multiplied(name, state.quantized.with_positive_scale(), columns, exact)
+            weight = state.quantized.with_positive_scale()
+            self.weights[name] = self._multiplied(name, weight, columns, exact, node.kind == "dense")
         else:  # ONNX requires a positive scale
             folded = self.style.unpacks_at_load and state.activation is None
             weight = self._dequantized(name, state.quantized.with_positive_scale(), folded)
@@ -162,9 +164,9 @@ class Writer:
         del self.nodes[before:]
         return self.weights[name]
 
-    def _multiplied(self, name: str, weight: QuantizedWeight, columns: bool, exact: bool) -> str:
-        """Integers that onnxruntime multiplies as they are: it needs zero points, and 8 bits. It unpacks 4 bits once,
-        when it loads the file.
+    def _multiplied(self, name: str, weight: QuantizedWeight, columns: bool, exact: bool, dense: bool) -> str:
+        """Integers that onnxruntime multiplies as they are: it needs 8 bits, and for dense layers zero points. It
+        unpacks 4 bits once, when it loads the file.
 
         exact: whether its kernel for signed weights adds products without saturation; that for unsigned ones always
         does, and is slower on processors without VNNI.
@@ -173,12 +175,13 @@ class Writer:
         scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
         if not exact:
             levels = (levels.astype(np.int16) + 128).astype(np.uint8)
-        zeros = np.full(weight.scale.size, 0 if exact else 128, levels.dtype)
-        points = self.initializer(f"{name}.zero_points", zeros)
-        integers = self._integers(name, levels, weight.bits)
+        arguments = [self._integers(name, levels, weight.bits), scale]
+        if dense or not exact:
+            zeros = np.full(weight.scale.size, 0 if exact else 128, levels.dtype)
+            arguments.append(self.initializer(f"{name}.zero_points", zeros))
         if weight.bits <= 4:
-            integers = self.emit("Cast", [integers], f"{name}.int8", to=TensorProto.INT8)
-        return self.emit("DequantizeLinear", [integers, scale, points], f"{name}.float", axis=int(columns))
+            arguments[0] = self.emit("Cast", arguments[:1], f"{name}.int8", to=TensorProto.INT8)
+        return self.emit("DequantizeLinear", arguments, f"{name}.float", axis=int(columns))
 
     def _unpacked(self, integers: str, scale: np.ndarray, rank: int) -> str:
         """Integers (out, ...) times the scale of each output."""
@@ -232,8 +235,7 @@ class Writer:
         assert quantized is not None and state.activation is not None
         scale = np.float32(state.activation.scale) * np.abs(quantized.scale)
         levels = np.clip(np.rint(state.bias / scale), -(2**31), 2**31 - 1).astype(np.int32)
-        values = {"integers": levels, "scale": scale, "zero_points": np.zeros_like(levels)}
-        stored = [self.initializer(f"{name}.{part}", value) for part, value in values.items()]
+        stored = [self.initializer(f"{name}.integers", levels), self.initializer(f"{name}.scale", scale)]
         self.unpacking.append(helper.make_node("DequantizeLinear", stored, [name], name=name, axis=0))
         return [name]
 
@@ -305,12 +307,47 @@ class Writer:
         """The names that readers of the node's outputs use: of the rounded tensor where the plan rounds it."""
         if self.position in self.style.tapped:
             self.extra_outputs.append(self.emit("Identity", [names[0]], f"{node.name}{OUTPUT}"))
-        quantizer = self.compressed.tensors.get(self.position)
+        quantizer = self.compressed.tensors.get(self.position) or self._pooled_grid(node)
         if quantizer is None or self.on_grid.get(names[0]) == quantizer:
             return names
-        name = self.rounded(names[0], quantizer, f"{node.name}#quantized")
+        source = names[0]
+        if node.op in MAX_POOLS and not self._written_in_integers():
+            source = self._clipped(source, quantizer, f"{node.name}#clipped")
+        name = self.rounded(source, quantizer, f"{node.name}#quantized")
         self.on_grid[name] = quantizer
+        if self._written_in_integers():
+            self.integers.add(name)
+        else:
+            self.unrounded[name] = names[0]
         return (name, *names[1:])
+
+    def _written_in_integers(self) -> bool:
+        """Whether a kernel in integers writes the present node's rounded output, instead of a separate operator."""
+        node = self.graph.nodes[self.firsts[self.position]]
+        if self.signed:  # TensorRT finds its own way
+            return True
+        if node.layer is not None and node.weight_shape is not None:
+            return self.multiplies_integers(node, self.compressed.layers[node.layer])
+        inputs = [self.names[i][0] for i in node.inputs]
+        moves = self.flow.source[self.position] != self.position
+        computes = bool(self.flow.conditions[self.position].all)
+        return all(name in (self.integers if moves else self.on_grid) for name in inputs) and (moves or computes)
+
+    def _pooled_grid(self, node: Node) -> ActivationQuantizer | None:
+        """How the input of a max pool is rounded: so is what it gives, and onnxruntime has no slow pool of integers if
+        floats are pooled and then rounded again."""
+        return self.on_grid.get(self.argument(node.arguments[0])) if node.op in MAX_POOLS else None
+
+    def pooled(self, node: Node) -> str:
+        """The input of a max pool: not yet rounded where floats are written, since onnxruntime pools integers fast only
+        where they have the channels last. The greatest of rounded numbers is the greatest number, rounded."""
+        name = self.argument(node.arguments[0])
+        return self.unrounded.get(name, name)
+
+    def _clipped(self, source: str, quantizer: ActivationQuantizer, name: str) -> str:
+        """Clipped as rounding clips: this keeps onnxruntime from rounding before a pool, and it removes it later."""
+        low, high = (np.float32(bound) * np.float32(quantizer.scale) for bound in quantizer.bounds)
+        return self.emit("Clip", [source, self.constant(low, np.float32), self.constant(high, np.float32)], name)
 
     def rounded_before_moves(self, source: str, name: str) -> str:
         """The tensor, which the present node only moves afterwards, rounded as its result will be: onnxruntime does not

@@ -1,6 +1,6 @@
 """Layouts of tensors in onnxruntime, and changes of layout.
 
-Convolutions in floats read and write layout blocks of channels, those in integers have the channels last, and other
+Convolutions in floats read and write layout blocks of channels, kernels in integers have the channels last, and other
 operators use the plain layout.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from autocomp.hardware_models.lowered import LoweredNetwork
-from autocomp.hardware_models.operators import MAX_POOLS, Operator
-from autocomp.hardware_models.rates import FLOAT, INT8
+from autocomp.hardware_models.operators import Operator
+from autocomp.hardware_models.rates import FLOAT
 
-from .integers import deciding, origin
+from .integers import in_integers
 
 PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
 BLOCKED_ACTIVATIONS = ("ReLU", "ReLU6", "Sigmoid", "HSigmoid", "Tanh", "HSwish", "SiLU")  # the others are plain
@@ -23,17 +23,16 @@ FEWEST_BLOCKED = 16  # channels of an input, below which a convolution in layout
 def written(lowered: LoweredNetwork, node: int) -> np.ndarray:
     """(n,) the layout in which a tensor is written: PLAIN, BLOCKS or LAST."""
     plain = np.full(len(lowered.workload), PLAIN)
-    if node not in lowered.program.writer:
+    if node not in lowered.program.writer or node not in lowered.program.images:
         return plain
     operator = lowered.program.operators[lowered.program.writer[node]]
-    kind = lowered.graph.nodes[operator.head].kind
-    if kind == "conv":
-        precision = lowered.precision(operator.head)
-        floats = PLAIN if leaves_blocks(lowered, operator) else BLOCKS
-        return np.select([precision == FLOAT, precision == INT8], [floats, LAST], PLAIN)
-    if kind == "pool":
-        in_blocks, slow = pooled_in_blocks(lowered, operator), pooled_in_integers(lowered, operator)
-        return np.select([in_blocks, slow], [BLOCKS, PLAIN], LAST)
+    return np.where(in_integers(lowered, operator), LAST, _written_in_floats(lowered, operator))
+
+
+def _written_in_floats(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
+    kind, plain = lowered.graph.nodes[operator.head].kind, np.full(len(lowered.workload), PLAIN)
+    if kind in ("conv", "pool"):
+        return plain if leaves_blocks(lowered, operator) else np.full_like(plain, BLOCKS)
     if kind not in PASSES_BLOCKS or not operator.reads or leaves_blocks(lowered, operator):
         return plain
     in_blocks = np.logical_and.reduce([written(lowered, source) == BLOCKS for source in operator.reads])
@@ -47,32 +46,22 @@ def leaves_blocks(lowered: LoweredNetwork, operator: Operator) -> bool:
 
 
 def pooled_in_blocks(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) bool: whether a max pool runs in layout blocks.
-
-    It does not where all its readers round its output and it is the only reader of its input: then onnxruntime rounds
-    before the pool.
-    """
-    floats = lowered.width(operator.output) == lowered.device.bytes_per_element[FLOAT]
-    heads = lowered.program.integer_readers.get(operator.output)
-    alone = len(lowered.program.readers[operator.reads[0]]) == 1
-    if not heads or not alone or lowered.graph.nodes[operator.head].op not in MAX_POOLS:
-        return floats
-    return floats & ~np.logical_and.reduce([lowered.workload.bits_of(head)[1] <= 8 for head in heads])
+    """(n,) bool: whether a pool runs in layout blocks."""
+    return ~in_integers(lowered, operator)
 
 
 def blocking(lowered: LoweredNetwork, node: int) -> set[int]:
-    """Layers whose formats decide whether a tensor is in layout blocks, or in integers."""
+    """Layers whose formats decide the layout in which a tensor is written."""
     if node not in lowered.program.writer:
         return set()
     operator = lowered.program.operators[lowered.program.writer[node]]
+    own = lowered.deciding(node).union(*(lowered.deciding(source) for source in operator.reads))
     kind = lowered.graph.nodes[operator.head].kind
     if kind == "conv":
-        return {operator.head, *(lowered.program.integer_readers.get(operator.output) or ())}
-    if kind == "pool":
-        return {*deciding(lowered, node), *(lowered.program.integer_readers.get(node) or ())}
+        return {operator.head}
     if kind not in PASSES_BLOCKS:
-        return set()
-    return set().union(*(blocking(lowered, source) for source in operator.reads))
+        return own
+    return own.union(*(blocking(lowered, source) for source in operator.reads))
 
 
 def reordered(lowered: LoweredNetwork, position: int) -> np.ndarray:
@@ -102,28 +91,17 @@ def _taken(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     node = lowered.graph.nodes[operator.head]
     if node.kind == "conv":
         wide = lowered.graph.nodes[operator.reads[0]].shape[1:2] >= (FEWEST_BLOCKED,)
-        precision = lowered.precision(operator.head)
-        return np.select([precision == INT8, (precision == FLOAT) & wide], [LAST, BLOCKS], PLAIN)
+        return np.where(in_integers(lowered, operator), LAST, BLOCKS if wide else PLAIN)
     if node.kind == "pool" or node.kind in PASSES_BLOCKS:
         return written(lowered, operator.output)
     return np.full(len(lowered.workload), PLAIN)
 
 
-def pooled_in_integers(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,) bool: whether a max pool has no fast kernel: it pools integers that no convolution in integers wrote."""
-    none = np.zeros(len(lowered.workload), bool)
-    if lowered.graph.nodes[operator.head].op not in MAX_POOLS or not operator.reads:
-        return none
-    layer = origin(lowered, operator.reads[0])
-    in_integers = none if layer is None else lowered.precision(layer) == INT8
-    return ~pooled_in_blocks(lowered, operator) & ~in_integers
-
-
 def block_knobs(lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
-    """Positions of the knobs on which :func:`reordered` and :func:`pooled_in_integers` depend for an operator."""
+    """Positions of the knobs on which :func:`reordered` and the conversions of an operator depend."""
     layers: set[int] = set()
     for node in (*operator.reads, operator.output):
         readers = [lowered.program.operators[reader] for reader in lowered.program.readers[node]]
-        layers |= {*blocking(lowered, node), *deciding(lowered, node), *(reader.head for reader in readers)}
+        layers |= {*blocking(lowered, node), *lowered.deciding(node), *(reader.head for reader in readers)}
         layers = layers.union(*(blocking(lowered, reader.output) for reader in readers))
-    return lowered.workload.knobs_of(operator.reads, layers)
+    return lowered.workload.knobs_of(operator.reads, (), layers)

@@ -9,11 +9,11 @@ import numpy as np
 from autocomp.hardware_models.gemm import Gemm
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator
-from autocomp.hardware_models.rates import INT8, RuntimeWork
+from autocomp.hardware_models.rates import FLOAT, INT8, RuntimeWork
 from autocomp.hardware_models.runtimes.base import Buffers, Runtime
 
 from . import integers
-from .blocks import block_knobs, pooled_in_blocks, pooled_in_integers
+from .blocks import block_knobs
 from .buffers import OnnxruntimeBuffers
 from .extra_work import OnnxruntimeRates, extra_work
 from .kernels import one_by_one
@@ -26,21 +26,12 @@ class Onnxruntime(Runtime):
     def precision(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
         return integers.precision(lowered, layer)
 
-    def measured_precision(self, lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-        """Max pools of integers without a fast kernel are only compared with each other."""
-        precision = lowered.precision(operator.head)
-        if lowered.graph.nodes[operator.head].kind != "pool":
-            return precision
-        return np.where(pooled_in_integers(lowered, operator), INT8, precision)
-
     def width(self, lowered: LoweredNetwork, node: int) -> np.ndarray:
-        return integers.width(lowered, node)
+        widths = lowered.device.bytes_per_element
+        return np.where(lowered.quantized(node), widths[INT8], widths[FLOAT])
 
     def deciding_width(self, lowered: LoweredNetwork, node: int) -> set[int]:
-        return integers.deciding(lowered, node)
-
-    def deciding_precision(self, lowered: LoweredNetwork, operator: Operator) -> set[int]:
-        return integers.deciding_precision(lowered, operator)
+        return lowered.deciding(node)
 
     def layout_knobs(self, lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
         return block_knobs(lowered, operator)
@@ -49,9 +40,8 @@ class Onnxruntime(Runtime):
         return one_by_one(layer, precision, lowered.device.matrix.grouped_block)
 
     def pool_operations(self, lowered: LoweredNetwork, operator: Operator, windows: np.ndarray) -> np.ndarray:
-        """Where channels are in layout blocks, each window is one operation."""
-        plain = np.where(pooled_in_blocks(lowered, operator), lowered.elements(operator.head), windows)
-        return np.where(pooled_in_integers(lowered, operator), 0.0, plain)
+        """In layout blocks, and with the channels last, each window is one operation."""
+        return lowered.elements(operator.head) + 0.0 * windows
 
     def work(
         self,
@@ -62,7 +52,7 @@ class Onnxruntime(Runtime):
         parameters: np.ndarray,
         windows: np.ndarray,
     ) -> RuntimeWork:
-        return extra_work(lowered, position, layer, grouped, parameters, windows)
+        return extra_work(lowered, position, layer, grouped)
 
     def buffers(self, lowered: LoweredNetwork) -> Buffers:
         return OnnxruntimeBuffers.of(lowered)

@@ -1,6 +1,6 @@
 """Memory that onnxruntime needs while an operator runs, in addition to weights and tensors.
 
-It is for copies of inputs in another form, floats converted from stored integers, and inputs that its kernels gather.
+It is for copies of inputs in another form, and for pointers to the inputs that its kernels gather.
 The constants are read from its source and compared with its measured peaks.
 """
 
@@ -11,8 +11,8 @@ import numpy as np
 from autocomp.hardware_models.gemm import gemm_of
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator
-from autocomp.hardware_models.rates import FLOAT, INT8, UNPACKED
-from autocomp.search_spaces import WEIGHTED, Node
+from autocomp.hardware_models.rates import FLOAT, INT8
+from autocomp.search_spaces import WEIGHTED, Node, once
 
 from .blocks import BLOCKS, FEWEST_BLOCKED, blocking, leaves_blocks, pooled_in_blocks, written
 
@@ -39,13 +39,9 @@ def _at_first(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.nda
     if node.kind not in WEIGHTED or not node.weight_shape:
         return np.zeros(len(lowered.workload))
     layer, precision = gemm_of(lowered, operator.head), lowered.precision(operator.head)
-    floats = lowered.device.bytes_per_element[FLOAT]
     pixels = layer.rows / lowered.images(operator.head)
     pointers = POINTER * layer.kernel * pixels * (precision == INT8) * (node.kind == "conv" and layer.kernel > 1)
-    gathers = (layer.kernel > 1) & (layer.channels_out / layer.groups > pixels)
-    gathered = layer.channels_in * layer.kernel * pixels * gathers
-    unpacked = (layer.weights + gathered) * floats * (precision == UNPACKED)
-    return _copies(lowered, operator) + pointers + unpacked
+    return _copies(lowered, operator) + pointers
 
 
 def _behind(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.ndarray:
@@ -61,7 +57,7 @@ def _behind(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.ndarr
             most = np.maximum(most, np.where(blocked, in_blocks, STEPS.get(fused.op, 0)))
         elif fused.kind in ("add", "mul") and node.kind != "conv":  # a convolution includes the addition
             most = np.maximum(most, 1)
-    size = lowered.elements(operator.output) * lowered.device.bytes_per_element[FLOAT]
+    size = lowered.elements(operator.output) * lowered.width(operator.output)
     if node.kind == "activation":
         return size * max(STEPS.get(node.op, 0) - 1, 0)
     gone = 0.0 if not operator.reads or _stays(lowered, operator) else lowered.stored_bytes(operator.reads[0])
@@ -71,22 +67,18 @@ def _behind(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.ndarr
 def transient_knobs(lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
     """Positions of the knobs on which the transient bytes depend."""
     deciding = blocking(lowered, operator.reads[0]) if operator.reads else set()
-    return tuple(sorted({*lowered.knobs(operator), *lowered.workload.knobs_of(operator.reads, deciding)}))
+    inputs = [node for node in lowered.program.readers if node not in lowered.program.writer]
+    deciding = deciding.union(*(lowered.deciding(node) for node in inputs))
+    return once({*lowered.knobs(operator), *lowered.workload.knobs_of(operator.reads, (), deciding)})
 
 
 def _copies(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     """(n,) bytes of a layer's input in another form."""
     source, node = operator.reads[0], lowered.graph.nodes[operator.head]
-    elements, floats = lowered.elements(source), lowered.device.bytes_per_element[FLOAT]
-    output = lowered.elements(operator.output) * lowered.width(operator.output)
-    precision, stays = lowered.precision(operator.head), _stays(lowered, operator)
-    _, bits = lowered.workload.bits_of(operator.head)
-    in_integers = lowered.width(source) < floats
-    unpacked = precision == UNPACKED
-    gone = np.minimum(elements, output) * unpacked  # integers, freed after conversion to floats, before the output
-    rounded = np.where((bits <= 8) & ~in_integers, elements + elements * floats * stays * unpacked - gone, 0)
-    copies = np.where(in_integers & unpacked, elements * floats - gone * (not stays), rounded)
-    return np.maximum(copies, _reordered(lowered, operator, (precision == FLOAT) & (node.kind == "conv")))
+    in_integers = lowered.precision(operator.head) == INT8
+    floats = lowered.width(source) == lowered.device.bytes_per_element[FLOAT]
+    copies = lowered.elements(source) * (in_integers & floats)
+    return np.maximum(copies, _reordered(lowered, operator, ~in_integers & (node.kind == "conv")))
 
 
 def _reordered(lowered: LoweredNetwork, operator: Operator, in_blocks: np.ndarray) -> np.ndarray:
