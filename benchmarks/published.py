@@ -78,8 +78,9 @@ def columns(path: Path, device: str) -> dict[str, np.ndarray]:
 @cache
 def graph(name: str, pixels: int = 224) -> NetworkGraph:
     """Traced once and kept in the temporary folder: tracing all takes some minutes."""
-    primitives = HERE.parent / "autocomp" / "primitives" / "tracing"
-    read = [HERE / "networks.py", HERE / "branching_networks.py", primitives / "tracer.py", primitives / "channels.py"]
+    autocomp = HERE.parent / "autocomp"
+    traced = [*(autocomp / "primitives" / "tracing").glob("*.py"), *(autocomp / "search_spaces").glob("*.py")]
+    read = [HERE / "networks.py", HERE / "branching_networks.py", *sorted(traced)]
     sources = b"".join(path.read_bytes() for path in read)
     key = hashlib.sha256(sources).hexdigest()[:12]
     file = Path(tempfile.gettempdir()) / f"autocomp-graphs-{key}" / f"{name}-{pixels}.pickle"

@@ -16,6 +16,7 @@ from mindspore import nn
 
 import autocomp
 from autocomp.primitives.tracing.platform import forward
+from autocomp.problem.arguments import check_workers
 from autocomp.problem.data import Samples
 
 from .networks import randomised
@@ -102,13 +103,17 @@ def trained() -> tuple[Any, np.ndarray, np.ndarray]:
 
 
 def searched(search: Callable[..., Any]) -> Callable[..., Any]:
-    """``autocomp.search`` with few trials, for a large batch, with one worker where there are several."""
+    """``autocomp.search`` with few trials and one epoch, for a large batch.
+
+    workers are checked and left out: starting them takes longer than all examples together.
+    """
 
     def fast(net: Any, budget: str, device: str, data: Any = None, **settings: Any) -> Any:
         shape = settings.pop("inputs", (1, 1, 28, 28))
-        workers = {"workers": 1} if settings.pop("workers", None) else {}
+        check_workers(settings.pop("workers", None))
         quick = {"trials": TRIALS, "inputs": (BATCH, *shape[1:]), "progress": False}
-        return search(net, budget, device, data, **settings | quick | workers)
+        quick |= {"fine_tune": 1} if "fine_tune" in settings else {}
+        return search(net, budget, device, data, **settings | quick)
 
     return fast
 
