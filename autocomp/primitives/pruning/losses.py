@@ -40,7 +40,7 @@ def first_half(outputs: Any, axes: Any, number: Any) -> Any:
     if outputs is None:
         return None, number
     if isinstance(outputs, (tuple, list)):
-        found = ()
+        found: Any = ()
         for output in outputs:
             half, number = first_half(output, axes, number)
             found = (*found, half)

@@ -144,7 +144,8 @@ class KnockoffPhase:
         for own in twin.get_parameters():
             own.requires_grad = own is self.kappa
         self.inputs, self.knockoffs, self.rng = input_count(net_p), knockoffs, np.random.default_rng(seed)
-        self._twin, self._loss, self._applied, self._step = twin, loss, applied, None
+        self._twin, self._loss, self._applied = twin, loss, applied
+        self._step: Any = None
 
     def gradient(self, batch: Batch) -> np.ndarray:
         """(units,): gradient of the loss on the real labels. batch: inputs and labels."""
