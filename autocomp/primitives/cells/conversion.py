@@ -8,6 +8,7 @@ import numpy as np
 
 from autocomp.primitives.numerics.folding import fold, norm_factors, norm_parameters
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
+from autocomp.primitives.tracing.dead_layers import Width, dead_layers
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
@@ -46,32 +47,23 @@ def convert(
         if node.op == "PReLU" and node.layer is not None:
             new[node.layer] = _prelu(cell_at(twin, node.layer), node, parameters, compressed)
     if not compressed.kept.all():
-        new |= {path: DeadLayer(cell_at(twin, path)) for path in dead_layers(twin, graph)}
+        new |= {path: DeadLayer(cell_at(twin, path), width) for path, width in dead_layers(twin, graph).items()}
     replace_cells(twin, new)
     rename_parameters(twin)
     return twin
 
 
-def dead_layers(net: Any, graph: NetworkGraph) -> list[str]:
-    """Paths of the convolutions and dense layers that no output depends on; they may run all the same."""
-    read = {name for node in graph.nodes for name in node.attributes.parameters}
-    paths = [path for path, cell in net.cells_and_names() if path and type(cell) in (nn.Conv2d, nn.Dense)]
-    return [path for path in paths if cell_at(net, path).weight.name not in read]
-
-
 class DeadLayer(StandIn):
-    """A layer that no output depends on, as a head for training alone: it takes any number of channels. The compiler
-    leaves it out."""
+    """A layer that no output depends on: it takes any number of channels. width: those of the whole network."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, width: Width) -> None:
         super().__init__()
         self.layer = layer
-        self.image = isinstance(layer, nn.Conv2d)
-        self.channels = layer.in_channels
+        self.axis, self.channels = width
 
-    def construct(self, x: Any) -> Any:
-        shape = (x.shape[0], self.channels, *x.shape[2:]) if self.image else (*x.shape[:-1], self.channels)
-        return self.layer(ops.zeros(shape, x.dtype))
+    def construct(self, x: Any, *others: Any) -> Any:
+        before, after = x.shape[: self.axis], x.shape[self.axis :][1:]
+        return self.layer(ops.zeros((*before, self.channels, *after), x.dtype), *others)
 
 
 def _changes(state: LayerState) -> bool:

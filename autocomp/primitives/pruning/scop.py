@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from mindspore import nn, ops
+from mindspore import ops
 
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
@@ -15,11 +15,13 @@ from autocomp.primitives.cells.masks import UnitGate
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.batch_axis import batch_axes
 from autocomp.primitives.tracing.exclusion import Patterns
+from autocomp.primitives.tracing.network_outputs import describe_outputs
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.search_spaces import NetworkGraph
 
 from .importance import batchnorm_scales
+from .losses import LossOfHalf
 from .selection import NOT_RATED, Share
 from .trained_pruning import Batch, TrainedPruning, holds, input_count, with_values
 
@@ -63,7 +65,9 @@ class SCOP(TrainedPruning):
     distribution. It lacks the exchange of single channels, which the paper's definition requires: a shuffled channel is
     independent of its neighbours, an exchangeable one keeps their correlation. A unit that others can replace is
     therefore rated higher than with such a knockoff; the reconstruction of the following layers compensates a part of
-    that. ``knockoffs`` takes a generator.
+    that. ``knockoffs`` takes a generator. Of token ids whole sequences are exchanged, so that knockoffs hold ids of the
+    data alone. Outputs may be tuples and dicts; the loss gets the first half of each along its own batch axis, and a
+    number of all samples as it is, of both halves.
 
     Args:
         keep_ratio, flops, parameters: exactly one of them, the share of the units, multiply-accumulates or parameters
@@ -140,35 +144,24 @@ class KnockoffPhase:
         for own in twin.get_parameters():
             own.requires_grad = own is self.kappa
         self.inputs, self.knockoffs, self.rng = input_count(net_p), knockoffs, np.random.default_rng(seed)
-        whole = RealHalf(twin, loss).set_train(True)
-        self._step = ms.value_and_grad(whole, None, weights=ms.ParameterTuple([self.kappa]))
+        self._twin, self._loss, self._applied = twin, loss, applied
+        self._step: Any = None
 
     def gradient(self, batch: Batch) -> np.ndarray:
         """(units,): gradient of the loss on the real labels. batch: inputs and labels."""
         real = batch[: self.inputs]
+        if self._step is None:
+            self._step = self._compiled(real)
         doubled = [np.concatenate(pair) for pair in zip(real, self.knockoffs(real, self.rng), strict=True)]
         with execution_mode(graph=True):
             _, (gradient,) = self._step(*to_tensors((*doubled, *batch[self.inputs :])))
         return np.asarray(gradient.asnumpy())
 
-
-class RealHalf(nn.Cell):
-    """The loss on the first half of the outputs; arguments: doubled inputs, and labels."""
-
-    def __init__(self, net: Any, loss: Any) -> None:
-        super().__init__(auto_prefix=False)
-        self.net, self.loss = net, loss
-
-    def construct(self, *arguments: Any) -> Any:
-        outputs, labels = self.net(*arguments[:-1]), arguments[-1]
-        return self.loss(first_half(outputs), labels)
-
-
-def first_half(outputs: Any) -> Any:
-    """The first half of a batch, in each output."""
-    if isinstance(outputs, (tuple, list)):
-        return tuple([first_half(output) for output in outputs])
-    return outputs[: outputs.shape[0] // 2]
+    def _compiled(self, inputs: Batch) -> Any:
+        known = describe_outputs(self._applied.original, self._applied.graph, inputs)
+        axes = tuple(-1 if output.axis is None else output.axis for output in known)
+        whole = LossOfHalf(self._twin, self._loss, self.inputs, axes).set_train(True)
+        return ms.value_and_grad(whole, None, weights=ms.ParameterTuple([self.kappa]))
 
 
 class Mixing(StandIn):

@@ -34,6 +34,7 @@ from autocomp.primitives.verification.trial_cut import verify_channel_groups
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, Node, SearchSpace
 
 from .cut_cost import macs_cost, parameters_cost
+from .losses import LossOfOutputs
 from .selection import Share, mean_importance, select
 
 log = logging.getLogger("autocomp")
@@ -300,7 +301,7 @@ class GateGradients:
                 "importance is measured by a loss of labels: a network that is its own teacher has no gradient. Call "
                 "algorithm.prune(net_p, batches, loss) first, or give Distilled a loss and a share below 1"
             )
-        self.network = loss if holds(loss, net_p) else nn.WithLossCell(net_p, loss)
+        self.network = loss if holds(loss, net_p) else LossOfOutputs(net_p, loss, input_count(net_p))
         self.gate = kept_parameter(net_p)
         self._step = ms.value_and_grad(self.network, None, weights=ms.ParameterTuple([self.gate]))
 

@@ -4,7 +4,6 @@ shape."""
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from autocomp.errors import TraceError
 
 from .compiling import quick_compilation
 from .platform import execution_mode, load_mindspore, plain_place, syntax_level, to_tensors
+from .unreadable import why_not
 
 REFUSED = "Get dump proto for graph failed"  # what MindSpore says of tuples and dicts of None alone
 DTYPES: dict[int, Any] = {  # by MindIR's numbers
@@ -92,7 +92,7 @@ def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
             return _without_part(_exported(of_tensors_alone(twin), inputs))
         shapes = ", ".join(str(array.shape) for array in inputs)
         raise TraceError(
-            f"the network does not compile for inputs of shape {shapes}: {_without_self(net) or first_line(error)}"
+            f"the network does not compile for inputs of shape {shapes}: {why_not(net) or first_line(error)}"
         ) from error
 
 
@@ -125,17 +125,6 @@ def _exported(twin: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
     with plain_place() as path, execution_mode(graph=True), quick_compilation(), syntax_level():
         ms.export(twin, *to_tensors(inputs), file_name=str(path), file_format="MINDIR", custom_func=take)
     return graphs[0]
-
-
-def _without_self(net: Any) -> str:
-    """Which cell's ``construct`` the compiler cannot call: its first parameter is not called self; "" for none."""
-    for name, cell in net.cells_and_names():
-        construct = inspect.getattr_static(type(cell), "construct")
-        first = next(iter(inspect.signature(construct).parameters.values()), None) if callable(construct) else None
-        if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD and first.name != "self":
-            place = f"cell {name}" if name else "the network"
-            return f"the first parameter of construct must be self, but in {place} it is {first.name}"
-    return ""
 
 
 def first_line(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, PlanCompressor
 from autocomp.primitives.tracing.channels import group_channels
+from autocomp.primitives.tracing.dead_layers import dead_layers
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import forward_in_any_mode
 from autocomp.process.deadline import Deadline
@@ -44,6 +45,8 @@ def verify_channel_groups(
 
     deadline: groups that were not tried until then are left whole, too.
     """
+    if dead := dead_layers(net, graph):
+        log.info("no output depends on %s: they stay as they are, and hold no channels whole", ", ".join(sorted(dead)))
     trial = _Trial(net, graph, parameters, inputs, deadline)
     left: dict[str, str] = {}
     reasons: dict[str, str] = {}
