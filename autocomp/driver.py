@@ -98,8 +98,9 @@ def search(
     """
     check_not_imported_by_worker()
     check(
-        "search", net=net, budget=budget, device=device, primitives=primitives, trials=trials, time_limit=time_limit,
-        patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune, seed=seed, progress=progress,
+        "search", net=net, budget=budget, device=device, exclude=exclude, primitives=primitives, trials=trials,
+        time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune, seed=seed,
+        progress=progress,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)

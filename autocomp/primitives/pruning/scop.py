@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mindspore import nn, ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layers import StandIn, ms, parameter
@@ -17,6 +18,7 @@ from autocomp.primitives.tracing.batch_axis import batch_axes
 from autocomp.primitives.tracing.exclusion import Patterns
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
+from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
 from .importance import batchnorm_scales
@@ -80,6 +82,7 @@ class SCOP(TrainedPruning):
 
     name = "scop"
 
+    @checked(RULES["SCOP"])
     def __init__(
         self,
         *,
