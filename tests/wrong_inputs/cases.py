@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from autocomp.rules import shown
@@ -23,7 +24,7 @@ def of_rule(call: Callable[..., Any], given: Mapping[str, Any], wrong: Mapping[s
     """One for each wrong value of each argument; the sentence names the argument and the value."""
     return [
         Case(
-            lambda n=name, v=value: call(**{**given, n: v}),
+            partial(call, **{**given, name: value}),
             rf"^{name} must be .+, but got {re.escape(shown(name, value))}",
             f"{name}={shown(name, value)}",
         )
@@ -34,4 +35,4 @@ def of_rule(call: Callable[..., Any], given: Mapping[str, Any], wrong: Mapping[s
 
 def saying(call: Callable[..., Any], *rows: tuple[dict[str, Any], str]) -> list[Case]:
     """Arguments and the sentence that they get."""
-    return [Case(lambda g=given: call(**g), sentence, sentence[:40]) for given, sentence in rows]
+    return [Case(partial(call, **given), sentence, sentence[:40]) for given, sentence in rows]
