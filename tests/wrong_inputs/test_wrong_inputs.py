@@ -11,8 +11,8 @@ import autocomp
 import autocomp.primitives
 from autocomp.errors import AutocompError
 
-from .wrong_inputs import front_door, primitives
-from .wrong_inputs.cases import Case
+from . import front_door, primitives
+from .cases import Case
 
 LEAST = 10
 CASES: dict[str, list[Case]] = {**front_door.cases(), **primitives.cases()}

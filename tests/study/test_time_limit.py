@@ -10,9 +10,8 @@ import pytest
 from autocomp.evaluators import PlanEvaluator
 from autocomp.problem import jobs
 from autocomp.search_spaces import Plan
-
-from .clock import FakeClock
-from .searching import search
+from tests.clock import FakeClock
+from tests.searching import search
 
 
 def test_time_limit_ends_it_with_what_there_is() -> None:
