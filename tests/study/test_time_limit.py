@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autocomp.evaluators import PlanEvaluator
+import autocomp
+from autocomp.evaluators import OnnxEngine, PlanEvaluator
 from autocomp.problem import jobs
 from autocomp.search_spaces import Plan
 from tests.clock import FakeClock
-from tests.searching import search
+from tests.searching import network, search
 
 
 def test_time_limit_ends_it_with_what_there_is() -> None:
@@ -19,6 +21,22 @@ def test_time_limit_ends_it_with_what_there_is() -> None:
     assert len(found.evaluated) == 1 and "time limit" in found.settings["stopped"]
     assert "the time limit of 0.001 s was over before a plan was evaluated" in " ".join(found.notes)
     assert any("layers are not pruned: the time limit left no time to try the cut" in note for note in found.notes)
+
+
+def test_a_front_of_few_calibration_samples_is_loaded_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without data the plans are evaluated on as few: the front then stores them."""
+    clock = FakeClock.install(monkeypatch)
+
+    class Slow(OnnxEngine):
+        def layer_inputs(self, compressed: Any, inputs: Any) -> Any:
+            clock.now += 5.0 * len(inputs[0])
+            return super().layer_inputs(compressed, inputs)
+
+    monkeypatch.setattr("autocomp.evaluators.engines.OnnxEngine", Slow)
+    found = search(data=None, inputs=(1, 3, 12, 12), time_limit=600, trials=2)
+    assert found.float_point.samples == 8
+    again = autocomp.load(found.save(tmp_path / "front"), network())
+    assert list(again) == list(found) and again.evaluate(again.evaluated[1].plan) == again.evaluated[1]
 
 
 @pytest.mark.parametrize("slow", ["trace", "evaluator_of", "calibrated_on"])
