@@ -29,7 +29,7 @@ from autocomp.process.interrupts import interruptible
 from autocomp.results.front import ParetoSet
 from autocomp.samplers import check_sampler
 from autocomp.study.executors import Executor, executor
-from autocomp.study.ledger import Ledger, sibling
+from autocomp.study.ledger import Ledger, check_storage, sibling
 from autocomp.study.study import INTERRUPTED, Study
 from autocomp.study.worker_check import check_not_imported_by_worker, check_workers_load
 
@@ -98,8 +98,9 @@ def search(
     """
     check_not_imported_by_worker()
     check(
-        "search", net=net, budget=budget, device=device, primitives=primitives, trials=trials, time_limit=time_limit,
-        patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune, seed=seed, progress=progress,
+        "search", net=net, budget=budget, device=device, exclude=exclude, primitives=primitives, trials=trials,
+        time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune, seed=seed,
+        progress=progress,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
@@ -112,6 +113,7 @@ def search(
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
     check_cell(net)
+    check_storage(storage)
     check_workers_load(workers, {} if workers is None else _sent(samples))
     halves, net = half_note(net), as_float32(net)
     job = prepare(net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None)

@@ -17,11 +17,9 @@ from autocomp.errors import BudgetError, EvaluationError, NoEffectError, TraceEr
 from autocomp.evaluators import PlanEvaluator
 from autocomp.primitives.export.files import run_mindir, run_onnx
 from autocomp.primitives.tracing.platform import forward
-from autocomp.problem import jobs
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan
 
-from .clock import FakeClock
 from .networks import Residual, Tensor, images, nn, randomised
 from .odd_networks import CumulativeProduct, Infinite, SeveralEnds
 from .searching import BATCH, TRIALS, network, observed, samples, search
@@ -102,35 +100,6 @@ class TestSearch:
         for mine, other in zip(network().get_parameters(), fresh.get_parameters(), strict=True):
             assert mine.name == other.name
             np.testing.assert_array_equal(mine.asnumpy(), other.asnumpy())
-
-    def test_time_limit_ends_it_with_what_there_is(self) -> None:
-        found = search(time_limit=1e-3)
-        assert len(found.evaluated) == 1 and "time limit" in found.settings["stopped"]
-        assert "the time limit of 0.001 s was over before a plan was evaluated" in " ".join(found.notes)
-        assert any("layers are not pruned: the time limit left no time to try the cut" in note for note in found.notes)
-
-    @pytest.mark.parametrize("slow", ["trace", "evaluator_of", "calibrated_on"])
-    def test_what_stands_before_the_first_evaluation_counts(
-        self, slow: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        clock, step, plans = FakeClock.install(monkeypatch), getattr(jobs, slow), []
-        evaluate = PlanEvaluator.evaluate
-
-        def slowly(*arguments: Any, **settings: Any) -> Any:
-            clock.now += 60
-            return step(*arguments, **settings)
-
-        def counted(self: PlanEvaluator, plan: Plan) -> Any:
-            plans.append(plan)
-            return evaluate(self, plan)
-
-        monkeypatch.setattr(jobs, slow, slowly)
-        monkeypatch.setattr(PlanEvaluator, "evaluate", counted)
-        with caplog.at_level(logging.INFO, logger="autocomp"):
-            found = search(time_limit=50)
-        assert plans == [Plan()] and found.float_point.accuracy > 0 and len(found.evaluated) == 1
-        assert "the time limit of 50 s was over before a plan was evaluated" in " ".join(found.notes)
-        assert "preparing: tracing the network" in caplog.text and "prepared in 60.0 s: " in caplog.text
 
     def test_an_accuracy_that_no_plan_keeps_is_said_with_what_may_help(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, logger="autocomp"):

@@ -208,8 +208,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (AutocompError, ValueError, TypeError, OSError) as error:
         if "--debug" in given:
             raise
-        typer.echo(f"autocomp: {error}", err=True)
+        typer.echo(f"autocomp: {_sentence(error)}", err=True)
         sys.exit(2)
+
+
+def _sentence(error: Exception) -> str:
+    """Errors of the file system that no sentence was made of begin with their number."""
+    if isinstance(error, OSError) and error.filename is not None and str(error).startswith("[Errno"):
+        return f"{error.filename} cannot be used: {error.strerror}"
+    return str(error)
 
 
 def _worker_count(text: str | None) -> int | str | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.problem.data import Data
 from autocomp.process.bounded_files import read_arrays
@@ -20,7 +22,8 @@ def load_object(reference: str) -> Any:
     place, colon, name = reference.rpartition(":")
     if not (colon and place and name):
         raise ValueError(f"a reference is 'package.module:name' or 'path/to/file.py:name', but got {reference!r}")
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    with _own_code(f"{place} cannot be imported"):
+        module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -29,7 +32,29 @@ def load_object(reference: str) -> Any:
     return found
 
 
+class OwnCodeError(ValueError):
+    """The user's own code failed."""
+
+
+@contextmanager
+def _own_code(what: str) -> Iterator[None]:
+    """Errors of the user's code become one sentence; those of this module stay as they are."""
+    try:
+        yield
+    except ReferenceNotFoundError:
+        raise
+    except (Exception, SystemExit) as error:
+        said = " ".join(f"{error}".split())
+        raise OwnCodeError(f"{what}: {type(error).__name__}: {said}; autocomp --debug shows where") from error
+
+
+class ReferenceNotFoundError(ValueError):
+    """A reference names no module and no file."""
+
+
 def _import_module(name: str) -> Any:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ReferenceNotFoundError(f"there is no module {name!r}: a file's name ends in .py")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -38,19 +63,29 @@ def _import_module(name: str) -> Any:
         # A module that exists and fails at an import of its own raises its own error.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise ValueError(f"there is no module {name!r}, neither installed nor in {Path.cwd()}") from error
+        raise ReferenceNotFoundError(f"there is no module {name!r}, neither installed nor in {Path.cwd()}") from error
 
 
 def _import_file(path: Path) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise ReferenceNotFoundError(f"there is no file {path}")
     name = path.stem
     if name in sys.modules and Path(getattr(sys.modules[name], "__file__", None) or "") != path.resolve():
-        raise ValueError(f"{path} cannot be imported as {name!r}, a module of that name is loaded: rename the file")
+        raise ReferenceNotFoundError(
+            f"{path} cannot be imported as {name!r}, a module of that name is loaded: rename the file"
+        )
     # Its folder is added to the path, as when Python runs the file: it may import its neighbours, and workers find it.
     if str(path.resolve().parent) not in sys.path:
         sys.path.insert(0, str(path.resolve().parent))
     return importlib.import_module(name)
+
+
+def _made(named: Any, reference: str) -> Any:
+    """What a function or class makes; anything else as it is."""
+    if not callable(named):
+        return named
+    with _own_code(f"{reference} failed"):
+        return named()
 
 
 def load_net(reference: str, weights: Path | None = None) -> Any:
@@ -58,7 +93,7 @@ def load_net(reference: str, weights: Path | None = None) -> Any:
     its weights."""
     ms = load_mindspore()
     named = load_object(reference)
-    net = named if isinstance(named, ms.nn.Cell) or not callable(named) else named()
+    net = named if isinstance(named, ms.nn.Cell) else _made(named, reference)
     if not isinstance(net, ms.nn.Cell):
         raise TypeError(f"--net must give a mindspore.nn.Cell, but {reference} gave {type(net).__name__}")
     if weights is not None:
@@ -75,11 +110,21 @@ def load_weights(net: Any, path: Path) -> None:
     if path.suffix == ".npz":
         found = {name: ms.Parameter(ms.Tensor(array), name=name) for name, array in read_arrays(path).items()}
     elif path.suffix == ".ckpt":
-        found = ms.load_checkpoint(str(path))
+        found = _checkpoint(ms, path)
     else:
         raise ValueError(f"weights are a .ckpt or an .npz file, but got {path.name}")
     _check_parameters(net.parameters_dict(), found, path)
     ms.load_param_into_net(net, found)
+
+
+def _checkpoint(ms: Any, path: Path) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = ms.load_checkpoint(str(path))
+    except Exception as error:  # MindSpore's errors have pages
+        raise ValueError(
+            f"{path} must be a checkpoint of MindSpore, but it cannot be read: {first_line(error)}"
+        ) from error
+    return found
 
 
 def _check_parameters(wanted: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
@@ -98,7 +143,7 @@ def load_data(reference: str) -> Data:
     """The data that the reference names, or that the function there returns, in any form that
     :meth:`autocomp.data.Data.coerce` takes."""
     named = load_object(reference)
-    data = Data.coerce(named() if callable(named) else named)
+    data = Data.coerce(_made(named, reference))
     if not data:
         raise ValueError(f"--data must give samples, but {reference} gave none")
     return data

@@ -13,6 +13,7 @@ from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.problem.arguments import check
+from autocomp.rules import is_number, shown
 from autocomp.search_spaces import ChannelGroup, Format, NetworkGraph, Plan, SearchSpace
 
 
@@ -42,7 +43,10 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
         if kind == "keep":
             group = graph.group(place)
             _check_even(graph, group)
-            kept[group.start + max(1, round(float(value) * group.units)) : group.stop] = False
+            ratio = float(value) if is_number(value) else 0.0
+            if not 0 < ratio <= 1:
+                raise ValueError(f"the plan must keep a share of {place} in (0, 1], but got {shown('keep', value)}")
+            kept[group.start + max(1, round(ratio * group.units)) : group.stop] = False
         elif kind == "format":
             if place not in graph.layers:
                 raise ValueError(f"the plan sets the format of {place!r}; layers: {', '.join(graph.layers)}")

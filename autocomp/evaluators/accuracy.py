@@ -107,6 +107,7 @@ class PlanEvaluator:
         self.engine, self.space, self.parameters, self.seed = engine, space, parameters, seed
         self.inputs, self.labels, self.synthetic, self.symmetric = inputs, labels, synthetic, symmetric
         self.measure, self.scale = measure, 0.0  # of a metric where lower is better, see Measurement
+        self.calibrated = len(calibration[0])
         self._shuffle()
         plain = PlanCompressor(space, parameters)(Plan())
         ranges, tensors = self._ranges(plain, calibration)

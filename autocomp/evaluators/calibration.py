@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -12,13 +13,35 @@ from autocomp.primitives.numerics.patches import PATCHES, Hessian, PatchSums, na
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, Statistics, kept_channels
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
+from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import FLOAT_BITS, IntegerFlow, NetworkGraph, SearchSpace
 
 from .engines import Arrays, BatchStatistics, Engine
 
+log = logging.getLogger("autocomp")
+
 SAMPLES = 50_000  # values of a tensor that its range is fitted to
 ROWS = 20_000  # pixels of a layer's input whose moments are computed
+LEAST_SAMPLES = 4  # of the calibration samples, however short the time is
+PASSES, PASSES_SHARE = 6, 0.5  # passes over them, in runs of the network; their share of the time that is left
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
+
+
+def calibration_within(
+    engine: Engine, plain: CompressedWeights, calibration: Arrays, deadline: Deadline | None
+) -> Arrays:
+    """All calibration samples, or the first of them, where the passes over all would take too much of the time limit:
+    half of their number, a quarter and so on, at least 4."""
+    if deadline is None or deadline.seconds is None or len(calibration[0]) <= LEAST_SAMPLES:
+        return calibration
+    running, count = Deadline(), len(calibration[0])
+    engine.layer_inputs(plain, tuple(array[:1] for array in calibration))
+    seconds = PASSES * running.spent
+    while count > LEAST_SAMPLES and count * seconds > PASSES_SHARE * deadline.left:
+        count = max(count // 2, LEAST_SAMPLES)
+    if count < len(calibration[0]):
+        log.info("%d of %d calibration samples are used within the time limit", count, len(calibration[0]))
+    return tuple(array[:count] for array in calibration)
 
 
 def calibrate_ranges(

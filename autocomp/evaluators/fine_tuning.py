@@ -17,6 +17,7 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Para
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import primitive
 from autocomp.primitives.tracing.platform import execution_mode, forward, is_dataset, load_mindspore
+from autocomp.rules import ABOVE_ZERO, SEED, SHARE, one_of, whole
 from autocomp.search_spaces import NetworkGraph, Plan
 
 from .accuracy import PlanEvaluator
@@ -31,6 +32,14 @@ HELD_BYTES = 2e9  # of the float network's outputs for an epoch; where they are 
 LONGEST = 0.3  # length of a gradient, where outputs are no scores of classes: their errors have no common size
 WITHOUT = "; without labels the float network is the only teacher"
 ALGORITHMS = ("lsq", "simqat", "pact")  # not SLB, whose values are laid out for the bits of one plan
+RULES = {
+    "epochs": whole(1),
+    "batch": whole(1),
+    "rate": ABOVE_ZERO,
+    "algorithm": one_of(*ALGORITHMS),
+    "teacher": SHARE,
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -55,17 +64,10 @@ class FineTuning:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, rule in RULES.items():
+            rule.check(name, getattr(self, name))
         for name in ("epochs", "batch", "seed"):
             object.__setattr__(self, name, integer(getattr(self, name), name))
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but got {name}={getattr(self, name)}")
-        if not self.rate > 0:
-            raise ValueError(f"rate must be above 0, but got rate={self.rate}")
-        if not 0 <= self.teacher <= 1:
-            raise ValueError(f"teacher must be a share from 0 to 1, but got teacher={self.teacher}")
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, but got {self.algorithm!r}")
 
 
 def integer(value: Any, name: str) -> int:

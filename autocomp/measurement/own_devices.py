@@ -37,9 +37,9 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
     executes."""
     if path.suffix != ".csv":
         raise ValueError(f"a table's path must end in .csv, but got {path}")
+    chip = find_device(device)
     if path.is_file():
         return read_table(path)
-    chip = find_device(device)
     formats = ["float"] + ["w8a8"] * chip.executes(INTEGERS)
     return [MeasuredShape(shape) for shape in standard_shapes(formats)]
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import NoEffectError, nearest
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.process.plugins import add_plugins
+from autocomp.rules import checked
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
 
 from .base import Primitive
@@ -24,6 +26,7 @@ _REGISTRY: dict[str, Primitive] = {}
 _AUTOMATIC: list[str] = []
 
 
+@checked(RULES["register"])
 def register(primitive: Primitive, automatic: bool = True) -> None:
     """Adds a primitive, also after import. ValueError for a name that is already registered.
 

@@ -4,83 +4,33 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+from autocomp.rules import (
+    ABOVE_ZERO,
+    CELL,
+    PATH,
+    SEED,
+    SHARE,
+    SWITCH,
+    Rule,
+    is_bool,
+    is_integer,
+    is_many,
+    is_names,
+    is_number,
+    is_path,
+    not_empty,
+    one_of,
+    whole,
+)
 
-LONGEST = 60  # characters of a value in a message
-
-
-@dataclass(frozen=True)
-class Rule:
-    """kind: what the value must be, TypeError else. limit: what it must hold besides, ValueError else; each as the
-    words behind "must be"."""
-
-    kind: str
-    is_kind: Callable[[Any], bool]
-    limit: str = ""
-    holds: Callable[[Any], bool] = lambda _: True
-    may_be_none: bool = False
-
-    def check(self, name: str, value: Any) -> None:
-        if value is None and self.may_be_none:
-            return
-        if not self.is_kind(value):
-            raise TypeError(f"{name} must be {self.kind}, but got {shown(name, value)}")
-        if not self.holds(value):
-            raise ValueError(f"{name} must be {self.limit}, but got {shown(name, value)}")
-
-    def or_none(self) -> Rule:
-        kind = self.kind if self.kind.startswith("None") else f"None or {self.kind}"
-        return replace(self, kind=kind, may_be_none=True)
-
-
-def shown(name: str, value: Any) -> str:
-    """``trials=2.5`` in one short line; of a value without a short text its type."""
-    if not isinstance(value, (str, bytes, bool, int, float, np.generic, list, tuple, type(None))):
-        return type(value).__name__
-    text = " ".join(repr(value).split())
-    return f"{name}={text if len(text) <= LONGEST else f'{text[:LONGEST]}...'}"
-
-
-def is_integer(value: Any) -> bool:
-    """Python's or NumPy's, but not True."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> bool:
-    return is_integer(value) or isinstance(value, (float, np.floating))
-
-
-def is_path(value: Any) -> bool:
-    return isinstance(value, (str, os.PathLike))
-
-
-def is_bool(value: Any) -> bool:
-    return isinstance(value, (bool, np.bool_))
-
-
-def whole(least: int, unit: str = "") -> Rule:
-    return Rule("an integer", is_integer, f"at least {least}{unit}", lambda v: v >= least)
+from .metrics import METRICS
 
 
 def _is_device(value: Any) -> bool:
     return is_path(value) or hasattr(value, "cost_table")
-
-
-def _many(value: Any, is_one: Callable[[Any], bool]) -> bool:
-    """An iterable of them; one that is gone through only once is not looked into."""
-    return isinstance(value, Iterable) and (not isinstance(value, Collection) or all(map(is_one, value)))
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, str) or _many(value, lambda name: isinstance(name, str))
-
-
-def _not_empty(value: Any) -> bool:
-    return not isinstance(value, Collection) or len(value) > 0
 
 
 def _is_budget(value: Any) -> bool:
@@ -99,24 +49,21 @@ def _is_address(value: Any) -> bool:
     return is_integer(value) or value == "auto" or value.startswith("ray://")
 
 
-PATH = Rule("a path", is_path, "a path that is not empty", lambda v: bool(os.fspath(v)))
+def _is_numbers(value: Any) -> bool:
+    return not isinstance(value, str) and is_many(value, lambda v: is_number(v) and math.isfinite(v))
+
+
+METRIC = one_of(*METRICS)
 BUDGET = Rule("text, a Budget or None", _is_budget, may_be_none=True)
 DEVICE = Rule("a name, a path or a Device", _is_device)
-SWITCH = Rule("True or False", is_bool)
 PLAN = Rule("a plan: point.plan, a mapping, or its text", _is_plan)
 PRECISION = Rule("None or the text of a format, as 'w8a8'", lambda v: isinstance(v, str), may_be_none=True)
-CELL = Rule("a mindspore.nn.Cell", lambda v: hasattr(v, "cells_and_names") and not isinstance(v, type))
-ABOVE_ZERO = Rule("a number", is_number, "a finite number above 0", lambda v: 0 < v < math.inf)
 SECONDS = Rule(
     "a number of seconds", is_number, "a number of seconds above 0", lambda v: v > 0 and not math.isnan(v)
 ).or_none()
-SHARE = Rule("a number", is_number, "a share from 0 to 1", lambda v: 0 <= v <= 1)
-SEED = Rule("an integer", is_integer)
-LARGEST_SEED = 2**32 - 1
-SEEDED = Rule("an integer", is_integer, f"an integer from 0 to {LARGEST_SEED}", lambda v: 0 <= v <= LARGEST_SEED)
 WORKERS_KIND = "None, a number, 'auto' or 'ray://host:port'"
 WORKERS = Rule(WORKERS_KIND, _is_workers, WORKERS_KIND, _is_address).or_none()
-NAMES = Rule("'auto', a name or a list of names", _is_names, "'auto' or at least one name", _not_empty)
+NAMES = Rule("'auto', a name or a list of names", is_names, "'auto' or at least one name", not_empty)
 EPOCHS = Rule(
     "a number of epochs or FineTuning",
     lambda v: is_integer(v) or hasattr(v, "epochs"),
@@ -125,9 +72,9 @@ EPOCHS = Rule(
 )
 DEVICES = Rule(
     "None or a list of devices",
-    lambda v: not isinstance(v, (str, os.PathLike)) and _many(v, _is_device),
+    lambda v: not isinstance(v, (str, os.PathLike)) and is_many(v, _is_device),
     "at least one device",
-    _not_empty,
+    not_empty,
     may_be_none=True,
 )
 
@@ -140,11 +87,12 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "trials": whole(1),
         "time_limit": SECONDS,
         "patience": whole(1).or_none(),
+        "exclude": Rule("names or patterns of layers", is_names),
         "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
         "workers": WORKERS,
         "storage": PATH.or_none(),
         "fine_tune": EPOCHS,
-        "seed": SEEDED,
+        "seed": SEED,
         "progress": SWITCH.or_none(),
     },
     "estimate": {"net": CELL, "device": DEVICE, "precision": PRECISION},
@@ -161,8 +109,14 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             lambda v: callable(v) or v in ("agreement", "fidelity"),
             may_be_none=True,
         ),
+        "lower_is_better": Rule("True, False or None", is_bool, may_be_none=True),
     },
     "pick": {"expression": BUDGET},
+    "report": {"path": PATH},
+    "table": {"rows": whole(4, " (the ends, the knee, the most accurate)").or_none()},
+    "hypervolume": {"reference": Rule("a list of finite numbers", _is_numbers).or_none()},
+    "value": {"metric": METRIC},
+    "summary": {"metrics": Rule("a list of costs", lambda v: not isinstance(v, str) and is_many(v, METRIC.is_kind))},
     "resolve": {"budget": BUDGET, "evaluate": SWITCH},
     "save": {"folder": PATH},
     "evaluate": {"plan": Rule("a Plan or a Prediction", lambda v: _is_plan(v) and not isinstance(v, str))},
@@ -174,7 +128,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "rate": ABOVE_ZERO,
         "algorithm": Rule("the name of an algorithm", lambda v: isinstance(v, str)),
         "teacher": SHARE,
-        "seed": SEEDED,
+        "seed": SEED,
         "progress": SWITCH.or_none(),
     },
     "Study": {
@@ -183,6 +137,12 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "patience": whole(1).or_none(),
         "time_limit": SECONDS,
         "seed": SEED,
+        "space": Rule("a SearchSpace", lambda v: hasattr(v, "knobs")),
+        "costs": Rule("a function of vectors", callable),
+        "objectives": Rule("a list of costs", lambda v: not isinstance(v, str) and is_names(v)),
+        "budget": Rule("None or a Budget", lambda v: hasattr(v, "bounds_accuracy"), may_be_none=True),
+        "sampler": Rule("a name or a sampler", lambda v: isinstance(v, str) or hasattr(v, "ask")),
+        "progress": SWITCH.or_none(),
     },
 }
 

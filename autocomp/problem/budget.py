@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from autocomp.errors import BudgetError
+from autocomp.rules import Rule
 
 from .metrics import METRICS, rounded_up
 
@@ -89,6 +90,12 @@ class Bound:
         return self.margin
 
 
+BOUNDS = Rule(
+    "a tuple of bounds: Budget.parse reads text",
+    lambda v: isinstance(v, tuple) and all(isinstance(bound, Bound) for bound in v),
+)
+
+
 @dataclass(frozen=True)
 class Budget:
     """Bounds that must all hold.
@@ -101,6 +108,9 @@ class Budget:
     """
 
     bounds: tuple[Bound, ...] = ()
+
+    def __post_init__(self) -> None:
+        BOUNDS.check("bounds", self.bounds)
 
     @classmethod
     def parse(cls, text: str | Budget | None, lower: str = "") -> Budget:

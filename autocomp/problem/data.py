@@ -129,9 +129,7 @@ class Data:
     _read: dict[str, Samples] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check("Data", limit=self.limit, metric=self.metric)
-        if self.lower_is_better not in (None, True, False):
-            raise TypeError(f"lower_is_better must be True, False or None, but got {self.lower_is_better!r}")
+        check("Data", limit=self.limit, metric=self.metric, lower_is_better=self.lower_is_better)
         if self.lower_is_better is not None and self.metric is None:
             raise ValueError("lower_is_better says how a metric is read: give Data a metric, too")
         if self.metric is not None and not self:

@@ -13,7 +13,7 @@ import numpy as np
 
 from autocomp.evaluators import PlanEvaluator, choose_engine
 from autocomp.evaluators.accuracy import calibrated_on, synthetic_inputs
-from autocomp.evaluators.calibration import layer_hessians, layer_moments, rounded_layers
+from autocomp.evaluators.calibration import calibration_within, layer_hessians, layer_moments, rounded_layers
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
 from autocomp.evaluators.engines import check_sent_to_workers
 from autocomp.evaluators.user_metric import UserMetric
@@ -225,7 +225,7 @@ def _prepared(
     measure = None if evaluation is None else data.measure
     steps.begin("running the float network on calibration and evaluation samples")
     evaluator = evaluator_of(
-        net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure, data.compared_by
+        net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure, data.compared_by, deadline
     )
     space, batch = evaluator.space, len(arrays[0])
     log.info(
@@ -239,6 +239,7 @@ def _prepared(
     remarks = (*evaluator.remarks, *stays_float(net, space), *_left_out(graph, x, seed, evaluation is None, optional))
     for text in remarks:
         log.warning("%s", text)
+    calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
     return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks)
 
 
@@ -291,10 +292,12 @@ def evaluator_of(
     seed: int = 0,
     measure: UserMetric | None = None,
     compared_by: str = "",
+    deadline: Deadline | None = None,
 ) -> PlanEvaluator:
     """Chooses the engine, computes moments and ranges, and makes the search space and its evaluator.
 
     The same network and samples give the same evaluator, so that a saved front finds its plans again.
+    deadline: fewer samples are used where the passes over all would take too much of the time that is left.
     """
     parameters = parameters_of(net)
     plain = PlanCompressor(SearchSpace(graph, ()), parameters)(Plan())
@@ -302,6 +305,10 @@ def evaluator_of(
     copied = copy_network(net)
     known = (forward(copied, check), describe_outputs(copied, graph, check))
     engine = choose_engine(net, graph, parameters, plain, check, *known)
+    used = calibration_within(engine, plain, calibration, deadline)
+    if synthetic and len(used[0]) < len(calibration[0]):
+        x = used
+    calibration = used
     moments = layer_moments(engine, graph, plain, calibration, seed)
     space = search_space(graph, parameters, choices, moments)
     patches = layer_hessians(engine, graph, plain, calibration, rounded_layers(space), seed)

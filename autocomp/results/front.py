@@ -13,11 +13,12 @@ import numpy as np
 from rich.table import Table
 
 from autocomp.hardware_models import LatencyErrors
-from autocomp.problem.arguments import check
+from autocomp.problem.arguments import RULES, check
 from autocomp.problem.budget import ACCURACY, Budget, objectives
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import hypervolume, knee, on_front
 from autocomp.problem.record import Record
+from autocomp.rules import checked
 from autocomp.search_spaces import Plan
 
 from . import front_table
@@ -187,6 +188,7 @@ class ParetoSet(Sequence[Point]):
         """The costs to show: the objectives, and always latency and size."""
         return tuple(dict.fromkeys((*self.objectives, "latency", "size")))
 
+    @checked(RULES["hypervolume"])
     def hypervolume(self, reference: Sequence[float] | None = None) -> float:
         """The share, 0 to 1, that the front dominates of the box from ``reference`` to no error and no cost.
 
@@ -302,6 +304,7 @@ class ParetoSet(Sequence[Point]):
             raise ValueError("another budget needs the scores of the search, but this front has none")
         return self.resolver
 
+    @checked(RULES["table"])
     def table(self, rows: int | None = None) -> Table:
         """A rich Table: the float network, then ``rows`` points (by default at most 20); a line says how many are not
         shown."""
@@ -319,6 +322,7 @@ class ParetoSet(Sequence[Point]):
 
         return figure(self)
 
+    @checked(RULES["report"])
     def report(self, path: str | Path) -> Path:
         """Write one HTML file that needs no other file."""
         from .report import html  # loads plotly
@@ -341,6 +345,7 @@ class ParetoSet(Sequence[Point]):
     @classmethod
     def load(cls, folder: str | Path, deployer: Deployer | None = None, resolver: Resolver | None = None) -> ParetoSet:
         """Read a front that :meth:`save` wrote; points need a deployer for ``net`` and ``export`` only."""
+        check("save", folder=folder)
         saved = read(Path(folder))
         if resolver is None and saved.resolver is not None:
             resolver = StoredResolver(saved.resolver)

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from autocomp.evaluators import Measurement
 from autocomp.evaluators.fine_tuning import FineTuning, Progress
 from autocomp.hardware_models import Cost
-from autocomp.problem.arguments import check
+from autocomp.problem.arguments import RULES, check
 from autocomp.problem.metrics import METRICS, shown, shown_change, significant
 from autocomp.problem.record import Record
 from autocomp.process.training_bar import training_bar
+from autocomp.rules import checked
 from autocomp.search_spaces import Plan
 
 log = logging.getLogger("autocomp")
@@ -154,10 +155,12 @@ class Point:
         """The metric's own value: the accuracy, or, where lower is better, what the user's function gave."""
         return self.scale * (1 - self.accuracy) if self.scale else self.accuracy
 
+    @checked(RULES["value"])
     def value(self, metric: str) -> float:
         """The predicted cost in the unit of Cost; ``metric`` is its name in budgets."""
         return float(getattr(self.cost, METRICS[metric].attribute))
 
+    @checked(RULES["value"])
     def ratio(self, metric: str) -> float:
         """The predicted cost as a share of the float network's; 1 where the float network's is 0."""
         whole = self.value(metric) if self.reference is None else self.reference.value(metric)
@@ -236,6 +239,7 @@ class Point:
             deployer=deployer,
         )
 
+    @checked(RULES["summary"])
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:
         """One line.
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autocomp.hardware_models import Cost
+from autocomp.problem.arguments import RULES
 from autocomp.problem.budget import Budget
 from autocomp.problem.metrics import METRICS, shown, shown_change
 from autocomp.problem.record import Record
+from autocomp.rules import checked
 from autocomp.search_spaces import Plan
 
 from .point import ExportReport, Point, share, short
@@ -39,10 +41,12 @@ class Prediction:
         """The difference to the float network's accuracy; -0.01 is one percentage point lost."""
         return self.accuracy - self.reference.accuracy
 
+    @checked(RULES["value"])
     def value(self, metric: str) -> float:
         """The predicted cost in the unit of Cost; ``metric`` is its name in budgets."""
         return float(getattr(self.cost, METRICS[metric].attribute))
 
+    @checked(RULES["value"])
     def ratio(self, metric: str) -> float:
         """The predicted cost as a share of the float network's; 1 where the float network's is 0."""
         whole = self.reference.value(metric)
@@ -53,10 +57,12 @@ class Prediction:
         """The network as a Cell of its own: pruned channels are removed, weights are integers."""
         return self.reference.applied_by.net(self.plan)
 
+    @checked(RULES["export"])
     def export(self, path: str | Path) -> ExportReport:
         """Write the network to ``path`` (.mindir or .onnx), load it again and compare."""
         return self.reference.applied_by.export(self.plan, path)
 
+    @checked(RULES["summary"])
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:
         """One line.
 

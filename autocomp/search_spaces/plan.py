@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 
+from autocomp.process.bounded_files import parse_json
+from autocomp.rules import is_number, shown
+
 Value = str | float | int
+
+
+def _check(values: Mapping[str, Value]) -> None:
+    """TypeError, ValueError for anything but a mapping of names to texts, bools or finite numbers."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"a plan must be a mapping of knob names to values, but got {shown('values', values)}")
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the names of a plan's knobs must be text, but got {shown('name', name)}")
+        if not (isinstance(value, (str, bool)) or is_number(value)):
+            raise TypeError(f"the value of {name} must be text, a number or a bool, but got {shown('value', value)}")
+        if not isinstance(value, str) and not math.isfinite(value):
+            raise ValueError(f"the value of {name} must be finite, but got value={value}")
 
 
 class Plan(Mapping[str, Value]):
@@ -22,15 +39,18 @@ class Plan(Mapping[str, Value]):
     __slots__ = ("_json", "_values")
 
     def __init__(self, values: Mapping[str, Value] | None = None) -> None:
-        values = values or {}
+        values = {} if values is None else values
+        _check(values)
         self._values = {name: values[name] for name in sorted(values)}
         self._json = json.dumps(self._values, separators=(",", ":"))
 
     @classmethod
     def parse(cls, text: str) -> Plan:
-        values = json.loads(text)
+        if not isinstance(text, str):
+            raise TypeError(f"a plan's text must be text, but got {shown('text', text)}")
+        values = parse_json(text, "a plan's text")
         if not isinstance(values, dict):
-            raise ValueError(f"a plan is a JSON object of knob names and values, but got {text!r}")
+            raise ValueError(f"a plan is a JSON object of knob names and values, but got {shown('text', text)}")
         return cls(values)
 
     @property

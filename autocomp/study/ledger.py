@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 SCORES = "scores"  # the key of stored scores
+SQLITE = b"SQLite format 3\0"  # how such a file begins
 
 
 class Ledger:
@@ -192,6 +193,22 @@ class Ledger:
 
     def _kept(self, measurement: Measurement) -> dict[Plan, Measurement]:
         return self._low_fidelity if measurement.error else self._measurements
+
+
+def check_storage(storage: str | Path | None) -> None:
+    """OSError for a path that no SQLite file can be written to, before anything is prepared."""
+    if storage is None or "://" in str(storage):
+        return
+    path = Path(storage).expanduser()
+    try:
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            with path.open("rb+") as file:
+                if file.read(len(SQLITE)) not in (b"", SQLITE):
+                    raise OSError("it is no SQLite file")
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"storage {str(storage)!r} cannot be opened or written: {reason}") from error
 
 
 def _url(storage: str | Path) -> str:

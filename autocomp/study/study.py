@@ -89,8 +89,11 @@ class Study:
         progress: bool | None = False,
         deadline: Deadline | None = None,
     ) -> None:
+        check(
+            "Study", space=space, costs=costs, objectives=objectives, budget=budget, sampler=sampler, trials=trials,
+            batch=batch, patience=patience, time_limit=time_limit, seed=seed, progress=progress,
+        )  # fmt: skip
         _check(objectives, sampler)
-        check("Study", trials=trials, batch=batch, patience=patience, time_limit=time_limit, seed=seed)
         self.space = space
         self.executor = executor
         self.costs = costs

@@ -139,14 +139,14 @@ def test_bad_arguments(tuned: Point) -> None:
         replace(tuned, deployer=None).fine_tune(train)
     cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"epochs": 0}, "epochs must be at least 1"),
-        ({"rate": 0.0}, "rate must be above 0"),
+        ({"rate": 0.0}, "rate must be a finite number above 0, but got rate=0"),
         ({"teacher": 2.0}, "teacher must be a share"),
-        ({"algorithm": "slb"}, "algorithm must be one of lsq, simqat, pact"),
+        ({"algorithm": "slb"}, "algorithm must be 'lsq', 'simqat' or 'pact', but got algorithm='slb'"),
     )
     for settings, message in cases:
         with pytest.raises(ValueError, match=message):
             FineTuning(**settings)
-    with pytest.raises(TypeError, match="epochs must be an integer, but got float"):
+    with pytest.raises(TypeError, match=r"epochs must be an integer, but got epochs=1\.5"):
         FineTuning(epochs=1.5)  # type: ignore[arg-type]
     assert type(FineTuning(seed=np.int64(3)).seed) is int  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from autocomp.evaluators import MindSporeEngine, OnnxEngine, calibration
 from autocomp.evaluators.calibration import (
     calibrate_ranges,
+    calibration_within,
     layer_hessians,
     layer_moments,
     moved_statistics,
@@ -19,7 +21,9 @@ from autocomp.primitives.numerics import patches
 from autocomp.primitives.numerics.patches import patch_width
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, kept_channels, parameters_of
 from autocomp.primitives.tracing.tracer import trace
+from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import Argument, NetworkGraph, Node, NodeAttributes, Normalization, Plan, SearchSpace
+from tests.clock import FakeClock
 from tests.conftest import Subject, Twice
 from tests.networks import images, randomised
 from tests.odd_networks import ChannelsLast
@@ -184,3 +188,38 @@ def test_only_layers_that_may_be_rounded_and_are_narrow(
     assert layers() == everything - {widest}
     monkeypatch.setattr(patches, "MOST_MOMENTS", 20**2 + 16**2 + 27**2)
     assert layers() == {"head", "narrow.0", "stem.0"}, "the narrowest first"
+
+
+class Slow:
+    """An engine that takes so many seconds of a clock for a sample."""
+
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        self.clock, self.seconds, self.asked = clock, seconds, 0
+
+    def layer_inputs(self, compressed: Any, inputs: tuple[np.ndarray, ...]) -> dict[str, list[np.ndarray]]:
+        self.asked += len(inputs[0])
+        self.clock.now += self.seconds * len(inputs[0])
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds", "count"),
+    [
+        (None, 10.0, 64),
+        (1000.0, 0.1, 64),
+        (65.0, 0.1, 32),
+        (20.0, 0.1, 16),
+        (1.0, 0.1, 4),
+        (0.0, 0.1, 4),
+        (60.0, 9.0, 4),
+    ],
+)
+def test_fewer_samples_where_time_is_short(
+    limit: float | None, seconds: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock.install(monkeypatch)
+    engine, samples = Slow(clock, seconds), (np.arange(64.0)[:, None], np.arange(64.0))
+    deadline = None if limit is None else Deadline(limit)
+    found = calibration_within(engine, None, samples, deadline)  # type: ignore[arg-type]
+    assert [len(array) for array in found] == [count, count] and engine.asked == (limit is not None)
+    np.testing.assert_array_equal(found[1], np.arange(count))

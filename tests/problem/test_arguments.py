@@ -47,6 +47,14 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "rate": (0, True, math.nan, math.inf, "0.1", None),
     "algorithm": (5, None),
     "teacher": (-0.1, 1.1, True, math.nan, "0.5"),
+    "exclude": (5, None, [5], True),
+    "lower_is_better": (1, "yes", 0.0),
+    "rows": (3, 0, -1, 2.5, True, "9"),
+    "reference": (5, "1, 1", [math.nan], ["a"]),
+    "metrics": ("latency", 5, None, [5]),
+    "space": (None, 5, "space"),
+    "costs": (None, 5, "costs"),
+    "objectives": ("latency", 5, None, [5]),
 }
 
 

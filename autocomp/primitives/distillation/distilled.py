@@ -8,8 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from mindspore import nn, ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.tracing.mindir import copy_network
+from autocomp.rules import checked
 
 from .block_outputs import compare_blocks
 
@@ -100,6 +102,7 @@ class Distilled(Distillation):
         block_weight: of the blocks' distances, above 0.
     """
 
+    @checked(RULES["Distilled"])
     def __init__(
         self,
         student: Any,

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.exclusion import Patterns
+from autocomp.rules import checked
 
 from .importance import OF_THE_LOSS, OF_WEIGHTS
 from .selection import Share, select
@@ -41,6 +43,7 @@ class ChannelPruner(TrainedPruning):
 
     name = "channel-pruner"
 
+    @checked(RULES["ChannelPruner"])
     def __init__(
         self,
         importance: str = "taylor",

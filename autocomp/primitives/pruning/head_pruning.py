@@ -12,12 +12,14 @@ from mindspore import nn, ops
 from mindspore.train import Callback
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layers import ms, parameter
 from autocomp.primitives.cells.masks import UnitGate, gate_of, gated_layers
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.platform import load_mindspore
+from autocomp.rules import checked
 from autocomp.search_spaces import ChannelGroup, NetworkGraph
 
 from .attention import open_attention
@@ -67,6 +69,7 @@ class HeadPruning(TrainedPruning):
 
     name = "head-pruning"
 
+    @checked(RULES["HeadPruning"])
     def __init__(
         self,
         *,

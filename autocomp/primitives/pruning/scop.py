@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layers import StandIn, ms, parameter
@@ -18,6 +19,7 @@ from autocomp.primitives.tracing.exclusion import Patterns
 from autocomp.primitives.tracing.network_outputs import describe_outputs
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
+from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
 from .importance import batchnorm_scales
@@ -84,6 +86,7 @@ class SCOP(TrainedPruning):
 
     name = "scop"
 
+    @checked(RULES["SCOP"])
     def __init__(
         self,
         *,

@@ -11,6 +11,7 @@ from mindspore import nn
 from mindspore.train import Callback
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import CompressionState, attach, state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.masks import ElementMask
@@ -21,6 +22,7 @@ from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.tracer import as_float32, trace
 from autocomp.primitives.verification.standalone import inputs_for
+from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
 from .trained_pruning import with_values
@@ -65,6 +67,7 @@ class Sparsity:
 
     name = "sparsity"
 
+    @checked(RULES["Sparsity"])
     def __init__(
         self, pattern: str = PATTERN, share: float | None = None, ramp: float = 0.0, first_last_layers: bool = False
     ) -> None:
@@ -79,6 +82,7 @@ class Sparsity:
         self.pattern, self.share, self.ramp, self.first_last_layers = pattern, share, ramp, first_last_layers
         self._last: Any = None
 
+    @checked(RULES["apply"])
     def apply(self, net: Any, inputs: Any = None) -> Any:
         """A new Cell of the same class, with the same parameter names and a mask for each masked weight.
 
@@ -115,6 +119,7 @@ class Sparsity:
         fits = self.pattern != PATTERN
         return [path for path, shape in shapes.items() if shape is not None and (fits or shape[1] % 4 == 0)]
 
+    @checked(RULES["mask"])
     def mask(self, net_s: Any, share: float | None = None) -> None:
         """Choose the zeros again: of every four weights the two smallest, or this share of all masked weights."""
         layers = state_of(net_s).layers.values()

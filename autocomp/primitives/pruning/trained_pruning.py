@@ -13,6 +13,7 @@ from mindspore import nn
 from mindspore.train import Callback
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import CompressionState, attach, state_of
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
@@ -31,6 +32,7 @@ from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weigh
 from autocomp.primitives.verification.refit import CHUNK, RECONSTRUCTED, Batch, rebatched, refitted, to_fit_on
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.primitives.verification.trial_cut import verify_channel_groups
+from autocomp.rules import checked
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, Node, SearchSpace
 
 from .cut_cost import macs_cost, parameters_cost
@@ -85,6 +87,7 @@ class TrainedPruning:
         """(units,) float64, larger for more important units. batches: inputs and labels; loss: of (outputs, labels)."""
         raise NotImplementedError
 
+    @checked(RULES["apply"])
     def apply(self, net: Any, inputs: Any = None) -> Any:
         """A new Cell of the same class, with the same parameter names and one more, whose units can be pruned.
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from mindspore.train import Callback
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.numerics.plan_compressor import kept_channels, parameters_of
 from autocomp.primitives.tracing.exclusion import Patterns
 from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weight_of
+from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
 from .channel_pruning import keep_step
@@ -52,6 +54,7 @@ class UniPruning(TrainedPruning):
 
     name = "unipruning"
 
+    @checked(RULES["UniPruning"])
     def __init__(
         self,
         *,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import CompressionState, state_of
 from autocomp.primitives.cells.fake_quant import WeightFakeQuant, assign, rounded
 from autocomp.primitives.cells.layers import parameter
@@ -14,6 +15,7 @@ from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.patches import Hessian
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import LEAST_SCALE
+from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS, Format, Plan, SearchSpace
 
 from .round_to_nearest import RoundToNearest
@@ -56,6 +58,7 @@ class AdaRound(RoundToNearest):
     name = "adaround"
     adapts = True
 
+    @checked(RULES["AdaRound"])
     def __init__(
         self,
         weight_bits: int = 4,
@@ -68,6 +71,7 @@ class AdaRound(RoundToNearest):
     def weight_quantizer(self, weight: np.ndarray, norm: Any, bits: int) -> WeightFakeQuant:
         return SetWeight(weight)
 
+    @checked(RULES["apply"])
     def apply(
         self, net: Any, inputs: Any = None, calibrate: Any = None, plan: Plan | Mapping[str, Any] | None = None
     ) -> Any:

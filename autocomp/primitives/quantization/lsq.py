@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.fake_quant import (
     InputFakeQuant,
     SymmetricInput,
@@ -22,6 +23,7 @@ from autocomp.primitives.numerics.adaptive_rounding import adaptive_rounding
 from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.nearest_levels import STORED_BITS, best_scale, odd_levels
 from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuantizer, QuantizedWeight
+from autocomp.rules import checked
 
 from .trained_quantization import TrainedQuantization
 
@@ -115,6 +117,7 @@ class LSQ(TrainedQuantization):
     name = "lsq"
     adapts = True
 
+    @checked(RULES["LSQ"])
     def __init__(
         self,
         weight_bits: int = 4,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.fake_quant import (
     InputFakeQuant,
     SymmetricInput,
@@ -18,6 +19,7 @@ from autocomp.primitives.cells.fake_quant import (
 from autocomp.primitives.cells.layers import NO_BOUND
 from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuantizer
+from autocomp.rules import checked
 
 from .simqat import MaxScaledWeight
 from .trained_quantization import TrainedQuantization
@@ -65,6 +67,7 @@ class PACT(TrainedQuantization):
 
     name = "pact"
 
+    @checked(RULES["PACT"])
     def __init__(
         self,
         weight_bits: int = 4,

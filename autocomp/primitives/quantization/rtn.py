@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.numerics.reconstruction import Moments
+from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph, Plan
 
 from .format_knobs import format_knobs
@@ -43,6 +45,7 @@ class RTN:
 
     name = "rtn"
 
+    @checked(RULES["RTN"])
     def __init__(
         self,
         weight_bits: int = 8,
@@ -79,6 +82,7 @@ class RTN:
         self._made.signed_inputs = self.signed_inputs
         return self._made
 
+    @checked(RULES["apply"])
     def apply(
         self, net: Any, inputs: Any = None, calibrate: Any = None, plan: Plan | Mapping[str, Any] | None = None
     ) -> Any:
@@ -90,6 +94,7 @@ class RTN:
             raise ValueError("rtn needs samples for the ranges of inputs: apply(net, calibrate=images)")
         return self._algorithm.apply(net, inputs, calibrate, plan)
 
+    @checked(RULES["set_plan"])
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
         self._algorithm.set_plan(net_q, plan)
 

@@ -7,12 +7,14 @@ from typing import Any, Literal
 import numpy as np
 from mindspore import nn, ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import InputFakeQuant, WeightFakeQuant, assign, number, rounded
 from autocomp.primitives.cells.layers import parameter
 from autocomp.primitives.cells.training_callbacks import AtStep
 from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuantizer
+from autocomp.rules import checked
 
 from .ranged_weight import RangedWeight, check_zero_points
 from .trained_quantization import TrainedQuantization
@@ -160,6 +162,7 @@ class SimQAT(TrainedQuantization):
 
     name = "simqat"
 
+    @checked(RULES["SimQAT"])
     def __init__(
         self,
         weight_bits: int = 8,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mindspore import ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import (
     InputFakeQuant,
@@ -22,6 +23,7 @@ from autocomp.primitives.numerics.adaptive_rounding import adaptive_rounding
 from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.nearest_levels import STORED_BITS, best_scale, odd_levels
 from autocomp.primitives.numerics.quantizers import QuantizedWeight
+from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS
 
 from .lsq import LearnedScaleInput, LearnedScaleWeight
@@ -135,6 +137,7 @@ class SLB(TrainedQuantization):
     name = "slb"
     adapts = True
 
+    @checked(RULES["SLB"])
     def __init__(
         self,
         weight_bits: int = 2,

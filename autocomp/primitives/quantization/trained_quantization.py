@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import CompressionState, attach, state_of
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork, never_negative
@@ -26,6 +27,7 @@ from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, repl
 from autocomp.primitives.tracing.tracer import as_float32, trace
 from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.primitives.verification.standalone import inputs_for
+from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace, foldable
 
 CALIBRATED = 256  # most images for calibration, 32 at a time
@@ -90,6 +92,7 @@ class TrainedQuantization:
         """positive: the layer's input is never negative."""
         raise NotImplementedError
 
+    @checked(RULES["apply"])
     def apply(
         self,
         net: Any,
@@ -139,6 +142,7 @@ class TrainedQuantization:
 
     # plans -----------------------------------------------------------------------------------------------------------
 
+    @checked(RULES["set_plan"])
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
         """Set the bits of every layer; compiles nothing.
 

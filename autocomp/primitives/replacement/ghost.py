@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mindspore import nn, ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.numerics.first_last_layers import first_and_last
@@ -17,6 +18,7 @@ from autocomp.primitives.numerics.reconstruction import moments_of, pivoted_orde
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at
 from autocomp.primitives.verification.refit_replaced import Part
+from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
 from .replacing import Replacement, Replacing, macs_of
@@ -69,6 +71,7 @@ class Ghost(Replacing):
 
     name = "ghost"
 
+    @checked(RULES["Ghost"])
     def __init__(
         self,
         *,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.numerics.reconstruction import Moments
@@ -17,6 +18,7 @@ from autocomp.primitives.pruning.trained_pruning import input_moments
 from autocomp.primitives.tracing.surgery import cell_at
 from autocomp.primitives.verification.refit import to_fit_on
 from autocomp.primitives.verification.refit_replaced import Part
+from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
 from .factors import Factors, Spectrum, is_matrix
@@ -58,6 +60,7 @@ class LowRank(Replacing):
 
     name = "low-rank"
 
+    @checked(RULES["LowRank"])
     def __init__(
         self,
         *,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import STATE, CompressionState, attach, state_of
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
@@ -16,6 +17,7 @@ from autocomp.primitives.tracing.tracer import as_float32, trace
 from autocomp.primitives.verification.refit import to_fit_on
 from autocomp.primitives.verification.refit_replaced import Part, refit
 from autocomp.primitives.verification.standalone import inputs_for
+from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
 
@@ -85,6 +87,7 @@ class Replacing:
         """The replacements by layer; calibrate: inputs of the network, (n, ...) each, or None."""
         raise NotImplementedError
 
+    @checked(RULES["apply"])
     def apply(self, net: Any, inputs: Any = None, calibrate: np.ndarray | tuple[np.ndarray, ...] | None = None) -> Any:
         """A new Cell of the same class, with the same parameter names except those of the replaced layers.
 

@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import NoEffectError
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import as_float32
+from autocomp.rules import checked
 
 nn = ms.nn
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
+@checked(RULES["reestimate_batchnorm"])
 def reestimate_batchnorm(net: Any, images: np.ndarray | tuple[np.ndarray, ...], batch: int = 64) -> Any:
     """A copy whose BatchNorms normalise by the mean and variance of these samples (Li et al., EagleEye, ECCV 2020).
 

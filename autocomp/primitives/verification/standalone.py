@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.tracing.tracer import as_float32, example_inputs, find_inputs, one_image, trace
+from autocomp.rules import checked
 from autocomp.search_spaces import ChannelGroup, NetworkGraph, SearchSpace
 
 
+@checked(RULES["channel_groups"])
 def channel_groups(net: Any, inputs: Any = None) -> tuple[ChannelGroup, ...]:
     """The layers of a network whose channels can only be cut together; each group is tried out.
 
@@ -25,6 +28,7 @@ def channel_groups(net: Any, inputs: Any = None) -> tuple[ChannelGroup, ...]:
     return _traced(as_float32(net), inputs).channel_groups
 
 
+@checked(RULES["prune_channels"])
 def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any = None) -> Any:
     """A new Cell without these channels; every layer that shares or reads them is sliced to fit.
 
@@ -56,6 +60,7 @@ def prune_channels(net: Any, removed: Mapping[str, Iterable[int]], inputs: Any =
     return convert(net, graph, parameters, compressed, folds=False)
 
 
+@checked(RULES["fold_batchnorm"])
 def fold_batchnorm(net: Any, inputs: Any = None) -> Any:
     """A new Cell in evaluation mode that computes the same, with BatchNorms folded into the layers before them.
 

@@ -227,7 +227,7 @@ def test_blocks_that_cannot_be_compared() -> None:
     [
         ({"temperature": 0.0}, "temperature must"),
         ({"share": 2.0}, "share must"),
-        ({"compares": "logits"}, "compares must be one of classes, values"),
+        ({"compares": "logits"}, "compares must be 'classes' or 'values'"),
     ],
 )
 def test_bad_arguments(settings: dict[str, Any], message: str) -> None:

@@ -1,0 +1,1 @@
+"""Wrong inputs of every public entry point, each with the sentence that refuses it."""
