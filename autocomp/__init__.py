@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autocomp.deployment.deployed import load_deployed
     from autocomp.deployment.rebuilding import rebuild
     from autocomp.driver import load, search
     from autocomp.estimates import compare, estimate
@@ -43,6 +44,7 @@ __all__ = [
     "devices",
     "estimate",
     "load",
+    "load_deployed",
     "rebuild",
     "search",
 ]
@@ -60,6 +62,7 @@ _MODULES = {
     "devices": "autocomp.hardware_models",
     "estimate": "autocomp.estimates",
     "load": "autocomp.driver",
+    "load_deployed": "autocomp.deployment.deployed",
     "rebuild": "autocomp.deployment.rebuilding",
     "search": "autocomp.driver",
 }

@@ -98,6 +98,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "estimate": {"net": CELL, "device": DEVICE, "precision": PRECISION},
     "compare": {"net": CELL, "devices": DEVICES, "precision": PRECISION},
     "load": {"folder": PATH, "net": CELL.or_none()},
+    "load_deployed": {"path": PATH, "threads": whole(1)},
     "rebuild": {"net": CELL, "plan": PLAN},
     "device": {"name": DEVICE, "may_measure": SWITCH},
     "Data": {

@@ -214,6 +214,14 @@ def others() -> dict[str, list[Case]]:
                     ({"folder": "/dev/null"}, "/dev/null"), ({"folder": "/nowhere", "net": Residual()}, "/nowhere"),
                     ({"folder": "/nowhere", "net": Residual(), "data": "x"}, "^input 0 of evaluate must be an array")),
         ],
+        "load_deployed": [
+            *of_rule(autocomp.load_deployed, {"path": "net.onnx"}, {"path": FOLDERS, "threads": COUNTS}),
+            *saying(
+                autocomp.load_deployed,
+                ({"path": "net.pt"}, "^a deployed file's path must end in .mindir or .onnx, but got 'net.pt'"),
+                ({"path": "no/net.onnx"}, "^there is no file no/net.onnx"),
+            ),
+        ],
         "rebuild": [
             *of_rule(autocomp.rebuild, {**net, "plan": {}}, {"net": (None, *NETS), "plan": (None, 5, True, ["a"])}),
             *saying(autocomp.rebuild, *[({**net, "plan": plan}, sentence) for plan, sentence in plans]),

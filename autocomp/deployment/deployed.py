@@ -1,0 +1,138 @@
+"""Runs a file that was exported, on the runtime that its form is for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import ExportError
+from autocomp.primitives.export.files import FORMATS
+from autocomp.primitives.tracing.mindir import first_line
+from autocomp.primitives.tracing.platform import execution_mode, load_mindspore, plain_place, to_arrays, to_tensors
+from autocomp.problem.arguments import check
+
+Arrays = tuple[np.ndarray, ...]
+NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool"}
+
+
+@dataclass(frozen=True)
+class DeployedInput:
+    """An input of a deployed network. shape: None for an axis of any size. dtype: NumPy's name."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class DeployedNetwork:
+    """A loaded file. inputs: what it takes, in order."""
+
+    path: Path
+    inputs: tuple[DeployedInput, ...]
+    _run: Callable[[Arrays], Arrays] = field(repr=False)
+
+    def run(self, *inputs: Any) -> Arrays:
+        """The outputs, an array each.
+
+        inputs: an array for each input, in the file's order; numbers are converted to the type that the file takes.
+
+        ValueError: another number of inputs, or a shape that the file does not take.
+        """
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"{self.path} takes {len(self.inputs)} inputs, but got {len(inputs)}")
+        arrays = tuple(_checked(array, expected) for array, expected in zip(inputs, self.inputs, strict=True))
+        return self._run(arrays)
+
+
+def load_deployed(path: str | os.PathLike[str], threads: int = 1) -> DeployedNetwork:
+    """An exported file, ready to run: ``.onnx`` by onnxruntime, ``.mindir`` by MindSpore.
+
+    >>> network = autocomp.load_deployed("net.onnx")
+    >>> (scores,) = network.run(images)                     # (n, 3, 224, 224) float32
+
+    Args:
+        path: as it was given to ``point.export``.
+        threads: of onnxruntime.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it is neither. ExportError: it cannot be loaded.
+    """
+    check("load_deployed", path=path, threads=threads)
+    file = Path(path)
+    if file.suffix.lower() not in FORMATS:
+        raise ValueError(f"a deployed file's path must end in {' or '.join(FORMATS)}, but got {os.fspath(path)!r}")
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    try:
+        return _onnx(file, threads) if file.suffix.lower() == ".onnx" else _mindir(file)
+    except Exception as error:  # runtimes let errors of every kind through
+        raise ExportError(f"{file} cannot be loaded: {first_line(error)}") from error
+
+
+def _onnx(file: Path, threads: int) -> DeployedNetwork:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    inputs = tuple(
+        DeployedInput(
+            spec.name,
+            tuple(size if isinstance(size, int) else None for size in spec.shape),
+            NUMPY.get(spec.type, spec.type.removeprefix("tensor(").removesuffix(")")),
+        )
+        for spec in session.get_inputs()
+    )
+
+    def run(arrays: Arrays) -> Arrays:
+        return tuple(session.run(None, {one.name: array for one, array in zip(inputs, arrays, strict=True)}))
+
+    return DeployedNetwork(file, inputs, run)
+
+
+def _mindir(file: Path) -> DeployedNetwork:
+    ms = load_mindspore()
+    from mindspore.train import mind_ir_pb2
+
+    model = mind_ir_pb2.ModelProto()
+    model.ParseFromString(file.read_bytes())
+    kinds = mind_ir_pb2.TensorProto.DataType
+    inputs = tuple(
+        DeployedInput(spec.name, tuple(spec.tensor[0].dims), _numpy_name(kinds.Name(spec.tensor[0].data_type)))
+        for spec in model.graph.input
+    )
+    with plain_place() as place:
+        shutil.copyfile(file, place)
+        cell = ms.nn.GraphCell(ms.load(str(place)))
+
+    def run(arrays: Arrays) -> Arrays:
+        with execution_mode(graph=True):
+            return to_arrays(cell(*to_tensors(arrays)))
+
+    return DeployedNetwork(file, inputs, run)
+
+
+def _numpy_name(kind: str) -> str:
+    """MindIR's ``FLOAT`` as ``float32``; its other names are NumPy's in capitals."""
+    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(kind, kind.lower())
+
+
+def _checked(array: Any, expected: DeployedInput) -> np.ndarray:
+    found = np.asarray(array.asnumpy() if hasattr(array, "asnumpy") else array)
+    fits = len(found.shape) == len(expected.shape) and all(
+        size is None or size == given for size, given in zip(expected.shape, found.shape, strict=True)
+    )
+    if found.dtype.kind not in "fiub" or not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in expected.shape)
+        raise ValueError(
+            f"input {expected.name} must be an array of numbers of shape ({wanted}), but got {found.dtype.name} "
+            f"{found.shape}"
+        )
+    return np.ascontiguousarray(found.astype(expected.dtype, copy=False))
