@@ -110,7 +110,7 @@ def load_weights(net: Any, path: Path) -> None:
     if path.suffix == ".npz":
         found = {name: ms.Parameter(ms.Tensor(array), name=name) for name, array in read_arrays(path).items()}
     elif path.suffix == ".ckpt":
-        found = _checkpoint(ms, path)
+        found = dict(_checkpoint(ms, path))
     else:
         raise ValueError(f"weights are a .ckpt or an .npz file, but got {path.name}")
     _check_parameters(net.parameters_dict(), found, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,8 +16,6 @@ from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import FLOAT_BITS, IntegerFlow, NetworkGraph, SearchSpace
 
 from .engines import Arrays, BatchStatistics, Engine
-
-log = logging.getLogger("autocomp")
 
 SAMPLES = 50_000  # values of a tensor that its range is fitted to
 ROWS = 20_000  # pixels of a layer's input whose moments are computed
@@ -39,8 +36,6 @@ def calibration_within(
     seconds = PASSES * running.spent
     while count > LEAST_SAMPLES and count * seconds > PASSES_SHARE * deadline.left:
         count = max(count // 2, LEAST_SAMPLES)
-    if count < len(calibration[0]):
-        log.info("%d of %d calibration samples are used within the time limit", count, len(calibration[0]))
     return tuple(array[:count] for array in calibration)
 
 

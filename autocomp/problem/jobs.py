@@ -236,7 +236,9 @@ def _prepared(
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
-    remarks = (*evaluator.remarks, *stays_float(net, space), *_left_out(graph, x, seed, evaluation is None, optional))
+    left_out = _left_out(graph, x, seed, evaluation is None, optional)
+    few = _few(evaluator.calibrated, len(calibrate[0]))
+    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few)
     for text in remarks:
         log.warning("%s", text)
     calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
@@ -268,6 +270,11 @@ def _unrounded(net: Any, space: SearchSpace) -> tuple[int, dict[str, int]]:
             name = f"{owner.path or 'the network itself'} ({type(owner.cell).__name__})"
             sizes[name] = sizes.get(name, 0) + count
     return total, sizes
+
+
+def _few(used: int, count: int) -> tuple[str, ...]:
+    text = f"{used} of {count} calibration samples were used: the time limit left no time for more"
+    return () if used == count else (text,)
 
 
 def _left_out(graph: NetworkGraph, x: Arrays, seed: int, synthetic: bool, deadline: Deadline) -> tuple[str, ...]:

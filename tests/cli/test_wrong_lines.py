@@ -66,8 +66,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("lines")
     path, modules = list(sys.path), set(sys.modules)
     (folder / "lines_subject.py").write_text(NETWORK)
-    for name, text in BROKEN.items():
-        (folder / f"{name}.py").write_bytes(text)
+    for name, source in BROKEN.items():
+        (folder / f"{name}.py").write_bytes(source)
     for name in ("half", "list", "deep", "latin", "keys", "empty"):
         (folder / name).mkdir()
     whole = fronts.front([(0.88, 0.5, 0.3)]).save(folder / "whole") / "front.json"

@@ -35,6 +35,7 @@ def test_a_front_of_few_calibration_samples_is_loaded_again(monkeypatch: pytest.
     monkeypatch.setattr("autocomp.evaluators.engines.OnnxEngine", Slow)
     found = search(data=None, inputs=(1, 3, 12, 12), time_limit=600, trials=2)
     assert found.float_point.samples == 8
+    assert any(note.startswith("8 of 64 calibration samples were used") for note in found.notes)
     again = autocomp.load(found.save(tmp_path / "front"), network())
     assert list(again) == list(found) and again.evaluate(again.evaluated[1].plan) == again.evaluated[1]
 
