@@ -322,6 +322,11 @@ def as_integers(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     return tuple(x.astype(np.int32) if is_integer_input(x) else as_floats((x,))[0] for x in arrays)
 
 
+def as_truths(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The same, with truth values as they are."""
+    return tuple(np.asarray(x) if x.dtype == bool else as_integers((x,))[0] for x in arrays)
+
+
 def is_integer_input(array: np.ndarray) -> bool:
     return array.dtype.kind in "iu" and array.dtype != np.uint8
 

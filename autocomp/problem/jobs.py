@@ -34,7 +34,7 @@ from autocomp.samplers import Solver
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
 from .budget import Budget
-from .data import Data, Samples, as_floats, as_integers, is_integer_input
+from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_input
 from .metrics import METRICS
 
 log = logging.getLogger("autocomp")
@@ -374,13 +374,15 @@ def _check_forward(net: Any, one: Arrays) -> None:
 
 
 def as_taken(net: Any, samples: Samples) -> Arrays:
-    """float32; or integers as they are, where the network takes those alone, as one with an embedding does, and where
-    it takes neither: the error is then that of the inputs as they were given."""
+    """float32; or integers as they are, where the network takes those alone, as one with an embedding does, or truth
+    values, too. Where it takes none of these the error is that of the inputs as they were given."""
     given = samples.x
+    ways = [as_floats]
+    ways += [as_integers] if any(is_integer_input(x) for x in given) else []
+    ways += [as_truths] if any(x.dtype == bool for x in given) else []
     one = one_image(given)
-    whole = any(is_integer_input(x) for x in given)
-    taken = as_integers if whole and not _takes(net, as_floats(one)) else as_floats
-    return taken(given)
+    fits = (way for way in ways[:-1] if _takes(net, way(one)))
+    return next(fits, ways[-1])(given)
 
 
 def _takes(net: Any, one: Arrays) -> bool:

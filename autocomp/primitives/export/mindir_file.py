@@ -79,7 +79,9 @@ def _is_none(node: Any) -> bool:
 
 
 def _says_none(attribute: Any) -> bool:
-    return bool(attribute.type == attribute.NONE)
+    """Or an empty tuple, which has no tensors either."""
+    empty = attribute.type in (attribute.TUPLE, attribute.LIST) and not attribute.values
+    return bool(attribute.type == attribute.NONE or empty)
 
 
 def _drop_none(described: Any) -> None:

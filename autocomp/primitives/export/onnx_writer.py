@@ -106,8 +106,9 @@ class Writer:
         if kind == "parameter":
             return value if value in self.initializers else self.initializer(value, self.parameters[value])
         if kind == "constant" and isinstance(value, (int, float, np.ndarray)):
-            whole = isinstance(value, np.ndarray) and value.dtype == bool
-            return self.constant(value, bool if whole else np.float32)
+            if isinstance(value, np.ndarray) and value.dtype.kind in "iub":
+                return self.initializer(f"#constant{len(self.initializers)}", value)
+            return self.constant(value, np.float32)
         raise ExportError(f"a constant of type {type(value).__name__} cannot be written to ONNX")
 
     # layers ----------------------------------------------------------------------------------------------------------

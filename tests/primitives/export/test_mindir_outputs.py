@@ -18,6 +18,7 @@ X = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
 OUTPUTS = {
     "last": 1, "first": 1, "deep": 2, "dict": 1, "dict in a list": 2, "number": 2, "constant": 2, "tuple of None": 1,
     "dict of None": 1, "list of None": 1, "empty": 1,
+    "empty in a tuple": 3,
 }  # fmt: skip
 
 
@@ -48,6 +49,8 @@ class Returning(nn.Cell):
             return y, {"aux": None, "others": (None, None)}
         if self.kind == "list of None":
             return [y, [None]]
+        if self.kind == "empty in a tuple":
+            return (y > 0).any(), (y, (y.mean(1), ())), []
         return y, ()
 
 

@@ -86,6 +86,21 @@ def test_numbers_of_all_samples_agree_at_any_batch(kind: str, arrays: tuple[np.n
     assert_agree(OfAll(kind), arrays[:1])
 
 
+class Lengths(nn.Cell):
+    """Numbers up to a length for each sample, counted by an array of integers that is part of the code."""
+
+    def construct(self, x: Any, lengths: Any) -> Any:
+        places = ops.arange(6)
+        before = places[None] < lengths[:, None]
+        last = places.expand_dims(0) == lengths[:, None] - 1
+        return before, (before.astype(x.dtype) * x).sum(1), ops.where(last, x, ops.zeros_like(x)), places * 2
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_integers_that_are_part_of_the_code(dtype: Any, arrays: tuple[np.ndarray, ...]) -> None:
+    assert_agree(Lengths(), (arrays[0][:, 0, 0], np.array([2, 6, 1], dtype)))
+
+
 class Text(nn.Cell):
     """Words and their places looked up, a mask of what is no padding, a mean over the words that are left."""
 

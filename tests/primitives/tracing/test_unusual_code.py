@@ -210,6 +210,36 @@ def test_token_ids_that_are_wrong_are_shown_as_they_were_given() -> None:
     assert as_taken(Tokens(), Samples.read(np.ones((4, 5), np.int64)))[0].dtype == np.int32
 
 
+class Masked(nn.Cell):
+    """What the mask hides does not count; ``kind`` says which type the mask has, and whether tokens are masked."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.table = kind, nn.Embedding(10, 4)
+
+    def construct(self, x: Any, mask: Any) -> Any:
+        if self.kind == "truths of vectors":
+            return ops.where(mask, x, ops.zeros_like(x))
+        words = self.table(x)
+        if self.kind == "truths of tokens":
+            return ops.where(mask.expand_dims(-1), words, ops.zeros_like(words)).mean(1)
+        return ops.matmul(mask.expand_dims(1), words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "types"),
+    [
+        ("truths of vectors", ["float32", "bool"]),
+        ("truths of tokens", ["int32", "bool"]),
+        ("floats of tokens", ["int32", "float32"]),
+    ],
+)
+def test_masks_have_the_type_that_the_network_takes(kind: str, types: list[str]) -> None:
+    x = np.ones((4, 5), np.float64) if "vectors" in kind else np.ones((4, 5), np.int64)
+    samples = Samples.read(((x, np.ones((4, 5), bool)), None))
+    assert [array.dtype.name for array in as_taken(Masked(kind), samples)] == types
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])
 def test_tensors_of_mindspore_as_inputs(dtype: Any) -> None:
     (one,) = example_inputs(ms.Tensor(X.astype(dtype)))
