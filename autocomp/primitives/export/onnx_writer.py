@@ -154,8 +154,8 @@ class Writer:
             self.weights[name] = self.initializer(name, floats.T if columns else floats)
         elif self.multiplies_integers(node, state):
             exact = node.channelwise or not saturates(state.quantized)
-            weight = state.quantized.with_positive_scale()
-            self.weights[name] = self._multiplied(name, weight, columns, exact, node.kind == "dense")
+            quantized = state.quantized.with_positive_scale()
+            self.weights[name] = self._multiplied(name, quantized, columns, exact, node.kind == "dense")
         else:  # ONNX requires a positive scale
             folded = self.style.unpacks_at_load and state.activation is None
             weight = self._dequantized(name, state.quantized.with_positive_scale(), folded)
