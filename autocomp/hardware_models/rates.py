@@ -124,10 +124,8 @@ class Rates:
         return replace(self, runtime=replace(self.runtime, **theirs), **own)
 
     def spilled(self, traffic: np.ndarray, other_live_activations: np.ndarray) -> np.ndarray:
-        """(n,) bytes of activations that do not fit into the cache; at least a tenth of the cache is the operator's
-        own."""
-        room = np.maximum(self.cache_bytes - other_live_activations, 0.1 * self.cache_bytes)
-        return np.maximum(traffic - room, 0)
+        """(n,) bytes of activations that do not fit into the cache beside the others."""
+        return np.maximum(traffic - np.maximum(self.cache_bytes - other_live_activations, 0), 0)
 
     def seconds(self, demand: Demand) -> Seconds:
         """A layer set to integers runs in floats where that is faster."""

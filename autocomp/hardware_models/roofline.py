@@ -207,18 +207,8 @@ def _traffic(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     share = lowered.device.residual_share if lowered.graph.nodes[operator.head].kind in WEIGHTED else 1.0
     total = lowered.stored_bytes(operator.output)
     for i, node in enumerate(operator.reads):
-        total = total + lowered.stored_bytes(node) * (share if i else _touched(lowered, operator))
+        total = total + lowered.stored_bytes(node) * (share if i else 1.0)
     return total
-
-
-def _touched(lowered: LoweredNetwork, operator: Operator) -> float:
-    """The share of an image's rows that a kernel reads, which is below 1 where the kernel is smaller than its
-    stride."""
-    node = lowered.graph.nodes[operator.head]
-    source = lowered.graph.nodes[operator.reads[0]].shape
-    if node.kind != "conv" or node.weight_shape is None or len(source) != 4:
-        return 1.0
-    return min(1.0, node.shape[2] * node.weight_shape[2] / source[2])
 
 
 def _idle(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray:
@@ -241,7 +231,7 @@ def _widened(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     if lowered.graph.nodes[operator.head].kind not in WEIGHTED:
         return np.zeros(len(lowered.workload))
     source, floats = operator.reads[0], float(lowered.device.bytes_per_element[FLOAT])
-    return (lowered.stored_bytes(source, floats) - lowered.stored_bytes(source)) * _touched(lowered, operator)
+    return lowered.stored_bytes(source, floats) - lowered.stored_bytes(source)
 
 
 def _vector(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Condition:
     def __call__(self, chosen: Chosen) -> Flags:
         found = _one_of(self.any, chosen)
         if self.all and self.readers:
-            found = found | np.logical_and.reduce([_one_of(some, chosen) for some in (*self.all, self.readers)])
+            found = found | reduce(np.logical_and, (_one_of(some, chosen) for some in (*self.all, self.readers)))
         return found
 
     @property

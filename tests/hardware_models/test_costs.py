@@ -13,7 +13,7 @@ from autocomp.hardware_models import Cost, device, devices
 from autocomp.hardware_models import lookup as lookup_module
 from autocomp.hardware_models import model as model_module
 from autocomp.hardware_models.roofline import CONTAINERS
-from autocomp.search_spaces import Argument, Convolution, Knob, NetworkGraph, Node, NodeAttributes, SearchSpace
+from autocomp.search_spaces import Argument, Knob, NetworkGraph, Node, NodeAttributes, SearchSpace
 
 from .networks import FORMATS, Builder, mixed, spaces
 
@@ -122,17 +122,6 @@ def test_channels_cost_by_the_tile() -> None:
     assert {row.bound for row in rows} == {"compute"}
     times = [row.latency_ms for row in rows]
     assert times[0] > times[1] == times[2] > times[3]
-
-
-@pytest.mark.parametrize("name", ["ascend", "gpu"])
-def test_a_kernel_smaller_than_its_stride_reads_the_rows_that_it_looks_at(name: str) -> None:
-    b = Builder(64, 16)
-    x = b.conv(0, 64)
-    attributes = NodeAttributes(convolution=Convolution((1, 1), (2, 2)))
-    weight = {"layer": "cut", "weight_shape": (32, 64, 1, 1), "attributes": attributes, "units": np.full(32, -1)}
-    b.add("conv", x, shape=(1, 32, 8, 8), **weight)
-    row = device(name).cost_table(b.space().workload(np.zeros((1, 3), int), 4))[1]
-    assert row.bytes == 2 * (4 * (64 * 16 * 16 / 2 + 32 * 8 * 8) + 32 * 64)
 
 
 def test_kernels_of_several_positions_reach_less_of_the_matrix_unit() -> None:

@@ -24,6 +24,7 @@ from autocomp.search_spaces import (
     SearchSpace,
     kept_units,
 )
+from autocomp.search_spaces.quantized_tensors import Condition
 
 values = st.one_of(st.sampled_from(["w8", "w4a8", "float"]), st.floats(0.1, 1), st.integers(0, 9))
 plans = st.dictionaries(st.text(min_size=1, max_size=8), values, max_size=6)
@@ -149,6 +150,14 @@ class TestSpace:
         knob = one.knobs[1]
         other = Knob(knob.name, knob.primitive, knob.layers, knob.values, knob.group, np.arange(8))
         assert one.key == space().key != SearchSpace(one.graph, (one.knobs[0], other)).key
+
+
+def test_a_tensor_is_rounded_where_a_layer_of_each_set_runs_in_integers() -> None:
+    chosen = {"a": np.array([True, True, False]), "b": np.array([True, False, True])}
+    sets = (frozenset({"a"}), frozenset({"b", "elsewhere"}))
+    assert Condition(all=sets, readers=frozenset({"a", "b"}))(chosen).tolist() == [True, False, False]
+    nothing = Condition(all=(*sets, frozenset()), readers=frozenset({"a"}))(chosen)
+    assert not np.any(nothing), "a set without layers never runs in integers"
 
 
 class TestNodeAttributes:
