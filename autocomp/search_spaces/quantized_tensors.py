@@ -85,7 +85,10 @@ class Condition:
     def __call__(self, chosen: Chosen) -> Flags:
         found = _one_of(self.any, chosen)
         if self.all and self.readers:
-            found = found | np.logical_and.reduce([_one_of(some, chosen) for some in (*self.all, self.readers)])
+            both = _one_of(self.readers, chosen)
+            for some in self.all:
+                both = both & _one_of(some, chosen)
+            found = found | both
         return found
 
     @property
