@@ -91,6 +91,11 @@ class LoweredNetwork:
         """The layers whose formats decide whether the node's output is kept in integers."""
         return {self.graph.layers[layer] for layer in self.program.flow.conditions[node].layers}
 
+    @property
+    def one_integer_width(self) -> bool:
+        """Whether neighbours of an operator decide nothing but whether tensors are in integers."""
+        return self.device.runtime.quantizes_tensors and PRECISIONS[INT4] not in self.device.rates.macs_per_s
+
     def knobs(self, operator: Operator) -> tuple[int, ...]:
         """Positions of the knobs that the operator's cost depends on, except for changes of layout by its runtime."""
         touched = (*operator.nodes, *operator.reads, *self.graph.nodes[operator.head].inputs)
@@ -101,6 +106,6 @@ class LoweredNetwork:
         }
         runtime = self.device.runtime
         integers = runtime.deciding_precision(self, operator)
-        if runtime.quantizes_tensors:  # neighbours decide nothing but whether tensors are in integers
+        if self.one_integer_width:
             return self.workload.knobs_of(touched, {operator.head}, {*integers, *neighbours})
         return self.workload.knobs_of(touched, {operator.head, *neighbours}, integers)

@@ -70,6 +70,6 @@ def _tensor(device: Device, program: Program, node: int) -> Callable[[Workload],
 def _tensor_knobs(lowered: LoweredNetwork, node: int) -> tuple[int, ...]:
     readers = {lowered.program.operators[position].head for position in lowered.program.readers[node]}
     deciding = lowered.device.runtime.deciding_width(lowered, node)
-    if lowered.device.runtime.quantizes_tensors:
+    if lowered.one_integer_width:
         return lowered.workload.knobs_of([node], (), {*readers, *deciding})
     return lowered.workload.knobs_of([node], readers, deciding)

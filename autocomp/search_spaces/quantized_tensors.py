@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,10 @@ class Condition:
     def __call__(self, chosen: Chosen) -> Flags:
         found = _one_of(self.any, chosen)
         if self.all and self.readers:
-            found = found | reduce(np.logical_and, (_one_of(some, chosen) for some in (*self.all, self.readers)))
+            both = _one_of(self.readers, chosen)
+            for some in self.all:
+                both = both & _one_of(some, chosen)
+            found = found | both
         return found
 
     @property

@@ -17,7 +17,9 @@ from autocomp.cli.commands import main
 from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.fitting.own_device import predicted
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
+from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.measurements.shapes import OPS, MeasuredShape, OperatorShape, read_table
+from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import INT8
 from autocomp.measurement import own_devices, processor
 from autocomp.measurement.operator_models import operator_inputs, operator_model
@@ -94,29 +96,25 @@ def operators(model: bytes, tmp_path: Path) -> Counter[str]:
     return Counter(node.op_type for node in optimized(model, tmp_path).node)
 
 
-def test_the_floats_of_one_weight_live_at_a_time(tmp_path: Path) -> None:
-    graph = optimized(operator_model(OperatorShape("conv", "", "w4a8", 1, 16, 16, 8, 8, 3, repeat=3)), tmp_path)
-    stored = {initializer.name for initializer in graph.initializer if len(initializer.dims) == 4}
-    live = most = 0
-    for node in graph.node:
-        live += node.op_type == "DequantizeLinear" and node.input[0] in stored
-        most = max(most, live)
-        live -= node.op_type in ("Conv", "FusedConv")
-    assert most == 1 and live == 0
+@pytest.mark.parametrize("form", ["w8", "w4"])
+def test_floats_of_stored_weights_are_computed_when_a_file_is_loaded(form: str, tmp_path: Path) -> None:
+    """No operator converts weights at each inference."""
+    ran = operators(operator_model(OperatorShape("conv", "", form, 1, 16, 16, 8, 8, 3, repeat=3)), tmp_path)
+    floats = operators(operator_model(OperatorShape("conv", "", "float", 1, 16, 16, 8, 8, 3, repeat=3)), tmp_path)
+    assert ran == floats
 
 
 @pytest.mark.parametrize("activation", ["ReLU", "ReLU6"])
 def test_a_stack_in_integers_runs_in_integers(activation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as the cost model says: all but the tail, whose output nothing rounds."""
+    """As many as the cost model says: all, the tail too."""
     monkeypatch.setattr("autocomp.measurement.operator_models.SCALE", 6 / 255)
     shape = OperatorShape("conv", activation, "w8a8", 1, 16, 16, 8, 8, 3, repeat=3)
-    assert operators(operator_model(shape), tmp_path)["QLinearConv"] == 3
-    from autocomp.hardware_models.lowered import LoweredNetwork
-    from autocomp.hardware_models.operators import lower
-
     workload = shape.workload()
     lowered = LoweredNetwork(find_device(processor.TEMPLATE), lower(workload.graph), workload)
-    assert sum(int(lowered.precision(head)[0]) == INT8 for head in workload.graph.layers.values()) == 3
+    assert all(lowered.precision(head)[0] == INT8 for head in workload.graph.layers.values())
+    ran = operators(operator_model(shape), tmp_path)
+    assert ran["QLinearConv"] == len(workload.graph.layers) == 4
+    assert ran["Conv"] == ran["FusedConv"] == 0
 
 
 @pytest.mark.parametrize("format", ["float", "w8", "w8a8", "w4a8"])

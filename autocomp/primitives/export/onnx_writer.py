@@ -299,7 +299,7 @@ class Writer:
         values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self.extra_outputs]
         # onnxruntime computes the later of two input nodes first. Placed first, a weight's floats are computed last and
         # held only while their layer runs. Placed later, they would all be computed before the first layer.
-        nodes = [*self.unpacking, *self.nodes]
+        nodes = _read([*self.unpacking, *self.nodes], {value.name for value in values})
         graph = helper.make_graph(nodes, "network", self.inputs, values, list(self.initializers.values()))
         opsets = [helper.make_opsetid("", self.opset)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
@@ -385,6 +385,17 @@ class Writer:
         name = self.initializer(node.name, array)
         self.constants[name] = helper.np_dtype_to_tensor_dtype(array.dtype)
         return name
+
+
+def _read(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """Nodes that an output depends on: onnxruntime would run the others, too, such as a rounding that only max pools of
+    floats pass by."""
+    found, read = [], set(outputs)
+    for node in reversed(nodes):
+        if not read.isdisjoint(node.output):
+            found.append(node)
+            read.update(node.input)
+    return found[::-1]
 
 
 def called(node: Node) -> str:

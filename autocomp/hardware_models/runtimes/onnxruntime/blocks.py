@@ -12,7 +12,7 @@ from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator
 from autocomp.hardware_models.rates import FLOAT
 
-from .integers import in_integers
+from .integers import deciding_integers, in_integers
 
 PASSES_BLOCKS = ("add", "concat", "activation", "batchnorm")
 BLOCKED_ACTIVATIONS = ("ReLU", "ReLU6", "Sigmoid", "HSigmoid", "Tanh", "HSwish", "SiLU")  # the others are plain
@@ -55,7 +55,7 @@ def blocking(lowered: LoweredNetwork, node: int) -> set[int]:
     if node not in lowered.program.writer:
         return set()
     operator = lowered.program.operators[lowered.program.writer[node]]
-    own = lowered.deciding(node).union(*(lowered.deciding(source) for source in operator.reads))
+    own = deciding_integers(lowered, operator)
     kind = lowered.graph.nodes[operator.head].kind
     if kind == "conv":
         return {operator.head}

@@ -27,11 +27,19 @@ class Onnxruntime(Runtime):
         return integers.precision(lowered, layer)
 
     def width(self, lowered: LoweredNetwork, node: int) -> np.ndarray:
+        """The network's inputs are floats, which the caller owns."""
         widths = lowered.device.bytes_per_element
-        return np.where(lowered.quantized(node), widths[INT8], widths[FLOAT])
+        if node not in lowered.program.writer:
+            return np.full(len(lowered.workload), widths[FLOAT])
+        return np.where(integers.stored_in_integers(lowered, node), widths[INT8], widths[FLOAT])
 
     def deciding_width(self, lowered: LoweredNetwork, node: int) -> set[int]:
-        return lowered.deciding(node)
+        return integers.deciding_storage(lowered, node)
+
+    def deciding_precision(self, lowered: LoweredNetwork, operator: Operator) -> set[int]:
+        found = super().deciding_precision(lowered, operator) | integers.deciding_integers(lowered, operator)
+        nodes = (*operator.reads, operator.output)
+        return found.union(*(integers.deciding_storage(lowered, node) for node in nodes))
 
     def layout_knobs(self, lowered: LoweredNetwork, operator: Operator) -> tuple[int, ...]:
         return block_knobs(lowered, operator)

@@ -1,4 +1,4 @@
-"""Blocks of channels, as onnxruntime's convolutions in floats read and write them."""
+"""Layouts of tensors in onnxruntime: blocks of channels for floats, channels last for integers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import RuntimeWork
 from autocomp.hardware_models.roofline import work
-from autocomp.hardware_models.runtimes.onnxruntime.blocks import pooled_in_integers, reordered
+from autocomp.hardware_models.runtimes.onnxruntime.blocks import reordered
 from autocomp.hardware_models.runtimes.onnxruntime.extra_work import OnnxruntimeWork
 from autocomp.search_spaces import SearchSpace
 from tests.hardware_models.networks import FORMATS, Builder
@@ -53,9 +53,10 @@ def extra(network: LoweredNetwork, position: int) -> OnnxruntimeWork:
     [
         (3, ("float", "float", "float"), (0, 0, 32)),  # an image's channels are read one by one
         (16, ("float", "float", "float"), (16, 0, 32)),
-        (16, ("w8", "float", "float"), (0, 32, 32)),
-        (16, ("float", "w8", "float"), (16, 32, 64)),
-        (16, ("w8", "w8", "w8"), (0, 0, 0)),
+        (16, ("w8", "float", "w4"), (16, 0, 32)),  # weights alone in integers: floats are multiplied
+        (3, ("w8a8", "float", "float"), (3, 64, 32)),  # out of one layout, into the other
+        (16, ("float", "w8a8", "float"), (16, 64, 96)),
+        (16, ("w8a8", "w4a8", "w8a8"), (16, 0, 32)),
     ],
 )
 def test_a_tensor_turns_where_writer_and_reader_differ(
@@ -70,42 +71,42 @@ def test_a_tensor_turns_where_writer_and_reader_differ(
 
 
 def test_a_tensor_that_several_read_turns_once(chip: Device) -> None:
-    """Two layers with integer weights read what a layer in floats writes; behind the second their outputs are added."""
+    """Two layers in integers read what a layer in floats writes; behind the second their outputs are added."""
     b = Builder(3, 16)
     x = b.add("activation", b.conv(0, 32, units=np.full(32, -1)), op="ReLU")
     ends = [b.conv(x, 32, units=np.full(32, -1)) for _ in range(2)]
     b.add("add", *ends, op="Add")
     space = b.space()
-    for formats, counts in ((("float", "w8", "w8"), [0, 32, 0]), (("float", "float", "w8"), [0, 32, 32])):
+    for formats, counts in ((("float", "w8a8", "w8a8"), [0, 64, 32]), (("float", "float", "w8a8"), [0, 64, 96])):
         found = lowered(chip, space, *formats)
         assert [reordered(found, p)[0] / (2 * PIXELS) for p in range(3)] == counts
 
 
 @pytest.mark.parametrize(
-    ("formats", "slow"),
+    ("formats", "integers"),
     [
         (("float", "float", "float"), False),
-        (("float", "w8", "float"), False),
-        (("float", "w8a8", "float"), True),  # rounded before the pool, for which there is no kernel in integers
-        (("w8", "w4a8", "w8a8"), True),
-        (("w8a8", "w8a8", "w8a8"), False),  # the first runs in integers, the pool as it does
+        (("float", "w8a8", "float"), False),  # files pool the floats, and round then
+        (("w8", "w8a8", "w8a8"), False),
+        (("w8a8", "float", "w8a8"), True),  # converted behind it
+        (("w8a8", "w4a8", "float"), True),
+        (("w8a8", "w8a8", "w8a8"), True),
     ],
 )
-def test_a_max_pool_of_integers_beside_floats_is_slow(chip: Device, formats: tuple[str, ...], slow: bool) -> None:
+def test_a_max_pool_runs_in_integers_between_integers(chip: Device, formats: tuple[str, ...], integers: bool) -> None:
     found = lowered(chip, chain(3, pool=True), *formats)
-    operator = found.program.operators[1]
-    assert found.graph.nodes[operator.head].kind == "pool"
-    assert pooled_in_integers(found, operator)[0] == slow
-    pooled, vector = extra(found, 1).pooled[0], work(found, 1).demand.vector[0]
-    assert (pooled > 0) == slow and not (pooled and vector)
+    pooled = 2 * 32 * PIXELS / 4
+    assert found.graph.nodes[found.program.operators[1].head].kind == "pool"
+    assert extra(found, 1).passed[0] == integers * pooled
+    assert extra(found, 1).rounded[0] == pooled * (not integers and formats[1] in ("w8a8", "w4a8"))
+    assert extra(found, 0).rounded[0] == 2 * 3 * PIXELS * (formats[0] == "w8a8")  # the network's input
+    assert extra(found, 2).rounded[0] == (formats == ("w8a8", "float", "w8a8")) * (pooled + pooled)
 
 
-def test_four_bits_take_their_own_time_to_unpack(chip: Device) -> None:
-    networks = [lowered(chip, chain(16), "float", text, "float") for text in ("w8", "w4")]
-    own = [extra(network, 1) for network in networks]
-    weights = 32 * 32 * 9
-    assert [w.unpacked[0] for w in own] == [weights, 0] and [w.unpacked4[0] for w in own] == [0, weights]
-    seconds = [chip.rates.seconds(work(network, 1).demand).total[0] for network in networks]
-    rates = chip.rates.constants()
-    more = weights * (1 / rates["unpack4_per_s"] - 1 / rates["unpack_per_s"])
-    assert seconds[1] - seconds[0] == pytest.approx(more)
+@pytest.mark.parametrize("form", ["w8", "w4"])
+def test_weights_that_are_stored_in_integers_alone_take_the_time_of_floats(chip: Device, form: str) -> None:
+    """They are unpacked when the file is loaded."""
+    rows = np.array([[FORMATS.index(text)] * 3 for text in ("float", form)])
+    cost = chip.costs(chain(16).workload(rows, 4))
+    assert cost.latency_ms[0] == cost.latency_ms[1] and cost.memory_mb[0] == cost.memory_mb[1]
+    assert cost.size_mb[1] < cost.size_mb[0] / 2
