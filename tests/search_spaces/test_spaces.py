@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autocomp.search_spaces import (
@@ -31,6 +31,7 @@ plans = st.dictionaries(st.text(min_size=1, max_size=8), values, max_size=6)
 
 
 class TestPlan:
+    @settings(deadline=None)
     @given(plan=plans)
     def test_json_is_identity(self, plan: dict[str, str | float | int]) -> None:
         one, other = Plan(plan), Plan(dict(reversed(plan.items())))
@@ -66,6 +67,7 @@ class TestFormat:
 
 
 class TestKeptUnits:
+    @settings(deadline=None)
     @given(units=st.integers(1, 500), ratio=st.floats(0.01, 1), channel_divisor=st.integers(1, 32))
     def test_multiples(self, units: int, ratio: float, channel_divisor: int) -> None:
         kept = kept_units(units, ratio, channel_divisor)
