@@ -129,8 +129,10 @@ def _samples_of(folder: str | Path) -> int:
 
 def _compared_by(folder: str | Path, given: Samples | None) -> str:
     """As the search compared plans with the float network, where it had samples without labels."""
+    if given is None or given.y is not None:
+        return ""
     metric = next(record.measurement.metric for record in read(Path(folder)).records if not record.plan)
-    return metric if given is not None and given.y is None and metric in (AGREEMENT, FIDELITY) else ""
+    return metric if metric in (AGREEMENT, FIDELITY) else ""
 
 
 def _check_samples(of_float: Point, evaluator: PlanEvaluator) -> None:

@@ -50,6 +50,7 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "exclude": (5, None, [5], True),
     "lower_is_better": (1, "yes", 0.0),
     "rows": (3, 0, -1, 2.5, True, "9"),
+    "threads": (0, -1, 1.5, True, None, "2"),
     "reference": (5, "1, 1", [math.nan], ["a"]),
     "metrics": ("latency", 5, None, [5]),
     "space": (None, 5, "space"),
