@@ -203,7 +203,8 @@ def test_models_that_are_written_have_their_shapes_batch(batch: int, tmp_path: P
         replace(shape, batch=batch, height=min(shape.height, 14), width=min(shape.width, 14))
         for shape in kinds.values()
     ]
-    assert own_devices.write_models([MeasuredShape(shape) for shape in shapes], tmp_path, "cpu") == len(shapes)
+    rows, template = [MeasuredShape(shape) for shape in shapes], str(processor.TEMPLATE)
+    assert own_devices.write_models(rows, tmp_path, template) == len(shapes)
     for shape in shapes:
         session = onnxruntime.InferenceSession(tmp_path / f"{shape.name}.onnx", providers=["CPUExecutionProvider"])
         free = onnxruntime.InferenceSession(operator_model(shape), providers=["CPUExecutionProvider"])

@@ -18,7 +18,7 @@ from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import FLOAT, INT8
 from autocomp.hardware_models.runtimes.onnxruntime.integers import passes, rounded
 from autocomp.search_spaces import Convolution, SearchSpace
-from tests.hardware_models.networks import FORMATS, Builder, mixed, spaces
+from tests.hardware_models.networks import FORMATS, Builder, mixed, space_of, spaces
 
 TEMPLATE = Path(autocomp.hardware_models.__file__).parent / "templates" / "onnxruntime.toml"
 TENSOR = 16 * 16 * 16  # elements of 16 channels at 16x16 pixels
@@ -176,7 +176,9 @@ def test_looked_up_costs_equal_computed_ones(chip: Device, monkeypatch: pytest.M
 @settings(max_examples=25, deadline=None)
 @given(spaces(), st.data())
 def test_fewer_channels_are_never_slower(space: SearchSpace, data: st.DataObject) -> None:
+    """In multiples of the device's channels: beyond a whole block, each channel of a depthwise layer takes a block."""
     chip = device(TEMPLATE)
+    space = space_of(space.graph, chip.channel_divisor)
     groups = [i for i, knob in enumerate(space.knobs) if knob.kind != "format"]
     if not groups:
         return
