@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,8 @@ def front() -> ParetoSet:
 @pytest.fixture(scope="module")
 def point(front: ParetoSet) -> Point:
     """Every layer in integers."""
-    space = front.deployer.evaluator.space  # type: ignore[attr-defined]
+    deployer: Any = front.deployer
+    space = deployer.evaluator.space
     return front.evaluate(Plan({knob.name: INTEGERS for knob in space.knobs if knob.kind == "format"}))
 
 
