@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 from autocomp.errors import ExportError
 from autocomp.primitives.numerics.folding import fold, norm_factors, norm_parameters
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
-from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_nibbles, saturates
+from autocomp.primitives.numerics.quantizers import (
+    ActivationQuantizer,
+    QuantizedWeight,
+    pack_nibbles,
+    saturates,
+    with_room_for_bias,
+)
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
@@ -116,10 +122,14 @@ class Writer:
     def state(self, layer: str) -> LayerState:
         """The layer's weights, with the BatchNorm after it folded in where that is possible."""
         state = self.compressed.layers[layer]
-        if layer not in self.folded_into:
-            return state
-        norm = self.norms[self.folded_into[layer]]
-        return fold(state, *norm_factors(norm, self.parameters, self.compressed))
+        if layer in self.folded_into:
+            norm = self.norms[self.folded_into[layer]]
+            state = fold(state, *norm_factors(norm, self.parameters, self.compressed))
+        if self.multiplies_integers(self.graph.nodes[self.graph.layers[layer]], state):
+            assert state.quantized is not None and state.activation is not None
+            wide = with_room_for_bias(state.quantized, state.bias, state.activation.scale)
+            state = replace(state, quantized=wide)
+        return state
 
     def layer_input(self, node: Node, state: LayerState) -> str:
         source = self.argument(Argument("node", node.inputs[0], node.arguments[0].part))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_SCALE = 1e-8
+LEAST_FOLDED, MOST_BIAS = 1e-20, 2.0**30
 MOST_PAIRED = 127.0  # levels; rounding two of them adds at most 1, and 128 * 255 fits into 16 bits
 WIDER = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # scales between the narrowest and that without clipped pairs
 CLIP_RATIOS = np.linspace(1.0, 0.4, 25)  # tried for the least squared error of a tensor
@@ -139,6 +140,20 @@ def saturates(weight: QuantizedWeight) -> bool:
     """Whether two neighbouring inputs of 255 would exceed 16 bits, see ``paired`` of :func:`quantize_weight`."""
     rows = np.abs(np.moveaxis(weight.integers.astype(np.int16), 1, -1).reshape(len(weight.integers), -1))
     return bool(_pairs(rows).sum(2).max(initial=0) > MOST_PAIRED + 1)
+
+
+def with_room_for_bias(weight: QuantizedWeight, bias: np.ndarray | None, input_scale: float) -> QuantizedWeight:
+    """The weight with scales so wide that the bias, (out,), is a 32-bit integer times the scales of weight and input.
+
+    A BatchNorm that is folded in may have made a channel's weights next to nothing, and its scale 0, beside the bias:
+    then the weights lose digits that the bias drowns.
+    """
+    positive = weight.with_positive_scale()
+    needed = np.zeros_like(positive.scale) if bias is None else np.abs(bias) / (np.float32(input_scale) * MOST_BIAS)
+    scale = np.maximum(np.maximum(positive.scale, needed), LEAST_FOLDED).astype(np.float32)
+    ratio = (positive.scale / scale).reshape(-1, *[1] * (weight.integers.ndim - 1))
+    integers = np.where(ratio < 1, np.rint(positive.integers * ratio), positive.integers).astype(np.int8)
+    return QuantizedWeight(integers, scale, weight.bits)
 
 
 def _pairs(rows: np.ndarray) -> np.ndarray:

@@ -64,6 +64,17 @@ class Shuffling(nn.Cell):
         return self.head(ops.mean(ops.relu(self.join(x)), (2, 3)))
 
 
+class Vanishing(nn.Cell):
+    """BatchNorms that make next to nothing of some channels, so that only their shift is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.head = conv(3, 16), nn.BatchNorm2d(16), conv(16, 4, 1)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(ops.relu(self.norm(self.stem(x))))
+
+
 class Gated(nn.Cell):
     """SiLU between layers, and a squeeze-and-excite gate of convolutions."""
 
@@ -93,7 +104,7 @@ class Rows(nn.Cell):
         return self.head(ops.mean(x, 1))
 
 
-OTHERS = {"upsampling": Upsampling, "shuffling": Shuffling, "gated": Gated, "rows": Rows}
+OTHERS = {"upsampling": Upsampling, "shuffling": Shuffling, "gated": Gated, "rows": Rows, "vanishing": Vanishing}
 NAMES = (*NETWORKS, *OTHERS)
 
 
@@ -142,6 +153,10 @@ class Rounded:
 @cache
 def rounded(name: str) -> Rounded:
     net, x = randomised((NETWORKS | OTHERS)[name]()), images(16)
+    if name == "vanishing":
+        gamma = net.norm.gamma.asnumpy()
+        gamma[:4] = [0, 1e-30, 1e-12, 1e-7]
+        net.norm.gamma.set_data(Tensor(gamma))
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)
     space = search_space(graph, parameters, Choices([Format.parse(text) for text in FORMATS], 4, "rtn"))
     engine, plain = OnnxEngine(graph, parameters), PlanCompressor(space, parameters)(Plan())

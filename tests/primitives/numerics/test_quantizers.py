@@ -23,6 +23,7 @@ from autocomp.primitives.numerics.quantizers import (
     quantize_weight,
     unpack_nibbles,
     unpack_pairs,
+    with_room_for_bias,
 )
 
 BITS = range(2, 9)
@@ -271,3 +272,23 @@ class TestFolding:
         }
         # BatchNorm1d reshapes (n, c) to (n, c, 1, 1) first.
         assert foldable(named_subject("concatenating").graph)["norm"] == "hidden"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(np.float32, 4, elements=st.floats(-100, 100, width=32)),
+    arrays(np.float32, 4, elements=st.sampled_from([np.float32(f) for f in (1, -1, 1e-6, 1e-20, -1e-37, 0)])),
+    st.floats(1e-6, 10),
+)
+def test_a_bias_fits_into_32_bits_whatever_batchnorm_leaves(
+    bias: np.ndarray, factor: np.ndarray, input_scale: float
+) -> None:
+    """The weights are as before, but where they are nothing beside the bias."""
+    weight = quantize_weight(noise(4, 8, 3, 3), 8).times(factor)
+    found = with_room_for_bias(weight, bias, input_scale)
+    steps = np.float32(input_scale) * found.scale
+    assert np.all(found.scale > 0) and np.all(np.abs(bias) / steps <= 2.0**30 * 1.001)
+    error = np.abs(found.dequantized() - weight.dequantized()).max((1, 2, 3))
+    assert np.all(error <= np.maximum(np.abs(bias) / input_scale / 2**30, 1e-20))
+    wide = found.scale == np.abs(weight.scale)
+    assert np.array_equal(found.dequantized()[wide], weight.dequantized()[wide])
