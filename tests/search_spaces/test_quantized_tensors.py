@@ -94,7 +94,6 @@ def shuffling() -> Net:
 
 def unet() -> Net:
     net = Net().layer("stem", "x").op("down", "pool", "MaxPool", "stem", pixels=4).layer("inside", "down")
-    net.nodes[net.at["inside"]] = replace(net.nodes[net.at["inside"]], shape=(1, 16, 4, 4))
     net.up("up", "inside").op("both", "concat", "Concat", "stem", "up", channels=32)
     return net.layer("join", "both").head("join")
 

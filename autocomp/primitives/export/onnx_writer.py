@@ -310,7 +310,9 @@ class Writer:
         # onnxruntime computes the later of two input nodes first. Placed first, a weight's floats are computed last and
         # held only while their layer runs. Placed later, they would all be computed before the first layer.
         nodes = _read([*self.unpacking, *self.nodes], {value.name for value in values})
-        graph = helper.make_graph(nodes, "network", self.inputs, values, list(self.initializers.values()))
+        read = {name for node in nodes for name in node.input}
+        stored = [tensor for name, tensor in self.initializers.items() if name in read]
+        graph = helper.make_graph(nodes, "network", self.inputs, values, stored)
         opsets = [helper.make_opsetid("", self.opset)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
 

@@ -101,3 +101,4 @@ def test_nothing_in_a_file_is_computed_in_vain() -> None:
     model = onnx_network(found.graph, found.parameters, found.compressed(*formats), EXPORT)
     read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
     assert [node.name for node in model.graph.node if read.isdisjoint(node.output)] == []
+    assert [tensor.name for tensor in model.graph.initializer if tensor.name not in read] == []
