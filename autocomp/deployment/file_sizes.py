@@ -29,7 +29,7 @@ class FileSizes:
         workload = self.space.workload(self.space.encode(plan)[None], self.batch)
         return float(chip.costs(workload).size_mb[0])
 
-    def beside(self, plan: Plan, report: ExportReport) -> ExportReport:
+    def with_prediction(self, plan: Plan, report: ExportReport) -> ExportReport:
         """The report with the prediction for a file of its form."""
         predicted = self.predicted_mb(plan, report.format)
         return replace(report, predicted_mb=predicted, of_cost=report.format == self.form)

@@ -40,6 +40,6 @@ def test_the_two_forms_differ_in_what_they_add_to_the_weights(
 def test_a_report_says_which_prediction_is_its_own(named_subject: Callable[[str], Subject]) -> None:
     sizes = FileSizes(device("gpu"), named_subject("residual").space)
     for form in ("mindir", "onnx"):
-        report = sizes.beside(Plan(), ExportReport(Path(f"a.{form}"), form, 0.3, 0.0))
+        report = sizes.with_prediction(Plan(), ExportReport(Path(f"a.{form}"), form, 0.3, 0.0))
         assert report.predicted_mb == sizes.predicted_mb(Plan(), form)
         assert report.of_cost == (form == "onnx")
