@@ -140,7 +140,7 @@ class JoinedThenMet(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         y = self.depthwise(ops.concat((self.wide(x), self.narrow(x)), 1))
-        return self.head(ops.mean(ops.relu(y + self.with_prediction(x)), (2, 3)))
+        return self.head(ops.mean(ops.relu(y + self.beside(x)), (2, 3)))
 
 
 class Infinite(nn.Cell):
