@@ -33,7 +33,7 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
     table = Table(caption_justify="left")
     for name in ("device", "float TFLOPS", "int8 TOPS", "memory GB", "GB/s"):
         table.add_column(name, justify="left" if name == "device" else "right", no_wrap=name == "device")
-    for name in ("executes", "stores", "from"):
+    for name in ("runtime", "executes", "stores", "from"):
         table.add_column(name)
     sources = list(dict.fromkeys(map(rates_source, chips)))
     for chip in chips:
@@ -45,6 +45,7 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
             _tera(chip, "int8"),
             _optional(chip.data["specification"].get("memory_gb")),
             significant(chip.rates.dram_bytes_per_s / 1e9),
+            chip.runtime.name,
             " ".join(str(f) for f in formats if chip.executes(f)),
             " ".join(str(f) for f in formats if not chip.executes(f)),
             f"{1 + sources.index(rates_source(chip))}",

@@ -111,6 +111,7 @@ def test_devices_are_listed_with_their_formats(
     assert "= ascend" in rows["ascend-310p3"]
     for name, row in rows.items():
         assert f"fp{autocomp.device(name).float_bits}" in row
+        assert f"│ {autocomp.device(name).runtime.name} " in row
         assert all(str(f) in row for f in autocomp.device(name).formats[1:])
         assert rates_source(autocomp.device(name)) in " ".join(out.split())
 
