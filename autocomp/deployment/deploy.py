@@ -82,7 +82,7 @@ class NetworkDeployer:
         net = convert(self._float, known.space.graph, known.parameters, compressed)
         zero_points = not known.symmetric
         report = export(net, known.space.graph, known.parameters, compressed, self._samples, path, zero_points)
-        return report if self._sizes is None else self._sizes.with_prediction(plan, report)
+        return report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
 
     @property
     def _samples(self) -> Arrays:
@@ -160,7 +160,7 @@ class TunedDeployer:
         tuned = self.tuned
         known = (tuned.graph, tuned.parameters, tuned.compressed, self._samples)
         report = export(tuned.net, *known, path, self._zero_points)
-        return report if self._sizes is None else self._sizes.with_prediction(plan, report)
+        return report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None

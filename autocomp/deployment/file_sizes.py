@@ -1,13 +1,19 @@
-"""Holds the size of a written file against the one predicted for files of its own form."""
+"""Sets what is measured of a written file beside what was predicted: its size, and on this machine its latency."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from autocomp.hardware_models import Device
+from autocomp.hardware_models.runtimes.onnxruntime import ONNXRUNTIME
+from autocomp.measurement.processor import threads_of
+from autocomp.measurement.profiling import typical_ms
 from autocomp.results.point import ExportReport
 from autocomp.search_spaces import Plan, SearchSpace
 
+SECONDS = 0.3  # of measuring a file
 MINDIR = "mindir"  # the form for which sizes are predicted, unless the device's file names another one
 
 
@@ -29,7 +35,17 @@ class FileSizes:
         workload = self.space.workload(self.space.encode(plan)[None], self.batch)
         return float(chip.costs(workload).size_mb[0])
 
-    def with_prediction(self, plan: Plan, report: ExportReport) -> ExportReport:
-        """The report with the prediction for a file of its form."""
-        predicted = self.predicted_mb(plan, report.format)
-        return replace(report, predicted_mb=predicted, of_cost=report.format == self.form)
+    def measured_ms(self, report: ExportReport, inputs: tuple[np.ndarray, ...]) -> float | None:
+        """Milliseconds of an inference; None where the device is not this machine's processor, measured.
+
+        inputs: arrays of the deployment's batch.
+        """
+        threads = threads_of(self.device.name)
+        if threads is None or self.device.runtime is not ONNXRUNTIME or report.format != "onnx":
+            return None
+        return typical_ms(report.path.read_bytes(), inputs, threads, SECONDS)
+
+    def beside_measured(self, plan: Plan, report: ExportReport, inputs: tuple[np.ndarray, ...]) -> ExportReport:
+        """The report with the prediction for a file of its form, and its latency where it can be measured."""
+        predicted, latency = self.predicted_mb(plan, report.format), self.measured_ms(report, inputs)
+        return replace(report, predicted_mb=predicted, of_cost=report.format == self.form, latency_ms=latency)

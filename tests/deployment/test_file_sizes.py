@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from autocomp.deployment.deploy import onnx_bytes
 from autocomp.deployment.file_sizes import FileSizes
 from autocomp.hardware_models import device
+from autocomp.measurement.processor import TEMPLATE
 from autocomp.results.point import ExportReport
 from autocomp.search_spaces import Plan
 from tests.conftest import Subject
@@ -40,6 +44,23 @@ def test_the_two_forms_differ_in_what_they_add_to_the_weights(
 def test_a_report_says_which_prediction_is_its_own(named_subject: Callable[[str], Subject]) -> None:
     sizes = FileSizes(device("gpu"), named_subject("residual").space)
     for form in ("mindir", "onnx"):
-        report = sizes.with_prediction(Plan(), ExportReport(Path(f"a.{form}"), form, 0.3, 0.0))
+        report = sizes.beside_measured(Plan(), ExportReport(Path(f"a.{form}"), form, 0.3, 0.0), ())
+        assert report.latency_ms is None  # no such device is at hand
         assert report.predicted_mb == sizes.predicted_mb(Plan(), form)
         assert report.of_cost == (form == "onnx")
+
+
+def test_a_file_for_this_processor_is_measured(named_subject: Callable[[str], Subject], tmp_path: Path) -> None:
+    """Twice the images take longer; a MindIR file is not run by onnxruntime."""
+    subject, chip = named_subject("residual"), device(TEMPLATE)
+    file = tmp_path / "net.onnx"
+    plain = subject.evaluator.compress(Plan())
+    file.write_bytes(onnx_bytes(subject.graph, subject.parameters, plain))
+    sizes = FileSizes(replace(chip, name="cpu"), subject.space)
+    report = ExportReport(file, "onnx", 0.3, 0.0)
+    small, large = (sizes.beside_measured(Plan(), report, (np.resize(subject.x, (n, *subject.x.shape[1:])),))
+                    for n in (1, 64))  # fmt: skip
+    assert small.latency_ms is not None and large.latency_ms is not None
+    assert 0 < small.latency_ms < large.latency_ms
+    assert sizes.measured_ms(replace(report, format="mindir"), ()) is None
+    assert FileSizes(replace(chip, name="my-board"), subject.space).measured_ms(report, ()) is None
