@@ -1,9 +1,9 @@
 """Which tensors of a network are rounded to 8 bits, so that its runtime goes from layer to layer in integers.
 
-A layer in integers reads rounded numbers, and a convolution also writes them. Between two such layers an addition, a
-concatenation or an average of rounded tensors runs in integers too, where a layer in integers reads the result. An
-operator that moves elements only, such as a max pool, passes integers on with the scale that they have. (Jacob et al.,
-CVPR 2018, sections 2.4 and A.2: "Quantization of addition, concatenation".)
+A layer in integers reads rounded numbers, and a convolution also writes them, as does a curve behind it. Between two
+such layers an addition, a concatenation or an average of rounded tensors runs in integers too, where a layer in
+integers reads the result. An operator that moves elements only, such as a max pool, passes integers on with the scale
+that they have. (Jacob et al., CVPR 2018, sections 2.4 and A.2: "Quantization of addition, concatenation".)
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def _keeps_channels(graph: NetworkGraph, place: int) -> bool:
 class Condition:
     """When a tensor is rounded: a layer of ``any`` runs in integers; or one of each of ``all``, and one of ``readers``.
 
-    any: the convolution that writes the tensor, and the layers that read it. all: for an operator that is no layer,
-    those that decide whether its inputs are rounded. readers: those that decide whether the result of an operator that
-    reads the tensor is.
+    any: the convolution that writes the tensor, maybe with a curve behind it, and the layers that read it. all: for an
+        operator that is no layer, those that decide whether its inputs are rounded. readers: those that decide whether
+        the result of an operator that reads the tensor is.
     """
 
     any: frozenset[str] = frozenset()
@@ -175,9 +175,13 @@ class _Structure:
         return tensors and (node.op in CURVES or node.op == "Concat")
 
     def _rounded(self, i: int) -> frozenset[str]:
-        """Layers each of which suffices that a tensor is rounded: its readers, and the convolution that writes it."""
+        """Layers each of which suffices that a tensor is rounded: its readers, and the convolution that writes it, with
+        a curve behind it."""
         i = self.source[i]
         node = self.graph.nodes[self.writers.get(i, i)]
+        if node.op in CURVES and self.computes(node):
+            before = node.inputs[0]
+            node = self.graph.nodes[self.writers.get(before, before)]
         writes = node.kind == "conv" and node.layer is not None and (node.has_phases or not node.transposed)
         return self.reads[i] | ({str(node.layer)} if writes else set())
 

@@ -126,7 +126,7 @@ def test_nothing_is_rounded_where_all_layers_run_in_floats(name: str) -> None:
         ("concatenating", "join", {"both", "pool", "join"}),  # of what is joined, layers in integers write the others
         ("gated", "stem", {"x", "stem", "silu"}),  # no operator in integers comes before the gate
         ("gated", "squeeze", {"squeezed"}),
-        ("gated", "project", {"scaled", "gate", "project"}),
+        ("gated", "project", {"scaled", "project"}),
         ("shuffling", "branch", {"branch"}),
         ("shuffling", "join", {"both", "parted", "turned", "joined", "join"}),  # moved elements have one scale
         ("unet", "inside", {"down"}),
