@@ -236,10 +236,17 @@ def _make_folder(path: Path) -> None:
         raise OSError(f"cannot write to the folder {path}: {error.strerror}") from error
 
 
+class StandardError(logging.Handler):
+    """Writes to what standard error is at that moment: it may have been replaced since the handler was made."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{self.format(record)}\n")
+
+
 def _log_to_stderr() -> None:
     logger = logging.getLogger("autocomp")
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = StandardError()
         handler.setFormatter(logging.Formatter("%(levelname).1s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

@@ -114,7 +114,7 @@ RULES: Mapping[str, Rules] = {
         "settled": SHARE,
         "sharpest": NUMBER,
         "state_batchnorm": SWITCH,
-        "calibration_batches": COUNT,
+        "calibration_batches": Rule("an integer", INTEGER.is_kind, "0 or more", lambda v: v >= 0),
     },
     "ChannelPruner": {
         **_PRUNED,

@@ -389,7 +389,9 @@ class TestLowerIsBetter:
     def test_data_says_it(self) -> None:
         with pytest.raises(ValueError, match="give Data a metric, too"):
             Data(evaluate=np.zeros((2, 3)), lower_is_better=True)
-        with pytest.raises(TypeError, match="lower_is_better must be True, False or None, but got 'yes'"):
+        with pytest.raises(
+            TypeError, match="lower_is_better must be True, False or None, but got lower_is_better='yes'"
+        ):
             Data(evaluate=np.zeros((2, 3)), metric=lambda o, y: 0.5, lower_is_better="yes")  # type: ignore[arg-type]
         measure = Data(evaluate=np.zeros((2, 3)), metric=lambda o, y: 0.5, lower_is_better=True).measure
         assert measure is not None and measure.lower

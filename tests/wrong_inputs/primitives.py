@@ -118,7 +118,7 @@ def cases() -> dict[str, list[Case]]:
         "SLB": [
             *quantizer(
                 SLB, warm_up=(-1, True, NAN), settled=(1.5, "1", None), sharpest=(True, NAN, INF, None),
-                state_batchnorm=SWITCHED, calibration_batches=(0, 1.5, True, None),
+                state_batchnorm=SWITCHED, calibration_batches=(-1, 1.5, True, None),
             ),
             *saying(
                 SLB, ({"warm_up": 0.9, "settled": 0.1}, "but got warm_up=0.9, settled=0.1"),
