@@ -85,7 +85,7 @@ def calibrate_tensors(
 
     The arguments are those of :func:`calibrate_ranges`. Empty where the engine cannot read nodes.
     """
-    flow = IntegerFlow.of(graph)
+    flow = graph.integer_flow
     wanted = {flow.source[i] for i in flow.tensors(dict.fromkeys(graph.layers, True))}
     if symmetric:
         wanted = _for_tensorrt(graph, flow, wanted)
@@ -125,7 +125,7 @@ def with_tensors(
     ``inputs``, arrays (n, ...).
     """
     calibrated = calibrate_tensors(engine, graph, trained, inputs, symmetric=symmetric)
-    flow, quantizers = IntegerFlow.of(graph), dict(calibrated)
+    flow, quantizers = graph.integer_flow, dict(calibrated)
     for layer, i in reversed(graph.layers.items()):
         quantizer = trained.layers[layer].activation
         if quantizer is not None and quantizer.bits == 8:
@@ -144,7 +144,7 @@ def shared_ranges(
     tensors: Mapping[int, ActivationQuantizer],
 ) -> dict[tuple[str, int], ActivationQuantizer]:
     """The ranges of layers' inputs; with 8 bits those of the tensor that a layer reads, so that it is rounded once."""
-    found, flow = dict(ranges), IntegerFlow.of(graph)
+    found, flow = dict(ranges), graph.integer_flow
     for layer in graph.layers:
         sources = {flow.source[node.inputs[0]] for node in graph.calls(layer)}
         if len(sources) == 1 and (layer, 8) in found and (source := sources.pop()) in tensors:

@@ -12,7 +12,7 @@ from .layouts import images, products
 FREE = ("flatten", "reshape")
 ELEMENTWISE = ("batchnorm", "activation", "add", "mul")
 FUSES_ELEMENTWISE = ("conv", "dense", "matmul", *ELEMENTWISE)
-MAX_POOLS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2")  # they pass integers on
+FUSED_POOLS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def lower(graph: NetworkGraph, pools: bool = False) -> Program:
         kept,
         (),
         written,
-        IntegerFlow.of(graph),
+        graph.integer_flow,
     )
     return replace(
         program,
@@ -140,7 +140,7 @@ def _stored(graph: NetworkGraph) -> list[int]:
 def _fuses(graph: NetworkGraph, pools: bool, i: int, operator: list[int]) -> bool:
     """Whether node i is computed in the operator of these nodes, which wrote its input and still holds it."""
     node, head, last = graph.nodes[i], graph.nodes[operator[0]], graph.nodes[operator[-1]]
-    if node.op in MAX_POOLS:
+    if node.op in FUSED_POOLS:
         return pools and head.kind == "conv" and not any(graph.nodes[other].kind == "pool" for other in operator)
     return (
         node.kind in ELEMENTWISE

@@ -4,16 +4,19 @@ if __name__ != "autocomp.search_spaces":
     raise ImportError(f"import autocomp.search_spaces, not {__name__}")
 
 from .formats import FLOAT_BITS, Format
-from .graph import WEIGHTED, ChannelGroup, NetworkGraph, Node
+from .graph import ChannelGroup, NetworkGraph, Node
 from .knob import Knob, kept_units
-from .node_attributes import Argument, Convolution, NodeAttributes, Normalization, SplitPart
+from .node_attributes import WEIGHTED, Argument, Convolution, NodeAttributes, Normalization, SplitPart
 from .plan import Plan, Value
-from .quantized_tensors import IntegerFlow, foldable
+from .quantized_tensors import CLIPPING, MAX_POOLS, SPLITS, IntegerFlow, foldable
 from .space import SearchSpace
 from .workload import Workload, once
 
 __all__ = [
+    "CLIPPING",
     "FLOAT_BITS",
+    "MAX_POOLS",
+    "SPLITS",
     "WEIGHTED",
     "Argument",
     "ChannelGroup",

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .node_attributes import Argument, Convolution, NodeAttributes, Normalization, SplitPart
+from .node_attributes import WEIGHTED, Argument, Convolution, NodeAttributes, Normalization, SplitPart
+from .quantized_tensors import IntegerFlow
 
-WEIGHTED = ("conv", "dense")
 Held = TypeVar("Held")
 NAMING = ("name", "names")  # suffixes of attributes that MindSpore numbers differently in each process
 
@@ -224,6 +224,10 @@ class NetworkGraph:
             for source in node.inputs:
                 readers[source].append(i)
         return tuple(tuple(r) for r in readers)
+
+    @cached_property
+    def integer_flow(self) -> IntegerFlow:
+        return IntegerFlow.of(self)
 
     @property
     def macs(self) -> int:

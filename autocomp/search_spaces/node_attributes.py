@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Pair = tuple[int, int]
+WEIGHTED = ("conv", "dense")
 FLOAT32 = 1  # as MindIR and ONNX number types
 
 

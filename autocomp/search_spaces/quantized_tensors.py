@@ -11,21 +11,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .graph import WEIGHTED, NetworkGraph, Node
+from .node_attributes import WEIGHTED
+
+if TYPE_CHECKING:
+    from .graph import NetworkGraph, Node
 
 CLIPPING = ("ReLU", "ReLUExt", "ReLU6")  # rounding to unsigned integers includes them
 SPLITS = ("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt")
+MAX_POOLS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2", "AdaptiveMaxPool2D")
 MOVING = (
-    *("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2", "AdaptiveMaxPool2D"),
+    *MAX_POOLS,
     *(*SPLITS, "StridedSlice", "SliceExt", "Narrow", "ResizeNearestNeighbor", "ResizeNearestNeighborV2"),
     "UpsampleNearest2D",
 )
 MOVING_KINDS = ("flatten", "reshape", "transpose")  # they move elements, and pass integers on as they are
-ADDING = ("Add", "AddExt", "InplaceAddExt", "Mul", "Muls", "InplaceMul")
+ADDING = ("Add", "AddExt", "InplaceAddExt", "Mul", "InplaceMul")
 AVERAGING = ("AvgPool", "AdaptiveAvgPool2D", "AdaptiveAvgPool2DExt", "ReduceMean", "MeanExt")
 CURVES = ("Sigmoid", "SiLU", "LeakyReLU", "LeakyReLUExt")
 

@@ -55,15 +55,6 @@ number = 7
 """
 
 
-@pytest.fixture(autouse=True)
-def own_logging() -> Iterator[None]:
-    """The command line sets up logging for a process of its own."""
-    logger = logging.getLogger("autocomp")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
-
-
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Path of a file that holds a network and its data."""

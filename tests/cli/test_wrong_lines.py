@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -49,15 +48,6 @@ BROKEN = {
     "lines_latin": b"name = '\xe9'\n",
     "lines_zeros": b"\0" * 100,
 }
-
-
-@pytest.fixture(autouse=True)
-def own_logging() -> Iterator[None]:
-    """The command line sets up logging for a process of its own."""
-    logger = logging.getLogger("autocomp")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,10 @@ from autocomp.primitives.numerics.quantizers import (
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
-from autocomp.search_spaces import Argument, IntegerFlow, NetworkGraph, Node, foldable
+from autocomp.search_spaces import MAX_POOLS, Argument, NetworkGraph, Node, foldable
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
-MAX_POOLS = ("MaxPool", "MaxPool3DWithArgmax", "MaxPoolWithArgmaxV2", "AdaptiveMaxPool2D")
 MEAN, VARIANCE, TAP, OUTPUT = "#mean", "#variance", "#input", "#output"
 REWRITES = ["WeightBiasQuantization"]  # disabled: it rounds weights and biases of layers with rounded inputs
 
@@ -65,7 +64,7 @@ class Writer:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.extra_outputs: list[str] = []
         self.names: list[tuple[str, ...]] = []
-        self.flow = IntegerFlow.of(graph)
+        self.flow = graph.integer_flow
         self.firsts = {end: i for i, end in reversed(list(enumerate(self.flow.end)))}  # of the nodes that are fused
         self.constants: dict[str, int] = {}  # returned as they are -> type
         self.opset = OPSET

@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import FLOAT_BITS, Format, IntegerFlow, NetworkGraph, Node, Plan, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .patches import Hessian, normalised_layers
@@ -140,15 +139,12 @@ class PlanCompressor:
         }
         return CompressedWeights(plan, kept, layers, tensors=self._quantized_tensors(formats))
 
-    @cached_property
-    def _flow(self) -> IntegerFlow:
-        return IntegerFlow.of(self.graph)
-
     def _quantized_tensors(self, formats: Mapping[str, Format]) -> dict[int, ActivationQuantizer]:
         if not self.tensors:
             return {}
-        found = self._flow.tensors({layer: chosen.in_integers for layer, chosen in formats.items()})
-        return {i: self.tensors[source] for i in found if (source := self._flow.source[i]) in self.tensors}
+        flow = self.graph.integer_flow
+        found = flow.tensors({layer: chosen.in_integers for layer, chosen in formats.items()})
+        return {i: self.tensors[source] for i in found if (source := flow.source[i]) in self.tensors}
 
     def _layer(self, node: Node, kept: np.ndarray, chosen: Format) -> LayerState:
         assert node.layer is not None and node.weight_shape is not None

@@ -10,8 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.search_spaces import Argument, Convolution, Node, NodeAttributes, Normalization, SplitPart
-from autocomp.search_spaces.graph import WEIGHTED
+from autocomp.search_spaces import (
+    SPLITS,
+    WEIGHTED,
+    Argument,
+    Convolution,
+    Node,
+    NodeAttributes,
+    Normalization,
+    SplitPart,
+)
 from autocomp.search_spaces.node_attributes import FLOAT32
 
 from .mindir import Graph, MindIROperator, Output, Parameter
@@ -47,7 +55,6 @@ KINDS = {
     "ResizeBilinear ResizeBilinearV2 ResizeBicubic UpsampleNearest2D UpsampleBilinear2D UpsampleBicubic2D",
 }
 KIND_OF = {op: kind for kind, ops in KINDS.items() for op in ops.split()}
-PARTED = ("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt")
 TRANSPOSED = ("Conv2DTranspose", "Conv2DBackpropInput")
 CONSTANT = "Constant"  # a tensor that the network returns and does not compute
 LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
@@ -153,7 +160,7 @@ class _Builder:
             self.nodes[sources[0]] = replace(layer, attributes=attributes)
             return
         self.index.append(self._append(self._node(operator, sources)))
-        if operator.op in PARTED:
+        if operator.op in SPLITS:
             self._append_parts(operator)
 
     def _append(self, node: Node) -> int:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from autocomp.hardware_models.lowered import LoweredNetwork
-from autocomp.hardware_models.operators import MAX_POOLS, Operator
+from autocomp.hardware_models.operators import Operator
 from autocomp.hardware_models.rates import FLOAT, INT8
-from autocomp.search_spaces import WEIGHTED
-
-CLIPS = ("ReLU", "ReLUExt", "ReLU6")  # rounding to unsigned integers includes them
+from autocomp.search_spaces import CLIPPING, MAX_POOLS, WEIGHTED
 
 
 def precision(lowered: LoweredNetwork, layer: int) -> np.ndarray:
@@ -102,6 +100,8 @@ def passes(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     """(n,) how often separate kernels in integers read and write the output again: for additions after a layer, and for
     activations that no rounding includes."""
     fused = [lowered.graph.nodes[i] for i in operator.nodes[1:]]
-    count = sum(node.kind in ("add", "mul") or (node.kind == "activation" and node.op not in CLIPS) for node in fused)
+    count = sum(
+        node.kind in ("add", "mul") or (node.kind == "activation" and node.op not in CLIPPING) for node in fused
+    )
     alone = lowered.graph.nodes[operator.head].kind not in WEIGHTED
     return in_integers(lowered, operator) * float(count + alone)
