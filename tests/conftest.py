@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +14,15 @@ import pytest
 
 os.environ.setdefault("AUTOCOMP_CPU", "assumed")  # no test depends on how fast this machine is
 FORMATS = ("float", "w8", "w8a8", "w4", "w4a8")
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """The command line sets up logging for a process of its own; here the next test gets it as it was."""
+    logger = logging.getLogger("autocomp")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @dataclass

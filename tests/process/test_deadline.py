@@ -40,12 +40,8 @@ def test_no_limit_never_passes(clock: FakeClock) -> None:
 
 
 def test_steps_are_logged_and_the_slow_ones_with_their_seconds(
-    clock: FakeClock,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    clock: FakeClock, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("autocomp"), "handlers", [])  # the command line's, if it ran before
     with caplog.at_level(logging.INFO, "autocomp"), Steps(False) as steps:
         steps.begin("tracing the network")
         clock.now += 12.5
