@@ -101,10 +101,10 @@ class Terms:
 
     def mixed(self) -> dict[str, Any]:
         layers = trace(self.bench.network(), SHAPE).layers
-        front = self._search(None, "rtn")
+        front = self._search(None, "post-training")
         eight = front.evaluate(Plan({f"format/{layer}": "w8a8" for layer in layers}))
         budget = f"size<{1e3 * SHARE * eight.cost.size_mb:.3f}KB"
-        point = self._search(budget, "rtn").pick(budget)
+        point = self._search(budget, "post-training").pick(budget)
         return {
             "share": point.cost.size_mb / eight.cost.size_mb,
             "base": self._tested(eight), "untrained": self._tested(point),

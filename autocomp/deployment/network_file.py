@@ -14,6 +14,7 @@ from autocomp.evaluators import PlanEvaluator
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import written_whole
 from autocomp.primitives.numerics.plan_compressor import Parameters
+from autocomp.primitives.registry import chosen
 from autocomp.problem.jobs import Arrays
 
 FILE = "network.npz"
@@ -33,19 +34,22 @@ class SearchedNetwork:
         """Writes the file from which :func:`autocomp.deployment.restore.restore` makes the same search space again."""
         arrays = {f"sample/{i}": x[:SAMPLES] for i, x in enumerate(self.evaluator.inputs)}
         arrays |= {f"calibration/{i}": x for i, x in enumerate(self.calibration)}
+        arrays |= {f"importance/{name}": values for name, values in self.choices.importance.items()}
         with written_whole(folder / FILE) as draft:
             np.savez_compressed(draft, description=np.array(json.dumps(self._description())), **arrays)
 
     def _description(self) -> dict[str, Any]:
         evaluator, space = self.evaluator, self.evaluator.space
-        formats = [knob for knob in space.knobs if knob.group is None]
+        effective = {name for knob in space.knobs for name in (knob.primitive, *knob.every_primitive)}
         return {
             "parameters": parameters_key(evaluator.parameters),
             "space": space.key,
             "whole": dict(space.graph.whole),
             "batch": self.batch,
-            "primitives": list(dict.fromkeys(knob.primitive for knob in space.knobs)),
-            "formats": list(formats[0].values) if formats else [],
+            "primitives": [name for name in chosen(self.choices) if name in effective],
+            "by_value": True,
+            "trains": self.choices.trains,
+            "formats": list(map(str, self.choices.formats)),
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),

@@ -14,7 +14,7 @@ from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.problem.arguments import check
 from autocomp.rules import is_number, shown
-from autocomp.search_spaces import ChannelGroup, Format, NetworkGraph, Plan, SearchSpace
+from autocomp.search_spaces import ChannelGroup, Format, NetworkGraph, Plan, SearchSpace, split_value
 
 
 def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) -> Any:
@@ -40,6 +40,7 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
     kept, formats = np.ones(graph.unit_count, bool), {}
     for name, value in plan.items():
         kind, _, place = name.partition("/")
+        value = split_value(value)[0]
         if kind == "keep":
             group = graph.group(place)
             _check_even(graph, group)

@@ -58,7 +58,15 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     excluded = frozenset(description.get("excluded", ()))
     quantizes_tensors = description.get("quantizes_tensors", False)  # older versions rounded layers' inputs alone
     choices = Choices(
-        formats, channel_divisor, description["primitives"], symmetric, strict_divisor, excluded, quantizes_tensors
+        formats,
+        channel_divisor,
+        _primitives(description),
+        symmetric,
+        strict_divisor,
+        excluded,
+        quantizes_tensors,
+        description.get("trains", False),
+        _importance(arrays),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None
@@ -91,6 +99,17 @@ def _description(arrays: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
         lacks = lacking[0] if lacking else "samples"
         raise ValueError(f"{path} must be what ParetoSet.save writes, but it lacks {lacks}")
     return dict(found)
+
+
+def _primitives(description: dict[str, Any]) -> list[str]:
+    """Names of the primitives. What earlier versions called rtn rounded below 8 bits as adaround does."""
+    names = list(description["primitives"])
+    return names if description.get("by_value") or "rtn" not in names else [*names, "adaround"]
+
+
+def _importance(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The importance of channels that was measured, by primitive."""
+    return {key.removeprefix("importance/"): array for key, array in arrays.items() if key.startswith("importance/")}
 
 
 def _divisor(description: dict[str, Any]) -> tuple[int, bool]:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from autocomp.errors import EvaluationError
-from autocomp.search_spaces import Knob, Plan, SearchSpace
+from autocomp.search_spaces import Knob, Plan, SearchSpace, split_value
 
 from .accuracy import PlanEvaluator
 from .joint_scores import JOINT, RUINED, joint_vectors, weighed
@@ -177,15 +177,21 @@ def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[floa
     others = [knob for knob in space.knobs if knob.kind != "format"]
     for_formats = max(1, int(FORMATS_SHARE * most))
     left = most - min(for_formats, sum(len(_measured_alone(knob)) for knob in formats))
-    counts = _shares([len(knob.values) - 1 for knob in others], left)
-    positions = {knob.name: _positions(knob, count) for knob, count in zip(others, counts, strict=True)}
+    chains = [(knob, chain) for knob in others for chain in _chains(knob)]
+    counts = _shares([len(chain) for _, chain in chains], left)
+    positions = [_positions(chain, count) for (_, chain), count in zip(chains, counts, strict=True)]
     mild, rough = _mild(formats), _rough(formats, for_formats)
-    of_others = [Plan({knob.name: knob.values[i]}) for knob in others for i in positions[knob.name]]
+    of_others = [
+        Plan({knob.name: knob.values[i]}) for (knob, _), own in zip(chains, positions, strict=True) for i in own
+    ]
     asked = [*map(_plan, mild), *map(_plan, rough), *of_others]
     found = iter(_filled(asked, measure(asked)))
     whole = [next(found) for _ in mild]
     known = _divided(rough, [next(found) for _ in rough]) | _by_halves(mild, whole, measure)
-    sensitivity = {knob.name: _sensitivity(knob, positions[knob.name], found) for knob in others}
+    sensitivity: dict[str, tuple[float, ...]] = {knob.name: (0.0,) * len(knob.values) for knob in others}
+    for (knob, chain), own in zip(chains, positions, strict=True):
+        values = dict(zip(chain, _sensitivity(knob, chain, own, found), strict=True))
+        sensitivity[knob.name] = tuple(values.get(i, value) for i, value in enumerate(sensitivity[knob.name]))
     return tuple(
         sensitivity[knob.name] if knob.name in sensitivity else _format_sensitivity(knob, known) for knob in space.knobs
     )
@@ -303,29 +309,31 @@ def _shares(wanted: Sequence[int], left: int) -> list[int]:
     return counts
 
 
-def _positions(knob: Knob, count: int) -> np.ndarray:
-    """(count,) int, rising: the positions of the measured values, the strongest and others at even distances."""
-    last = len(knob.values) - 1
-    if last == 0:
-        return np.empty(0, int)
-    return np.unique(np.linspace(last, 1, count + 1 if count == 1 else count).round().astype(int)[:count])
+def _chains(knob: Knob) -> list[tuple[int, ...]]:
+    """The positions of the values that one primitive carries out, rising; without the first, which changes nothing."""
+    found: dict[str, list[int]] = {}
+    for i, value in enumerate(knob.values[1:], start=1):
+        found.setdefault(split_value(value)[1], []).append(i)
+    return [tuple(chain) for chain in found.values()]
 
 
-def _sensitivity(knob: Knob, positions: np.ndarray, found: Iterator[float]) -> tuple[float, ...]:
-    """The sensitivity of each value, from the next measured ones in ``found``, which belong to these positions. Between
-    them the logarithm is interpolated linearly."""
-    last = len(knob.values) - 1
-    if last == 0:
-        return (0.0,)
-    measured = np.array([max(next(found), 1e-9) for _ in positions])
-    x = np.array([_strength(knob, i) for i in range(last + 1)])
-    logs = np.interp(x, x[positions], np.log(measured))
-    below = x < x[positions[0]]
+def _positions(chain: Sequence[int], count: int) -> np.ndarray:
+    """(count,) int, rising: the measured ones of these positions, the strongest and others at even distances."""
+    last = len(chain)
+    ranks = np.linspace(last, 1, count + 1 if count == 1 else count).round().astype(int)[:count]
+    return np.unique(np.array(chain)[ranks - 1])
+
+
+def _sensitivity(knob: Knob, chain: Sequence[int], measured_at: np.ndarray, found: Iterator[float]) -> np.ndarray:
+    """The sensitivity of each value of the chain, from the next measured ones in ``found``. Between them the logarithm
+    is interpolated linearly."""
+    measured = np.array([max(next(found), 1e-9) for _ in measured_at])
+    x, known = (np.array([_strength(knob, i) for i in positions]) for positions in (chain, measured_at))
+    logs = np.interp(x, known, np.log(measured))
+    below = x < known[0]
     # Below the mildest measured value the sensitivity is proportional to the square of the share that is cut.
-    logs[below] = np.log(measured[0]) + 2 * np.log(np.maximum(x[below], 1e-9) / x[positions[0]])
-    sensitivity = np.exp(logs)
-    sensitivity[0] = 0.0
-    return tuple(sensitivity.tolist())
+    logs[below] = np.log(measured[0]) + 2 * np.log(np.maximum(x[below], 1e-9) / known[0])
+    return np.exp(logs)
 
 
 def _strength(knob: Knob, i: int) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from autocomp.search_spaces import Format
 
@@ -15,7 +17,9 @@ class Choices:
     primitives: "auto": every one that needs no training and finds something to do. symmetric: whether the device's
     runtime takes inputs rounded around zero alone. strict_divisor: whether channels are cut in multiples of the
     channel_divisor alone, in small groups too. excluded: layers that are not compressed. quantizes_tensors: whether the
-    device's runtime keeps tensors between layers in integers.
+    device's runtime keeps tensors between layers in integers. trains: whether there are samples to train on, so that
+    choices may be carried out by training. importance: (units,) of channels
+    as it was measured, by the name of the primitive that cuts in this order.
     """
 
     formats: Sequence[Format]
@@ -25,3 +29,5 @@ class Choices:
     strict_divisor: bool = False
     excluded: frozenset[str] = frozenset()
     quantizes_tensors: bool = False
+    trains: bool = False
+    importance: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)

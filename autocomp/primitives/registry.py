@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from autocomp.errors import NoEffectError, nearest
 from autocomp.primitives.arguments import RULES
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
+from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.process.plugins import add_plugins
@@ -19,6 +20,7 @@ from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
 
 from .base import Primitive
 from .choices import Choices
+from .merging import merged
 
 PLUGINS = "autocomp.primitives"  # the group of entry points
 
@@ -51,7 +53,8 @@ def _add(name: str, given: Any) -> None:
 def primitive(name: str) -> Primitive:
     add_plugins(PLUGINS, _add)
     if name not in _REGISTRY:
-        raise ValueError(f"unknown primitive {name!r}; known: {', '.join(sorted(_REGISTRY))}{nearest(name, _REGISTRY)}")
+        known = (*sorted(_REGISTRY), *GROUPS)
+        raise ValueError(f"unknown primitive {name!r}; known: {', '.join(known)}{nearest(name, known)}")
     return _REGISTRY[name]
 
 
@@ -74,46 +77,68 @@ def search_space(
 ) -> SearchSpace:
     """All knobs of the primitives that are chosen from."""
     names, formats, channel_divisor = choices.primitives, choices.formats, choices.channel_divisor
-    chosen = automatic() if names == "auto" else (names,) if isinstance(names, str) else tuple(names)
     knobs: list[Knob] = []
-    for name in chosen:
+    for name in chosen(choices):
+        made = RatedPruning(name, choices.importance[name]) if name in choices.importance else primitive(name)
         try:
-            knobs += primitive(name).knobs(graph, parameters, formats, channel_divisor, moments or {})
+            found = made.knobs(graph, parameters, formats, channel_divisor, moments or {})
         except NoEffectError:
             if names != "auto":
                 raise
-    check_places(knobs)
+        else:
+            knobs += [one for knob in found if (one := _as_device_cuts(graph, knob, choices)) is not None]
+            if not knobs and found and names != "auto" and names != "pruning":
+                raise NoEffectError(
+                    f"this device cuts in multiples of {channel_divisor} channels, and no channel group has more than "
+                    "that"
+                )
     excluded = choices.excluded
     every, knobs = bool(knobs), [knob for knob in knobs if not set(knob.layers) & excluded]
     if every and not knobs:
         raise NoEffectError(f"there is nothing to compress: all {len(excluded)} layers are excluded or frozen")
-    if choices.strict_divisor:
-        coarse = (in_multiples(graph, knob, channel_divisor) for knob in knobs)
-        knobs = [knob for knob in coarse if knob is not None]
-        if not knobs and names != "auto":
-            raise NoEffectError(
-                f"this device cuts in multiples of {channel_divisor} channels, and no channel group has more than that"
-            )
     if not knobs:
         raise NoEffectError(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
         )
-    return SearchSpace(graph, tuple(knobs))
+    return SearchSpace(graph, merged(knobs, formats, trainers(), choices.trains))
 
 
-def check_places(knobs: Iterable[Knob]) -> None:
-    """ValueError where two primitives have a knob for the same place."""
-    owners: dict[str, str] = {}
-    for knob in knobs:
-        other = owners.setdefault(knob.name, knob.primitive)
-        if other != knob.primitive:
-            raise ValueError(f"primitives {other} and {knob.primitive} both choose {knob.name}: leave one of them out")
+def _as_device_cuts(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob | None:
+    return in_multiples(graph, knob, choices.channel_divisor) if choices.strict_divisor else knob
 
+
+def chosen(choices: Choices) -> tuple[str, ...]:
+    """Names of the primitives that are chosen from: those of groups, and those that train where there is a training
+    set."""
+    if choices.primitives == "auto":
+        return (*automatic(), *(AUTOMATIC_TRAINERS if choices.trains else ()))
+    names = (choices.primitives,) if isinstance(choices.primitives, str) else choices.primitives
+    return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
+
+
+def trainers() -> frozenset[str]:
+    """Names of the primitives that carry a choice out by training."""
+    return frozenset(name for name, made in _REGISTRY.items() if getattr(made, "trains", False))
+
+
+def rated() -> frozenset[str]:
+    """Names of the primitives that need importances measured on labelled samples."""
+    return frozenset(name for name, made in _REGISTRY.items() if getattr(made, "needs_labels", False))
+
+
+AUTOMATIC_TRAINERS = ("lsq", "slb")
+GROUPS = {
+    "post-training": ("rtn", "adaround"),
+    "training": ("lsq", "simqat", "pact", "slb"),
+    "pruning": ("channel-pruning", "magnitude", "geometric-median", "taylor", "scop"),
+}
 
 register(ChannelPruning())
 register(RTN())
-register(TrainedFormats("adaround", "AdaRound"), automatic=False)
+register(TrainedFormats("adaround", "AdaRound", trains=False))
 register(TrainedFormats("simqat", "SimQAT"), automatic=False)
 register(TrainedFormats("lsq", "LSQ"), automatic=False)
 register(TrainedFormats("pact", "PACT"), automatic=False)
 register(TrainedFormats("slb", "SLB", most_bits=4), automatic=False)
+for _name in (*RATES, "taylor", "fisher", "scop"):
+    register(RatedPruning(_name), automatic=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +36,7 @@ from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 from .budget import Budget
 from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_input
 from .metrics import METRICS
+from .rating import channel_importance
 
 log = logging.getLogger("autocomp")
 
@@ -220,7 +221,9 @@ def _prepared(
         chip.strict_divisor,
         excluded,
         chip.runtime.quantizes_tensors,
+        data.train is not None,
     )
+    choices = replace(choices, importance=channel_importance(net, graph, choices, data))
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
     steps.begin("running the float network on calibration and evaluation samples")

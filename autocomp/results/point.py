@@ -18,7 +18,7 @@ from autocomp.problem.metrics import METRICS, shown, shown_change, significant
 from autocomp.problem.record import Record
 from autocomp.process.training_bar import training_bar
 from autocomp.rules import checked
-from autocomp.search_spaces import Plan
+from autocomp.search_spaces import Plan, split_value
 
 log = logging.getLogger("autocomp")
 
@@ -271,7 +271,7 @@ def short(plan: Plan) -> str:
     """
     if not plan:
         return "float network"
-    ratios = sorted(float(value) for name, value in plan.items() if name.startswith("keep/"))
+    ratios = sorted(float(split_value(value)[0]) for name, value in plan.items() if name.startswith("keep/"))
     counts = Counter(_choice(name, value) for name, value in plan.items() if not name.startswith("keep/"))
     parts = [f"{choice} x{n}" for choice, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     if ratios:

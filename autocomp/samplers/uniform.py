@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from autocomp.search_spaces import Knob, SearchSpace, Value
+from autocomp.search_spaces import Knob, SearchSpace, Value, split_value
 
 from .base import Outcome, Problem
 from .registry import register
@@ -55,7 +55,13 @@ def _index(knob: Knob, value: Value) -> int:
         return knob.index(value)
     if knob.kind != "keep":
         return 0
-    return min(range(len(knob.values)), key=lambda i: abs(float(knob.values[i]) - float(value)))
+    ratio, primitive = split_value(value)
+
+    def distance(i: int) -> tuple[float, bool]:
+        own, its = split_value(knob.values[i])
+        return abs(float(own) - float(ratio)), its != primitive
+
+    return min(range(len(knob.values)), key=distance)
 
 
 @register("uniform")

@@ -10,12 +10,14 @@ from .node_attributes import WEIGHTED, Argument, Convolution, NodeAttributes, No
 from .plan import Plan, Value
 from .quantized_tensors import CLIPPING, MAX_POOLS, SPLITS, IntegerFlow, foldable
 from .space import SearchSpace
+from .values import SEPARATOR, carried_out_by, split_value
 from .workload import Workload, once
 
 __all__ = [
     "CLIPPING",
     "FLOAT_BITS",
     "MAX_POOLS",
+    "SEPARATOR",
     "SPLITS",
     "WEIGHTED",
     "Argument",
@@ -33,7 +35,9 @@ __all__ = [
     "SplitPart",
     "Value",
     "Workload",
+    "carried_out_by",
     "foldable",
     "kept_units",
     "once",
+    "split_value",
 ]

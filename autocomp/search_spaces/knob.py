@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import numpy as np
 from .formats import Format
 from .graph import ChannelGroup
 from .plan import Value
+from .values import split_value
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,18 @@ class Knob:
     """Ordered values, the first of which leaves the network as it is, from the mildest to the strongest.
 
     name: ``"<kind>/<layer or channel group>"``.
-    primitive: registered name of the algorithm that applies the choice.
+    primitive: registered name of the algorithm that carries the choice out, unless a value names another one after an
+        ``@`` (:func:`split_value`) or ``primitives`` does.
     layers: the layers that the choice affects.
-    values: of kind ``format`` strings as :class:`Format` reads them (``"float"``, ``"w8"``, ``"w4a8"``); of kind
-        ``keep`` the share of the group's units kept, 1.0 first.
+    values: of kind ``format`` strings as :class:`Format` reads them (``"float"``, ``"w8"``, ``"w4a8"``,
+        ``"w4a8@lsq"``); of kind ``keep`` the share of the group's units kept, 1.0 first.
     group, order: of kind ``keep``: the channel group, and its units (indices within the group) from the most to the
         least important; a ratio keeps the first of them, so that stronger choices are subsets of milder ones.
     channel_divisor: of kind ``keep``: the number of units kept is a multiple of it (or all of them).
+    primitives: the primitive of each value, where they differ; otherwise empty.
+    orders: of kind ``keep``: the order of a primitive that values name, ``"0.5@taylor"``.
+    trainers: primitives that carry out a value by training, after a search has chosen it; a plan names one of them
+        (``"w4a8@lsq"``) although it is no value of its own.
     """
 
     name: str
@@ -33,6 +40,9 @@ class Knob:
     group: ChannelGroup | None = None
     order: np.ndarray | None = field(default=None, compare=False)
     channel_divisor: int = 1
+    primitives: tuple[str, ...] = ()
+    orders: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    trainers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):
@@ -45,14 +55,29 @@ class Knob:
         return self.name.partition("/")[0]
 
     def index(self, value: Value) -> int:
-        if value not in self.values:
-            raise ValueError(f"knob {self.name} takes {', '.join(map(str, self.values))}, but got {value!r}")
-        return self.values.index(value)
+        """The position of the value; one that a trainer carries out has that of the same choice without it."""
+        if value in self.values:
+            return self.values.index(value)
+        chosen, primitive = split_value(value)
+        alike = [i for i, own in enumerate(self.values) if split_value(own)[0] == chosen]
+        if alike and (primitive in self.trainers or (not primitive and len(alike) == 1)):
+            return alike[0]
+        raise ValueError(f"knob {self.name} takes {', '.join(map(str, self.values))}, but got {value!r}")
+
+    def primitive_of(self, value: Value) -> str:
+        """The name of the primitive that carries out this value."""
+        named = split_value(value)[1]
+        return named or (self.primitives[self.index(value)] if self.primitives else self.primitive)
+
+    @cached_property
+    def every_primitive(self) -> tuple[str, ...]:
+        """The primitives of all values but the first, which leaves the network as it is, and the trainers."""
+        return tuple(dict.fromkeys([*map(self.primitive_of, self.values[1:]), *self.trainers]))
 
     @cached_property
     def formats(self) -> tuple[Format, ...]:
         """The parsed format of each value, for a knob of kind ``format``."""
-        return tuple(Format.parse(str(value)) for value in self.values)
+        return tuple(Format.parse(str(split_value(value)[0])) for value in self.values)
 
     @cached_property
     def kept(self) -> np.ndarray:
@@ -62,7 +87,8 @@ class Knob:
         units = self.group.units
         masks = np.zeros((len(self.values), units), bool)
         for mask, value in zip(masks, self.values, strict=True):
-            mask[self.order[: kept_units(units, float(value), self.channel_divisor)]] = True
+            ratio, primitive = split_value(value)
+            mask[self.orders.get(primitive, self.order)[: kept_units(units, float(ratio), self.channel_divisor)]] = True
         return masks
 
 

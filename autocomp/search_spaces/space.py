@@ -80,6 +80,19 @@ class SearchSpace:
                 chosen |= dict.fromkeys(knob.layers, knob.formats[knob.index(value)])
         return chosen
 
+    def primitives(self, plan: Plan) -> dict[str, str]:
+        """Name of each knob that the plan sets -> the primitive that carries out its value."""
+        return {name: self.knobs[self._position[name]].primitive_of(value) for name, value in plan.items()}
+
+    def rounded_by(self, plan: Plan) -> dict[str, str]:
+        """Layer -> the primitive that rounds it, for the layers that the plan quantizes."""
+        found: dict[str, str] = {}
+        for name, primitive in self.primitives(plan).items():
+            knob = self.knobs[self._position[name]]
+            if knob.kind == "format":
+                found |= dict.fromkeys(knob.layers, primitive)
+        return found
+
     @cached_property
     def channel_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
         """For each node: positions of the keep knobs that cut it, each with (values,) int: channels that a value
@@ -134,5 +147,12 @@ class SearchSpace:
     @cached_property
     def key(self) -> str:
         """Changes with the knobs, their values and the order in which channels are cut."""
-        parts = [[k.name, k.primitive, k.values, None if k.order is None else k.order.tolist()] for k in self.knobs]
+        parts = [_described(knob) for knob in self.knobs]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _described(knob: Knob) -> list[object]:
+    found: list[object] = [knob.name, knob.primitive, knob.values, None if knob.order is None else knob.order.tolist()]
+    if knob.orders:
+        found.append({name: order.tolist() for name, order in sorted(knob.orders.items())})
+    return found

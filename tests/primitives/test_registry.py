@@ -10,8 +10,9 @@ import pytest
 from autocomp.errors import NoEffectError
 from autocomp.primitives import register, registry
 from autocomp.primitives.choices import Choices
+from autocomp.primitives.pruning.rated_pruning import RatedPruning
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
-from autocomp.primitives.registry import automatic, primitive, primitives, search_space
+from autocomp.primitives.registry import automatic, primitive, primitives, rated, search_space, trainers
 from autocomp.search_spaces import Format, Knob, NetworkGraph
 from tests import third_party as third_party_examples
 from tests.conftest import Subject
@@ -39,6 +40,8 @@ def knobs(
 ) -> tuple[Subject, tuple[Knob, ...]]:
     subject = named_subject("residual")
     made = primitive(request.param)
+    if request.param in rated():
+        made = RatedPruning(request.param, np.arange(subject.graph.unit_count, dtype=float))
     found = made.knobs(subject.graph, subject.parameters, FORMATS, 4, {})
     assert all(knob.primitive == made.name == request.param for knob in found)
     return subject, found
@@ -54,7 +57,9 @@ def test_knobs_bind_layers_of_the_graph(knobs: tuple[Subject, tuple[Knob, ...]])
 
 def test_a_plan_of_any_values_can_be_carried_out(knobs: tuple[Subject, tuple[Knob, ...]]) -> None:
     subject, found = knobs
-    space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4, found[0].primitive))
+    name, importance = found[0].primitive, np.arange(subject.graph.unit_count, dtype=float)
+    known = {name: importance} if name in rated() else {}
+    space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4, name, importance=known))
     plan = space.decode(space.random(np.random.default_rng(0), 1)[0])
     assert space.kept(plan).any() and set(space.formats(plan)) <= set(subject.graph.layers)
 
@@ -63,6 +68,7 @@ def test_the_trained_ones_name_their_algorithm() -> None:
     for name in primitives():
         made = primitive(name)
         if isinstance(made, TrainedFormats):
+            assert made.trains == (name in trainers()) == (name != "adaround")
             assert made.algorithm(weight_bits=4, activation_bits=8).name == name
 
 
@@ -77,7 +83,8 @@ def test_slb_reaches_four_bits_at_most(named_subject: Callable[[str], Subject]) 
 def test_auto_takes_what_needs_no_training(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
     space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4))
-    assert {knob.primitive for knob in space.knobs} == set(automatic()) == {"channel-pruning", "rtn"}
+    used = {name for knob in space.knobs for name in knob.every_primitive}
+    assert used == set(automatic()) == {"channel-pruning", "rtn", "adaround"}
 
 
 @pytest.mark.parametrize("included", [True, False])
@@ -89,15 +96,9 @@ def test_auto_takes_what_was_registered_after_import(
     monkeypatch.setattr(registry, "_AUTOMATIC", ["channel-pruning"])
     register(Renamed(), automatic=included)
     space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4))
-    assert ("third-party" in {knob.primitive for knob in space.knobs}) == included
+    assert ("third-party" in {name for knob in space.knobs for name in knob.every_primitive}) == included
     with pytest.raises(ValueError, match="a primitive called 'third-party' is already registered"):
         register(Renamed())
-
-
-def test_one_primitive_for_each_place(named_subject: Callable[[str], Subject]) -> None:
-    subject = named_subject("residual")
-    with pytest.raises(ValueError, match=r"primitives rtn and lsq both choose format/stem: leave one of them out"):
-        search_space(subject.graph, subject.parameters, Choices(FORMATS, 4, ("rtn", "lsq")))
 
 
 @pytest.mark.parametrize("name", [*primitives(), third_party_examples.PRIMITIVE])

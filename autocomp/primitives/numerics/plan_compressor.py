@@ -2,7 +2,8 @@
 
 First channels are cut, and the layers that read them are reconstructed from the channels that stay. Then the remaining
 weights are rounded, so that all three networks get the same numbers. Below 8 bits weights are rounded for the least
-error of the layer's output where moments of its input are known (``adaptive_rounding.py``). The shift of the output's
+error of the layer's output where moments of its input are known (``adaptive_rounding.py``), unless the plan names a
+primitive that rounds to nearest. The shift of the output's
 mean is subtracted from the bias (Nagel et al., "Data-Free Quantization", ICCV 2019, section 4.2) unless a BatchNorm
 after the layer compensates it.
 """
@@ -10,7 +11,7 @@ after the layer compensates it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -25,6 +26,7 @@ from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
 
 CACHED_WEIGHTS = 200_000_000  # elements of one byte each
+NEAREST = frozenset({"rtn", "simqat", "pact"})  # primitives whose weights are, or start, at the nearest of the levels
 Found = TypeVar("Found")
 Parameters = Mapping[str, np.ndarray]  # of the float network, by name
 Statistics = Mapping[str, tuple[np.ndarray, np.ndarray]]  # BatchNorm layer -> (mean, variance) of all its channels
@@ -128,13 +130,23 @@ class PlanCompressor:
         return self.space.graph
 
     def __call__(self, plan: Plan) -> CompressedWeights:
-        return self.of(self.space.kept(plan), self.space.formats(plan), plan)
+        nearest = [layer for layer, primitive in self.space.rounded_by(plan).items() if primitive in NEAREST]
+        return self.of(self.space.kept(plan), self.space.formats(plan), plan, nearest)
 
-    def of(self, kept: np.ndarray, formats: Mapping[str, Format], plan: Plan | None = None) -> CompressedWeights:
-        """The weights for these kept units, (units,) bool, and formats by layer."""
+    def of(
+        self,
+        kept: np.ndarray,
+        formats: Mapping[str, Format],
+        plan: Plan | None = None,
+        nearest: Collection[str] = (),
+    ) -> CompressedWeights:
+        """The weights for these kept units, (units,) bool, and formats by layer.
+
+        nearest: layers whose weights are rounded to nearest, whatever is known of their inputs.
+        """
         plan = Plan() if plan is None else plan
         layers = {
-            layer: self._layer(self.graph.nodes[i], kept, formats.get(layer, Format()))
+            layer: self._layer(self.graph.nodes[i], kept, formats.get(layer, Format()), layer not in nearest)
             for layer, i in self.graph.layers.items()
         }
         return CompressedWeights(plan, kept, layers, tensors=self._quantized_tensors(formats))
@@ -146,7 +158,7 @@ class PlanCompressor:
         found = flow.tensors({layer: chosen.in_integers for layer, chosen in formats.items()})
         return {i: self.tensors[source] for i in found if (source := flow.source[i]) in self.tensors}
 
-    def _layer(self, node: Node, kept: np.ndarray, chosen: Format) -> LayerState:
+    def _layer(self, node: Node, kept: np.ndarray, chosen: Format, adapts: bool) -> LayerState:
         assert node.layer is not None and node.weight_shape is not None
         rows = kept_channels(node.units, kept)
         inputs = kept_channels(self.graph.input_units(node), kept)
@@ -155,7 +167,7 @@ class PlanCompressor:
         weight = whole[rows]
         quantized = None
         if chosen.weight_bits < FLOAT_BITS:
-            rounded, moved = self._round(node, whole, chosen.weight_bits, columns)
+            rounded, moved = self._round(node, whole, chosen.weight_bits, columns, adapts)
             quantized = rounded.rows(rows)
             weight, shift = quantized.dequantized(), shift - moved
         bias = None if node.bias is None else self.parameters[node.bias][rows] + shift[rows]
@@ -172,18 +184,19 @@ class PlanCompressor:
         return self._cut.get(key, weight.size, lambda: reconstruct(weight, columns, moments, taps_seen(node)))
 
     def _round(
-        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray
+        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray, adapts: bool
     ) -> tuple[QuantizedWeight, np.ndarray]:
         """The weight of all outputs for the kept inputs, rounded, and the shift of each output's mean by that,
         (out,)."""
-        key = (str(node.layer), bits, np.packbits(columns).tobytes())
-        return self._rounded.get(key, weight.size, lambda: self._round_anew(node, weight, bits, columns))
+        adapts = adapts and bits < 8 and str(node.layer) in self.patches
+        key = (str(node.layer), bits, np.packbits(columns).tobytes(), adapts)
+        return self._rounded.get(key, weight.size, lambda: self._round_anew(node, weight, bits, columns, adapts))
 
     def _round_anew(
-        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray
+        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray, adapts: bool
     ) -> tuple[QuantizedWeight, np.ndarray]:
         layer = str(node.layer)
-        if bits >= 8 or layer not in self.patches:
+        if not adapts:
             paired = bool(self.tensors) and not node.channelwise  # which multiplies in more bits
             return quantize_weight(weight, bits, paired=paired), np.zeros(len(weight), np.float32)
         taps = math.prod(weight.shape[2:])

@@ -11,7 +11,17 @@ from autocomp.errors import NoEffectError
 from autocomp.primitives.numerics.folding import batchnorm_factors
 from autocomp.primitives.numerics.reconstruction import Moments, reconstruction_order
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import ChannelGroup, Format, Knob, NetworkGraph, foldable, kept_units
+from autocomp.search_spaces import (
+    ChannelGroup,
+    Format,
+    Knob,
+    NetworkGraph,
+    Value,
+    carried_out_by,
+    foldable,
+    kept_units,
+    split_value,
+)
 
 KEEP_RATIOS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 
@@ -60,7 +70,7 @@ def keep_step(group: ChannelGroup, channel_divisor: int) -> int:
     return channel_divisor if group.units >= 2 * channel_divisor else max(1, group.units // 8)
 
 
-def keep_values(group: ChannelGroup, step: int) -> tuple[float, ...]:
+def keep_values(group: ChannelGroup, step: int) -> tuple[Value, ...]:
     """The shares that are kept for KEEP_RATIOS, rounded to multiples of ``step``, each once."""
     kept = dict.fromkeys(kept_units(group.units, ratio, step) for ratio in KEEP_RATIOS)
     return tuple(count / group.units for count in kept)
@@ -77,7 +87,14 @@ def in_multiples(graph: NetworkGraph, knob: Knob, channel_divisor: int) -> Knob 
     if (node.units == knob.group.start).sum() > 1:
         return knob
     values = keep_values(knob.group, channel_divisor)
+    if split_value(knob.values[-1])[1]:
+        values = carried_out(values, knob.primitive)
     return replace(knob, values=values, channel_divisor=channel_divisor) if len(values) > 1 else None
+
+
+def carried_out(values: Sequence[Value], primitive: str) -> tuple[Value, ...]:
+    """The shares, each but the first with the name of the primitive in whose order units are cut."""
+    return (values[0], *(carried_out_by(value, primitive) for value in values[1:]))
 
 
 def unit_importance(graph: NetworkGraph, parameters: Mapping[str, np.ndarray]) -> np.ndarray:

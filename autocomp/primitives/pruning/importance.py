@@ -84,6 +84,20 @@ def fisher(gradients: np.ndarray) -> np.ndarray:
     return np.asarray(0.5 * (gradients.astype(np.float64) ** 2).mean(0))
 
 
+def norms(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
+    """L2 norms of the filters times BatchNorm's factors, averaged over a group's layers, as UniPruning rates channels;
+    the factor is 1 without BatchNorm."""
+    total, count = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
+    for position in graph.layers.values():
+        node = graph.nodes[position]
+        weight = weight_of(node, parameters).astype(np.float64)
+        add_to_units(total, node.units, np.linalg.norm(weight.reshape(len(weight), -1), axis=1))
+        add_to_units(count, node.units, np.ones(len(weight)))
+    gamma, normalised = batchnorm_scales(graph, parameters)
+    factor = np.where(normalised > 0, gamma / np.maximum(normalised, 1), 1.0)
+    return np.asarray(total / np.maximum(count, 1) * factor)
+
+
 OF_WEIGHTS: dict[str, Callable[[NetworkGraph, Parameters], np.ndarray]] = {
     "magnitude": magnitude,
     "batchnorm_scale": batchnorm_scale,

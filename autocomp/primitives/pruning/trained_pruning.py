@@ -102,7 +102,11 @@ class TrainedPruning:
         arrays = inputs_for(net, inputs)
         traced = trace(net, arrays)
         traced = leave_whole(traced, excluded_layers(net, traced, self.exclude))
-        graph = self._graph(verify_channel_groups(net, traced, parameters_of(net), arrays))
+        return self.applied(net, verify_channel_groups(net, traced, parameters_of(net), arrays))
+
+    def applied(self, net: Any, traced: NetworkGraph) -> Any:
+        """As :meth:`apply`, for a network in float32 whose graph is known, its channel groups verified."""
+        graph = self._graph(traced)
         original, twin = copy_network(net), copy_network(net)
         kept = parameter(np.ones(graph.unit_count, np.float32), KEPT)
         names = {id(p): p.name for p in twin.get_parameters()} | {id(kept): KEPT}

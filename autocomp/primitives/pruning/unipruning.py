@@ -18,7 +18,7 @@ from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
 from .channel_pruning import keep_step
-from .importance import Parameters, add_to_units, batchnorm_scales
+from .importance import norms
 from .selection import Share, select
 from .trained_pruning import Batch, Batches, TrainedPruning
 
@@ -134,20 +134,6 @@ class ZeroEvery(Callback):
     def on_train_end(self, run_context: Any) -> None:
         if not self.algorithm.is_pruned(self.net_p):
             self.algorithm.prune(self.net_p, Batches(run_context.original_args().train_dataset))
-
-
-def norms(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
-    """(units,): L2 norms of the filters times BatchNorm's factors, averaged over a group's layers; the factor is 1
-    without BatchNorm."""
-    total, count = np.zeros(graph.unit_count), np.zeros(graph.unit_count)
-    for position in graph.layers.values():
-        node = graph.nodes[position]
-        weight = weight_of(node, parameters).astype(np.float64)
-        add_to_units(total, node.units, np.linalg.norm(weight.reshape(len(weight), -1), axis=1))
-        add_to_units(count, node.units, np.ones(len(weight)))
-    gamma, normalised = batchnorm_scales(graph, parameters)
-    factor = np.where(normalised > 0, gamma / np.maximum(normalised, 1), 1.0)
-    return np.asarray(total / np.maximum(count, 1) * factor)
 
 
 def relative_to_the_best(graph: NetworkGraph, importance: np.ndarray, channel_divisor: int) -> np.ndarray:

@@ -17,19 +17,20 @@ from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph
 
 @dataclass(frozen=True)
 class TrainedFormats:
-    """A quantizer that trains, as a part of the search space: a knob for each layer, with the formats that it supports.
+    """A quantizer as a part of the search space: a knob for each layer, with the formats that it supports.
 
-    A search evaluates such a plan with weights that are rounded without training. This ranks plans and needs no
-    training set; ``algorithm`` then trains the chosen plan.
+    One that trains is evaluated first with weights that are rounded without training. This ranks plans;
+    ``algorithm`` then trains those that a search chooses, where there are samples to train on.
 
     name: of the primitive, and of the module in this package that defines ``class_name``; the module is loaded when the
         algorithm is needed.
-    most_bits: of a weight.
+    most_bits: of a weight. trains: whether it needs training.
     """
 
     name: str
     class_name: str
     most_bits: int = 8
+    trains: bool = True
 
     def knobs(
         self,

@@ -28,7 +28,7 @@ from autocomp.primitives.tracing.tracer import as_float32, trace
 from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.rules import checked
-from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace, foldable
+from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Plan, SearchSpace, foldable, split_value
 
 CALIBRATED = 256  # most images for calibration, 32 at a time
 CHUNK = 32
@@ -270,7 +270,7 @@ def _formats(graph: NetworkGraph, plan: Plan | Mapping[str, Any]) -> dict[str, F
         if kind != "format" or path not in graph.layers:
             layers = ", ".join(graph.layers)
             raise ValueError(f"a plan for training sets 'format/<layer>', but got {name!r}; layers: {layers}")
-        found[path] = Format.parse(str(value))
+        found[path] = Format.parse(str(split_value(value)[0]))
     return found
 
 

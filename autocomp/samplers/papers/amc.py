@@ -6,6 +6,7 @@ import numpy as np
 
 from autocomp.samplers.base import Problem
 from autocomp.samplers.registry import register
+from autocomp.search_spaces import split_value
 
 from .agents import Act, AgentSampler, Allowed, Episode, layer_of, scaled
 
@@ -28,7 +29,8 @@ class PruningWalk:
         self._costs, space = problem.costs, problem.space
         self._knobs = [i for i, knob in enumerate(space.knobs) if knob.kind == "keep"]
         self.steps = len(self._knobs)
-        self._ratios = [np.array([float(value) for value in space.knobs[i].values]) for i in self._knobs]
+        shares = [[split_value(value)[0] for value in space.knobs[i].values] for i in self._knobs]
+        self._ratios = [np.array(one, np.float64) for one in shares]
         self.least = np.zeros(len(space.knobs), np.int64)
         self.least[self._knobs] = space.sizes[self._knobs] - 1
         self._of_float = np.maximum(self._costs(np.zeros((1, len(space.knobs)), np.int64))[0, 0], 1e-12)

@@ -1,0 +1,101 @@
+"""One knob for each place, from those that several primitives offer for it.
+
+A value says what is chosen; after an ``@`` it names the primitive that carries it out, where this is not the usual one:
+``"w4a8"`` is rounded for the least error of the layer's output, ``"w4a8@rtn"`` to nearest, ``"w4a8@lsq"`` is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import chain, repeat
+
+from autocomp.primitives.numerics.plan_compressor import NEAREST
+from autocomp.search_spaces import FLOAT_BITS, Format, Knob, Value, carried_out_by, split_value
+
+EXACT_BITS = 8  # from which on rounding to nearest is as good as any other
+
+
+def merged(
+    knobs: Sequence[Knob], formats: Sequence[Format], trainers: Collection[str], trains: bool
+) -> tuple[Knob, ...]:
+    """The knobs, each place once, in the order in which places occur first.
+
+    formats: of the device, in the order of values. trainers: primitives that train. trains: whether there are samples
+        to train on; then trainers are no values of their own, but may carry out those of others.
+    """
+    places: dict[str, list[Knob]] = {}
+    for knob in knobs:
+        places.setdefault(knob.name, []).append(knob)
+    found = []
+    for offers in places.values():
+        if offers[0].kind == "format":
+            found.append(_formats(offers, formats, trainers, trains))
+        else:
+            found.append(offers[0] if len(offers) == 1 else _orders(offers) if offers[0].group else _values(offers))
+    return tuple(found)
+
+
+def _formats(offers: Sequence[Knob], formats: Sequence[Format], trainers: Collection[str], trains: bool) -> Knob:
+    """Each format once: of two primitives that need no training the one with the smaller error of the layer's output.
+
+    Both would cost the same, so that a search could never gain by the other one.
+    """
+    by_value: dict[Value, list[str]] = {}
+    for knob in offers:
+        for value in knob.values[1:]:
+            by_value.setdefault(value, []).append(knob.primitive)
+    order = {str(one): i for i, one in enumerate(formats)}
+    named = sorted(by_value, key=lambda value: order.get(str(value), len(order)))
+    best = {value: _best(value, by_value[value], trainers) for value in named}
+    values = tuple(_canonical(value, best[value], trainers) for value in named)
+    first = offers[0]
+    return replace(
+        first,
+        values=(first.values[0], *values),
+        primitives=(first.primitive, *best.values()) if len(set(best.values()) | {first.primitive}) > 1 else (),
+        trainers=tuple(knob.primitive for knob in offers if knob.primitive in trainers) if trains else (),
+    )
+
+
+def _best(value: Value, primitives: Sequence[str], trainers: Collection[str]) -> str:
+    untrained = [name for name in primitives if name not in trainers] or list(primitives)
+    low = _weight_bits(value) < EXACT_BITS
+    return next((name for name in untrained if not (low and name in NEAREST)), untrained[0])
+
+
+def _canonical(value: Value, primitive: str, trainers: Collection[str]) -> Value:
+    """The value with its primitive, where that is not the usual one of the format."""
+    if primitive in trainers or (primitive in NEAREST and _weight_bits(value) < EXACT_BITS):
+        return carried_out_by(value, primitive)
+    return value
+
+
+def _weight_bits(value: Value) -> int:
+    bits = Format.parse(str(split_value(value)[0])).weight_bits
+    return EXACT_BITS if bits == FLOAT_BITS else bits
+
+
+def _orders(offers: Sequence[Knob]) -> Knob:
+    """The ratios of all, from the mildest to the strongest, each in the orders of the primitives that offer it."""
+    first = offers[0]
+    named = [first.values[1:], *(map(_named, knob.values[1:], repeat(knob.primitive)) for knob in offers[1:])]
+    ranked = sorted(dict.fromkeys(chain(*named)), key=lambda value: -float(split_value(value)[0]))
+    orders = {knob.primitive: knob.order for knob in offers if knob.order is not None}
+    divisor = math.gcd(*(knob.channel_divisor for knob in offers))
+    values = (first.values[0], *ranked)
+    return replace(first, values=values, orders={**first.orders, **orders}, channel_divisor=divisor)
+
+
+def _named(value: Value, primitive: str) -> Value:
+    return value if split_value(value)[1] else carried_out_by(value, primitive)
+
+
+def _values(offers: Sequence[Knob]) -> Knob:
+    """The values of all primitives, each with the one that offers it first."""
+    owners: dict[Value, str] = {}
+    for knob in offers:
+        for value in knob.values:
+            owners.setdefault(value, knob.primitive_of(value))
+    return replace(offers[0], values=tuple(owners), primitives=tuple(owners.values()))
