@@ -10,6 +10,7 @@ from typing import Any
 
 from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.file_sizes import FileSizes
+from autocomp.deployment.recovery import Recovery, usual_epochs
 from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
 from autocomp.deployment.tuning import Tuner, settings_of
@@ -57,6 +58,7 @@ def search(
     workers: int | str | None = None,
     storage: str | Path | None = None,
     fine_tune: int | FineTuning = EPOCHS,
+    train_budget: float | None = None,
     seed: int = 0,
     progress: bool | None = True,
 ) -> ParetoSet:
@@ -84,8 +86,11 @@ def search(
         workers: None evaluates in this process, several plans at a time, a number on so many Ray workers here, "auto"
             or "ray://host:port" on a cluster. The front is the same.
         storage: a path or an Optuna storage URL; the same call continues there what was stopped.
-        fine_tune: epochs over ``data.train``, or :class:`FineTuning`. Where no evaluated plan keeps the accuracy that
-            the budget asks for, up to three are trained, one after the other, until one does. 0: none.
+        fine_tune: epochs over ``data.train``, or :class:`FineTuning`. Where no plan keeps the accuracy that the budget
+            asks for, up to three are trained, one after the other, until one does. 0: nothing is trained.
+        train_budget: epochs over ``data.train`` that plans near the front are trained in all, in rounds, the better
+            half of them further; by the primitives that train. None: so many that the search takes a few times as long
+            as without; 0: none.
         seed: the same seed gives the same front.
         progress: a progress bar on standard error; None shows it where that is a terminal.
 
@@ -99,8 +104,8 @@ def search(
     check_not_imported_by_worker()
     check(
         "search", net=net, budget=budget, device=device, exclude=exclude, primitives=primitives, trials=trials,
-        time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune, seed=seed,
-        progress=progress,
+        time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
+        train_budget=train_budget, seed=seed, progress=progress,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
@@ -127,8 +132,8 @@ def search(
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch, sizes=sizes)
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes + halves)
-    if tuner is not None and not front.feasible and study.stopped != INTERRUPTED:
-        tuner.reach_budget(front)
+    if tuner is not None and study.stopped != INTERRUPTED:
+        _train(front, tuner, job, samples, trials, train_budget)
     if not front.feasible:
         log.warning("%s", front.notes[0])
     return front
@@ -183,7 +188,7 @@ def _tuner(
 ) -> Tuner | None:
     """The fine-tuning for this search; None where nothing would be trained. It reads the training samples now, so that
     an error in them is raised before the search."""
-    if settings is None or data.train is None or not study.budget.bounds_accuracy:
+    if settings is None or data.train is None:
         return None
     try:
         check_samples_first(deployer.evaluator)
@@ -194,6 +199,15 @@ def _tuner(
     if isinstance(tuner.train, Samples):
         training_classes(tuner.train.y, deployer.evaluator)
     return tuner
+
+
+def _train(front: ParetoSet, tuner: Tuner, job: Job, data: Data, trials: int, train_budget: float | None) -> None:
+    """Plans near the front recover; where still none keeps the accuracy that is asked for, some are trained longer."""
+    epochs = usual_epochs(trials, len(job.evaluator.inputs[0]), tuner) if train_budget is None else train_budget
+    if epochs and any(knob.trainers for knob in job.space.knobs):
+        Recovery(tuner, job.space, epochs).run(front)
+    if not front.feasible and front.budget.bounds_accuracy and tuner.study.seconds_left > 0:
+        tuner.reach_budget(front)
 
 
 def _sent(data: Data) -> dict[str, Any]:

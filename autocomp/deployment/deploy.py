@@ -90,10 +90,17 @@ class NetworkDeployer:
 
     @interruptible()
     def fine_tune(
-        self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
+        self,
+        plan: Plan,
+        train: Any,
+        settings: FineTuning,
+        progress: Progress | None = None,
+        start: TrainedWeights | None = None,
     ) -> tuple[TunedDeployer, Measurement]:
         """Train the plan's network; returns the deployer of the trained network and its measurement on the search's
         samples.
+
+        start: of the same plan; the training goes on from there.
 
         ValueError where the samples of the search are not at hand.
         """
@@ -102,7 +109,9 @@ class NetworkDeployer:
         started = time.perf_counter()
         read = not is_dataset(train) or not is_batched(train)
         samples = _pair(Samples.read(train, "train", any_labels=True)) if read else train
-        tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress)
+        known = None if start is None else start.parameters
+        tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress, known)
+        steps = tuned.steps + (0 if start is None else start.steps)
         outputs = outputs_of(tuned, self.evaluator)
         found = Measurement(
             accuracy=self.evaluator.accuracy_of(outputs),
@@ -110,10 +119,10 @@ class NetworkDeployer:
             samples=len(self.evaluator.inputs[0]),
             seconds=time.perf_counter() - started,
             seed=settings.seed,
-            fidelity=f"{self.evaluator.judged_on}, after {_epochs(settings.epochs)} of {tuned.samples}",
+            fidelity=f"{self.evaluator.judged_on}, after {_trained(settings, tuned.samples, steps)}",
             scale=self.evaluator.scale,
         )
-        weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found)
+        weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found, steps)
         return TunedDeployer(weights, lambda: tuned, self._samples, not self.evaluator.symmetric, self._sizes), found
 
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
@@ -236,5 +245,7 @@ def _pair(samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
     return as_integers(chosen.x)[0], chosen.y
 
 
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
+def _trained(settings: FineTuning, samples: int, steps: int) -> str:
+    if settings.steps is not None:
+        return f"{steps} steps of {min(settings.batch, samples)} samples"
+    return f"{'1 epoch' if settings.epochs == 1 else f'{settings.epochs} epochs'} of {samples}"

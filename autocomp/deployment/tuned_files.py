@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,17 +23,23 @@ class TrainedWeights:
     """The trained parameters of one plan.
 
     plan: the plan whose network was trained, by the quantizer ``algorithm``. parameters: by name, as they were trained.
-    measurement: of the network after training.
+    measurement: of the network after training. steps: that were made in all; 0 where an older version stored none.
     """
 
     plan: Plan
     algorithm: str
     parameters: Parameters
     measurement: Measurement
+    steps: int = 0
 
     def write(self, path: Path) -> None:
         """Writes the file completely or not at all."""
-        description = {"plan": str(self.plan), "algorithm": self.algorithm, "measurement": self.measurement.to_json()}
+        description: dict[str, Any] = {
+            "plan": str(self.plan),
+            "algorithm": self.algorithm,
+            "measurement": self.measurement.to_json(),
+        }
+        description["steps"] = self.steps
         arrays = {PREFIX + name: array for name, array in self.parameters.items()}
         with written_whole(path) as draft:
             np.savez_compressed(draft, description=np.array(json.dumps(description)), **arrays)
@@ -45,7 +52,8 @@ class TrainedWeights:
             description = parse_json(str(file["description"]), "the description")
             arrays = {name.removeprefix(PREFIX): array for name, array in file.items() if name.startswith(PREFIX)}
             measurement = Measurement.from_json(description["measurement"])
-            return cls(Plan.parse(description["plan"]), description["algorithm"], arrays, measurement)
+            plan, steps = Plan.parse(description["plan"]), int(description.get("steps", 0))
+            return cls(plan, description["algorithm"], arrays, measurement, steps)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} must hold a fine-tuned network, but it cannot be read: {error}") from error
 

@@ -14,12 +14,12 @@ import numpy as np
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import is_dataset
-from autocomp.problem.data import Data, is_batched
+from autocomp.problem.data import Data, Samples, is_batched
 from autocomp.process.training_bar import training_bar
 from autocomp.results.front import ParetoSet, Point
 from autocomp.study.study import Study
 
-from .deploy import NetworkDeployer
+from .deploy import NetworkDeployer, TunedDeployer
 from .tuned_files import TrainedWeights
 
 log = logging.getLogger("autocomp")
@@ -27,7 +27,7 @@ log = logging.getLogger("autocomp")
 FINALISTS = 3  # most plans that are trained
 LEAST_DIFFERENCE = 0.25  # share of the choices in which a plan must differ from those trained before it
 EXPECTED = (ValueError, TypeError, TimeoutError)  # their message is enough without a traceback
-VERSION = 4  # of a training: raised when the same training would give other weights
+VERSION = 5  # of a training: raised when the same training would give other weights
 
 
 def settings_of(given: int | FineTuning, seed: int) -> FineTuning | None:
@@ -54,10 +54,16 @@ class Tuner:
     ) -> None:
         self.deployer, self.settings, self.study, self.folder = deployer, settings, study, folder
         if is_dataset(data.train) and is_batched(data.train):
-            self.train, self._samples_key = data.train, f"{data.train.get_dataset_size()} batches"
+            self.train_set, self._samples_key = data.train, f"{data.train.get_dataset_size()} batches"
         else:
             assert data.training is not None
-            self.train, self._samples_key = data.training, data.training.fingerprint
+            self.train_set, self._samples_key = data.training, data.training.fingerprint
+
+    @property
+    def steps_in_epoch(self) -> int:
+        if isinstance(self.train_set, Samples):
+            return max(1, len(self.train_set) // self.settings.batch)
+        return int(self.train_set.get_dataset_size())
 
     def reach_budget(self, front: ParetoSet) -> None:
         """Train one plan after the other until the front meets its budget, or the time is over.
@@ -79,7 +85,7 @@ class Tuner:
     def _add(self, front: ParetoSet, point: Point) -> None:
         log.info("no plan meets %s: fine-tuning %s", front.budget, point.summary())
         try:
-            found = self._tuned(point)
+            found = self.train(point, [self.settings])
         except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
             said = first_line(error)  # MindSpore's errors have pages
             log.warning("fine-tuning ended without a network: %s", said, exc_info=not isinstance(error, EXPECTED))
@@ -88,8 +94,13 @@ class Tuner:
             front.add(found)
             log.info("fine-tuned: %s", found.summary())
 
-    def _tuned(self, point: Point) -> Point:
-        path = self._path(point)
+    def train(self, point: Point, history: Sequence[FineTuning], start: Point | None = None) -> Point:
+        """The point with a trained network. It is read from the folder where the same training was made before.
+
+        history: the settings of all trainings so far, the last of which is made now. start: the point after those
+            before it.
+        """
+        path = self._path(point, history)
         if path is not None and path.exists():
             try:
                 weights = TrainedWeights.read(path)
@@ -103,7 +114,8 @@ class Tuner:
                 if self.study.seconds_left <= 0:
                     raise TimeoutError(f"the time limit was reached at step {step} of {steps}")
 
-            deployer, found = self.deployer.fine_tune(point.plan, self.train, self.settings, progress)
+            begun = start.deployer.weights if start is not None and isinstance(start.deployer, TunedDeployer) else None
+            deployer, found = self.deployer.fine_tune(point.plan, self.train_set, history[-1], progress, begun)
         if path is not None:
             try:
                 deployer.weights.write(path)
@@ -111,10 +123,11 @@ class Tuner:
                 log.warning("%s; the fine-tuned network is in memory alone", error)
         return point.trained(deployer, found)
 
-    def _path(self, point: Point) -> Path | None:
+    def _path(self, point: Point, history: Sequence[FineTuning]) -> Path | None:
         if self.folder is None:
             return None
-        decides = [VERSION, self.deployer.evaluator.key, str(point.plan), asdict(self.settings), self._samples_key]
+        settings = [asdict(one) for one in history]
+        decides = [VERSION, self.deployer.evaluator.key, str(point.plan), settings, self._samples_key]
         digest = hashlib.blake2b(json.dumps(decides).encode(), digest_size=16)
         return self.folder / f"{digest.hexdigest()}.npz"
 

@@ -6,7 +6,7 @@ import logging
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +15,10 @@ from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.distillation.class_labels import as_classes
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, parameters_of
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
-from autocomp.primitives.registry import primitive
+from autocomp.primitives.registry import primitive, trainers
 from autocomp.primitives.tracing.platform import execution_mode, forward, is_dataset, load_mindspore
 from autocomp.rules import ABOVE_ZERO, SEED, SHARE, one_of, whole
-from autocomp.search_spaces import NetworkGraph, Plan
+from autocomp.search_spaces import Format, NetworkGraph, Plan, split_value
 
 from .accuracy import PlanEvaluator
 from .calibration import with_tensors
@@ -39,6 +39,7 @@ RULES = {
     "algorithm": one_of(*ALGORITHMS),
     "teacher": SHARE,
     "seed": SEED,
+    "steps": whole(1),
 }
 
 
@@ -50,10 +51,12 @@ class FineTuning:
     batch: samples in a step, where they are arrays; the samples at the end of an epoch that do not fill a batch are
         left out.
     rate: learning rate at the start, with Nesterov momentum 0.9; it falls to 0 along a cosine.
-    algorithm: the quantizer that trains: "lsq", "simqat" or "pact".
+    algorithm: the quantizer that trains the layers whose values in the plan name none: "lsq", "simqat" or "pact".
     teacher: share of the float network's outputs in the loss (:class:`autocomp.primitives.Distilled`), 0 to 1; without
         labels they are the whole loss.
     seed: of the order of samples; a Dropout uses MindSpore's own seed.
+    steps: how many steps are made in all, in place of ``epochs``; fewer than an epoch has, or the nearest number of
+        whole epochs.
     """
 
     epochs: int = 2
@@ -62,11 +65,13 @@ class FineTuning:
     algorithm: str = "lsq"
     teacher: float = 0.7
     seed: int = 0
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name, rule in RULES.items():
+        given = {name: rule for name, rule in RULES.items() if name != "steps" or self.steps is not None}
+        for name, rule in given.items():
             rule.check(name, getattr(self, name))
-        for name in ("epochs", "batch", "seed"):
+        for name in {"epochs", "batch", "seed", "steps"} & set(given):
             object.__setattr__(self, name, integer(getattr(self, name), name))
 
 
@@ -83,7 +88,7 @@ class Tuned:
     """A trained network: as a Cell, converted, and in numbers.
 
     parameters: by name, of the network as it was trained; :func:`rebuilt` needs nothing else.
-    samples: samples in an epoch; 0 where the network was rebuilt.
+    samples: samples in an epoch; 0 where the network was rebuilt. steps: of the training.
     """
 
     net: Any
@@ -91,6 +96,7 @@ class Tuned:
     parameters: Parameters
     compressed: CompressedWeights
     samples: int = 0
+    steps: int = 0
 
 
 def fine_tune(
@@ -101,6 +107,7 @@ def fine_tune(
     settings: FineTuning,
     calibration: Arrays,
     progress: Progress | None = None,
+    start: Parameters | None = None,
 ) -> Tuned:
     """Train the network that ``plan`` makes of ``net``, whose numbers ``evaluator`` has.
 
@@ -110,6 +117,7 @@ def fine_tune(
             classes, or it has several outputs, it is trained towards the float network's outputs alone, and labels are
             not used.
         calibration: arrays (n, ...), for the weights and ranges with which training begins.
+        start: trained parameters of the same plan, by name, from which the training goes on; None: from the plan's.
 
     Raises:
         ValueError: the network has several inputs or outputs; the plan rounds a layer that cannot be trained rounded.
@@ -121,9 +129,9 @@ def fine_tune(
     x = np.asarray(x, evaluator.inputs[0].dtype)
     classes, y = trains_classes(evaluator), training_classes(y, evaluator)
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
-    ranges_from = tuple(array[:256] for array in calibration)
-    smaller = pruned_only(net, evaluator, plan, calibration)
-    algorithm, student = _student(smaller, plan, settings.algorithm, evaluator.symmetric, calibrate=ranges_from)
+    if not augments:
+        x, y = _used(x, y, settings)
+    algorithm, student = _begun(net, evaluator, plan, settings, calibration, start)
     taught = bool(settings.teacher) or y is None
     held = not augments and len(x) * sum(output[0].nbytes for output in evaluator.plain_outputs) <= HELD_BYTES
     if augments:
@@ -136,8 +144,39 @@ def fine_tune(
     compares: Literal["classes", "values"] = "classes" if classes else "values"
     trained, criterion = _with_loss(student, None if held else net, y is not None, taught, compares, settings)
     with execution_mode(graph=True):
-        _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
-    return _tuned(algorithm, student, evaluator, samples)
+        steps = _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
+    return replace(_tuned(algorithm, student, evaluator), samples=samples, steps=steps)
+
+
+def _used(x: np.ndarray, y: np.ndarray | None, settings: FineTuning) -> tuple[np.ndarray, np.ndarray | None]:
+    """The samples of a training that ends within its first epoch, drawn at random: the others need no teacher."""
+    count = (settings.steps or len(x)) * settings.batch
+    if count >= len(x):
+        return x, y
+    rows = np.sort(np.random.default_rng(settings.seed).permutation(len(x))[:count])
+    return x[rows], None if y is None else y[rows]
+
+
+def _begun(
+    net: Any,
+    evaluator: PlanEvaluator,
+    plan: Plan,
+    settings: FineTuning,
+    calibration: Arrays,
+    start: Parameters | None,
+) -> tuple[Any, Any]:
+    """The quantizer, and the network before the training: calibrated, or with the parameters that it goes on from."""
+    symmetric = evaluator.symmetric
+    if start is None:
+        smaller, ranges_from = pruned_only(net, evaluator, plan, calibration), tuple(x[:256] for x in calibration)
+        return _student(smaller, plan, settings.algorithm, symmetric, calibrate=ranges_from)
+    one_image = tuple(x[:1] for x in evaluator.inputs)
+    chosen, student = _student(pruned_only(net, evaluator, plan), plan, settings.algorithm, symmetric, inputs=one_image)
+    from autocomp.primitives.cells.compression_state import state_of
+
+    _take(student, start)
+    state_of(student).calibrated = True
+    return chosen, student
 
 
 def _with_loss(
@@ -163,28 +202,52 @@ def _with_loss(
 
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
     """The network that :func:`fine_tune` trained, rebuilt from its trained parameters; nothing is trained."""
-    one_image = tuple(x[:1] for x in evaluator.inputs)
-    chosen, student = _student(
-        pruned_only(net, evaluator, plan), plan, algorithm, evaluator.symmetric, inputs=one_image
-    )
+    settings = FineTuning(algorithm=algorithm)
+    return _tuned(*_begun(net, evaluator, plan, settings, (), parameters), evaluator)
+
+
+def _take(student: Any, parameters: Parameters) -> None:
     ms = load_mindspore()
     for parameter in student.get_parameters():
         if parameter.name in parameters:  # an older version stored no quantizers for layers that it left in float
             parameter.set_data(ms.Tensor(parameters[parameter.name]))
-    return _tuned(chosen, student, evaluator)
 
 
 def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: Arrays) -> tuple[Any, Any]:
     """The quantizer, and the network that trains. net: pruned; samples: arguments of ``apply``."""
-    form = primitive(algorithm)
-    assert isinstance(form, TrainedFormats)
-    chosen = form.algorithm()
+    chosen = _quantizer(plan, algorithm)
     chosen.signed_inputs = symmetric
     formats = {name: value for name, value in plan.items() if name.startswith("format/")}
     return chosen, chosen.apply(net, plan=formats, **samples)
 
 
-def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator, samples: int = 0) -> Tuned:
+def _quantizer(plan: Plan, others: str) -> Any:
+    """The quantizers that the plan's values name, together; ``others`` for layers whose values name none."""
+    made: dict[tuple[str, Format], Any] = {}
+    named = {}
+    for name, value in plan.items():
+        chosen, algorithm = split_value(value)
+        if name.startswith("format/") and algorithm in trainers() and algorithm != others:
+            key = algorithm, Format.parse(str(chosen))
+            made[key] = made.get(key) or _algorithm(algorithm, key[1])
+            named[name.partition("/")[2]] = made[key]
+    if not named:
+        return _algorithm(others)
+    load_mindspore()
+    from autocomp.primitives.quantization.mixed_training import MixedTraining
+
+    return MixedTraining(named, _algorithm(others))
+
+
+def _algorithm(name: str, form: Format | None = None) -> Any:
+    """form: SLB lays the values of a weight out for its bits."""
+    known = primitive(name)
+    assert isinstance(known, TrainedFormats)
+    bits = {} if form is None else {"weight_bits": form.weight_bits, "activation_bits": form.activation_bits}
+    return known.algorithm(**bits, **({} if form is None else {"first_last_bits": None}))
+
+
+def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator) -> Tuned:
     from autocomp.primitives.cells.compression_state import state_of
 
     graph, parameters = state_of(student).graph, parameters_of(student)
@@ -192,7 +255,7 @@ def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator, samples: int 
     if evaluator.compressor.tensors:
         engine, images = OnnxEngine(graph, parameters), evaluator.statistics_inputs
         compressed = with_tensors(engine, graph, compressed, images, evaluator.symmetric)
-    return Tuned(algorithm.convert(student), graph, parameters, compressed, samples)
+    return Tuned(algorithm.convert(student), graph, parameters, compressed)
 
 
 def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
@@ -319,19 +382,32 @@ def _train(
     settings: FineTuning,
     callbacks: Sequence[Any],
     progress: Progress | None,
-) -> None:
+) -> int:
+    """The number of steps that were made."""
     ms = load_mindspore()
     from autocomp.primitives.distillation.clipped_step import ClippedStep
     from autocomp.primitives.distillation.distilled import Distillation
 
-    steps = settings.epochs * dataset.get_dataset_size()
+    dataset, epochs = _shortened(dataset, settings)
+    steps = epochs * dataset.get_dataset_size()
     rates = [settings.rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
     optimizer = ms.nn.Momentum(parameter_groups(student), rates, 0.9, use_nesterov=True)
     if isinstance(trained, Distillation) and trained.values:
         model = ms.Model(ClippedStep(trained, optimizer, LONGEST).set_train())
     else:
         model = ms.Model(trained, criterion, optimizer)
-    model.train(settings.epochs, dataset, callbacks=[*callbacks, _reporting(progress, steps)], dataset_sink_mode=False)
+    model.train(epochs, dataset, callbacks=[*callbacks, _reporting(progress, steps)], dataset_sink_mode=False)
+    return steps
+
+
+def _shortened(dataset: Any, settings: FineTuning) -> tuple[Any, int]:
+    """The dataset and the number of epochs over it that make the settings' number of steps."""
+    size = dataset.get_dataset_size()
+    if settings.steps is None:
+        return dataset, settings.epochs
+    if settings.steps < size:
+        return dataset.take(settings.steps), 1
+    return dataset, round(settings.steps / size)
 
 
 def parameter_groups(net: Any) -> list[Mapping[str, Any]]:

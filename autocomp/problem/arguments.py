@@ -78,6 +78,8 @@ DEVICES = Rule(
     may_be_none=True,
 )
 
+NOT_NEGATIVE = Rule("a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf)
+
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "search": {
         "net": CELL,
@@ -92,6 +94,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "workers": WORKERS,
         "storage": PATH.or_none(),
         "fine_tune": EPOCHS,
+        "train_budget": Rule(
+            "a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf
+        ).or_none(),
         "seed": SEED,
         "progress": SWITCH.or_none(),
     },

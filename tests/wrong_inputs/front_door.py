@@ -48,7 +48,8 @@ def searches() -> list[Case]:
         "net": (None, *NETS), "budget": BUDGETS, "device": DEVICES, "exclude": (5, None, [5], True),
         "primitives": ([], None, 5, [5], ""), "trials": (None, *COUNTS), "time_limit": (True, "60", 0, -1, NAN, [60]),
         "patience": COUNTS, "sampler": (None, 5, ["random"]), "workers": (1.5, True, "two", "", [2], 0, -1),
-        "storage": FOLDERS[1:], "fine_tune": (None, True, 1.5, -1, "2"), "seed": SEEDS, "progress": SHOWN,
+        "storage": FOLDERS[1:], "fine_tune": (None, True, 1.5, -1, "2"), "train_budget": (-1, "2", True, NAN, INF, [2]),
+        "seed": SEEDS, "progress": SHOWN,
     }  # fmt: skip
     said: list[tuple[dict[str, Any], str]] = [
         ({"device": "ascend-31"}, "^unknown device 'ascend-31'"),

@@ -167,9 +167,14 @@ class TrainedQuantization:
 
     def _adapt(self, applied: CompressionState) -> None:
         for path, patches in applied.patches.items():
+            if not self._adapts(path):
+                continue
             layer, weight = applied.layers[path], applied.layers[path].weight.asnumpy()
             moment = patches.damped(centred=layer.norm is not None)
             assign(layer.weight, layer.weight_quantizer.adapted(weight, moment, quick=moment.shape[-1] > WIDE))
+
+    def _adapts(self, path: str) -> bool:
+        return self.adapts
 
     def _own(self, graph: NetworkGraph) -> dict[str, Format]:
         first_last = first_and_last(graph) if self.first_last_bits is not None else frozenset()

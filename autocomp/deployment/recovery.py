@@ -1,0 +1,150 @@
+"""Training as a part of a search: plans near the front recover in rounds, the better half of them in longer ones.
+
+Successive halving (Jamieson and Talwalkar, AISTATS 2016) over pairs of a plan and the primitives that train its layers:
+in each round all that are left are trained on, then the half stays whose points together have the largest hypervolume.
+Every round costs the same number of steps. What a round trained is kept and continued, never repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.primitives.registry import primitive
+from autocomp.primitives.tracing.mindir import first_line
+from autocomp.problem.budget import ACCURACY, Budget
+from autocomp.problem.pareto import by_worth
+from autocomp.results.front import ParetoSet, Point
+from autocomp.search_spaces import Format, Plan, SearchSpace, carried_out_by, split_value
+
+from .tuning import EXPECTED, Tuner
+
+log = logging.getLogger("autocomp")
+
+ROUNDS = 3
+POOL = 6  # pairs of a plan and its trainers in the first round; half of them in the next one
+COMPARED = 2  # plans, at most, that are trained by every assignment of trainers; others by the first
+FEW = 2000  # samples on which most plans of a search are measured
+WORK = 0.2  # training samples for each evaluated one: a step computes about five times what an evaluation does
+LEAST_STEPS = 40  # of a plan in the first round
+LEFT = 0.25  # of the accuracy that a plan lost is expected to be lost after training: to choose plans by
+
+
+def usual_epochs(trials: int, samples: int, tuner: Tuner) -> float:
+    """Epochs whose training takes about as long as the evaluations of the search, but 40 steps of each plan at least.
+
+    samples: evaluated for each plan. It depends on the call alone, not on the machine, so that fronts are the same.
+    """
+    steps = WORK * trials * min(samples, FEW) / tuner.settings.batch
+    return max(steps, ROUNDS * POOL * LEAST_STEPS) / tuner.steps_in_epoch
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One of the pool. settings: of its trainings so far; point: as it is after them."""
+
+    point: Point
+    settings: tuple[FineTuning, ...] = ()
+
+
+class Recovery:
+    """The training of a search.
+
+    tuner: trains, and stores what it trained. space: says which primitives may train a layer. epochs: passes over the
+    training samples that all trainings make together.
+    """
+
+    def __init__(self, tuner: Tuner, space: SearchSpace, epochs: float) -> None:
+        self.tuner, self.space = tuner, space
+        self.steps = max(1, round(epochs * tuner.steps_in_epoch / (ROUNDS * POOL)))  # of each in the first round
+
+    def run(self, front: ParetoSet) -> None:
+        """Add trained points to the front. Ctrl-C and the time limit end it with the results so far."""
+        pool = [Trained(point) for point in self.pool(front)]
+        done: list[Point] = []
+        try:
+            for number in range(ROUNDS):
+                pool = self._better_half(front, pool) if number and pool else pool
+                pool = [found for one in pool if (found := self._trained(front, one, number)) is not None]
+                done += [one.point for one in pool]
+        except KeyboardInterrupt:
+            front.remarks += ("the training was interrupted",)
+        if done:
+            log.info("%d plans were trained in %d trainings", len({point.plan for point in done}), len(done))
+
+    def pool(self, front: ParetoSet) -> list[Point]:
+        """Points with plans that name who trains each layer: those near the front, as it is expected after training."""
+        candidates = self._candidates(front)
+        pairs = [
+            replace(point, plan=plan)
+            for i, point in enumerate(candidates)
+            for plan in self.assignments(point.plan)[: None if i < COMPARED else 1]
+        ]
+        return pairs[:POOL]
+
+    def _candidates(self, front: ParetoSet) -> list[Point]:
+        bounds = Budget(tuple(bound for bound in front.budget.bounds if bound.metric != ACCURACY))
+        own = front.float_point
+        points = [
+            point
+            for point in front.evaluated
+            if not point.is_float and bounds.violation(point.cost, point.accuracy, own.cost, own.accuracy)[0] <= 0
+        ]
+        if not points:
+            return []
+        rows, error = _rows(front, points), 1 - own.accuracy
+        rows[:, 0] = error + LEFT * np.maximum(rows[:, 0] - error, 0)
+        return [points[i] for i in by_worth(rows, np.array(front.reference))[:POOL]]
+
+    def assignments(self, plan: Plan) -> list[Plan]:
+        """The plan, with each layer's format carried out by a primitive that trains: by one in all layers that it
+        reaches, by the first that reaches it in the others."""
+        knobs = {knob.name: knob for knob in self.space.knobs}
+        names = dict.fromkeys(name for knob in knobs.values() for name in knob.trainers)
+        found = []
+        for first in names:
+            order = (first, *(name for name in names if name != first))
+            values = {name: self._by(value, order, knobs[name].trainers) for name, value in plan.items()}
+            found.append(Plan(values))
+        return list(dict.fromkeys(found)) or [plan]
+
+    @staticmethod
+    def _by(value: str | float | int, order: Sequence[str], offered: Sequence[str]) -> str | float | int:
+        chosen = split_value(value)[0]
+        if not offered:
+            return value
+        bits = Format.parse(str(chosen)).weight_bits
+        able = [name for name in order if name in offered and bits <= getattr(primitive(name), "most_bits", 8)]
+        return carried_out_by(chosen, able[0]) if able else value
+
+    def _trained(self, front: ParetoSet, one: Trained, number: int) -> Trained | None:
+        """Trained on for this round; None where that failed, or there is no time left."""
+        if self.tuner.study.seconds_left <= 0:
+            return None
+        own = self.tuner.settings
+        now = replace(own, steps=self.steps * 2**number, seed=own.seed + number)
+        settings = (*one.settings, now)
+        try:
+            found = self.tuner.train(replace(one.point, tuned=False), settings, one.point if one.settings else None)
+        except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
+            said = first_line(error)
+            log.warning("training ended without a network: %s", said, exc_info=not isinstance(error, EXPECTED))
+            front.remarks += (f"training {one.point.name} ended without a network: {said}",)
+            return None
+        front.add(found)
+        log.info("trained: %s", found.summary())
+        return Trained(found, settings)
+
+    def _better_half(self, front: ParetoSet, pool: Sequence[Trained]) -> list[Trained]:
+        rows = _rows(front, [one.point for one in pool])
+        chosen = by_worth(rows, np.array(front.reference))[: -(-len(pool) // 2)]
+        return [pool[i] for i in sorted(chosen)]
+
+
+def _rows(front: ParetoSet, points: Sequence[Point]) -> np.ndarray:
+    """(n, 1 + objectives): error, and costs as shares of the float network's."""
+    return np.array([[1 - point.accuracy, *(point.ratio(name) for name in front.objectives)] for point in points])
