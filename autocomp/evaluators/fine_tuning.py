@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -122,6 +122,7 @@ def fine_tune(
     classes, y = trains_classes(evaluator), training_classes(y, evaluator)
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
     ranges_from = tuple(array[:256] for array in calibration)
+    _check_sparse(evaluator, plan, settings.algorithm)
     smaller = pruned_only(net, evaluator, plan, calibration)
     algorithm, student = _student(smaller, plan, settings.algorithm, evaluator.symmetric, calibrate=ranges_from)
     taught = bool(settings.teacher) or y is None
@@ -135,8 +136,9 @@ def fine_tune(
         dataset, samples = source.dataset(), len(source) * source.batch
     compares: Literal["classes", "values"] = "classes" if classes else "values"
     trained, criterion = _with_loss(student, None if held else net, y is not None, taught, compares, settings)
+    zeros = _kept_sparse(smaller, student, evaluator.space.sparse(plan))
     with execution_mode(graph=True):
-        _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
+        _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks(), *zeros], progress)
     return _tuned(algorithm, student, evaluator, samples)
 
 
@@ -184,6 +186,19 @@ def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: A
     return chosen, chosen.apply(net, plan=formats, **samples)
 
 
+def _kept_sparse(net: Any, student: Any, layers: Collection[str]) -> list[Any]:
+    """Callbacks with which the zeros of these layers of ``net`` stay zeros in the network that trains."""
+    if not layers:
+        return []
+    from autocomp.primitives.cells.compression_state import state_of
+    from autocomp.primitives.cells.training_callbacks import KeepZeros
+
+    graph, weights = state_of(student).graph, parameters_of(net)
+    trained = {p.name: p for p in student.get_parameters()}
+    names = [graph.nodes[graph.layers[layer]].weight for layer in sorted(layers)]
+    return [KeepZeros([trained[name] for name in names], [weights[name] != 0 for name in names])]
+
+
 def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator, samples: int = 0) -> Tuned:
     from autocomp.primitives.cells.compression_state import state_of
 
@@ -219,6 +234,15 @@ def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays =
 
         compressed = refitted(net, evaluator.space.graph, compressed.with_statistics({}), to_fit_on([images]))
     return convert(net, evaluator.space.graph, evaluator.parameters, compressed, folds=False)
+
+
+def _check_sparse(evaluator: PlanEvaluator, plan: Plan, algorithm: str) -> None:
+    formats = evaluator.space.formats(plan)
+    without = [name for name in evaluator.space.sparse(plan) if name in formats and formats[name].weight_bits == 2]
+    if algorithm == "lsq" and without:
+        raise ValueError(
+            f"lsq has no zero among its levels of 2 bits, but {min(without)} is sparse: train it by algorithm='simqat'"
+        )
 
 
 def _check_single(graph: NetworkGraph) -> None:
