@@ -51,7 +51,11 @@ def magnitudes(graph: NetworkGraph, parameters: Parameters) -> np.ndarray:
 def main(trials: int = 24, samples: int = 500) -> autocomp.ParetoSet:
     register(L1Pruning(), automatic=L1Pruning.automatic)
     data = autocomp.Data(load_samples("calibrate").take(128), load_samples("evaluate").take(samples))
-    settings: dict[str, Any] = {"primitives": ("l1-pruning", "post-training"), "trials": trials, "inputs": (256, 1, 28, 28)}
+    settings: dict[str, Any] = {
+        "primitives": ("l1-pruning", "post-training"),
+        "trials": trials,
+        "inputs": (256, 1, 28, 28),
+    }
     return autocomp.search(load_network(), "latency<75%", "ascend-310p3", data, **settings)
 
 

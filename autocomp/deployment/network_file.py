@@ -53,6 +53,7 @@ class SearchedNetwork:
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),
+            "gains": self.choices.gains,
             "symmetric": evaluator.symmetric,
             "quantizes_tensors": evaluator.quantizes_tensors,
             "seed": evaluator.seed,

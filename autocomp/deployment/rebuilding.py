@@ -14,7 +14,16 @@ from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.problem.arguments import check
 from autocomp.rules import is_number, shown
-from autocomp.search_spaces import ChannelGroup, Format, NetworkGraph, Plan, SearchSpace, split_value
+from autocomp.search_spaces import (
+    SPARSE,
+    ChannelGroup,
+    Format,
+    NetworkGraph,
+    Plan,
+    SearchSpace,
+    Value,
+    split_value,
+)
 
 
 def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) -> Any:
@@ -37,7 +46,7 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
     check("rebuild", net=net, plan=plan)
     plan = Plan.parse(plan) if isinstance(plan, str) else Plan(plan)
     graph = trace(net, inputs_for(net, inputs))
-    kept, formats = np.ones(graph.unit_count, bool), {}
+    kept, formats, sparse = np.ones(graph.unit_count, bool), {}, set()
     for name, value in plan.items():
         kind, _, place = name.partition("/")
         value = split_value(value)[0]
@@ -52,13 +61,24 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
             if place not in graph.layers:
                 raise ValueError(f"the plan sets the format of {place!r}; layers: {', '.join(graph.layers)}")
             formats[place] = Format.parse(str(value))
+        elif kind == "sparsity":
+            sparse.add(_sparse_layer(graph, place, value))
         else:
-            raise ValueError(f"a plan's choices are 'keep/<group>' and 'format/<layer>', but got {name!r}")
+            raise ValueError(
+                f"a plan's choices are 'keep/<group>', 'format/<layer>' and 'sparsity/<layer>', but got {name!r}"
+            )
     parameters = parameters_of(net)
     bits = {(layer, chosen.activation_bits) for layer, chosen in formats.items()}
     ranges = {key: ActivationQuantizer(1.0, 0, key[1]) for key in bits}
     compressor = PlanCompressor(SearchSpace(graph, ()), parameters, ranges)
-    return convert(net, graph, parameters, compressor.of(kept, formats, plan))
+    return convert(net, graph, parameters, compressor.of(kept, formats, plan, sparse))
+
+
+def _sparse_layer(graph: NetworkGraph, layer: str, value: Value) -> str:
+    if layer not in graph.layers or value != SPARSE:
+        known = ", ".join(graph.layers)
+        raise ValueError(f"the plan must make a layer {SPARSE!r} sparse, but got {layer!r}: {value!r}; layers: {known}")
+    return layer
 
 
 def _check_even(graph: NetworkGraph, group: ChannelGroup) -> None:

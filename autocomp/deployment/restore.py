@@ -57,6 +57,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     symmetric = description.get("symmetric", False)
     excluded = frozenset(description.get("excluded", ()))
     quantizes_tensors = description.get("quantizes_tensors", False)  # older versions rounded layers' inputs alone
+    gains = description.get("gains")
     choices = Choices(
         formats,
         channel_divisor,
@@ -67,6 +68,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         quantizes_tensors,
         description.get("trains", False),
         _importance(arrays),
+        None if gains is None else {name: tuple(values) for name, values in gains.items()},
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

@@ -411,9 +411,10 @@ def _first(arrays: Arrays, count: int) -> Arrays:
 
 
 def moves_statistics(compressed: CompressedWeights) -> bool:
-    """Whether channels are cut or weights have fewer than 8 bits; rounding to 8 bits hardly changes any mean."""
+    """Whether channels are cut, or weights are sparse or have fewer than 8 bits: 8 bits hardly change any mean."""
     bits = (state.quantized.bits for state in compressed.layers.values() if state.quantized is not None)
-    return not bool(compressed.kept.all()) or min(bits, default=8) < 8
+    sparse = any(state.sparse for state in compressed.layers.values())
+    return sparse or not bool(compressed.kept.all()) or min(bits, default=8) < 8
 
 
 def _explained(found: np.ndarray, expected: np.ndarray) -> float:

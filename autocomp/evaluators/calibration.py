@@ -196,11 +196,11 @@ def layer_moments(
 
 
 def rounded_layers(space: SearchSpace, below: int = 8) -> frozenset[str]:
-    """Layers whose weights a knob may round to fewer than ``below`` bits."""
-    knobs = (knob for knob in space.knobs if knob.kind == "format")
-    return frozenset(
-        layer for knob in knobs if any(f.weight_bits < below for f in knob.formats) for layer in knob.layers
-    )
+    """Layers whose weights a knob may round to fewer than ``below`` bits, or make sparse."""
+    formats = (knob for knob in space.knobs if knob.kind == "format")
+    knobs = [knob for knob in formats if any(f.weight_bits < below for f in knob.formats)]
+    knobs += [knob for knob in space.knobs if knob.kind == "sparsity"]
+    return frozenset(layer for knob in knobs for layer in knob.layers)
 
 
 def layer_hessians(

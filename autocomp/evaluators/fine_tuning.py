@@ -14,15 +14,14 @@ import numpy as np
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.distillation.class_labels import as_classes
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, parameters_of
-from autocomp.primitives.quantization.format_knobs import TrainedFormats
-from autocomp.primitives.registry import primitive, trainers
 from autocomp.primitives.tracing.platform import execution_mode, forward, is_dataset, load_mindspore
 from autocomp.rules import ABOVE_ZERO, SEED, SHARE, one_of, whole
-from autocomp.search_spaces import Format, NetworkGraph, Plan, split_value
+from autocomp.search_spaces import NetworkGraph, Plan
 
 from .accuracy import PlanEvaluator
 from .calibration import with_tensors
 from .engines import Arrays, OnnxEngine, batch_of, joined
+from .students import begun, check_sparse, kept_sparse
 
 log = logging.getLogger("autocomp")
 
@@ -131,7 +130,9 @@ def fine_tune(
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
     if not augments:
         x, y = _used(x, y, settings)
-    algorithm, student = _begun(net, evaluator, plan, settings, calibration, start)
+    check_sparse(evaluator, plan, settings.algorithm)
+    smaller = pruned_only(net, evaluator, plan, calibration if start is None else ())
+    algorithm, student = begun(smaller, evaluator, plan, settings.algorithm, calibration, start)
     taught = bool(settings.teacher) or y is None
     held = not augments and len(x) * sum(output[0].nbytes for output in evaluator.plain_outputs) <= HELD_BYTES
     if augments:
@@ -143,8 +144,10 @@ def fine_tune(
         dataset, samples = source.dataset(), len(source) * source.batch
     compares: Literal["classes", "values"] = "classes" if classes else "values"
     trained, criterion = _with_loss(student, None if held else net, y is not None, taught, compares, settings)
+    zeros = kept_sparse(smaller, student, evaluator.space.sparse(plan))
     with execution_mode(graph=True):
-        steps = _train(trained, criterion, student, dataset, settings, [*algorithm.callbacks()], progress)
+        callbacks = [*algorithm.callbacks(), *zeros]
+        steps = _train(trained, criterion, student, dataset, settings, callbacks, progress)
     return replace(_tuned(algorithm, student, evaluator), samples=samples, steps=steps)
 
 
@@ -155,28 +158,6 @@ def _used(x: np.ndarray, y: np.ndarray | None, settings: FineTuning) -> tuple[np
         return x, y
     rows = np.sort(np.random.default_rng(settings.seed).permutation(len(x))[:count])
     return x[rows], None if y is None else y[rows]
-
-
-def _begun(
-    net: Any,
-    evaluator: PlanEvaluator,
-    plan: Plan,
-    settings: FineTuning,
-    calibration: Arrays,
-    start: Parameters | None,
-) -> tuple[Any, Any]:
-    """The quantizer, and the network before the training: calibrated, or with the parameters that it goes on from."""
-    symmetric = evaluator.symmetric
-    if start is None:
-        smaller, ranges_from = pruned_only(net, evaluator, plan, calibration), tuple(x[:256] for x in calibration)
-        return _student(smaller, plan, settings.algorithm, symmetric, calibrate=ranges_from)
-    one_image = tuple(x[:1] for x in evaluator.inputs)
-    chosen, student = _student(pruned_only(net, evaluator, plan), plan, settings.algorithm, symmetric, inputs=one_image)
-    from autocomp.primitives.cells.compression_state import state_of
-
-    _take(student, start)
-    state_of(student).calibrated = True
-    return chosen, student
 
 
 def _with_loss(
@@ -202,49 +183,7 @@ def _with_loss(
 
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
     """The network that :func:`fine_tune` trained, rebuilt from its trained parameters; nothing is trained."""
-    settings = FineTuning(algorithm=algorithm)
-    return _tuned(*_begun(net, evaluator, plan, settings, (), parameters), evaluator)
-
-
-def _take(student: Any, parameters: Parameters) -> None:
-    ms = load_mindspore()
-    for parameter in student.get_parameters():
-        if parameter.name in parameters:  # an older version stored no quantizers for layers that it left in float
-            parameter.set_data(ms.Tensor(parameters[parameter.name]))
-
-
-def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: Arrays) -> tuple[Any, Any]:
-    """The quantizer, and the network that trains. net: pruned; samples: arguments of ``apply``."""
-    chosen = _quantizer(plan, algorithm)
-    chosen.signed_inputs = symmetric
-    formats = {name: value for name, value in plan.items() if name.startswith("format/")}
-    return chosen, chosen.apply(net, plan=formats, **samples)
-
-
-def _quantizer(plan: Plan, others: str) -> Any:
-    """The quantizers that the plan's values name, together; ``others`` for layers whose values name none."""
-    made: dict[tuple[str, Format], Any] = {}
-    named = {}
-    for name, value in plan.items():
-        chosen, algorithm = split_value(value)
-        if name.startswith("format/") and algorithm in trainers() and algorithm != others:
-            key = algorithm, Format.parse(str(chosen))
-            made[key] = made.get(key) or _algorithm(algorithm, key[1])
-            named[name.partition("/")[2]] = made[key]
-    if not named:
-        return _algorithm(others)
-    load_mindspore()
-    from autocomp.primitives.quantization.mixed_training import MixedTraining
-
-    return MixedTraining(named, _algorithm(others))
-
-
-def _algorithm(name: str, form: Format | None = None) -> Any:
-    """form: SLB lays the values of a weight out for its bits."""
-    known = primitive(name)
-    assert isinstance(known, TrainedFormats)
-    bits = {} if form is None else {"weight_bits": form.weight_bits, "activation_bits": form.activation_bits}
-    return known.algorithm(**bits, **({} if form is None else {"first_last_bits": None}))
+    return _tuned(*begun(pruned_only(net, evaluator, plan), evaluator, plan, algorithm, (), parameters), evaluator)
 
 
 def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator) -> Tuned:

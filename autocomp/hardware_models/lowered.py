@@ -106,6 +106,7 @@ class LoweredNetwork:
         }
         runtime = self.device.runtime
         integers = runtime.deciding_precision(self, operator)
+        sparse = (operator.head,) if self.device.rates.sparse_share else ()
         if self.one_integer_width:
-            return self.workload.knobs_of(touched, {operator.head}, {*integers, *neighbours})
-        return self.workload.knobs_of(touched, {operator.head, *neighbours}, integers)
+            return self.workload.knobs_of(touched, {operator.head}, {*integers, *neighbours}, sparse)
+        return self.workload.knobs_of(touched, {operator.head, *neighbours}, integers, sparse)

@@ -46,6 +46,7 @@ class Demand:
     windowed: whether a kernel of more than one position is multiplied.
     runtime: the runtime's own work.
     idle: the time of a matrix product or a softmax, relative to the time with all cores busy.
+    sparse: whether two of every four weights are zero.
     """
 
     matrix: Mapping[str, np.ndarray]
@@ -63,6 +64,7 @@ class Demand:
     windowed: np.ndarray
     runtime: RuntimeWork
     idle: np.ndarray
+    sparse: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Rates:
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
     overlapped: whether activations are moved while the arithmetic runs.
     runtime: constants of the runtime's own work; in files and fits they are among the others.
+    sparse_share: precision -> the share of the arithmetic's time that 2:4 sparse weights take; sparse_operator_s: the
+        fixed time that they add to an operator. A precision that is missing gains nothing from them.
     """
 
     macs_per_s: Mapping[str, float]
@@ -103,6 +107,8 @@ class Rates:
     grouped_share: Mapping[str, float] = field(default_factory=dict)
     runtime: RuntimeRates = RuntimeRates()
     window_share: float = 1.0
+    sparse_share: Mapping[str, float] = field(default_factory=dict)
+    sparse_operator_s: float = 0.0
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], runtime: type[RuntimeRates] = RuntimeRates) -> Rates:
@@ -139,14 +145,25 @@ class Rates:
         serial = self.runtime.serial(vector, self._grouped(demand), demand.runtime)
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
-        best = self._together(demand.matrix["float"] * slowed / self.macs_per_s["float"], *in_floats, launch)
+        best = self._quickest(demand, "float", slowed, in_floats, launch)
         for code, name in enumerate(PRECISIONS):
             if code and name in self.macs_per_s:
-                compute = demand.matrix[name] * slowed / self.macs_per_s[name]
-                time = self._together(compute, *moved, self.operator_s[name])
+                time = self._quickest(demand, name, slowed, moved, self.operator_s[name])
                 quicker = (demand.precision >= code) & (time[3] < best[3])
                 best = tuple(np.where(quicker, new, old) for new, old in zip(time, best, strict=True))
         return Seconds(best[0] + serial, best[1], best[2], best[3] + serial)
+
+    def _quickest(
+        self, demand: Demand, name: str, slowed: np.ndarray, moved: tuple[np.ndarray, np.ndarray], launch: Any
+    ) -> tuple[np.ndarray, ...]:
+        """The times in one precision. Sparse weights are multiplied as if they were dense where that is faster."""
+        compute = demand.matrix[name] * slowed / self.macs_per_s[name]
+        dense = self._together(compute, *moved, launch)
+        if name not in self.sparse_share or not demand.sparse.any():
+            return dense
+        sparse = self._together(compute * self.sparse_share[name], *moved, launch + self.sparse_operator_s)
+        quicker = demand.sparse & (sparse[3] < dense[3])
+        return tuple(np.where(quicker, new, old) for new, old in zip(sparse, dense, strict=True))
 
     def _moved(self, demand: Demand, traffic: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Seconds to move weights and activations. With idle cores the cache is slower, but never slower than the

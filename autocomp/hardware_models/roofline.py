@@ -144,6 +144,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         precision=precision,
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(lowered, operator.head, layer),
+        sparse=lowered.workload.sparse_of(operator.head),
         runtime=runtime.work(lowered, position, layer, grouped, weights, windows),
     )
 

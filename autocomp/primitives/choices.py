@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autocomp.search_spaces import Format
+from autocomp.search_spaces import Format, Value
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Choices:
     channel_divisor alone, in small groups too. excluded: layers that are not compressed. quantizes_tensors: whether the
     device's runtime keeps tensors between layers in integers. trains: whether there are samples to train on, so that
     choices may be carried out by training. importance: (units,) of channels
-    as it was measured, by the name of the primitive that cuts in this order.
+    as it was measured, by the name of the primitive that cuts in this order. gains: knob -> its values that the
+    device gains from, for primitives that pay on some devices only; the others are not offered. None: all are.
     """
 
     formats: Sequence[Format]
@@ -31,3 +32,4 @@ class Choices:
     quantizes_tensors: bool = False
     trains: bool = False
     importance: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    gains: Mapping[str, tuple[Value, ...]] | None = None

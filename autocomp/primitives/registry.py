@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from autocomp.primitives.arguments import RULES
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
+from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.process.plugins import add_plugins
@@ -22,6 +24,7 @@ from .base import Primitive
 from .choices import Choices
 from .merging import merged
 
+DEVICE_DEPENDENT = ("sparsity",)  # "auto" takes them where the device gains from them
 PLUGINS = "autocomp.primitives"  # the group of entry points
 
 _REGISTRY: dict[str, Primitive] = {}
@@ -104,6 +107,11 @@ def search_space(
 
 
 def _as_device_cuts(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob | None:
+    """The knob with the values that the device cuts, or gains from; None where there are none."""
+    if knob.primitive in DEVICE_DEPENDENT and choices.gains is not None:
+        gains = choices.gains.get(knob.name, ())
+        values = [value for value in knob.values[1:] if value in gains]
+        return replace(knob, values=(knob.values[0], *values)) if values else None
     return in_multiples(graph, knob, choices.channel_divisor) if choices.strict_divisor else knob
 
 
@@ -111,7 +119,8 @@ def chosen(choices: Choices) -> tuple[str, ...]:
     """Names of the primitives that are chosen from: those of groups, and those that train where there is a training
     set."""
     if choices.primitives == "auto":
-        return (*automatic(), *(AUTOMATIC_TRAINERS if choices.trains else ()))
+        gaining = DEVICE_DEPENDENT if choices.gains else ()
+        return (*automatic(), *gaining, *(AUTOMATIC_TRAINERS if choices.trains else ()))
     names = (choices.primitives,) if isinstance(choices.primitives, str) else choices.primitives
     return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
 
@@ -136,6 +145,7 @@ GROUPS = {
 register(ChannelPruning())
 register(RTN())
 register(TrainedFormats("adaround", "AdaRound", trains=False))
+register(SparsityKnobs(), automatic=False)
 register(TrainedFormats("simqat", "SimQAT"), automatic=False)
 register(TrainedFormats("lsq", "LSQ"), automatic=False)
 register(TrainedFormats("pact", "PACT"), automatic=False)

@@ -35,6 +35,7 @@ from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
 from .budget import Budget
 from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_input
+from .gains import device_gains
 from .metrics import METRICS
 from .rating import channel_importance
 
@@ -223,7 +224,11 @@ def _prepared(
         chip.runtime.quantizes_tensors,
         data.train is not None,
     )
-    choices = replace(choices, importance=channel_importance(net, graph, choices, data))
+    choices = replace(
+        choices,
+        importance=channel_importance(net, graph, choices, data),
+        gains=device_gains(chip, graph, len(arrays[0])) if names == "auto" else None,
+    )
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
     steps.begin("running the float network on calibration and evaluation samples")

@@ -5,7 +5,7 @@ if __name__ != "autocomp.search_spaces":
 
 from .formats import FLOAT_BITS, Format
 from .graph import ChannelGroup, NetworkGraph, Node
-from .knob import Knob, kept_units
+from .knob import DENSE, SPARSE, Knob, kept_units
 from .node_attributes import WEIGHTED, Argument, Convolution, NodeAttributes, Normalization, SplitPart
 from .plan import Plan, Value
 from .quantized_tensors import CLIPPING, MAX_POOLS, SPLITS, IntegerFlow, foldable
@@ -15,9 +15,11 @@ from .workload import Workload, once
 
 __all__ = [
     "CLIPPING",
+    "DENSE",
     "FLOAT_BITS",
     "MAX_POOLS",
     "SEPARATOR",
+    "SPARSE",
     "SPLITS",
     "WEIGHTED",
     "Argument",

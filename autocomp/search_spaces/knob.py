@@ -13,6 +13,8 @@ from .graph import ChannelGroup
 from .plan import Value
 from .values import split_value
 
+DENSE, SPARSE = "dense", "2:4"  # values of a knob of kind ``sparsity``
+
 
 @dataclass(frozen=True)
 class Knob:
@@ -23,7 +25,8 @@ class Knob:
         ``@`` (:func:`split_value`) or ``primitives`` does.
     layers: the layers that the choice affects.
     values: of kind ``format`` strings as :class:`Format` reads them (``"float"``, ``"w8"``, ``"w4a8"``,
-        ``"w4a8@lsq"``); of kind ``keep`` the share of the group's units kept, 1.0 first.
+        ``"w4a8@lsq"``); of kind ``keep`` the share of the group's units kept, 1.0 first; of kind ``sparsity``
+        ``"dense"`` and ``"2:4"``.
     group, order: of kind ``keep``: the channel group, and its units (indices within the group) from the most to the
         least important; a ratio keeps the first of them, so that stronger choices are subsets of milder ones.
     channel_divisor: of kind ``keep``: the number of units kept is a multiple of it (or all of them).

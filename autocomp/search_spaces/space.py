@@ -13,7 +13,7 @@ import numpy as np
 
 from .formats import Format
 from .graph import NetworkGraph
-from .knob import Knob
+from .knob import SPARSE, Knob
 from .plan import Plan
 from .workload import Workload
 
@@ -92,6 +92,27 @@ class SearchSpace:
             if knob.kind == "format":
                 found |= dict.fromkeys(knob.layers, primitive)
         return found
+
+    def sparse(self, plan: Plan) -> frozenset[str]:
+        """The layers in which two of every four weights are zero."""
+        return frozenset(
+            layer
+            for name, value in plan.items()
+            if value == SPARSE and (knob := self.knobs[self._position[name]]).kind == "sparsity"
+            for layer in knob.layers
+        )
+
+    @cached_property
+    def sparse_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
+        """For each node: position of its sparsity knob, if it has one, with (values,) bool: whether it is sparse."""
+        tables: list[list[tuple[int, np.ndarray]]] = [[] for _ in self.graph.nodes]
+        for position, knob in enumerate(self.knobs):
+            if knob.kind == "sparsity":
+                values = np.array([value == SPARSE for value in knob.values])
+                for i, node in enumerate(self.graph.nodes):
+                    if node.layer is not None and node.layer in knob.layers:
+                        tables[i].append((position, values))
+        return tuple(map(tuple, tables))
 
     @cached_property
     def channel_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:

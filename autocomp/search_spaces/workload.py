@@ -65,6 +65,13 @@ class Workload:
             weight, activation = bits[self._columns[position]].T
         return weight, activation
 
+    def sparse_of(self, node: int) -> np.ndarray:
+        """(n,) bool: whether two of every four weights of a layer are zero."""
+        found = np.zeros(len(self), bool)
+        for position, values in self.space.sparse_tables[node]:
+            found |= values[self._columns[position]]
+        return found
+
     @cached_property
     def channels(self) -> np.ndarray:
         """(n, nodes) int: :meth:`channels_of` for every node."""
@@ -82,15 +89,16 @@ class Workload:
         return np.stack([self.bits_of(i)[1] for i in range(len(self.graph.nodes))], 1)
 
     def knobs_of(
-        self, channels: Iterable[int], formats: Iterable[int], integers: Iterable[int] = ()
+        self, channels: Iterable[int], formats: Iterable[int], integers: Iterable[int] = (), sparse: Iterable[int] = ()
     ) -> tuple[int, ...]:
-        """Positions of the knobs that decide these nodes' channels and these nodes' formats.
+        """Positions of the knobs that decide these nodes' channels, these nodes' formats and the zeros of ``sparse``.
 
         integers: nodes of which only matters whether their format is multiplied in integers: for such a knob its
             position's complement, ``~position``, has two values, whatever the knob has.
         """
         found = {position for node in channels for position, _ in self.space.channel_tables[node]}
         found |= {position for node in formats for position, _ in self.space.format_tables[node]}
+        found |= {position for node in sparse for position, _ in self.space.sparse_tables[node]}
         found |= {~position for node in integers for position, _ in self.space.format_tables[node]}
         return once(found)
 

@@ -68,7 +68,7 @@ class DeadLayer(StandIn):
 
 def _changes(state: LayerState) -> bool:
     whole = state.rows.all() and state.columns.all()
-    return not whole or state.quantized is not None or state.activation is not None
+    return not whole or state.sparse or state.quantized is not None or state.activation is not None
 
 
 def _layer(cell: Any, node: Node, state: LayerState) -> Any:

@@ -53,6 +53,24 @@ class AtStep(Callback):
             self.done = True
 
 
+class KeepZeros(Callback):
+    """Before the first step and after every step, makes elements of parameters zero.
+
+    masks: of each parameter, True for the elements that are not zero.
+    """
+
+    def __init__(self, parameters: Sequence[Any], masks: Sequence[np.ndarray]) -> None:
+        super().__init__()
+        self.parameters, self.masks = parameters, masks
+
+    def on_train_begin(self, run_context: Any) -> None:
+        for parameter, kept in zip(self.parameters, self.masks, strict=True):
+            assign(parameter, parameter.asnumpy() * kept)
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        self.on_train_begin(run_context)
+
+
 class Schedule(Callback):
     """Sets parameters to ``value(progress)`` before every step, with the progress from 0 to 1 over the training."""
 

@@ -43,7 +43,12 @@ RIDGES = (1e-6, 1e-4, 1e-2, 1.0)  # added, in means of H's diagonal: the first w
 
 
 def adaptive_rounding(
-    weight: np.ndarray, bits: int, hessian: np.ndarray, quick: bool = False, halves: bool = False
+    weight: np.ndarray,
+    bits: int,
+    hessian: np.ndarray,
+    quick: bool = False,
+    halves: bool = False,
+    keeps_zeros: bool = False,
 ) -> QuantizedWeight:
     """Round a weight (out, in / groups, ...) to 2^bits - 1 levels per output channel, for the least output error.
 
@@ -52,6 +57,7 @@ def adaptive_rounding(
     quick: only coordinate descent from rounding to nearest, in a third of the time for a wide layer.
     halves: 2^bits levels instead, symmetric around zero and without zero, from 1 bit: the odd integers of half the
         scale.
+    keeps_zeros: whether weights that are zero stay zero; not with ``halves``.
 
     No row's error is above that of :func:`quantize_weight` or :func:`nearest_halves`, which is also the result where
     numbers are not finite.
@@ -62,7 +68,8 @@ def adaptive_rounding(
         return nearest
     groups, width = moment.shape[:2]
     top, unit = 2 ** (bits - 1) - 1, 2 if halves else 1  # unit: integers in one step of the solver's levels
-    solver = _Solver(moment, -top - 1 if halves else -top, top, 0.5 if halves else 0)
+    free = _columns(weight != 0, groups, width) if keeps_zeros and not halves else None
+    solver = _Solver(moment, -top - 1 if halves else -top, top, 0.5 if halves else 0, free)
     target, usual = _columns(weight, groups, width), _columns(nearest.integers, groups, width) / unit
     usual_scale = unit * nearest.scale.reshape(groups, 1, -1).astype(np.float64)
     start = (usual, usual_scale) if quick else solver.start(target, usual_scale)
@@ -97,10 +104,12 @@ def _columns(rows: np.ndarray, groups: int, width: int) -> np.ndarray:
 class _Solver:
     """moment: (groups, k, k). Weights are (groups, k, rows), levels in units of a scale (groups, 1, rows).
 
-    The levels are low + shift .. high + shift, with integers low and high.
+    The levels are low + shift .. high + shift, with integers low and high. free: (groups, k, rows), 0 where the level
+    must be 0 and 1 elsewhere; None: 1 everywhere.
     """
 
-    def __init__(self, moment: np.ndarray, low: int, high: int, shift: float) -> None:
+    def __init__(self, moment: np.ndarray, low: int, high: int, shift: float, free: np.ndarray | None = None) -> None:
+        self.free = free
         self.moment, self.width = moment, moment.shape[-1]
         self.low, self.high, self.shift = low, high, shift
         self.diagonal = np.einsum("gkk->gk", moment)
@@ -120,7 +129,8 @@ class _Solver:
         ratios = RATIOS if self.width <= WIDE else (1.0,)
         rows = target.shape[2]
         tried, targets = np.concatenate([scale * r for r in ratios], 2), np.tile(target, (1, 1, len(ratios)))
-        levels = self._in_sequence(targets / tried, order, coupling)
+        free = None if self.free is None else np.tile(self.free, (1, 1, len(ratios)))
+        levels = self._in_sequence(targets / tried, order, coupling, free)
         if len(ratios) == 1:
             return levels, scale
         _, gain = self._fitted(targets, levels, tried)
@@ -151,8 +161,11 @@ class _Solver:
             return np.ascontiguousarray((upper / np.einsum("gkk->gk", upper)[:, None, :]).transpose(0, 2, 1))
         return None
 
-    def _in_sequence(self, target: np.ndarray, order: np.ndarray, coupling: np.ndarray) -> np.ndarray:
+    def _in_sequence(
+        self, target: np.ndarray, order: np.ndarray, coupling: np.ndarray, free: np.ndarray | None
+    ) -> np.ndarray:
         target = np.take_along_axis(target, order[:, :, None], 1)
+        free = None if free is None else np.take_along_axis(free, order[:, :, None], 1)
         levels, error = np.empty_like(target), np.empty_like(target)
         for start in range(0, self.width, BLOCK):
             stop = min(start + BLOCK, self.width)
@@ -160,7 +173,7 @@ class _Solver:
             for j in range(start, stop):
                 inside = coupling[:, j, None, start:j] @ error[:, start:j]
                 wanted = target[:, j] - before[:, j - start] - inside[:, 0]
-                levels[:, j] = self.nearest(wanted)
+                levels[:, j] = self.nearest(wanted) if free is None else self.nearest(wanted) * free[:, j]
                 error[:, j] = levels[:, j] - target[:, j]
         result = np.empty_like(levels)
         np.put_along_axis(result, order[:, :, None], levels, 1)
@@ -186,6 +199,7 @@ class _Solver:
             for i in range(slope.shape[1]):
                 j = start + i
                 step = self.nearest(levels[:, j] - slope[:, i] / curvature[:, j, None]) - levels[:, j]
+                step = step if self.free is None else step * self.free[:, j]
                 if step.any():
                     levels[:, j] += step
                     error[:, j] += step

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from autocomp.search_spaces import Node
@@ -44,4 +46,4 @@ def fold(state: LayerState, factor: np.ndarray, shift: np.ndarray) -> LayerState
         weight = quantized.dequantized()
     else:
         weight = (state.weight * column).astype(np.float32)
-    return LayerState(state.rows, state.columns, weight, bias, quantized, state.activation)
+    return replace(state, weight=weight, bias=bias, quantized=quantized)

@@ -49,7 +49,7 @@ def refitted(
 ) -> CompressedWeights:
     """The same weights, with other weights and biases for the layers that read cut units.
 
-    Grouped and transposed convolutions and very wide layers are not fitted.
+    Grouped and transposed convolutions, sparse and very wide layers are not fitted.
 
     net: with all its weights. compressed: a cut without rounding. batches: of the network's inputs.
     """
@@ -65,7 +65,7 @@ def refitted(
 
 
 def _readers(graph: NetworkGraph, compressed: CompressedWeights) -> dict[str, Node]:
-    cut = [path for path, state in compressed.layers.items() if not state.columns.all()]
+    cut = [path for path, state in compressed.layers.items() if not state.columns.all() and not state.sparse]
     narrow = set(narrow_layers(graph, cut))
     nodes = {path: graph.nodes[i] for path, i in graph.layers.items() if path in narrow}
     return {path: node for path, node in nodes.items() if node.groups == 1}
