@@ -98,9 +98,7 @@ def kept_sparse(net: Any, student: Any, layers: Collection[str]) -> list[Any]:
 def check_sparse(evaluator: PlanEvaluator, plan: Plan, others: str) -> None:
     """ValueError for a sparse layer that a quantizer without zero among its levels would train."""
     formats = evaluator.space.formats(plan)
-    named = {
-        name.partition("/")[2]: split_value(value)[1] for name, value in plan.items() if name.startswith("format/")
-    }
+    formatted = {name.partition("/")[2]: value for name, value in plan.items() if name.startswith("format/")}
     for layer in sorted(evaluator.space.sparse(plan)):
         algorithm = split_value(formatted.get(layer, ""))[1] or others
         if layer in formats and formats[layer].weight_bits <= 2 and algorithm in WITHOUT_ZERO:
