@@ -15,7 +15,7 @@ from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
 from autocomp.deployment.tuning import Tuner, settings_of
 from autocomp.evaluators import OnnxEngine, evaluate_subset, score
-from autocomp.evaluators.fine_tuning import FineTuning, check_samples_first, integer, training_classes
+from autocomp.evaluators.fine_tuning import FineTuning, check_trainable, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.registry import primitive
@@ -191,7 +191,7 @@ def _tuner(
     if settings is None or data.train is None:
         return None
     try:
-        check_samples_first(deployer.evaluator)
+        check_trainable(deployer.evaluator)
     except ValueError as error:
         log.warning("no point is fine-tuned: %s", error)
         return None

@@ -78,13 +78,14 @@ class Recovery:
 
     def pool(self, front: ParetoSet) -> list[Point]:
         """Points with plans that name who trains each layer: those near the front, as it is expected after training."""
-        candidates = self._candidates(front)
-        pairs = [
-            replace(point, plan=plan)
-            for i, point in enumerate(candidates)
-            for plan in self.assignments(point.plan)[: None if i < COMPARED else 1]
-        ]
-        return pairs[:POOL]
+        found: list[Point] = []
+        compared = 0
+        for point in self._candidates(front):
+            plans = self.assignments(point.plan)
+            several = len(plans) > 1 and compared < COMPARED
+            compared += several
+            found += [replace(point, plan=plan) for plan in (plans if several else plans[:1])]
+        return found[:POOL]
 
     def _candidates(self, front: ParetoSet) -> list[Point]:
         bounds = Budget(tuple(bound for bound in front.budget.bounds if bound.metric != ACCURACY))

@@ -19,7 +19,7 @@ from autocomp.process.training_bar import training_bar
 from autocomp.results.front import ParetoSet, Point
 from autocomp.study.study import Study
 
-from .deploy import NetworkDeployer, TunedDeployer
+from .deploy import NetworkDeployer
 from .tuned_files import TrainedWeights
 
 log = logging.getLogger("autocomp")
@@ -114,7 +114,7 @@ class Tuner:
                 if self.study.seconds_left <= 0:
                     raise TimeoutError(f"the time limit was reached at step {step} of {steps}")
 
-            begun = start.deployer.weights if start is not None and isinstance(start.deployer, TunedDeployer) else None
+            begun = None if start is None else getattr(start.deployer, "weights", None)
             deployer, found = self.deployer.fine_tune(point.plan, self.train_set, history[-1], progress, begun)
         if path is not None:
             try:

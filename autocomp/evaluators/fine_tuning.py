@@ -121,8 +121,7 @@ def fine_tune(
     Raises:
         ValueError: the network has several inputs or outputs; the plan rounds a layer that cannot be trained rounded.
     """
-    _check_single(evaluator.space.graph)
-    check_samples_first(evaluator)
+    check_trainable(evaluator)
     augments = is_dataset(train)
     x, y = _first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
     x = np.asarray(x, evaluator.inputs[0].dtype)
@@ -232,8 +231,10 @@ def _check_single(graph: NetworkGraph) -> None:
         )
 
 
-def check_samples_first(evaluator: PlanEvaluator) -> None:
-    """Training takes the outputs of each sample from their first axes."""
+def check_trainable(evaluator: PlanEvaluator) -> None:
+    """ValueError unless the network has one input, and outputs that count the samples on their first axis: training
+    takes the outputs of each sample from there."""
+    _check_single(evaluator.space.graph)
     for output in evaluator.engine.described_outputs:
         if output.axis != 0 or output.each != 1:
             raise ValueError(

@@ -39,7 +39,9 @@ class Trainer:
         self.evaluator = SimpleNamespace(key="toy")
         self.meanwhile: Callable[[Any], None] = lambda progress: None
 
-    def fine_tune(self, plan: Plan, train: Any, settings: FineTuning, progress: Any) -> tuple[Any, Measurement]:
+    def fine_tune(
+        self, plan: Plan, train: Any, settings: FineTuning, progress: Any, start: TrainedWeights | None = None
+    ) -> tuple[Any, Measurement]:
         self.trained_plans.append(plan)
         self.meanwhile(progress)
         before = toy_accuracy(SPACE, plan)

@@ -1,0 +1,195 @@
+"""Which plans a search trains in rounds, by which primitives, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.deployment.recovery import COMPARED, LEAST_STEPS, POOL, ROUNDS, Recovery, usual_epochs
+from autocomp.deployment.tuned_files import TrainedWeights
+from autocomp.deployment.tuning import Tuner
+from autocomp.evaluators import Measurement
+from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.problem.data import Data
+from autocomp.results.front import ParetoSet
+from autocomp.search_spaces import Format, Plan, SearchSpace, split_value
+from autocomp.study.executors import InProcess
+from autocomp.study.study import Study
+from tests.clock import FakeClock
+from tests.toy import ToyEvaluator, toy_accuracy, toy_costs, toy_space
+
+OFFERED = ("lsq", "slb")
+SPACE = SearchSpace(
+    toy_space().graph,
+    tuple(replace(knob, trainers=OFFERED if knob.kind == "format" else ()) for knob in toy_space().knobs),
+)
+DATA = Data(train=np.zeros((640, 1, 2, 2), np.float32))  # 10 steps of 64
+FLOAT = 0.92
+
+
+class Trainer:
+    """A deployer that trains nothing: its plans win back more the more steps they have had, by SLB more than by LSQ."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[Plan, FineTuning, TrainedWeights | None]] = []
+        self.evaluator = SimpleNamespace(key="toy")
+        self.meanwhile: Callable[[Any], None] = lambda progress: None
+
+    def fine_tune(
+        self, plan: Plan, train: Any, settings: FineTuning, progress: Any, start: TrainedWeights | None = None
+    ) -> tuple[Any, Measurement]:
+        self.made.append((plan, settings, start))
+        self.meanwhile(progress)
+        steps = (start.steps if start else 0) + cast(int, settings.steps)
+        won = (1 - 0.98**steps) * (1.0 if "@slb" in str(plan) else 0.9)
+        before = toy_accuracy(SPACE, Plan({name: split_value(value)[0] for name, value in plan.items()}))
+        found = Measurement(before + won * max(FLOAT - before, 0), samples=2000, fidelity=f"{steps} steps")
+        return self.trained(TrainedWeights(plan, "lsq", {"weight": np.arange(3.0)}, found, steps)), found
+
+    def trained(self, weights: TrainedWeights) -> Any:
+        return SimpleNamespace(weights=weights)
+
+
+def study(**settings: Any) -> Study:
+    costs = partial(toy_costs, SPACE)
+    return Study(SPACE, InProcess(ToyEvaluator(SPACE)), costs, trials=33, progress=False, **settings)
+
+
+def front_of(given: Study) -> ParetoSet:
+    return ParetoSet(given.run(), device="cpu", objectives=("latency", "size"))
+
+
+def recovery(trainer: Trainer, given: Study, folder: Path | None = None, epochs: float = 18.0) -> Recovery:
+    tuner = Tuner(cast(NetworkDeployer, trainer), FineTuning(batch=64), DATA, given, folder)
+    return Recovery(tuner, SPACE, epochs)
+
+
+@pytest.fixture
+def front() -> ParetoSet:
+    return front_of(study())
+
+
+class TestRounds:
+    def test_half_of_them_goes_on_from_where_it_was(self, front: ParetoSet) -> None:
+        trainer = Trainer()
+        before = front.hypervolume()
+        recovery(trainer, study()).run(front)
+        by_round = Counter(settings.steps for _, settings, _ in trainer.made)
+        first = 180 // (ROUNDS * POOL)
+        assert by_round == {first: POOL, 2 * first: -(-POOL // 2), 4 * first: -(-POOL // 4)}
+        assert sum(cast(int, settings.steps) for _, settings, _ in trainer.made) <= 180 + 4 * first
+        for plan, settings, start in trainer.made:
+            assert (start is None) == (settings.steps == first)
+            assert start is None or (start.plan == plan and start.steps == cast(int, settings.steps) - first)
+        assert len({settings.seed for _, settings, _ in trainer.made}) == ROUNDS, "other samples in each round"
+        assert front.hypervolume() > before and len(front.tuned) == len({plan for plan, _, _ in trainer.made})
+
+    def test_points_name_who_trained_them(self, front: ParetoSet) -> None:
+        trainer = Trainer()
+        recovery(trainer, study()).run(front)
+        for point in front.tuned:
+            for name, value in point.plan.items():
+                kind, by = name.partition("/")[0], split_value(value)[1]
+                assert by in OFFERED if kind == "format" else by == ""
+        assert {"lsq", "slb"} <= {split_value(v)[1] for point in front.tuned for v in point.plan.values()}
+        compared = Counter(tuple(SPACE.encode(plan)) for plan in dict.fromkeys(plan for plan, _, _ in trainer.made))
+        assert 1 <= sum(count == 2 for count in compared.values()) <= COMPARED and max(compared.values()) == 2
+
+    def test_the_plan_and_its_costs_stay(self, front: ParetoSet) -> None:
+        recovery(Trainer(), study()).run(front)
+        known = {point.vector: point for point in front.evaluated}
+        for point in front.tuned:
+            assert (SPACE.encode(point.plan) == point.vector).all() and point.cost == known[point.vector].cost
+
+
+class TestAssignments:
+    @pytest.fixture
+    def assignments(self) -> list[Plan]:
+        plan = Plan({"format/l0": "w4a8", "format/l1": "w8a8", "keep/l1": 0.5})
+        return recovery(Trainer(), study()).assignments(plan)
+
+    def test_each_trainer_where_it_reaches(self, assignments: list[Plan]) -> None:
+        expected = [{"format/l0": f"w4a8@{by}", "format/l1": "w8a8@lsq", "keep/l1": 0.5} for by in OFFERED]
+        assert [dict(plan) for plan in assignments] == expected
+
+    def test_slb_has_four_bits_at_most(self, assignments: list[Plan]) -> None:
+        values = [split_value(value) for plan in assignments for value in plan.values()]
+        assert all(Format.parse(str(chosen)).weight_bits <= 4 for chosen, by in values if by == "slb")
+
+    def test_without_formats_there_is_one(self) -> None:
+        plan = Plan({"keep/l1": 0.5})
+        assert recovery(Trainer(), study()).assignments(plan) == [plan]
+
+
+class TestEnd:
+    def test_nothing_is_trained_twice(self, front: ParetoSet, tmp_path: Path) -> None:
+        first, second = Trainer(), Trainer()
+        recovery(first, study(), tmp_path).run(front)
+        again = front_of(study())
+        recovery(second, study(), tmp_path).run(again)
+        assert first.made and not second.made
+        assert list(again) == list(front) and again.tuned == front.tuned
+
+    def test_what_was_stopped_goes_on(self, tmp_path: Path) -> None:
+        whole, stopped, rest = Trainer(), Trainer(), Trainer()
+        undisturbed, front = front_of(study()), front_of(study())
+        recovery(whole, study()).run(undisturbed)
+
+        def killed(_: Any) -> None:
+            if len(stopped.made) == POOL + 2:
+                raise KeyboardInterrupt
+
+        stopped.meanwhile = killed
+        recovery(stopped, study(), tmp_path).run(front)
+        assert "the training was interrupted" in front.notes and len(front.tuned) == POOL
+        again = front_of(study())
+        recovery(rest, study(), tmp_path).run(again)
+        assert len(stopped.made) - 1 + len(rest.made) == len(whole.made)
+        assert list(again) == list(undisturbed)
+
+    def test_a_failed_training_costs_one_plan(self, front: ParetoSet) -> None:
+        trainer = Trainer()
+
+        def fails_once(_: Any) -> None:
+            trainer.meanwhile = lambda progress: None
+            raise RuntimeError("out of memory\n\n----\n- C++ Call Stack: (For framework developers)")
+
+        trainer.meanwhile = fails_once
+        recovery(trainer, study()).run(front)
+        assert len(front.tuned) == POOL - 1
+        assert any(note.endswith("ended without a network: out of memory") for note in front.notes)
+
+    def test_the_time_limit_holds(self, front: ParetoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = FakeClock.install(monkeypatch)
+        trainer, given = Trainer(), study(time_limit=100.0)
+
+        def takes_a_while(_: Any) -> None:
+            clock.now += 40
+
+        trainer.meanwhile = takes_a_while
+        recovery(trainer, given).run(front)
+        assert len(trainer.made) == 3 == len(front.tuned)
+
+    def test_a_front_without_plans_is_left_alone(self) -> None:
+        trainer, of_float = Trainer(), front_of(study()).float_point
+        records = [record for record in study().run() if not record.plan]
+        alone = ParetoSet(records, device="cpu", objectives=("latency", "size"))
+        recovery(trainer, study()).run(alone)
+        assert not trainer.made and list(alone) == [replace(of_float, deployer=None)]
+
+
+@pytest.mark.parametrize(("trials", "samples"), [(24, 100), (200, 2000), (200, 10_000), (1000, 2000)])
+def test_the_usual_extent_follows_from_the_call(trials: int, samples: int) -> None:
+    tuner = recovery(Trainer(), study()).tuner
+    epochs = usual_epochs(trials, samples, tuner)
+    assert Recovery(tuner, SPACE, epochs).steps >= LEAST_STEPS
+    assert epochs * 640 <= max(trials * min(samples, 2000), ROUNDS * POOL * LEAST_STEPS * 64)
