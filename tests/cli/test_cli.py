@@ -14,6 +14,7 @@ import autocomp
 from autocomp.cli.commands import main
 from autocomp.cli.tables import rates_source
 from autocomp.hardware_models import Device
+from autocomp.hardware_models.runtimes.registry import others_of, title_of
 
 NETWORK = """
 import numpy as np
@@ -98,11 +99,16 @@ def test_devices_are_listed_with_their_formats(
     assert run("devices") == 0
     out = capsys.readouterr().out
     rows = {line.split()[1]: line for line in out.splitlines() if line.startswith("│")}
+    chips = [autocomp.device(name) for name in autocomp.devices()]
+    runtimes = {title_of(chip.data) for chip in chips} | {f":{name}" for chip in chips for name in others_of(chip.data)}
+    assert {":mindspore", ":lite", "tensorrt"} < runtimes <= set(rows)
+    rows = {name: row for name, row in rows.items() if name not in runtimes}
     assert set(rows) == set(autocomp.devices())
+    assert " fitted " in rows["ascend-310p3"] and " assumed " in rows["ascend-910c"]
     assert "= ascend" in rows["ascend-310p3"]
     for name, row in rows.items():
         assert f"fp{autocomp.device(name).float_bits}" in row
-        assert f"│ {autocomp.device(name).runtime.name} " in row
+        assert f"│ {title_of(autocomp.device(name).data)} " in row
         assert all(str(f) in row for f in autocomp.device(name).formats[1:])
         assert rates_source(autocomp.device(name)) in " ".join(out.split())
 
