@@ -12,7 +12,7 @@ from autocomp.hardware_models.runtimes.onnxruntime import ONNXRUNTIME
 from autocomp.measurement.processor import threads_of
 from autocomp.measurement.profiling import typical_ms
 from autocomp.results.point import ExportReport
-from autocomp.search_spaces import Format, Plan, SearchSpace
+from autocomp.search_spaces import Format, Plan, SearchSpace, Value, split_value
 
 from .commands import commands
 from .file_forms import QAT, SIMULATED
@@ -68,7 +68,7 @@ class FileSizes:
         return replace(report, predicted_mb=predicted, of_cost=of_cost, latency_ms=latency, commands=lines)
 
 
-def _in_bytes(value: object) -> str:
+def _in_bytes(value: Value) -> str:
     """The format with a byte for each weight."""
-    some = Format.parse(str(value))
+    some = Format.parse(str(split_value(value)[0]))
     return str(Format(max(some.weight_bits, 8), some.activation_bits))

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from autocomp.primitives.export.ascend.checking import AscendReport, checked_model
 from autocomp.problem.arguments import check
@@ -34,7 +33,7 @@ def validate_ascend(path: str | os.PathLike[str]) -> AscendReport:
         raise FileNotFoundError(f"there is no file {file}")
     try:
         model = onnx.load_from_string(file.read_bytes())
-    except DecodeError as error:
+    except Exception as error:  # protobuf has errors of its own
         raise ValueError(f"{file} must be an ONNX file, but it cannot be read: {error}") from error
     if not model.graph.node:
         raise ValueError(f"{file} must be an ONNX file, but it holds no operators")

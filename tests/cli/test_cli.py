@@ -245,7 +245,8 @@ def test_a_stored_front_is_resolved_for_another_budget(
 ) -> None:
     arguments = ["resolve", str(stored), "--net", f"{net}:build", "--budget", "size<60%"]
     assert run(*arguments, "--export", str(tmp_path / "net.onnx")) == 0
-    summary, plan, report = capsys.readouterr().out.splitlines()
+    summary, plan, report, command = capsys.readouterr().out.splitlines()
+    assert command.strip().startswith(f"atc --model={tmp_path / 'net.onnx'} ")
     assert " predicted (" in summary and f"{tmp_path / 'net.onnx'}: onnx, " in report
     assert (tmp_path / "net.onnx").stat().st_size < 6000 and len(autocomp.load(stored).evaluated) == 6
     assert run(*arguments, "--data", f"{net}:data") == 0

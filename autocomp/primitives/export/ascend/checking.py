@@ -12,7 +12,7 @@ from .file_graph import LAYERS, FileGraph
 from .integer_form import in_standard_operators
 from .integer_rules import integer_rules
 from .opset import CUSTOM, OPSET
-from .rules import DEPLOYABLE, NOT_CHECKED, RULES, TRAINING, Rule
+from .rules import DEPLOYABLE, NOT_CHECKED, RULES, TRAINING, AscendRule
 from .training_rules import training_rules
 
 FIRST_OPSET = 8
@@ -20,10 +20,10 @@ Broken = tuple[str, str, str]  # the rule's name, the node or tensor, what is wr
 
 
 @dataclass(frozen=True)
-class Problem:
+class BrokenRule:
     """place: the node or tensor that breaks the rule. found: what it has instead."""
 
-    rule: Rule
+    rule: AscendRule
     place: str
     found: str
 
@@ -43,8 +43,8 @@ class AscendReport:
     path: Path
     form: str
     layers: tuple[str, ...]
-    problems: tuple[Problem, ...]
-    checked: tuple[Rule, ...]
+    problems: tuple[BrokenRule, ...]
+    checked: tuple[AscendRule, ...]
     not_checked: tuple[str, ...] = NOT_CHECKED
 
     @property
@@ -67,7 +67,7 @@ def checked_model(model: onnx.ModelProto, path: Path) -> AscendReport:
     broken = [*_common(graph), *_form_rules(graph, form)]
     if not broken:
         broken = list(_whole(graph, form))
-    problems = tuple(Problem(RULES[name], place, found) for name, place, found in broken)
+    problems = tuple(BrokenRule(RULES[name], place, found) for name, place, found in broken)
     return AscendReport(path, form, tuple(graph.integer_layers), problems, tuple(rules))
 
 

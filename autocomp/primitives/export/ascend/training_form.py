@@ -27,7 +27,7 @@ class TrainingWriter(LayerWriter):
     def integer_input(self, source: str, quantizer: ActivationQuantizer, name: str) -> str:
         source = self.clipped_below_8_bits(source, quantizer, name)
         zero = np.int8(offset_of(quantizer))
-        return self._pair(source, np.float32(quantizer.scale), np.asarray(zero), name)
+        return self._pair(source, np.asarray(quantizer.scale, np.float32), np.asarray(zero), name)
 
     def integer_weight(self, node: Node, state: LayerState) -> str:
         levels, scale = stored_layout(node, state), quantized_of(state).scale

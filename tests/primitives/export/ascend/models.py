@@ -59,7 +59,7 @@ def array(some: onnx.ModelProto, name: str) -> np.ndarray:
     return numpy_helper.to_array(next(tensor for tensor in some.graph.initializer if tensor.name == name))
 
 
-def store(some: onnx.ModelProto, name: str, value: np.ndarray) -> None:
+def store(some: onnx.ModelProto, name: str, value: np.ndarray | np.generic) -> None:
     """In the place of what the file holds under this name."""
     kept = [tensor for tensor in some.graph.initializer if tensor.name != name]
     del some.graph.initializer[:]

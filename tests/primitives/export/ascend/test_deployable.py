@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -76,8 +77,8 @@ def test_only_biases_are_rounded_more_than_in_the_search(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layer_of_a_plan_in_integers_stands_in_integers(name: str) -> None:
     found = model(name)
-    assert {node.name for node in nodes(found, *LAYERS)} >= set(checked_model(found, "").layers)
-    assert len(checked_model(found, "").layers) == len(rounded(name).graph.layers)
+    assert {node.name for node in nodes(found, *LAYERS)} >= set(checked_model(found, Path("net.onnx")).layers)
+    assert len(checked_model(found, Path("net.onnx")).layers) == len(rounded(name).graph.layers)
     for node in nodes(found, *LAYERS):
         assert array(found, node.input[1]).dtype == np.int8
 
@@ -86,8 +87,7 @@ def credited(name: str, text: str, chip: str = "ascend-310p3") -> set[str]:
     """The layers that the cost model computes in integers."""
     some, formats = rounded(name), [Format.parse(one) for one in FORMATS]
     space = search_space(some.graph, some.parameters, Choices(formats, 4, "rtn"))
-    plan = {knob.name: text for knob in space.knobs if knob.kind == "format"}
-    workload = space.workload(np.array([[knob.values.index(plan[knob.name]) for knob in space.knobs]]), 1)
+    workload = space.workload(np.array([[knob.formats.index(Format.parse(text)) for knob in space.knobs]]), 1)
     network = LoweredNetwork(device(chip), lower(some.graph, device(chip).fuses_pools), workload)
     return {layer for layer, i in some.graph.layers.items() if network.precision(i)[0] > FLOAT}
 
@@ -96,7 +96,7 @@ def credited(name: str, text: str, chip: str = "ascend-310p3") -> set[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_layers_that_are_credited_are_those_that_stand_in_integers(name: str, text: str) -> None:
     graph = rounded(name).graph
-    written = checked_model(model(name, text), "").layers if text != "float" else ()
+    written = checked_model(model(name, text), Path("net.onnx")).layers if text != "float" else ()
     layers = {node.layer for node in graph.nodes if node.layer is not None and _written(node, set(written))}
     assert layers == credited(name, text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -270,7 +271,7 @@ def test_every_rule_refuses_a_file_and_names_its_source() -> None:
     assert all("hiascend.com" in r.source or "github.com" in r.source or "onnx.ai" in r.source for r in RULES.values())
 
 
-def layer_model(kind: str, weight: np.ndarray, shape: list[int], **attributes: object) -> onnx.ModelProto:
+def layer_model(kind: str, weight: np.ndarray, shape: list[int], **attributes: Any) -> onnx.ModelProto:
     """AscendQuant, one layer, AscendDequant."""
     made = [
         helper.make_node("AscendQuant", ["x"], ["q"], name="q", scale=1.0, offset=0.0, dst_type="INT8"),
