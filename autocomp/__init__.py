@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autocomp.deployment.deployed import load_deployed
     from autocomp.deployment.rebuilding import rebuild
+    from autocomp.deployment.validation import validate_ascend
     from autocomp.driver import load, search
     from autocomp.estimates import compare, estimate
     from autocomp.hardware_models import devices
@@ -47,6 +48,7 @@ __all__ = [
     "load_deployed",
     "rebuild",
     "search",
+    "validate_ascend",
 ]
 
 # No module may bear the name of a function here: importing it would put the module in the function's place.
@@ -65,6 +67,7 @@ _MODULES = {
     "load_deployed": "autocomp.deployment.deployed",
     "rebuild": "autocomp.deployment.rebuilding",
     "search": "autocomp.driver",
+    "validate_ascend": "autocomp.deployment.validation",
 }
 
 

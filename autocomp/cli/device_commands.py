@@ -110,7 +110,7 @@ def calibrate(threads: Threads = 1) -> None:
 
 
 def devices() -> None:
-    """The shipped devices: throughput, memory, formats, and the sources of the figures."""
+    """The shipped devices: throughput, memory, runtimes, formats, and the sources of the figures."""
     from autocomp.hardware_models.device_model import aliases
     from autocomp.measurement.processor import device
 
@@ -118,3 +118,4 @@ def devices() -> None:
 
     chips = [device(name, may_measure=False) for name in autocomp.devices()]
     tables.show(tables.device_table(chips, aliases()))
+    tables.show(tables.runtime_table(chips))

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from autocomp.estimates import in_format
+from autocomp.hardware_models.runtimes.registry import others_of, title_of
 from autocomp.problem.metrics import METRICS, significant
 from autocomp.search_spaces import Format
 
@@ -17,6 +18,7 @@ WIDEST = 140
 
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost, Device, LatencyErrors, OperatorCost
+    from autocomp.hardware_models.runtimes.base import Runtime
     from autocomp.search_spaces import Workload
 
 
@@ -33,7 +35,7 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
     table = Table(caption_justify="left")
     for name in ("device", "float TFLOPS", "int8 TOPS", "memory GB", "GB/s"):
         table.add_column(name, justify="left" if name == "device" else "right", no_wrap=name == "device")
-    for name in ("runtime", "executes", "stores", "from"):
+    for name in ("runtime", "executes", "stores", "figures", "from"):
         table.add_column(name)
     sources = list(dict.fromkeys(map(rates_source, chips)))
     for chip in chips:
@@ -45,13 +47,43 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
             _tera(chip, "int8"),
             _optional(chip.data["specification"].get("memory_gb")),
             significant(chip.rates.dram_bytes_per_s / 1e9),
-            chip.runtime.name,
+            " ".join((title_of(chip.data), *(f":{other}" for other in others_of(chip.data)))),
             " ".join(str(f) for f in formats if chip.executes(f)),
             " ".join(str(f) for f in formats if not chip.executes(f)),
+            figures(chip),
             f"{1 + sources.index(rates_source(chip))}",
         )
     notes = ["Sustained throughput and bandwidth, with which costs are computed; a multiply-add is two operations."]
     table.caption = escape("\n".join(notes + [f"{i}  {source}" for i, source in enumerate(sources, 1)]))
+    return table
+
+
+def figures(chip: Device) -> str:
+    """Where the rates come from, in a word: measured on this machine, fitted to measurements that others published, or
+    assumed."""
+    if "measured" in chip.data:
+        return "measured"
+    return "fitted" if "mean_error" in chip.data.get("fit", {}) else "assumed"
+
+
+def runtime_table(chips: Sequence[Device]) -> Table:
+    """One row for each runtime of these devices: which files it takes, and what it runs in integers."""
+    table = Table(caption_justify="left")
+    for name in ("runtime", "on", "takes", "in integers"):
+        table.add_column(name)
+    devices: dict[tuple[str, Runtime], list[str]] = {}
+    for chip in chips:
+        family = chip.name.partition("-")[0]
+        found = {title_of(chip.data): chip.runtime, **{f":{name}": one for name, one in others_of(chip.data).items()}}
+        for key in found.items():
+            names = devices.setdefault(key, [])
+            names += [family] if family not in names else []
+    for (title, runtime), names in devices.items():
+        integers = "nothing" if runtime.floats_alone else runtime.integers
+        table.add_row(title, " ".join(names), " ".join(f".{form}" for form in runtime.reads), integers)
+    table.caption = escape(
+        "Behind a device's name: ascend-310p3:mindspore. The first runtime of a device needs no name."
+    )
     return table
 
 

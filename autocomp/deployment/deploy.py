@@ -14,6 +14,7 @@ import numpy as np
 
 from autocomp.evaluators import Measurement, PlanEvaluator
 from autocomp.evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
+from autocomp.hardware_models import Device
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import (
@@ -39,6 +40,7 @@ from autocomp.results.front import Deployer, ExportReport
 from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
 
+from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
 from .network_file import SearchedNetwork
 from .tuned_files import TrainedWeights, file_of
@@ -76,12 +78,12 @@ class NetworkDeployer:
             self._float, self.evaluator.space.graph, self.evaluator.parameters, self.evaluator.compress(plan)
         )
 
-    def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
+    def export(self, plan: Plan, path: str | os.PathLike[str], form: str | None = None) -> ExportReport:
         """Write the file, load it again, compare it, and only then move it to its place."""
         compressed, known = self.evaluator.compress(plan), self.evaluator
         net = convert(self._float, known.space.graph, known.parameters, compressed)
-        zero_points = not known.symmetric
-        report = export(net, known.space.graph, known.parameters, compressed, self._samples, path, zero_points)
+        weights = (known.space.graph, known.parameters, compressed)
+        report = export(net, *weights, self._samples, path, not known.symmetric, _device(self._sizes), form)
         return report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
 
     @property
@@ -164,11 +166,11 @@ class TunedDeployer:
         self._check(plan)
         return self.tuned.net
 
-    def export(self, plan: Plan, path: str | os.PathLike[str]) -> ExportReport:
+    def export(self, plan: Plan, path: str | os.PathLike[str], form: str | None = None) -> ExportReport:
         self._check(plan)
         tuned = self.tuned
         known = (tuned.graph, tuned.parameters, tuned.compressed, self._samples)
-        report = export(tuned.net, *known, path, self._zero_points)
+        report = export(tuned.net, *known, path, self._zero_points, _device(self._sizes), form)
         return report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
 
     def fine_tune(
@@ -197,9 +199,17 @@ def export(
     inputs: Arrays,
     path: str | os.PathLike[str],
     zero_points: bool = True,
+    device: Device | None = None,
+    form: str | None = None,
 ) -> ExportReport:
-    """Write the converted network, whose numbers are in ``compressed``; load the file again and compare."""
+    """Write the converted network, whose numbers are in ``compressed``; load the file again and compare.
+
+    device, form: see :func:`file_forms.file_form`.
+    """
     ending = export_format(path)
+    written, tolerance = file_form(device, path, form), _tolerance(graph, compressed)
+    if written is not None:
+        return written.write(graph, parameters, compressed, inputs, path, forward(net, inputs), tolerance)
     with written_whole(path) as draft:
         if ending == ".mindir":
             export_mindir(net, inputs, draft)
@@ -209,9 +219,10 @@ def export(
         shown, expected = _expected(net, graph, inputs) if ending == ".onnx" else (inputs, forward(net, inputs))
         if ending == ".onnx" and compressed.tensors:  # the network rounds the inputs of layers alone
             expected = run_onnx(onnx_network(graph, parameters, compressed).SerializeToString(), shown)
-        error = compare(run, draft, shown, expected, _tolerance(graph, compressed))
+        error = compare(run, draft, shown, expected, tolerance)
         size = draft.stat().st_size
-    return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error)
+    rounded = any(state.activation is not None for state in compressed.layers.values())
+    return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error, form=form_written(device, ending, rounded))
 
 
 def _expected(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[Arrays, Arrays]:
@@ -238,6 +249,10 @@ def onnx_bytes(
     style = Style(integer_weights=True, unpacks_at_load=zero_points)
     data: bytes = onnx_network(graph, parameters, compressed, style).SerializeToString()
     return data
+
+
+def _device(sizes: FileSizes | None) -> Device | None:
+    return None if sizes is None else sizes.device
 
 
 def _pair(samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:

@@ -17,6 +17,8 @@ from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import execution_mode, load_mindspore, plain_place, to_arrays, to_tensors
 from autocomp.problem.arguments import check
 
+from .file_forms import runnable
+
 Arrays = tuple[np.ndarray, ...]
 NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool"}
 
@@ -52,7 +54,8 @@ class DeployedNetwork:
 
 
 def load_deployed(path: str | os.PathLike[str], threads: int = 1) -> DeployedNetwork:
-    """An exported file, ready to run: ``.onnx`` by onnxruntime, ``.mindir`` by MindSpore.
+    """An exported file, ready to run: ``.onnx`` by onnxruntime, ``.mindir`` by MindSpore. A file for an Ascend is
+    evaluated in the same integers by onnxruntime.
 
     >>> network = autocomp.load_deployed("net.onnx")
     >>> (scores,) = network.run(images)                     # (n, 3, 224, 224) float32
@@ -81,7 +84,7 @@ def _onnx(file: Path, threads: int) -> DeployedNetwork:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(runnable(file), options, providers=["CPUExecutionProvider"])
     inputs = tuple(
         DeployedInput(
             spec.name,

@@ -54,6 +54,7 @@ class SearchedNetwork:
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),
             "gains": self.choices.gains,
+            "float_layers": sorted(self.choices.float_layers),
             "symmetric": evaluator.symmetric,
             "quantizes_tensors": evaluator.quantizes_tensors,
             "seed": evaluator.seed,

@@ -58,6 +58,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     excluded = frozenset(description.get("excluded", ()))
     quantizes_tensors = description.get("quantizes_tensors", False)  # older versions rounded layers' inputs alone
     gains = description.get("gains")
+    float_layers = frozenset(description.get("float_layers", ()))
     choices = Choices(
         formats,
         channel_divisor,
@@ -69,6 +70,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         description.get("trains", False),
         _importance(arrays),
         None if gains is None else {name: tuple(values) for name, values in gains.items()},
+        float_layers,
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

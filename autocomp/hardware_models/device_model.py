@@ -30,7 +30,7 @@ from .older_names import in_older_names, in_present_names
 from .rates import Rates
 from .roofline import CONTAINERS, Container
 from .runtimes.base import Runtime
-from .runtimes.registry import runtime_of, unnamed
+from .runtimes.registry import on_other_runtime, runtime_of, unnamed
 from .uncertainty import LatencyErrors
 
 tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -111,6 +111,14 @@ class Device:
         """Whether the chip computes the format in integers, instead of only storing it."""
         return self.runtime.executes(some, self.rates.macs_per_s)
 
+    def on(self, runtime: str) -> Device:
+        """The same chip under another runtime, by the name behind a device's colon: ``mindspore``, ``lite``.
+
+        ValueError names the runtimes of the chip.
+        """
+        data = on_other_runtime(self.data, runtime)
+        return self if data["name"] == self.name else Device.parse(data, data["name"])
+
     def costs(self, workload: Workload) -> Cost:
         """Arrays (n,) for the n plans of the workload."""
         return model.costs(self, workload)
@@ -163,9 +171,13 @@ def _names(given: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def device(name: str | Path | Device) -> Device:
-    """A device by its name, its alias, or the path of a TOML file or of a measured table."""
+    """A device by its name, its alias, or the path of a TOML file or of a measured table; behind a colon another
+    runtime on the same chip, as in ``ascend-310p3:mindspore``."""
     if isinstance(name, Device):
         return name
+    chip, runtime = split_runtime(name)
+    if runtime is not None:
+        return device(chip).on(runtime)
     path = Path(name)
     if path.suffix in (".toml", ".csv"):
         if not path.is_file():
@@ -176,6 +188,13 @@ def device(name: str | Path | Device) -> Device:
         meant = nearest(str(name), known)
         raise ValueError(f"unknown device {str(name)!r}; known: {', '.join(known)}; or a path to a .toml file{meant}")
     return known[str(name)]
+
+
+def split_runtime(name: str | Path) -> tuple[str, str | None]:
+    """A device's name, and that of the runtime behind its last colon; None where there is none."""
+    chip, colon, runtime = str(name).rpartition(":")
+    is_device = Path(chip).suffix in (".toml", ".csv") or chip in _known() or chip.startswith("cpu:")
+    return (chip, runtime) if colon and is_device and not runtime.isdigit() else (str(name), None)
 
 
 def _read(path: Path, readers: tuple[Path, ...] = ()) -> Device:

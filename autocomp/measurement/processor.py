@@ -15,6 +15,7 @@ from autocomp import hardware_models
 from autocomp.hardware_models import Device
 from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.device_file import device_text
+from autocomp.hardware_models.device_model import split_runtime
 from autocomp.hardware_models.fitting.own_device import calibrated
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
 from autocomp.hardware_models.measurements.shapes import MeasuredShape, table_text
@@ -37,9 +38,13 @@ def device(name: str | Path | Device, may_measure: bool = True) -> Device:
 
     ``"cpu"`` is this machine's processor with one thread, ``"cpu:4"`` with four: measured at first use, in about a
     minute, and later read from the cache. With ``may_measure=False``, or where the environment has
-    ``AUTOCOMP_CPU=assumed``, a processor that has not been measured is the assumed one that is shipped.
+    ``AUTOCOMP_CPU=assumed``, a processor that has not been measured is the assumed one that is shipped. A runtime may
+    follow the name: ``"ascend-310p3:mindspore"``, ``"cpu:lite"``.
     """
     check("device", name=name, may_measure=may_measure)
+    chip, runtime = (name, None) if isinstance(name, Device) else split_runtime(name)
+    if runtime is not None:
+        return device(chip, may_measure).on(runtime)
     threads = threads_of(name)
     if threads is None or os.environ.get(SETTING) == "assumed":
         return find_device("cpu" if threads is not None else name)

@@ -21,6 +21,7 @@ class Choices:
     choices may be carried out by training. importance: (units,) of channels
     as it was measured, by the name of the primitive that cuts in this order. gains: knob -> its values that the
     device gains from, for primitives that pay on some devices only; the others are not offered. None: all are.
+    float_layers: layers that the runtime does not run in integers, whose inputs are not rounded.
     """
 
     formats: Sequence[Format]
@@ -33,3 +34,4 @@ class Choices:
     trains: bool = False
     importance: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
     gains: Mapping[str, tuple[Value, ...]] | None = None
+    float_layers: frozenset[str] = frozenset()

@@ -89,7 +89,8 @@ def search_space(
             if names != "auto":
                 raise
         else:
-            knobs += [one for knob in found if (one := _as_device_cuts(graph, knob, choices)) is not None]
+            able = [one for knob in found if (one := with_float_inputs(knob, choices.float_layers)) is not None]
+            knobs += [one for knob in able if (one := _as_device_cuts(graph, knob, choices)) is not None]
             if not knobs and found and names != "auto" and names != "pruning":
                 raise NoEffectError(
                     f"this device cuts in multiples of {channel_divisor} channels, and no channel group has more than "
@@ -113,6 +114,14 @@ def _as_device_cuts(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob |
         values = [value for value in knob.values[1:] if value in gains]
         return replace(knob, values=(knob.values[0], *values)) if values else None
     return in_multiples(graph, knob, choices.channel_divisor) if choices.strict_divisor else knob
+
+
+def with_float_inputs(knob: Knob, layers: frozenset[str]) -> Knob | None:
+    """The knob without formats that round the inputs of these layers; None where only float is left."""
+    if knob.kind != "format" or not layers.intersection(knob.layers):
+        return knob
+    values = tuple(value for value, some in zip(knob.values, knob.formats, strict=True) if not some.in_integers)
+    return None if len(values) < 2 else knob if values == knob.values else replace(knob, values=values)
 
 
 def chosen(choices: Choices) -> tuple[str, ...]:

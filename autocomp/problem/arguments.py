@@ -104,6 +104,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "compare": {"net": CELL, "devices": DEVICES, "precision": PRECISION},
     "load": {"folder": PATH, "net": CELL.or_none()},
     "load_deployed": {"path": PATH, "threads": whole(1)},
+    "validate_ascend": {"path": PATH},
     "rebuild": {"net": CELL, "plan": PLAN},
     "device": {"name": DEVICE, "may_measure": SWITCH},
     "Data": {
@@ -127,7 +128,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "save": {"folder": PATH},
     "evaluate": {"plan": Rule("a Plan or a Prediction", lambda v: _is_plan(v) and not isinstance(v, str))},
     "add": {"point": Rule("a fine-tuned Point", lambda v: hasattr(v, "tuned") and hasattr(v, "deployer"))},
-    "export": {"path": PATH},
+    "export": {"path": PATH, "form": one_of("qat", "simulated").or_none()},
     "fine_tune": {
         "epochs": whole(1),
         "batch": whole(1),

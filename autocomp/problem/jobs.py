@@ -223,6 +223,9 @@ def _prepared(
         excluded,
         chip.runtime.quantizes_tensors,
         data.train is not None,
+        float_layers=frozenset(
+            layer for layer, i in graph.layers.items() if not chip.runtime.multiplies_integers(graph.nodes[i])
+        ),
     )
     choices = replace(
         choices,

@@ -138,10 +138,7 @@ def of_cell(net: Any) -> Predict:
 
 def of_file(report: ExportReport) -> Predict:
     if report.format == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(report.path), providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        return lambda x: session.run(None, {name: x})[0]
+        network = autocomp.load_deployed(report.path)
+        return lambda x: network.run(x)[0]
     ms = load_mindspore()
     return of_cell(ms.nn.GraphCell(ms.load(str(report.path))))

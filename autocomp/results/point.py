@@ -22,6 +22,7 @@ from autocomp.search_spaces import Plan, split_value
 
 log = logging.getLogger("autocomp")
 
+DEPLOYABLE = "deployable"
 NO_SAMPLES = "evaluating a plan needs the data of the search: use autocomp.load(folder, net, data)"
 
 
@@ -35,6 +36,10 @@ class ExportReport:
     latency_ms: measured on the device, where the device is present.
     predicted_mb: the size predicted for a file of this form, where the device is known.
     of_cost: whether ``point.cost`` is predicted for files of this form.
+    form: "deployable", which the device's runtime takes; "qat", which ``amct_onnx.convert_qat_model`` converts;
+        "simulated", with rounding in operators that every computer runs, and no integer kernel; empty where no layer is
+        in integers.
+    commands: what to run in a shell to bring the file onto the device.
     """
 
     path: Path
@@ -44,13 +49,24 @@ class ExportReport:
     latency_ms: float | None = None
     predicted_mb: float | None = None
     of_cost: bool = True
+    form: str = ""
+    commands: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The name of the file among those of a point: its format, and its form where that is not the runtime's."""
+        return (
+            self.format if self.form in ("", DEPLOYABLE) or self.format == "mindir" else f"{self.format}, {self.form}"
+        )
 
     def __str__(self) -> str:
         latency = "" if self.latency_ms is None else f", {METRICS['latency'].format(self.latency_ms)} measured"
         size = METRICS["size"].format(self.size_mb)
         if self.predicted_mb is not None:
             size += f" ({METRICS['size'].format(self.predicted_mb)} predicted)"
-        return f"{self.path}: {self.format}, {size}{latency}, outputs agree to {self.max_relative_error:.1e}"
+        form = f" ({self.form})" * bool(self.form)
+        text = f"{self.path}: {self.format}{form}, {size}{latency}, outputs agree to {self.max_relative_error:.1e}"
+        return "\n".join([text, *(f"  {line}" for line in self.commands)])
 
 
 class Deployer(Protocol):
@@ -63,7 +79,7 @@ class Deployer(Protocol):
 
     def net(self, plan: Plan) -> Any: ...
 
-    def export(self, plan: Plan, path: str | Path) -> ExportReport: ...
+    def export(self, plan: Plan, path: str | Path, form: str | None = None) -> ExportReport: ...
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
@@ -89,7 +105,8 @@ class Point:
     cost: predicted.
     measured: measured costs, by their names in ``cost``; filled by :meth:`export` from files of the form that the costs
         are predicted for.
-    files: what was written last in each form, by ``"mindir"`` and ``"onnx"``, with the size predicted for that form.
+    files: what was written last in each form, by ``"mindir"``, ``"onnx"`` and ``"onnx, qat"``, with the size predicted
+        for that form and the commands that bring the file onto the device.
     violation: of the budget, 0 or less where it holds.
     tuned: whether the network was fine-tuned.
     scale: of a metric where lower is better, the accuracy is 1 - score / scale; else 0.
@@ -171,11 +188,15 @@ class Point:
         """The network as a Cell of its own: pruned channels are removed, weights are integers."""
         return self.applied_by.net(self.plan)
 
-    def export(self, path: str | Path) -> ExportReport:
-        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``files`` gets the report."""
-        check("export", path=path)
-        report = self.applied_by.export(self.plan, path)
-        self.files[report.format] = report
+    def export(self, path: str | Path, form: str | None = None) -> ExportReport:
+        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``files`` gets the report.
+
+        form: None: the one that the device's runtime takes, where there is one for this ending. "qat": for
+            ``amct_onnx.convert_qat_model``, on a device under atc. "simulated": with operators that any computer runs.
+        """
+        check("export", path=path, form=form)
+        report = self.applied_by.export(self.plan, path, *([] if form is None else [form]))
+        self.files[report.kind] = report
         if report.of_cost:
             self.measured["size_mb"] = report.size_mb
         if report.latency_ms is not None:

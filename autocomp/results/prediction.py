@@ -58,9 +58,9 @@ class Prediction:
         return self.reference.applied_by.net(self.plan)
 
     @checked(RULES["export"])
-    def export(self, path: str | Path) -> ExportReport:
-        """Write the network to ``path`` (.mindir or .onnx), load it again and compare."""
-        return self.reference.applied_by.export(self.plan, path)
+    def export(self, path: str | Path, form: str | None = None) -> ExportReport:
+        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; form: as of a point."""
+        return self.reference.applied_by.export(self.plan, path, *([] if form is None else [form]))
 
     @checked(RULES["summary"])
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:

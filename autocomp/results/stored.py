@@ -139,7 +139,10 @@ def _files(record: dict[str, Any]) -> dict[str, ExportReport]:
 def _file(form: str, value: dict[str, Any]) -> ExportReport:
     size, error = float(value["size_mb"]), float(value["max_relative_error"])
     latency, predicted = (None if value[n] is None else float(value[n]) for n in ("latency_ms", "predicted_mb"))
-    return ExportReport(Path(value["path"]), form, size, error, latency, predicted, bool(value["of_cost"]))
+    return ExportReport(
+        Path(value["path"]), form.partition(",")[0], size, error, latency, predicted, bool(value["of_cost"]),
+        value.get("form", ""), tuple(value.get("commands", ())),
+    )  # fmt: skip
 
 
 def _read_record(value: dict[str, Any]) -> Record:

@@ -14,6 +14,7 @@ import autocomp
 from autocomp.cli.commands import main
 from autocomp.cli.tables import rates_source
 from autocomp.hardware_models import Device
+from autocomp.hardware_models.runtimes.registry import others_of, title_of
 
 NETWORK = """
 import numpy as np
@@ -98,11 +99,16 @@ def test_devices_are_listed_with_their_formats(
     assert run("devices") == 0
     out = capsys.readouterr().out
     rows = {line.split()[1]: line for line in out.splitlines() if line.startswith("│")}
+    chips = [autocomp.device(name) for name in autocomp.devices()]
+    runtimes = {title_of(chip.data) for chip in chips} | {f":{name}" for chip in chips for name in others_of(chip.data)}
+    assert {":mindspore", ":lite", "tensorrt"} < runtimes <= set(rows)
+    rows = {name: row for name, row in rows.items() if name not in runtimes}
     assert set(rows) == set(autocomp.devices())
+    assert " fitted " in rows["ascend-310p3"] and " assumed " in rows["ascend-910c"]
     assert "= ascend" in rows["ascend-310p3"]
     for name, row in rows.items():
         assert f"fp{autocomp.device(name).float_bits}" in row
-        assert f"│ {autocomp.device(name).runtime.name} " in row
+        assert f"│ {title_of(autocomp.device(name).data)} " in row
         assert all(str(f) in row for f in autocomp.device(name).formats[1:])
         assert rates_source(autocomp.device(name)) in " ".join(out.split())
 
@@ -239,7 +245,8 @@ def test_a_stored_front_is_resolved_for_another_budget(
 ) -> None:
     arguments = ["resolve", str(stored), "--net", f"{net}:build", "--budget", "size<60%"]
     assert run(*arguments, "--export", str(tmp_path / "net.onnx")) == 0
-    summary, plan, report = capsys.readouterr().out.splitlines()
+    summary, plan, report, command = capsys.readouterr().out.splitlines()
+    assert command.strip().startswith(f"atc --model={tmp_path / 'net.onnx'} ")
     assert " predicted (" in summary and f"{tmp_path / 'net.onnx'}: onnx, " in report
     assert (tmp_path / "net.onnx").stat().st_size < 6000 and len(autocomp.load(stored).evaluated) == 6
     assert run(*arguments, "--data", f"{net}:data") == 0

@@ -95,7 +95,7 @@ def test_formats_that_are_not_executed_give_size_and_no_speed(name: str) -> None
     size = dict(zip(FORMATS, cost.size_mb, strict=True))
     assert latency["w8"] == latency["w4"] == latency["float"]
     assert size["float"] > size["w8"] > size["w4"]
-    if "int4" not in chip.rates.macs_per_s:
+    if "int8" in chip.rates.macs_per_s:
         assert latency["w4a4"] == latency["w4a8"] == latency["w8a8"]
 
 
@@ -107,7 +107,7 @@ def test_what_a_chip_executes_is_faster_where_arithmetic_binds(name: str) -> Non
     rows = np.array([[FORMATS.index(text), 0] for text in ("float", "w8a8", "w4a4")])
     latency = device(name).costs(space.workload(rows, 16)).latency_ms
     assert (latency[1] < latency[0]) == ("int8" in device(name).rates.macs_per_s)
-    assert (latency[2] < latency[1]) == ("int4" in device(name).rates.macs_per_s)
+    assert latency[2] == latency[1]  # no file has products of 4-bit integers
 
 
 def test_channels_cost_by_the_tile() -> None:

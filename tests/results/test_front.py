@@ -172,7 +172,7 @@ class Recorder:
         self.nets += 1
         return SimpleNamespace(plan=plan)
 
-    def export(self, plan: Plan, path: str | Path) -> ExportReport:
+    def export(self, plan: Plan, path: str | Path, form: str | None = None) -> ExportReport:
         return ExportReport(Path(path), "onnx", 0.25, 1e-7, latency_ms=1.5)
 
     def fine_tune(self, plan: Plan, train: Any, settings: Any, progress: Any = None) -> tuple[Any, Any]:

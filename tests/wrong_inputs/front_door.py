@@ -166,7 +166,7 @@ def of_points() -> list[Case]:
     }  # fmt: skip
     names: tuple[Any, ...] = ("speed", "", None, 5, "accuracy")
     return [
-        *of_rule(point.export, {}, {"path": FOLDERS}),
+        *of_rule(point.export, {"path": "net.onnx"}, {"path": FOLDERS, "form": (5, True, "", "onnx", ["qat"])}),
         *of_rule(point.fine_tune, {"train": X}, training),
         *of_rule(point.fine_tune, {"train": X}, {"algorithm": ("slb", "")}),
         *of_rule(point.value, {}, {"metric": names}),
@@ -223,6 +223,16 @@ def others() -> dict[str, list[Case]]:
                 ({"path": "no/net.onnx"}, "^there is no file no/net.onnx"),
             ),
         ],
+        "validate_ascend": [
+            *of_rule(autocomp.validate_ascend, {"path": "net.onnx"}, {"path": (*FOLDERS, b"net.onnx", 0.5, {})}),
+            *saying(
+                autocomp.validate_ascend,
+                ({"path": "net.om"}, "^a file for an Ascend must end in .onnx, but got 'net.om'"),
+                ({"path": "net"}, "^a file for an Ascend must end in .onnx, but got 'net'"),
+                ({"path": "no/net.onnx"}, "^there is no file no/net.onnx"),
+                ({"path": "."}, "^a file for an Ascend must end in .onnx"),
+            ),
+        ],
         "rebuild": [
             *of_rule(autocomp.rebuild, {**net, "plan": {}}, {"net": (None, *NETS), "plan": (None, 5, True, ["a"])}),
             *saying(autocomp.rebuild, *[({**net, "plan": plan}, sentence) for plan, sentence in plans]),
@@ -232,7 +242,8 @@ def others() -> dict[str, list[Case]]:
             *saying(autocomp.device, ({"name": "ascend-31"}, "^unknown device 'ascend-31'"), ({"name": ""}, "device"),
                     ({"name": "no.toml"}, "^there is no device file no.toml"),
                     ({"name": Path("/dev/null.toml")}, "there is no"), ({"name": "cpu:0"}, "cpu:0"),
-                    ({"name": "cpu:many"}, "cpu:many")),
+                    ({"name": "cpu:many"}, "^unknown runtime 'many' of cpu; valid are cpu .onnxruntime., cpu:lite"),
+                    ({"name": "ascend:om"}, "^unknown runtime 'om' of ascend-310p3; valid are ascend-310p3 .atc.")),
         ],
     }  # fmt: skip
 

@@ -11,8 +11,8 @@ from autocomp.hardware_models.gemm import Gemm
 from autocomp.hardware_models.lookup import Lookup
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator
-from autocomp.hardware_models.rates import FLOAT, RuntimeRates, RuntimeWork
-from autocomp.search_spaces import WEIGHTED, Format, Workload
+from autocomp.hardware_models.rates import FLOAT, INT8, RuntimeRates, RuntimeWork
+from autocomp.search_spaces import WEIGHTED, Format, Node, Workload
 
 MOST_GROUPED = 4  # channels of a group that a GPU convolves outside its matrix unit
 
@@ -34,7 +34,10 @@ class Buffers:
 class Runtime:
     """A compiler's runtime: every layer runs in the precision of its format, where the chip has that precision.
 
-    name: its name in device files.
+    name: its name in device files. title: its name behind a device's, as in ``ascend-310p3:mindspore``; by default the
+        same.
+    reads: the forms of the files that it takes. integers: in words, the layers that it runs in integers.
+    floats_alone: whether it takes no file with integers.
     fuses_pools, symmetric_inputs: defaults for device files without these entries, see ``Device``.
     most_grouped: largest number of channels in a group of a layer that is convolved outside the matrix unit.
     quantizes_tensors: whether it runs in integers from layer to layer: additions, concatenations and pools between
@@ -43,6 +46,10 @@ class Runtime:
     """
 
     name: str
+    title: str = ""
+    reads: tuple[str, ...] = ("onnx",)
+    integers: str = "all layers"
+    floats_alone: bool = False
     fuses_pools: bool = False
     symmetric_inputs: bool = False
     most_grouped: int = MOST_GROUPED
@@ -52,11 +59,20 @@ class Runtime:
     def executes(self, some: Format, precisions: Collection[str]) -> bool:
         """Whether the format is computed in integers, instead of only stored, on a chip with these precisions."""
         bits = max(some.weight_bits, some.activation_bits)
-        return (bits <= 8 and "int8" in precisions) or (bits <= 4 and "int4" in precisions)
+        able = (bits <= 8 and "int8" in precisions) or (bits <= 4 and "int4" in precisions)
+        return able and not self.floats_alone
+
+    def multiplies_integers(self, node: Node) -> bool:
+        """Whether a layer runs in integers in a format that is executed; else the format is not offered for it."""
+        return not self.floats_alone
 
     def precision(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: the arithmetic in which a layer runs."""
-        return lowered.asked(layer)
+        """(n,) index into PRECISIONS: the arithmetic in which a layer runs.
+
+        At most 8 bits: no file has products of 4-bit integers, whatever the chip could do.
+        """
+        able = self.multiplies_integers(lowered.graph.nodes[layer])
+        return np.minimum(lowered.asked(layer), INT8 if able else FLOAT)
 
     def measured_precision(self, lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
         """(n,) index into PRECISIONS: measured operators are only compared with others of the same precision."""
@@ -70,7 +86,7 @@ class Runtime:
             operator = lowered.program.operators[position]
             is_layer = lowered.graph.nodes[operator.head].kind in WEIGHTED
             if is_layer and operator.reads[0] == node not in operator.reads[1:]:
-                widest = np.maximum(widest, widths[lowered.asked(operator.head)])
+                widest = np.maximum(widest, widths[self.precision(lowered, operator.head)])
             else:
                 widest = np.full(len(lowered.workload), widths[FLOAT])
         return widest

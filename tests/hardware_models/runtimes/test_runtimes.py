@@ -27,7 +27,7 @@ def plans(chip: Device) -> Any:
 
 def test_shipped_devices_name_their_runtime() -> None:
     names = {name: device(name).runtime.name for name in EVERY}
-    assert set(names.values()) == set(RUNTIMES) == {"ascend", "tensorrt", "onnxruntime", "lite"}
+    assert set(names.values()) == {"ascend", "tensorrt", "onnxruntime", "lite"} <= set(RUNTIMES)
     assert names["ascend-310p3"] == "ascend" and names["nvidia-t4"] == "tensorrt" and names["cpu"] == "lite"
     assert all(device(name).data["runtime"] == found for name, found in names.items())
 
