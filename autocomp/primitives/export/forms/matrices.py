@@ -46,7 +46,8 @@ def on_diagonal(w: Writer, node: Node) -> str:
 
 def trace(w: Writer, node: Node) -> str:
     """Of a matrix: the sum of its diagonal."""
-    ones = w.initializer(f"{node.name}.ones", np.eye(*argument_shape(w, node, 0), dtype=type_of(node).type))
+    rows, columns = argument_shape(w, node, 0)
+    ones = w.initializer(f"{node.name}.ones", np.eye(rows, columns).astype(type_of(node)))
     found = w.emit("Mul", [typed(w, node, 0, type_of(node)), ones], f"{node.name}.diagonal")
     return w.emit("ReduceSum", [found], node.name, keepdims=0)
 

@@ -16,7 +16,10 @@ from ..onnx_types import FLOAT, typed
 if TYPE_CHECKING:
     from ..onnx_writer import Writer
 
-KEYS = {"cubic_coeff_a": -0.5, "exclude_outside": 1}  # MindSpore's cubic kernel where pixels have half-pixel centres
+KEYS: dict[str, Any] = {
+    "cubic_coeff_a": -0.5,
+    "exclude_outside": 1,
+}  # MindSpore's cubic kernel where pixels have half-pixel centres
 
 
 def adaptive_pool(op: str) -> Any:
@@ -121,7 +124,7 @@ def local_response_norm(w: Writer, node: Node) -> str:
     """x / (bias + alpha * sum over 2 radius + 1 channels of x^2) ^ beta; ONNX divides alpha by the channels."""
     a = node.attributes.operator
     size = 2 * int(a["depth_radius"]) + 1
-    settings = {"alpha": float(a["alpha"]) * size, "beta": float(a["beta"]), "bias": float(a["bias"])}
+    settings: dict[str, Any] = {"alpha": float(a["alpha"]) * size, "beta": float(a["beta"]), "bias": float(a["bias"])}
     return w.emit("LRN", [operand(w, node)], node.name, size=size, **settings)
 
 
