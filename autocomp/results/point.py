@@ -22,6 +22,7 @@ from autocomp.search_spaces import Plan, split_value
 
 log = logging.getLogger("autocomp")
 
+FILE_ACCURACY = 0.002  # most that a file's accuracy may differ from the reported one: two right runtimes round apart
 NO_SAMPLES = "evaluating a plan needs the data of the search: use autocomp.load(folder, net, data)"
 
 
@@ -35,6 +36,8 @@ class ExportReport:
     latency_ms: measured on the device, where the device is present.
     predicted_mb: the size predicted for a file of this form, where the device is known.
     of_cost: whether ``point.cost`` is predicted for files of this form.
+    accuracy: of the file, 0 to 1, on ``samples`` samples with labels; None where it was not measured.
+    scale: as in :class:`Point`.
     """
 
     path: Path
@@ -44,12 +47,16 @@ class ExportReport:
     latency_ms: float | None = None
     predicted_mb: float | None = None
     of_cost: bool = True
+    accuracy: float | None = None
+    samples: int = 0
+    scale: float = 0.0
 
     def __str__(self) -> str:
         latency = "" if self.latency_ms is None else f", {METRICS['latency'].format(self.latency_ms)} measured"
         size = METRICS["size"].format(self.size_mb)
         if self.predicted_mb is not None:
             size += f" ({METRICS['size'].format(self.predicted_mb)} predicted)"
+        latency += "" if self.accuracy is None else f", accuracy {shown(self.accuracy, self.scale)} measured"
         return f"{self.path}: {self.format}, {size}{latency}, outputs agree to {self.max_relative_error:.1e}"
 
 
@@ -63,7 +70,9 @@ class Deployer(Protocol):
 
     def net(self, plan: Plan) -> Any: ...
 
-    def export(self, plan: Plan, path: str | Path) -> ExportReport: ...
+    def export(self, plan: Plan, path: str | Path, check_accuracy: bool = True) -> ExportReport:
+        """check_accuracy: whether the file's accuracy is measured, where there are samples with labels."""
+        ...
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
@@ -88,7 +97,7 @@ class Point:
     samples, fidelity: the samples it was measured on, as a number and in words; seconds: duration of the measurement.
     cost: predicted.
     measured: measured costs, by their names in ``cost``; filled by :meth:`export` from files of the form that the costs
-        are predicted for.
+        are predicted for. ``accuracy`` is that of an ONNX file, which onnxruntime ran.
     files: what was written last in each form, by ``"mindir"`` and ``"onnx"``, with the size predicted for that form.
     violation: of the budget, 0 or less where it holds.
     tuned: whether the network was fine-tuned.
@@ -171,16 +180,32 @@ class Point:
         """The network as a Cell of its own: pruned channels are removed, weights are integers."""
         return self.applied_by.net(self.plan)
 
-    def export(self, path: str | Path) -> ExportReport:
-        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``files`` gets the report."""
-        check("export", path=path)
-        report = self.applied_by.export(self.plan, path)
+    def export(self, path: str | Path, check_accuracy: bool = True) -> ExportReport:
+        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``files`` gets the report.
+
+        check_accuracy: whether onnxruntime also runs an ONNX file on all samples of the search, where these have
+            labels; a difference of more than 0.2 points to the reported accuracy is a warning.
+        """
+        check("export", path=path, check_accuracy=check_accuracy)
+        report = self.applied_by.export(self.plan, path, check_accuracy)
+        self._take_accuracy(report)
         self.files[report.format] = report
         if report.of_cost:
             self.measured["size_mb"] = report.size_mb
         if report.latency_ms is not None:
             self.measured["latency_ms"] = report.latency_ms
         return report
+
+    def _take_accuracy(self, report: ExportReport) -> None:
+        if report.accuracy is None:
+            return
+        self.measured["accuracy"] = report.accuracy
+        if report.samples == self.samples and abs(report.accuracy - self.accuracy) > FILE_ACCURACY:
+            log.warning(
+                "%s has the %s %s, but the plan was reported with %s on the same %d samples",
+                *(report.path, self.metric, shown(report.accuracy, self.scale), shown(self.accuracy, self.scale)),
+                self.samples,
+            )
 
     def fine_tune(
         self,
