@@ -40,6 +40,7 @@ from autocomp.results.front import Deployer, ExportReport
 from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
 
+from .file_accuracy import FileAccuracy
 from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
 from .network_file import SearchedNetwork
@@ -78,13 +79,25 @@ class NetworkDeployer:
             self._float, self.evaluator.space.graph, self.evaluator.parameters, self.evaluator.compress(plan)
         )
 
-    def export(self, plan: Plan, path: str | os.PathLike[str], form: str | None = None) -> ExportReport:
-        """Write the file, load it again, compare it, and only then move it to its place."""
+    def export(
+        self, plan: Plan, path: str | os.PathLike[str], form: str | None = None, check_accuracy: bool = True
+    ) -> ExportReport:
+        """Write the file, load it again, compare it, and only then move it to its place.
+
+        check_accuracy: whether the file's accuracy is measured where the samples of the search have labels.
+        """
         compressed, known = self.evaluator.compress(plan), self.evaluator
         net = convert(self._float, known.space.graph, known.parameters, compressed)
         weights = (known.space.graph, known.parameters, compressed)
         report = export(net, *weights, self._samples, path, not known.symmetric, _device(self._sizes), form)
-        return report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
+        report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
+        judge = self._judge if check_accuracy else None
+        return report if judge is None else judge.beside_reported(report)
+
+    @property
+    def _judge(self) -> FileAccuracy | None:
+        """None where only a few samples are at hand."""
+        return FileAccuracy(self.evaluator) if self._evaluates else None
 
     @property
     def _samples(self) -> Arrays:
@@ -125,7 +138,9 @@ class NetworkDeployer:
             scale=self.evaluator.scale,
         )
         weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found, steps)
-        return TunedDeployer(weights, lambda: tuned, self._samples, not self.evaluator.symmetric, self._sizes), found
+        return TunedDeployer(
+            weights, lambda: tuned, self._samples, not self.evaluator.symmetric, self._sizes, self._judge
+        ), found
 
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
         return self.trained(TrainedWeights.read(folder / file_of(plan)))
@@ -133,7 +148,7 @@ class NetworkDeployer:
     def trained(self, weights: TrainedWeights) -> TunedDeployer:
         """The deployer of a plan whose network was trained earlier; the network is rebuilt when it is first needed."""
         make = partial(rebuilt, self._float, self.evaluator, weights.plan, weights.algorithm, weights.parameters)
-        return TunedDeployer(weights, make, self._samples, not self.evaluator.symmetric, self._sizes)
+        return TunedDeployer(weights, make, self._samples, not self.evaluator.symmetric, self._sizes, self._judge)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
@@ -144,7 +159,7 @@ class TunedDeployer:
     """Applies the one plan whose network was trained.
 
     make: returns that network; called once, when it is needed. zero_points: whether the device's runtime takes them.
-    sizes: predicts the sizes of files.
+    sizes: predicts the sizes of files. judge: measures their accuracy.
     """
 
     def __init__(
@@ -154,7 +169,9 @@ class TunedDeployer:
         samples: Arrays,
         zero_points: bool = True,
         sizes: FileSizes | None = None,
+        judge: FileAccuracy | None = None,
     ) -> None:
+        self._judge = judge
         self.weights, self._make, self._samples = weights, make, samples
         self._zero_points, self._sizes = zero_points, sizes
 
@@ -166,12 +183,15 @@ class TunedDeployer:
         self._check(plan)
         return self.tuned.net
 
-    def export(self, plan: Plan, path: str | os.PathLike[str], form: str | None = None) -> ExportReport:
+    def export(
+        self, plan: Plan, path: str | os.PathLike[str], form: str | None = None, check_accuracy: bool = True
+    ) -> ExportReport:
         self._check(plan)
         tuned = self.tuned
         known = (tuned.graph, tuned.parameters, tuned.compressed, self._samples)
         report = export(tuned.net, *known, path, self._zero_points, _device(self._sizes), form)
-        return report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
+        report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
+        return self._judge.beside_reported(report) if self._judge is not None and check_accuracy else report
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None

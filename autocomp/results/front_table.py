@@ -38,6 +38,8 @@ def columns(front: Front) -> list[Column]:
     lower = front.float_point.scale > 0
     units = ("lower is better", "") if lower else ("%", "points")
     found = [Column("plan", number=False), Column(front.float_point.metric, units[0]), Column("change", units[1])]
+    if _file_accuracies(front):
+        found.insert(2, Column("measured", units[0]))
     for name in front.metrics:
         unit = _unit(front, name) or "count"
         found += [Column(name, unit), Column("ratio")]
@@ -55,6 +57,9 @@ def rows(front: Front, shown: Sequence[Point]) -> Iterator[list[str]]:
             shown_accuracy(point.accuracy, point.scale).removesuffix(" %"),
             "" if point.is_float else shown_change(point.accuracy_change, point.scale),
         ]
+        if _file_accuracies(front):
+            found = point.measured.get("accuracy")
+            cells.insert(2, "" if found is None else shown_accuracy(found, point.scale).removesuffix(" %"))
         for name in front.metrics:
             cells.append(f"{_scaled(front, name, point.value(name)):,.{places[name]}f}")
             cells.append("" if point.is_float else share(point.ratio(name)))
@@ -75,6 +80,10 @@ def _scaled(front: Front, name: str, value: float) -> float:
 
 def _measured(front: Front, name: str) -> bool:
     return any(METRICS[name].attribute in point.measured for point in (*front, front.float_point))
+
+
+def _file_accuracies(front: Front) -> bool:
+    return any("accuracy" in point.measured for point in (*front, front.float_point))
 
 
 def selected(front: Front, count: int) -> list[Point]:
@@ -113,6 +122,8 @@ def explanations(front: Front) -> list[str]:
     lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}{rest}"]
     measured = any(_measured(front, name) for name in front.metrics)
     read = f"; measured: size of the {_form(front)} file, latency on the device" if measured else ""
+    if _file_accuracies(front):
+        lines[0] += f"; measured: {front.float_point.metric} of the .onnx file, run by onnxruntime"
     return [*lines, f"costs predicted for {front.device}, ratio: to the float network{read}"]
 
 

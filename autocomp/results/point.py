@@ -23,6 +23,7 @@ from autocomp.search_spaces import Plan, split_value
 log = logging.getLogger("autocomp")
 
 DEPLOYABLE = "deployable"
+FILE_ACCURACY = 0.002  # most that a file's accuracy may differ from the reported one: two right runtimes round apart
 NO_SAMPLES = "evaluating a plan needs the data of the search: use autocomp.load(folder, net, data)"
 
 
@@ -40,6 +41,8 @@ class ExportReport:
         "simulated", with rounding in operators that every computer runs, and no integer kernel; empty where no layer is
         in integers.
     commands: what to run in a shell to bring the file onto the device.
+    accuracy: of the file, 0 to 1, on ``samples`` samples with labels; None where it was not measured.
+    scale: as in :class:`Point`.
     """
 
     path: Path
@@ -51,6 +54,9 @@ class ExportReport:
     of_cost: bool = True
     form: str = ""
     commands: tuple[str, ...] = ()
+    accuracy: float | None = None
+    samples: int = 0
+    scale: float = 0.0
 
     @property
     def kind(self) -> str:
@@ -64,6 +70,7 @@ class ExportReport:
         size = METRICS["size"].format(self.size_mb)
         if self.predicted_mb is not None:
             size += f" ({METRICS['size'].format(self.predicted_mb)} predicted)"
+        latency += "" if self.accuracy is None else f", accuracy {shown(self.accuracy, self.scale)} measured"
         form = f" ({self.form})" * bool(self.form)
         text = f"{self.path}: {self.format}{form}, {size}{latency}, outputs agree to {self.max_relative_error:.1e}"
         return "\n".join([text, *(f"  {line}" for line in self.commands)])
@@ -79,7 +86,12 @@ class Deployer(Protocol):
 
     def net(self, plan: Plan) -> Any: ...
 
-    def export(self, plan: Plan, path: str | Path, form: str | None = None) -> ExportReport: ...
+    def export(
+        self, plan: Plan, path: str | Path, form: str | None = None, check_accuracy: bool = True
+    ) -> ExportReport:
+        """form: see :meth:`Point.export`. check_accuracy: whether the file's accuracy is measured, where there are
+        samples with labels."""
+        ...
 
     def fine_tune(
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
@@ -104,7 +116,7 @@ class Point:
     samples, fidelity: the samples it was measured on, as a number and in words; seconds: duration of the measurement.
     cost: predicted.
     measured: measured costs, by their names in ``cost``; filled by :meth:`export` from files of the form that the costs
-        are predicted for.
+        are predicted for. ``accuracy`` is that of an ONNX file, which onnxruntime ran.
     files: what was written last in each form, by ``"mindir"``, ``"onnx"`` and ``"onnx, qat"``, with the size predicted
         for that form and the commands that bring the file onto the device.
     violation: of the budget, 0 or less where it holds.
@@ -188,20 +200,34 @@ class Point:
         """The network as a Cell of its own: pruned channels are removed, weights are integers."""
         return self.applied_by.net(self.plan)
 
-    def export(self, path: str | Path, form: str | None = None) -> ExportReport:
+    def export(self, path: str | Path, form: str | None = None, check_accuracy: bool = True) -> ExportReport:
         """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``files`` gets the report.
 
         form: None: the one that the device's runtime takes, where there is one for this ending. "qat": for
             ``amct_onnx.convert_qat_model``, on a device under atc. "simulated": with operators that any computer runs.
+        check_accuracy: whether onnxruntime also runs an ONNX file on all samples of the search, where these have
+            labels; a difference of more than 0.2 points to the reported accuracy is a warning.
         """
-        check("export", path=path, form=form)
-        report = self.applied_by.export(self.plan, path, *([] if form is None else [form]))
+        check("export", path=path, form=form, check_accuracy=check_accuracy)
+        report = self.applied_by.export(self.plan, path, form, check_accuracy)
+        self._take_accuracy(report)
         self.files[report.kind] = report
         if report.of_cost:
             self.measured["size_mb"] = report.size_mb
         if report.latency_ms is not None:
             self.measured["latency_ms"] = report.latency_ms
         return report
+
+    def _take_accuracy(self, report: ExportReport) -> None:
+        if report.accuracy is None:
+            return
+        self.measured["accuracy"] = report.accuracy
+        if report.samples == self.samples and abs(report.accuracy - self.accuracy) > FILE_ACCURACY:
+            log.warning(
+                "%s has the %s %s, but the plan was reported with %s on the same %d samples",
+                *(report.path, self.metric, shown(report.accuracy, self.scale), shown(self.accuracy, self.scale)),
+                self.samples,
+            )
 
     def fine_tune(
         self,

@@ -58,9 +58,12 @@ class Prediction:
         return self.reference.applied_by.net(self.plan)
 
     @checked(RULES["export"])
-    def export(self, path: str | Path, form: str | None = None) -> ExportReport:
-        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; form: as of a point."""
-        return self.reference.applied_by.export(self.plan, path, *([] if form is None else [form]))
+    def export(self, path: str | Path, form: str | None = None, check_accuracy: bool = True) -> ExportReport:
+        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; form: as of a point.
+
+        check_accuracy: whether an ONNX file's accuracy is measured, where the samples of the search have labels.
+        """
+        return self.reference.applied_by.export(self.plan, path, form, check_accuracy)
 
     @checked(RULES["summary"])
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:

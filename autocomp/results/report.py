@@ -133,6 +133,8 @@ def _hover(front: Front, point: Point) -> str:
     unit = "" if point.scale else " points"
     change = "" if point.is_float else f" ({shown_change(point.accuracy_change, point.scale)}{unit})"
     accuracy = shown(point.accuracy, point.scale)
+    found = point.measured.get("accuracy")
+    change += "" if found is None else f", measured {shown(found, point.scale)}"
     lines = [f"<b>{markup.escape(point.name)}</b>", f"{point.metric} {accuracy}{change}"]
     for name in front.metrics:
         metric = METRICS[name]

@@ -139,9 +139,11 @@ def _files(record: dict[str, Any]) -> dict[str, ExportReport]:
 def _file(form: str, value: dict[str, Any]) -> ExportReport:
     size, error = float(value["size_mb"]), float(value["max_relative_error"])
     latency, predicted = (None if value[n] is None else float(value[n]) for n in ("latency_ms", "predicted_mb"))
+    accuracy = value.get("accuracy")  # earlier versions have none
     return ExportReport(
         Path(value["path"]), form.partition(",")[0], size, error, latency, predicted, bool(value["of_cost"]),
         value.get("form", ""), tuple(value.get("commands", ())),
+        None if accuracy is None else float(accuracy), int(value.get("samples", 0)), float(value.get("scale", 0.0)),
     )  # fmt: skip
 
 

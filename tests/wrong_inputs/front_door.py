@@ -167,6 +167,7 @@ def of_points() -> list[Case]:
     names: tuple[Any, ...] = ("speed", "", None, 5, "accuracy")
     return [
         *of_rule(point.export, {"path": "net.onnx"}, {"path": FOLDERS, "form": (5, True, "", "onnx", ["qat"])}),
+        *of_rule(point.export, {"path": "net.onnx"}, {"check_accuracy": (0, 1, None, "no")}),
         *of_rule(point.fine_tune, {"train": X}, training),
         *of_rule(point.fine_tune, {"train": X}, {"algorithm": ("slb", "")}),
         *of_rule(point.value, {}, {"metric": names}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,16 @@ def plain_conv(w: Writer, node: Node) -> str:
 def volume_conv(w: Writer, node: Node) -> str:
     """``Conv3D``; pads in pairs, before and after."""
     a = node.attributes.operator
-    pads, steps = tuple(a["pad_list"]), {"strides": a["strides"][-3:], "dilations": a["dilations"][-3:]}
+    steps = {"strides": a["strides"][-3:], "dilations": a["dilations"][-3:]}
     return w.emit(
         "Conv", [operand(w, node), operand(w, node, 1)], node.name, kernel_shape=a["kernel_size"],
-        pads=pads[0::2] + pads[1::2], group=int(a["groups"]), **steps,
+        pads=padded_pairs(a["pad_list"]), group=int(a["groups"]), **steps,
     )  # fmt: skip
+
+
+def padded_pairs(pads: Sequence[int]) -> tuple[int, ...]:
+    """(before, after) of each axis in turn, as ONNX writes them: all before, then all after."""
+    return (*pads[0::2], *pads[1::2])
 
 
 def transposed_conv(w: Writer, node: Node) -> str:

@@ -19,13 +19,25 @@ if TYPE_CHECKING:
 def gather(w: Writer, node: Node) -> str:
     """(x, positions, axis): by positions that the network holds or computes; the channels of this axis all stay."""
     if node.attributes.operator.get("batch_dims") or node.attributes.constants[-1:] not in ((0,), ()):
-        raise ExportError(f"{node.name} gathers for each row apart, which has no ONNX form in autocomp")
+        return gather_in_rows(w, node)
     source = node.arguments[0]
     axis = axis_of(node) % len(argument_shape(w, node, 0))
     if source[0] == "node" and w.batch_axis[source[1]] == axis:
         raise ExportError(f"{node.name} picks images of the batch, which must stay free in ONNX")
     positions = typed(w, node, 1, INT64)
     return w.emit("Gather", [typed(w, node, 0, type_of(node)), positions], node.name, axis=axis)
+
+
+def gather_in_rows(w: Writer, node: Node) -> str:
+    """(x, positions, axis, batch_dims): each row of the first axes has positions of its own."""
+    rows = int(node.attributes.operator.get("batch_dims", node.attributes.constants[-1]))
+    batch = [w.batch_axis[value] if kind == "node" else None for kind, value, *_ in node.arguments[:2]]
+    if axis_of(node) % len(argument_shape(w, node, 0)) != rows or batch[0] != batch[1]:
+        raise ExportError(
+            f"{node.name} gathers for each row apart behind other axes, which has no ONNX form in autocomp"
+        )
+    column = w.emit("Unsqueeze", [typed(w, node, 1, INT64), w.constant([-1])], f"{node.name}.column")
+    return w.emit("GatherND", [typed(w, node, 0, type_of(node)), column], node.name, batch_dims=rows)
 
 
 def gather_elements(w: Writer, node: Node) -> str:
@@ -40,13 +52,6 @@ def gather_elements(w: Writer, node: Node) -> str:
         shape = w.emit("Concat", [parts[0], size, parts[1]], f"{node.name}.shape", axis=0)
         positions = w.emit("Expand", [positions, shape], f"{node.name}.spread")
     return w.emit("GatherElements", [typed(w, node, 0, type_of(node)), positions], node.name, axis=axis)
-
-
-def gather_points(w: Writer, node: Node) -> str:
-    """(x, positions (..., axes)); ``x[:, [0, 2]]`` counts the images of the batch as well."""
-    if node.inputs and w.batch_axis[node.inputs[0]] is not None:
-        raise ExportError(f"{node.name} picks single elements of a batch, which must stay free in ONNX")
-    return w.emit("GatherND", [operand(w, node), typed(w, node, 1, INT64)], node.name)
 
 
 def reverse(w: Writer, node: Node) -> str:
@@ -107,6 +112,31 @@ def one_hot(w: Writer, node: Node) -> str:
     return w.emit("OneHot", inputs, node.name, axis=int(axis))
 
 
+def lookup(w: Writer, node: Node) -> str:
+    """``EmbeddingLookup`` (table, positions, the table's first position)"""
+    if any(node.attributes.constants[-1:]):
+        raise ExportError(f"{node.name} looks up a part of a table, which has no ONNX form in autocomp")
+    return w.emit("Gather", [typed(w, node, 0, type_of(node)), typed(w, node, 1, INT64)], node.name, axis=0)
+
+
+def picked(w: Writer, node: Node) -> str:
+    """``SelectExtView`` (x, axis, place)"""
+    axis, place = (value for value in node.attributes.constants if type(value) is int)
+    if w.batch_axis[node.inputs[0]] == axis % len(argument_shape(w, node, 0)):
+        raise ExportError(f"{node.name} picks one image of the batch, which must stay free in ONNX")
+    at = w.initializer(f"{node.name}.place", np.int64(place))
+    return w.emit("Gather", [operand(w, node), at], node.name, axis=axis)
+
+
+def narrowed(w: Writer, node: Node) -> str:
+    """(x, axis, first, count)"""
+    axis, first, count = (value for value in node.attributes.constants if type(value) is int)
+    if w.batch_axis[w.position] == axis % len(node.shape):
+        raise ExportError(f"{node.name} cuts the batch, which must stay free in ONNX")
+    bounds = [w.constant(value) for value in ([first], [first + count], [axis])]
+    return w.emit("Slice", [operand(w, node), *bounds], node.name)
+
+
 def slices(w: Writer, node: Node) -> str:
     """``Slice`` (x, begin, size)."""
     begin = next(value for value in node.attributes.constants if isinstance(value, tuple))
@@ -128,7 +158,6 @@ def item(w: Writer, node: Node) -> str:
 INDEXING: dict[str, Any] = {
     "Gather": gather,
     "GatherD": gather_elements,
-    "GatherNd": gather_points,
     "ReverseV2": reverse,
     "Roll": rolled,
     "DepthToSpace": blocks("DepthToSpace"),
@@ -137,5 +166,8 @@ INDEXING: dict[str, Any] = {
     "Triu": triangle(1),
     "OneHot": one_hot,
     "Slice": slices,
+    "EmbeddingLookup": lookup,
+    "SelectExtView": picked,
+    "Narrow": narrowed,
     "Item": item,
 }

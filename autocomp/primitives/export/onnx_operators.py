@@ -10,6 +10,13 @@ import numpy as np
 from autocomp.errors import ExportError
 from autocomp.search_spaces import Node
 
+from .forms.functions import FUNCTIONS
+from .forms.known import known
+from .forms.matrices import MATRICES
+from .forms.places import PLACES
+from .forms.recurrent import lstm
+from .forms.running import RUNNING
+from .forms.windows import WINDOWS
 from .onnx_convolutions import conv, transposed_conv, volume_conv
 from .onnx_elementwise import ELEMENTWISE, binary, unary
 from .onnx_indexing import INDEXING
@@ -37,7 +44,7 @@ def network_input(w: Writer, node: Node) -> str:
 
 def dense(w: Writer, node: Node) -> str:
     if node.layer is None:
-        return matmul(w, node)
+        return plain_dense(w, node) if node.op == "Dense" else matmul(w, node)
     state = w.state(node.layer)
     matrix = len(source_shape(w, node)) == 2
     source, weight = w.layer_input(node, state), w.layer_weight(node, state, columns=not matrix)
@@ -46,6 +53,15 @@ def dense(w: Writer, node: Node) -> str:
         return w.emit("Gemm", [source, weight, *bias], node.name, transB=1)
     product = w.emit("MatMul", [source, weight], f"{node.name}.product" if bias else node.name)
     return w.emit("Add", [product, *bias], node.name) if bias else product
+
+
+def plain_dense(w: Writer, node: Node) -> str:
+    """(x, weight (out, in), bias or None) of a weight that belongs to no ``nn.Dense``, or is computed."""
+    bias = node.arguments[2:3]
+    biased = bool(bias) and bias[0].value is not None
+    turned = w.emit("Transpose", [operand(w, node, 1)], f"{node.name}.columns", perm=[1, 0])
+    product = w.emit("MatMul", [operand(w, node), turned], f"{node.name}.product" if biased else node.name)
+    return w.emit("Add", [product, operand(w, node, 2)], node.name) if biased else product
 
 
 def matmul(w: Writer, node: Node) -> str:
@@ -61,11 +77,18 @@ def matmul(w: Writer, node: Node) -> str:
 
 
 def batchnorm(w: Writer, node: Node) -> str:
-    if node.layer is None:
-        raise ExportError(
-            f"the BatchNorm {node.name} is no nn.BatchNorm1d or nn.BatchNorm2d that normalises by running statistics"
-        )
-    return w.batchnorm(node)
+    return plain_batchnorm(w, node) if node.layer is None else w.batchnorm(node)
+
+
+def plain_batchnorm(w: Writer, node: Node) -> str:
+    """(x, gamma, beta, mean, variance, ...) of numbers that belong to no layer, by running statistics."""
+    a, values = node.attributes.operator, node.attributes.constants
+    trains = next((value for value in values if isinstance(value, bool)), a.get("is_training", False))
+    if trains:
+        raise ExportError(f"the BatchNorm {node.name} normalises by the statistics of the batch, not by running ones")
+    epsilon = next((value for value in values if isinstance(value, float)), a.get("epsilon", 1e-5))
+    inputs = [operand(w, node, i) for i in range(5)]
+    return w.emit("BatchNormalization", inputs, node.name, epsilon=float(epsilon))
 
 
 def layernorm(w: Writer, node: Node) -> str:
@@ -81,9 +104,11 @@ def bias_add(w: Writer, node: Node) -> str:
 
 
 def prelu(w: Writer, node: Node) -> str:
-    name = node.parameters[0]
-    slope = w.parameters[name]
-    slope = slope[w.kept(node)] if len(slope) > 1 else slope
+    """(x, slope): one number for all channels, or one for each."""
+    slope, name = known(w, node.arguments[1]), node.parameters[0] if node.parameters else f"{node.name}.slope"
+    if slope is None:
+        raise ExportError(f"{node.name} computes its slope, which has no ONNX form in autocomp")
+    slope = slope[w.kept(node)] if slope.size > 1 and len(node.units) else slope
     column = slope.reshape(-1, *([1] * (len(node.shape) - 2)))
     return w.emit("PRelu", [operand(w, node), w.initializer(name, column)], node.name)
 
@@ -169,25 +194,6 @@ def padded_average_pool(w: Writer, node: Node) -> str:
     )  # fmt: skip
 
 
-def adaptive_pool(op: str) -> Form:
-    def form(w: Writer, node: Node) -> str:
-        before, after = source_shape(w, node)[-2:], node.shape[-2:]
-        if after == (1, 1):
-            return w.emit(f"Global{op}", [w.pooled(node) if op == "MaxPool" else operand(w, node)], node.name)
-        if any(a % b for a, b in zip(before, after, strict=True)):
-            raise ExportError(f"{node.name} pools {before} to {after}, which is no whole window and has no ONNX form")
-        kernel = [a // b for a, b in zip(before, after, strict=True)]
-        return w.emit(
-            op,
-            [w.pooled(node) if op == "MaxPool" else operand(w, node)],
-            node.name,
-            kernel_shape=kernel,
-            strides=kernel,
-        )
-
-    return form
-
-
 def softmax(op: str) -> Form:
     def form(w: Writer, node: Node) -> str:
         axis = next((value for value in constants(node) if isinstance(value, (int, tuple))), -1)
@@ -252,25 +258,22 @@ def l2_normalize(w: Writer, node: Node) -> str:
     return w.emit("Div", [x, w.emit("Sqrt", [safe], f"{name}.norm")], name)
 
 
-def lp_norm(w: Writer, node: Node) -> str:
-    a = node.attributes.operator
-    if a["p"] not in (1, 2):
-        raise ExportError(f"{node.name} is a norm with p={a['p']}, which has no ONNX form in autocomp")
-    axes = (a["axis"],) if isinstance(a["axis"], int) else a["axis"]
-    return w.emit(f"ReduceL{a['p']}", [operand(w, node), w.constant(axes)], node.name, keepdims=int(a["keep_dims"]))
-
-
 OPERATORS: dict[str, Form] = {
     **SHAPES,
     **ELEMENTWISE,
     **REDUCTIONS,
     **INDEXING,
     **PADDING,
+    **PLACES,
+    **RUNNING,
+    **FUNCTIONS,
+    **WINDOWS,
+    **MATRICES,
+    "LSTM": lstm,
     "MatMulExt": dense,
     "BatchMatMulExt": matmul,
     "GroupNorm": group_norm,
     "L2Normalize": l2_normalize,
-    "LpNorm": lp_norm,
     "Identity": unary("Identity"),
     "Sin": unary("Sin"),
     "Cos": unary("Cos"),
@@ -332,8 +335,6 @@ OPERATORS: dict[str, Form] = {
     "MaxPoolWithArgmaxV2": padded_max_pool,
     "AvgPool": pool("AveragePool"),
     "AvgPool3D": padded_average_pool,
-    "AdaptiveAvgPool2D": adaptive_pool("AveragePool"),
-    "AdaptiveMaxPool2D": adaptive_pool("MaxPool"),
     "Softmax": softmax("Softmax"),
     "LogSoftmax": softmax("LogSoftmax"),
 }

@@ -10,7 +10,7 @@ from autocomp.errors import ExportError
 from autocomp.search_spaces import Node
 
 from .onnx_indexing import along_axes
-from .onnx_shapes import operand
+from .onnx_shapes import argument_shape, operand
 from .onnx_types import type_of
 
 if TYPE_CHECKING:
@@ -51,4 +51,11 @@ def _fill(node: Node) -> Any:
     return next((value for value in node.attributes.constants if value is not None and np.ndim(value) == 0), 0.0)
 
 
-PADDING: dict[str, Any] = {"Pad": pad, "PadV3": pad, "MirrorPad": pad}
+def widened(w: Writer, node: Node) -> str:
+    """``Padding``: zeros behind the last axis, up to its new size."""
+    more = [0] * (2 * len(node.shape) - 1) + [node.shape[-1] - argument_shape(w, node, 0)[-1]]
+    fill = w.initializer(f"{node.name}.fill", np.zeros((), type_of(node)))
+    return w.emit("Pad", [operand(w, node), w.constant(more), fill], node.name)
+
+
+PADDING: dict[str, Any] = {"Pad": pad, "PadV3": pad, "MirrorPad": pad, "Padding": widened}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autocomp.errors import ExportError
+from autocomp.primitives.tracing.batch_axis import reduced_axes
 from autocomp.search_spaces import Node
 
 from .onnx_shapes import argument_shape
@@ -22,10 +23,7 @@ Form = Callable[["Writer", Node], "str | tuple[str, ...]"]
 def axes_of(w: Writer, node: Node) -> tuple[int, ...]:
     """Axes that it reduces, not negative; the batch may be among them, whatever its size."""
     rank = len(argument_shape(w, node, 0))
-    numbers = (value for value in node.attributes.constants if type(value) in (int, tuple))
-    given = next(numbers, node.attributes.operator.get("axis", ()))
-    axes = (given,) if isinstance(given, int) else tuple(given) or tuple(range(rank))
-    return tuple(axis % rank for axis in axes)
+    return tuple(axis % rank for axis in reduced_axes(node) or range(rank))
 
 
 def _keeps(w: Writer, node: Node) -> int:
@@ -105,6 +103,19 @@ def position_and_value(op: str, value: str) -> Form:
     return form
 
 
+def value_and_position(op: str, value: str) -> Form:
+    """``MaxDim``, ``MinDim``: the other way round."""
+
+    def form(w: Writer, node: Node) -> tuple[str, str]:
+        axes = w.constant(axes_of(w, node))
+        x = typed(w, node, 0, type_of(node))
+        found = w.emit(value, [x, axes], node.name, keepdims=_keeps(w, node))
+        at = w.emit(op, [x], f"{node.name}.place", axis=axes_of(w, node)[0], keepdims=_keeps(w, node))
+        return found, cast_to(w, at, type_of(node, 1), f"{node.name}.position")
+
+    return form
+
+
 def top(w: Writer, node: Node) -> tuple[str, str]:
     """``TopK`` (x, k) of the last axis; ``TopkExt`` (x, k, axis, largest, sorted)."""
     values = node.attributes.constants
@@ -158,6 +169,8 @@ REDUCTIONS: dict[str, Any] = {
     "Argmin": position("ArgMin"),
     "ArgMaxWithValue": position_and_value("ArgMax", "ReduceMax"),
     "ArgMinWithValue": position_and_value("ArgMin", "ReduceMin"),
+    "MaxDim": value_and_position("ArgMax", "ReduceMax"),
+    "MinDim": value_and_position("ArgMin", "ReduceMin"),
     "TopK": top,
     "TopkExt": top,
     "Sort": ordered,

@@ -35,7 +35,8 @@ def source(w: Writer, node: Node) -> Node:
 
 
 def reshape(w: Writer, node: Node) -> str:
-    if node.inputs and w.batch_axis[node.inputs[0]] is not None and -1 not in sizes(w, node):
+    merged = len(node.attributes.grows or ()) > 1
+    if merged or (node.inputs and w.batch_axis[node.inputs[0]] is not None and -1 not in sizes(w, node)):
         raise ExportError(f"{node.name} reshapes {source(w, node).shape} to {node.shape}, which mixes the batch")
     return w.emit("Reshape", [operand(w, node), w.constant(sizes(w, node))], node.name)
 
@@ -47,6 +48,8 @@ def transpose(w: Writer, node: Node) -> str:
 
 def parts_of(node: Node) -> tuple[Argument, ...]:
     first = node.arguments[0]
+    if first.kind == "constant" and isinstance(first.value, tuple):
+        return tuple(Argument("constant", value) for value in first.value)
     return tuple(first.value) if first.kind == "tuple" else (first,)
 
 
@@ -140,7 +143,7 @@ def strided_slice(w: Writer, node: Node) -> str:
     left = iter(node.shape)
     after = [1 if i in picked else next(left) for i in range(len(shape))]
     axes = [i for i in range(len(begin)) if i in picked or after[i] != shape[i] or strides[i] != 1]
-    starts = [0 if begin_mask >> i & 1 and strides[i] > 0 else begin[i] for i in axes]
+    starts = [(0 if strides[i] > 0 else END) if begin_mask >> i & 1 else begin[i] for i in axes]
     stops = [_end(i, begin, end, picked, end_mask, strides[i]) for i in axes]
     name = f"{node.name}.kept" if picked else node.name
     inputs = [operand(w, node), *(w.constant(v) for v in (starts, stops, axes, [strides[i] for i in axes]))]
@@ -190,5 +193,6 @@ SHAPES: dict[str, Any] = {
     "ResizeBilinear": resize("linear"),
     "ResizeNearestNeighbor": resize("nearest"),
     "ResizeNearestNeighborV2": resize("nearest"),
+    "UpsampleNearest2D": resize("nearest"),
 }
 SHAPES |= dict.fromkeys(("Split", "SplitWithSize", "SplitTensor", "Chunk", "Unstack", "UnstackExt"), whole)

@@ -15,6 +15,7 @@ from autocomp.errors import TraceError
 from .compiling import quick_compilation
 from .platform import execution_mode, load_mindspore, plain_place, syntax_level, to_tensors
 from .unreadable import why_not
+from .views import older_form
 
 REFUSED = "Get dump proto for graph failed"  # what MindSpore says of tuples and dicts of None alone
 DTYPES: dict[int, Any] = {  # by MindIR's numbers
@@ -234,7 +235,7 @@ class _Reader:
         primitive = self.primitives.get(node.op_type)
         op = primitive.op_type if primitive is not None else node.op_type
         inputs = [self.values.get(name) for name in node.input]
-        if op in ("Load", "Depend", "identity"):
+        if op in ("Load", "Depend", "identity", "Contiguous", "TensorMove"):
             return inputs[0]
         if op in ("UpdateState", "MakeTuple", "make_tuple", "MakeList", "make_list"):
             return None if op == "UpdateState" else tuple(inputs)
@@ -246,6 +247,7 @@ class _Reader:
         shapes = _shapes(node)
         types = tuple(int(tensor.data_type) for tensor in _tensors(node))
         shape, dtypes = shapes[0] if shapes else (), _dtypes(_tensors(node))
+        op, inputs = older_form(op, inputs, len(shape))
         return self._append(MindIROperator(op, node.domain, tuple(inputs), shape, attributes, shapes, types, dtypes))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.errors import TraceError
 from autocomp.search_spaces import (
     SPLITS,
     WEIGHTED,
@@ -62,11 +63,24 @@ LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
 
 def nodes_of(raw: Graph, net: Any) -> tuple[tuple[Node, ...], tuple[int, ...]]:
     """The nodes in execution order, and the indices of those that the network returns."""
+    _check_sizes(raw)
     builder = _Builder(raw, net)
     for operator in raw.operators:
         builder.add(operator)
     outputs = tuple(builder.output_node(value) for value in raw.outputs)
     return tuple(builder.nodes), outputs
+
+
+def _check_sizes(raw: Graph) -> None:
+    """TraceError for a tensor whose size depends on the numbers in it, such as ``x[x > 0]``."""
+    for operator in raw.operators:
+        if any(size < 0 for shape in operator.shapes for size in shape):
+            path, _, kind = operator.place.rpartition(":")
+            where = f"cell {path} of type {kind}" if path else "the network's own construct"
+            raise TraceError(
+                f"every tensor must have a size that its numbers do not change, but {operator.op} in {where} has none: "
+                "write it with a mask, as in ops.where(x > 0, x, 0.0) for x[x > 0]"
+            )
 
 
 @dataclass(frozen=True)

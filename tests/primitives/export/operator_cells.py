@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
 
-from mindspore import nn, ops  # noqa: E402
+from mindspore import mint, nn, ops  # noqa: E402
 
 
 class Padding(nn.Cell):
@@ -209,4 +211,188 @@ class Indexing(nn.Cell):
         )
 
 
+class Places(nn.Cell):
+    """Elements that lists, arrays and computed numbers pick, and elements that are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two, self.table = ms.Tensor([2, 0], ms.int32), ms.Tensor(np.arange(48.0).reshape(6, 8), ms.float32)
+
+    def construct(self, x: Any, y: Any, i: Any) -> Any:
+        first, rows = i[:, 0, 0, 0] % 4, ops.arange(x.shape[0])
+        return (
+            x[:, [0, 2]],
+            x[:, :, [0, 2, 1]],
+            x[..., [1, 3]],
+            x[:, [0, 2], [1, 3]],
+            x[:, self.two],
+            x[:, 1:3, [0, 2]],
+            x[:, 0, [1, 2], :3],
+            x[:, None, [0, -1]],
+            x[:, [[0, 1], [2, 3]]],
+            x[rows, first],
+            x[rows[:, None], i[:, 0, 0, :2] % 4],
+            x[rows, -1],
+            x.swapaxes(0, 1)[[2, 0]],
+            self.table[i[:, 0, 0, :2], i[:, 0, 1, :2]],
+            self.table[:, first],
+            ops.gather_nd(self.table, i[..., :2]),
+            ops.gather(x, i[:, 0, 0] % 4, 1, 1),
+            x[:, ::-1],
+            x[:, :, ::-2],
+            x[:, 3:0:-1],
+            x[:, -2::-1],
+            ops.index_fill(x, 1, self.two, 0.5),
+            ops.tensor_scatter_elements(x, i % 4, y, 1, "add"),
+            ops.reverse_sequence(x, first + 1, 2),
+        )
+
+
+class Written(nn.Cell):
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+
+    def construct(self, x: Any, y: Any, i: Any) -> Any:
+        out = x + 0
+        if self.way == "column":
+            out[:, :, 0] = y[:, :, 1]
+        elif self.way == "slice":
+            out[:, 1:3] = y[:, :2]
+        elif self.way == "list":
+            out[:, [0, 2]] = 1.0
+        elif self.way == "added":
+            out[..., 0] += 1.0
+        else:
+            out = ops.zeros((x.shape[0], 4, 6, 6), ms.float32)
+            out[:, :1, 1:] = x[:, :1, :-1]
+        return out
+
+
+class Running(nn.Cell):
+    def construct(self, x: Any, y: Any, i: Any) -> Any:
+        return (
+            ops.cumprod(x, 1),
+            ops.cumprod(x, -1),
+            ops.cummax(x, 1)[0],
+            ops.cummax(ops.round(x), -1)[1],
+            ops.cummin(x, 2)[0],
+            ops.cummin(i, 1)[0],
+            ops.logcumsumexp(x, 1),
+            ops.median(x, 1)[0],
+            ops.median(x, -1, True)[0],
+            ops.median(x, 2)[1],
+            ops.cumsum(x.swapaxes(0, 1), 0),
+        )
+
+
+class Functions(nn.Cell):
+    def construct(self, x: Any, y: Any, i: Any) -> Any:
+        small = ops.sigmoid(x)
+        return (
+            ops.atan2(x, y),
+            ops.atan2(ops.relu(x), ops.relu(y)),
+            ops.hypot(x, y),
+            ops.erfc(x),
+            ops.logit(small, 0.3),
+            ops.sinc(x),
+            ops.fmod(x, 0.7),
+            ops.frac(x),
+            ops.div(x, y, rounding_mode="floor"),
+            ops.div(x, y, rounding_mode="trunc"),
+            ops.heaviside(ops.relu(x), y),
+            ops.nan_to_num(x / ops.relu(y), 1.0, 2.0, 3.0),
+            ops.isfinite(x / ops.relu(y)),
+            ops.isclose(x, x + ops.relu(y)),
+            ops.fmax(x, ops.sqrt(y)),
+            ops.acos(0.3 * small),
+            i & 3,
+            i | 2,
+            (x > 0) & (y > 0),
+            (x > 0) ^ (y > 0),
+            ops.bitwise_left_shift(i, 2),
+            ops.bitwise_right_shift(i - 3, 1),
+            ops.AddN()((x, y, x)),
+            x.masked_fill(x > 0, 0.5),
+            ops.searchsorted(ms.Tensor([-1.0, 0.0, 0.0, 1.0]), ops.relu(x)),
+            ops.searchsorted(ms.Tensor([-1.0, 0.0, 0.0, 1.0]), ops.relu(x), right=True),
+            ops.sum(x, (1, 2), True, dtype=ms.float32),
+            ops.sum(i, dtype=ms.int32),
+            ops.prod(x, dtype=ms.float32),
+            ops.prelu(x, ms.Tensor([0.1, 0.2, 0.3, 0.4])),
+            mint.nn.functional.glu(x, 1),
+            mint.nn.functional.softplus(x, 2, 3),
+            mint.max(x, 1)[0],
+            mint.min(x, 1, True)[1],
+            mint.split(x, 2, 1)[1],
+            mint.chunk(x, 3, 2)[2],
+            mint.narrow(x, 2, 1, 3),
+            mint.transpose(x, 1, 2),
+            mint.unsqueeze(x, 1),
+            mint.pow(x, 2),
+            x.select(1, 2),
+        )
+
+
+class Windows(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.average, self.largest = nn.AdaptiveAvgPool2d((4, 5)), nn.AdaptiveMaxPool2d((4, 3))
+        self.columns, self.volume = nn.AdaptiveAvgPool2d((None, 4)), nn.AdaptiveAvgPool3d((2, 4, 3))
+        self.pool, self.response, self.turned = nn.MaxPool3d(2, 2), nn.LRN(2), nn.Conv3dTranspose(1, 2, 3, 2)
+        self.norm = nn.BatchNorm3d(1)
+
+    def construct(self, x: Any, y: Any, i: Any) -> Any:
+        places = ops.tanh(y.transpose((0, 2, 3, 1))[..., :2])
+        volume, rows = x.expand_dims(1), x.reshape((-1, 4, 36))
+        return (
+            self.average(x),
+            self.largest(x),
+            self.columns(x),
+            self.volume(volume),
+            self.pool(volume),
+            self.response(x),
+            self.norm(volume),
+            self.turned(volume),
+            ops.unfold(x, (2, 3), stride=(1, 2), padding=1),
+            ops.fold(ops.unfold(x, 2).reshape((-1, 4, 4, 25)), ms.Tensor([6, 6], ms.int32), 2),
+            ops.interpolate(x, size=(12, 3), mode="bicubic"),
+            ops.interpolate(rows, size=(50,), mode="linear"),
+            ops.interpolate(rows, size=(50,), mode="linear", align_corners=True),
+            ops.interpolate(x, size=(4, 4), mode="area"),
+            mint.nn.functional.interpolate(x, size=(9, 12), mode="nearest"),
+            ops.grid_sample(x, places),
+            ops.grid_sample(x, places * 1.5, mode="nearest", padding_mode="border", align_corners=True),
+        )
+
+
+class Matrices(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.linear = ms.Tensor(np.eye(6, 3) + 0.1, ms.float32), mint.nn.Linear(6, 3)
+        self.gamma, self.plain = ms.Tensor([1.0, 2.0, 3.0, 4.0]), mint.nn.Linear(6, 3, bias=False)
+
+    def construct(self, x: Any, y: Any, i: Any) -> Any:
+        square = x[:, 0]
+        return (
+            ops.diagonal(x, 1, 1, 2),
+            ops.diagonal(x, 0, 2, 3),
+            ops.diag_embed(square),
+            ops.matrix_band_part(x, 1, 2),
+            ops.matrix_band_part(x, -1, 0),
+            ops.cross(x[:, :3], y[:, :3], 1),
+            ops.cdist(square, y[:, 1]),
+            ops.cdist(square, y[:, 1], 1.0),
+            ops.norm(x, ord=3, dim=1),
+            ops.norm(x, ord=float("inf"), dim=2),
+            ops.linspace(0.0, 1.0, 6) + x,
+            ops.meshgrid(ops.arange(6), ops.arange(6))[0] + i,
+            self.linear(x),
+            self.plain(x),
+            mint.nn.functional.linear(square, self.weight.T, ms.Tensor([1.0, 2.0, 3.0])),
+            ops.batch_norm(x, self.gamma, self.gamma + 1, self.gamma, self.gamma),
+        )
+
+
 CELLS = (Padding, Activations, Comparisons, Arithmetic, Reductions, Indexing)
+MORE_CELLS = (Places, Running, Functions, Windows, Matrices)

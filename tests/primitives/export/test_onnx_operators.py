@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autocomp.errors import ExportError
+from autocomp.errors import ExportError, TraceError
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import Plan, SearchSpace
 
-from .operator_cells import CELLS, ms, nn, ops
+from .operator_cells import CELLS, MORE_CELLS, Written, ms, nn, ops
 
 
 def in_onnx(net: Any, arrays: tuple[np.ndarray, ...]) -> Any:
@@ -57,6 +57,16 @@ def arrays() -> tuple[np.ndarray, ...]:
 @pytest.mark.parametrize("cell", CELLS)
 def test_operators_agree(cell: Any, arrays: tuple[np.ndarray, ...]) -> None:
     assert_agree(cell(), arrays)
+
+
+@pytest.mark.parametrize("cell", MORE_CELLS)
+def test_rarer_operators_agree(cell: Any, arrays: tuple[np.ndarray, ...]) -> None:
+    assert_agree(cell(), arrays, 2e-5)
+
+
+@pytest.mark.parametrize("way", ["column", "slice", "list", "added", "zeros"])
+def test_assignments_agree(way: str, arrays: tuple[np.ndarray, ...]) -> None:
+    assert_agree(Written(way), arrays)
 
 
 class OfAll(nn.Cell):
@@ -147,22 +157,66 @@ class Volumes(nn.Cell):
         return self.second(ops.relu(self.first(x)))
 
 
-class Recurrent(nn.Cell):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gated = nn.GRU(6, 5, batch_first=True)
-
-    def construct(self, x: Any) -> Any:
-        return self.gated(x)[0]
-
-
 def test_volumes_agree() -> None:
     x = np.random.default_rng(2).standard_normal((3, 2, 4, 6, 5)).astype(np.float32)
     assert_agree(Volumes(), (x,), 1e-5)
 
 
-def test_gated_recurrence_agrees() -> None:
-    assert_agree(Recurrent(), (np.random.default_rng(2).standard_normal((3, 4, 6)).astype(np.float32),), 1e-5)
+class Sequences(nn.Cell):
+    """All states of a recurrent layer, and what it ends with; read whole, or up to a length for each sample."""
+
+    def __init__(self, kind: str, **settings: Any) -> None:
+        super().__init__()
+        self.layer, self.kind = getattr(nn, kind)(6, 5, batch_first=True, **settings), kind
+
+    def construct(self, x: Any, lengths: Any) -> Any:
+        states, last = self.layer(x)
+        cut = self.layer(x, None, lengths)[0]
+        return (states, cut, last[0], last[1]) if self.kind == "LSTM" else (states, cut, last)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("LSTM", {"num_layers": 2, "bidirectional": True}), ("LSTM", {"has_bias": False}), ("GRU", {}), ("RNN", {})],
+)
+def test_recurrent_layers_agree(kind: str, settings: dict[str, Any]) -> None:
+    """MindSpore's own tanh errs by up to 1e-4."""
+    x = np.random.default_rng(2).standard_normal((3, 4, 6)).astype(np.float32)
+    assert_agree(Sequences(kind, **settings), (x, np.array([4, 1, 3], np.int32)), 2e-4)
+
+
+class Started(nn.Cell):
+    """A recurrent layer that starts from a state that is learned, and cells called one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.cell, self.gated, self.plain = (
+            nn.LSTM(6, 5),
+            nn.LSTMCell(6, 5),
+            nn.GRUCell(6, 5),
+            nn.RNNCell(6, 5),
+        )
+        self.state = ms.Parameter(ms.Tensor(np.full((1, 1, 5), 0.3), ms.float32), name="state")
+
+    def construct(self, x: Any) -> Any:
+        steps, h = x.swapaxes(0, 1), x[:, 0, :5]
+        start = ops.tile(self.state, (1, x.shape[0], 1))
+        states, (last, cell) = self.layer(steps, (start, start * 0.5))
+        return states, last, cell, self.cell(x[:, 1], (h, h))[1], self.gated(x[:, 1], h), self.plain(x[:, 1], h)
+
+
+def test_recurrent_layers_that_start_from_a_state_agree() -> None:
+    assert_agree(Started(), (np.random.default_rng(2).standard_normal((3, 4, 6)).astype(np.float32),), 2e-4)
+
+
+def test_a_size_that_depends_on_numbers_is_refused_by_the_cell_that_has_it() -> None:
+    class Chosen(nn.Cell):
+        def construct(self, x: Any) -> Any:
+            return x[x > 0]
+
+    rule = "must have a size that its numbers do not change, but NonZero in the network's own construct has none"
+    with pytest.raises(TraceError, match=rule):
+        in_onnx(Chosen(), (np.ones((1, 4, 5), np.float32),))
 
 
 @pytest.mark.parametrize(("shifts", "axes"), [(2, 2), ((1, -1), (1, 2))])
@@ -177,22 +231,24 @@ def test_rolls_as_numpy(shifts: Any, axes: Any) -> None:
     np.testing.assert_array_equal(run(in_onnx(Rolled(), (x[:1],)), (x,))[0], np.roll(x, shifts, axes))
 
 
-class Median(nn.Cell):
+class Noise(nn.Cell):
     def construct(self, x: Any) -> Any:
-        return ops.median(x, 1)[0]
+        return x * ops.uniform(x.shape, ms.Tensor(0.0), ms.Tensor(1.0))
 
 
 class Outer(nn.Cell):
     def __init__(self) -> None:
         super().__init__()
-        self.inner = Median()
+        self.inner = Noise()
 
     def construct(self, x: Any) -> Any:
         return self.inner(ops.relu(x))
 
 
 def test_an_operator_without_a_form_is_named_with_the_cell_that_calls_it() -> None:
-    rule = "operator Median has no ONNX form in autocomp; cell inner of type Median calls it: write it with operators"
+    rule = (
+        "operator UniformReal has no ONNX form in autocomp; cell inner of type Noise calls it: write it with operators"
+    )
     with pytest.raises(ExportError, match=rule):
         in_onnx(Outer(), (np.zeros((1, 4, 5), np.float32),))
 
