@@ -116,8 +116,8 @@ class Budget:
     def parse(cls, text: str | Budget | None, lower: str = "") -> Budget:
         """Read ``"latency<5ms, accuracy>-1%"``; bounds are joined by commas or ``and``; None means no bounds.
 
-        Costs (latency, memory, size, energy, macs, params) take ``<`` or ``<=``, which mean the same, and a unit or
-        ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than the float network,
+        Costs (latency, memory, size, energy, macs, params, bops, weight_bytes) take ``<`` or ``<=``, which mean the
+        same, and a unit or ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than the float network,
         ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` requires that nine of ten networks with
         such a prediction measure less than 5 ms. A mistake raises ValueError, which marks the position.
 
