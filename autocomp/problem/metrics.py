@@ -82,6 +82,11 @@ def shown_change(change: float, scale: float = 0.0) -> str:
     return "0.0" if text in ("+0.0", "-0.0", "+0", "-0") else text
 
 
+def shown_width(width: float, scale: float = 0.0) -> str:
+    """Half an interval of a change, in the unit and the digits of :func:`shown_change`; without a sign."""
+    return f"{100 * width:.1f}" if not scale else f"{scale * width:.2g}"
+
+
 def decimals(values: Iterable[float], digits: int = 3) -> int:
     """Decimal places with which a column's typical value has ``digits`` significant digits."""
     logs = sorted(math.floor(math.log10(abs(value))) for value in values if value and math.isfinite(value))
