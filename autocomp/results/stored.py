@@ -151,7 +151,9 @@ def _file(form: str, value: dict[str, Any]) -> ExportReport:
 
 def _read_record(value: dict[str, Any]) -> Record:
     names = ("accuracy", "metric", "samples", "seconds", "seed", "fidelity")
-    later = {name: value.get(name) for name in ("change_error", "accuracy_error", "divergence")}  # not in older fronts
+    later: dict[str, Any] = {
+        name: value.get(name) for name in ("change_error", "accuracy_error", "divergence")
+    }  # not in older fronts
     measurement = Measurement(**{name: value[name] for name in names}, scale=value.get("scale", 0.0), **later)
     return Record(Plan(value["plan"]), tuple(value["vector"]), measurement, Cost(**value["cost"]), value["violation"])
 

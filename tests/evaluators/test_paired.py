@@ -55,7 +55,7 @@ def small(named_subject: Callable[[str], Subject]) -> Subject:
 
 def evaluator_of(subject: Subject, labels: Any = "given", **changes: Any) -> PlanEvaluator:
     given = np.random.default_rng(0).integers(0, 5, COUNT) if isinstance(labels, str) else labels
-    settings = {"inputs": (images(COUNT),), "labels": given, "calibration": (subject.x,)} | changes
+    settings: dict[str, Any] = {"inputs": (images(COUNT),), "labels": given, "calibration": (subject.x,)} | changes
     return PlanEvaluator(OnnxEngine(subject.graph, subject.parameters), subject.space, subject.parameters, **settings)
 
 

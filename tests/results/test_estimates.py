@@ -20,8 +20,8 @@ from tests.fronts import FLOAT_ACCURACY, record
 
 def measured(accuracy: float, size: float, name: str = "", error: float | None = 0.004, budget: str = "") -> Record:
     found = record(accuracy, size, size, name=name, budget=budget)
-    known = {"change_error": error, "accuracy_error": 0.007, "divergence": 0.1}
-    return replace(found, measurement=replace(found.measurement, **known))
+    seen = replace(found.measurement, change_error=error, accuracy_error=0.007, divergence=0.1)
+    return replace(found, measurement=seen)
 
 
 def noisy(budget: str = "", count: int = 40, seed: int = 0) -> list[Record]:
