@@ -179,6 +179,7 @@ def _front(
         settings=settings,
         notes=(*job.notes, *study.notes, *notes),
         errors=chip.errors,
+        chance=evaluator.chance,
         resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(evaluator), evaluator, study.ledger),
     )
 

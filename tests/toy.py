@@ -43,7 +43,8 @@ def toy_space(layers: int = 6, formats: tuple[str, ...] = FORMATS, ratios: tuple
 
 def toy_costs(space: SearchSpace, vectors: np.ndarray) -> Cost:
     vectors = np.atleast_2d(vectors)
-    latency, size, macs = np.full(len(vectors), 0.1), np.full(len(vectors), 0.01), np.zeros(len(vectors))
+    latency, size = np.full(len(vectors), 0.1), np.full(len(vectors), 0.01)
+    macs, bops, weights = np.zeros((3, len(vectors)))
     kept = np.ones(len(vectors))
     for i in range(0, len(space.knobs), 2):
         formats, ratios = space.knobs[i].values, space.knobs[i + 1].values
@@ -52,7 +53,9 @@ def toy_costs(space: SearchSpace, vectors: np.ndarray) -> Cost:
         latency += work * np.array([TIME[str(f)] for f in formats])[vectors[:, i]]
         size += work * np.array([BYTES[str(f)] for f in formats])[vectors[:, i]] * (1 + i) / 8
         macs += work
-    return Cost(latency, size + 1, size, latency * 3, macs * 1e6, macs * 1e3)
+        bits = np.array([8 * BYTES[str(f)] for f in formats])[vectors[:, i]]
+        bops, weights = bops + work * bits * 32, weights + work * bits / 8
+    return Cost(latency, size + 1, size, latency * 3, macs * 1e6, macs * 1e3, bops * 1e6, weights * 1e3)
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -34,7 +35,8 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Para
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.platform import forward, is_dataset
-from autocomp.problem.data import Samples, as_integers, held, is_batched
+from autocomp.problem.data import Data, Samples, as_integers, held, is_batched
+from autocomp.problem.jobs import as_taken
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import Deployer, ExportReport
 from autocomp.results.point import NO_SAMPLES
@@ -127,20 +129,26 @@ class NetworkDeployer:
         known = None if start is None else start.parameters
         tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress, known)
         steps = tuned.steps + (0 if start is None else start.steps)
-        outputs = outputs_of(tuned, self.evaluator)
-        found = Measurement(
-            accuracy=self.evaluator.accuracy_of(outputs),
-            metric=self.evaluator.metric,
-            samples=len(self.evaluator.inputs[0]),
-            seconds=time.perf_counter() - started,
-            seed=settings.seed,
-            fidelity=f"{self.evaluator.judged_on}, after {_trained(settings, tuned.samples, steps)}",
-            scale=self.evaluator.scale,
-        )
+        found = self.evaluator.measurement(outputs_of(tuned, self.evaluator), started)
+        trained_on = f"{self.evaluator.judged_on}, after {_trained(settings, tuned.samples, steps)}"
+        found = replace(found, seed=settings.seed, fidelity=trained_on)
         weights = TrainedWeights(plan, settings.algorithm, tuned.parameters, found, steps)
-        return TunedDeployer(
-            weights, lambda: tuned, self._samples, not self.evaluator.symmetric, self._sizes, self._judge
-        ), found
+        return self._tuned(weights, lambda: tuned), found
+
+    def measure(self, plan: Plan, data: Any) -> tuple[Measurement, Measurement]:
+        evaluator = self._on(data)
+        return evaluator.evaluate(plan), evaluator.evaluate(Plan())
+
+    def _on(self, data: Any) -> PlanEvaluator:
+        """The evaluator for the evaluation samples of other data. What they lack, a metric or labels, is that of the
+        search."""
+        known = self.evaluator
+        own = None if isinstance(data, (Data, Mapping)) else known.measure
+        given = Data(evaluate=data, metric=own.function, lower_is_better=own.lower) if own else Data.coerce(data)
+        if given.evaluation is None:
+            raise ValueError("evaluate needs samples: arrays (x, y), x alone, a dataset or Data")
+        compared_by = given.compared_by or (known.compared_by if given.evaluation.y is None else "")
+        return known.on(as_taken(self._float, given.evaluation), given.evaluation.y, given.measure, compared_by)
 
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
         return self.trained(TrainedWeights.read(folder / file_of(plan)))
@@ -148,7 +156,12 @@ class NetworkDeployer:
     def trained(self, weights: TrainedWeights) -> TunedDeployer:
         """The deployer of a plan whose network was trained earlier; the network is rebuilt when it is first needed."""
         make = partial(rebuilt, self._float, self.evaluator, weights.plan, weights.algorithm, weights.parameters)
-        return TunedDeployer(weights, make, self._samples, not self.evaluator.symmetric, self._sizes, self._judge)
+        return self._tuned(weights, make)
+
+    def _tuned(self, weights: TrainedWeights, make: Callable[[], Tuned]) -> TunedDeployer:
+        return TunedDeployer(
+            weights, make, self._samples, not self.evaluator.symmetric, self._sizes, self._judge, self._on
+        )
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
@@ -159,7 +172,7 @@ class TunedDeployer:
     """Applies the one plan whose network was trained.
 
     make: returns that network; called once, when it is needed. zero_points: whether the device's runtime takes them.
-    sizes: predicts the sizes of files. judge: measures their accuracy.
+    sizes: predicts the sizes of files. judge: measures their accuracy. on: the evaluator for other data.
     """
 
     def __init__(
@@ -170,8 +183,9 @@ class TunedDeployer:
         zero_points: bool = True,
         sizes: FileSizes | None = None,
         judge: FileAccuracy | None = None,
+        on: Callable[[Any], PlanEvaluator] | None = None,
     ) -> None:
-        self._judge = judge
+        self._judge, self._on = judge, on
         self.weights, self._make, self._samples = weights, make, samples
         self._zero_points, self._sizes = zero_points, sizes
 
@@ -197,6 +211,14 @@ class TunedDeployer:
         self, plan: Plan, train: Any, settings: FineTuning, progress: Progress | None = None
     ) -> tuple[Deployer, Measurement]:
         raise ValueError("this point is fine-tuned already: fine-tune the front's own point, for more epochs")
+
+    def measure(self, plan: Plan, data: Any) -> tuple[Measurement, Measurement]:
+        self._check(plan)
+        if self._on is None:
+            raise ValueError(NO_SAMPLES)
+        evaluator, started = self._on(data), time.perf_counter()
+        outputs = outputs_of(self.tuned, evaluator)
+        return evaluator.measurement(outputs, started), evaluator.evaluate(Plan())
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         for plan in plans:

@@ -6,6 +6,8 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -19,9 +21,11 @@ from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
 from .base import Measurement
 from .calibration import calibrate_ranges, calibrate_tensors, moved_statistics, shared_ranges
+from .chance import chance_of, suspicions
 from .class_scores import are_class_scores
 from .engines import Arrays, Engine
 from .low_fidelity import FIRST, estimate
+from .paired import compared, metric_of_groups
 from .user_metric import UserMetric, label_bytes
 
 log = logging.getLogger("autocomp")
@@ -29,7 +33,6 @@ log = logging.getLogger("autocomp")
 VERSION = 6  # of the measurement: raised when the same plan would get another accuracy
 PLAIN_VERSION = 5  # where samples lie on the first axis of every output, numbers are as they were
 AGREEMENT, FIDELITY = "agreement", "fidelity"
-SUSPICIOUS = 0.02  # of a metric's value, by which outputs of other samples may be better
 WORK_STATISTICS, WORK_SYNTHETIC, WORK_CALIBRATION = 2e9, 5e10, 2e10  # MACs
 MOST = 256
 FLOAT_VALUES = 4.0  # of a metric where lower is better: how many times the float network's counts as accuracy 0
@@ -116,6 +119,11 @@ class PlanEvaluator:
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
         self.plain_uncut = engine.batch_statistics(plain, self.statistics_uncut)
+        self._run_float(plain)
+        self.key = self._fingerprint(calibration)
+
+    def _run_float(self, plain: CompressedWeights) -> None:
+        """plain: the float network's weights."""
         started = time.perf_counter()
         self.plain_outputs = self._outputs(plain)
         self.plain_seconds = time.perf_counter() - started
@@ -123,7 +131,6 @@ class PlanEvaluator:
         self.plain_judged = self.judged(self.plain_outputs)
         self.classifies = self._classifies()
         self.metric = self._metric()
-        self.key = self._fingerprint(calibration)
 
     @property
     def judged_on(self) -> str:
@@ -263,29 +270,34 @@ class PlanEvaluator:
 
     def evaluate(self, plan: Plan) -> Measurement:
         started = time.perf_counter() - (0.0 if plan else self.plain_seconds)
-        accuracy = self.accuracy_of(self._outputs(self.compress(plan))) if plan else self.plain_accuracy()
-        count = len(self.inputs[0])
+        return self.measurement(self._outputs(self.compress(plan)) if plan else self._copied(), started)
+
+    def measurement(self, outputs: Arrays, started: float) -> Measurement:
+        """Of outputs for all samples; the user's metric may write into them. started: see time.perf_counter."""
+        known = asdict(compared(self, outputs))
         return Measurement(
-            accuracy=accuracy,
+            accuracy=self.accuracy_of(outputs),
             metric=self.metric,
-            samples=count,
+            samples=len(self.inputs[0]),
             seconds=time.perf_counter() - started,
             seed=self.seed,
             fidelity=self.judged_on,
             scale=self.scale,
+            **known,
         )
 
     def evaluate_subset(self, plan: Plan) -> Measurement:
         """The plan's accuracy on all samples, estimated from the first 2,000."""
         started = time.perf_counter()
-        found = self.judged(self._outputs(self.compress(plan), _first(self.inputs, FIRST)))[0]
+        outputs = self._outputs(self.compress(plan), _first(self.inputs, FIRST))
         right, of_float = (
-            outputs[:FIRST].argmax(1) == self._classes[:FIRST] for outputs in (found, self.plain_judged[0])
+            found[:FIRST].argmax(1) == self._classes[:FIRST]
+            for found in (self.judged(outputs)[0], self.plain_judged[0])
         )
-        count = len(self.inputs[0])
-        accuracy, error = estimate(right, of_float, self.plain_accuracy(), count)
-        seconds = time.perf_counter() - started
-        return Measurement(accuracy, self.metric, FIRST, seconds, self.seed, f"{FIRST} of {self.judged_on}", error)
+        accuracy, error = estimate(right, of_float, self.plain_accuracy(), len(self.inputs[0]))
+        known = asdict(compared(self, outputs))
+        seconds, said = time.perf_counter() - started, f"{FIRST} of {self.judged_on}"
+        return Measurement(accuracy, self.metric, FIRST, seconds, self.seed, said, error, **known)
 
     def _outputs(self, compressed: CompressedWeights, inputs: Arrays | None = None) -> Arrays:
         """The outputs for all samples, or for other inputs if they are given."""
@@ -307,11 +319,23 @@ class PlanEvaluator:
             value = self.measure(outputs, self.labels)
             return max(0.0, 1 - value / self.scale) if self.scale else value
         found = self.judged(outputs)
+        right = self.right(found)
+        if right is not None:
+            return float(np.mean(right))
+        return float(np.mean([_explained(a, b) for a, b in zip(found, self.plain_judged, strict=True)]))
+
+    def right(self, found: list[np.ndarray]) -> np.ndarray | None:
+        """(n,) bool: of judged outputs for the first n samples, which answers are correct; None for the fidelity."""
         if self._gives_classes:
-            return float(np.mean(found[0] == self.labels))
+            return np.asarray(found[0] == self.labels)
         if not self.classifies:
-            return float(np.mean([_explained(a, b) for a, b in zip(found, self.plain_judged, strict=True)]))
-        return float(np.mean(found[0].argmax(1) == self._classes))
+            return None
+        return np.asarray(found[0].argmax(1) == self._classes[: len(found[0])])
+
+    @cached_property
+    def metric_of_groups(self) -> np.ndarray | None:
+        """The float network's, see :func:`autocomp.evaluators.paired.metric_of_groups`."""
+        return metric_of_groups(self, self.plain_outputs)
 
     def judged(self, outputs: Arrays) -> list[np.ndarray]:
         """The outputs that plans are judged by, those with an axis of samples; samples on the first axis."""
@@ -340,52 +364,23 @@ class PlanEvaluator:
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
-        """Suspicions about the float network's accuracy: a metric that runs the other way, labels that are not
-        those of the samples."""
-        return tuple(text for text in (self._against_shuffled(), self._against_chance()) if text)
+        """Suspicions about the float network's accuracy, see :mod:`autocomp.evaluators.chance`."""
+        return suspicions(self)
 
-    def _against_shuffled(self) -> str:
-        """Outputs that belong to other samples should be worse."""
-        if self.measure is None or len(self.inputs[0]) < 2:
-            return ""
-        order = np.random.default_rng(self.seed).permutation(len(self.inputs[0]))
-        known = zip(self.engine.described_outputs, self.plain_outputs, strict=True)
-        try:
-            value = self.measure(self._copied(), self.labels)
-            shuffled = self.measure(tuple(output.rows(array, order).copy() for output, array in known), self.labels)
-        except EvaluationError:  # the search says so
-            return ""
-        if (shuffled - value) * (-1 if self.measure.lower else 1) <= SUSPICIOUS * max(value, shuffled):
-            return ""
-        other = "is a higher value better (lower_is_better=False)" if self.measure.lower else (
-            "is a lower value better (then say Data(..., lower_is_better=True))"
-        )  # fmt: skip
-        return (
-            f"{self.measure} is {value:.3g} for the float network and {shuffled:.3g} for its outputs shuffled over the "
-            f"samples, which should be worse: {other}, or are the labels those of other samples?"
-        )
+    @cached_property
+    def chance(self) -> float | None:
+        """The accuracy without any knowledge of the inputs; None where the metric does not tell."""
+        return chance_of(self)
 
-    def _against_chance(self) -> str:
-        """Who always answers the most frequent class has that accuracy."""
-        if self.metric != "accuracy" or self.labels is None:
-            return ""
-        found, labels = self.plain_judged[0], self.labels.astype(np.int64)
-        answers = found.argmax(1) if self.classifies else found
-        accuracy, (_, counts) = float(np.mean(answers == labels)), np.unique(labels, return_counts=True)
-        chance = max(float(counts.max() / len(labels)), 1 / found.shape[1] if self.classifies else 0.0)
-        if accuracy > chance or len(counts) == 1:
-            return ""
-        moved = {move: float(np.mean(answers == labels + move)) for move in (-1, 1)}
-        best = max(moved, key=lambda move: moved[move])
-        shifted = (
-            f"; with {best:+d} added to every label it is {moved[best]:.1%}"
-            if moved[best] > chance + (1 - chance) / 4
-            else ""
-        )
-        return (
-            f"the float network's accuracy, {accuracy:.1%}, is not above chance ({chance:.1%} by always giving one "
-            f"class): are the labels those of these samples, and the inputs normalised as in training{shifted}?"
-        )
+    def on(self, inputs: Arrays, labels: Any, measure: UserMetric | None, compared_by: str = "") -> PlanEvaluator:
+        """The same compression measured on other samples; arguments as of the class."""
+        other = copy(self)
+        for name in ("remarks", "chance", "metric_of_groups"):
+            other.__dict__.pop(name, None)
+        other.inputs, other.labels, other.measure, other.compared_by = inputs, labels, measure, compared_by
+        other.synthetic, other.scale = False, 0.0
+        other._run_float(PlanCompressor(self.space, self.parameters)(Plan()))
+        return other
 
     @property
     def _gives_integers(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Protocol, runtime_checkable
 
 from autocomp.search_spaces import Plan
@@ -23,6 +23,11 @@ class Measurement:
     error: standard error of the accuracy, where it is an estimate for all samples from a part of them; 0 where all
         samples were measured.
     scale: of a metric where lower is better: the accuracy is 1 - value / scale. 0: it is the metric's value.
+    change_error: standard error of the accuracy's difference to the float network's on the same samples, as an estimate
+        for other samples of the same kind; None where it is not known.
+    accuracy_error: standard error of the accuracy itself for other samples, several times as large as a rule.
+    divergence: of the outputs from the float network's on these samples: nats for classes, else their squared error
+        divided by their variance; None where it is not known.
     """
 
     accuracy: float
@@ -33,6 +38,9 @@ class Measurement:
     fidelity: str = ""
     error: float = 0.0
     scale: float = 0.0
+    change_error: float | None = field(default=None, compare=False)
+    accuracy_error: float | None = field(default=None, compare=False)
+    divergence: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.metric, str) and self.metric.isidentifier()):

@@ -16,6 +16,7 @@ from autocomp.errors import EvaluationError
 from autocomp.search_spaces import Knob, Plan, SearchSpace, split_value
 
 from .accuracy import PlanEvaluator
+from .distances import divergences, squared_error
 from .joint_scores import JOINT, RUINED, joint_vectors, weighed
 
 log = logging.getLogger("autocomp")
@@ -134,7 +135,7 @@ def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None)
     except Exception as error:  # any error of an engine
         raise EvaluationError(f"plan {plan} could not be scored: {error}") from error
     if not evaluator.classifies:
-        value = float(np.mean([_error(a, b) for a, b in zip(found, expected, strict=True)]))
+        value = float(np.mean([squared_error(a, b) for a, b in zip(found, expected, strict=True)]))
     else:
         value = float(np.mean(divergences(expected[0], found[0])))
     return min(value, RUINED) if np.isfinite(value) else RUINED
@@ -147,28 +148,6 @@ def _or_ruined(evaluator: PlanEvaluator, plan: Plan, samples: int) -> float:
     except EvaluationError as error:
         log.warning("%s", error)
         return RUINED
-
-
-def divergences(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """(n,) KL divergence of the class probabilities, nats; both arguments (n, classes), before or after the softmax."""
-    p, q = _log_probabilities(expected), _log_probabilities(found)
-    return np.maximum((np.exp(p) * (p - q)).sum(1), 0)
-
-
-def _log_probabilities(outputs: np.ndarray) -> np.ndarray:
-    outputs = outputs.astype(np.float64)
-    if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-3):
-        return np.asarray(np.log(np.maximum(outputs, 1e-12)))
-    shifted = outputs - outputs.max(1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
-
-
-def _error(found: np.ndarray, expected: np.ndarray) -> float:
-    """The squared error divided by the variance over the samples; for integers the share that differs."""
-    if expected.dtype.kind != "f":
-        return float(np.mean(found != expected))
-    spread = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
-    return float(((found.astype(np.float64) - expected) ** 2).sum()) / spread
 
 
 def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[float, ...], ...]:

@@ -21,6 +21,9 @@ class Cost:
     energy_mj: of the whole batch; an estimate from published energies of operations and bytes.
     macs: multiply-accumulates of the whole batch, without padding.
     params: elements of all parameters.
+    bops: bit operations of the whole batch: multiply-accumulates times the bits of both factors; floats count 32.
+    weight_bytes: of the layers' weights at their exact bits, and of embeddings and the like at 32; without scales,
+        biases, normalisations and the file around them. As papers state it, whatever a runtime stores or executes.
     """
 
     latency_ms: Number
@@ -29,6 +32,8 @@ class Cost:
     energy_mj: Number
     macs: Number
     params: Number
+    bops: Number = 0.0
+    weight_bytes: Number = 0.0
 
     @classmethod
     def metrics(cls) -> tuple[str, ...]:
@@ -40,7 +45,8 @@ class Cost:
         return len(self.latency_ms)
 
     def __getitem__(self, i: int) -> Cost:
-        return Cost(*(float(getattr(self, name)[i]) for name in self.metrics()))
+        values = (np.broadcast_to(getattr(self, name), (len(self),)) for name in self.metrics())
+        return Cost(*(float(value[i]) for value in values))
 
     def __iter__(self) -> Iterator[Cost]:
         return (self[i] for i in range(len(self)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import Workload, once
+from autocomp.search_spaces import FLOAT_BITS, Workload, once
 
 from .cost import Cost, OperatorCost
 from .lookup import Lookup
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .device_model import Device
 
 CHUNK = 16384
-COLUMNS = 6  # seconds, weight bytes, file bytes, joules, macs, params
+COLUMNS = 8  # seconds, memory bytes of weights, file bytes, joules, macs, params, bops, weight bytes
 
 
 def costs(device: Device, workload: Workload) -> Cost:
@@ -38,8 +38,13 @@ def costs(device: Device, workload: Workload) -> Cost:
         for lookup in operators:
             totals[part] += lookup(chunk)
         peak[part] = memory.peak(chunk)
-    seconds, weights, file, joules, macs, params = totals.T
-    return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, macs, params.copy())
+    return cost_of(totals, peak)
+
+
+def cost_of(totals: np.ndarray, peak: np.ndarray) -> Cost:
+    """totals: (n, COLUMNS); peak: (n,) bytes of live activations."""
+    seconds, weights, file, joules, *counts = np.ascontiguousarray(totals.T)
+    return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, *counts)
 
 
 def _constant(device: Device, program: Program, workload: Workload) -> np.ndarray:
@@ -49,7 +54,7 @@ def _constant(device: Device, program: Program, workload: Workload) -> np.ndarra
     norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * lowered.norm_params_per_channel
     others = float(graph.other_params - norms)
     memory, file = others * device.float_bits / 8, others * 4 + device.container.node * len(graph.nodes)
-    return np.array([device.rates.inference_s, memory, file, 0.0, 0.0, others])
+    return np.array([device.rates.inference_s, memory, file, 0.0, 0.0, others, 0.0, others * FLOAT_BITS / 8])
 
 
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:
@@ -58,7 +63,7 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
             lowered = LoweredNetwork(device, program, some)
             w = work(lowered, position)
             seconds = device.rates.seconds(w.demand).total * device.table.factor(lowered, position)
-            columns = (seconds, w.memory_bytes, w.file_bytes, w.energy_j, w.macs, w.params)
+            columns = (seconds, w.memory_bytes, w.file_bytes, w.energy_j, w.macs, w.params, w.bops, w.weight_bytes)
             return np.stack(columns, axis=1)
 
         return function

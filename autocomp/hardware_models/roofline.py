@@ -53,6 +53,8 @@ class Work:
     energy_j: np.ndarray
     macs: np.ndarray
     params: np.ndarray
+    bops: np.ndarray
+    weight_bytes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
     arithmetic = _arithmetic(lowered, operator)
     demand = _demand(lowered, position, arithmetic)
     resident = lowered.device.bytes_per_element[demand.precision]
+    bits, activation_bits = lowered.workload.bits_of(operator.head)
     return Work(
         demand=demand,
         file_bytes=stored + (bias + _folded(lowered, operator, layer, norms, params)) * 4,
@@ -92,6 +95,8 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
         energy_j=_energy(lowered, operator, demand, arithmetic.macs),
         macs=arithmetic.macs,
         params=weights + bias + params,
+        bops=arithmetic.macs * bits * activation_bits,
+        weight_bytes=weights * bits / 8,
     )
 
 

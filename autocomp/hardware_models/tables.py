@@ -14,7 +14,7 @@ from .device_model import Device
 from .lookup import MOST_COMBINATIONS, Lookup
 from .lowered import LoweredNetwork
 from .memory import Memory
-from .model import CHUNK, _constant, _operators
+from .model import CHUNK, _constant, _operators, cost_of
 from .operators import Program, lower
 
 
@@ -39,8 +39,7 @@ class CostTables:
             for lookup in self._lookups:
                 totals[part] += lookup(chunk)
             peak[part] = self._memory.peak(chunk)
-        seconds, weights, file, joules, macs, params = totals.T
-        return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, macs.copy(), params.copy())
+        return cost_of(totals, peak)
 
     @cached_property
     def _plain(self) -> Workload:

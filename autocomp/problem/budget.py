@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -22,9 +23,27 @@ if TYPE_CHECKING:
 ACCURACY = "accuracy"
 DEFAULT_OBJECTIVES = ("latency", "size")
 LEAST_CONFIDENCE, MOST_CONFIDENCE = Decimal("0.5"), Decimal("0.95")  # as hardware_models/uncertainty.py has them
+MOST_OF_ACCURACY = Decimal("0.999")
 _NAMES = (*METRICS, ACCURACY)
 LEAST = 1e-12  # accuracy: what a metric where lower is better has at its worst, 0, is never enough
 _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Standard errors of n accuracies, each (n,); NaN where they are not known.
+
+    change: of the difference to the float network's on the same samples; accuracy: of the accuracy itself.
+    """
+
+    change: np.ndarray
+    accuracy: np.ndarray
+
+    @classmethod
+    def of(cls, change: float | None, accuracy: float | None) -> Errors:
+        """Of one accuracy."""
+        known = [np.array([np.nan if error is None else error]) for error in (change, accuracy)]
+        return cls(*known)
 
 
 @dataclass(frozen=True)
@@ -33,8 +52,8 @@ class Bound:
 
     value: of a cost in the unit of Cost, or, if ``relative``, as a share of the float network's cost; of the accuracy a
         share of 1, or, if ``relative``, the share that may be lost.
-    confidence: the probability, in (0, 1), with which a measured latency meets the bound; None bounds the prediction
-        itself.
+    confidence: the probability, in (0, 1), with which a measured latency meets the bound, or the accuracy on other
+        samples of the same kind; None bounds the prediction, or the estimate, itself.
     margin: with that confidence the measured latency on the device is less than so many times the prediction;
         :meth:`Budget.on` sets it.
     of: a user's metric where lower is better, bounded from above: value is in its own unit, or, where ``relative``,
@@ -54,7 +73,8 @@ class Bound:
         if self.of and not self.relative:
             return max(1 - self.value / self._known_scale, LEAST)
         if not self.relative:
-            return self.value if self.confidence is None else self.value / self._known_margin
+            certain = self.confidence is None or self.metric == ACCURACY
+            return self.value if certain else self.value / self._known_margin
         if self.metric != ACCURACY:
             return self.value * float(getattr(float_cost, METRICS[self.metric].attribute))
         if float_accuracy is None:
@@ -63,7 +83,20 @@ class Bound:
             return max(1 - (1 + self.value) * (1 - float_accuracy), LEAST)
         return float_accuracy - self.value
 
+    def needed(self, errors: Errors) -> np.ndarray:
+        """(n,): by how much an estimated accuracy must exceed the limit for the confidence: the one-sided normal
+        quantile times its standard error. Infinite where that is not known."""
+        if self.confidence is None:
+            return np.zeros(len(errors.change))
+        own = errors.change if self.relative else errors.accuracy
+        quantile = NormalDist().inv_cdf(self.confidence)
+        return np.where(np.isnan(own), np.inf if quantile > 0 else 0.0, quantile * own)
+
     def __str__(self) -> str:
+        confidence = "" if self.confidence is None else f"@{_plain(Decimal(repr(self.confidence)) * 100)}%"
+        return self._without_confidence() + confidence
+
+    def _without_confidence(self) -> str:
         exact = Decimal(repr(self.value))
         if self.of:
             return f"{self.of}<+{_plain(exact * 100)}%" if self.relative else f"{self.of}<{_plain(exact)}"
@@ -74,8 +107,7 @@ class Bound:
             return f"{self.metric}<{_plain(exact * 100)}%"
         metric = METRICS[self.metric]
         unit = metric.unit_for(self.value)
-        confidence = "" if self.confidence is None else f"@{_plain(Decimal(repr(self.confidence)) * 100)}%"
-        return f"{self.metric}<{_plain(exact / metric.scale(unit))}{unit}{confidence}"
+        return f"{self.metric}<{_plain(exact / metric.scale(unit))}{unit}"
 
     @property
     def _known_scale(self) -> float:
@@ -116,10 +148,11 @@ class Budget:
     def parse(cls, text: str | Budget | None, lower: str = "") -> Budget:
         """Read ``"latency<5ms, accuracy>-1%"``; bounds are joined by commas or ``and``; None means no bounds.
 
-        Costs (latency, memory, size, energy, macs, params) take ``<`` or ``<=``, which mean the same, and a unit or
-        ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than the float network,
-        ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` requires that nine of ten networks with
-        such a prediction measure less than 5 ms. A mistake raises ValueError, which marks the position.
+        Costs (latency, memory, size, energy, macs, params, bops, weight_bytes) take ``<`` or ``<=``, which mean the
+        same, and a unit or ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than
+        the float network, ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` requires that nine of
+        ten networks with such a prediction measure less than 5 ms, ``accuracy>-1%@95%`` that the accuracy on other
+        samples is so high with this probability. A mistake raises ValueError, which marks the position.
 
         lower: the name of a metric where lower is better, which takes ``<`` in place of the accuracy: ``wer<0.1``, or
         ``wer<+5%`` for at most 5 % more than the float network's.
@@ -141,11 +174,11 @@ class Budget:
 
         ValueError where a bound has a confidence and the device's errors are not known.
         """
-        if not any(bound.confidence for bound in self.bounds):
+        if not any(bound.confidence and bound.metric != ACCURACY for bound in self.bounds):
             return self
         if errors is None:
             raise ValueError(f"{self} needs the errors of predicted latencies, but none were measured for {device}")
-        margins = [b.confidence and errors.margin(b.confidence) for b in self.bounds]
+        margins = [b.confidence and errors.margin(b.confidence) if b.metric != ACCURACY else None for b in self.bounds]
         return Budget(tuple(replace(b, margin=m) for b, m in zip(self.bounds, margins, strict=True)))
 
     @property
@@ -162,13 +195,18 @@ class Budget:
         return Budget(tuple(Bound(b.metric, b.limit(float_cost, float_accuracy)) for b in self.bounds))
 
     def violations(
-        self, cost: Cost, accuracy: ArrayLike | None, float_cost: Cost, float_accuracy: float | None
+        self,
+        cost: Cost,
+        accuracy: ArrayLike | None,
+        float_cost: Cost,
+        float_accuracy: float | None,
+        errors: Errors | None = None,
     ) -> np.ndarray:
         """(n, bounds): 0 or less where the bound holds.
 
         For a cost it is the excess as a share of the limit; for the accuracy it is the missing accuracy, as a share of
         1. An accuracy that is not known yet (None) violates nothing. Rounded to 12 places: a plan exactly at the limit
-        meets it.
+        meets it. errors: of the accuracy, for bounds on it with a confidence; without them it counts as exact.
         """
         n = np.size(cost.latency_ms)
         result = np.zeros((n, len(self.bounds)))
@@ -180,13 +218,19 @@ class Budget:
                 column[:] = value / limit - 1 if limit > 0 else value
             elif accuracy is not None:
                 column[:] = bound.limit(float_cost, float_accuracy) - np.asarray(accuracy, np.float64)
+                column += 0.0 if errors is None else bound.needed(errors)
         return result.round(12)
 
     def violation(
-        self, cost: Cost, accuracy: ArrayLike | None, float_cost: Cost, float_accuracy: float | None
+        self,
+        cost: Cost,
+        accuracy: ArrayLike | None,
+        float_cost: Cost,
+        float_accuracy: float | None,
+        errors: Errors | None = None,
     ) -> np.ndarray:
         """(n,): the largest of :meth:`violations`, 0 where there are no bounds."""
-        each = self.violations(cost, accuracy, float_cost, float_accuracy)
+        each = self.violations(cost, accuracy, float_cost, float_accuracy, errors)
         return each.max(axis=1) if self.bounds else np.zeros(len(each))
 
     def __str__(self) -> str:
@@ -293,7 +337,8 @@ class _Reader:
         percent = bool(self._take(r"\s*%"))
         if relative and not percent:
             self._fail("%", " (of the float network's value)")
-        return Bound(ACCURACY, self._positive(number / 100 if percent else number, start), relative, of=self.lower)
+        value = self._positive(number / 100 if percent else number, start)
+        return Bound(ACCURACY, value, relative, self._confidence(ACCURACY), of=self.lower)
 
     def _bounded_from_below(self) -> bool:
         """Whether the sign of a lower bound, as for an accuracy, follows the name."""
@@ -324,17 +369,18 @@ class _Reader:
         if not self._take("@"):
             self.at = start
             return None
-        if name != "latency":
+        if name not in ("latency", ACCURACY):
             self.at = start
-            self._fail("no confidence", " (errors of predictions are known of the latency only)")
+            self._fail("no confidence", " (of costs errors of predictions are known of the latency only)")
         self._space()
         start = self.at
         number = self._number()
         self._space()
         share = number / 100 if self._take("%") else number
-        if not LEAST_CONFIDENCE <= share <= MOST_CONFIDENCE:
+        most = MOST_CONFIDENCE if name == "latency" else MOST_OF_ACCURACY
+        if not LEAST_CONFIDENCE <= share <= most:
             self.at = start
-            self._fail(f"a confidence from {LEAST_CONFIDENCE:.0%} to {MOST_CONFIDENCE:.0%}")
+            self._fail(f"a confidence from {LEAST_CONFIDENCE:.0%} to {_plain(most * 100)}%")
         return float(share)
 
     def _accuracy(self) -> Bound:
@@ -346,7 +392,8 @@ class _Reader:
         if share > 1:
             self.at = start
             self._fail("at most 100% or 1")
-        return Bound(ACCURACY, float(-share if sign == "+" and share else share), bool(sign))
+        value = float(-share if sign == "+" and share else share)
+        return Bound(ACCURACY, value, bool(sign), self._confidence(ACCURACY))
 
     def _number(self) -> Decimal:
         match = _NUMBER.match(self.text, self.at)

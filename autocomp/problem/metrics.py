@@ -10,6 +10,8 @@ from decimal import ROUND_CEILING, Decimal
 _TIME = {"us": "0.001", "ms": "1", "s": "1000"}
 _BYTES = {"B": "1e-6", "KB": "1e-3", "MB": "1", "GB": "1e3"}
 _BINARY = {"KiB": "0.001024", "MiB": "1.048576", "GiB": "1073.741824"}
+_SMALL_BYTES = {"B": "1", "KB": "1e3", "MB": "1e6", "GB": "1e9"}
+_SMALL_BINARY = {"KiB": "1024", "MiB": "1048576", "GiB": "1073741824"}
 _COUNT = {"": "1", "k": "1e3", "M": "1e6", "G": "1e9", "T": "1e12"}
 _ENERGY = {"uJ": "0.001", "mJ": "1", "J": "1000"}
 
@@ -59,6 +61,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("energy", "energy_mj", _ENERGY, {}),
         Metric("macs", "macs", _COUNT, {"K": "1e3"}),
         Metric("params", "params", _COUNT, {"K": "1e3"}),
+        Metric("bops", "bops", _COUNT, {"K": "1e3"}),
+        Metric("weight_bytes", "weight_bytes", _SMALL_BYTES, _SMALL_BINARY),
     )
 }
 
@@ -76,6 +80,11 @@ def shown_change(change: float, scale: float = 0.0) -> str:
     """The change of an accuracy in points, signed; or of the value of a metric where lower is better."""
     text = f"{100 * change:+.1f}" if not scale else f"{-scale * change:+.2g}"
     return "0.0" if text in ("+0.0", "-0.0", "+0", "-0") else text
+
+
+def shown_width(width: float, scale: float = 0.0) -> str:
+    """Half an interval of a change, in the unit and the digits of :func:`shown_change`; without a sign."""
+    return f"{100 * width:.1f}" if not scale else f"{scale * width:.2g}"
 
 
 def decimals(values: Iterable[float], digits: int = 3) -> int:

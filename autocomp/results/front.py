@@ -15,13 +15,14 @@ from rich.table import Table
 from autocomp.hardware_models import LatencyErrors
 from autocomp.problem.arguments import RULES, check
 from autocomp.problem.budget import ACCURACY, Budget, objectives
-from autocomp.problem.metrics import METRICS
+from autocomp.problem.metrics import METRICS, shown
 from autocomp.problem.pareto import hypervolume, knee, on_front
 from autocomp.problem.record import Record
 from autocomp.rules import checked
 from autocomp.search_spaces import Plan
 
 from . import front_table
+from .estimates import expected, least_accuracy
 from .front_table import LINES, render
 from .point import Deployer, ExportReport, Point, short
 from .prediction import Prediction, Resolver, StoredResolver
@@ -36,6 +37,11 @@ __all__ = ["Deployer", "ExportReport", "ParetoSet", "Point", "Prediction", "Reso
 class ParetoSet(Sequence[Point]):
     """The feasible plans that are non-dominated in accuracy and the objectives, the most expensive first.
 
+    A point's accuracy is what other samples of the same kind are expected to give: the observed change against the
+    float network, shrunk towards that of plans whose outputs differ as much (:mod:`autocomp.results.shrinkage`), since
+    of many plans those that are chosen looked better than they are. ``point.observed`` is the accuracy on the samples
+    themselves.
+
     With many samples these are plans that were measured on all of them; plans that were measured only on a part are in
     ``evaluated``. Where no plan meets the budget it has up to ten that come nearest to it, and ``notes`` says so.
 
@@ -45,6 +51,9 @@ class ParetoSet(Sequence[Point]):
     reference: the reference point of ``hypervolume``, as (error, costs as shares of the float network's).
     settings: the settings of the search, shown in the report.
     resolver: solves for other budgets.
+    chance: the accuracy without any knowledge of the inputs. Where the budget bounds no accuracy, points are shown that
+        keep nine tenths of what the float network has above it, or half of its fidelity; a bound, if only
+        ``accuracy>0%``, shows all. The others are in ``evaluated``.
     remarks: notes of the search; together with the front's own notes they are ``notes``.
     errors: of the device's predicted latencies, for bounds such as ``latency<5ms@90%``.
     """
@@ -61,9 +70,10 @@ class ParetoSet(Sequence[Point]):
         notes: Iterable[str] = (),
         errors: LatencyErrors | None = None,
         resolver: Resolver | None = None,
+        chance: float | None = None,
         tuned: Iterable[tuple[Record, Deployer | None]] = (),
     ) -> None:
-        self.deployer, self.resolver = deployer, resolver
+        self.deployer, self.resolver, self.chance = deployer, resolver, chance
         self.device = device
         self.errors = errors
         self.settings = dict(settings or {})
@@ -75,10 +85,11 @@ class ParetoSet(Sequence[Point]):
         self.budget = self._bounds(budget)
         self.objectives = _objectives(self.budget, objectives)
         self.reference = (1.0,) * (1 + len(self.objectives))
-        self.evaluated = tuple(
+        self._observed = tuple(
             self.float_point if record is of_float else Point.of(record, self.float_point, deployer)
             for record in records
         )
+        self.evaluated = self._expected()
         self.tuned = tuple(
             replace(Point.of(record, self.float_point, deployer), tuned=True) for record, deployer in tuned
         )
@@ -91,11 +102,21 @@ class ParetoSet(Sequence[Point]):
         lower = own.metric if own.scale else ""
         return Budget.parse(text, lower).on(self.errors, self.device).scaled(own.scale)
 
+    def _expected(self) -> tuple[Point, ...]:
+        return expected(self._observed, self.float_point, lambda point: self._constraint_violation(self.budget, point))
+
     def _find(self) -> tuple[Point, ...]:
         points = self._comparable
         kept = on_front(self._matrix(points), np.array([point.violation for point in points]))
         best = [point for point, keep in zip(points, kept, strict=True) if keep]
-        return tuple(sorted(best, key=lambda point: (-point.value(self.objectives[0]), -point.accuracy)))
+        self._nondominated = tuple(sorted(best, key=lambda point: (-point.value(self.objectives[0]), -point.accuracy)))
+        shown = tuple(point for point in self._nondominated if point.accuracy >= self.min_accuracy)
+        return self._nondominated if all(point.is_float for point in shown) else shown
+
+    @cached_property
+    def min_accuracy(self) -> float:
+        """Of points that are shown, where the budget bounds no accuracy; where none of them keeps it, all are shown."""
+        return 0.0 if self.budget.bounds_accuracy else least_accuracy(self.float_point, self.chance)
 
     @property
     def _comparable(self) -> Sequence[Point]:
@@ -138,7 +159,7 @@ class ParetoSet(Sequence[Point]):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of the table."""
-        remarks = (*self._estimated, *self.remarks)
+        remarks = (*self._estimated, *self._hidden, *self.remarks)
         if self.feasible:
             return remarks
         advice = self._advice(self.budget)
@@ -151,6 +172,25 @@ class ParetoSet(Sequence[Point]):
         count = sum(point.fidelity in parts for point in self)
         text = f"{count} of these points were measured on {', '.join(sorted(parts))}, since the search was stopped"
         return (f"{text}: front.evaluate(point.plan) uses all",) if parts else ()
+
+    @property
+    def _hidden(self) -> tuple[str, ...]:
+        """A note where points are below the least accuracy."""
+        below = [point for point in self._nondominated if point.accuracy < self.min_accuracy]
+        if not below or self.chance is None:
+            return ()
+        scale = self.float_point.scale
+        limit = f"{self.float_point.metric} {shown(self.min_accuracy, scale)}"
+        share = f"{round(100 * self._kept)} % of what the float network has above chance ({shown(self.chance, scale)})"
+        if len(below) == len(self._nondominated) - any(point.is_float for point in self._nondominated):
+            return (f"no point keeps {limit}, {share}: all are shown",)
+        advice = "accuracy>0% in the budget shows them, front.evaluated has them"
+        return (f"{len(below)} further points are not shown, since they do not keep {limit}, {share}: {advice}",)
+
+    @property
+    def _kept(self) -> float:
+        of_float, chance = self.float_point.accuracy, self.chance or 0.0
+        return (self.min_accuracy - chance) / (of_float - chance)
 
     def short_of_accuracy(self, bounds: Budget | None = None) -> list[Point]:
         """Evaluated plans that miss only the bound on the accuracy, by default of the budget.
@@ -192,9 +232,9 @@ class ParetoSet(Sequence[Point]):
     def hypervolume(self, reference: Sequence[float] | None = None) -> float:
         """The share, 0 to 1, that the front dominates of the box from ``reference`` to no error and no cost.
 
-        0 where no plan meets the budget.
+        Points that are not shown for their accuracy count, too. 0 where no plan meets the budget.
         """
-        counted = self._points if self.feasible else ()
+        counted = self._nondominated if self.feasible else ()
         return hypervolume(self._matrix(counted), np.array(reference or self.reference, np.float64))
 
     def pick(self, expression: str | Budget | None = None) -> Point:
@@ -210,7 +250,9 @@ class ParetoSet(Sequence[Point]):
         if not bounds:
             return self.knee
         others = [point for point in self._every if point.feasible or not self.feasible]
-        for candidates in (self._points, others):
+        # Of a plan that is better in the estimate the error may be larger: with a confidence none dominates another.
+        confident = any(bound.metric == ACCURACY and bound.confidence for bound in bounds.bounds)
+        for candidates in (others,) if confident else (self._points, others):
             fitting = [point for point in candidates if self._constraint_violation(bounds, point) <= 0]
             if fitting:
                 return min(fitting, key=lambda point: self._preference(bounds, point))
@@ -233,7 +275,8 @@ class ParetoSet(Sequence[Point]):
 
     def _constraint_violation(self, bounds: Budget, point: Point) -> float:
         of_float = self.float_point
-        return float(bounds.violation(point.cost, point.accuracy, of_float.cost, of_float.accuracy)[0])
+        known = (point.cost, point.accuracy, of_float.cost, of_float.accuracy)
+        return float(bounds.violation(*known, point.errors)[0])
 
     def _preference(self, bounds: Budget, point: Point) -> tuple[float, ...]:
         costs = [point.value(name) for name in self.objectives]
@@ -272,9 +315,10 @@ class ParetoSet(Sequence[Point]):
                 return point
         point = Point.of(self._resolver().evaluate(wanted), self.float_point, self.deployer)
         point = replace(point, violation=self._constraint_violation(self.budget, point))
-        self.evaluated = (*(other for other in self.evaluated if other.plan != wanted), point)
+        self._observed = (*(other for other in self._observed if other.plan != wanted), point)
+        self.evaluated = self._expected()
         self._renew()
-        return point
+        return next(point for point in self.evaluated if point.plan == wanted)
 
     def add(self, point: Point) -> None:
         """Add a fine-tuned point (:meth:`Point.fine_tune`); it is on the front if no point there dominates it.
@@ -359,6 +403,7 @@ class ParetoSet(Sequence[Point]):
             notes=saved.notes,
             errors=saved.errors,
             resolver=resolver,
+            chance=saved.chance,
             tuned=[(record, deployer and deployer.restored(Path(folder), record.plan)) for record in saved.tuned],
         )
         for points, measured in ((front.evaluated, saved.measured), (front.tuned, saved.measured_tuned)):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autocomp.problem.metrics import METRICS, decimals, shown_change
+from autocomp.problem.metrics import METRICS, decimals
 from autocomp.problem.metrics import shown as shown_accuracy
 
 from .front_protocol import Front
@@ -55,7 +55,7 @@ def rows(front: Front, shown: Sequence[Point]) -> Iterator[list[str]]:
         cells = [
             point.name,
             shown_accuracy(point.accuracy, point.scale).removesuffix(" %"),
-            "" if point.is_float else shown_change(point.accuracy_change, point.scale),
+            "" if point.is_float else point.change,
         ]
         if _file_accuracies(front):
             found = point.measured.get("accuracy")

@@ -14,7 +14,8 @@ from autocomp.evaluators import Measurement
 from autocomp.evaluators.fine_tuning import FineTuning, Progress
 from autocomp.hardware_models import Cost
 from autocomp.problem.arguments import RULES, check
-from autocomp.problem.metrics import METRICS, shown, shown_change, significant
+from autocomp.problem.budget import Errors
+from autocomp.problem.metrics import METRICS, shown, shown_change, shown_width, significant
 from autocomp.problem.record import Record
 from autocomp.process.training_bar import training_bar
 from autocomp.rules import checked
@@ -24,6 +25,7 @@ log = logging.getLogger("autocomp")
 
 DEPLOYABLE = "deployable"
 FILE_ACCURACY = 0.002  # most that a file's accuracy may differ from the reported one: two right runtimes round apart
+INTERVAL = 1.96  # standard errors on each side of a 95 % interval
 NO_SAMPLES = "evaluating a plan needs the data of the search: use autocomp.load(folder, net, data)"
 
 
@@ -99,6 +101,10 @@ class Deployer(Protocol):
         """Train the plan's network; returns the trained network's deployer and its measurement."""
         ...
 
+    def measure(self, plan: Plan, data: Any) -> tuple[Measurement, Measurement]:
+        """The plan's network and the float network on other data."""
+        ...
+
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:
         """Write into the folder what is needed to apply these plans later."""
         ...
@@ -113,6 +119,11 @@ class Point:
     """A plan that was evaluated.
 
     accuracy: 0 to 1, of the metric ``accuracy``, or of ``fidelity`` to the float network where there were no labels.
+        On a front it is what other samples of the same kind are expected to give, see :class:`ParetoSet`.
+    observed: the accuracy on the samples of the search themselves.
+    change_error, accuracy_error: standard errors of ``accuracy_change`` and of ``accuracy`` for other samples; None
+        where they are not known.
+    divergence: of the network's outputs from the float network's, see Measurement.
     samples, fidelity: the samples it was measured on, as a number and in words; seconds: duration of the measurement.
     cost: predicted.
     measured: measured costs, by their names in ``cost``; filled by :meth:`export` from files of the form that the costs
@@ -136,6 +147,10 @@ class Point:
     seed: int = 0
     tuned: bool = False
     scale: float = 0.0
+    observed: float | None = field(default=None, compare=False)
+    change_error: float | None = field(default=None, compare=False)
+    accuracy_error: float | None = field(default=None, compare=False)
+    divergence: float | None = field(default=None, compare=False)
     seconds: float = field(default=0.0, compare=False)
     measured: dict[str, float] = field(default_factory=dict, compare=False)
     files: dict[str, ExportReport] = field(default_factory=dict, compare=False, repr=False)
@@ -147,18 +162,12 @@ class Point:
         found = record.measurement
         return cls(
             plan=record.plan,
-            accuracy=float(found.accuracy),
-            metric=found.metric,
             cost=record.cost,
             violation=float(record.violation),
             vector=tuple(int(choice) for choice in record.vector),
-            samples=found.samples,
-            fidelity=found.fidelity,
-            seed=found.seed,
-            scale=getattr(found, "scale", 0.0),
-            seconds=found.seconds,
             reference=reference,
             deployer=deployer,
+            **_measured(found, record.plan),
         )
 
     @property
@@ -178,6 +187,30 @@ class Point:
     def accuracy_change(self) -> float:
         """The difference to the float network's accuracy; -0.01 is one percentage point lost."""
         return 0.0 if self.reference is None else self.accuracy - self.reference.accuracy
+
+    @property
+    def change_interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval of :attr:`accuracy_change`, paired over the samples; None where its error is not
+        known."""
+        if self.change_error is None:
+            return None
+        change, half = self.accuracy_change, INTERVAL * self.change_error
+        return change - half, change + half
+
+    @property
+    def change(self) -> str:
+        """:attr:`accuracy_change` in points, or in the metric's unit, with half its 95 % interval.
+
+        >>> point.change
+        '-0.4 ±0.3'
+        """
+        half = "" if not self.change_error else f" ±{shown_width(INTERVAL * self.change_error, self.scale)}"
+        return shown_change(self.accuracy_change, self.scale) + half
+
+    @property
+    def errors(self) -> Errors:
+        """For bounds on the accuracy with a confidence."""
+        return Errors.of(self.change_error, self.accuracy_error)
 
     @property
     def score(self) -> float:
@@ -271,31 +304,33 @@ class Point:
 
     def trained(self, deployer: Deployer, found: Measurement) -> Point:
         """The same plan with a trained network: its deployer and its measurement."""
-        return replace(
-            self,
-            accuracy=float(found.accuracy),
-            metric=found.metric,
-            samples=found.samples,
-            fidelity=found.fidelity,
-            seed=found.seed,
-            scale=getattr(found, "scale", 0.0),
-            seconds=found.seconds,
-            tuned=True,
-            measured={},
-            files={},
-            deployer=deployer,
-        )
+        return replace(self, tuned=True, measured={}, files={}, deployer=deployer, **_measured(found, self.plan))
+
+    def evaluate(self, data: Any) -> Point:
+        """The same network measured on other data, without an export.
+
+        Its change is to the float network on these data, which is ``reference`` of the point that is returned. That
+        point is on no front.
+
+        Args:
+            data: as for :func:`autocomp.search`; its evaluation samples are used. Without a metric and labels of its
+                own the networks are compared as in the search.
+        """
+        found, of_float = self.applied_by.measure(self.plan, data)
+        float_point = self if self.reference is None else self.reference
+        reference = replace(float_point, reference=None, **_measured(of_float, Plan()))
+        return reference if self.is_float else replace(self, reference=reference, **_measured(found, self.plan))
 
     @checked(RULES["summary"])
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:
         """One line.
 
         >>> point.summary()
-        'w8a8 x12, keep 0.5-0.75 x4: accuracy 91.2 % (-0.4), latency 2.31 ms (46 %), size 310 KB (25 %)'
+        'w8a8 x12, keep 0.5-0.75 x4: accuracy 91.2 % (-0.4 ±0.3), latency 2.31 ms (46 %), size 310 KB (25 %)'
         """
         accuracy = f"{self.metric} {shown(self.accuracy, self.scale)}"
         if self.reference is not None:
-            accuracy += f" ({shown_change(self.accuracy_change, self.scale)})"
+            accuracy += f" ({self.change})"
         costs = [f"{name} {METRICS[name].format(self.value(name))}{self._share(name)}" for name in metrics]
         return f"{self.name}: {', '.join([accuracy, *costs])}"
 
@@ -308,6 +343,23 @@ class Point:
         if self.deployer is None:
             raise ValueError("a point needs its network to be applied: use autocomp.load(folder, net)")
         return self.deployer
+
+
+def _measured(found: Measurement, plan: Plan) -> dict[str, Any]:
+    """The fields of a point that a measurement gives; the float network's change is exactly 0."""
+    return {
+        "accuracy": float(found.accuracy),
+        "observed": float(found.accuracy),
+        "metric": found.metric,
+        "samples": found.samples,
+        "fidelity": found.fidelity,
+        "seed": found.seed,
+        "scale": getattr(found, "scale", 0.0),
+        "change_error": getattr(found, "change_error", None) if plan else 0.0,
+        "accuracy_error": getattr(found, "accuracy_error", None),
+        "divergence": getattr(found, "divergence", None),
+        "seconds": found.seconds,
+    }
 
 
 def short(plan: Plan) -> str:

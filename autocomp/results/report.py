@@ -131,7 +131,7 @@ def _measured(front: Front, name: str) -> go.Scatter:
 
 def _hover(front: Front, point: Point) -> str:
     unit = "" if point.scale else " points"
-    change = "" if point.is_float else f" ({shown_change(point.accuracy_change, point.scale)}{unit})"
+    change = "" if point.is_float else f" ({point.change}{unit})"
     accuracy = shown(point.accuracy, point.scale)
     found = point.measured.get("accuracy")
     change += "" if found is None else f", measured {shown(found, point.scale)}"

@@ -52,6 +52,7 @@ class StoredFront:
     resolver: dict[str, Any] | None = None
     tuned: tuple[Record, ...] = ()
     measured_tuned: dict[str, MeasuredFiles] = field(default_factory=dict)
+    chance: float | None = None
 
 
 def to_json(front: Front) -> str:
@@ -64,6 +65,7 @@ def to_json(front: Front) -> str:
         "hypervolume": front.hypervolume(),
         "settings": front.settings,
         "notes": front.remarks,
+        "chance": front.chance,
         "errors": front.errors and front.errors.as_dict(),
         "records": [_record(point) for point in front.evaluated],
         "tuned": [_record(point) for point in front.tuned],
@@ -76,7 +78,11 @@ def _record(point: Point) -> dict[str, Any]:
     return {
         "plan": dict(point.plan),
         "vector": point.vector,
-        "accuracy": point.accuracy,
+        "accuracy": point.accuracy if point.observed is None else point.observed,
+        "expected": point.accuracy,
+        "change_error": point.change_error,
+        "accuracy_error": point.accuracy_error,
+        "divergence": point.divergence,
         "metric": point.metric,
         "samples": point.samples,
         "fidelity": point.fidelity,
@@ -122,6 +128,7 @@ def _stored(value: dict[str, Any]) -> StoredFront:
         tuned=tuple(_read_record(record) for record in value.get("tuned", ())),
         measured_tuned=_measured(value.get("tuned", ())),
         resolver=value.get("resolver"),
+        chance=value.get("chance"),
         errors=LatencyErrors.parse(value["errors"]) if value.get("errors") else None,
     )
 
@@ -149,7 +156,10 @@ def _file(form: str, value: dict[str, Any]) -> ExportReport:
 
 def _read_record(value: dict[str, Any]) -> Record:
     names = ("accuracy", "metric", "samples", "seconds", "seed", "fidelity")
-    measurement = Measurement(**{name: value[name] for name in names}, scale=value.get("scale", 0.0))
+    later: dict[str, Any] = {
+        name: value.get(name) for name in ("change_error", "accuracy_error", "divergence")
+    }  # not in older fronts
+    measurement = Measurement(**{name: value[name] for name in names}, scale=value.get("scale", 0.0), **later)
     return Record(Plan(value["plan"]), tuple(value["vector"]), measurement, Cost(**value["cost"]), value["violation"])
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.problem.budget import ACCURACY, Budget
+from autocomp.problem.budget import ACCURACY, Budget, Errors
 from autocomp.problem.metrics import METRICS
 from autocomp.samplers import Outcome, Vector
 
 if TYPE_CHECKING:
+    from autocomp.evaluators import Measurement
     from autocomp.hardware_models import Cost
 
 
@@ -45,13 +46,15 @@ class ConstraintEvaluator:
         """(n,): how far the costs exceed the budget; 0 or less where they meet it."""
         return self.budget.violation(self._costs(vectors), None, self.float_cost, self.float_accuracy)
 
-    def violations(self, cost: Cost, accuracy: float) -> tuple[float, ...]:
+    def violations(self, cost: Cost, found: Measurement) -> tuple[float, ...]:
         """The violation of each bound; the float network's own accuracy is its reference."""
-        known = accuracy if self.float_accuracy is None else self.float_accuracy
-        return tuple(self.budget.violations(cost, accuracy, self.float_cost, known)[0].tolist())
+        known = found.accuracy if self.float_accuracy is None else self.float_accuracy
+        change_error = 0.0 if self.float_accuracy is None else found.change_error
+        errors = Errors.of(change_error, found.accuracy_error)
+        return tuple(self.budget.violations(cost, found.accuracy, self.float_cost, known, errors)[0].tolist())
 
-    def outcome(self, vector: Vector, cost: Cost, accuracy: float) -> Outcome:
-        return Outcome(vector, (-accuracy, *self._values(cost)), self.violations(cost, accuracy))
+    def outcome(self, vector: Vector, cost: Cost, found: Measurement) -> Outcome:
+        return Outcome(vector, (-found.accuracy, *self._values(cost)), self.violations(cost, found))
 
     def screen(self, vectors: np.ndarray) -> list[Outcome | None]:
         """The outcome of each plan that the budget rejects for its cost alone, else None."""

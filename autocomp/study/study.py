@@ -341,20 +341,20 @@ class Study:
             self.failures.add(result, plan)
             logger.warning("%s", result)
             return None
-        return Record(plan, vector, result, cost, max(self._constraints.violations(cost, result.accuracy), default=0.0))
+        return Record(plan, vector, result, cost, max(self._constraints.violations(cost, result), default=0.0))
 
     def _store(self, plan: Plan, record: Record | None) -> None:
         if record is None:
             self.ledger.fail(plan, str(self._failure))
             return
-        accuracy = record.measurement.accuracy
-        violations = zip(map(str, self.budget.bounds), self._constraints.violations(record.cost, accuracy), strict=True)
+        found = self._constraints.violations(record.cost, record.measurement)
+        violations = zip(map(str, self.budget.bounds), found, strict=True)
         self.ledger.add(plan, record.measurement, record.cost, dict(violations))
 
     def _outcome(self, vector: Vector, record: Record | None) -> Outcome:
         if record is None:
             return Outcome(vector, None)
-        return self._constraints.outcome(vector, record.cost, record.measurement.accuracy)
+        return self._constraints.outcome(vector, record.cost, record.measurement)
 
 
 class _TimeUp(Exception):

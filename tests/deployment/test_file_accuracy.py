@@ -56,9 +56,11 @@ class Recorded:
     def __init__(self, accuracy: float, samples: int) -> None:
         self.accuracy, self.samples = accuracy, samples
 
-    def export(self, plan: Plan, path: str | Path, check_accuracy: bool = True) -> ExportReport:
+    def export(
+        self, plan: Plan, path: str | Path, form: str | None = None, check_accuracy: bool = True
+    ) -> ExportReport:
         report = ExportReport(Path(path), "onnx", 0.25, 1e-7)
-        found = ExportReport(Path(path), "onnx", 0.25, 1e-7, None, None, True, self.accuracy, self.samples)
+        found = ExportReport(Path(path), "onnx", 0.25, 1e-7, accuracy=self.accuracy, samples=self.samples)
         return found if check_accuracy else report
 
 

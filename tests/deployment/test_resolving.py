@@ -82,9 +82,9 @@ class TestAddedCosts:
     @pytest.mark.parametrize(
         ("name", "metrics"),
         [
-            ("ascend-310p3", {"latency", "size", "memory", "energy", "macs", "params"}),
+            ("ascend-310p3", {"latency", "size", "memory", "energy", "macs", "params", "bops", "weight_bytes"}),
             # What a layer stores, and which tensors a file rounds, depends on the formats of its readers.
-            ("nvidia-t4", {"macs", "params"}),
+            ("nvidia-t4", {"macs", "params", "bops", "weight_bytes"}),
         ],
     )
     def test_costs_of_a_network_do(self, name: str, metrics: set[str], named_subject: Callable[[str], Subject]) -> None:

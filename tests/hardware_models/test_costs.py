@@ -139,12 +139,40 @@ def test_kernels_of_several_positions_reach_less_of_the_matrix_unit() -> None:
     assert 0.5 < chip.rates.window_share < 0.9
 
 
+def in_formats(*names: str) -> Cost:
+    """A dense layer of 10 by 40 at batch 2, under each of the formats."""
+    own = NodeAttributes((Argument("node", 0),), weight="w")
+    dense = Node("dense", "dense", "Dense", (0,), (1, 10), "dense", (10, 40), attributes=own)
+    graph = NetworkGraph((Node("x", "input", "Input", (), (1, 40)), dense), (1,), other_params=6)
+    space = SearchSpace(graph, (Knob("format/dense", "rtn", ("dense",), names),))
+    return device("cpu").costs(space.workload(np.arange(len(names))[:, None], 2))
+
+
+def test_bit_operations_and_weights_count_exact_bits_whatever_the_device_stores() -> None:
+    found = in_formats("float", "w8a8", "w5a8", "w3", "w2a8")
+    assert found.bops.tolist() == [800 * bits for bits in (32 * 32, 8 * 8, 5 * 8, 3 * 32, 2 * 8)]
+    assert found.weight_bytes.tolist() == [400 * bits / 8 + 6 * 4 for bits in (32, 8, 5, 3, 2)]
+
+
+@pytest.mark.parametrize("name", ["ascend-310p3", "nvidia-t4"])
+def test_bit_operations_of_a_network_are_the_sum_over_its_layers(name: str) -> None:
+    space = mixed()
+    plans = random_plans(space, 50)
+    workload, found = space.workload(plans, 4), device(name).costs(space.workload(plans, 4))
+    rows = {row.name: row.macs for row in device(name).cost_table(workload[7:8])}
+    bits = {layer: workload[7:8].bits_of(node) for layer, node in space.graph.layers.items()}
+    total = sum(rows[layer] * float(weights[0] * inputs[0]) for layer, (weights, inputs) in bits.items())
+    assert found.bops[7] == pytest.approx(total)
+    assert (found.bops <= found.macs * 32 * 32).all() and (found.weight_bytes <= found.params * 4).all()
+
+
 def test_a_cost_reads_as_one_or_many() -> None:
     space = mixed()
     cost = device("cpu").costs(space.workload(random_plans(space, 3)))
     assert len(cost) == 3
     assert [one.latency_ms for one in cost] == cost.latency_ms.tolist()
-    assert Cost.metrics() == ("latency_ms", "memory_mb", "size_mb", "energy_mj", "macs", "params")
+    names = ("latency_ms", "memory_mb", "size_mb", "energy_mj", "macs", "params", "bops", "weight_bytes")
+    assert Cost.metrics() == names
     with pytest.raises(TypeError, match="one plan has no length"):
         len(cost[0])
 

@@ -52,6 +52,8 @@ def test_units_scale(metric: Any, number: Any, data: st.DataObject) -> None:
         ("latency<0.002s", [Bound("latency", 2.0)]),
         ("size<1KiB,memory<2GB", [Bound("size", 0.001024), Bound("memory", 2000.0)]),
         ("macs<5 and params<1.5M", [Bound("macs", 5.0), Bound("params", 1.5e6)]),
+        ("bops<30%, weight_bytes<=20 KB", [Bound("bops", 0.3, relative=True), Bound("weight_bytes", 20_000.0)]),
+        ("bops<1.5G, weight_bytes<1KiB", [Bound("bops", 1.5e9), Bound("weight_bytes", 1024.0)]),
         ("Latency<55%", [Bound("latency", 0.55, relative=True)]),
         ("energy<3mJ and accuracy>=-1%", [Bound("energy", 3.0), Bound("accuracy", 0.01, relative=True)]),
         ("accuracy>90%", [Bound("accuracy", 0.9)]),
@@ -74,7 +76,12 @@ def test_written_in_the_largest_fitting_unit() -> None:
     ("text", "at", "message"),
     [
         ("macro_f1>-1%", 0, "accuracy here (a metric of your own is bounded as accuracy), but got 'macro_f1>-1%'"),
-        ("latncy<5ms", 0, "one of latency, memory, size, energy, macs, params, accuracy here, but got 'latncy<5ms'"),
+        (
+            "latncy<5ms",
+            0,
+            "one of latency, memory, size, energy, macs, params, bops, weight_bytes, accuracy here, but got 'latncy",
+        ),
+        ("weight_bytes<5", 14, "a unit (B, KB, MB, GB"),
         ("latency>5ms", 7, "< or <= here (latency is bounded from above), but got '>5ms'"),
         ("accuracy<5%", 8, "> or >= here (accuracy is bounded from below)"),
         ("latency<", 8, "a number here, but it ends there"),
@@ -137,7 +144,7 @@ def test_unknown_accuracy_violates_nothing() -> None:
         Budget.parse("accuracy>-1%").violation(cost(), 0.5, cost(), None)
 
 
-@given(st.lists(bounds, min_size=1, max_size=4), st.lists(positive, min_size=6, max_size=6), st.floats(0, 1))
+@given(st.lists(bounds, min_size=1, max_size=4), st.lists(positive, min_size=8, max_size=8), st.floats(0, 1))
 def test_resolving_changes_no_violation(parts: list[Bound], values: list[float], accuracy: float) -> None:
     budget, of_float = Budget(tuple(parts)), cost(**dict(zip(ATTRIBUTES, values, strict=True)))
     plan = cost()
