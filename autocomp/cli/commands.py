@@ -76,7 +76,9 @@ def search(
     weights: Weights = None,
     data: Samples = None,
     inputs: Inputs = None,
-    primitives: Annotated[str, typer.Option("--primitives", help="auto, or names joined by commas.")] = "auto",
+    primitives: Annotated[
+        str, typer.Option("--primitives", help="auto, or names joined by commas: rtn, lsq, channel-pruning, taylor...")
+    ] = "auto",
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.", show_default="200")] = None,
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", metavar="SECONDS", min=1.0, help="Stop after so many seconds.")
@@ -98,6 +100,16 @@ def search(
             help="Train the best plans on the data's train samples, where none keeps the budget's accuracy.",
         ),
     ] = 2,
+    train_budget: Annotated[
+        float | None,
+        typer.Option(
+            "--train-budget",
+            metavar="EPOCHS",
+            min=0.0,
+            help="Epochs over the data's train samples that plans near the front are trained in all; 0: none.",
+            show_default="as the evaluations take",
+        ),
+    ] = None,
     seed: Seed = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"A quick search: {QUICK_TRIALS} evaluations on {QUICK_SAMPLES} samples.")
@@ -125,6 +137,7 @@ def search(
         workers=_worker_count(workers),
         storage=storage,
         fine_tune=fine_tune,
+        train_budget=train_budget,
         seed=seed,
         progress=True,
     )
@@ -179,12 +192,13 @@ def quickstart(
     workers: Workers = None,
     seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer evaluations and images.")] = False,
+    train: Annotated[bool, typer.Option("--train", help="Train plans near the front, too: some minutes more.")] = False,
 ) -> None:
     """A complete run on shipped data: a Fashion-MNIST network is searched for ascend-310p3, exported and checked."""
     from autocomp.quickstart.run import run
 
     _make_folder(out)
-    run(out, trials=trials, workers=_worker_count(workers), seed=seed, quick=quick)
+    run(out, trials=trials, workers=_worker_count(workers), seed=seed, quick=quick, train=train)
 
 
 app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device ascend --inputs 8,3,224,224 --layers")(

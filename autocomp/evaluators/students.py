@@ -31,9 +31,9 @@ def begun(
     """
     if start is None:
         ranges_from = tuple(array[:256] for array in calibration)
-        return _student(smaller, plan, algorithm, evaluator.symmetric, calibrate=ranges_from)
+        return student_of(smaller, plan, algorithm, evaluator.symmetric, calibrate=ranges_from)
     one_image = tuple(x[:1] for x in evaluator.inputs)
-    chosen, student = _student(smaller, plan, algorithm, evaluator.symmetric, inputs=one_image)
+    chosen, student = student_of(smaller, plan, algorithm, evaluator.symmetric, inputs=one_image)
     from autocomp.primitives.cells.compression_state import state_of
 
     _take(student, start)
@@ -48,7 +48,7 @@ def _take(student: Any, parameters: Parameters) -> None:
             parameter.set_data(ms.Tensor(parameters[parameter.name]))
 
 
-def _student(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: Arrays) -> tuple[Any, Any]:
+def student_of(net: Any, plan: Plan, algorithm: str, symmetric: bool, **samples: Arrays) -> tuple[Any, Any]:
     """The quantizer, and the network that trains. net: pruned; samples: arguments of ``apply``."""
     chosen = _quantizer(plan, algorithm)
     chosen.signed_inputs = symmetric

@@ -52,9 +52,14 @@ def run(
     workers: int | str | None = None,
     seed: int = 0,
     quick: bool = False,
+    train: bool = False,
     console: Console | None = None,
 ) -> ParetoSet:
-    """Search, pick, export and test on the shipped data; it writes files into ``out`` and prints the results."""
+    """Search, pick, export and test on the shipped data; it writes files into ``out`` and prints the results.
+
+    train: whether plans near the front are trained, on the images for calibration: the 1,000 that are shipped of those
+        that the network was trained on.
+    """
     started, show = time.monotonic(), (console or Console()).print
     extent = QUICK if quick else FULL
     net, test = load_network(), load_samples("test").take(extent.test)
@@ -66,6 +71,7 @@ def run(
         data=autocomp.Data(
             calibrate=load_samples("calibrate").take(extent.calibrate),
             evaluate=load_samples("evaluate").take(extent.evaluate),
+            train=load_samples("calibrate") if train else None,
         ),
         inputs=(BATCH, 1, 28, 28),
         trials=trials or extent.trials,

@@ -19,7 +19,7 @@ from autocomp.problem.metrics import METRICS, shown, shown_change, shown_width, 
 from autocomp.problem.record import Record
 from autocomp.process.training_bar import training_bar
 from autocomp.rules import checked
-from autocomp.search_spaces import Plan, split_value
+from autocomp.search_spaces import Format, Plan, Value, split_value
 
 log = logging.getLogger("autocomp")
 
@@ -182,6 +182,15 @@ class Point:
     def name(self) -> str:
         """The plan in short, see :func:`short`, and whether it was fine-tuned."""
         return short(self.plan) + ", fine-tuned" * self.tuned
+
+    @property
+    def primitives(self) -> tuple[str, ...]:
+        """Names of the primitives that carry out the plan, each once.
+
+        >>> Point(Plan({"format/a": "w8a8", "format/b": "w4@lsq", "keep/a": "0.5@scop"}), ...).primitives
+        ('rtn', 'lsq', 'scop')
+        """
+        return tuple(dict.fromkeys(carried_out_by_default(name, value) for name, value in self.plan.items()))
 
     @property
     def accuracy_change(self) -> float:
@@ -360,6 +369,16 @@ def _measured(found: Measurement, plan: Plan) -> dict[str, Any]:
         "divergence": getattr(found, "divergence", None),
         "seconds": found.seconds,
     }
+
+
+def carried_out_by_default(name: str, value: Value) -> str:
+    """The primitive that a value names, or else the usual one of its knob's kind."""
+    kind, (chosen, named) = name.partition("/")[0], split_value(value)
+    if named or kind not in ("format", "keep"):
+        return named or kind
+    if kind == "keep":
+        return "channel-pruning"
+    return "adaround" if Format.parse(str(chosen)).weight_bits < 8 else "rtn"
 
 
 def short(plan: Plan) -> str:

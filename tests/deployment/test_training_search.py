@@ -1,0 +1,91 @@
+"""A search that trains: real trainings of a small network, kept, continued, saved and exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autocomp
+from autocomp.deployment import recovery
+from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.primitives.export.files import norm_error
+from autocomp.primitives.tracing.platform import forward
+from autocomp.results.front import ParetoSet
+from autocomp.search_spaces import split_value
+from tests.networks import NETWORKS, randomised
+from tests.primitives.contract import X, Y
+
+SMALL = {"POOL": 2, "ROUNDS": 2}  # three trainings
+NET = randomised(NETWORKS["residual"]())
+
+
+def search(storage: Path, **settings: Any) -> ParetoSet:
+    data = autocomp.Data(calibrate=X, evaluate=(X, Y), train=(X, Y))
+    given: dict[str, Any] = {"trials": 8, "train_budget": 4, "progress": False, "storage": storage, "fine_tune": 1}
+    return autocomp.search(NET, "size<60%", "ascend-310p3", data, **given | settings)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("training") / "search.db"
+
+
+@pytest.fixture(scope="module")
+def front(storage: Path) -> ParetoSet:
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in SMALL.items():
+            patched.setattr(recovery, name, value)
+        return search(storage)
+
+
+def test_points_say_who_trained_them(front: ParetoSet) -> None:
+    assert len(front.tuned) == 2
+    for point in front.tuned:
+        assert {"lsq", "slb"} & set(point.primitives)
+        assert all(split_value(v)[1] in ("lsq", "slb") for k, v in point.plan.items() if k.startswith("format/"))
+        assert "after " in point.fidelity and " steps of " in point.fidelity
+
+
+def test_what_it_measured_is_what_the_network_does(front: ParetoSet) -> None:
+    for point in front.tuned:
+        found = float((forward(point.net, (X,))[0].argmax(1) == Y).mean())
+        assert found == pytest.approx(point.accuracy, abs=2 / len(X))
+
+
+def test_nothing_is_trained_again(front: ParetoSet, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: Any) -> None:
+        raise AssertionError("nothing is to be trained")
+
+    for name, value in SMALL.items():
+        monkeypatch.setattr(recovery, name, value)
+    monkeypatch.setattr(NetworkDeployer, "fine_tune", train)
+    again = search(storage)
+    assert list(again) == list(front) and again.tuned == front.tuned
+
+
+def test_saved_loaded_and_exported(front: ParetoSet, tmp_path: Path) -> None:
+    front.save(tmp_path / "front")
+    loaded = autocomp.load(tmp_path / "front", NET)
+    assert loaded.tuned == front.tuned
+    own, its = front.tuned[0], loaded.tuned[0]
+    assert norm_error(forward(its.net, (X,))[0], forward(own.net, (X,))[0]) < 1e-6
+    assert its.export(tmp_path / "net.onnx").max_relative_error < 0.05
+
+
+def test_without_a_budget_nothing_is_trained(tmp_path: Path) -> None:
+    assert not search(tmp_path / "s.db", train_budget=0).tuned
+    assert not search(tmp_path / "s.db", primitives=("channel-pruning", "rtn")).tuned, "none of them trains"
+
+
+def test_rated_by_labelled_samples(tmp_path: Path) -> None:
+    names = ("channel-pruning", "taylor", "scop")
+    front = search(tmp_path / "s.db", primitives=names, train_budget=0, trials=24, sampler="random")
+    used = {name for point in front.evaluated for name in point.primitives}
+    assert used == set(names)
+    front.save(tmp_path / "front")
+    loaded = autocomp.load(tmp_path / "front", NET, (X, Y))
+    cut = next(point for point in loaded.evaluated if "scop" in point.primitives)
+    assert np.isfinite(forward(cut.net, (X[:2],))[0]).all()
