@@ -23,7 +23,6 @@ from autocomp.primitives.numerics.quantizers import MOST_BIAS, ActivationQuantiz
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import Argument, NetworkGraph, Node
 
-
 MOST = 127
 
 
