@@ -85,13 +85,18 @@ class _Translator:
         if node.op_type == "ConvTranspose":
             self._transposed(node, product)
         elif node.op_type == "Conv":
-            self._add("ConvInteger", [source, weight, zero], product, **attributes_of(node))
+            self._add("ConvInteger", [source, *self._unsigned(weight, zero)], product, **attributes_of(node))
         else:
-            self._add("MatMulInteger", [source, weight, zero], product)
+            self._add("MatMulInteger", [source, *self._unsigned(weight, zero)], product)
         if bias is not None:
             rank = self.stored[weight].ndim
             shape = (-1, *[1] * (rank - 2)) if self.channel_axis[name] == 1 else (-1,)
             self._add("Add", [product, self._constant(bias.reshape(shape))], name)
+
+    def _unsigned(self, weight: str, zero: str) -> list[str]:
+        """The weight and the zero points: for signed ones onnxruntime has a kernel that saturates."""
+        levels = (self.stored[weight].astype(np.int16) + MIDDLE).astype(np.uint8)
+        return [self._constant(levels), zero, self._constant(np.uint8(MIDDLE))]
 
     def _transposed(self, node: onnx.NodeProto, name: str) -> None:
         """In floats: onnxruntime has no such kernel in integers; sums below 2^24 are exact."""

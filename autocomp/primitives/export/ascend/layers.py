@@ -19,9 +19,11 @@ from autocomp.primitives.export.onnx_operators import dense as plain_dense
 from autocomp.primitives.export.onnx_shapes import operand, source_shape
 from autocomp.primitives.export.onnx_writer import Form, Style, Writer
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters
-from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight
+from autocomp.primitives.numerics.quantizers import MOST_BIAS, ActivationQuantizer, QuantizedWeight
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import Argument, NetworkGraph, Node
+
+MOST = 127
 
 
 class LayerWriter(Writer):
@@ -41,6 +43,12 @@ class LayerWriter(Writer):
         if quantized is None or state.activation is None or not runs_in_integers(node):
             return False
         return quantized.scale.ndim == 1 and quantized.zero_point is None
+
+    def state(self, layer: str) -> LayerState:
+        state = super().state(layer)
+        if not self.multiplies_integers(self.graph.nodes[self.graph.layers[layer]], state):
+            return state
+        return replace(state, quantized=filling_bytes(quantized_of(state), state.bias, output_scales(state)))
 
     def layer_input(self, node: Node, state: LayerState) -> str:
         source = self.argument(Argument("node", node.inputs[0], node.arguments[0].part))
@@ -89,6 +97,20 @@ class LayerWriter(Writer):
 def runs_in_integers(node: Node) -> bool:
     """Whether the tools take the layer in integers: not a transposed convolution with a dilation."""
     return not (node.transposed and node.convolution.dilation != (1, 1))
+
+
+def filling_bytes(weight: QuantizedWeight, bias: np.ndarray | None, steps: np.ndarray) -> QuantizedWeight:
+    """The same weight with each output's integers times a whole factor, as large as a byte allows: of 4 bits 18 times
+    larger, since they have a byte anyway. So biases, which are multiples of the scale, are rounded more finely.
+
+    steps: (out,) what one step of the output is worth; a bias stays below 2^30 of them.
+    """
+    rows = weight.integers.reshape(len(weight.integers), -1).astype(np.int64)
+    factor = MOST // np.maximum(np.abs(rows).max(1, initial=1), 1)
+    if bias is not None:
+        factor = np.minimum(factor, np.maximum(MOST_BIAS * steps / np.maximum(np.abs(bias), steps), 1).astype(np.int64))
+    levels = (rows * factor[:, None]).astype(np.int8).reshape(weight.integers.shape)
+    return QuantizedWeight(levels, (weight.scale / factor).astype(np.float32), 8)
 
 
 def offset_of(quantizer: ActivationQuantizer) -> int:
