@@ -21,7 +21,7 @@ from autocomp.hardware_models.fitting.fit import Observation, observe
 from autocomp.primitives import trace
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace, Workload
 from benchmarks import branching_networks as branching
-from benchmarks import networks
+from benchmarks import mindcv_networks, networks
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared" / "hardware"
@@ -76,22 +76,27 @@ def columns(path: Path, device: str) -> dict[str, np.ndarray]:
 
 
 @cache
-def graph(name: str, pixels: int = 224) -> NetworkGraph:
-    """Traced once and kept in the temporary folder: tracing all takes some minutes."""
+def graph(name: str, pixels: int = 224, builder: str = "own") -> NetworkGraph:
+    """Traced once and kept in the temporary folder: tracing all takes some minutes. Builder: ``own`` or ``mindcv``."""
     autocomp = HERE.parent / "autocomp"
     traced = [*(autocomp / "primitives" / "tracing").glob("*.py"), *(autocomp / "search_spaces").glob("*.py")]
     read = [HERE / "networks.py", HERE / "branching_networks.py", *sorted(traced)]
     sources = b"".join(path.read_bytes() for path in read)
     key = hashlib.sha256(sources).hexdigest()[:12]
-    file = Path(tempfile.gettempdir()) / f"autocomp-graphs-{key}" / f"{name}-{pixels}.pickle"
+    file = Path(tempfile.gettempdir()) / f"autocomp-graphs-{key}" / f"{builder}-{name}-{pixels}.pickle"
     if not file.exists():
         shape = (1, int(name[5:]), 768) if name.startswith("bert_") else (1, 3, pixels, pixels)
-        net = NETWORKS[name]()
+        net = NETWORKS[name]() if builder == "own" else mindcv_networks.build(name)
         net.set_train(False)
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(pickle.dumps(trace(net, shape)))
     found: NetworkGraph = pickle.loads(file.read_bytes())
     return found
+
+
+def builders(name: str) -> list[str]:
+    """Who builds a network: this folder, mindcv, both, or nobody."""
+    return ["own"] * (name in NETWORKS) + ["mindcv"] * mindcv_networks.has(name)
 
 
 def uniform(some: NetworkGraph, batch: int, text: str = "float") -> Workload:
@@ -104,20 +109,84 @@ def uniform(some: NetworkGraph, batch: int, text: str = "float") -> Workload:
     return SearchSpace(some, knobs).workload(np.ones((1, len(knobs)), int), batch)
 
 
-def ascend_networks(device: Device) -> list[Observation]:
+FAMILIES = {  # by the beginnings of networks' names
+    "dense": ("densenet", "googlenet", "inception"),
+    "squeeze-excite": ("se_", "senet", "efficientnet", "mobilenet_v3", "ghostnet"),
+    "grouped": ("resnext", "regnet", "cspresnext", "dpn"),
+    "residual": ("resnet", "wide_resnet"),
+    "plain": ("vgg", "alexnet", "squeezenet"),
+    "depthwise": ("mobilenet", "mnasnet", "xception"),
+    "shuffle": ("shufflenet",),
+    "transformer": ("bert", "vit", "swin"),
+    "large kernel": ("convnext",),
+    "detection": ("yolo",),
+    "segmentation": ("unet", "hrnet"),
+}
+
+
+def family(name: str) -> str:
+    """Networks of one family are left out of a fit together."""
+    return next(kind for kind, begins in FAMILIES.items() if name.startswith(begins))
+
+
+def ascend_networks(device: Device, chip: str = "Ascend310P3", precision: str = "fp16") -> list[Observation]:
+    """All rows of a chip, for each builder of their network."""
     found = []
-    for row in rows(HERE / "measurements" / "ascend310p3_networks.csv"):
-        some = graph(row["arch"], int(row["input"].rpartition("x")[2]))
-        workload = uniform(some, int(row["batch"]))
-        found.append(observe(device, workload, float(row["ms_per_batch"]) * 1e-3, row["arch"]))
+    for name, pixels, batch, milliseconds in ascend_rows(chip, precision):
+        for builder in builders(name):
+            workload = uniform(graph(name, pixels, builder), batch, "float" if precision == "fp16" else "w8a8")
+            found.append(observe(device, workload, milliseconds * 1e-3, family(name)))
     return found
+
+
+def ascend_rows(chip: str, precision: str) -> list[tuple[str, int, int, float]]:
+    """Network, pixels, batch and milliseconds of the rows that say which network they measured."""
+    found = dict.fromkeys(
+        (*named, int(row["batch"]), float(row["ms_per_batch"]) * CHIPS.get(row["device"], 1))
+        for file in ("ascend310p3_networks.csv", "ascend_networks_more.csv")
+        for row in rows(HERE / "measurements" / file)
+        if _chip(row) == chip and row["precision"].startswith(precision) and "TorchAIE" not in row["source"]
+        for named in [_named(row)]
+        if named is not None
+    )
+    return list(found)
+
+
+def _chip(row: dict[str, str]) -> str:
+    return row["device"].partition("x4")[0].partition("(")[0]
+
+
+CHIPS = {"Ascend310(card?)": 4}  # chips of the card that share the rate, where the row does not say so
+
+
+def _named(row: dict[str, str]) -> tuple[str, int] | None:
+    """The network of a row, and its pixels; None where the source leaves them open."""
+    name = row["arch"]
+    if name == "vit_base":
+        return _vit(row)
+    pixels = row["input"].rpartition("x")[2]
+    if name == "swin":
+        return None
+    return name, int(pixels or 224)
+
+
+VIT_RATES = {  # images a second -> patch and pixels, as the README of the same folder names them
+    **dict.fromkeys(("342.34", "655.67", "599.02"), ("vit_b_16_224", 224)),
+    **dict.fromkeys(("108.87", "151.01", "139.4"), ("vit_b_16_384", 384)),
+    **dict.fromkeys(("431.89", "1439.61", "1593.47"), ("vit_b_32_224", 224)),
+    **dict.fromkeys(("267.01", "587.07", "596.55"), ("vit_b_32_384", 384)),
+}
+
+
+def _vit(row: dict[str, str]) -> tuple[str, int] | None:
+    return VIT_RATES.get(row["fps"])
 
 
 def ascend_bert(device: Device) -> list[Observation]:
     found = []
     for row in rows(HERE / "measurements" / "ascend310p3_bert_base.csv"):
         workload = uniform(graph(f"bert_{row['seq']}"), int(row["batch"]))
-        found.append(observe(device, workload, float(row["ms"]) * 1e-3, f"bert {row['seq']} x {row['batch']}"))
+        found.append(observe(device, workload, float(row["ms"]) * 1e-3, "transformer"))
     return found
 
 
@@ -127,5 +196,5 @@ def t4_networks(device: Device, precision: str) -> list[Observation]:
     for row in sorted(rows(HERE / "measurements" / "nvidia_t4_fp16_int8.csv"), key=lambda row: row["model"]):
         if row["precision"] == precision:
             workload = uniform(graph(row["model"]), 1, "float" if precision == "fp16" else "w8a8")
-            found.append(observe(device, workload, float(row["latency_ms"]) * 1e-3, row["model"]))
+            found.append(observe(device, workload, float(row["latency_ms"]) * 1e-3, family(row["model"])))
     return found

@@ -27,11 +27,15 @@ FOLDER = ROOT / "autocomp" / "hardware_models" / "devices"
 ASCEND = (
     *("macs_per_s.float", "dram_bytes_per_s", "cache_bytes_per_s", "operator_s.float", "inference_s"),
     *("transcendental_operations", "softmax_layernorm_operations", "vector_per_s", "window_share"),
+    "transposed_bytes_per_s",
 )
+RELATIVE = ("dram_bytes_per_s", "window_share", "inference_s")
+OWN_ROWS = {"ascend-310b1": "Ascend310B1", "ascend-310": "Ascend310"}  # relatives with a few rows of their own
 T4 = (
     *("macs_per_s.float", "macs_per_s.int8", "cache_bytes_per_s", "operator_s.float", "operator_s.int8"),
     *("inference_s", "grouped_macs_per_s", "vector_per_s"),
 )
+WIDER = 1.5  # errors of chips that take a relative's rates, relative to those of that chip
 OF_PEAK = 0.8  # the share of what a specification promises with which a fit starts
 MOST = dict.fromkeys(("macs_per_s.float", "macs_per_s.int8"), 1 / OF_PEAK)  # no fit goes beyond the promise
 
@@ -55,6 +59,7 @@ def guess(chip: Device) -> Rates:
         operator_s=dict.fromkeys(chip.rates.macs_per_s, 2e-6),
         inference_s=1e-4 if ascend else 1e-5,
         window_share=0.8 if ascend else 1.0,
+        transposed_bytes_per_s=bandwidth / 5 if ascend else float("inf"),
     )
 
 
@@ -93,21 +98,44 @@ def calibrate(name: str, observations: list[Observation], free: tuple[str, ...],
     chip = device(name)
     errors = left_out(guess(chip), observations, free, MOST)
     fitted = completed(fit(guess(chip), observations, free, MOST), chip)
-    mean, known = np.abs(errors).mean(), LatencyErrors.of(errors)
-    low, high = known.values[0], known.values[-1]
-    print(f"{chip.name}: {len(observations)} rows, left-out error {mean:.1%}, 90 % in {low:+.0%} {high:+.0%}")
-    fact: dict[str, object] = {"data": data, "mean_error": float(mean), "errors": known.as_dict()}
+    known = report(chip, errors)
+    fact = {"data": data, "mean_error": float(np.abs(errors).mean()), "errors": known.as_dict()}
     write(chip, fitted, "fitted to the published measurements named under [fit]", fact)
     for relative in devices():
         if relative.partition("-")[0] == chip.name.partition("-")[0] and relative != chip.name:
-            other = device(relative)
-            text = f"efficiencies fitted on {chip.name} applied to this chip's specification; not measured on this chip"
-            wider = {
-                "data": f"none on this chip; errors are those of {chip.name}",
-                "errors": known.as_dict(),
-            }
-            rates = derived(fitted, chip.data["specification"], other.data["specification"])
-            write(other, executed(rates, other), text, wider)
+            take_over(device(relative), chip, fitted, known)
+
+
+def report(chip: Device, errors: np.ndarray) -> LatencyErrors:
+    known = LatencyErrors.of(errors)
+    low, high = known.values[0], known.values[-1]
+    mean, near = np.abs(errors).mean(), (np.abs(errors) < 0.2).mean()
+    print(f"{chip.name}: {len(errors)} rows, families left out: {mean:.1%}, {near:.0%} within 20 %")
+    print(f"{'':{len(chip.name)}}  90 % in {low:+.0%} {high:+.0%}")
+    return known
+
+
+def take_over(other: Device, chip: Device, fitted: Rates, known: LatencyErrors) -> None:
+    """A relative of a measured chip: its efficiencies, and what rows of its own say of the memory."""
+    rates = executed(derived(fitted, chip.data["specification"], other.data["specification"]), other)
+    wider = known.widened(WIDER)
+    fact: dict[str, object] = {
+        "data": f"none on this chip; errors are those of {chip.name}, {WIDER:g} times as wide",
+        "errors": wider.as_dict(),
+    }
+    source = f"efficiencies fitted on {chip.name} applied to this chip's specification; not measured on this chip"
+    rows = published.ascend_networks(other, OWN_ROWS[other.name]) if other.name in OWN_ROWS else []
+    if rows:
+        most = {"window_share": 1 / rates.window_share}
+        errors = left_out(rates, rows, RELATIVE, most)
+        fact = {
+            "data": f"{len(rows)} latencies: Ascend/ModelZoo-PyTorch, rows in benchmarks/measurements",
+            "mean_error": float(np.abs(errors).mean()),
+            "errors": report(other, errors).widened(WIDER).as_dict(),
+        }
+        source = f"efficiencies of {chip.name}; memory and fixed times fitted to the measurements named under [fit]"
+        rates = executed(fit(rates, rows, RELATIVE, most), other)
+    write(other, rates, source, fact)
 
 
 if __name__ == "__main__":
@@ -116,7 +144,8 @@ if __name__ == "__main__":
         "ascend",
         published.ascend_networks(ascend) + published.ascend_bert(ascend),
         ASCEND,
-        "94 latencies of 13 networks, 36 of BERT-base, fp16: Ascend/ModelZoo-PyTorch, rows in benchmarks/measurements",
+        "latencies of 25 networks by two builders and of BERT-base, fp16: Ascend/ModelZoo-PyTorch, rows in "
+        "benchmarks/measurements",
     )
     calibrate(
         "gpu",

@@ -78,6 +78,7 @@ def derived(fitted: Rates, old: Mapping[str, Any], new: Mapping[str, Any]) -> Ra
         cache_bytes_per_s=fitted.cache_bytes_per_s * (arithmetic if fitted.overlapped else bandwidth),
         dram_bytes_per_s=fitted.dram_bytes_per_s * bandwidth,
         vector_per_s=fitted.vector_per_s * arithmetic,
+        transposed_bytes_per_s=fitted.transposed_bytes_per_s * arithmetic,
     )
 
 

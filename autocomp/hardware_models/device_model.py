@@ -17,7 +17,7 @@ import numpy as np
 from autocomp.errors import nearest
 from autocomp.process.bounded_files import read_text
 from autocomp.process.plugins import add_plugins
-from autocomp.search_spaces import Format, Workload
+from autocomp.search_spaces import Format, NetworkGraph, Workload
 
 from . import model
 from .cost import Cost, OperatorCost
@@ -27,6 +27,7 @@ from .layouts import Layout
 from .measurements.measured import MeasuredTable
 from .measurements.shapes import read_table, rows_data, rows_of, table_device
 from .older_names import in_older_names, in_present_names
+from .operators import Program, lower
 from .rates import Rates
 from .roofline import CONTAINERS, Container
 from .runtimes.base import Runtime
@@ -118,6 +119,10 @@ class Device:
         """
         data = on_other_runtime(self.data, runtime)
         return self if data["name"] == self.name else Device.parse(data, data["name"])
+
+    def program(self, graph: NetworkGraph) -> Program:
+        """The network as the device runs it."""
+        return lower(graph, self.fuses_pools, self.runtime.recognises)
 
     def costs(self, workload: Workload) -> Cost:
         """Arrays (n,) for the n plans of the workload."""

@@ -28,7 +28,7 @@ class LoweredNetwork:
 
     @property
     def graph(self) -> NetworkGraph:
-        return self.workload.graph
+        return self.program.graph
 
     @cached_property
     def norm_params_per_channel(self) -> int:

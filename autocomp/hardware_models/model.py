@@ -13,7 +13,7 @@ from .cost import Cost, OperatorCost
 from .lookup import Lookup
 from .lowered import LoweredNetwork
 from .memory import Memory
-from .operators import Program, lower
+from .operators import Program
 from .roofline import work
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ COLUMNS = 8  # seconds, memory bytes of weights, file bytes, joules, macs, param
 def costs(device: Device, workload: Workload) -> Cost:
     """The costs of every plan of the workload. A Python loop runs over operators and chunks of plans, never over
     plans."""
-    program = lower(workload.graph, device.fuses_pools)
+    program = device.program(workload.graph)
     operators = [lookup.tabulated(workload) for lookup in _operators(device, program, workload)]
     memory = Memory.of(LoweredNetwork(device, program, workload)).tabulated(lambda lookup: lookup.tabulated(workload))
     totals = np.empty((len(workload), COLUMNS))
@@ -79,7 +79,7 @@ def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:
     """One row for each operator, for a workload of one plan."""
     if len(workload) != 1:
         raise ValueError(f"the table of operators is for one plan, but got {len(workload)}")
-    program = lower(workload.graph, device.fuses_pools)
+    program = device.program(workload.graph)
     lowered = LoweredNetwork(device, program, workload)
     names: Sequence[str] = [node.layer or node.name for node in workload.graph.nodes]
     works = [work(lowered, position) for position in range(len(program.operators))]
@@ -93,7 +93,7 @@ def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:
         rows.append(
             OperatorCost(
                 name=names[operator.head],
-                kind=workload.graph.nodes[operator.head].kind,
+                kind=program.graph.nodes[operator.head].kind,
                 fused=tuple(names[i] for i in operator.nodes[1:]),
                 latency_ms=taken * 1e3,
                 bound=max(parts, key=lambda part, parts=parts: parts[part]),  # type: ignore[misc]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from autocomp.search_spaces import IntegerFlow, NetworkGraph
 
-from .layouts import images, products
+from .canonical import canonical
+from .layouts import converted, images, products
 
 FREE = ("flatten", "reshape")
 ELEMENTWISE = ("batchnorm", "activation", "add", "mul")
@@ -39,6 +40,7 @@ class Operator:
 class Program:
     """A network as a device runs it.
 
+    graph: the network with one node for each function, where the runtime recognises functions.
     operators: in execution order.
     readers: node whose output is stored in memory -> positions of the operators that read it.
     kept: nodes whose outputs the network returns.
@@ -46,8 +48,10 @@ class Program:
     writer: node whose output is stored in memory -> position of the operator that writes it.
     flow: where integers flow, for runtimes that keep them between layers.
     images, products: nodes whose layout in memory may have partly empty layout blocks.
+    converted: for each operator the nodes whose tensors it reads in another layout than that in which they are.
     """
 
+    graph: NetworkGraph
     operators: tuple[Operator, ...]
     readers: dict[int, tuple[int, ...]]
     kept: frozenset[int]
@@ -56,18 +60,22 @@ class Program:
     flow: IntegerFlow
     images: frozenset[int] = frozenset()
     products: frozenset[int] = frozenset()
+    converted: tuple[tuple[int, ...], ...] = ()
 
     def last_reader(self, node: int) -> int:
         """Position of the operator after which the memory of the node's output may be used again."""
         return len(self.operators) if node in self.kept else max(self.readers[node], default=-1)
 
 
-def lower(graph: NetworkGraph, pools: bool = False) -> Program:
+def lower(graph: NetworkGraph, pools: bool = False, recognises: bool = False) -> Program:
     """Fuses elementwise nodes into the operator before them, where that has no other reader.
 
-    With ``pools`` it also fuses a max pool into its convolution. Nodes that depend on parameters alone are no
-    operators: compilers compute them once.
+    With ``pools`` it also fuses a max pool into its convolution. With ``recognises`` several nodes that compute one
+    function are one. Nodes that depend on parameters alone are no operators: compilers compute them once.
     """
+    flow = graph.integer_flow  # of the file, in which the function is written as in the network
+    if recognises:
+        graph = canonical(graph)
     stored = _stored(graph)
     uses: dict[int, int] = defaultdict(int)
     for node in graph.nodes:
@@ -102,18 +110,21 @@ def lower(graph: NetworkGraph, pools: bool = False) -> Program:
     kept = frozenset(stored[output] for output in graph.outputs)
     written = {operator.output: position for position, operator in enumerate(operators)}
     program = Program(
+        graph,
         operators,
         {node: tuple(positions) for node, positions in readers.items()},
         kept,
         (),
         written,
-        graph.integer_flow,
+        flow,
     )
+    blocked = images(graph)
     return replace(
         program,
         other_live_activations=_other_live_activations(graph, program),
-        images=images(graph),
+        images=blocked,
         products=products(graph),
+        converted=tuple(converted(graph, blocked, operator.head, operator.reads) for operator in operators),
     )
 
 

@@ -41,6 +41,7 @@ class Demand:
     other_live_activations: bytes of other live activations, which occupy the cache.
     vector: elementwise operations. transcendental: elements of transcendental functions. softmax_layernorm: elements of
         softmaxes and layer norms.
+    transposed: bytes that a transpose reads and writes where it moves less than a block at once.
     in_place: whether the operator only joins tensors that are contiguous in memory.
     precision: index of the arithmetic that the layer is set to.
     windowed: whether a kernel of more than one position is multiplied.
@@ -59,6 +60,7 @@ class Demand:
     vector: np.ndarray
     transcendental: np.ndarray
     softmax_layernorm: np.ndarray
+    transposed: np.ndarray
     in_place: np.ndarray
     precision: np.ndarray
     windowed: np.ndarray
@@ -86,6 +88,7 @@ class Rates:
     cache_bytes, cache_bytes_per_s, dram_bytes_per_s: an operator's bytes pass the cache as far as they fit into it.
     vector_per_s: elementwise operations; a transcendental function counts as ``transcendental_operations`` of them, an
         element of a softmax or layer norm as ``softmax_layernorm_operations``.
+    transposed_bytes_per_s: of transposes that move less than a block at once.
     operator_s: precision -> fixed time of an operator. inference_s: fixed time of an inference.
     overlapped: whether activations are moved while the arithmetic runs.
     runtime: constants of the runtime's own work; in files and fits they are among the others.
@@ -109,6 +112,7 @@ class Rates:
     window_share: float = 1.0
     sparse_share: Mapping[str, float] = field(default_factory=dict)
     sparse_operator_s: float = 0.0
+    transposed_bytes_per_s: float = float("inf")
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], runtime: type[RuntimeRates] = RuntimeRates) -> Rates:
@@ -143,6 +147,7 @@ class Rates:
         )
         vector = (demand.vector + slow) / self.vector_per_s
         serial = self.runtime.serial(vector, self._grouped(demand), demand.runtime)
+        serial = serial + demand.transposed / self.transposed_bytes_per_s
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
         best = self._quickest(demand, "float", slowed, in_floats, launch)

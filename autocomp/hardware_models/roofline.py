@@ -10,6 +10,7 @@ import numpy as np
 from autocomp.search_spaces import WEIGHTED, Node
 
 from .gemm import Gemm, gemm_of, multiplied
+from .layouts import contiguous, whole_blocks
 from .lowered import LoweredNetwork
 from .operators import Operator
 from .rates import FLOAT, PRECISIONS, Demand
@@ -129,7 +130,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
     if layer is not None:
         grouped = grouped * runtime.grouped_macs(lowered, layer, precision)
     others = lowered.program.other_live_activations[position] * lowered.workload.batch * lowered.device.float_bits / 8
-    traffic, widths = _traffic(lowered, operator), lowered.device.bytes_per_element
+    traffic, widths = _traffic(lowered, position), lowered.device.bytes_per_element
     windows = _window_elements(lowered, operator)
     return Demand(
         matrix=arithmetic.matrix,
@@ -145,7 +146,8 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
             np.zeros(n),
         ),
         softmax_layernorm=lowered.stored_bytes(operator.head, floats) / floats * float(node.kind in SOFTMAX_LAYERNORM),
-        in_place=np.full(n, node.kind == "concat" and lowered.device.concat_in_place),
+        transposed=_transposed(lowered, operator.head),
+        in_place=np.full(n, _in_place(lowered, operator.head)),
         precision=precision,
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(lowered, operator.head, layer),
@@ -208,13 +210,64 @@ def _parameters_read(lowered: LoweredNetwork, index: int, layer: Gemm | None) ->
     return lowered.elements(index) * float(bool(gathers))
 
 
-def _traffic(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
+def _traffic(lowered: LoweredNetwork, position: int) -> np.ndarray:
     """(n,) bytes of activations that are read and written; a residual that a layer adds may cost nothing."""
+    operator = lowered.program.operators[position]
     share = lowered.device.residual_share if lowered.graph.nodes[operator.head].kind in WEIGHTED else 1.0
-    total = lowered.stored_bytes(operator.output)
+    total = lowered.stored_bytes(operator.output) + _converted(lowered, position)
     for i, node in enumerate(operator.reads):
         total = total + lowered.stored_bytes(node) * (share if i else 1.0)
     return total
+
+
+def _in_place(lowered: LoweredNetwork, index: int) -> bool:
+    """Whether an operator only joins tensors that lie one after the other in memory."""
+    if lowered.graph.nodes[index].kind != "concat" or not lowered.device.concat_in_place:
+        return False
+    graph = lowered.graph
+    joined = (graph.nodes[i] for source in set(graph.nodes[index].inputs) for i in graph.consumers[source])
+    alone = sum(node.kind == "concat" for node in joined) == len(set(graph.nodes[index].inputs))
+    return alone and (not lays_out(lowered) or whole_blocks(graph, index))
+
+
+def lays_out(lowered: LoweredNetwork) -> bool:
+    """Whether images have a layout of their own on the device."""
+    return lowered.device.layout.channels > 1
+
+
+def _converted(lowered: LoweredNetwork, position: int) -> np.ndarray:
+    """(n,) bytes that are read and written to bring tensors into the layout in which the operator reads them."""
+    none = np.zeros(len(lowered.workload))
+    if not lays_out(lowered):
+        return none
+    found = sum((2 * lowered.stored_bytes(node) for node in lowered.program.converted[position]), none)
+    nodes, padding = _matrices_apart(lowered, lowered.program.operators[position])
+    return sum((padding * lowered.stored_bytes(node) for node in nodes), found)
+
+
+def _matrices_apart(lowered: LoweredNetwork, operator: Operator) -> tuple[tuple[int, ...], float]:
+    """What a matrix product reads and writes where the rows of an image, or the channels of a group, fill no whole
+    tiles: it is brought into the unit's layout or back. And by how much the tiles are larger."""
+    node, tile = lowered.graph.nodes[operator.head], lowered.device.matrix.tile["float"][0]
+    if node.kind in ("dense", "matmul"):
+        size = node.positions if node.kind == "dense" else node.shape[-2]
+    elif node.kind == "conv" and node.groups > 1 and node.weight_shape and tile % node.weight_shape[1]:
+        size = node.weight_shape[1]
+    else:
+        return (), 1.0
+    if size == 1 or size % tile == 0:
+        return (), 1.0
+    return (*operator.reads[:1], operator.output), -(-size // tile) * tile / size
+
+
+def _transposed(lowered: LoweredNetwork, index: int) -> np.ndarray:
+    """(n,) bytes of a transpose that moves less than whole layout blocks at once."""
+    node, block = lowered.graph.nodes[index], lowered.device.layout.channels
+    if node.kind != "transpose" or block == 1:
+        return np.zeros(len(lowered.workload))
+    width = float(lowered.device.bytes_per_element[FLOAT])
+    row = contiguous(node, lowered.graph.nodes[node.inputs[0]]) * width
+    return 2 * lowered.stored_bytes(index) * float(row % block > 0)
 
 
 def _idle(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray:

@@ -15,7 +15,7 @@ from .lookup import MOST_COMBINATIONS, Lookup
 from .lowered import LoweredNetwork
 from .memory import Memory
 from .model import CHUNK, _constant, _operators, cost_of
-from .operators import Program, lower
+from .operators import Program
 
 
 class CostTables:
@@ -47,7 +47,7 @@ class CostTables:
 
     @cached_property
     def _program(self) -> Program:
-        return lower(self.space.graph, self.device.fuses_pools)
+        return self.device.program(self.space.graph)
 
     @cached_property
     def _constants(self) -> np.ndarray:

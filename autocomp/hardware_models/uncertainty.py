@@ -33,6 +33,10 @@ class LatencyErrors:
     def as_dict(self) -> dict[str, list[float]]:
         return {"levels": list(self.levels), "values": list(self.values)}
 
+    def widened(self, factor: float) -> LatencyErrors:
+        """The errors with ``factor`` times the logarithm: of networks or chips that are less alike."""
+        return LatencyErrors(self.levels, tuple(float((1 + value) ** factor - 1) for value in self.values))
+
     def range(self, latency_ms: float) -> tuple[float, float]:
         """The range that contains 90 % of measured latencies where ``latency_ms`` was predicted."""
         return latency_ms / (1 + self._quantile(0.95)), latency_ms / (1 + self._quantile(0.05))

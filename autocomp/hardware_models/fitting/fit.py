@@ -10,7 +10,6 @@ import numpy as np
 
 from autocomp.hardware_models.device_model import Device
 from autocomp.hardware_models.lowered import LoweredNetwork
-from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import PRECISIONS, Demand, Rates
 from autocomp.hardware_models.roofline import work
 from autocomp.search_spaces import Workload
@@ -31,7 +30,7 @@ class Observation:
 
 def observe(device: Device, workload: Workload, seconds: float, group: str) -> Observation:
     """The observation of a workload of one plan."""
-    program = lower(workload.graph, device.fuses_pools)
+    program = device.program(workload.graph)
     lowered = LoweredNetwork(device, program, workload)
     demands = [work(lowered, position).demand for position in range(len(program.operators))]
     return Observation(group, joined(demands), seconds)

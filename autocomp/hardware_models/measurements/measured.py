@@ -10,7 +10,6 @@ import numpy as np
 
 from autocomp.hardware_models.gemm import Gemm, multiplied
 from autocomp.hardware_models.lowered import LoweredNetwork
-from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.roofline import work
 from autocomp.search_spaces import WEIGHTED
 
@@ -98,7 +97,7 @@ def _ratios(device: Device, row: MeasuredShape) -> list[tuple[str, np.ndarray, i
     if row.shape.kind == "mixed":
         return []
     workload = row.shape.workload()
-    lowered = LoweredNetwork(device, lower(workload.graph, device.fuses_pools), workload)
+    lowered = LoweredNetwork(device, device.program(workload.graph), workload)
     positions = range(len(lowered.program.operators))
     model = sum(float(device.rates.seconds(work(lowered, p).demand).total[0]) for p in positions)
     assert row.latency_ms is not None

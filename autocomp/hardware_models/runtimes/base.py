@@ -42,6 +42,7 @@ class Runtime:
     most_grouped: largest number of channels in a group of a layer that is convolved outside the matrix unit.
     quantizes_tensors: whether it runs in integers from layer to layer: additions, concatenations and pools between
         them, too. For the others a file rounds the inputs of layers alone.
+    recognises: whether it runs a function as one operator however a network writes it.
     rates: the constants for the runtime's own work; in device files they are under [rates].
     """
 
@@ -54,6 +55,7 @@ class Runtime:
     symmetric_inputs: bool = False
     most_grouped: int = MOST_GROUPED
     quantizes_tensors: bool = False
+    recognises: bool = True
     rates: type[RuntimeRates] = RuntimeRates
 
     def executes(self, some: Format, precisions: Collection[str]) -> bool:

@@ -9,5 +9,5 @@ from __future__ import annotations
 
 from .base import Runtime
 
-LITE = Runtime("lite")
+LITE = Runtime("lite", recognises=False)
 LITE_FLOATS = Runtime("lite-floats", title="lite", floats_alone=True)

@@ -66,4 +66,6 @@ class Onnxruntime(Runtime):
         return OnnxruntimeBuffers.of(lowered)
 
 
-ONNXRUNTIME = Onnxruntime("onnxruntime", most_grouped=1, quantizes_tensors=True, rates=OnnxruntimeRates)
+ONNXRUNTIME = Onnxruntime(
+    "onnxruntime", most_grouped=1, quantizes_tensors=True, recognises=False, rates=OnnxruntimeRates
+)
