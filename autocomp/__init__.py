@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autocomp.deployment.deployed import load_deployed
     from autocomp.deployment.rebuilding import rebuild
+    from autocomp.deployment.standalone_export import export
     from autocomp.deployment.validation import validate_ascend
     from autocomp.driver import load, search
     from autocomp.estimates import compare, estimate
@@ -44,6 +45,7 @@ __all__ = [
     "device",
     "devices",
     "estimate",
+    "export",
     "load",
     "load_deployed",
     "rebuild",
@@ -63,6 +65,7 @@ _MODULES = {
     "device": "autocomp.measurement.processor",
     "devices": "autocomp.hardware_models",
     "estimate": "autocomp.estimates",
+    "export": "autocomp.deployment.standalone_export",
     "load": "autocomp.driver",
     "load_deployed": "autocomp.deployment.deployed",
     "rebuild": "autocomp.deployment.rebuilding",

@@ -102,6 +102,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "estimate": {"net": CELL, "device": DEVICE, "precision": PRECISION},
     "compare": {"net": CELL, "devices": DEVICES, "precision": PRECISION},
+    "export_network": {"net": CELL, "path": PATH},
     "load": {"folder": PATH, "net": CELL.or_none()},
     "load_deployed": {"path": PATH, "threads": whole(1)},
     "validate_ascend": {"path": PATH},

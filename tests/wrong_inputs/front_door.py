@@ -210,6 +210,12 @@ def others() -> dict[str, list[Case]]:
                      {"net": (None, *NETS), "devices": ("ascend", [], [5], 5, True), "precision": PRECISIONS}),
             *saying(compare, *inputs, ({"precision": "w99"}, "w99"), ({"devices": ["ascend-31"]}, "^unknown device")),
         ],
+        "export": [
+            *of_rule(autocomp.export, {**net, "path": "a.onnx"}, {"net": (None, *NETS), "path": FOLDERS}),
+            *saying(partial(autocomp.export, net=Residual()),
+                    ({"path": "a.pb"}, r"^an export's path must end in \.mindir or \.onnx, but got 'a\.pb'"),
+                    ({"path": "a.onnx", "inputs": "1,3"}, "^inputs must be")),
+        ],
         "load": [
             *of_rule(autocomp.load, {"folder": "/nowhere"}, {"folder": FOLDERS, "net": NETS}),
             *saying(autocomp.load, ({"folder": "/nowhere"}, "but /nowhere has none"),

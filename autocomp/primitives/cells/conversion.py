@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, R
 from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional
 
 nn, ops = ms.nn, ms.ops
+MADE_OF = "_autocomp_made_of"
 
 
 def convert(
@@ -50,7 +52,26 @@ def convert(
         new |= {path: DeadLayer(cell_at(twin, path), width) for path, width in dead_layers(twin, graph).items()}
     replace_cells(twin, new)
     rename_parameters(twin)
+    if any(state.quantized is not None or state.activation is not None for state in compressed.layers.values()):
+        object.__setattr__(twin, MADE_OF, MadeOf(graph, parameters, compressed))
     return twin
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """What a converted network in integers was made of; its operators are no longer those of the graph."""
+
+    graph: NetworkGraph
+    parameters: Parameters
+    compressed: CompressedWeights
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MadeOf:
+        return self
+
+
+def converted(net: Any) -> MadeOf | None:
+    """None for a network in floats, which can be traced as it is."""
+    return getattr(net, MADE_OF, None)
 
 
 class DeadLayer(StandIn):

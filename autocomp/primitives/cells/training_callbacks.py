@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
+from mindspore import nn
 from mindspore.train import Callback
 
 from .compression_state import state_of
 from .fake_quant import assign
 
+BATCHES = 50  # of the training set, for statistics
+LEAST_MOVED = 1e-3  # by which a BatchNorm moves its statistics that uses those of its batch
 SHARP = 1e-4  # a temperature at which a softmax is its largest entry
 
 
@@ -103,20 +107,56 @@ class BeforeEvaluation(Callback):
 class CalibrateBatchNorm(Callback):
     """At the end of the training, estimates BatchNorm's statistics again on some batches of the training set.
 
-    sharpened: parameters, temperatures, that are set near 0 for that.
+    The running statistics lag behind the weights, far behind them after a short training at a high rate. Here they are
+    the mean over the batches, as in training; Dropout drops nothing. A BatchNorm that does not use the statistics of
+    its batch, as a frozen one, stays as it is.
+
+    batches: at most. sharpened: parameters, temperatures, that are set near 0 for that.
     """
 
-    def __init__(self, net_q: Any, batches: int, sharpened: Sequence[Any] = ()) -> None:
+    def __init__(self, net_q: Any, batches: int = BATCHES, sharpened: Sequence[Any] = ()) -> None:
         super().__init__()
         self.net_q, self.batches, self.sharpened = net_q, batches, sharpened
 
     def on_train_end(self, run_context: Any) -> None:
-        inputs = sum(node.kind == "input" for node in state_of(self.net_q).graph.nodes)
         for target in self.sharpened:
             assign(target, SHARP)
+        norms = [cell for _, cell in self.net_q.cells_and_names() if hasattr(cell, "moving_variance")]
+        if not norms:
+            return
+        inputs = sum(node.kind == "input" for node in state_of(self.net_q).graph.nodes)
+        dataset = run_context.original_args().train_dataset.create_tuple_iterator(num_epochs=1)
+        batches = [batch[:inputs] for batch in islice(dataset, self.batches)]
+        training = self.net_q.training
         self.net_q.set_train(True)
-        dataset = run_context.original_args().train_dataset
-        for count, batch in enumerate(dataset.create_tuple_iterator(num_epochs=1), 1):
-            self.net_q(*batch[:inputs])
-            if count == self.batches:
-                break
+        for _, cell in self.net_q.cells_and_names():
+            if isinstance(cell, nn.Dropout):
+                cell.set_train(False)
+        estimate_statistics(self.net_q, norms, batches)
+        self.net_q.set_train(training)
+
+
+def estimate_statistics(net: Any, norms: Sequence[Any], batches: Sequence[Sequence[Any]]) -> None:
+    """Set the running statistics of BatchNorms to those of the batches; net is in training mode.
+
+    A pass moves a running value v to d v + s, with the batch's statistics in s, and d = momentum to the power of the
+    BatchNorm's calls. Two passes of the first batch, from 0 and from 1, tell d; every further pass starts at 0.
+    """
+    kept = [(norm.moving_mean.asnumpy().copy(), norm.moving_variance.asnumpy().copy()) for norm in norms]
+    from_one = _passed(net, norms, batches[0], 1.0)
+    found = [_passed(net, norms, batch, 0.0) for batch in batches]
+    for i, norm in enumerate(norms):
+        decay = float(np.mean(from_one[i][0] - found[0][i][0]))
+        means, variances = (np.stack([one[i][part] for one in found]) / max(1 - decay, LEAST_MOVED) for part in (0, 1))
+        moved = (means.mean(0), variances.mean(0) + means.var(0)) if decay < 1 - LEAST_MOVED else kept[i]
+        assign(norm.moving_mean, moved[0].astype(np.float32))
+        assign(norm.moving_variance, moved[1].astype(np.float32))
+
+
+def _passed(net: Any, norms: Sequence[Any], batch: Sequence[Any], start: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The running means and variances after a pass that they begin at ``start``."""
+    for norm in norms:
+        assign(norm.moving_mean, np.full(norm.moving_mean.shape, start, np.float32))
+        assign(norm.moving_variance, np.full(norm.moving_variance.shape, start, np.float32))
+    net(*batch)
+    return [(norm.moving_mean.asnumpy().copy(), norm.moving_variance.asnumpy().copy()) for norm in norms]

@@ -136,8 +136,8 @@ class HeadPruning(TrainedPruning):
         super().keep(net_p, kept, batches)
 
     def callbacks(self) -> list[Any]:
-        super().callbacks()
-        return [GateSchedule(self, self._last)]
+        *_, calibrate = super().callbacks()
+        return [GateSchedule(self, self._last), calibrate]
 
 
 class Gates(nn.Cell):

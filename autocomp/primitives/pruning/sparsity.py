@@ -16,6 +16,7 @@ from autocomp.primitives.cells.compression_state import CompressionState, attach
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.masks import ElementMask
 from autocomp.primitives.cells.trained_layers import lies_in_rows, trained_layer
+from autocomp.primitives.cells.training_callbacks import CalibrateBatchNorm
 from autocomp.primitives.numerics.first_last_layers import first_and_last
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.tracing.mindir import copy_network
@@ -137,7 +138,8 @@ class Sparsity:
         """For ``mindspore.Model.train``, for the network of the last ``apply``."""
         if self._last is None:
             raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
-        return [Growing(self, self._last)] if self.ramp and self.pattern != PATTERN else []
+        growing = [Growing(self, self._last)] if self.ramp and self.pattern != PATTERN else []
+        return [*growing, CalibrateBatchNorm(self._last)]
 
     def zeros(self, net_s: Any) -> Zeros:
         """The numbers of the present masks."""

@@ -20,6 +20,7 @@ from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layers import ms, parameter
 from autocomp.primitives.cells.masks import gated_layers
+from autocomp.primitives.cells.training_callbacks import CalibrateBatchNorm
 from autocomp.primitives.distillation.distilled import Distillation
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, PlanCompressor, parameters_of
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
@@ -204,7 +205,7 @@ class TrainedPruning:
         """For ``mindspore.Model.train``, for the network of the last ``apply``."""
         if self._last is None:
             raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
-        return [PruneFirst(self, self._last)]
+        return [PruneFirst(self, self._last), CalibrateBatchNorm(self._last)]
 
     def convert(self, net_p: Any) -> Any:
         """A new Cell without the pruned units; BatchNorm is not folded, so that it can be trained further, quantized,

@@ -103,8 +103,8 @@ class UniPruning(TrainedPruning):
         return kept
 
     def callbacks(self) -> list[Any]:
-        super().callbacks()
-        return [ZeroEvery(self, self._last)]
+        *_, calibrate = super().callbacks()
+        return [ZeroEvery(self, self._last), calibrate]
 
 
 class ZeroEvery(Callback):

@@ -9,7 +9,7 @@ import numpy as np
 
 from autocomp.primitives.cells.fake_quant import InputFakeQuant, WeightFakeQuant
 from autocomp.primitives.cells.trained_layers import TrainedLayer
-from autocomp.primitives.cells.training_callbacks import CalibrateFirst
+from autocomp.primitives.cells.training_callbacks import CalibrateBatchNorm, CalibrateFirst
 from autocomp.search_spaces import NetworkGraph
 
 from .trained_quantization import TrainedQuantization
@@ -53,8 +53,14 @@ class MixedTraining(TrainedQuantization):
 
     def callbacks(self) -> list[Any]:
         """The calibration once, and once the schedules of each kind of quantizer, which find their cells themselves."""
-        found = super().callbacks()
+        *found, calibrate = super().callbacks()
         for one in {type(one): one for one in self._every}.values():
             one._last = self._last
-            found += [own for own in one.callbacks() if not isinstance(own, CalibrateFirst)]
-        return found
+            found += [own for own in one.callbacks() if not _common(own)]
+        return [*found, calibrate]
+
+
+def _common(callback: Any) -> bool:
+    """Whether it is the same for every quantizer, and not its own."""
+    plain = isinstance(callback, CalibrateBatchNorm) and not callback.sharpened
+    return plain or isinstance(callback, CalibrateFirst)

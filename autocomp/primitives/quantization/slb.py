@@ -188,7 +188,7 @@ class SLB(TrainedQuantization):
         return float(self.sharpest ** -np.clip(fallen, 0, 1))
 
     def callbacks(self) -> list[Any]:
-        found = super().callbacks()
+        found = [own for own in super().callbacks() if not isinstance(own, CalibrateBatchNorm)]
         net_q = self._last
         temperatures = [weight.temperature for weight in chosen_weights(net_q)]
         found.append(Schedule(temperatures, self.temperature))

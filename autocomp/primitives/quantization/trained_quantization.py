@@ -16,7 +16,7 @@ from autocomp.primitives.cells.elastic import ElasticNetwork, never_negative
 from autocomp.primitives.cells.fake_quant import InputFakeQuant, WeightFakeQuant, assign
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.cells.trained_layers import TrainedLayer, trained_layer, trains_rounded
-from autocomp.primitives.cells.training_callbacks import CalibrateFirst
+from autocomp.primitives.cells.training_callbacks import CalibrateBatchNorm, CalibrateFirst
 from autocomp.primitives.numerics.adaptive_rounding import WIDE
 from autocomp.primitives.numerics.calibrators import Calibration, range_of, seen_in
 from autocomp.primitives.numerics.first_last_layers import first_and_last
@@ -227,7 +227,7 @@ class TrainedQuantization:
     def callbacks(self) -> list[Any]:
         """For ``mindspore.Model.train``, for the network of the last ``apply``."""
         self._check_applied()
-        return [CalibrateFirst(self, self._last)]
+        return [CalibrateFirst(self, self._last), CalibrateBatchNorm(self._last)]
 
     def _check_applied(self) -> None:
         if self._last is None:

@@ -11,6 +11,7 @@ import numpy as np
 from autocomp.errors import NoEffectError
 from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import STATE, CompressionState, attach, state_of
+from autocomp.primitives.cells.training_callbacks import CalibrateBatchNorm
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.tracer import as_float32, trace
@@ -118,10 +119,10 @@ class Replacing:
         return twin.set_train(net.training)
 
     def callbacks(self) -> list[Any]:
-        """For ``mindspore.Model.train``; there are none."""
+        """For ``mindspore.Model.train``: at its end BatchNorm's statistics are estimated again."""
         if self._last is None:
             raise ValueError(f"{self.name}.callbacks() belongs to a network: call apply(net) first")
-        return []
+        return [CalibrateBatchNorm(self._last)]
 
     def size(self, net_f: Any) -> Size:
         """The size of the converted network."""

@@ -106,7 +106,7 @@ def test_it_chooses_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     algorithm.apply(randomised(NETWORKS["residual"]()), inputs=X[:1])
     monkeypatch.setattr(algorithm, "zero", lambda _: done.append("zero"))
     monkeypatch.setattr(algorithm, "prune", lambda *_: done.append("prune"))
-    (callback,) = algorithm.callbacks()
+    callback, _ = algorithm.callbacks()
     callback.on_train_begin(None)
     for step in range(1, 9):
         arguments = SimpleNamespace(cur_step_num=step, epoch_num=2, batch_num=4, train_dataset=None)
