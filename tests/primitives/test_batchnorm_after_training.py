@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 
 from autocomp.primitives import LSQ, PACT, SCOP, SLB, ChannelPruner, Ghost, LowRank, SimQAT, UniPruning
-from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.cells.training_callbacks import CalibrateBatchNorm, estimate_statistics
+from autocomp.primitives.tracing.platform import load_mindspore
 
-nn = ms.nn
+ms = load_mindspore()
+
+from mindspore import nn  # noqa: E402
+
 RNG = np.random.default_rng(0)
 BATCHES = [RNG.normal(2, 3, (16, 4, 5, 5)).astype(np.float32) for _ in range(6)]
-MAKERS = {
+MAKERS: dict[str, Callable[[], Any]] = {
     "simqat": SimQAT, "lsq": LSQ, "pact": PACT, "slb": SLB, "scop": lambda: SCOP(flops=0.5),
     "unipruning": lambda: UniPruning(flops=0.5), "channel-pruner": lambda: ChannelPruner(flops=0.5),
     "low-rank": lambda: LowRank(macs=0.6), "ghost": Ghost,
