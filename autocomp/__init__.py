@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from autocomp.estimates import compare, estimate
     from autocomp.hardware_models import devices
     from autocomp.measurement.processor import device
+    from autocomp.primitives.restrictions import Restrict
     from autocomp.problem.budget import Budget
     from autocomp.problem.data import Data
     from autocomp.results.front import ParetoSet, Point
@@ -40,6 +41,7 @@ __all__ = [
     "ParetoSet",
     "Plan",
     "Point",
+    "Restrict",
     "Study",
     "compare",
     "device",
@@ -60,6 +62,7 @@ _MODULES = {
     "ParetoSet": "autocomp.results.front",
     "Plan": "autocomp.search_spaces",
     "Point": "autocomp.results.front",
+    "Restrict": "autocomp.primitives.restrictions",
     "Study": "autocomp.study.study",
     "compare": "autocomp.estimates",
     "device": "autocomp.measurement.processor",

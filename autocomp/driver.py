@@ -18,7 +18,8 @@ from autocomp.evaluators import OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, check_trainable, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
-from autocomp.primitives.registry import primitive
+from autocomp.primitives.registry import GROUPS, primitive
+from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.float32_form import half_note
 from autocomp.primitives.tracing.tracer import as_float32, check_cell, example_inputs
 from autocomp.problem.arguments import check, check_workers
@@ -50,6 +51,7 @@ def search(
     *,
     inputs: Any = None,
     exclude: str | Iterable[str] = (),
+    restrict: Restrict | Iterable[Restrict] = (),
     primitives: str | Iterable[str] = "auto",
     trials: int = 200,
     time_limit: float | None = None,
@@ -75,7 +77,8 @@ def search(
             arrays; None takes the shape of the data with batch 1, or else tries the usual image sizes.
         exclude: names of cells, or patterns such as ``"head.*"``, whose layers stay as they are; so do layers whose
             weight has ``requires_grad=False``, unless all have.
-        primitives: "auto" or names.
+        restrict: :class:`Restrict`, one or several: formats, least shares of channels and primitives of some layers.
+        primitives: "auto", names, or groups of names ("post-training", "training", "pruning").
         trials: how many plans are evaluated, the float network among them.
         time_limit: seconds from the call on, after which no further evaluation begins. Preparation and scores count:
             where they take more than their share of it they are shortened, and ``front.notes`` says so. The float
@@ -103,8 +106,8 @@ def search(
     """
     check_not_imported_by_worker()
     check(
-        "search", net=net, budget=budget, device=device, exclude=exclude, primitives=primitives, trials=trials,
-        time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
+        "search", net=net, budget=budget, device=device, exclude=exclude, restrict=restrict, primitives=primitives,
+        trials=trials, time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
         train_budget=train_budget, seed=seed, progress=progress,
     )  # fmt: skip
     check_workers(workers)
@@ -112,6 +115,9 @@ def search(
     deadline = Deadline(time_limit)
     seed = integer(seed, "seed")
     tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
+    restrictions = (restrict,) if isinstance(restrict, Restrict) else tuple(restrict)
+    for one in restrictions:
+        _primitive_names(one.primitives or ())
     if inputs is not None:
         inputs = example_inputs(inputs)
     chip, samples = find_device(device), Data.coerce(data)
@@ -121,7 +127,9 @@ def search(
     check_storage(storage)
     check_workers_load(workers, {} if workers is None else _sent(samples))
     halves, net = half_note(net), as_float32(net)
-    job = prepare(net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None)
+    job = prepare(
+        net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None, restrictions
+    )
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
@@ -247,5 +255,6 @@ def _primitive_names(given: str | Iterable[str]) -> str | tuple[str, ...]:
         return "auto"
     names = (given,) if isinstance(given, str) else tuple(given)
     for name in names:
-        primitive(name)
+        if name not in GROUPS:
+            primitive(name)
     return names

@@ -54,6 +54,10 @@ class SearchedNetwork:
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),
             "gains": self.choices.gains,
+            "restrictions": [
+                [sorted(layers), one.layers, one.formats, one.keep, one.primitives]
+                for layers, one in self.choices.restrictions
+            ],
             "float_layers": sorted(self.choices.float_layers),
             "symmetric": evaluator.symmetric,
             "quantizes_tensors": evaluator.quantizes_tensors,

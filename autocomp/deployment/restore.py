@@ -13,6 +13,7 @@ from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import CostTables, Device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import parameters_of
+from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.channels import group_channels
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.data import Samples
@@ -71,6 +72,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         _importance(arrays),
         None if gains is None else {name: tuple(values) for name, values in gains.items()},
         float_layers,
+        _restrictions(description),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None
@@ -109,6 +111,11 @@ def _primitives(description: dict[str, Any]) -> list[str]:
     """Names of the primitives. What earlier versions called rtn rounded below 8 bits as adaround does."""
     names = list(description["primitives"])
     return names if description.get("by_value") or "rtn" not in names else [*names, "adaround"]
+
+
+def _restrictions(description: dict[str, Any]) -> tuple[tuple[frozenset[str], Restrict], ...]:
+    found = description.get("restrictions", ())  # earlier versions had none
+    return tuple((frozenset(layers), Restrict(*arguments)) for layers, *arguments in found)
 
 
 def _importance(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from autocomp.search_spaces import Format, Value
 
+from .restrictions import Restricted
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -21,7 +23,8 @@ class Choices:
     choices may be carried out by training. importance: (units,) of channels
     as it was measured, by the name of the primitive that cuts in this order. gains: knob -> its values that the
     device gains from, for primitives that pay on some devices only; the others are not offered. None: all are.
-    float_layers: layers that the runtime does not run in integers, whose inputs are not rounded.
+    float_layers: layers that the runtime does not run in integers, whose inputs are not rounded. restrictions: what the
+    user allows at some layers.
     """
 
     formats: Sequence[Format]
@@ -35,3 +38,4 @@ class Choices:
     importance: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
     gains: Mapping[str, tuple[Value, ...]] | None = None
     float_layers: frozenset[str] = frozenset()
+    restrictions: tuple[Restricted, ...] = ()

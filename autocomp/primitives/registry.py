@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
 from .base import Primitive
 from .choices import Choices
 from .merging import merged
+from .restrictions import restricted
 
 DEVICE_DEPENDENT = ("sparsity",)  # "auto" takes them where the device gains from them
 PLUGINS = "autocomp.primitives"  # the group of entry points
@@ -100,6 +101,9 @@ def search_space(
     every, knobs = bool(knobs), [knob for knob in knobs if not set(knob.layers) & excluded]
     if every and not knobs:
         raise NoEffectError(f"there is nothing to compress: all {len(excluded)} layers are excluded or frozen")
+    every, knobs = bool(knobs), restricted(knobs, choices.restrictions)
+    if every and not knobs:
+        raise NoEffectError("there is nothing to compress: the restrictions leave every layer as it is")
     if not knobs:
         raise NoEffectError(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
@@ -130,7 +134,11 @@ def chosen(choices: Choices) -> tuple[str, ...]:
     if choices.primitives == "auto":
         gaining = DEVICE_DEPENDENT if choices.gains else ()
         return (*automatic(), *gaining, *(AUTOMATIC_TRAINERS if choices.trains else ()))
-    names = (choices.primitives,) if isinstance(choices.primitives, str) else choices.primitives
+    return expanded((choices.primitives,) if isinstance(choices.primitives, str) else choices.primitives)
+
+
+def expanded(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, with those of its primitives in the place of a group."""
     return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
 
 

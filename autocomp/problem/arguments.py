@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from autocomp.primitives.restrictions import Restrict
 from autocomp.rules import (
     ABOVE_ZERO,
     CELL,
@@ -47,6 +48,10 @@ def _is_workers(value: Any) -> bool:
 
 def _is_address(value: Any) -> bool:
     return is_integer(value) or value == "auto" or value.startswith("ray://")
+
+
+def _is_restrictions(value: Any) -> bool:
+    return isinstance(value, Restrict) or is_many(value, lambda one: isinstance(one, Restrict))
 
 
 def _is_numbers(value: Any) -> bool:
@@ -90,6 +95,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "time_limit": SECONDS,
         "patience": whole(1).or_none(),
         "exclude": Rule("names or patterns of layers", is_names),
+        "restrict": Rule("autocomp.Restrict, one or several", _is_restrictions),
         "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
         "workers": WORKERS,
         "storage": PATH.or_none(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,8 +20,9 @@ from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, CostTables, Device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import Parameters, PlanCompressor, parameters_of
-from autocomp.primitives.registry import search_space
-from autocomp.primitives.tracing.exclusion import Patterns, excluded_layers, leave_whole
+from autocomp.primitives.registry import expanded, search_space
+from autocomp.primitives.restrictions import Restrict
+from autocomp.primitives.tracing.exclusion import Patterns, cells_named, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network, first_line
 from autocomp.primitives.tracing.network_outputs import describe_outputs
 from autocomp.primitives.tracing.nodes import owners_of
@@ -171,6 +172,7 @@ def prepare(
     exclude: Patterns = (),
     deadline: Deadline | None = None,
     sent_to_workers: bool = False,
+    restrict: Sequence[Restrict] = (),
 ) -> Job:
     """progress: whether a line says what is done; None shows it where standard error is a terminal.
 
@@ -178,7 +180,9 @@ def prepare(
     sent_to_workers: EvaluationError for a network that workers cannot run.
     """
     with Steps(progress) as steps:
-        return _prepared(net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline(), sent_to_workers)
+        return _prepared(
+            net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline(), sent_to_workers, restrict
+        )
 
 
 def _prepared(
@@ -192,6 +196,7 @@ def _prepared(
     steps: Steps,
     deadline: Deadline,
     sent_to_workers: bool,
+    restrict: Sequence[Restrict],
 ) -> Job:
     steps.begin("tracing the network")
     arrays = deployment_inputs(net, data, inputs)
@@ -231,6 +236,7 @@ def _prepared(
         choices,
         importance=channel_importance(net, graph, choices, data),
         gains=device_gains(chip, graph, len(arrays[0])) if names == "auto" else None,
+        restrictions=tuple(_restricted(net, graph, one) for one in restrict),
     )
     labels = None if evaluation is None else evaluation.y
     measure = None if evaluation is None else data.measure
@@ -254,6 +260,12 @@ def _prepared(
         log.warning("%s", text)
     calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
     return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks)
+
+
+def _restricted(net: Any, graph: NetworkGraph, restriction: Restrict) -> tuple[frozenset[str], Restrict]:
+    layers = frozenset(graph.layers) & cells_named(net, tuple(restriction.layers), "layers of Restrict")
+    names = restriction.primitives
+    return layers, restriction if names is None else replace(restriction, primitives=expanded(names))
 
 
 def stays_float(net: Any, space: SearchSpace) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ def search(**given: Any) -> Any:
 def searches() -> list[Case]:
     wrong = {
         "net": (None, *NETS), "budget": BUDGETS, "device": DEVICES, "exclude": (5, None, [5], True),
+        "restrict": (5, None, "head", ["head"], True),
         "primitives": ([], None, 5, [5], ""), "trials": (None, *COUNTS), "time_limit": (True, "60", 0, -1, NAN, [60]),
         "patience": COUNTS, "sampler": (None, 5, ["random"]), "workers": (1.5, True, "two", "", [2], 0, -1),
         "storage": FOLDERS[1:], "fine_tune": (None, True, 1.5, -1, "2"), "train_budget": (-1, "2", True, NAN, INF, [2]),
@@ -62,9 +63,36 @@ def searches() -> list[Case]:
         ({"data": "images"}, "^input 0 of evaluate must be an array of numbers, but got str"),
         ({"data": {"test": X}}, "^data may have the roles .* but got test"),
         ({"data": object()}, "^input 0 of evaluate must be an array of numbers, but got object"),
+        ({"restrict": autocomp.Restrict("nowhere", keep=0.5)}, "^layers of Restrict must name layers, but none fits"),
+        ({"restrict": autocomp.Restrict("stem", primitives=["lqs"])}, "^unknown primitive 'lqs'"),
         ({"fine_tune": FineTuning}, "^fine_tune must be a number of epochs or FineTuning, but got type"),
     ]
     return [*of_rule(search, {}, wrong), *saying(search, *said)]
+
+
+def restrictions() -> list[Case]:
+    usual = {"layers": "head", "keep": 0.5}
+
+    def restrict(**given: Any) -> Any:
+        return autocomp.Restrict(**{**usual, **given})
+
+    said: list[tuple[dict[str, Any], str]] = [
+        ({"layers": 5}, "^layers must be names, but got layers=5"),
+        ({"layers": [5]}, "^layers must be names"),
+        ({"layers": None}, "^layers must be names"),
+        ({"layers": []}, "^layers must be at least one name or pattern"),
+        ({"formats": 8}, "^formats must be names"),
+        ({"formats": ["w9"]}, "^a format is 'float', 'w<bits>'"),
+        ({"formats": [8]}, "^formats must be names"),
+        ({"keep": 0}, r"^keep must be in \(0, 1\], but got keep=0"),
+        ({"keep": 1.5}, r"^keep must be in \(0, 1\]"),
+        ({"keep": NAN}, r"^keep must be in \(0, 1\]"),
+        ({"keep": "0.5"}, "^keep must be a number"),
+        ({"keep": True}, "^keep must be a number"),
+        ({"primitives": 5}, "^primitives must be names"),
+        ({"keep": None}, "^Restrict needs at least one of formats, keep and primitives"),
+    ]
+    return saying(restrict, *said)
 
 
 def data() -> list[Case]:
@@ -258,6 +286,7 @@ def others() -> dict[str, list[Case]]:
 def cases() -> dict[str, list[Case]]:
     return {
         "search": searches(),
+        "Restrict": restrictions(),
         "Data": data(),
         "Budget": budgets(),
         "Plan": plans(),

@@ -27,7 +27,7 @@ def excluded_layers(net: Any, graph: NetworkGraph, patterns: Patterns = ()) -> f
     Raises:
         ValueError: a pattern fits no cell; it names the nearest.
     """
-    wanted = _fitting(net, (patterns,) if isinstance(patterns, str) else tuple(patterns))
+    wanted = cells_named(net, (patterns,) if isinstance(patterns, str) else tuple(patterns))
     named = {layer for layer in graph.layers if layer in wanted}
     frozen = _frozen(net, graph)
     if frozen - named:
@@ -58,16 +58,17 @@ def _reader(graph: NetworkGraph, group: ChannelGroup, layers: Iterable[str]) -> 
     return ""
 
 
-def _fitting(net: Any, patterns: tuple[str, ...]) -> set[str]:
+def cells_named(net: Any, patterns: tuple[str, ...], argument: str = "exclude") -> set[str]:
+    """The cells that the names or patterns fit, and all cells inside them. ValueError for one that fits none."""
     names = [name for name, _ in net.cells_and_names() if name]
     found: set[str] = set()
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise TypeError(f"exclude must be names or patterns of layers, but got {type(pattern).__name__}")
+            raise TypeError(f"{argument} must be names or patterns of layers, but got {type(pattern).__name__}")
         fits = [name for name in names if name == pattern or fnmatchcase(name, pattern)]
         if not fits:
             near = get_close_matches(pattern, names, 3, 0.4) or names[:3]
-            raise ValueError(f"exclude must name layers, but none fits {pattern!r}; the nearest: {', '.join(near)}")
+            raise ValueError(f"{argument} must name layers, but none fits {pattern!r}; the nearest: {', '.join(near)}")
         found |= {name for name in names if any(name == cell or name.startswith(f"{cell}.") for cell in fits)}
     return found
 
