@@ -45,6 +45,7 @@ from autocomp.search_spaces import NetworkGraph, Plan
 from .file_accuracy import FileAccuracy
 from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
+from .mindspore_files import takes_integers, write_integers
 from .network_file import SearchedNetwork
 from .tuned_files import TrainedWeights, file_of
 
@@ -252,6 +253,10 @@ def export(
     written, tolerance = file_form(device, path, form), _tolerance(graph, compressed)
     if written is not None:
         return written.write(graph, parameters, compressed, inputs, path, forward(net, inputs), tolerance)
+    if takes_integers(device, ending, form):
+        integers = write_integers(net, inputs, path, forward(net, inputs), tolerance)
+        if integers is not None:
+            return integers
     with written_whole(path) as draft:
         if ending == ".mindir":
             export_mindir(net, inputs, draft)

@@ -97,5 +97,5 @@ def form_written(device: Device | None, ending: str, in_integers: bool) -> str:
     """
     if not in_integers:
         return ""
-    takes = device is not None and ending.removeprefix(".") in device.runtime.reads and device.runtime is not ASCEND
-    return DEPLOYABLE if takes else SIMULATED
+    takes = device is not None and ending == ".onnx" and ending[1:] in device.runtime.reads
+    return DEPLOYABLE if takes and device is not None and device.runtime is not ASCEND else SIMULATED

@@ -14,6 +14,7 @@ import autocomp
 from autocomp.deployment.commands import commands, soc_version
 from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.file_sizes import FileSizes
+from autocomp.deployment.mindspore_files import integer_operators
 from autocomp.hardware_models import device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import norm_error, run_onnx
@@ -155,3 +156,29 @@ def test_outputs_of_every_sample_are_compared(subject: Subject, tmp_path: Path) 
     report = deployer_of(subject, "ascend-310p3").export(in_format(subject, "w8a8"), tmp_path / "net.onnx")
     assert 0 < report.max_relative_error < 0.02
     assert np.isfinite(report.max_relative_error)
+
+
+@pytest.mark.parametrize("text", ["w8a8", "w4a8"])
+def test_mindspore_on_an_ascend_gets_its_dense_layers_in_integers(
+    named_subject: Callable[[str], Subject], tmp_path: Path, text: str
+) -> None:
+    """Convolutions have no operator in integers in MindSpore: the mixed form, as the cost model credits it."""
+    subject, chip = named_subject("concatenating"), device("ascend:mindspore")
+    dense = [layer for layer, i in subject.graph.layers.items() if subject.graph.nodes[i].kind == "dense"]
+    able = [
+        layer for layer, i in subject.graph.layers.items() if chip.runtime.multiplies_integers(subject.graph.nodes[i])
+    ]
+    plan = Plan({f"format/{layer}": text for layer in dense})
+    report = deployer_of(subject, "ascend:mindspore").export(plan, tmp_path / "net.mindir")
+    assert report.form == "deployable" and report.max_relative_error < 1e-3
+    assert integer_operators(report.path) == len(dense) == len(able) == 2
+
+
+def test_without_dense_layers_in_integers_and_on_request_a_mindir_file_is_as_everywhere(
+    named_subject: Callable[[str], Subject], tmp_path: Path
+) -> None:
+    subject = named_subject("concatenating")
+    deployer = deployer_of(subject, "ascend:mindspore")
+    assert integer_operators(deployer.export(in_format(subject, "w8"), tmp_path / "a.mindir").path) == 0
+    report = deployer.export(in_format(subject, "w8a8"), tmp_path / "b.mindir", "simulated")
+    assert report.form == "simulated" and integer_operators(report.path) == 0
