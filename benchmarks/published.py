@@ -198,3 +198,18 @@ def t4_networks(device: Device, precision: str) -> list[Observation]:
             workload = uniform(graph(row["model"]), 1, "float" if precision == "fp16" else "w8a8")
             found.append(observe(device, workload, float(row["latency_ms"]) * 1e-3, family(row["model"])))
     return found
+
+
+def h100_networks(device: Device) -> list[Observation]:
+    """fp16; of the runtimes the faster one."""
+    fastest: dict[tuple[str, int], float] = {}
+    for row in rows(HERE / "measurements" / "h100_networks.csv"):
+        key = row["net"], int(row["batch"])
+        if row["dtype"] == "fp16" and "@" not in row["net"]:
+            fastest[key] = min(fastest.get(key, float("inf")), float(row["median_ms"]))
+    found = []
+    for (name, batch), milliseconds in sorted(fastest.items()):
+        for builder in builders(name)[:1]:
+            workload = uniform(graph(name, 224, builder), batch)
+            found.append(observe(device, workload, milliseconds * 1e-3, family(name)))
+    return found
