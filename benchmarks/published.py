@@ -10,6 +10,7 @@ import hashlib
 import pickle
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,54 @@ def t4_networks(device: Device, precision: str) -> list[Observation]:
             workload = uniform(graph(row["model"]), 1, "float" if precision == "fp16" else "w8a8")
             found.append(observe(device, workload, float(row["latency_ms"]) * 1e-3, family(row["model"])))
     return found
+
+
+def h100_rows() -> list[tuple[str, int, float]]:
+    """Network, batch and milliseconds in fp16, sorted; of the runtimes the faster one."""
+    fastest: dict[tuple[str, int], float] = {}
+    for row in rows(HERE / "measurements" / "h100_networks.csv"):
+        key = row["net"], int(row["batch"])
+        if row["dtype"] == "fp16":
+            fastest[key] = min(fastest.get(key, float("inf")), float(row["median_ms"]))
+    return [(*key, milliseconds) for key, milliseconds in sorted(fastest.items())]
+
+
+def h100_networks(device: Device) -> list[Observation]:
+    found = []
+    for name, batch, milliseconds in h100_rows():
+        for builder in builders(name)[:1]:
+            workload = uniform(graph(name, 224, builder), batch)
+            found.append(observe(device, workload, milliseconds * 1e-3, family(name)))
+    return found
+
+
+@cache
+def widths(text: str) -> NetworkGraph:
+    """ResNet-50 with "a,b" of its channels: a of all, b of those inside of blocks, rounded to whole channels."""
+    outside, inside = map(float, text.split(","))
+    whole = graph("resnet50")
+    nodes = list(whole.nodes)
+    for i, node in enumerate(whole.nodes):
+        if node.kind == "input":
+            continue
+        source = nodes[node.inputs[0]].shape[1]
+        if node.kind == "dense":
+            nodes[i] = replace(node, weight_shape=(1000, source))
+            continue
+        channels = source
+        if node.kind == "conv" and node.weight_shape is not None:
+            channels = round(node.weight_shape[0] * (inside if _inside(whole, i) else outside))
+            node = replace(node, weight_shape=(channels, source, *node.weight_shape[2:]))
+        nodes[i] = replace(node, shape=(1, channels, *node.shape[2:]), units=np.full(channels, -1))
+    return NetworkGraph(tuple(nodes), whole.outputs)
+
+
+def _inside(whole: NetworkGraph, index: int) -> bool:
+    """Whether another convolution of the block alone reads a convolution, after its BatchNorm and activation."""
+    if whole.nodes[index].shape[1:3] == (64, 112):
+        return False  # the first one
+    while len(whole.consumers[index]) == 1:
+        index = whole.consumers[index][0]
+        if whole.nodes[index].kind not in ("batchnorm", "activation"):
+            return whole.nodes[index].kind == "conv"
+    return False

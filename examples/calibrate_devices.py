@@ -29,6 +29,11 @@ ASCEND = (
     *("transcendental_operations", "softmax_layernorm_operations", "vector_per_s", "window_share"),
     "transposed_bytes_per_s",
 )
+H100 = (
+    *("macs_per_s.float", "cache_bytes_per_s", "dram_bytes_per_s", "operator_s.float", "inference_s"),
+    *("grouped_macs_per_s", "vector_per_s"),
+)
+OF_T4 = ("nvidia-v100", "nvidia-xavier")  # chips of its generations; later ones are as efficient as the H100
 RELATIVE = ("dram_bytes_per_s", "window_share", "inference_s")
 OWN_ROWS = {"ascend-310b1": "Ascend310B1", "ascend-310": "Ascend310"}  # relatives with a few rows of their own
 T4 = (
@@ -37,7 +42,9 @@ T4 = (
 )
 WIDER = 1.5  # errors of chips that take a relative's rates, relative to those of that chip
 OF_PEAK = 0.8  # the share of what a specification promises with which a fit starts
-MOST = dict.fromkeys(("macs_per_s.float", "macs_per_s.int8"), 1 / OF_PEAK)  # no fit goes beyond the promise
+MOST = dict.fromkeys(("macs_per_s.float", "macs_per_s.int8"), 1 / OF_PEAK) | {
+    "dram_bytes_per_s": 1 / OF_PEAK
+}  # no fit goes beyond the promise
 
 
 def guess(chip: Device) -> Rates:
@@ -46,6 +53,8 @@ def guess(chip: Device) -> Rates:
     peaks = {"float": spec["fp16_tflops"], "int8": spec.get("int8_tops"), "int4": spec.get("int4_tops")}
     bandwidth = spec["memory_gb_per_s"] * 1e9
     ascend = chip.rates.overlapped
+    if chip.name == "nvidia-h100":
+        return fast(chip, {name: OF_PEAK * peaks[name] * 0.5e12 for name in chip.rates.macs_per_s}, bandwidth)
     return replace(
         chip.rates,
         macs_per_s={name: OF_PEAK * peaks[name] * 0.5e12 for name in chip.rates.macs_per_s},
@@ -63,6 +72,20 @@ def guess(chip: Device) -> Rates:
     )
 
 
+def fast(chip: Device, macs_per_s: dict[str, float], bandwidth: float) -> Rates:
+    """Where the fit of a chip with a fast cache starts, whose graph of operators is launched at once."""
+    return replace(
+        chip.rates,
+        macs_per_s=macs_per_s,
+        grouped_macs_per_s=8e12,
+        cache_bytes_per_s=4e12,
+        dram_bytes_per_s=OF_PEAK * bandwidth,
+        vector_per_s=3e13,
+        operator_s=dict.fromkeys(macs_per_s, 3e-6),
+        inference_s=5e-5,
+    )
+
+
 def executed(rates: Rates, chip: Device) -> Rates:
     """Of the precisions that the chip executes; int4, where its relative has none, as efficient as int8."""
     spec, names = chip.data["specification"], chip.rates.macs_per_s
@@ -76,7 +99,7 @@ def completed(fitted: Rates, chip: Device) -> Rates:
     """Precisions that no row measures, at the efficiency of the nearest that one does."""
     spec = chip.data["specification"]
     macs, launch = dict(fitted.macs_per_s), dict(fitted.operator_s)
-    if chip.name == "ascend-310p3":
+    if chip.name in ("ascend-310p3", "nvidia-h100"):
         macs["int8"] = macs["float"] * spec["int8_tops"] / spec["fp16_tflops"]
         launch["int8"] = launch["float"]
     if "int4" in macs:
@@ -101,9 +124,16 @@ def calibrate(name: str, observations: list[Observation], free: tuple[str, ...],
     known = report(chip, errors)
     fact = {"data": data, "mean_error": float(np.abs(errors).mean()), "errors": known.as_dict()}
     write(chip, fitted, "fitted to the published measurements named under [fit]", fact)
-    for relative in devices():
-        if relative.partition("-")[0] == chip.name.partition("-")[0] and relative != chip.name:
-            take_over(device(relative), chip, fitted, known)
+    for other in map(device, relatives(chip.name)):
+        take_over(other, chip, fitted, known)
+
+
+def relatives(name: str) -> list[str]:
+    """The chips without a fit of their own that take the efficiencies of the named one."""
+    if name.startswith("ascend"):
+        return [other for other in devices() if other.startswith("ascend") and other != name]
+    others = [other for other in devices() if other.startswith("nvidia") and other not in ("nvidia-t4", "nvidia-h100")]
+    return [other for other in others if (other in OF_T4) == (name == "nvidia-t4")]
 
 
 def report(chip: Device, errors: np.ndarray) -> LatencyErrors:
@@ -146,6 +176,13 @@ if __name__ == "__main__":
         ASCEND,
         "latencies of 25 networks by two builders and of BERT-base, fp16: Ascend/ModelZoo-PyTorch, rows in "
         "benchmarks/measurements",
+    )
+    h100 = device("nvidia-h100")
+    calibrate(
+        "nvidia-h100",
+        published.h100_networks(h100),
+        H100,
+        "10 networks at batch 1, 8 and 64 in fp16 under PyTorch 2.11: rows in benchmarks/measurements",
     )
     calibrate(
         "gpu",

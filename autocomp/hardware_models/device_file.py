@@ -137,12 +137,19 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
     yield "free_activations", free, "a list of operators", isinstance(free, (list, tuple))
     for name, value in data.get("layout", {}).items():
         yield name, value, "an integer above 0", isinstance(value, int) and value > 0
+    alignments = data["matrix"].get("alignments", ())
+    yield "alignments", alignments, "a list of [channels above 0, share, share]", all(map(_is_alignment, alignments))
     block = data["matrix"].get("grouped_block", 1)
     yield "grouped_block", block, "an integer above 0", isinstance(block, int) and block > 0
     for name, value in _numbers(data["energy_pj"]):
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         yield f"{name} of energy_pj", value, "a finite number of 0 or more", number and 0 <= value < float("inf")
     yield "macs_per_s", data["rates"]["macs_per_s"], "a table with float", "float" in data["rates"]["macs_per_s"]
+
+
+def _is_alignment(given: Any) -> bool:
+    numbers = isinstance(given, (list, tuple)) and all(isinstance(n, (int, float)) and n >= 0 for n in given)
+    return numbers and len(given) == 3 and isinstance(given[0], int) and given[0] > 0
 
 
 def _numbers(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -35,6 +35,8 @@ class MatrixUnits:
     blocks, splits: tile blocks (rows, channels out) that one core computes, and the numbers of parts into which the
         depth may be split; the fastest is used. None: cores are idle only where the matrices of a product of
         activations cannot be divided evenly among them.
+    alignments: (channels, share, share): by how much longer a layer in floats takes for each side, input or output,
+        whose channels are no multiple of so many: with kernels of one position, and with others.
     """
 
     tile: Mapping[str, tuple[int, int, int]]
@@ -46,6 +48,7 @@ class MatrixUnits:
     splits: tuple[int, ...] = (1,)
     cores: int = 1
     half_block: float = 0.0  # elements of a tile block at which a core reaches half its rate
+    alignments: tuple[tuple[int, float, float], ...] = ()
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> MatrixUnits:
@@ -54,7 +57,8 @@ class MatrixUnits:
         splits = tuple(data.get("splits", (1,)))
         names = ("whole_depth", "grouped_depth", "grouped_block", "cores", "half_block")
         known = {name: data[name] for name in names if name in data}
-        return cls(tile, data["pack"], blocks=blocks, splits=splits, **known)
+        alignments = tuple((count, one, several) for count, one, several in data.get("alignments", ()))
+        return cls(tile, data["pack"], blocks=blocks, splits=splits, alignments=alignments, **known)
 
     def waves(
         self,

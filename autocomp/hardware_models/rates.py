@@ -43,6 +43,7 @@ class Demand:
         softmaxes and layer norms.
     transposed: bytes that a transpose reads and writes where it moves less than a block at once.
     in_place: whether the operator only joins tensors that are contiguous in memory.
+    misaligned: how many times as long it takes in floats because of channels between those that kernels read at once.
     precision: index of the arithmetic that the layer is set to.
     windowed: whether a kernel of more than one position is multiplied.
     runtime: the runtime's own work.
@@ -62,6 +63,7 @@ class Demand:
     softmax_layernorm: np.ndarray
     transposed: np.ndarray
     in_place: np.ndarray
+    misaligned: np.ndarray
     precision: np.ndarray
     windowed: np.ndarray
     runtime: RuntimeWork
@@ -151,6 +153,7 @@ class Rates:
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
         best = self._quickest(demand, "float", slowed, in_floats, launch)
+        best = (best[0] + (demand.misaligned - 1) * best[3], best[1], best[2], best[3] * demand.misaligned)
         for code, name in enumerate(PRECISIONS):
             if code and name in self.macs_per_s:
                 time = self._quickest(demand, name, slowed, moved, self.operator_s[name])

@@ -148,6 +148,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         softmax_layernorm=lowered.stored_bytes(operator.head, floats) / floats * float(node.kind in SOFTMAX_LAYERNORM),
         transposed=_transposed(lowered, operator.head),
         in_place=np.full(n, _in_place(lowered, operator.head)),
+        misaligned=_misaligned(lowered, operator.head, layer),
         precision=precision,
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(lowered, operator.head, layer),
@@ -218,6 +219,19 @@ def _traffic(lowered: LoweredNetwork, position: int) -> np.ndarray:
     for i, node in enumerate(operator.reads):
         total = total + lowered.stored_bytes(node) * (share if i else 1.0)
     return total
+
+
+def _misaligned(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray:
+    """(n,): how many times as long a layer takes because of the numbers of its channels. Colours of an image and
+    narrow groups have kernels of their own."""
+    node, factor = lowered.graph.nodes[index], np.ones(len(lowered.workload))
+    if layer is None or node.kind not in WEIGHTED or node.groups > 1:
+        return factor
+    first = bool(node.inputs) and lowered.graph.nodes[node.inputs[0]].kind == "input"
+    for count, one, several in lowered.device.matrix.alignments:
+        sides = (layer.channels_out % count > 0) * 1.0 + (layer.channels_in % count > 0) * (not first)
+        factor = factor + sides * (several if layer.kernel > 1 else one)
+    return factor
 
 
 def _in_place(lowered: LoweredNetwork, index: int) -> bool:

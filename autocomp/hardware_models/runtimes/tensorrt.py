@@ -8,4 +8,4 @@ from __future__ import annotations
 
 from .base import Runtime
 
-TENSORRT = Runtime("tensorrt", symmetric_inputs=True, quantizes_tensors=True)
+TENSORRT = Runtime("tensorrt", most_grouped=24, symmetric_inputs=True, quantizes_tensors=True)
