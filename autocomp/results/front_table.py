@@ -120,6 +120,8 @@ def explanations(front: Front) -> list[str]:
     parts = {point.fidelity for point in front.evaluated if point.samples < front.float_point.samples}
     rest = f"; other plans on {', '.join(sorted(parts))}" if parts else ""
     lines = [f"{front.float_point.metric}{meaning} measured on {', '.join(texts)}{rest}"]
+    if any(point.change_error for point in front):
+        lines.append("change: to the float network, as expected on other samples, ± half its 95 % interval")
     measured = any(_measured(front, name) for name in front.metrics)
     read = f"; measured: size of the {_form(front)} file, latency on the device" if measured else ""
     if _file_accuracies(front):

@@ -81,6 +81,9 @@ def test_the_interval_is_that_of_the_difference() -> None:
     assert point.change == "-0.5 ±0.4" and "(-0.5 ±0.4)" in point.summary()
     assert point.change_interval == pytest.approx((-0.005 - 0.00392, -0.005 + 0.00392))
     assert result.evaluated[2].change == "-1.0" and result.evaluated[2].change_interval is None
+    assert "change: to the float network, as expected on other samples, ± half its 95 % interval" in " ".join(
+        str(result).split()
+    )
     assert "-0.5 ±0.4" in str(result) and result.float_point.change == "0.0"
 
 
