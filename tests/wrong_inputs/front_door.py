@@ -228,6 +228,8 @@ def others() -> dict[str, list[Case]]:
                 autocomp.load_deployed,
                 ({"path": "net.pt"}, "^a deployed file's path must end in .mindir or .onnx, but got 'net.pt'"),
                 ({"path": "no/net.onnx"}, "^there is no file no/net.onnx"),
+                ({"path": "net.safetensors"}, r"^net.safetensors holds weights alone: autocomp\.rebuild\(net, path\)"),
+                ({"path": "net.ms"}, "^net.ms is read by MindSpore Lite"),
             ),
         ],
         "validate_ascend": [
