@@ -176,8 +176,8 @@ class TunedDeployer:
     """Applies the one plan whose network was trained.
 
     make: returns that network; called once, when it is needed. zero_points: whether the device's runtime takes them.
-    sizes: predicts the sizes of files. judge: measures their accuracy. on: the evaluator for other data. base: the float
-    network.
+    sizes: predicts the sizes of files. judge: measures their accuracy. on: the evaluator for other data. base: the
+        float network.
     """
 
     def __init__(
