@@ -158,7 +158,8 @@ def resolve(
     weights: Weights = None,
     data: Samples = None,
     export: Annotated[
-        Path | None, typer.Option("--export", metavar="FILE", help="Write the network: a .mindir or .onnx file.")
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Write a .mindir, .onnx or .safetensors file."),
     ] = None,
 ) -> None:
     """Predict the best plan for another budget, from a search's scores and evaluations.

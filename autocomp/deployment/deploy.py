@@ -22,6 +22,7 @@ from autocomp.primitives.export.files import (
     EXACT,
     HALF_STEP,
     ROUNDED,
+    WEIGHTS,
     compare,
     export_format,
     export_mindir,
@@ -47,7 +48,9 @@ from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
 from .mindspore_files import takes_integers, write_integers
 from .network_file import SearchedNetwork
+from .rebuilding import rebuild
 from .tuned_files import TrainedWeights, file_of
+from .weights_file import StoredWeights, holds_weights
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -90,6 +93,8 @@ class NetworkDeployer:
         check_accuracy: whether the file's accuracy is measured where the samples of the search have labels.
         """
         compressed, known = self.evaluator.compress(plan), self.evaluator
+        if holds_weights(path):
+            return export_weights(self.net(plan), self._float, (plan, compressed.kept), self._samples, path)
         net = convert(self._float, known.space.graph, known.parameters, compressed)
         weights = (known.space.graph, known.parameters, compressed)
         report = export(net, *weights, self._samples, path, not known.symmetric, _device(self._sizes), form)
@@ -160,9 +165,8 @@ class NetworkDeployer:
         return self._tuned(weights, make)
 
     def _tuned(self, weights: TrainedWeights, make: Callable[[], Tuned]) -> TunedDeployer:
-        return TunedDeployer(
-            weights, make, self._samples, not self.evaluator.symmetric, self._sizes, self._judge, self._on
-        )
+        zero_points = not self.evaluator.symmetric
+        return TunedDeployer(weights, make, self._samples, zero_points, self._sizes, self._judge, self._on, self._float)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
@@ -173,7 +177,8 @@ class TunedDeployer:
     """Applies the one plan whose network was trained.
 
     make: returns that network; called once, when it is needed. zero_points: whether the device's runtime takes them.
-    sizes: predicts the sizes of files. judge: measures their accuracy. on: the evaluator for other data.
+    sizes: predicts the sizes of files. judge: measures their accuracy. on: the evaluator for other data. base: the
+        float network.
     """
 
     def __init__(
@@ -185,8 +190,9 @@ class TunedDeployer:
         sizes: FileSizes | None = None,
         judge: FileAccuracy | None = None,
         on: Callable[[Any], PlanEvaluator] | None = None,
+        base: Any = None,
     ) -> None:
-        self._judge, self._on = judge, on
+        self._judge, self._on, self._float = judge, on, base
         self.weights, self._make, self._samples = weights, make, samples
         self._zero_points, self._sizes = zero_points, sizes
 
@@ -203,6 +209,8 @@ class TunedDeployer:
     ) -> ExportReport:
         self._check(plan)
         tuned = self.tuned
+        if holds_weights(path):
+            return export_weights(tuned.net, self._float, (plan, None), self._samples, path)
         known = (tuned.graph, tuned.parameters, tuned.compressed, self._samples)
         report = export(tuned.net, *known, path, self._zero_points, _device(self._sizes), form)
         report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
@@ -250,6 +258,8 @@ def export(
     device, form: see :func:`file_forms.file_form`.
     """
     ending = export_format(path)
+    if ending == WEIGHTS:
+        raise ValueError(f"weights alone are written by point.export, but got {os.fspath(path)!r}")
     written, tolerance = file_form(device, path, form), _tolerance(graph, compressed)
     if written is not None:
         return written.write(graph, parameters, compressed, inputs, path, forward(net, inputs), tolerance)
@@ -270,6 +280,20 @@ def export(
         size = draft.stat().st_size
     rounded = any(state.activation is not None for state in compressed.layers.values())
     return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error, form=form_written(device, ending, rounded))
+
+
+def export_weights(
+    net: Any, base: Any, plan: tuple[Plan, np.ndarray | None], inputs: Arrays, path: str | os.PathLike[str]
+) -> ExportReport:
+    """Write the weights of the converted network; rebuild it from the file and the float network, and compare.
+
+    base: the float network. plan: and which channels it keeps, where it does not say that itself.
+    """
+    with written_whole(path) as draft:
+        StoredWeights.of(net, plan[0], inputs, plan[1]).write(draft)
+        error = compare(lambda file, x: forward(rebuild(base, file), x), draft, inputs, forward(net, inputs), EXACT)
+        size = draft.stat().st_size
+    return ExportReport(pathlib.Path(path), WEIGHTS[1:], size / 1e6, error, of_cost=False)
 
 
 def _expected(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[Arrays, Arrays]:

@@ -21,6 +21,11 @@ from .file_forms import runnable
 
 Arrays = tuple[np.ndarray, ...]
 NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool"}
+ELSEWHERE = {  # files that it does not run: why, and what does
+    ".safetensors": "holds weights alone: autocomp.rebuild(net, path) makes the network of them",
+    ".ms": "is read by MindSpore Lite, which is no part of this environment: mindspore_lite.Model runs it",
+    ".om": "is read by an Ascend device, through ACL: it runs nowhere else",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ def load_deployed(path: str | os.PathLike[str], threads: int = 1) -> DeployedNet
     """
     check("load_deployed", path=path, threads=threads)
     file = Path(path)
+    if file.suffix.lower() in ELSEWHERE:
+        raise ValueError(f"{os.fspath(path)} {ELSEWHERE[file.suffix.lower()]}")
     if file.suffix.lower() not in FORMATS:
         raise ValueError(f"a deployed file's path must end in {' or '.join(FORMATS)}, but got {os.fspath(path)!r}")
     if not file.is_file():

@@ -1,8 +1,10 @@
-"""Rebuilds the structure of a compressed network, so that a checkpoint of it can be loaded."""
+"""Rebuilds a compressed network from a file of its weights; or its structure, so that a checkpoint can be loaded."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
+from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.problem.arguments import check
@@ -25,26 +28,60 @@ from autocomp.search_spaces import (
     split_value,
 )
 
+from .weights_file import StoredWeights, holds_weights
 
-def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) -> Any:
-    """A Cell with the structure that ``plan`` gives ``net``, and with the parameter names of ``point.net()``.
 
-    Its numbers have no meaning until a checkpoint of the compressed network is loaded:
+def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str | os.PathLike[str], inputs: Any = None) -> Any:
+    """A Cell with the structure that ``plan`` gives ``net``, and with the parameter names of ``point.net``.
+
+    From a file that ``point.export("net.safetensors")`` wrote it has the weights, too:
+
+    >>> small = autocomp.rebuild(ResNet(), "net.safetensors")
+
+    From a plan alone its numbers have no meaning until a checkpoint of the compressed network is loaded:
 
     >>> small = autocomp.rebuild(ResNet(), '{"format/conv1":"w8a8","keep/layer1.0.conv1":0.5}')
     >>> mindspore.load_param_into_net(small, mindspore.load_checkpoint("small.ckpt"))
 
     Args:
         net: the float network; its weights do not matter. It is copied, never changed.
-        plan: ``point.plan``, or its text.
-        inputs: as ``search`` takes them; None tries the usual image sizes.
+        plan: ``point.plan``, or its text, or the path of a ``.safetensors`` file.
+        inputs: as ``search`` takes them; None tries the usual image sizes, or takes those of the file.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the plan names a layer or channel group that the network does not have, or a group in which the
-        structure depends on which channels are cut, not only on how many.
+        structure depends on which channels are cut, not only on how many; or the file's weights are not those of such a
+        network.
     """
     check("rebuild", net=net, plan=plan)
-    plan = Plan.parse(plan) if isinstance(plan, str) else Plan(plan)
+    if not holds_weights(plan):
+        return _structure(net, Plan.parse(plan) if isinstance(plan, str) else Plan(plan), inputs, None)  # type: ignore[arg-type]
+    path = Path(plan)  # type: ignore[arg-type]
+    stored = StoredWeights.read(path)
+    found = _structure(net, stored.plan, stored.examples() if inputs is None else inputs, stored.kept)
+    _fill(found, stored.arrays, path)
+    return found
+
+
+def _fill(net: Any, arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Writes the stored numbers into the network's parameters; ValueError where they are not its own."""
+    ms = load_mindspore()
+    wanted = {parameter.name: parameter for parameter in net.get_parameters()}
+    for name in sorted(set(wanted) ^ set(arrays)):
+        lacks = f"{path} lacks" if name in wanted else "the network has no"
+        raise ValueError(f"{path} must hold the weights of this network, but {lacks} {name}")
+    for name, parameter in wanted.items():
+        if tuple(parameter.shape) != arrays[name].shape:
+            raise ValueError(
+                f"{path} must hold the weights of this network, but {name} has shape {arrays[name].shape} there and "
+                f"{tuple(parameter.shape)} in the network"
+            )
+        parameter.set_data(ms.Tensor(arrays[name]))
+
+
+def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> Any:
+    """stays: (units,) bool, which channels are kept; None: the first of each group, as many as the plan says."""
     graph = trace(net, inputs_for(net, inputs))
     kept, formats, sparse = np.ones(graph.unit_count, bool), {}, set()
     for name, value in plan.items():
@@ -52,11 +89,12 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
         value = split_value(value)[0]
         if kind == "keep":
             group = graph.group(place)
-            _check_even(graph, group)
             ratio = float(value) if is_number(value) else 0.0
             if not 0 < ratio <= 1:
                 raise ValueError(f"the plan must keep a share of {place} in (0, 1], but got {shown('keep', value)}")
-            kept[group.start + max(1, round(ratio * group.units)) : group.stop] = False
+            if stays is None:
+                _check_even(graph, group)
+                kept[group.start + max(1, round(ratio * group.units)) : group.stop] = False
         elif kind == "format":
             if place not in graph.layers:
                 raise ValueError(f"the plan sets the format of {place!r}; layers: {', '.join(graph.layers)}")
@@ -67,6 +105,10 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str, inputs: Any = None) 
             raise ValueError(
                 f"a plan's choices are 'keep/<group>', 'format/<layer>' and 'sparsity/<layer>', but got {name!r}"
             )
+    if stays is not None:
+        if stays.shape != kept.shape:
+            raise ValueError(f"the file is of a network with {len(stays)} channels to cut, but this has {len(kept)}")
+        kept = stays
     parameters = parameters_of(net)
     bits = {(layer, chosen.activation_bits) for layer, chosen in formats.items()}
     ranges = {key: ActivationQuantizer(1.0, 0, key[1]) for key in bits}

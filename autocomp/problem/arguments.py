@@ -39,7 +39,8 @@ def _is_budget(value: Any) -> bool:
 
 
 def _is_plan(value: Any) -> bool:
-    return isinstance(value, (str, Mapping)) or isinstance(getattr(value, "plan", None), Mapping)
+    known = isinstance(value, (str, Mapping)) or isinstance(getattr(value, "plan", None), Mapping)
+    return known or isinstance(value, os.PathLike)
 
 
 def _is_workers(value: Any) -> bool:
@@ -61,7 +62,7 @@ def _is_numbers(value: Any) -> bool:
 METRIC = one_of(*METRICS)
 BUDGET = Rule("text, a Budget or None", _is_budget, may_be_none=True)
 DEVICE = Rule("a name, a path or a Device", _is_device)
-PLAN = Rule("a plan: point.plan, a mapping, or its text", _is_plan)
+PLAN = Rule("a plan: point.plan, a mapping, its text, or a .safetensors file", _is_plan)
 PRECISION = Rule("None or the text of a format, as 'w8a8'", lambda v: isinstance(v, str), may_be_none=True)
 SECONDS = Rule(
     "a number of seconds", is_number, "a number of seconds above 0", lambda v: v > 0 and not math.isnan(v)

@@ -33,7 +33,7 @@ NO_SAMPLES = "evaluating a plan needs the data of the search: use autocomp.load(
 class ExportReport:
     """A file that was written, loaded again and compared.
 
-    format: ``"mindir"`` or ``"onnx"``.
+    format: ``"mindir"``, ``"onnx"`` or ``"safetensors"``.
     size_mb: of the file.
     max_relative_error: of the outputs of the loaded file, compared with those of the network in memory.
     latency_ms: measured on the device, where the device is present.
@@ -243,7 +243,8 @@ class Point:
         return self.applied_by.net(self.plan)
 
     def export(self, path: str | Path, form: str | None = None, check_accuracy: bool = True) -> ExportReport:
-        """Write the network to ``path`` (.mindir or .onnx), load it again and compare; ``files`` gets the report.
+        """Write the network to ``path`` (.mindir or .onnx), or its weights (.safetensors, which ``autocomp.rebuild``
+        reads), load the file again and compare; ``files`` gets the report.
 
         form: None: the one that the device's runtime takes, where there is one for this ending. "qat": for
             ``amct_onnx.convert_qat_model``, on a device under atc. "simulated": with operators that any computer runs.

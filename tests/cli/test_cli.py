@@ -262,7 +262,7 @@ def test_a_stored_front_is_resolved_for_another_budget(
         ({"--budget": "size<1%"}, "size<1% cannot be reached on ascend-310p3: the nearest is"),
         ({"--budget": "size!60%"}, "the budget must have < or <= here"),
         ({"--data": "{net}:other_data"}, "data must be what the front was searched with"),
-        ({"--export": "net.air"}, "an export's path must end in .mindir or .onnx, but got 'net.air'"),
+        ({"--export": "net.air"}, "an export's path must end in .mindir, .onnx or .safetensors, but got 'net.air'"),
         ({"--net": "{net}:number"}, "--net must give a mindspore.nn.Cell, but"),
     ],
 )

@@ -44,7 +44,7 @@ def test_the_file_is_judged_and_not_the_network(named_subject: Callable[[str], S
     plans = [Plan(), *subject.plans(3)]
     found = [deployer.export(plan, tmp_path / f"{i}.onnx").accuracy for i, plan in enumerate(plans)]
     assert len(set(found)) == len(plans)
-    np.testing.assert_allclose(np.array(found, float), [judge.evaluate(plan).accuracy for plan in plans], atol=1e-3)
+    np.testing.assert_allclose(np.array(found, float), [judge.evaluate(plan).accuracy for plan in plans], atol=5e-3)
     report = deployer.export(Plan(), tmp_path / "0.onnx", check_accuracy=False)
     other = dataclasses.replace(report, path=tmp_path / "1.onnx")
     assert FileAccuracy(judge).beside_reported(other).accuracy == found[1] != found[0]

@@ -131,6 +131,13 @@ def test_a_checkpoint_of_it_loads_into_the_rebuilt_network(tuned: Point, tmp_pat
     assert norm_error(forward(again, (x,))[0], forward(tuned.net, (x,))[0]) < 1e-5
 
 
+def test_its_weights_are_a_file_of_their_own(tuned: Point, tmp_path: Path) -> None:
+    x = load_samples("evaluate").take(8).x[0]
+    report = tuned.export(tmp_path / "tuned.safetensors")
+    again = autocomp.rebuild(load_network(), report.path)
+    assert report.max_relative_error == norm_error(forward(again, (x,))[0], forward(tuned.net, (x,))[0]) == 0
+
+
 def test_bad_arguments(tuned: Point) -> None:
     train = load_samples("calibrate").take(8)
     with pytest.raises(ValueError, match="this point is fine-tuned already"):

@@ -241,7 +241,7 @@ def others() -> dict[str, list[Case]]:
         "export": [
             *of_rule(autocomp.export, {**net, "path": "a.onnx"}, {"net": (None, *NETS), "path": FOLDERS}),
             *saying(partial(autocomp.export, net=Residual()),
-                    ({"path": "a.pb"}, r"^an export's path must end in \.mindir or \.onnx, but got 'a\.pb'"),
+                    ({"path": "a.pb"}, r"^an export's path must end in \.mindir, \.onnx or \.safetensors, but got 'a\.pb'"),
                     ({"path": "a.onnx", "inputs": "1,3"}, "^inputs must be")),
         ],
         "load": [
@@ -256,6 +256,8 @@ def others() -> dict[str, list[Case]]:
                 autocomp.load_deployed,
                 ({"path": "net.pt"}, "^a deployed file's path must end in .mindir or .onnx, but got 'net.pt'"),
                 ({"path": "no/net.onnx"}, "^there is no file no/net.onnx"),
+                ({"path": "net.safetensors"}, r"^net.safetensors holds weights alone: autocomp\.rebuild\(net, path\)"),
+                ({"path": "net.ms"}, "^net.ms is read by MindSpore Lite"),
             ),
         ],
         "validate_ascend": [

@@ -30,7 +30,7 @@ from .mindir_file import compact
 from .onnx_writer import REWRITES
 
 Arrays = tuple[np.ndarray, ...]
-FORMATS = (".mindir", ".onnx")
+FORMATS, WEIGHTS = (".mindir", ".onnx"), ".safetensors"
 
 EXACT = 1e-4  # relative, without rounded activations
 HALF_STEP = 2e-3  # where float16 is computed with
@@ -40,8 +40,9 @@ ROUNDED = 0.05  # with them: two roundings of one number may fall on different s
 def export_format(path: str | os.PathLike[str]) -> str:
     """The path's suffix; ValueError for an unknown one."""
     ending = pathlib.Path(path).suffix.lower()
-    if ending not in FORMATS:
-        raise ValueError(f"an export's path must end in {' or '.join(FORMATS)}, but got {os.fspath(path)!r}")
+    if ending not in (*FORMATS, WEIGHTS):
+        known = f"{', '.join(FORMATS)} or {WEIGHTS}"
+        raise ValueError(f"an export's path must end in {known}, but got {os.fspath(path)!r}")
     return ending
 
 
