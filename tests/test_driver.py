@@ -171,7 +171,9 @@ class TestExports:
         assert [path.name for path in (tmp_path / "deep").iterdir()] == [f"net.{ending}"]
 
     def test_other_endings(self, front: ParetoSet, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"an export's path must end in \.mindir, \.onnx or \.safetensors, but got '.*net.air'"):
+        with pytest.raises(
+            ValueError, match=r"an export's path must end in \.mindir, \.onnx or \.safetensors, but got '.*net.air'"
+        ):
             front[0].export(tmp_path / "net.air")
 
     def test_unwritable_path_loses_nothing(self, front: ParetoSet, tmp_path: Path) -> None:
