@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import autocomp
+from autocomp.deployment.file_forms import run_ascend
 from autocomp.errors import BudgetError, EvaluationError, NoEffectError, TraceError
 from autocomp.evaluators import PlanEvaluator
-from autocomp.primitives.export.files import run_mindir, run_onnx
+from autocomp.primitives.export.files import run_mindir
 from autocomp.primitives.tracing.platform import forward
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan
@@ -152,12 +153,12 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
 
 
 class TestExports:
-    @pytest.mark.parametrize(("ending", "run"), [("mindir", run_mindir), ("onnx", run_onnx)])
+    @pytest.mark.parametrize(("ending", "run"), [("mindir", run_mindir), ("onnx", run_ascend)])
     def test_export_is_the_picked_network(self, front: ParetoSet, tmp_path: Path, ending: str, run: Any) -> None:
         point = min(front.evaluated, key=lambda point: point.cost.size_mb)
         report = point.export(tmp_path / "deep" / f"net.{ending}")
         assert report.path.stat().st_size == round(report.size_mb * 1e6)
-        assert point.files[ending] == report and report.predicted_mb == pytest.approx(report.size_mb, rel=0.15)
+        assert point.files[ending] == report and report.predicted_mb == pytest.approx(report.size_mb, rel=0.25)
         assert report.of_cost == (ending == "mindir"), "costs are predicted for what is deployed on this device"
         if report.of_cost:
             assert point.measured["size_mb"] == report.size_mb and report.predicted_mb == point.cost.size_mb
@@ -227,7 +228,7 @@ class TestLoad:
     @pytest.mark.parametrize("ending", ["mindir", "onnx"])
     def test_exports_the_same_again(self, front: ParetoSet, folder: Path, tmp_path: Path, ending: str) -> None:
         loaded = autocomp.load(folder, network())
-        run = run_mindir if ending == "mindir" else run_onnx
+        run = run_mindir if ending == "mindir" else run_ascend
         x = samples()[0][:BATCH]
         found = [
             run(one.pick().export(tmp_path / f"{i}.{ending}").path, (x,))[0] for i, one in enumerate((front, loaded))

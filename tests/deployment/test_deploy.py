@@ -238,8 +238,8 @@ def test_numbers_of_all_samples_are_compared_on_several(counts: bool, tmp_path: 
     assert front.float_point.export(tmp_path / "net.mindir").max_relative_error < 1e-5
     if counts:
         with pytest.raises(ExportError, match="something else than the network in memory as its output 1: relative"):
-            front.float_point.export(tmp_path / "net.onnx")
+            front.float_point.export(tmp_path / "net.onnx", "simulated")
         return
-    path = front.float_point.export(tmp_path / "net.onnx").path
+    path = front.float_point.export(tmp_path / "net.onnx", "simulated").path
     for found, expected in zip(run_onnx(path, (x,)), forward(front.float_point.net, (x,)), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
