@@ -73,8 +73,8 @@ def operator_costs(
 
 
 def uniform_workload(net: Any, device: Device, inputs: Any = None, precision: str | None = None) -> Workload:
-    """One plan: every layer of the network in one format, all channels kept."""
-    chosen = Format() if precision is None else Format.parse(precision)
+    """One plan: every layer of the network in one format, all channels kept; ``fp16`` is a device's floats."""
+    chosen = Format() if precision in (None, f"fp{device.float_bits}") else Format.parse(str(precision))
     if chosen not in device.formats:
         raise ValueError(
             f"precision must be one of {', '.join(map(str, device.formats))} on {device.name}, but got {precision!r}"

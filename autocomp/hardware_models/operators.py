@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from autocomp.search_spaces import IntegerFlow, NetworkGraph
 
-from .canonical import canonical
+from .canonical_form import canonical
 from .layouts import converted, images, products
 
 FREE = ("flatten", "reshape")

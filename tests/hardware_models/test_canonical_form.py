@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autocomp.hardware_models import device
-from autocomp.hardware_models.canonical import canonical
+from autocomp.hardware_models.canonical_form import canonical
 from autocomp.search_spaces import Argument, NetworkGraph, Node, NodeAttributes, SearchSpace
 
 from .networks import Builder
