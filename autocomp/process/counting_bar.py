@@ -8,11 +8,11 @@ from typing import Protocol, TypeVar
 Item = TypeVar("Item", covariant=True)
 
 
-class Steps(Sized, Iterable[Item], Protocol[Item]):
+class CountedSteps(Sized, Iterable[Item], Protocol[Item]):
     """Steps whose number is known."""
 
 
-def counted(steps: Steps[Item], title: str, shown: bool | None = None) -> Iterator[Item]:
+def counted(steps: CountedSteps[Item], title: str, shown: bool | None = None) -> Iterator[Item]:
     """The steps, with a bar on standard error. shown: None shows it where standard error is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
