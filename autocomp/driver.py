@@ -205,8 +205,8 @@ def _tuner(
         log.warning("no point is fine-tuned: %s", error)
         return None
     tuner = Tuner(deployer, settings, data, study, sibling(storage, "tuned"))
-    if isinstance(tuner.train, Samples):
-        training_classes(tuner.train.y, deployer.evaluator)
+    if isinstance(tuner.train_set, Samples):
+        training_classes(tuner.train_set.y, deployer.evaluator)
     return tuner
 
 

@@ -214,7 +214,7 @@ class TestPoints:
         result = front(ROWS, deployer=Recorder())
         of_cost = result[1].export("a.onnx")
         other = replace(of_cost, path=Path("b.mindir"), format="mindir", size_mb=0.4, predicted_mb=0.41, of_cost=False)
-        monkeypatch.setattr(Recorder, "export", lambda self, plan, path, check_accuracy: other)
+        monkeypatch.setattr(Recorder, "export", lambda self, plan, path, form, check_accuracy: other)
         assert str(result[1].export("b.mindir")).startswith("b.mindir: mindir, 400 KB (410 KB predicted), 1.50 ms meas")
         assert result[1].measured["size_mb"] == 0.25 and list(result[1].files) == ["onnx", "mindir"]
         result[2].export("b.mindir")

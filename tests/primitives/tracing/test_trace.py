@@ -18,7 +18,7 @@ from autocomp.search_spaces import NetworkGraph
 from tests.big_networks import MobileNetV2, ResNet50
 from tests.conftest import Subject
 from tests.networks import NETWORKS, images, nn, ops, randomised
-from tests.odd_networks import CumulativeProduct, SeveralEnds, UsedTwice
+from tests.odd_networks import BesselFunction, SeveralEnds, UsedTwice
 from tests.primitives.adversarial import Upsampler
 
 # layer: shape of the output, MACs = pixels out * channels out * (kernel * channels in / groups)
@@ -189,10 +189,10 @@ def test_functional_operators() -> None:
 
 def test_unknown_operators_are_named(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="autocomp"):
-        graph = read(CumulativeProduct())
-    assert graph.unknown == {"CumProd": 1}
-    assert "operators that are not changed, nor the channels that reach them: CumProd x1" in caplog.text
-    assert [node.kind for node in graph.nodes if node.op == "CumProd"] == ["other"]
+        graph = read(BesselFunction())
+    assert graph.unknown == {"BesselI0": 1}
+    assert "operators that are not changed, nor the channels that reach them: BesselI0 x1" in caplog.text
+    assert [node.kind for node in graph.nodes if node.op == "BesselI0"] == ["other"]
 
 
 def test_network_is_left_as_it_is() -> None:
