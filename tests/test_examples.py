@@ -18,7 +18,7 @@ def front_of(example: str, monkeypatch: pytest.MonkeyPatch) -> autocomp.ParetoSe
 
 def test_the_primitive_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     front = front_of("third_party_primitive.py", monkeypatch)
-    assert front.settings["primitives"] == "l1-pruning, rtn"
+    assert front.settings["primitives"] == "l1-pruning, post-training"
     assert len(front.evaluated) == 8
     assert min(point.cost.latency_ms for point in front) < 0.75 * front.float_point.cost.latency_ms
     assert any(name.startswith("keep/") for point in front.evaluated for name in point.plan)

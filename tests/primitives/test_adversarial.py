@@ -83,7 +83,7 @@ EXPECTED: dict[type[nets.nn.Cell], Expected] = {
     heads.WrittenHeads: Expected({("values",): 8}, STREAM | dict.fromkeys(("queries", "keys"), WRITTEN)),
     heads.WrittenWidth: Expected({}, STREAM | dict.fromkeys(("queries", "keys", "values"), WRITTEN)),
     nets.LibraryAttention: Expected({("wide",): 32}, {"patches": "MatMul", "narrow": "joins", "head": OUTPUT}),
-    nets.LSTMHead: Expected({("stem.0",): 8}, {"squeeze.0": "reaches LSTM", "head": OUTPUT}, onnx="ONNX"),
+    nets.LSTMHead: Expected({("stem.0",): 8}, {"squeeze.0": "reaches LSTM", "head": OUTPUT}),
     nets.GRUHead: Expected({("stem.0",): 8}, {"squeeze.0": "sums over it", "head": OUTPUT}),
     nets.Mixer: Expected(
         {("tokens.0",): 24, ("channels.0",): 32},

@@ -42,12 +42,16 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "evaluate": (1, None, "yes"),
     "point": (None, 5, "point"),
     "path": (None, 5, "", True),
+    "form": (5, True, "", "onnx"),
+    "check_accuracy": (0, 1, None, "no"),
     "epochs": (0, 1.5, True, None, "2"),
     "batch": (0, 1.5, True, None),
     "rate": (0, True, math.nan, math.inf, "0.1", None),
     "algorithm": (5, None),
     "teacher": (-0.1, 1.1, True, math.nan, "0.5"),
     "exclude": (5, None, [5], True),
+    "restrict": (5, None, ["head"], True),
+    "train_budget": (-1, "2", True, float("nan")),
     "lower_is_better": (1, "yes", 0.0),
     "rows": (3, 0, -1, 2.5, True, "9"),
     "threads": (0, -1, 1.5, True, None, "2"),
@@ -143,7 +147,7 @@ class TestPublicFunctions:
             (name, *_) = RULES[method]
             calls += [(getattr(front, method), {name: value}) for value in WRONG[name]]
         for method in ("export", "fine_tune"):
-            more = {"train": X} if method == "fine_tune" else {}
+            more: dict[str, Any] = {"train": X} if method == "fine_tune" else {"path": "net.onnx"}
             calls += [(getattr(front[0], method), {**more, n: v}) for n in RULES[method] for v in WRONG[n]]
         for function, given in calls:
             with pytest.raises((TypeError, ValueError), match=r"^\w+ must be .+, but got "):

@@ -72,4 +72,16 @@ def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param == "batch":
                 size.dim_value = batch
+    return _with_inferred_outputs(model)
+
+
+def _with_inferred_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With the shapes that outputs have by the model's operators: a number of all samples has no axis."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for value in bare.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    for value, found in zip(model.graph.output, onnx.shape_inference.infer_shapes(bare).graph.output, strict=True):
+        if found.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.shape.CopyFrom(found.type.tensor_type.shape)
     return model
