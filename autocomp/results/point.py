@@ -265,10 +265,11 @@ class Point:
         if report.accuracy is None:
             return
         self.measured["accuracy"] = report.accuracy
-        if report.samples == self.samples and abs(report.accuracy - self.accuracy) > FILE_ACCURACY:
+        observed = self.accuracy if self.observed is None else self.observed  # on the same samples, not as expected
+        if report.samples == self.samples and abs(report.accuracy - observed) > FILE_ACCURACY:
             log.warning(
-                "%s has the %s %s, but the plan was reported with %s on the same %d samples",
-                *(report.path, self.metric, shown(report.accuracy, self.scale), shown(self.accuracy, self.scale)),
+                "%s has the %s %s, but the plan was measured with %s on the same %d samples",
+                *(report.path, self.metric, shown(report.accuracy, self.scale), shown(observed, self.scale)),
                 self.samples,
             )
 
