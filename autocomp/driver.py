@@ -128,8 +128,9 @@ def search(
     check_workers_load(workers, {} if workers is None else _sent(samples))
     halves, net = half_note(net), as_float32(net)
     job = prepare(
-        net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None, restrictions
-    )
+        net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None, restrictions,
+        exact_bits=not {"bops", "weight_bytes"}.isdisjoint(objectives(bounds)),
+    )  # fmt: skip
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience}

@@ -112,6 +112,24 @@ class Device:
         """Whether the chip computes the format in integers, instead of only storing it."""
         return self.runtime.executes(some, self.rates.macs_per_s)
 
+    def distinct_formats(self) -> tuple[Format, ...]:
+        """Its formats without those that differ from another one with more bits in nothing that the device counts: a
+        file stores both in as many bits, and no chip multiplies them in fewer than they are stored."""
+        best: dict[tuple[int, int], int] = {}
+        widths = {some: int(self.container.stored_bits(np.array(some.weight_bits))) for some in self.formats}
+        for some, width in widths.items():
+            key = (width, some.activation_bits)
+            best[key] = max(best.get(key, 0), some.weight_bits)
+        return tuple(some for some, width in widths.items() if some.weight_bits == best[width, some.activation_bits])
+
+    def low_formats(self) -> tuple[Format, ...]:
+        """Formats of 2 and 1 bits, where files store them in so many, beside the formats of 4 bits that it lists."""
+        if not self.container.exact:
+            return ()
+        inputs = dict.fromkeys(some.activation_bits for some in self.formats if some.weight_bits == 4)
+        found = [Format(bits, width) for width in inputs for bits in (2, 1)]
+        return tuple(some for some in found if some not in self.formats)
+
     def on(self, runtime: str) -> Device:
         """The same chip under another runtime, by the name behind a device's colon: ``mindspore``, ``lite``.
 

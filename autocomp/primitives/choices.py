@@ -24,7 +24,7 @@ class Choices:
     as it was measured, by the name of the primitive that cuts in this order. gains: knob -> its values that the
     device gains from, for primitives that pay on some devices only; the others are not offered. None: all are.
     float_layers: layers that the runtime does not run in integers, whose inputs are not rounded. restrictions: what the
-    user allows at some layers.
+    user allows at some layers. low_formats: further ones, of 1 and 2 bits, for primitives that are made for them.
     """
 
     formats: Sequence[Format]
@@ -39,3 +39,4 @@ class Choices:
     gains: Mapping[str, tuple[Value, ...]] | None = None
     float_layers: frozenset[str] = frozenset()
     restrictions: tuple[Restricted, ...] = ()
+    low_formats: tuple[Format, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +85,8 @@ def search_space(
     for name in chosen(choices):
         made = RatedPruning(name, choices.importance[name]) if name in choices.importance else primitive(name)
         try:
-            found = made.knobs(graph, parameters, formats, channel_divisor, moments or {})
+            offered = (*formats, *choices.low_formats) if getattr(made, "low_bits", False) else formats
+            found = made.knobs(graph, parameters, offered, channel_divisor, moments or {})
         except NoEffectError:
             if names != "auto":
                 raise
@@ -108,7 +109,20 @@ def search_space(
         raise NoEffectError(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
         )
-    return SearchSpace(graph, merged(knobs, formats, trainers(), choices.trains))
+    ordered = (*formats, *choices.low_formats)
+    return SearchSpace(graph, merged(_with_zeros(knobs), ordered, trainers(), choices.trains))
+
+
+def _with_zeros(knobs: Sequence[Knob]) -> list[Knob]:
+    """The knobs without weights of 1 bit, which have no zero, in layers of which half of the weights may be zero."""
+    sparse = {layer for knob in knobs if knob.kind == "sparsity" for layer in knob.layers}
+    found = []
+    for knob in knobs:
+        if knob.kind == "format" and sparse.intersection(knob.layers):
+            pairs = zip(knob.values, knob.formats, strict=True)
+            knob = replace(knob, values=tuple(value for value, some in pairs if some.weight_bits > 1))
+        found.append(knob)
+    return [knob for knob in found if len(knob.values) > 1]
 
 
 def _as_device_cuts(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob | None:
@@ -166,6 +180,6 @@ register(SparsityKnobs(), automatic=False)
 register(TrainedFormats("simqat", "SimQAT"), automatic=False)
 register(TrainedFormats("lsq", "LSQ"), automatic=False)
 register(TrainedFormats("pact", "PACT"), automatic=False)
-register(TrainedFormats("slb", "SLB", most_bits=4), automatic=False)
+register(TrainedFormats("slb", "SLB", most_bits=4, least_bits=1, low_bits=True), automatic=False)
 for _name in (*RATES, "taylor", "fisher", "scop"):
     register(RatedPruning(_name), automatic=False)

@@ -32,7 +32,7 @@ from autocomp.primitives.verification.trial_cut import LATE, verify_channel_grou
 from autocomp.process.deadline import Deadline
 from autocomp.process.steps import Steps
 from autocomp.samplers import Solver
-from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
+from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace
 
 from .budget import Budget
 from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_input
@@ -173,15 +173,19 @@ def prepare(
     deadline: Deadline | None = None,
     sent_to_workers: bool = False,
     restrict: Sequence[Restrict] = (),
+    exact_bits: bool = False,
 ) -> Job:
     """progress: whether a line says what is done; None shows it where standard error is a terminal.
 
     deadline: of the search. What the search can do without takes at most half of the time that is left.
-    sent_to_workers: EvaluationError for a network that workers cannot run.
+    sent_to_workers: EvaluationError for a network that workers cannot run. exact_bits: whether the search counts the
+    bits of weights as they are, instead of those that files store.
     """
+    formats = chip.formats if exact_bits else chip.distinct_formats()
     with Steps(progress) as steps:
         return _prepared(
-            net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline(), sent_to_workers, restrict
+            *(net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline()),
+            *(sent_to_workers, restrict, formats),
         )
 
 
@@ -197,6 +201,7 @@ def _prepared(
     deadline: Deadline,
     sent_to_workers: bool,
     restrict: Sequence[Restrict],
+    formats: Sequence[Format],
 ) -> Job:
     steps.begin("tracing the network")
     arrays = deployment_inputs(net, data, inputs)
@@ -220,7 +225,7 @@ def _prepared(
         x = as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
     choices = Choices(
-        chip.formats,
+        formats,
         chip.channel_divisor,
         names,
         chip.symmetric_inputs,
@@ -231,6 +236,7 @@ def _prepared(
         float_layers=frozenset(
             layer for layer, i in graph.layers.items() if not chip.runtime.multiplies_integers(graph.nodes[i])
         ),
+        low_formats=chip.low_formats(),
     )
     choices = replace(
         choices,
@@ -255,11 +261,17 @@ def _prepared(
         log.info(text, left, chip.channel_divisor, chip.name)
     left_out = _left_out(graph, x, seed, evaluation is None, optional)
     few = _few(evaluator.calibrated, len(calibrate[0]))
-    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few)
+    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *_alike(chip, formats))
     for text in remarks:
         log.warning("%s", text)
     calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
     return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks)
+
+
+def _alike(chip: Device, formats: Sequence[Format]) -> tuple[str, ...]:
+    dropped = [str(some) for some in chip.formats if some not in formats]
+    text = "not offered, since they cost as much as a format with more bits on"
+    return (f"{', '.join(dropped)}: {text} {chip.name}",) if dropped else ()
 
 
 def _restricted(net: Any, graph: NetworkGraph, restriction: Restrict) -> tuple[frozenset[str], Restrict]:

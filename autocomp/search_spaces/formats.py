@@ -26,9 +26,10 @@ class Format:
         """``"float"``, ``"w8"`` (weights only) or ``"w8a8"``; ValueError for anything else."""
         if text == "float":
             return cls()
-        match = re.fullmatch(r"w([2-8])(?:a([2-8]))?", text)
+        match = re.fullmatch(r"w([1-8])(?:a([2-8]))?", text)
         if match is None:
-            raise ValueError(f"a format is 'float', 'w<bits>' or 'w<bits>a<bits>' with 2 to 8 bits, but got {text!r}")
+            rule = "a format is 'float', 'w<bits>' or 'w<bits>a<bits>', weights with 1 to 8 bits and inputs with 2 to 8"
+            raise ValueError(f"{rule}, but got {text!r}")
         return cls(int(match[1]), int(match[2] or FLOAT_BITS))
 
     @property

@@ -59,7 +59,7 @@ def test_pruned_channels_leave_memory_size_and_macs() -> None:
     assert cost.params == weights
     assert cost.macs == 100 * weights
     assert cost.memory_mb * 1e6 == 2 * weights + 2 * 100 * 8
-    assert cost.size_mb * 1e6 == 4 * weights + 4 * CONTAINERS["mindir"].node
+    assert cost.size_mb * 1e6 == 4 * weights + 3 * CONTAINERS["mindir"].layer
 
 
 def test_integer_activations_take_a_byte() -> None:
@@ -89,7 +89,7 @@ def test_a_quantized_layer_stores_its_weights_and_a_scale_for_each_channel(text:
     space = chain()
     cost = device("ascend").costs(space.workload(row(space, format_conv1=FORMATS.index(text))))[0]
     unpacked = CONTAINERS["mindir"].packed if byte < 1 else CONTAINERS["mindir"].integers
-    overhead = 4 * CONTAINERS["mindir"].node + unpacked + CONTAINERS["mindir"].rounded * text.endswith("a8")
+    overhead = 3 * CONTAINERS["mindir"].layer + unpacked + CONTAINERS["mindir"].rounded * text.endswith("a8")
     assert cost.size_mb * 1e6 == pytest.approx(9 * 32 * byte + 8 * 4 + 4 * 9 * (16 + 12) + overhead)
 
 

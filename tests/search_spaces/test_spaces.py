@@ -60,7 +60,7 @@ class TestFormat:
         found = Format.parse(text)
         assert (found.weight_bits, found.activation_bits) == bits and str(found) == text
 
-    @pytest.mark.parametrize("text", ["w1", "w9", "a8", "int8", "w8a", ""])
+    @pytest.mark.parametrize("text", ["w0", "w1a1", "w9", "a8", "int8", "w8a", ""])
     def test_what_is_none(self, text: str) -> None:
         with pytest.raises(ValueError, match=f"a format is 'float', .* but got {text!r}"):
             Format.parse(text)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, pack_pairs
+from autocomp.primitives.numerics.bit_packing import BYTE, in_fields, pack_bits, shifts, weights_of_bits
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight
 from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
@@ -90,7 +91,7 @@ class RoundedInput(nn.Cell):
 
 
 class StoredWeight(nn.Cell):
-    """A weight stored as int8 (5 to 8 bits) or as two integers in a byte (2 to 4 bits).
+    """A weight stored as int8, or packed where it has fewer than 8 bits (:mod:`bit_packing`).
 
     It has a scale for each output channel, or for each part of a channel's inputs, and a zero point where the weight
     has one.
@@ -100,8 +101,17 @@ class StoredWeight(nn.Cell):
         super().__init__()
         self.shape, self.dtype = tuple(weight.integers.shape), ms.float32  # of the weight that it computes
         self.count = int(np.prod(self.shape))
-        self.packed = weight.bits <= 4
-        self.weight = parameter(pack_pairs(weight.integers) if self.packed else weight.integers, "weight")
+        self.bits, self.odd = weight.bits, weight.odd
+        self.packed = self.bits < BYTE
+        stored = _packed(weight) if self.packed else weight.integers
+        self.weight = parameter(stored, "weight")
+        if self.packed:
+            left, right = shifts(self.bits)
+            self.left, self.right, self.one = ms.Tensor(left), ms.Tensor(right - self.odd), ms.Tensor(np.int8(1))
+            self.weights_of_bits = None if in_fields(self.bits) else ms.Tensor(weights_of_bits(self.bits)[:, None])
+            self.padded = stored.size * BYTE > self.count * self.bits
+            self.shift_left, self.shift_right = ops.LeftShift(), ops.RightShift()
+            self.set_lowest, self.multiply = ops.BitwiseOr(), ops.MatMul()
         parts = weight.scale.ndim > 1
         column = (*weight.scale.shape, 1) if parts else (-1, *([1] * (len(self.shape) - 1)))
         self.parted = (*weight.scale.shape, -1) if parts else self.shape
@@ -117,12 +127,18 @@ class StoredWeight(nn.Cell):
         return (levels * self.scale).reshape(self.shape)
 
     def _levels(self) -> Any:
-        stored = self.weight.astype(ms.float32)
         if not self.packed:
-            return stored
-        second = ops.floor(stored * 0.0625)
-        pairs = ops.stack((stored - second * 16 - 8, second), 1).reshape((-1,))
-        return pairs[: self.count] if self.count % 2 else pairs
+            return self.weight.astype(ms.float32)
+        levels = self.shift_right(self.shift_left(self.weight, self.left), self.right)
+        levels = (self.set_lowest(levels, self.one) if self.odd else levels).astype(ms.float32)
+        if self.weights_of_bits is not None:
+            levels = self.multiply(levels.reshape((-1, self.bits)), self.weights_of_bits)
+        return levels.reshape((-1,))[: self.count] if self.padded else levels
+
+
+def _packed(weight: QuantizedWeight) -> np.ndarray:
+    """The halves of odd integers: a shift by one less brings back their lowest bit's place."""
+    return pack_bits(weight.integers // 2 if weight.odd else weight.integers, weight.bits)
 
 
 class QuantizedConv2d(nn.Cell):

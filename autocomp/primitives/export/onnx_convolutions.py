@@ -121,6 +121,6 @@ def in_phases(state: LayerState, stride: tuple[int, int]) -> LayerState:
     taps = filled.reshape(out, read, filled.shape[2] // sh, sh, filled.shape[3] // sw, sw)[:, :, ::-1, :, ::-1]
     rows = taps.transpose(3, 5, 0, 1, 2, 4).reshape(sh * sw * out, read, filled.shape[2] // sh, filled.shape[3] // sw)
     scale = np.tile(state.quantized.scale, sh * sw)
-    quantized = QuantizedWeight(np.ascontiguousarray(rows), scale, state.quantized.bits)
+    quantized = QuantizedWeight(np.ascontiguousarray(rows), scale, state.quantized.bits + state.quantized.odd)
     bias = None if state.bias is None else np.tile(state.bias, sh * sw)
     return replace(state, quantized=quantized, bias=bias)

@@ -11,12 +11,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from autocomp.errors import ExportError
+from autocomp.primitives.numerics.bit_packing import pack_bits
 from autocomp.primitives.numerics.folding import fold, norm_factors, norm_parameters
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, Parameters, kept_channels
 from autocomp.primitives.numerics.quantizers import (
     ActivationQuantizer,
     QuantizedWeight,
-    pack_nibbles,
     saturates,
     with_room_for_bias,
 )
@@ -228,7 +228,7 @@ class Writer:
         if bits > 4:
             return self.initializer(name, integers)
         self.opset = OPSET_INT4
-        packed = pack_nibbles(integers).tobytes()  # as ONNX packs them; helper.make_tensor needs more bytes
+        packed = pack_bits(integers, 4).tobytes()  # as ONNX packs them; helper.make_tensor needs more bytes
         self.initializers[name] = TensorProto(
             name=name, data_type=TensorProto.INT4, dims=integers.shape, raw_data=packed
         )

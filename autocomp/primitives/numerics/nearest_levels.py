@@ -6,8 +6,6 @@ import numpy as np
 
 from .quantizers import LEAST_SCALE, QuantizedWeight
 
-STORED_BITS = 3  # least number of bits for odd integers
-
 
 def odd_levels(bits: int) -> np.ndarray:
     """-2^bits + 1, ..., -1, 1, ..., 2^bits - 1: in halves of a scale, 2^bits levels, symmetric around zero."""
@@ -19,7 +17,7 @@ def nearest_halves(weight: np.ndarray, bits: int) -> QuantizedWeight:
     levels = odd_levels(bits)
     scale = best_scale(weight, levels)
     odd = 2 * np.clip(np.floor(weight / scale / 2), -len(levels) // 2, len(levels) // 2 - 1) + 1
-    return QuantizedWeight(odd.astype(np.int8), scale.reshape(-1), max(bits, STORED_BITS))
+    return QuantizedWeight(odd.astype(np.int8), scale.reshape(-1), bits, odd=True)
 
 
 def best_scale(weight: np.ndarray, levels: np.ndarray) -> np.ndarray:

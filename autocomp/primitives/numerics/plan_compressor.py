@@ -22,6 +22,7 @@ from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
 
 from .adaptive_rounding import WIDE, adaptive_rounding
+from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
@@ -228,7 +229,9 @@ class PlanCompressor:
     def _round_anew(
         self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray, adapts: bool, sparse: bool
     ) -> tuple[QuantizedWeight, np.ndarray]:
-        layer = str(node.layer)
+        layer, halves = str(node.layer), bits == 1  # there is no zero between the two levels of a bit
+        if halves and not adapts:
+            return nearest_halves(weight, bits), np.zeros(len(weight), np.float32)
         if not adapts:
             paired = bool(self.tensors) and not node.channelwise  # which multiplies in more bits
             return quantize_weight(weight, bits, paired=paired), np.zeros(len(weight), np.float32)
@@ -239,7 +242,7 @@ class PlanCompressor:
         quick = (
             not columns.all() and len(weight[0].reshape(-1)) > WIDE
         )  # other plans cut other channels, which are rounded again
-        rounded = adaptive_rounding(weight, bits, patches.damped(centred), quick, keeps_zeros=sparse)
+        rounded = adaptive_rounding(weight, bits, patches.damped(centred), quick, halves, keeps_zeros=sparse)
         moved = np.zeros(len(weight), np.float32)
         if corrected and layer not in self._normalised:
             moved = patches.mean_output(rounded.dequantized() - weight)

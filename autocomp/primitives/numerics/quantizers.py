@@ -9,7 +9,7 @@ positive factor of a channel (BatchNorm folding) changes only the scale, not the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,12 +30,14 @@ class QuantizedWeight:
 
     integers: in the shape of the weight, (out, ...) int8. scale: (out,) float32, or (out, parts) where each row is
         divided into equal parts of its inputs, with a scale each. zero_point: int8 in the shape of scale; None: 0.
+    odd: whether the integers are 2^bits odd numbers around zero, as (-3, -1, 1, 3) of 2 bits.
     """
 
     integers: np.ndarray
     scale: np.ndarray
     bits: int
     zero_point: np.ndarray | None = None
+    odd: bool = False
 
     def dequantized(self) -> np.ndarray:
         levels = self.integers.reshape(*self.scale.shape, -1).astype(np.float32)
@@ -46,12 +48,12 @@ class QuantizedWeight:
     def rows(self, kept: np.ndarray) -> QuantizedWeight:
         """kept: (out,) bool."""
         zero_point = None if self.zero_point is None else self.zero_point[kept]
-        return QuantizedWeight(self.integers[kept], self.scale[kept], self.bits, zero_point)
+        return replace(self, integers=self.integers[kept], scale=self.scale[kept], zero_point=zero_point)
 
     def times(self, factor: np.ndarray) -> QuantizedWeight:
         """The weight with each row multiplied by a factor, (out,), of any sign: the integers stay the same."""
         scale = self.scale * factor.reshape(-1, *[1] * (self.scale.ndim - 1))
-        return QuantizedWeight(self.integers, scale.astype(np.float32), self.bits, self.zero_point)
+        return replace(self, scale=scale.astype(np.float32))
 
     def with_positive_scale(self) -> QuantizedWeight:
         """The same weight; where a row's scale is negative, the signs of its integers are changed instead."""
@@ -63,7 +65,8 @@ class QuantizedWeight:
             levels = np.where(turn, -levels, levels)
         else:  # the lowest integer has no negative: ~q = -1 - q
             levels, zero_point = np.where(turn, ~levels, levels), np.where(negative, ~zero_point, zero_point)
-        return QuantizedWeight(levels.reshape(self.integers.shape), np.abs(self.scale), self.bits, zero_point)
+        integers = levels.reshape(self.integers.shape)
+        return replace(self, integers=integers, scale=np.abs(self.scale), zero_point=zero_point)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def with_room_for_bias(weight: QuantizedWeight, bias: np.ndarray | None, input_s
     scale = np.maximum(np.maximum(positive.scale, needed), LEAST_FOLDED).astype(np.float32)
     ratio = (positive.scale / scale).reshape(-1, *[1] * (weight.integers.ndim - 1))
     integers = np.where(ratio < 1, np.rint(positive.integers * ratio), positive.integers).astype(np.int8)
-    return QuantizedWeight(integers, scale, weight.bits)
+    return QuantizedWeight(integers, scale, weight.bits + weight.odd)  # rescaled, odd integers may become even
 
 
 def _pairs(rows: np.ndarray) -> np.ndarray:
@@ -212,37 +215,3 @@ def quantizer_around_zero(low: float, high: float, bits: int) -> ActivationQuant
     middle = 2 ** (bits - 1)
     scale = np.float32(max(high, -low) / (middle - 1))
     return ActivationQuantizer(float(scale) if 0 < scale < np.inf else 1.0, middle, bits)
-
-
-def pack_nibbles(integers: np.ndarray) -> np.ndarray:
-    """int8 values -8..7, two in a byte: (ceil(n / 2),) int8, the first in the low four bits."""
-    flat = integers.reshape(-1).astype(np.int16)
-    flat = np.concatenate([flat, np.zeros(len(flat) % 2, np.int16)])
-    return ((flat[0::2] & 15) | ((flat[1::2] & 15) << 4)).astype(np.uint8).view(np.int8)
-
-
-def unpack_nibbles(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The int8 array of ``shape`` that :func:`pack_nibbles` packed."""
-    wide = packed.astype(np.int16)
-    high = wide >> 4
-    low = (wide & 15) - 16 * ((wide & 15) > 7)
-    return np.stack([low, high], 1).reshape(-1)[: int(np.prod(shape))].astype(np.int8).reshape(shape)
-
-
-def pack_pairs(integers: np.ndarray) -> np.ndarray:
-    """int8 values -8..7, two in a byte as ``16 * second + (first + 8)``: (ceil(n / 2),) int8.
-
-    Unlike nibbles they can be separated by arithmetic alone, with few operators:
-    ``second = floor(byte / 16)``, ``first = byte - 16 * second - 8``.
-    """
-    flat = integers.reshape(-1).astype(np.int16)
-    flat = np.concatenate([flat, np.zeros(len(flat) % 2, np.int16)])
-    return (16 * flat[1::2] + flat[0::2] + 8).astype(np.int8)
-
-
-def unpack_pairs(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The int8 array of ``shape`` that :func:`pack_pairs` packed."""
-    wide = packed.astype(np.int16)
-    second = wide // 16
-    flat = np.stack([wide - 16 * second - 8, second], 1).reshape(-1)
-    return flat[: int(np.prod(shape))].astype(np.int8).reshape(shape)

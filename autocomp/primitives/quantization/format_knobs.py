@@ -14,6 +14,8 @@ from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph
 
+LEAST_BITS = 2  # of a weight whose levels are even steps around zero
+
 
 @dataclass(frozen=True)
 class TrainedFormats:
@@ -24,13 +26,16 @@ class TrainedFormats:
 
     name: of the primitive, and of the module in this package that defines ``class_name``; the module is loaded when the
         algorithm is needed.
-    most_bits: of a weight. trains: whether it needs training.
+    least_bits, most_bits: of a weight. trains: whether it needs training. low_bits: whether it is also offered formats
+        of 1 and 2 bits that a device's file does not list, where files store them in as many.
     """
 
     name: str
     class_name: str
     most_bits: int = 8
     trains: bool = True
+    least_bits: int = LEAST_BITS
+    low_bits: bool = False
 
     def knobs(
         self,
@@ -41,7 +46,7 @@ class TrainedFormats:
         moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
         reached = [f for f in formats if f.weight_bits <= self.most_bits or f.weight_bits == FLOAT_BITS]
-        return format_knobs(self.name, list(graph.layers), reached)
+        return format_knobs(self.name, list(graph.layers), reached, self.least_bits)
 
     def algorithm(self, **settings: Any) -> Any:
         """:class:`LSQ` or another quantizer, with its own settings."""
@@ -49,9 +54,11 @@ class TrainedFormats:
         return getattr(import_module(f".{self.name}", __package__), self.class_name)(**settings)
 
 
-def format_knobs(name: str, layers: Sequence[str], formats: Sequence[Format]) -> tuple[Knob, ...]:
+def format_knobs(
+    name: str, layers: Sequence[str], formats: Sequence[Format], least_bits: int = LEAST_BITS
+) -> tuple[Knob, ...]:
     """NoEffectError where there is no layer, or no format but float."""
-    values = tuple(dict.fromkeys(["float", *map(str, formats)]))
+    values = tuple(dict.fromkeys(["float", *(str(some) for some in formats if some.weight_bits >= least_bits)]))
     if not layers:
         raise NoEffectError(f"{name} found no nn.Conv2d and no nn.Dense whose weight it could round")
     if len(values) == 1:

@@ -21,7 +21,7 @@ from autocomp.primitives.cells.fake_quant import (
 from autocomp.primitives.cells.layers import parameter
 from autocomp.primitives.numerics.adaptive_rounding import adaptive_rounding
 from autocomp.primitives.numerics.calibrators import Calibration
-from autocomp.primitives.numerics.nearest_levels import STORED_BITS, best_scale, odd_levels
+from autocomp.primitives.numerics.nearest_levels import best_scale, odd_levels
 from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuantizer, QuantizedWeight
 from autocomp.rules import checked
 
@@ -75,7 +75,7 @@ class LearnedScaleWeight(WeightFakeQuant):
         scale = self.scale_of(weight)
         column = scale.reshape(-1, *[1] * (weight.ndim - 1))
         halves = 2 * np.clip(np.rint((weight - column / 2) / column), -2, 1) + 1
-        return QuantizedWeight(halves.astype(np.int8), scale / 2, STORED_BITS)
+        return QuantizedWeight(halves.astype(np.int8), scale / 2, 2, odd=True)
 
     def scale_of(self, weight: np.ndarray) -> np.ndarray:
         scale = np.maximum(self.scale.asnumpy(), np.float32(LEAST_SCALE)).reshape(-1)

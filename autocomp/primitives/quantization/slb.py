@@ -21,7 +21,7 @@ from autocomp.primitives.cells.layers import ms, parameter
 from autocomp.primitives.cells.training_callbacks import BeforeEvaluation, CalibrateBatchNorm, Schedule
 from autocomp.primitives.numerics.adaptive_rounding import adaptive_rounding
 from autocomp.primitives.numerics.calibrators import Calibration
-from autocomp.primitives.numerics.nearest_levels import STORED_BITS, best_scale, odd_levels
+from autocomp.primitives.numerics.nearest_levels import best_scale, odd_levels
 from autocomp.primitives.numerics.quantizers import QuantizedWeight
 from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS
@@ -103,7 +103,7 @@ class ChosenWeight(WeightFakeQuant):
         if self.bits == FLOAT_BITS:
             return None
         integers = self.levels[self.logits.asnumpy().argmax(0)].astype(np.int8)
-        return QuantizedWeight(integers, self.scale.asnumpy().reshape(-1), max(self.width, STORED_BITS))
+        return QuantizedWeight(integers, self.scale.asnumpy().reshape(-1), self.width, odd=self.step == 2)
 
 
 def levels_of(bits: int) -> np.ndarray:

@@ -18,11 +18,7 @@ from autocomp.primitives.numerics.plan_compressor import LayerState
 from autocomp.primitives.numerics.quantizers import (
     ActivationQuantizer,
     fit_activation,
-    pack_nibbles,
-    pack_pairs,
     quantize_weight,
-    unpack_nibbles,
-    unpack_pairs,
     with_room_for_bias,
 )
 
@@ -205,33 +201,6 @@ class TestActivations:
     def test_tensor_that_is_all_zero(self) -> None:
         found = fit_activation(np.zeros(10, np.float32), 0, 0, 8)
         np.testing.assert_array_equal(found(np.zeros(3, np.float32)), np.zeros(3))
-
-
-class TestNibbles:
-    @given(values=integers)
-    def test_round_trip(self, values: np.ndarray) -> None:
-        packed = pack_nibbles(values)
-        assert packed.dtype == np.int8 and packed.shape == (-(-values.size // 2),)
-        np.testing.assert_array_equal(unpack_nibbles(packed, values.shape), values)
-
-    def test_first_in_the_low_half(self) -> None:
-        assert pack_nibbles(np.array([1, 2, -1], np.int8)).view(np.uint8).tolist() == [0x21, 0x0F]
-
-    @given(values=integers)
-    def test_pairs_round_trip(self, values: np.ndarray) -> None:
-        packed = pack_pairs(values)
-        assert packed.dtype == np.int8 and packed.shape == (-(-values.size // 2),)
-        np.testing.assert_array_equal(unpack_pairs(packed, values.shape), values)
-
-    @settings(max_examples=5, deadline=None)
-    @given(values=integers)
-    def test_mindspore_unpacks_the_same(self, values: np.ndarray) -> None:
-        from autocomp.primitives.cells.layers import StoredWeight
-        from autocomp.primitives.numerics.quantizers import QuantizedWeight
-        from autocomp.primitives.tracing.platform import forward
-
-        weight = QuantizedWeight(values, np.linspace(0.5, 2, len(values)).astype(np.float32), 4)
-        np.testing.assert_array_equal(forward(StoredWeight(weight), (), graph=False)[0], weight.dequantized())
 
 
 class TestFolding:
