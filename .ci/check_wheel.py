@@ -7,7 +7,9 @@ from pathlib import Path
 LIMIT_MB = 12
 REQUIRED = (
     "autocomp/py.typed",
+    "autocomp/results/report.css",
     "autocomp/results/report.html",
+    "autocomp/results/report.js",
     "autocomp/quickstart/NOTICE",
     "autocomp/quickstart/fashion_mnist.npz",
     "autocomp/quickstart/weights.npz",

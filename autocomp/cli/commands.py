@@ -1,7 +1,9 @@
-"""The command line: ``autocomp search | resolve | quickstart | estimate | compare | profile | calibrate | devices``."""
+"""The command line: ``autocomp search | show | export | compare | resolve | quickstart``, and on devices ``estimate |
+profile | calibrate | devices``."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ from autocomp.errors import AutocompError
 from autocomp.process.interrupts import interruptible
 
 from . import device_commands as cli_devices
-from .options import DeviceName, Inputs, Net, Weights
+from . import front_commands as cli_fronts
+from .options import DeviceName, Inputs, Json, Net, Weights
 
 QUICK_TRIALS = 24
 QUICK_SAMPLES = 500
@@ -114,9 +117,11 @@ def search(
     quick: Annotated[
         bool, typer.Option("--quick", help=f"A quick search: {QUICK_TRIALS} evaluations on {QUICK_SAMPLES} samples.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Search how to compress a network; print the front, and store it with an HTML report."""
     from . import sources
+    from .front_tables import front_as_dict
 
     shapes = sources.parse_shapes(inputs or ())
     autocomp.Budget.parse(budget)
@@ -141,8 +146,11 @@ def search(
         seed=seed,
         progress=True,
     )
-    typer.echo(str(front))
     front.save(out)
+    if as_json:
+        typer.echo(json.dumps(front_as_dict(front), indent=1))
+        return
+    typer.echo(str(front))
     typer.echo(f"front and report.html are in {out}")
 
 
@@ -205,8 +213,13 @@ def quickstart(
 app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device ascend --inputs 8,3,224,224 --layers")(
     cli_devices.estimate
 )
-app.command(epilog="Example: autocomp compare --net resnet.py:resnet18 --device ascend --device gpu --precision w8a8")(
-    cli_devices.compare
+app.command(
+    epilog="Examples: autocomp compare runs/a runs/b; autocomp compare --net resnet.py:resnet18 --device ascend "
+    "--device gpu"
+)(cli_devices.compare)
+app.command(epilog="Example: autocomp show runs/a 3")(cli_fronts.show)
+app.command(epilog="Example: autocomp export runs/a net.onnx --net resnet.py:resnet18 --point 'accuracy>-1%'")(
+    cli_fronts.export
 )
 app.command(epilog="Example: autocomp profile --device my.toml --out table.csv --models models")(cli_devices.profile)
 app.command()(cli_devices.calibrate)

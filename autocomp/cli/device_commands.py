@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,8 @@ import typer
 
 import autocomp
 
-from .options import DeviceName, Inputs, Net, Precision, Weights
+from .front_commands import compare_fronts
+from .options import NET_HELP, DeviceName, Inputs, Json, Net, Precision, Weights
 
 Threads = Annotated[int, typer.Option("--threads", min=1, max=99, help="Threads of onnxruntime.")]
 
@@ -21,6 +24,7 @@ def estimate(
     weights: Weights = None,
     precision: Precision = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show the cost of each operator.")] = False,
+    as_json: Json = False,
 ) -> None:
     """The costs of an uncompressed network on a device."""
     from autocomp.estimates import uniform_workload
@@ -31,6 +35,11 @@ def estimate(
     chip = autocomp.device(device)
     workload = uniform_workload(sources.load_net(net, weights), chip, shapes, precision)
     cost = chip.costs(workload)[0]
+    if as_json:
+        found = {"device": chip.name, "precision": precision or f"fp{chip.float_bits}", "cost": asdict(cost)}
+        rows = {"layers": [asdict(row) for row in chip.cost_table(workload)]} if layers else {}
+        typer.echo(json.dumps({**found, **rows}, indent=1))
+        return
     typer.echo(f"{net} on {chip.name}, {precision or f'fp{chip.float_bits}'}")
     if layers:
         tables.show(tables.operator_table(chip.cost_table(workload), cost, chip.rates.inference_s * 1e3))
@@ -38,7 +47,10 @@ def estimate(
 
 
 def compare(
-    net: Net,
+    fronts: Annotated[
+        list[str] | None, typer.Argument(metavar="[DIR[#POINT]]...", help="Two saved fronts, or a point of each.")
+    ] = None,
+    net: Annotated[str | None, typer.Option("--net", metavar="REF", help=NET_HELP)] = None,
     device: Annotated[
         list[str] | None,
         typer.Option("--device", metavar="NAME", help="As in 'autocomp estimate'; once for each, all if none."),
@@ -46,16 +58,26 @@ def compare(
     inputs: Inputs = None,
     weights: Weights = None,
     precision: Precision = None,
+    as_json: Json = False,
 ) -> None:
-    """The costs of a network on several devices, side by side, and the change with 8-bit integers."""
+    """Two saved fronts, or two of their points; or with --net the costs of a network on several devices, and the change
+    with 8-bit integers."""
     from autocomp.estimates import workloads
     from autocomp.measurement.processor import device as find_device
 
     from . import sources, tables
 
+    if net is None:
+        compare_fronts(fronts or [], as_json)
+        return
+    if fronts:
+        raise ValueError(f"compare takes two saved fronts or --net, but got both: {fronts[0]} and --net {net}")
     shapes = sources.parse_shapes(inputs or ())
     names = [find_device(name, may_measure=bool(device)) for name in device or autocomp.devices()]
     rows = workloads(sources.load_net(net, weights), names, shapes, precision)
+    if as_json:
+        typer.echo(json.dumps({chip.name: asdict(chip.costs(workload)[0]) for chip, workload in rows}, indent=1))
+        return
     typer.echo(f"{net}, {precision or 'in float'}, batch {rows[0][1].batch}")
     tables.show(tables.comparison_table(rows))
 
@@ -109,7 +131,7 @@ def calibrate(threads: Threads = 1) -> None:
     typer.echo(f"{chip.name}: {chip.data['specification']['source']}")
 
 
-def devices() -> None:
+def devices(as_json: Json = False) -> None:
     """The shipped devices: throughput, memory, runtimes, formats, and the sources of the figures."""
     from autocomp.hardware_models.device_model import aliases
     from autocomp.measurement.processor import device
@@ -117,5 +139,8 @@ def devices() -> None:
     from . import tables
 
     chips = [device(name, may_measure=False) for name in autocomp.devices()]
+    if as_json:
+        typer.echo(json.dumps([tables.device_as_dict(chip) for chip in chips], indent=1))
+        return
     tables.show(tables.device_table(chips, aliases()))
     tables.show(tables.runtime_table(chips))

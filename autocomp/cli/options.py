@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+NET_HELP = "The network: package.module:build or path/to/file.py:build, a Cell or its builder."
+
 Net = Annotated[
     str,
     typer.Option(
         "--net",
         metavar="REF",
-        help="The network: package.module:build or path/to/file.py:build, a Cell or its builder.",
+        help=NET_HELP,
     ),
 ]
 Weights = Annotated[
@@ -25,6 +27,7 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--inputs", metavar="SHAPE", help="Input shape, batch first: 8,3,224,224. Once for each input."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON in the place of a table.")]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="Format of every layer, as in w8a8; the device's float if none.")
 ]

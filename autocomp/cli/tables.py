@@ -58,6 +58,23 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
     return table
 
 
+def device_as_dict(chip: Device) -> dict[str, object]:
+    """What :func:`device_table` shows of a device, in units of Cost."""
+    return {
+        "name": chip.name,
+        "runtime": title_of(chip.data),
+        "other_runtimes": list(others_of(chip.data)),
+        "float_bits": chip.float_bits,
+        "formats": [str(some) for some in chip.formats],
+        "executes": [str(some) for some in chip.formats if chip.executes(some)],
+        "macs_per_s": dict(chip.rates.macs_per_s),
+        "bytes_per_s": chip.rates.dram_bytes_per_s,
+        "memory_gb": chip.data["specification"].get("memory_gb"),
+        "figures": figures(chip),
+        "source": rates_source(chip),
+    }
+
+
 def figures(chip: Device) -> str:
     """Where the rates come from, in a word: measured on this machine, fitted to measurements that others published, or
     assumed."""

@@ -40,12 +40,14 @@ from autocomp.problem.data import Data, Samples, as_integers, held, is_batched
 from autocomp.problem.jobs import as_taken
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import Deployer, ExportReport
+from autocomp.results.layers import LayerTables
 from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
 
 from .file_accuracy import FileAccuracy
 from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
+from .layer_tables import LayerCounter
 from .mindspore_files import takes_integers, write_integers
 from .network_file import SearchedNetwork
 from .rebuilding import rebuild
@@ -101,6 +103,11 @@ class NetworkDeployer:
         report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
         judge = self._judge if check_accuracy else None
         return report if judge is None else judge.beside_reported(report)
+
+    def layers(self, plans: Iterable[Plan]) -> LayerTables | None:
+        if self._sizes is None:
+            return None
+        return LayerCounter(self._sizes.device, self.evaluator.space, self.batch)(plans)
 
     @property
     def _judge(self) -> FileAccuracy | None:
@@ -233,6 +240,9 @@ class TunedDeployer:
         for plan in plans:
             self._check(plan)
             self.weights.write(folder / file_of(plan))
+
+    def layers(self, plans: Iterable[Plan]) -> LayerTables | None:
+        return None  # the front's own deployer has those of every point
 
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
         raise ValueError("a stored point can be read only with the float network: use autocomp.load(folder, net)")

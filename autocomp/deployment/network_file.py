@@ -50,6 +50,7 @@ class SearchedNetwork:
             "by_value": True,
             "trains": self.choices.trains,
             "formats": list(map(str, self.choices.formats)),
+            "low_formats": list(map(str, self.choices.low_formats)),
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),

@@ -73,6 +73,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         None if gains is None else {name: tuple(values) for name, values in gains.items()},
         float_layers,
         _restrictions(description),
+        tuple(map(Format.parse, description.get("low_formats", ()))),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

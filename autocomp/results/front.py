@@ -24,6 +24,9 @@ from autocomp.search_spaces import Plan
 from . import front_table
 from .estimates import expected, least_accuracy
 from .front_table import LINES, render
+from .html_table import table_html
+from .layers import FILE as LAYERS
+from .layers import LayerTables
 from .point import Deployer, ExportReport, Point, short
 from .prediction import Prediction, Resolver, StoredResolver
 from .stored import FILE, MeasuredFiles, read, to_json, write_text
@@ -56,6 +59,7 @@ class ParetoSet(Sequence[Point]):
         ``accuracy>0%``, shows all. The others are in ``evaluated``.
     remarks: notes of the search; together with the front's own notes they are ``notes``.
     errors: of the device's predicted latencies, for bounds such as ``latency<5ms@90%``.
+    layers: each point operator by operator; None where the network is not at hand and was not when the front was saved.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class ParetoSet(Sequence[Point]):
         resolver: Resolver | None = None,
         chance: float | None = None,
         tuned: Iterable[tuple[Record, Deployer | None]] = (),
+        layers: LayerTables | None = None,
     ) -> None:
         self.deployer, self.resolver, self.chance = deployer, resolver, chance
         self.device = device
@@ -94,6 +99,7 @@ class ParetoSet(Sequence[Point]):
             replace(Point.of(record, self.float_point, deployer), tuned=True) for record, deployer in tuned
         )
         self.remarks = tuple(notes)
+        self._layers = layers
         self._points = self._find()
 
     def _bounds(self, text: str | Budget | None) -> Budget:
@@ -360,9 +366,19 @@ class ParetoSet(Sequence[Point]):
     def __repr__(self) -> str:
         return f"<ParetoSet of {len(self)} points from {len(self.evaluated)} evaluations on {self.device}>"
 
+    @property
+    def layers(self) -> LayerTables | None:
+        points = (self.float_point, *self, *self.tuned)
+        found = None if self.deployer is None else self.deployer.layers([point.plan for point in points])
+        return self._layers if found is None else found
+
+    def _repr_html_(self) -> str:
+        """The table, for a notebook."""
+        return table_html(self)
+
     def plot(self) -> Figure:
         """A plotly Figure: accuracy over each objective."""
-        from .report import figure  # loads plotly
+        from .plots import figure  # loads plotly
 
         return figure(self)
 
@@ -374,10 +390,14 @@ class ParetoSet(Sequence[Point]):
         return write_text(Path(path), html(self))
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``front.json``, which :meth:`load` reads, the files of the deployer, and ``report.html``."""
+        """Write ``front.json`` and ``layers.json``, which :meth:`load` reads, the files of the deployer, and
+        ``report.html``."""
         check("save", folder=folder)
         folder = Path(folder)
         write_text(folder / FILE, to_json(self))
+        layers = self.layers
+        if layers is not None:
+            write_text(folder / LAYERS, layers.to_json())
         if self.deployer is not None:
             self.deployer.store(folder, [point.plan for point in self])
         for point in self.tuned:
@@ -405,6 +425,7 @@ class ParetoSet(Sequence[Point]):
             resolver=resolver,
             chance=saved.chance,
             tuned=[(record, deployer and deployer.restored(Path(folder), record.plan)) for record in saved.tuned],
+            layers=LayerTables.read(Path(folder)),
         )
         for points, measured in ((front.evaluated, saved.measured), (front.tuned, saved.measured_tuned)):
             for point in points:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from autocomp.hardware_models import LatencyErrors
 from autocomp.problem.budget import Budget
 
+from .layers import LayerTables
 from .point import Point
 from .prediction import Resolver
 
@@ -50,6 +51,8 @@ class Front(Collection[Point], Protocol):
     def chance(self) -> float | None: ...
     @property
     def resolver(self) -> Resolver | None: ...
+    @property
+    def layers(self) -> LayerTables | None: ...
     @property
     def reference(self) -> tuple[float, ...]: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html as markup
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,8 @@ from autocomp.problem.record import Record
 from autocomp.process.training_bar import training_bar
 from autocomp.rules import checked
 from autocomp.search_spaces import Format, Plan, Value, split_value
+
+from .layers import LayerTables
 
 log = logging.getLogger("autocomp")
 
@@ -103,6 +106,10 @@ class Deployer(Protocol):
 
     def measure(self, plan: Plan, data: Any) -> tuple[Measurement, Measurement]:
         """The plan's network and the float network on other data."""
+        ...
+
+    def layers(self, plans: Iterable[Plan]) -> LayerTables | None:
+        """The plans operator by operator; None where the device is not known."""
         ...
 
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:
@@ -331,6 +338,10 @@ class Point:
         float_point = self if self.reference is None else self.reference
         reference = replace(float_point, reference=None, **_measured(of_float, Plan()))
         return reference if self.is_float else replace(self, reference=reference, **_measured(found, self.plan))
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        return f"<p>{markup.escape(self.summary())}</p>"
 
     @checked(RULES["summary"])
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:

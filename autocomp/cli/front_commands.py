@@ -1,0 +1,94 @@
+"""The commands on saved fronts: what is in them, their points as files, two of them side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import Json, Net, Weights
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder in which a search stored its front.")]
+POINT_HELP = "A number of the front's table, from 0, 'float', 'knee', or bounds: 'size<20%, accuracy>-1%'."
+
+
+def show(
+    folder: Folder,
+    point: Annotated[str | None, typer.Argument(metavar="[POINT]", help=POINT_HELP)] = None,
+    as_json: Json = False,
+) -> None:
+    """The front of a search, or one of its points layer by layer."""
+    from autocomp.results.front import ParetoSet
+
+    from . import front_tables, tables
+
+    front = ParetoSet.load(folder)
+    if point is None:
+        _print(front_tables.front_as_dict(front), as_json, str(front))
+        return
+    found = front_tables.point_of(front, point)
+    if as_json:
+        _print(front_tables.point_as_dict(front, found), True, "")
+        return
+    typer.echo(found.summary(front.metrics))
+    if front.layers is None or found.plan not in front.layers:
+        typer.echo("\n".join(f"{place}: {value}" for place, value in found.plan.items()))
+    else:
+        tables.show(front_tables.layer_table(front.layers, found))
+
+
+def export(
+    folder: Folder,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write: .mindir, .onnx or .safetensors.")],
+    net: Net,
+    weights: Weights = None,
+    point: Annotated[str, typer.Option("--point", metavar="POINT", help=POINT_HELP)] = "knee",
+    form: Annotated[
+        str | None, typer.Option("--form", help="qat or simulated, in the place of what the device's runtime takes.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a point of a saved front as a file for its device, load it again and compare."""
+    from autocomp.deployment.restore import restore
+    from autocomp.primitives.export.files import export_format
+    from autocomp.results.front import ParetoSet
+
+    from . import front_tables, sources
+
+    export_format(file)
+    front_tables.point_of(ParetoSet.load(folder), point)  # before the network is loaded and traced
+    front = restore(sources.load_net(net, weights), folder)
+    report = front_tables.point_of(front, point).export(file, form)
+    front.save(folder)
+    _print(front_tables.report_as_dict(report), as_json, str(report))
+
+
+def compare_fronts(references: list[str], as_json: bool) -> None:
+    """Two folders, or two points as ``DIR#POINT``."""
+    from autocomp.results.comparison import FrontComparison, PointComparison
+    from autocomp.results.front import ParetoSet
+
+    from . import front_tables
+
+    if len(references) != 2:
+        raise ValueError(
+            f"compare takes two saved fronts, or one network with --net, but got {len(references)} folders"
+        )
+    folders, marks, chosen = zip(*(text.partition("#") for text in references), strict=True)
+    first, second = (ParetoSet.load(folder) for folder in folders)
+    found: Any = None
+    if any(marks):
+        points = [
+            front_tables.point_of(front, text or "knee") for front, text in zip((first, second), chosen, strict=True)
+        ]
+        names = tuple(f"{text}: {point.name}" for text, point in zip(references, points, strict=True))
+        found = PointComparison.of(points[0], points[1], first.metrics, (names[0], names[1]))
+    else:
+        found = FrontComparison.of(first, second, (references[0], references[1]))
+    _print(found.as_dict(), as_json, str(found))
+
+
+def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(value, indent=1) if as_json else text)

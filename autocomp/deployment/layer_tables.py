@@ -1,0 +1,82 @@
+"""Fills the tables of a front's layers: what each plan makes of each operator, and what that costs on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autocomp.hardware_models import Device
+from autocomp.results.layers import DrawnOperator, LayerCosts, LayerTables
+from autocomp.results.point import carried_out_by_default
+from autocomp.search_spaces import ChannelGroup, Plan, SearchSpace
+
+
+@dataclass(frozen=True)
+class LayerCounter:
+    """Of one space on one device, for inferences of ``batch`` samples."""
+
+    device: Device
+    space: SearchSpace
+    batch: int = 1
+
+    def __call__(self, plans: Iterable[Plan]) -> LayerTables:
+        """The tables of these plans and of the float network."""
+        wanted = {plan.key: plan for plan in (Plan(), *plans)}
+        rows = {key: self._rows(plan) for key, plan in wanted.items()}
+        return LayerTables(self._operators(), rows, 1e3 * self.device.rates.inference_s)
+
+    def _operators(self) -> tuple[DrawnOperator, ...]:
+        program = self.device.program(self.space.graph)
+        writer = {i: position for position, one in enumerate(program.operators) for i in one.nodes}
+        nodes = program.graph.nodes
+
+        def written_by(node: int) -> Iterable[int]:
+            """Through operators that cost nothing, back to those that do."""
+            if node in writer:
+                return (writer[node],)
+            return [found for source in nodes[node].inputs for found in written_by(source)]
+
+        return tuple(
+            DrawnOperator(
+                nodes[one.head].layer or nodes[one.head].name,
+                nodes[one.head].kind,
+                tuple(nodes[i].layer or nodes[i].name for i in one.nodes[1:]),
+                tuple(dict.fromkeys(found for node in one.reads for found in written_by(node))),
+                len(nodes[one.head].units),
+                program.graph.whole.get(nodes[one.head].layer or "", ""),
+            )
+            for one in program.operators
+        )
+
+    def _rows(self, plan: Plan) -> tuple[LayerCosts, ...]:
+        workload = self.space.workload(self.space.encode(plan)[None], self.batch)
+        program, formats = self.device.program(self.space.graph), self.space.formats(plan)
+        channels = [int(workload.channels_of(one.head)[0]) for one in program.operators]
+        primitives = self._primitives(plan)
+        return tuple(
+            LayerCosts(
+                count if program.graph.nodes[one.head].units.size else 0,
+                str(formats.get(cost.name, "float")) if program.graph.nodes[one.head].weight_shape else "",
+                primitives.get(cost.name, ()),
+                cost.latency_ms,
+                cost.bytes,
+                cost.bound,
+            )
+            for one, cost, count in zip(program.operators, self.device.cost_table(workload), channels, strict=True)
+        )
+
+    def _primitives(self, plan: Plan) -> dict[str, tuple[str, ...]]:
+        """Layer -> the primitives that work on it; of a channel group on every layer that loses outputs."""
+        found: dict[str, dict[str, None]] = {}
+        for knob in self.space.knobs:
+            if knob.name in plan:
+                for layer in self._layers(knob.layers, knob.group):
+                    found.setdefault(layer, {})[carried_out_by_default(knob.name, plan[knob.name])] = None
+        return {layer: tuple(names) for layer, names in found.items()}
+
+    def _layers(self, layers: Iterable[str], group: ChannelGroup | None) -> Iterable[str]:
+        if group is None:
+            return layers
+        nodes = self.space.graph.nodes
+        cut = {name: nodes[i].units for name, i in self.space.graph.layers.items()}
+        return [name for name, units in cut.items() if ((units >= group.start) & (units < group.stop)).any()]
