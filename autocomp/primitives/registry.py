@@ -16,6 +16,7 @@ from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
 from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
+from autocomp.primitives.replacement.low_rank_knobs import LowRankKnobs
 from autocomp.process.plugins import add_plugins
 from autocomp.rules import checked
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
@@ -170,6 +171,7 @@ AUTOMATIC_TRAINERS = ("lsq", "slb")
 GROUPS = {
     "post-training": ("rtn", "adaround"),
     "training": ("lsq", "simqat", "pact", "slb"),
+    "operators": ("low-rank",),
     "pruning": ("channel-pruning", "magnitude", "geometric-median", "taylor", "scop"),
 }
 
@@ -177,6 +179,7 @@ register(ChannelPruning())
 register(RTN())
 register(TrainedFormats("adaround", "AdaRound", trains=False))
 register(SparsityKnobs(), automatic=False)
+register(LowRankKnobs(), automatic=False)
 register(TrainedFormats("simqat", "SimQAT"), automatic=False)
 register(TrainedFormats("lsq", "LSQ"), automatic=False)
 register(TrainedFormats("pact", "PACT"), automatic=False)
