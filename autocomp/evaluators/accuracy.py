@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import EvaluationError
+from autocomp.primitives.numerics.chain_layers import ChainSamples
 from autocomp.primitives.numerics.patches import Hessian
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, PlanCompressor
 from autocomp.primitives.numerics.reconstruction import Moments
@@ -105,7 +106,7 @@ class PlanEvaluator:
         measure: UserMetric | None = None,
         quantizes_tensors: bool = False,
         compared_by: str = "",
-        samples: Mapping[str, np.ndarray] | None = None,
+        samples: ChainSamples | None = None,
     ) -> None:
         self.compared_by = compared_by
         self.quantizes_tensors = quantizes_tensors

@@ -78,7 +78,7 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
         for operator, lookup in zip(program.operators, _lookups(device, program, lowered), strict=True):
             node = program.graph.nodes[operator.head]
             if node.attributes.replaces is not None:
-                more = 0.0 if node.attributes.narrowing is None else float(device.container.node)
+                more = 0.0 if node.attributes.narrowing is None else float(device.container.layer)
                 found.append(where_present(in_variant(lookup, variant), space, node.layer, more))
     return found
 

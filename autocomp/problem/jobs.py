@@ -15,9 +15,9 @@ from autocomp.evaluators import PlanEvaluator, choose_engine
 from autocomp.evaluators.accuracy import calibrated_on, synthetic_inputs
 from autocomp.evaluators.calibration import (
     calibration_within,
+    chain_samples,
     layer_hessians,
     layer_moments,
-    layer_samples,
     rounded_layers,
 )
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
@@ -360,7 +360,7 @@ def evaluator_of(
     moments = layer_moments(engine, graph, plain, calibration, seed)
     space = search_space(graph, parameters, choices, moments)
     patches = layer_hessians(engine, graph, plain, calibration, rounded_layers(space), seed)
-    samples = layer_samples(engine, graph, plain, calibration, space.chains, seed)
+    samples = chain_samples(engine, space, plain, calibration, seed)
     engine = with_structures(engine, net, space)
     return PlanEvaluator(
         engine,

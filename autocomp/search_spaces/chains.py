@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .node_attributes import Argument
+from .node_attributes import Argument, Narrowing
 
 if TYPE_CHECKING:
     from .graph import NetworkGraph, Node
@@ -19,11 +19,19 @@ class LayerChain:
     """Layers in the place of one, each of which reads the output of the one before it.
 
     nodes: their ``replaces`` names the layer; what they read is filled in by :func:`with_chains`. sparse: whether two
-        of every four of its weights may be zero.
+        of every four of its weights may be zero. multiple: the layer's kept outputs must be a multiple of it.
     """
 
     nodes: tuple[Node, ...]
     sparse: bool = True
+    multiple: int = 1
+
+    @property
+    def narrowing(self) -> Narrowing:
+        """Of the first layer."""
+        found = self.nodes[0].attributes.narrowing
+        assert found is not None
+        return found
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from tests.conftest import Subject
 PRIMITIVES = ("channel-pruning", "adaround", "operators", "sparsity")
 CHOICES = Choices([Format.parse(text) for text in ("w8", "w8a8", "w4", "w4a8")], 4, PRIMITIVES, quantizes_tensors=True)
 IN_FLOATS = Choices([Format.parse(text) for text in ("w8", "w4")], 4, PRIMITIVES)
+GHOST = "ghost2@ghost"
 RANK = "rank0.5@low-rank"
 PLAN = Plan(
     {"structure/blocks.0.conv2": RANK, "format/blocks.0.conv2": "w4", "keep/stem": 0.5, "keep/blocks.1.conv1": 0.5}
@@ -111,6 +112,13 @@ def test_costs_are_those_of_the_replaced_network(made: Made, name: str) -> None:
         assert sum(one.macs for one in rows) == pytest.approx(float(alone.macs[0]))
 
 
+def test_a_ghost_layer_makes_half_of_the_channels_from_the_others(made: Made) -> None:
+    plan = Plan({"structure/blocks.1.conv1": GHOST, "keep/blocks.1.conv1": 0.5})
+    layers = made[1].compress(plan).layers
+    computed, cheap = (layers[f"blocks.1.conv1.ghost2_{part}"].weight.shape for part in ("primary", "cheap"))
+    assert 2 * computed[0] == cheap[0] and cheap[1:] == (1, 3, 3)
+
+
 def test_more_rank_is_nearer_to_the_layer(made: Made) -> None:
     evaluator = made[1]
     shares = [0.75, 0.5, 0.25]
@@ -135,13 +143,14 @@ def test_a_rank_follows_the_channels_that_are_left(made: Made) -> None:
 def test_a_replaced_network_is_rebuilt(made: Made, tmp_path: Path) -> None:
     ms, (subject, evaluator) = load_mindspore(), made
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), CHOICES)
-    small = deployer.net(PLAN)
-    again = autocomp.rebuild(subject.net, PLAN, subject.x[:1])
+    plan = Plan(dict(PLAN) | {"structure/blocks.1.conv1": GHOST, "format/blocks.1.conv1": "w8a8"})
+    small = deployer.net(plan)
+    again = autocomp.rebuild(subject.net, plan, subject.x[:1])
     missing, unused = ms.load_param_into_net(again, {p.name: p for p in small.get_parameters()}, True)
     assert not missing and not unused
     for name, value in parameters_of(small).items():
         np.testing.assert_array_equal(parameters_of(again)[name], value)
-    deployer.export(PLAN, tmp_path / "net.safetensors")
+    deployer.export(plan, tmp_path / "net.safetensors")
     stored = autocomp.rebuild(subject.net, tmp_path / "net.safetensors")
     x = (subject.x[:4],)
     np.testing.assert_allclose(forward(stored, x)[0], forward(small, x)[0], atol=1e-5)
@@ -151,8 +160,8 @@ def test_a_replaced_network_is_rebuilt(made: Made, tmp_path: Path) -> None:
     ("place", "value", "text"),
     [
         ("nowhere", RANK, "dense layers and of convolutions with one group: .*; but got 'nowhere'"),
-        ("head", "rank2@low-rank", "must be rank<share> with a share in"),
-        ("head", "half", "must be rank<share> with a share in"),
+        ("head", "rank2@low-rank", "must be rank<share>, share in"),
+        ("blocks.0.conv2", "half", "must be rank<share>, share in .0, 1., or ghost2 but got"),
     ],
 )
 def test_a_structure_that_there_is_not_is_named(made: Made, place: str, value: str, text: str) -> None:

@@ -36,8 +36,9 @@ class ElasticStructure(StandIn):
         self.gates.set_data(ms.Tensor(np.eye(1 + len(self.chains), dtype=np.float32)[place]))
 
 
-def layer_in_chain(node: Node, like: Any) -> Any:
-    """A layer of a chain without its numbers. like: the layer that the chain replaces."""
+def layer_in_chain(node: Node, like: Any, apart: bool = True) -> Any:
+    """A layer of a chain without its numbers. like: the layer that the chain replaces. apart: whether channels are
+    convolved in their groups; otherwise the layer has one group."""
     assert node.weight_shape is not None
     outputs, inputs, *_ = node.weight_shape
     last = node.attributes.narrowing is None
@@ -46,7 +47,8 @@ def layer_in_chain(node: Node, like: Any) -> Any:
         if last:
             dense.activation, dense.activation_flag = like.activation, like.activation_flag
         return dense
-    window: dict[str, Any] = {"group": node.groups, "has_bias": node.bias is not None, "weight_init": "zeros"}
+    groups = node.groups if apart else 1
+    window: dict[str, Any] = {"group": groups, "has_bias": node.bias is not None, "weight_init": "zeros"}
     form = nn.Conv1d if is_one_dimensional(like) else nn.Conv2d
     if not last:
         window |= {"pad_mode": like.pad_mode, "padding": like.padding, "dilation": like.dilation}

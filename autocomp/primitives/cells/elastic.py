@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Laye
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
-from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weight_of
-from autocomp.search_spaces import LayerChain, NetworkGraph
+from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout, weight_of
+from autocomp.search_spaces import LayerChain, NetworkGraph, Node
 
 from .chains import ElasticStructure, layer_in_chain
 from .layers import ElasticInput, ms, nn
@@ -56,7 +57,7 @@ class ElasticNetwork:
         whole, cells = self.inputs[layer], []
         for chain in chains:
             for node in chain.nodes:
-                cell = layer_in_chain(node, whole.layer)
+                cell = layer_in_chain(node, whole.layer, apart=False)
                 named = {node.weight: cell.weight} | ({} if node.bias is None else {node.bias: cell.bias})
                 names |= {id(one): name for name, one in named.items()}
                 self.floats |= {name: np.array(one.asnumpy()) for name, one in named.items()}
@@ -72,7 +73,7 @@ class ElasticNetwork:
             structure.set(places[0] if places else 0)
         for layer, state in compressed.layers.items():
             node = graph.nodes[graph.layers[layer]]
-            weight = _scattered(weight_of(node, self.floats), state)
+            weight = _scattered(weight_of(node, self.floats), _apart(node, state))
             self._assign(node.weight, to_out_first_layout(weight, node.groups) if node.transposed else weight)
             if state.bias is not None:
                 assert node.bias is not None
@@ -165,6 +166,16 @@ def _moments(calls: Sequence[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray,
     axes = tuple(axis for axis in range(calls[0].ndim) if axis != 1)
     mean, variance = np.mean([(x.mean(axes), x.var(axes)) for x in calls], 0)
     return mean[kept], variance[kept]
+
+
+def _apart(node: Node, state: LayerState) -> LayerState:
+    """A layer of a chain whose groups have one channel each, as a layer with one group: plans differ in groups."""
+    if node.attributes.replaces is None or not node.depthwise:
+        return state
+    outputs, groups = len(state.weight), groups_left(node, len(state.weight))
+    weight = np.zeros((outputs, groups, *state.weight.shape[2:]), np.float32)
+    weight[np.arange(outputs), np.arange(outputs) * groups // outputs] = state.weight[:, 0]
+    return replace(state, weight=weight, columns=np.arange(node.groups) < groups)
 
 
 def _scattered(weight: np.ndarray, state: LayerState) -> np.ndarray:

@@ -3,19 +3,42 @@ rounded."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from autocomp.search_spaces import FLOAT_BITS, Node
+from autocomp.search_spaces import FLOAT_BITS, Narrowing, Node
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .factorisation import factorised
+from .ghost_fit import ghosted
+from .nearest_levels import nearest_halves
 from .patches import Hessian, PatchSums
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 from .semi_structured import compensated, two_of_four
 
 Masks = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ChainSamples:
+    """Inputs of the layers that chains may replace, as their weights are multiplied with them.
+
+    patches: layer -> (n, k), for products of lower rank. around: layer -> (n, 9, k), with the eight positions around
+    each, for Ghost layers.
+    """
+
+    patches: Mapping[str, np.ndarray] = field(default_factory=dict)
+    around: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def of(self, layer: str, narrowing: Narrowing) -> np.ndarray | None:
+        return (self.around if is_ghost(narrowing) else self.patches).get(layer)
+
+
+def is_ghost(narrowing: Narrowing) -> bool:
+    """Whether a chain computes some channels and makes the others from them, rather than being a product."""
+    return narrowing.taps is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +65,6 @@ class Factored:
     def of(
         cls,
         first: Node,
-        own: Node,
         places: Masks,
         weight: np.ndarray,
         bias: np.ndarray | None,
@@ -50,15 +72,19 @@ class Factored:
         patches: Hessian | None,
         normalised: bool,
     ) -> Factored:
-        """first: the chain's first node. own: the layer's. weight: (kept out, kept in, ...) of the layer."""
+        """first: the chain's first node. weight: (kept out, kept in, ...) of the layer. samples: see
+        :class:`ChainSamples`."""
         rows, columns = places
         taps = np.repeat(columns, int(np.prod(weight.shape[2:])))
-        seen = None if samples is None else samples[:, taps]
+        seen = None if samples is None else samples[..., taps]
         before = None if patches is None else patches.of(taps)
         narrowing = first.attributes.narrowing
         assert narrowing is not None
-        rank = int(narrowing.channels(weight.shape[1], len(weight)))
-        found = factorised(weight, rank, seen, bias is not None or normalised)
+        centred = bias is not None or normalised
+        if is_ghost(narrowing):
+            found = ghosted(weight, seen, centred)
+        else:
+            found = factorised(weight, int(narrowing.channels(weight.shape[1], len(weight))), seen, centred)
         shifted = None if bias is None else bias + found.shift
         return cls(rows, columns, found.first, found.last, shifted, found.inner, before, normalised)
 
@@ -76,7 +102,7 @@ class Factored:
         outputs, inputs = node.weight_shape[:2]
         if first:
             return np.arange(outputs) < len(self.first), self.columns
-        return self.rows, np.arange(inputs) < self.last.shape[1]
+        return self.rows, np.ones(1, bool) if node.depthwise else np.arange(inputs) < self.last.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +133,16 @@ def weights_of(factored: Factored, first: bool, bits: int, adapts: bool, sparse:
 def _rounded(
     weight: np.ndarray, bits: int, patches: Hessian | None, centred: bool, sparse: bool, paired: bool
 ) -> QuantizedWeight:
+    halves = bits == 1  # there is no zero between the two levels of a bit
     if patches is None or bits >= 8:
-        return quantize_weight(weight, bits, paired=paired)
+        return nearest_halves(weight, bits) if halves else quantize_weight(weight, bits, paired=paired)
     quick = weight[0].size > WIDE
-    return adaptive_rounding(weight, bits, patches.damped(centred), quick, keeps_zeros=sparse)
+    return adaptive_rounding(weight, bits, patches.damped(centred), quick, halves, keeps_zeros=sparse)
 
 
 def _moments(factored: Factored) -> Hessian | None:
     """Of what the last layer reads; None where it is no product of each pixel, or without samples."""
-    if factored.inner is None or factored.last[0].size != factored.inner.shape[1]:
+    if factored.inner is None or factored.last.shape[1] == 1 != factored.inner.shape[1]:
         return None
     sums = PatchSums()
     sums.add(factored.inner[:, None])

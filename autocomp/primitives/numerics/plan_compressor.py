@@ -22,7 +22,7 @@ from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph, Node, Plan, SearchSpace, origins
 
 from .adaptive_rounding import WIDE, adaptive_rounding
-from .chain_layers import ChainWeights, Factored, weights_of
+from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
 from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation, quantize_weight
@@ -113,8 +113,8 @@ class PlanCompressor:
     patches: layer -> moments of the patches of its input; a layer without them, or with 8 bits, is rounded to nearest.
     tensors: node -> quantizer of its output, from calibration, for a runtime that keeps tensors between layers in
         integers; see :class:`autocomp.search_spaces.IntegerFlow`.
-    samples: layer -> (n, k) inputs that its weight is multiplied with, for layers that chains may replace; without
-        them a chain is made from the weight alone, and its inner tensors must have ranges.
+    samples: inputs of the layers that chains may replace; without them a chain is made from the weight alone, and its
+        inner tensors must have ranges.
     symmetric: whether ranges are symmetric around zero.
     """
 
@@ -126,10 +126,10 @@ class PlanCompressor:
         moments: Mapping[str, Moments] | None = None,
         patches: Mapping[str, Hessian] | None = None,
         tensors: Mapping[int, ActivationQuantizer] | None = None,
-        samples: Mapping[str, np.ndarray] | None = None,
+        samples: ChainSamples | None = None,
         symmetric: bool = False,
     ) -> None:
-        self.space, self.samples, self.symmetric = space, dict(samples or {}), symmetric
+        self.space, self.samples, self.symmetric = space, samples or ChainSamples(), symmetric
         self.tensors = dict(tensors or {})
         self.parameters = parameters
         self.ranges = dict(ranges or {})
@@ -208,14 +208,17 @@ class PlanCompressor:
         own = self.graph.nodes[self.graph.layers[layer]]
         rows, columns = self._places(self.graph, own, kept)
         first = node if node.attributes.narrowing is not None else graph.nodes[node.inputs[0]]
+        narrowing = first.attributes.narrowing
+        assert narrowing is not None
         key = (first.layer, np.packbits(rows).tobytes(), np.packbits(columns).tobytes())
 
         def made() -> Factored:
             whole, shift = self._read(own, columns)
             bias = None if own.bias is None else self.parameters[own.bias][rows] + shift[rows]
+            seen = self.samples.of(layer, narrowing)
             patches = self.patches.get(layer)
             return Factored.of(
-                first, own, (rows, columns), whole[rows], bias, self.samples.get(layer), patches,
+                first, (rows, columns), whole[rows], bias, seen, patches,
                 layer in self._normalised,
             )  # fmt: skip
 

@@ -10,6 +10,8 @@ import pytest
 from autocomp.errors import NoEffectError
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.factorisation import factorised
+from autocomp.primitives.numerics.first_last_layers import first_and_last
+from autocomp.primitives.numerics.ghost_fit import ghosted
 from autocomp.primitives.registry import expanded, primitive, search_space
 from autocomp.primitives.restrictions import Restrict
 from autocomp.search_spaces import Format, LayerChain, NetworkGraph, Plan, SearchSpace
@@ -84,6 +86,47 @@ def test_a_chain_that_takes_no_zeros_excludes_them(residual: Subject) -> None:
     vector[position] = space.knobs[position].index(RANK)
     assert space.decode(vector) == Plan({"structure/blocks.0.conv2": RANK, "sparsity/head": "2:4"})
     assert not space.workload(vector).specialised.space.sparse(space.decode(vector)) & {*chains[RANK].layers}
+
+
+def test_layers_that_plans_cut_to_odd_numbers_have_no_ghost(residual: Subject) -> None:
+    by_divisor = {
+        divisor: _space(residual, Choices(FORMATS, divisor, ("ghost", "channel-pruning"))).chains for divisor in (4, 3)
+    }
+    assert {"blocks.0.conv1", "blocks.0.conv2", "blocks.1.conv1", "blocks.1.conv2"} == set(by_divisor[4])
+    assert "blocks.0.conv1" not in by_divisor[3]
+    alone = _space(residual, Choices(FORMATS, 1, ("ghost", "rtn"))).chains
+    assert set(alone) == set(by_divisor[4]), "without cuts every layer has an even number"
+
+
+def test_ghost_and_zeros_exclude_each_other(residual: Subject) -> None:
+    space = _space(residual, Choices(FORMATS, 4, ("ghost", "sparsity")))
+    plan = Plan({"structure/blocks.0.conv2": "ghost2@ghost", "sparsity/blocks.0.conv2": "2:4"})
+    with pytest.raises(ValueError, match="whose structure changes cannot be sparse"):
+        space.encode(plan)
+
+
+def test_first_and_last_layers_have_no_ghost(named_subject: Callable[[str], Subject]) -> None:
+    subject = named_subject("depthwise")
+    knobs = primitive("ghost").knobs(subject.graph, {}, FORMATS, 4, {})
+    nodes = [subject.graph.nodes[subject.graph.layers[knob.layers[0]]] for knob in knobs]
+    assert nodes and all(node.kind == "conv" and node.groups == 1 for node in nodes)
+    assert not {knob.layers[0] for knob in knobs} & first_and_last(subject.graph)
+
+
+def test_ghost_kernels_are_fitted_to_the_outputs() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((6, 4)).astype(np.float32)
+    weight[1] = 2 * weight[0]  # one channel of the first pair is a multiple of the other
+    around = (rng.standard_normal((400, 9, 4)) + 1).astype(np.float32)
+    wanted = around[:, 4] @ weight.T
+    errors = []
+    for known in (None, around):
+        found = ghosted(weight[:, :, None, None], known, centred=True)
+        computed = np.repeat(around @ found.first[:, :, 0, 0].T, 2, axis=2)
+        made = (computed * found.last.reshape(6, 9).T).sum(1) + found.shift
+        errors.append(np.square(made - wanted).sum(0))
+    assert errors[1][:2].sum() < 1e-3 * np.square(wanted[:, :2]).sum(), "a multiple is made exactly"
+    assert errors[1].sum() < 0.9 * errors[0].sum()
 
 
 def test_samples_make_the_product_nearer_in_the_output() -> None:
