@@ -98,7 +98,7 @@ class NetworkDeployer:
         if holds_weights(path):
             return export_weights(self.net(plan), self._float, (plan, compressed.kept), self._samples, path)
         net = convert(self._float, known.space.graph, known.parameters, compressed)
-        weights = (known.space.graph, known.parameters, compressed)
+        weights = (compressed.graph or known.space.graph, known.parameters, compressed)
         report = export(net, *weights, self._samples, path, not known.symmetric, _device(self._sizes), form)
         report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
         judge = self._judge if check_accuracy else None

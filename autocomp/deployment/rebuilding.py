@@ -12,6 +12,7 @@ import numpy as np
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
+from autocomp.primitives.replacement.chain_values import chain_of
 from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import inputs_for
@@ -19,8 +20,10 @@ from autocomp.problem.arguments import check
 from autocomp.rules import is_number, shown
 from autocomp.search_spaces import (
     SPARSE,
+    WHOLE,
     ChannelGroup,
     Format,
+    LayerChain,
     NetworkGraph,
     Plan,
     SearchSpace,
@@ -84,6 +87,7 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     """stays: (units,) bool, which channels are kept; None: the first of each group, as many as the plan says."""
     graph = trace(net, inputs_for(net, inputs))
     kept, formats, sparse = np.ones(graph.unit_count, bool), {}, set()
+    chains: dict[str, LayerChain] = {}
     for name, value in plan.items():
         kind, _, place = name.partition("/")
         value = split_value(value)[0]
@@ -101,19 +105,29 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
             formats[place] = Format.parse(str(value))
         elif kind == "sparsity":
             sparse.add(_sparse_layer(graph, place, value))
+        elif kind == "structure":
+            chains |= {} if value == WHOLE else {place: chain_of(graph, place, str(value))}
         else:
             raise ValueError(
-                f"a plan's choices are 'keep/<group>', 'format/<layer>' and 'sparsity/<layer>', but got {name!r}"
+                "a plan's choices are 'keep/<group>', 'structure/<layer>', 'sparsity/<layer>' and 'format/<layer>', "
+                f"but got {name!r}"
             )
     if stays is not None:
         if stays.shape != kept.shape:
             raise ValueError(f"the file is of a network with {len(stays)} channels to cut, but this has {len(kept)}")
         kept = stays
     parameters = parameters_of(net)
+    formats = {part: form for layer, form in formats.items() for part in _parts(chains, layer)}
     bits = {(layer, chosen.activation_bits) for layer, chosen in formats.items()}
+    bits |= {(layer, width) for layer, chain in chains.items() for part, width in bits if part in chain.layers}
     ranges = {key: ActivationQuantizer(1.0, 0, key[1]) for key in bits}
     compressor = PlanCompressor(SearchSpace(graph, ()), parameters, ranges)
-    return convert(net, graph, parameters, compressor.of(kept, formats, plan, sparse))
+    sparse = {part for layer in sparse for part in (chains[layer].sparse_layers if layer in chains else (layer,))}
+    return convert(net, graph, parameters, compressor.of(kept, formats, plan, (), sparse, chains))
+
+
+def _parts(chains: Mapping[str, LayerChain], layer: str) -> tuple[str, ...]:
+    return chains[layer].layers if layer in chains else (layer,)
 
 
 def _sparse_layer(graph: NetworkGraph, layer: str, value: Value) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import EvaluationError
+from autocomp.primitives.numerics.chain_layers import ChainSamples
 from autocomp.primitives.numerics.patches import Hessian
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, PlanCompressor
 from autocomp.primitives.numerics.reconstruction import Moments
@@ -86,6 +87,7 @@ class PlanEvaluator:
     patches: moments of the patches that weights are multiplied with, for rounding.
     symmetric: activation ranges are symmetric around zero.
     quantizes_tensors: tensors between layers in integers are rounded, too, as the runtime does that runs them.
+    samples: inputs of the layers that chains may replace, see :class:`PlanCompressor`.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class PlanEvaluator:
         measure: UserMetric | None = None,
         quantizes_tensors: bool = False,
         compared_by: str = "",
+        samples: ChainSamples | None = None,
     ) -> None:
         self.compared_by = compared_by
         self.quantizes_tensors = quantizes_tensors
@@ -114,7 +117,7 @@ class PlanEvaluator:
         self._shuffle()
         plain = PlanCompressor(space, parameters)(Plan())
         ranges, tensors = self._ranges(plain, calibration)
-        self.compressor = PlanCompressor(space, parameters, ranges, moments, patches, tensors)
+        self.compressor = PlanCompressor(space, parameters, ranges, moments, patches, tensors, samples, symmetric)
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)
@@ -406,10 +409,12 @@ def _first(arrays: Arrays, count: int) -> Arrays:
 
 
 def moves_statistics(compressed: CompressedWeights) -> bool:
-    """Whether channels are cut, or weights are sparse or have fewer than 8 bits: 8 bits hardly change any mean."""
+    """Whether channels are cut, layers are replaced, or weights are sparse or have fewer than 8 bits: 8 bits hardly
+    change any mean."""
     bits = (state.quantized.bits for state in compressed.layers.values() if state.quantized is not None)
     sparse = any(state.sparse for state in compressed.layers.values())
-    return sparse or not bool(compressed.kept.all()) or min(bits, default=8) < 8
+    replaced = compressed.graph is not None
+    return replaced or sparse or not bool(compressed.kept.all()) or min(bits, default=8) < 8
 
 
 def _explained(found: np.ndarray, expected: np.ndarray) -> float:

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from autocomp.primitives.numerics.patches import PATCHES, Hessian, PatchSums, narrow_layers, sample_patches
+from autocomp.primitives.numerics.chain_layers import ChainSamples, is_ghost
+from autocomp.primitives.numerics.patches import (
+    PATCHES,
+    Hessian,
+    PatchSums,
+    narrow_layers,
+    patch_width,
+    sample_around,
+    sample_patches,
+)
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, Statistics, kept_channels
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
@@ -21,6 +30,8 @@ SAMPLES = 50_000  # values of a tensor that its range is fitted to
 ROWS = 20_000  # pixels of a layer's input whose moments are computed
 LEAST_SAMPLES = 4  # of the calibration samples, however short the time is
 PASSES, PASSES_SHARE = 6, 0.5  # passes over them, in runs of the network; their share of the time that is left
+SAMPLED_PATCHES, SAMPLED_NUMBERS = (256, 2_000), 2_000_000  # of a layer that may be replaced: fewest and most
+AROUND = 4  # times fewer patches where those around each are needed, too
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
 
 
@@ -222,6 +233,25 @@ def layer_hessians(
         node = graph.nodes[graph.layers[layer]]
         sums[layer].add(sample_patches(node, values, math.ceil(PATCHES * share), rng))
     return {layer: sums[layer].moments() for layer in graph.layers if layer in sums and sums[layer].count}
+
+
+def chain_samples(
+    engine: Engine, space: SearchSpace, plain: CompressedWeights, inputs: Arrays, seed: int = 0
+) -> ChainSamples:
+    """Samples of the inputs of layers that chains may replace: at most 2,000 for each, fewer of wide ones."""
+    ghosts = {layer: [is_ghost(chain.narrowing) for chain in chains] for layer, chains in space.chains.items()}
+    patches: dict[str, list[np.ndarray]] = {layer: [] for layer, found in ghosts.items() if not all(found)}
+    around: dict[str, list[np.ndarray]] = {layer: [] for layer, found in ghosts.items() if any(found)}
+    rng = np.random.default_rng(seed)
+    for layer, values, share in _read(engine, plain, inputs, ghosts):
+        node = space.graph.nodes[space.graph.layers[layer]]
+        count = float(np.clip(SAMPLED_NUMBERS // patch_width(node), *SAMPLED_PATCHES))
+        if layer in patches:
+            patches[layer].append(sample_patches(node, values, math.ceil(count * share), rng)[:, 0])
+        if layer in around:
+            around[layer].append(sample_around(node, values, math.ceil(count / AROUND * share), rng))
+    joined = ({layer: np.concatenate(some) for layer, some in found.items() if some} for found in (patches, around))
+    return ChainSamples(*joined)
 
 
 def moved_statistics(

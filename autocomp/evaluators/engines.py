@@ -17,7 +17,7 @@ from autocomp.primitives.export.onnx_writer import MEAN, OUTPUT, REWRITES, TAP, 
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.network_outputs import NetworkOutput
-from autocomp.search_spaces import NetworkGraph
+from autocomp.search_spaces import LayerChain, NetworkGraph, SearchSpace
 
 log = logging.getLogger("autocomp")
 
@@ -97,7 +97,8 @@ class OnnxEngine:
 
     def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
         session = self._session(compressed, Style(taps=True))
-        layers = {node.name + TAP: node.layer for node in self.graph.nodes if node.layer is not None}
+        graph = compressed.graph or self.graph
+        layers = {node.name + TAP: node.layer for node in graph.nodes if node.layer is not None}
         names = [s.name for s in session.get_outputs() if s.name in layers]
         parts = self._map(session, names, inputs)
         found: dict[str, list[np.ndarray]] = {}
@@ -109,7 +110,8 @@ class OnnxEngine:
         self, compressed: CompressedWeights, inputs: Arrays, nodes: Collection[int]
     ) -> dict[int, np.ndarray]:
         session = self._session(compressed, Style(tapped=frozenset(nodes)))
-        names = {i: self.graph.nodes[i].name + OUTPUT for i in sorted(nodes)}
+        graph = compressed.graph or self.graph
+        names = {i: graph.nodes[i].name + OUTPUT for i in sorted(nodes)}
         parts = self._map(session, list(names.values()), inputs)
         return {i: np.concatenate(column) for i, column in zip(names, zip(*parts, strict=True), strict=True)}
 
@@ -158,12 +160,19 @@ class MindSporeEngine:
 
     at_once = 1  # it holds one plan at a time
 
-    def __init__(self, net: Any, graph: NetworkGraph, described_outputs: Sequence[NetworkOutput] | None = None) -> None:
+    def __init__(
+        self,
+        net: Any,
+        graph: NetworkGraph,
+        described_outputs: Sequence[NetworkOutput] | None = None,
+        chains: Mapping[str, Sequence[LayerChain]] | None = None,
+    ) -> None:
+        """chains: those that plans may put in the place of a layer."""
         from autocomp.primitives.cells.elastic import ElasticNetwork
 
         self.graph = graph
         self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
-        self.elastic = ElasticNetwork(net, graph)
+        self.elastic = ElasticNetwork(net, graph, chains)
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         self.elastic.set(compressed)
@@ -244,6 +253,13 @@ def choose_engine(
     except Exception as error:  # onnxruntime's errors are not RuntimeErrors
         log.info("MindSpore evaluates plans, since the network has no ONNX form that runs: %s", error)
     return MindSporeEngine(net, graph, described_outputs)
+
+
+def with_structures(engine: Engine, net: Any, space: SearchSpace) -> Engine:
+    """The engine, which also runs plans that put chains in the place of layers."""
+    if not isinstance(engine, MindSporeEngine) or not space.chains:
+        return engine
+    return MindSporeEngine(net, engine.graph, engine.described_outputs, space.chains)
 
 
 def _resolution(array: np.ndarray) -> float:

@@ -143,7 +143,7 @@ def fine_tune(
         dataset, samples = source.dataset(), len(source) * source.batch
     compares: Literal["classes", "values"] = "classes" if classes else "values"
     trained, criterion = _with_loss(student, None if held else net, y is not None, taught, compares, settings)
-    zeros = kept_sparse(smaller, student, evaluator.space.sparse(plan))
+    zeros = kept_sparse(smaller, student, evaluator.space.of_plan(plan).sparse(plan))
     with execution_mode(graph=True):
         callbacks = [*algorithm.callbacks(), *zeros]
         steps = _train(trained, criterion, student, dataset, settings, callbacks, progress)
@@ -209,13 +209,15 @@ def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
 
 
 def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays = ()) -> Any:
-    """The network without the plan's pruned channels, the layers that read them reconstructed; not rounded, not folded.
+    """The network without the plan's pruned channels, the layers that read them reconstructed, and with its chains in
+    the place of layers; not rounded, not folded.
 
-    images: inputs to fit those layers on, one after the other, to their outputs before pruning.
+    images: inputs to fit those layers on, one after the other, to their outputs before pruning; not where the plan
+        replaces layers.
     """
     cuts = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
     compressed = evaluator.compress(cuts)
-    if images and not compressed.kept.all():
+    if images and not compressed.kept.all() and compressed.graph is None:
         from autocomp.primitives.verification.refit import refitted, to_fit_on
 
         compressed = refitted(net, evaluator.space.graph, compressed.with_statistics({}), to_fit_on([images]))

@@ -9,7 +9,7 @@ from autocomp.primitives.numerics.plan_compressor import Parameters, parameters_
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import primitive, trainers
 from autocomp.primitives.tracing.platform import load_mindspore
-from autocomp.search_spaces import Format, Plan, split_value
+from autocomp.search_spaces import Format, Plan, SearchSpace, split_value
 
 from .accuracy import PlanEvaluator
 from .engines import Arrays
@@ -29,6 +29,7 @@ def begun(
 
     smaller: the pruned network.
     """
+    plan = in_layers(evaluator.space, plan)
     if start is None:
         ranges_from = tuple(array[:256] for array in calibration)
         return student_of(smaller, plan, algorithm, evaluator.symmetric, calibrate=ranges_from)
@@ -39,6 +40,17 @@ def begun(
     _take(student, start)
     state_of(student).calibrated = True
     return chosen, student
+
+
+def in_layers(space: SearchSpace, plan: Plan) -> Plan:
+    """The plan's formats, by the layers of the network in which its chains stand."""
+    chains = space.structure(plan)
+    formats = {name.partition("/")[2]: value for name, value in plan.items() if name.startswith("format/")}
+    return Plan({
+        f"format/{one}": value
+        for layer, value in formats.items()
+        for one in (chains[layer].layers if layer in chains else (layer,))
+    })  # fmt: skip
 
 
 def _take(student: Any, parameters: Parameters) -> None:
@@ -97,9 +109,10 @@ def kept_sparse(net: Any, student: Any, layers: Collection[str]) -> list[Any]:
 
 def check_sparse(evaluator: PlanEvaluator, plan: Plan, others: str) -> None:
     """ValueError for a sparse layer that a quantizer without zero among its levels would train."""
-    formats = evaluator.space.formats(plan)
-    formatted = {name.partition("/")[2]: value for name, value in plan.items() if name.startswith("format/")}
-    for layer in sorted(evaluator.space.sparse(plan)):
+    space = evaluator.space.of_plan(plan)
+    formats = space.formats(plan)
+    formatted = {name.partition("/")[2]: value for name, value in in_layers(evaluator.space, plan).items()}
+    for layer in sorted(space.sparse(plan)):
         algorithm = split_value(formatted.get(layer, ""))[1] or others
         if layer in formats and formats[layer].weight_bits <= 2 and algorithm in WITHOUT_ZERO:
             raise ValueError(

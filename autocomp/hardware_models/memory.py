@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import Workload
+from autocomp.search_spaces import SearchSpace, Workload
 
 from .lookup import Lookup
 from .lowered import LoweredNetwork
 from .operators import Program
 from .runtimes.base import Buffers
+from .structures import ChainMemory, chain_positions, in_variant
 
 if TYPE_CHECKING:
     from .device_model import Device
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 class Memory:
     """A network's tensors in order of execution, and the runtime's other buffers.
 
-    tensors: the bytes of each stored tensor. buffers: the runtime's buffers in addition to tensors.
+    tensors: the bytes of each stored tensor. buffers: the runtime's buffers in addition to tensors. chains: those that
+    plans may put in the place of layers.
     """
 
     program: Program
     tensors: dict[int, Lookup]
     buffers: Buffers
+    chains: tuple[ChainMemory, ...] = ()
 
     @classmethod
     def of(cls, lowered: LoweredNetwork) -> Memory:
@@ -37,12 +40,13 @@ class Memory:
         tensors = {
             node: Lookup(_tensor_knobs(lowered, node), _tensor(device, program, node)) for node in program.readers
         }
-        return cls(program, tensors, device.runtime.buffers(lowered))
+        return cls(program, tensors, device.runtime.buffers(lowered), tuple(_chains(lowered)))
 
     def tabulated(self, tabulate: Callable[[Lookup], Lookup]) -> Memory:
         """With every function as a table, where ``tabulate`` makes one."""
         tensors = {node: tabulate(lookup) for node, lookup in self.tensors.items()}
-        return Memory(self.program, tensors, self.buffers.tabulated(tabulate))
+        chains = tuple(chain.tabulated(tabulate) for chain in self.chains)
+        return Memory(self.program, tensors, self.buffers.tabulated(tabulate), chains)
 
     def peak(self, workload: Workload) -> np.ndarray:
         """(n,) bytes. A tensor is live from the operator that writes it to its last reader."""
@@ -53,11 +57,42 @@ class Memory:
         peak = live.copy()
         for position, operator in enumerate(program.operators):
             live += sizes[operator.output]
-            np.maximum(peak, live + room[position], out=peak)
+            needed = live + room[position]
+            for chain in (chain for chain in self.chains if chain.position == position):
+                within = chain.peak(workload, live, sizes[operator.output], self._freed(sizes, position))
+                needed = np.where(chain.has(workload), within, needed)
+            np.maximum(peak, needed, out=peak)
             for node in {*operator.reads, operator.output}:
                 if program.last_reader(node) <= position:
                     live -= sizes[node]
         return peak
+
+    def _freed(self, sizes: dict[int, np.ndarray], position: int) -> np.ndarray:
+        """(n,) bytes of an operator's main input, where nothing else reads it then or later."""
+        first, *others = self.program.operators[position].reads
+        last = self.program.last_reader(first) <= position and first not in others
+        return sizes[first] * float(last)
+
+
+def _chains(lowered: LoweredNetwork) -> Iterator[ChainMemory]:
+    space, device = lowered.workload.space, lowered.device
+    heads = {lowered.graph.nodes[operator.head].layer: i for i, operator in enumerate(lowered.program.operators)}
+    for variant in space.variants:
+        workload = Workload(variant, lowered.workload.vectors, lowered.workload.batch)
+        inside = LoweredNetwork(device, device.program(variant.graph), workload)
+        buffers = device.runtime.buffers(inside)
+        for layer, positions in chain_positions(inside.program).items():
+            operators = [inside.program.operators[position] for position in positions]
+            knob, values = space.structure_tables[str(inside.graph.nodes[operators[0].head].layer)]
+            inner = tuple(_lookup(inside, operator.output, variant) for operator in operators[:-1])
+            rooms = (buffers.at(position) for position in positions)
+            found = tuple(None if room is None else in_variant(room, variant) for room in rooms)
+            yield ChainMemory(heads[layer], knob, int(values.argmax()), inner, found)
+
+
+def _lookup(lowered: LoweredNetwork, node: int, variant: SearchSpace) -> Lookup:
+    knobs = _tensor_knobs(lowered, node)
+    return in_variant(Lookup(knobs, _tensor(lowered.device, lowered.program, node)), variant)
 
 
 def _tensor(device: Device, program: Program, node: int) -> Callable[[Workload], np.ndarray]:

@@ -15,6 +15,7 @@ from .lowered import LoweredNetwork
 from .memory import Memory
 from .operators import Program
 from .roofline import work
+from .structures import in_variant, where_present
 
 if TYPE_CHECKING:
     from .device_model import Device
@@ -67,6 +68,22 @@ def _described(device: Device, program: Program, graph: NetworkGraph) -> float:
 
 
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:
+    """Those of the network, and those of the chains that may replace its layers."""
+    space, own = workload.space, program.graph.nodes
+    lookups = zip(program.operators, _lookups(device, program, workload), strict=True)
+    found = [where_present(lookup, space, own[operator.head].layer) for operator, lookup in lookups]
+    for variant in space.variants:
+        lowered = Workload(variant, workload.vectors, workload.batch)
+        program = device.program(variant.graph)
+        for operator, lookup in zip(program.operators, _lookups(device, program, lowered), strict=True):
+            node = program.graph.nodes[operator.head]
+            if node.attributes.replaces is not None:
+                more = 0.0 if node.attributes.narrowing is None else float(device.container.layer)
+                found.append(where_present(in_variant(lookup, variant), space, node.layer, more))
+    return found
+
+
+def _lookups(device: Device, program: Program, workload: Workload) -> list[Lookup]:
     def rows(position: int) -> Callable[[Workload], np.ndarray]:
         def function(some: Workload) -> np.ndarray:
             lowered = LoweredNetwork(device, program, some)
@@ -88,6 +105,7 @@ def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:
     """One row for each operator, for a workload of one plan."""
     if len(workload) != 1:
         raise ValueError(f"the table of operators is for one plan, but got {len(workload)}")
+    workload = workload.specialised
     program = device.program(workload.graph)
     lowered = LoweredNetwork(device, program, workload)
     names: Sequence[str] = [node.layer or node.name for node in workload.graph.nodes]

@@ -32,6 +32,8 @@ def merged(
     for offers in places.values():
         if offers[0].kind == "format":
             found.append(_formats(offers, formats, trainers, trains))
+        elif offers[0].kind == "structure":
+            found.append(_structures(offers))
         else:
             found.append(offers[0] if len(offers) == 1 else _orders(offers) if offers[0].group else _values(offers))
     return tuple(found)
@@ -90,6 +92,13 @@ def _orders(offers: Sequence[Knob]) -> Knob:
 
 def _named(value: Value, primitive: str) -> Value:
     return value if split_value(value)[1] else carried_out_by(value, primitive)
+
+
+def _structures(offers: Sequence[Knob]) -> Knob:
+    """The chains of all primitives, each of which its values name; those with more multiply-accumulates first."""
+    chains = {value: chain for knob in offers for value, chain in knob.chains.items()}
+    order = sorted(chains, key=lambda value: -sum(node.macs for node in chains[value].nodes))
+    return replace(offers[0], values=(offers[0].values[0], *order), chains=chains)
 
 
 def _values(offers: Sequence[Knob]) -> Knob:

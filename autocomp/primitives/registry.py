@@ -16,6 +16,8 @@ from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
 from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
+from autocomp.primitives.replacement.ghost_knobs import GhostKnobs
+from autocomp.primitives.replacement.low_rank_knobs import LowRankKnobs
 from autocomp.process.plugins import add_plugins
 from autocomp.rules import checked
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
@@ -110,7 +112,10 @@ def search_space(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
         )
     ordered = (*formats, *choices.low_formats)
-    return SearchSpace(graph, merged(_with_zeros(knobs), ordered, trainers(), choices.trains))
+    found = _dividing(graph, merged(_with_zeros(knobs), ordered, trainers(), choices.trains))
+    if not found:
+        raise NoEffectError("there is nothing to compress: plans may cut every layer to an odd number of channels")
+    return SearchSpace(graph, found)
 
 
 def _with_zeros(knobs: Sequence[Knob]) -> list[Knob]:
@@ -123,6 +128,19 @@ def _with_zeros(knobs: Sequence[Knob]) -> list[Knob]:
             knob = replace(knob, values=tuple(value for value, some in pairs if some.weight_bits > 1))
         found.append(knob)
     return [knob for knob in found if len(knob.values) > 1]
+
+
+def _dividing(graph: NetworkGraph, knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
+    """The knobs without chains that need a multiple of a number of outputs where plans may cut the layer between."""
+    tables = SearchSpace(graph, knobs).channel_tables
+    found = []
+    for knob in knobs:
+        removed = [table for layer in knob.layers for _, table in tables[graph.layers[layer]]] if knob.chains else []
+        odd = {v for v, chain in knob.chains.items() if any((table % chain.multiple).any() for table in removed)}
+        values = tuple(value for value in knob.values if value not in odd)
+        if len(values) > 1:
+            found.append(knob if not odd else replace(knob, values=values))
+    return tuple(found)
 
 
 def _as_device_cuts(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob | None:
@@ -170,6 +188,7 @@ AUTOMATIC_TRAINERS = ("lsq", "slb")
 GROUPS = {
     "post-training": ("rtn", "adaround"),
     "training": ("lsq", "simqat", "pact", "slb"),
+    "operators": ("low-rank", "ghost"),
     "pruning": ("channel-pruning", "magnitude", "geometric-median", "taylor", "scop"),
 }
 
@@ -177,6 +196,8 @@ register(ChannelPruning())
 register(RTN())
 register(TrainedFormats("adaround", "AdaRound", trains=False))
 register(SparsityKnobs(), automatic=False)
+register(LowRankKnobs(), automatic=False)
+register(GhostKnobs(), automatic=False)
 register(TrainedFormats("simqat", "SimQAT"), automatic=False)
 register(TrainedFormats("lsq", "LSQ"), automatic=False)
 register(TrainedFormats("pact", "PACT"), automatic=False)

@@ -13,9 +13,15 @@ import numpy as np
 
 from autocomp.evaluators import PlanEvaluator, choose_engine
 from autocomp.evaluators.accuracy import calibrated_on, synthetic_inputs
-from autocomp.evaluators.calibration import calibration_within, layer_hessians, layer_moments, rounded_layers
+from autocomp.evaluators.calibration import (
+    calibration_within,
+    chain_samples,
+    layer_hessians,
+    layer_moments,
+    rounded_layers,
+)
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
-from autocomp.evaluators.engines import check_sent_to_workers
+from autocomp.evaluators.engines import check_sent_to_workers, with_structures
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, CostTables, Device
 from autocomp.primitives.choices import Choices
@@ -354,6 +360,8 @@ def evaluator_of(
     moments = layer_moments(engine, graph, plain, calibration, seed)
     space = search_space(graph, parameters, choices, moments)
     patches = layer_hessians(engine, graph, plain, calibration, rounded_layers(space), seed)
+    samples = chain_samples(engine, space, plain, calibration, seed)
+    engine = with_structures(engine, net, space)
     return PlanEvaluator(
         engine,
         space,
@@ -369,6 +377,7 @@ def evaluator_of(
         quantizes_tensors=choices.quantizes_tensors,
         measure=measure,
         compared_by=compared_by,
+        samples=samples,
     )
 
 

@@ -411,8 +411,10 @@ def short(plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def _choice(name: str, value: object) -> str:
+def _choice(name: str, value: Value) -> str:
     kind = name.partition("/")[0]
+    if kind == "structure":
+        return str(split_value(value)[0])
     return str(value) if kind == "format" else f"{kind} {value}"
 
 

@@ -3,10 +3,11 @@
 if __name__ != "autocomp.search_spaces":
     raise ImportError(f"import autocomp.search_spaces, not {__name__}")
 
+from .chains import WHOLE, LayerChain, origins, with_chains
 from .formats import FLOAT_BITS, Format
 from .graph import ChannelGroup, NetworkGraph, Node
 from .knob import DENSE, SPARSE, Knob, kept_units
-from .node_attributes import WEIGHTED, Argument, Convolution, NodeAttributes, Normalization, SplitPart
+from .node_attributes import WEIGHTED, Argument, Convolution, Narrowing, NodeAttributes, Normalization, SplitPart
 from .plan import Plan, Value
 from .quantized_tensors import CLIPPING, MAX_POOLS, SPLITS, IntegerFlow, foldable
 from .space import SearchSpace
@@ -22,12 +23,15 @@ __all__ = [
     "SPARSE",
     "SPLITS",
     "WEIGHTED",
+    "WHOLE",
     "Argument",
     "ChannelGroup",
     "Convolution",
     "Format",
     "IntegerFlow",
     "Knob",
+    "LayerChain",
+    "Narrowing",
     "NetworkGraph",
     "Node",
     "NodeAttributes",
@@ -41,5 +45,7 @@ __all__ = [
     "foldable",
     "kept_units",
     "once",
+    "origins",
     "split_value",
+    "with_chains",
 ]

@@ -199,6 +199,13 @@ class NetworkGraph:
         """The nodes of a conv or dense layer, in execution order: several where it runs several times."""
         return [node for node in self.nodes if node.layer == layer and node.weight_shape is not None]
 
+    def around(self, i: int) -> tuple[int, int]:
+        """Of a layer in a chain, before the last: the node that it reads, and the last node of the chain."""
+        last = self.consumers[i][0]
+        while self.nodes[last].attributes.narrowing is not None:
+            last = self.consumers[last][0]
+        return self.nodes[i].inputs[0], last
+
     @cached_property
     def unit_count(self) -> int:
         return max((group.stop for group in self.channel_groups), default=0)

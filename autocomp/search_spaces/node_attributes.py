@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 Pair = tuple[int, int]
 WEIGHTED = ("conv", "dense")
 FLOAT32 = 1  # as MindIR and ONNX number types
@@ -47,6 +49,23 @@ class Normalization:
     @property
     def statistics(self) -> tuple[str, str]:
         return self.mean, self.variance
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """How many channels a layer gives that only the next layer of its chain reads: a share of the chain's outputs.
+
+    share: in (0, 1]. taps: the numbers that the layer reads from each input channel; no more channels are counted as
+        outputs than it reads numbers. None: all outputs are counted.
+    """
+
+    share: float
+    taps: int | None = None
+
+    def channels(self, inputs: np.ndarray | int, outputs: np.ndarray | int) -> np.ndarray:
+        """inputs, outputs: channels that the chain reads and gives, of n plans."""
+        most = np.asarray(outputs if self.taps is None else np.minimum(outputs, np.asarray(inputs) * self.taps))
+        return np.maximum(np.ceil(most * self.share), 1).astype(np.int64)
 
 
 class SplitPart(NamedTuple):
@@ -94,6 +113,8 @@ class NodeAttributes:
     axis: the axis of the output that has the channels, None where they were not followed. heads: whether a reshape
         makes heads that are cut whole.
     grows: the axes of the output whose sizes grow with the batch, None where the network was traced with one size.
+    replaces: of a layer in a chain, the path of the layer in whose place the chain stands. narrowing: of such a layer
+        before the last, how many channels it gives.
     """
 
     arguments: tuple[Argument, ...] = ()
@@ -114,3 +135,5 @@ class NodeAttributes:
     axis: int | None = None
     heads: bool = False
     grows: tuple[int, ...] | None = None
+    replaces: str | None = None
+    narrowing: Narrowing | None = None

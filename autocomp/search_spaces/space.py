@@ -5,22 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from .chains import WHOLE, LayerChain, with_chains
 from .formats import Format
 from .graph import NetworkGraph
 from .knob import SPARSE, Knob
-from .plan import Plan
+from .plan import Plan, Value
 from .workload import Workload
+
+MOST_SPECIALISED = 64  # spaces of chosen chains that are remembered
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All knobs of a network. A plan is a vector with the index of one value for every knob."""
+    """All knobs of a network. A plan is a vector with the index of one value for every knob.
+
+    A layer that a chain replaces is not sparse, unless layers of the chain can be: a plan with both choices is the plan
+    without zeros.
+    """
 
     graph: NetworkGraph
     knobs: tuple[Knob, ...]
@@ -52,11 +59,83 @@ class SearchSpace:
                 raise ValueError(f"unknown knob {name!r}; known: {', '.join(self._position)}")
             position = self._position[name]
             vector[position] = self.knobs[position].index(value)
+        if ignored := self._ignored(dict(plan)):
+            raise ValueError(f"a layer whose structure changes cannot be sparse, but got {', '.join(sorted(ignored))}")
         return vector
 
     def decode(self, vector: Iterable[int]) -> Plan:
         choices = zip(self.knobs, vector, strict=True)
-        return Plan({knob.name: knob.values[int(i)] for knob, i in choices if i != 0})
+        values = {knob.name: knob.values[int(i)] for knob, i in choices if i != 0}
+        return Plan({name: values[name] for name in values.keys() - self._ignored(values)})
+
+    def _ignored(self, values: Mapping[str, Value]) -> set[str]:
+        """The sparsity of layers that chains replace in which no layer can be sparse."""
+        chains = self._chains(values)
+        return {f"sparsity/{layer}" for layer, chain in chains.items() if not chain.sparse_layers} & values.keys()
+
+    def _chains(self, values: Mapping[str, Value]) -> dict[str, LayerChain]:
+        """Layer -> the chain that replaces it."""
+        found = {}
+        for name, value in values.items():
+            knob = self.knobs[self._position[name]]
+            if knob.chains and value != WHOLE:
+                found[knob.layers[0]] = knob.chains[knob.values[knob.index(value)]]
+        return found
+
+    def structure(self, plan: Plan) -> dict[str, LayerChain]:
+        """Layer -> the chain that replaces it, for the layers that the plan replaces."""
+        return self._chains(dict(plan))
+
+    def specialised(self, chains: Mapping[str, LayerChain]) -> SearchSpace:
+        """The space of the network in which these chains stand: it has the same knobs, whose layers are those of the
+        chains where these replace some, so that it takes the same plans and vectors."""
+        if not chains:
+            return self
+        key = tuple((layer, chain.layers) for layer, chain in sorted(chains.items()))
+        if key not in self._specialised:
+            if len(self._specialised) >= MOST_SPECIALISED:
+                self._specialised.clear()
+            knobs = tuple(_on_chains(knob, chains) for knob in self.knobs)
+            self._specialised[key] = SearchSpace(with_chains(self.graph, chains), knobs)
+        return self._specialised[key]
+
+    def of_plan(self, plan: Plan) -> SearchSpace:
+        """The space of the network in which the plan's chains stand."""
+        return self.specialised(self.structure(plan))
+
+    @cached_property
+    def _specialised(self) -> dict[object, SearchSpace]:
+        return {}
+
+    @cached_property
+    def variants(self) -> tuple[SearchSpace, ...]:
+        """Specialised spaces in which together every chain of every layer stands; the k-th has the k-th of each layer
+        that has so many."""
+        return tuple(self.specialised(chains) for chains in self._chains_of_variants)
+
+    @cached_property
+    def _chains_of_variants(self) -> tuple[dict[str, LayerChain], ...]:
+        most = max(map(len, self.chains.values()), default=0)
+        return tuple({layer: found[k] for layer, found in self.chains.items() if k < len(found)} for k in range(most))
+
+    @cached_property
+    def chains(self) -> dict[str, tuple[LayerChain, ...]]:
+        """Layer -> the chains that may replace it."""
+        knobs = [knob for knob in self.knobs if knob.chains]
+        return {knob.layers[0]: tuple(knob.chains[value] for value in knob.values[1:]) for knob in knobs}
+
+    @cached_property
+    def structure_tables(self) -> dict[str, tuple[int, np.ndarray]]:
+        """Layer that chains may replace, or layer of a chain -> position of the knob, with (values,) bool: under which
+        values the layer is there."""
+        found: dict[str, tuple[int, np.ndarray]] = {}
+        for position, knob in enumerate(self.knobs):
+            if knob.chains:
+                found[knob.layers[0]] = position, np.arange(len(knob.values)) == 0
+                for i, value in enumerate(knob.values[1:], 1):
+                    here = position, np.arange(len(knob.values)) == i
+                    found |= dict.fromkeys(knob.chains[value].layers, here)
+        return found
 
     def random(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """(count, knobs) int, each value of a knob equally likely."""
@@ -127,6 +206,12 @@ class SearchSpace:
                 tables[node].append((position, (~knob.kept).astype(np.int64) @ counts[node]))
         return tuple(map(tuple, tables))
 
+    def channel_knobs(self, node: int) -> set[int]:
+        """Positions of the knobs that decide how many channels a node has."""
+        if self.graph.nodes[node].attributes.narrowing is not None:
+            return set().union(*map(self.channel_knobs, self.graph.around(node)))
+        return {position for position, _ in self.channel_tables[node]}
+
     @cached_property
     def format_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
         """For each node: position of its format knob, if it has one, with (values, 2) int: bits of weights and
@@ -170,6 +255,20 @@ class SearchSpace:
         """Changes with the knobs, their values and the order in which channels are cut."""
         parts = [_described(knob) for knob in self.knobs]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _on_chains(knob: Knob, chains: Mapping[str, LayerChain]) -> Knob:
+    """The knob with the layers of chains in the place of those that they replace; what it put there itself stands."""
+    if knob.chains:
+        return replace(knob, chains={})
+    if not chains.keys() & set(knob.layers):
+        return knob
+    sparse = knob.kind == "sparsity"
+    found = [
+        chains[layer].sparse_layers if sparse else chains[layer].layers for layer in knob.layers if layer in chains
+    ]
+    whole = [layer for layer in knob.layers if layer not in chains]
+    return replace(knob, layers=(*whole, *(layer for layers in found for layer in layers)))
 
 
 def _described(knob: Knob) -> list[object]:

@@ -40,6 +40,12 @@ class Workload:
         return Workload(self.space, self.vectors[plans], self.batch)
 
     @property
+    def specialised(self) -> Workload:
+        """The same plan, of the network in which its chains stand; for a workload of one plan."""
+        (vector,) = self.vectors
+        return Workload(self.space.of_plan(self.space.decode(vector)), self.vectors, self.batch)
+
+    @property
     def graph(self) -> NetworkGraph:
         return self.space.graph
 
@@ -52,6 +58,9 @@ class Workload:
 
     def channels_of(self, node: int) -> np.ndarray:
         """(n,) int: channels that the node's output keeps."""
+        narrowing = self.graph.nodes[node].attributes.narrowing
+        if narrowing is not None:
+            return narrowing.channels(*(self.channels_of(i) for i in self.graph.around(node)))
         channels = np.full(len(self), len(self.graph.nodes[node].units))
         for position, removed in self.space.channel_tables[node]:
             channels -= removed[self._columns[position]]
@@ -96,7 +105,7 @@ class Workload:
         integers: nodes of which only matters whether their format is multiplied in integers: for such a knob its
             position's complement, ``~position``, has two values, whatever the knob has.
         """
-        found = {position for node in channels for position, _ in self.space.channel_tables[node]}
+        found = {position for node in channels for position in self.space.channel_knobs(node)}
         found |= {position for node in formats for position, _ in self.space.format_tables[node]}
         found |= {position for node in sparse for position, _ in self.space.sparse_tables[node]}
         found |= {~position for node in integers for position, _ in self.space.format_tables[node]}

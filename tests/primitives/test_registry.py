@@ -52,7 +52,7 @@ def test_knobs_bind_layers_of_the_graph(knobs: tuple[Subject, tuple[Knob, ...]])
     assert found and len({knob.name for knob in found}) == len(found)
     for knob in found:
         assert knob.layers and set(knob.layers) <= set(subject.graph.layers)
-        assert len(knob.values) > 1 and knob.values[0] in ("float", 1.0, "dense"), (
+        assert len(knob.values) > 1 and knob.values[0] in ("float", 1.0, "dense", "whole"), (
             "the first leaves the network as it is"
         )
 

@@ -29,6 +29,10 @@ class Buffers:
         """(operators, n) or (operators, 1): bytes that are held while each operator runs."""
         return np.zeros((operators, 1))
 
+    def at(self, position: int) -> Lookup | None:
+        """Bytes that are held while the operator at a position runs; None: none."""
+        return None
+
 
 @dataclass(frozen=True)
 class Runtime:

@@ -15,6 +15,7 @@ from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, repl
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import NetworkGraph, Node, foldable
 
+from .chains import put_chains
 from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, StandIn, ms
 from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional
 
@@ -29,7 +30,9 @@ def convert(
 
     parameters: of the float network, by name. folds: whether BatchNorm is folded into the layer before it.
     """
+    graph = compressed.graph or graph
     twin = copy_network(net).set_train(False)
+    put_chains(twin, graph)
     folded = {layer: bn for bn, layer in foldable(graph).items()} if folds else {}
     norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
     new: dict[str, Any] = {}
@@ -39,7 +42,7 @@ def convert(
             norm = norms[folded[layer]]
             state = fold(state, *norm_factors(norm, parameters, compressed))
             new[folded[layer]] = nn.Identity()
-        if layer in folded or _changes(state):
+        if layer in folded or _changes(state) or node.attributes.replaces is not None:
             new[layer] = _layer(cell_at(twin, layer), node, state)
     for name, node in norms.items():
         cut = not kept_channels(node.units, compressed.kept).all()

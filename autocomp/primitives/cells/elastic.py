@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Laye
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
-from autocomp.primitives.tracing.weight_layout import to_out_first_layout, weight_of
-from autocomp.search_spaces import NetworkGraph
+from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout, weight_of
+from autocomp.search_spaces import LayerChain, NetworkGraph, Node
 
-from .layers import ElasticInput, ms
+from .chains import ElasticStructure, layer_in_chain
+from .layers import ElasticInput, ms, nn
 from .one_dimensional import HEIGHT, is_one_dimensional
 
 NEVER_NEGATIVE = ("ReLU", "ReLUExt", "ReLU6", "Sigmoid", "HSigmoid", "Softmax")
@@ -32,7 +34,8 @@ class ElasticNetwork:
     >>> (logits,) = elastic((x,))
     """
 
-    def __init__(self, net: Any, graph: NetworkGraph) -> None:
+    def __init__(self, net: Any, graph: NetworkGraph, chains: Mapping[str, Sequence[LayerChain]] | None = None) -> None:
+        """chains: those that plans may put in the place of a layer."""
         self.graph = graph
         self.cell = copy_network(net).set_train(False)
         self.parameters = {p.name: p for p in self.cell.get_parameters()}
@@ -43,12 +46,34 @@ class ElasticNetwork:
             bounded_below = not all(never_negative(graph, node.inputs[0]) for node in graph.calls(layer))
             self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below)
         replace_cells(self.cell, self.inputs)
+        self.chains = {layer: [chain.layers for chain in found] for layer, found in (chains or {}).items()}
+        self.structures = {layer: self._structure(layer, found, names) for layer, found in (chains or {}).items()}
+        replace_cells(self.cell, self.structures)
         rename_parameters(self.cell, names)
+        self.parameters = {p.name: p for p in self.cell.get_parameters()}
+
+    def _structure(self, layer: str, chains: Sequence[LayerChain], names: dict[int, str]) -> ElasticStructure:
+        """The cell of a layer and its chains. names: of parameters by id, to which those of the chains are added."""
+        whole, cells = self.inputs[layer], []
+        for chain in chains:
+            for node in chain.nodes:
+                cell = layer_in_chain(node, whole.layer, apart=False)
+                named = {node.weight: cell.weight} | ({} if node.bias is None else {node.bias: cell.bias})
+                names |= {id(one): name for name, one in named.items()}
+                self.floats |= {name: np.array(one.asnumpy()) for name, one in named.items()}
+                first = node.attributes.narrowing is not None
+                self.inputs[str(node.layer)] = ElasticInput(cell, not first or whole.bounded_below)
+            cells.append(nn.SequentialCell([self.inputs[name] for name in chain.layers]))
+        return ElasticStructure(whole, cells)
 
     def set(self, compressed: CompressedWeights) -> None:
+        graph = compressed.graph or self.graph
+        for layer, structure in self.structures.items():
+            places = [i for i, layers in enumerate(self.chains[layer], 1) if layers[0] in compressed.layers]
+            structure.set(places[0] if places else 0)
         for layer, state in compressed.layers.items():
-            node = self.graph.nodes[self.graph.layers[layer]]
-            weight = _scattered(weight_of(node, self.floats), state)
+            node = graph.nodes[graph.layers[layer]]
+            weight = _scattered(weight_of(node, self.floats), _apart(node, state))
             self._assign(node.weight, to_out_first_layout(weight, node.groups) if node.transposed else weight)
             if state.bias is not None:
                 assert node.bias is not None
@@ -141,6 +166,16 @@ def _moments(calls: Sequence[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray,
     axes = tuple(axis for axis in range(calls[0].ndim) if axis != 1)
     mean, variance = np.mean([(x.mean(axes), x.var(axes)) for x in calls], 0)
     return mean[kept], variance[kept]
+
+
+def _apart(node: Node, state: LayerState) -> LayerState:
+    """A layer of a chain whose groups have one channel each, as a layer with one group: plans differ in groups."""
+    if node.attributes.replaces is None or not node.depthwise:
+        return state
+    outputs, groups = len(state.weight), groups_left(node, len(state.weight))
+    weight = np.zeros((outputs, groups, *state.weight.shape[2:]), np.float32)
+    weight[np.arange(outputs), np.arange(outputs) * groups // outputs] = state.weight[:, 0]
+    return replace(state, weight=weight, columns=np.arange(node.groups) < groups)
 
 
 def _scattered(weight: np.ndarray, state: LayerState) -> np.ndarray:

@@ -20,4 +20,5 @@ def onnx_network(
     graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, style: Style | None = None
 ) -> onnx.ModelProto:
     """ExportError where an operator has no ONNX form here; the message names it."""
+    graph = compressed.graph or graph
     return Writer(graph, parameters, compressed, style or Style()).model(OPERATORS)

@@ -5,6 +5,7 @@ The output error of a rounded weight, E|(W' - W) x|^2, depends on the input thro
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -82,6 +83,17 @@ def sample_patches(node: Node, values: np.ndarray, count: int, rng: np.random.Ge
     if node.kind == "dense":
         rows = values.reshape(-1, values.shape[-1])
         return rows[rng.choice(len(rows), min(count, len(rows)), replace=False)][:, None]
+    return _at(node, values, count, rng, 0)[:, 0]
+
+
+def sample_around(node: Node, values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, 9, k): random patches of the input of a convolution with one group, with those of the eight positions around
+    each, row by row; zeros where these lie outside the output."""
+    return _at(node, values, count, rng, 1)[:, :, 0]
+
+
+def _at(node: Node, values: np.ndarray, count: int, rng: np.random.Generator, reach: int) -> np.ndarray:
+    """(n, (2 reach + 1)^2, groups, k)"""
     window = node.convolution
     (kernel_y, kernel_x), (stride_y, stride_x), (dilation_y, dilation_x) = window.kernel, window.stride, window.dilation
     top, bottom, left, right = window.pad
@@ -90,10 +102,16 @@ def sample_patches(node: Node, values: np.ndarray, count: int, rng: np.random.Ge
     width = (padded.shape[2] - dilation_x * (kernel_x - 1) - 1) // stride_x + 1
     places = len(values) * height * width
     image, y, x = np.unravel_index(rng.choice(places, min(count, places), replace=False), (len(values), height, width))
-    rows_at = (y * stride_y)[:, None, None] + dilation_y * np.arange(kernel_y)[:, None]
-    columns_at = (x * stride_x)[:, None, None] + dilation_x * np.arange(kernel_x)
-    patches = padded[image[:, None, None], rows_at, columns_at]  # (n, kernel_y, kernel_x, channels)
-    return patches.transpose(0, 3, 1, 2).reshape(len(image), node.groups, -1)
+    found = []
+    for step_y, step_x in itertools.product(range(-reach, reach + 1), repeat=2):
+        inside = (y + step_y >= 0) & (y + step_y < height) & (x + step_x >= 0) & (x + step_x < width)
+        at_y, at_x = np.where(inside, y + step_y, 0), np.where(inside, x + step_x, 0)
+        rows_at = (at_y * stride_y)[:, None, None] + dilation_y * np.arange(kernel_y)[:, None]
+        columns_at = (at_x * stride_x)[:, None, None] + dilation_x * np.arange(kernel_x)
+        patches = padded[image[:, None, None], rows_at, columns_at]  # (n, kernel_y, kernel_x, channels)
+        patches = patches.transpose(0, 3, 1, 2).reshape(len(image), node.groups, -1)
+        found.append(patches if reach == 0 else patches * inside[:, None, None])
+    return np.stack(found, 1)
 
 
 def narrow_layers(graph: NetworkGraph, layers: Collection[str]) -> list[str]:

@@ -19,12 +19,13 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph, Node, Plan, SearchSpace, origins
 
 from .adaptive_rounding import WIDE, adaptive_rounding
+from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
 from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
-from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
+from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation, quantize_weight
 from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
 from .semi_structured import compensated, two_of_four
 
@@ -59,6 +60,8 @@ class CompressedWeights:
     """The numbers of a network under a plan.
 
     kept: (units,) bool. tensors: node -> the quantizer of its output, for those that the runtime keeps in integers.
+    graph: that of the plan, where chains stand in the place of layers: ``layers`` and ``tensors`` are of its nodes.
+        None: the network's own.
     """
 
     plan: Plan
@@ -66,6 +69,7 @@ class CompressedWeights:
     layers: Mapping[str, LayerState]
     statistics: Statistics = field(default_factory=dict)
     tensors: Mapping[int, ActivationQuantizer] = field(default_factory=dict)
+    graph: NetworkGraph | None = None
 
     def with_statistics(self, statistics: Statistics) -> CompressedWeights:
         return replace(self, statistics=statistics)
@@ -109,6 +113,9 @@ class PlanCompressor:
     patches: layer -> moments of the patches of its input; a layer without them, or with 8 bits, is rounded to nearest.
     tensors: node -> quantizer of its output, from calibration, for a runtime that keeps tensors between layers in
         integers; see :class:`autocomp.search_spaces.IntegerFlow`.
+    samples: inputs of the layers that chains may replace; without them a chain is made from the weight alone, and its
+        inner tensors must have ranges.
+    symmetric: whether ranges are symmetric around zero.
     """
 
     def __init__(
@@ -119,8 +126,10 @@ class PlanCompressor:
         moments: Mapping[str, Moments] | None = None,
         patches: Mapping[str, Hessian] | None = None,
         tensors: Mapping[int, ActivationQuantizer] | None = None,
+        samples: ChainSamples | None = None,
+        symmetric: bool = False,
     ) -> None:
-        self.space = space
+        self.space, self.samples, self.symmetric = space, samples or ChainSamples(), symmetric
         self.tensors = dict(tensors or {})
         self.parameters = parameters
         self.ranges = dict(ranges or {})
@@ -130,14 +139,18 @@ class PlanCompressor:
         self._rounded: Remembered[tuple[QuantizedWeight, np.ndarray]] = Remembered(CACHED_WEIGHTS)
         self._cut: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(CACHED_WEIGHTS // 4)
         self._sparse: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(CACHED_WEIGHTS // 4)
+        self._factored: Remembered[Factored] = Remembered(CACHED_WEIGHTS // 16)
+        self._of_chains: Remembered[ChainWeights] = Remembered(CACHED_WEIGHTS // 4)
 
     @property
     def graph(self) -> NetworkGraph:
         return self.space.graph
 
     def __call__(self, plan: Plan) -> CompressedWeights:
-        nearest = [layer for layer, primitive in self.space.rounded_by(plan).items() if primitive in NEAREST]
-        return self.of(self.space.kept(plan), self.space.formats(plan), plan, nearest, self.space.sparse(plan))
+        chains = self.space.structure(plan)
+        space = self.space.specialised(chains)
+        nearest = [layer for layer, primitive in space.rounded_by(plan).items() if primitive in NEAREST]
+        return self.of(space.kept(plan), space.formats(plan), plan, nearest, space.sparse(plan), chains)
 
     def of(
         self,
@@ -146,33 +159,109 @@ class PlanCompressor:
         plan: Plan | None = None,
         nearest: Collection[str] = (),
         sparse: Collection[str] = (),
+        chains: Mapping[str, LayerChain] | None = None,
     ) -> CompressedWeights:
         """The weights for these kept units, (units,) bool, and formats by layer.
 
         nearest: layers whose weights are rounded to nearest, whatever is known of their inputs. sparse: layers in which
-            two of every four weights are zero.
+            two of every four weights are zero. chains: layer -> the layers in its place, which ``formats`` and
+            ``sparse`` name.
         """
-        plan = Plan() if plan is None else plan
-        layers = {
-            layer: self._layer(
-                self.graph.nodes[i], kept, formats.get(layer, Format()), layer not in nearest, layer in sparse
-            )
-            for layer, i in self.graph.layers.items()
-        }
-        return CompressedWeights(plan, kept, layers, tensors=self._quantized_tensors(formats))
+        plan, chains = Plan() if plan is None else plan, chains or {}
+        graph = self.space.specialised(chains).graph
+        layers: dict[str, LayerState] = {}
+        for layer, i in graph.layers.items():
+            how = formats.get(layer, Format()), layer not in nearest, layer in sparse
+            inside = graph.nodes[i].attributes.replaces is not None
+            layers[layer] = (self._in_chain if inside else self._layer)(graph, i, kept, *how)
+        tensors = self._quantized_tensors(graph, chains, formats, kept)
+        return CompressedWeights(plan, kept, layers, tensors=tensors, graph=graph if chains else None)
 
-    def _quantized_tensors(self, formats: Mapping[str, Format]) -> dict[int, ActivationQuantizer]:
+    def _quantized_tensors(
+        self, graph: NetworkGraph, chains: Mapping[str, LayerChain], formats: Mapping[str, Format], kept: np.ndarray
+    ) -> dict[int, ActivationQuantizer]:
         if not self.tensors:
             return {}
-        flow = self.graph.integer_flow
+        flow, own = graph.integer_flow, origins(self.graph, chains)
         found = flow.tensors({layer: chosen.in_integers for layer, chosen in formats.items()})
-        return {i: self.tensors[source] for i in found if (source := flow.source[i]) in self.tensors}
+        quantizers: dict[int, ActivationQuantizer] = {}
+        for i in found:
+            source = flow.source[i]
+            if (before := own[source]) is None:
+                inner = self._inner_range(graph, graph.consumers[source][0], kept, 8)
+                quantizers |= {} if inner is None else {i: inner}
+            elif before in self.tensors:
+                quantizers[i] = self.tensors[before]
+        return quantizers
 
-    def _layer(self, node: Node, kept: np.ndarray, chosen: Format, adapts: bool, sparse: bool) -> LayerState:
-        assert node.layer is not None and node.weight_shape is not None
-        rows = kept_channels(node.units, kept)
-        inputs = kept_channels(self.graph.input_units(node), kept)
+    @staticmethod
+    def _places(graph: NetworkGraph, node: Node, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(out,), (in / groups,) bool: what is kept of a weight."""
+        inputs = kept_channels(graph.input_units(node), kept)
         columns = inputs.reshape(node.groups, -1)[0] if not node.depthwise else np.ones(1, bool)
+        return kept_channels(node.units, kept), columns
+
+    def _factored_layer(self, graph: NetworkGraph, i: int, kept: np.ndarray) -> Factored:
+        """The layers of the chain that node i is in, in floats."""
+        node = graph.nodes[i]
+        layer = str(node.attributes.replaces)
+        own = self.graph.nodes[self.graph.layers[layer]]
+        rows, columns = self._places(self.graph, own, kept)
+        first = node if node.attributes.narrowing is not None else graph.nodes[node.inputs[0]]
+        narrowing = first.attributes.narrowing
+        assert narrowing is not None
+        key = (first.layer, np.packbits(rows).tobytes(), np.packbits(columns).tobytes())
+
+        def made() -> Factored:
+            whole, shift = self._read(own, columns)
+            bias = None if own.bias is None else self.parameters[own.bias][rows] + shift[rows]
+            seen = self.samples.of(layer, narrowing)
+            patches = self.patches.get(layer)
+            return Factored.of(
+                first, (rows, columns), whole[rows], bias, seen, patches,
+                layer in self._normalised,
+            )  # fmt: skip
+
+        return self._factored.get(key, math.prod(own.weight_shape or (1,)) + len(rows) * 100, made)
+
+    def _in_chain(
+        self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, adapts: bool, sparse: bool
+    ) -> LayerState:
+        factored, node = self._factored_layer(graph, i, kept), graph.nodes[i]
+        first = node.attributes.narrowing is not None
+        paired = bool(self.tensors) and not node.channelwise
+        bits = chosen.weight_bits
+        key = (node.layer, factored.key, bits, adapts, sparse)
+        found = self._of_chains.get(
+            key, factored.elements, lambda: weights_of(factored, first, bits, adapts, sparse, paired)
+        )
+        rows, columns = factored.places(first, node)
+        if first:
+            activation = self._range(str(node.attributes.replaces), chosen.activation_bits)
+        else:
+            activation = self._inner_range(graph, i, kept, chosen.activation_bits)
+        return LayerState(rows, columns, found.weight, found.bias, found.quantized, activation, sparse)
+
+    def _inner_range(self, graph: NetworkGraph, i: int, kept: np.ndarray, bits: int) -> ActivationQuantizer | None:
+        """The quantizer of what a layer of a chain, not the first, reads."""
+        layer = str(graph.nodes[i].layer)
+        if bits == FLOAT_BITS or (layer, bits) in self.ranges:
+            return None if bits == FLOAT_BITS else self.ranges[layer, bits]
+        factored = self._factored_layer(graph, i, kept)
+        if factored.inner is None:
+            return self._range(layer, bits)  # raises
+        if bits not in factored.ranges:
+            values = factored.inner.reshape(-1)
+            ends = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+            factored.ranges[bits] = fit_activation(values, *ends, bits, self.symmetric)
+        return factored.ranges[bits]
+
+    def _layer(
+        self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, adapts: bool, sparse: bool
+    ) -> LayerState:
+        node = graph.nodes[i]
+        assert node.layer is not None and node.weight_shape is not None
+        rows, columns = self._places(graph, node, kept)
         whole, shift = self._read(node, columns)
         if sparse:
             whole, moved = self._sparsified(node, whole, columns)

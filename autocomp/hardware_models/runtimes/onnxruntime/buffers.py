@@ -36,6 +36,9 @@ class OnnxruntimeBuffers(Buffers):
             return np.zeros((operators, 1))
         return np.stack([self.transients[position](workload) for position in range(operators)])
 
+    def at(self, position: int) -> Lookup | None:
+        return self.transients.get(position)
+
 
 def _at(lowered: LoweredNetwork, position: int) -> Callable[[Workload], np.ndarray]:
     device, program = lowered.device, lowered.program

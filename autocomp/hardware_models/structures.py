@@ -1,0 +1,88 @@
+"""Costs of chains that plans may put in the place of layers.
+
+Every chain stands in one of the space's variants, which is lowered like any network. A plan's cost is that of the
+operators that it has: those of the network itself without the layers that it replaces, and those of its chains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autocomp.search_spaces import SearchSpace, Workload, once
+
+from .lookup import Lookup
+from .operators import Program
+
+FILE = 2  # the column of bytes in the file
+
+
+def in_variant(lookup: Lookup, space: SearchSpace) -> Lookup:
+    """The lookup of a variant for workloads of the space itself."""
+
+    def function(some: Workload) -> np.ndarray:
+        return lookup.function(Workload(space, some.vectors, some.batch))
+
+    return replace(lookup, function=function)
+
+
+def where_present(lookup: Lookup, space: SearchSpace, layer: str | None, node_bytes: float = 0.0) -> Lookup:
+    """The rows of an operator, zero under plans that do not have its layer. node_bytes: of the file, for the operator
+    that a chain has more than the layer."""
+    if layer is None or layer not in space.structure_tables:
+        return lookup
+    position, values = space.structure_tables[layer]
+
+    def function(some: Workload) -> np.ndarray:
+        rows = lookup.function(some).copy()
+        rows[:, FILE] += node_bytes
+        return rows * values[some.vectors[:, position].astype(np.intp)][:, None]
+
+    return replace(lookup, knobs=once({*lookup.knobs, position}), function=function)
+
+
+@dataclass(frozen=True)
+class ChainMemory:
+    """What a chain needs while it runs, in the place of the operator at a position of the network's program.
+
+    knob, value: the plans that have it. inner: bytes of each tensor between its layers. rooms: the runtime's buffers at
+    each of its layers.
+    """
+
+    position: int
+    knob: int
+    value: int
+    inner: tuple[Lookup, ...]
+    rooms: tuple[Lookup | None, ...]
+
+    def tabulated(self, tabulate: Callable[[Lookup], Lookup]) -> ChainMemory:
+        rooms = tuple(room if room is None else tabulate(room) for room in self.rooms)
+        return replace(self, inner=tuple(map(tabulate, self.inner)), rooms=rooms)
+
+    def peak(self, workload: Workload, live: np.ndarray, output: np.ndarray, freed: np.ndarray) -> np.ndarray:
+        """(n,) bytes. live: with the layer's inputs and its output. freed: of the input, once the first layer has read
+        it."""
+        sizes = [lookup(workload) for lookup in self.inner]
+        peak = np.zeros(len(workload))
+        for place, room in enumerate(self.rooms):
+            before = sizes[place - 1] - freed if place else 0.0
+            after = sizes[place] - output if place < len(sizes) else 0.0
+            buffer = 0.0 if room is None else room(workload)
+            peak = np.maximum(peak, live + before + after + buffer)
+        return peak
+
+    def has(self, workload: Workload) -> np.ndarray:
+        """(n,) bool: the plans with this chain."""
+        return np.asarray(workload.vectors[:, self.knob] == self.value)
+
+
+def chain_positions(program: Program) -> dict[str, list[int]]:
+    """Layer -> positions of the operators of the chain in its place, in a variant's program."""
+    found: dict[str, list[int]] = {}
+    for position, operator in enumerate(program.operators):
+        layer = program.graph.nodes[operator.head].attributes.replaces
+        if layer is not None:
+            found.setdefault(layer, []).append(position)
+    return found
