@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from autocomp.hardware_models import Device
+from autocomp.hardware_models import Device, OperatorCost
+from autocomp.hardware_models.operators import Program
 from autocomp.results.layers import DrawnOperator, LayerCosts, LayerTables
 from autocomp.results.point import carried_out_by_default
-from autocomp.search_spaces import ChannelGroup, Plan, SearchSpace
+from autocomp.search_spaces import ChannelGroup, Node, Plan, SearchSpace, Workload
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class LayerCounter:
         return LayerTables(self._operators(), rows, 1e3 * self.device.rates.inference_s)
 
     def _operators(self) -> tuple[DrawnOperator, ...]:
-        program = self.device.program(self.space.graph)
+        program = self._program
         writer = {i: position for position, one in enumerate(program.operators) for i in one.nodes}
         nodes = program.graph.nodes
 
@@ -49,21 +50,38 @@ class LayerCounter:
         )
 
     def _rows(self, plan: Plan) -> tuple[LayerCosts, ...]:
+        """Layers in the place of one are counted as that one."""
         workload = self.space.workload(self.space.encode(plan)[None], self.batch)
-        program, formats = self.device.program(self.space.graph), self.space.formats(plan)
-        channels = [int(workload.channels_of(one.head)[0]) for one in program.operators]
-        primitives = self._primitives(plan)
-        return tuple(
-            LayerCosts(
-                count if program.graph.nodes[one.head].units.size else 0,
-                str(formats.get(cost.name, "float")) if program.graph.nodes[one.head].weight_shape else "",
-                primitives.get(cost.name, ()),
-                cost.latency_ms,
-                cost.bytes,
-                cost.bound,
+        program, formats, primitives = self._program, self.space.formats(plan), self._primitives(plan)
+        found = self._counted(workload)
+        rows = []
+        for one in program.operators:
+            node, taken = program.graph.nodes[one.head], found.get(_name(program.graph.nodes[one.head]), [])
+            costs = taken if len({cost.name for cost in taken}) > 1 else taken[:1]
+            found[_name(node)] = taken[len(costs) :]
+            rows.append(
+                LayerCosts(
+                    int(workload.channels_of(one.head)[0]) if node.units.size else 0,
+                    str(formats.get(str(node.layer), "float")) if node.weight_shape else "",
+                    primitives.get(str(node.layer), ()),
+                    sum(cost.latency_ms for cost in costs),
+                    sum(cost.bytes for cost in costs),
+                    max(costs, key=lambda cost: cost.latency_ms).bound if costs else "",
+                )
             )
-            for one, cost, count in zip(program.operators, self.device.cost_table(workload), channels, strict=True)
-        )
+        return tuple(rows)
+
+    @property
+    def _program(self) -> Program:
+        return self.device.program(self.space.graph)
+
+    def _counted(self, workload: Workload) -> dict[str, list[OperatorCost]]:
+        """The costs of a plan's operators, by the layer that they carry out or the operator's own name."""
+        program, found = self.device.program(workload.specialised.graph), dict[str, list[OperatorCost]]()
+        for one, cost in zip(program.operators, self.device.cost_table(workload), strict=True):
+            node = program.graph.nodes[one.head]
+            found.setdefault(node.attributes.replaces or _name(node), []).append(cost)
+        return found
 
     def _primitives(self, plan: Plan) -> dict[str, tuple[str, ...]]:
         """Layer -> the primitives that work on it; of a channel group on every layer that loses outputs."""
@@ -80,3 +98,7 @@ class LayerCounter:
         nodes = self.space.graph.nodes
         cut = {name: nodes[i].units for name, i in self.space.graph.layers.items()}
         return [name for name, units in cut.items() if ((units >= group.start) & (units < group.stop)).any()]
+
+
+def _name(node: Node) -> str:
+    return node.layer or node.name

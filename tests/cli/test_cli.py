@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -16,6 +19,7 @@ from autocomp.cli.tables import rates_source
 from autocomp.hardware_models import Device
 from autocomp.hardware_models.runtimes.registry import others_of, title_of
 
+DOCS = Path(__file__).parents[2] / "docs"
 NETWORK = """
 import numpy as np
 from autocomp.primitives.tracing.platform import load_mindspore
@@ -86,7 +90,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"autocomp {autocomp.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["search", "resolve", "quickstart", "estimate", "compare", "devices"])
+COMMANDS = ("search", "show", "export", "compare", "resolve", "quickstart", "estimate", "devices")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"autocomp {command}" in capsys.readouterr().out
@@ -364,3 +371,62 @@ def test_weights_must_fit(net: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     (tmp_path / "weights.pth").touch()
     assert "weights are a .ckpt or an .npz file" in refused(capsys, *arguments, str(tmp_path / "weights.pth"))
+
+
+def valid(name: str, text: str) -> Any:
+    """What a command printed, as the schema in the documentation describes it."""
+    schema = json.loads((DOCS / "reference" / "output.schema.json").read_text())
+    found = json.loads(text)
+    jsonschema.validate(found, {"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]})
+    return found
+
+
+def test_show_prints_the_front_and_a_point_layer_by_layer(
+    stored: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert run("show", str(stored)) == 0
+    assert "points from 6 evaluations" in capsys.readouterr().out
+    assert run("show", str(stored), "size<90%") == 0
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("operator", "bound", "of float"))
+    front = valid("front", printed(capsys, "show", str(stored), "--json"))
+    assert [point["number"] for point in front["points"]] == list(range(len(front["points"])))
+    point = valid("point", printed(capsys, "show", str(stored), "knee", "--json"))
+    assert point["plan"] in [one["plan"] for one in front["points"]]
+    assert sum(layer["share"] for layer in point["layers"]) <= 1
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_export_writes_a_point_of_a_stored_front(
+    net: str, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "net.onnx"
+    arguments = ("export", str(stored), str(file), "--net", f"{net}:build", "--point", "size<90%", "--json")
+    report = valid("file", printed(capsys, *arguments))
+    assert report["path"] == str(file) and file.stat().st_size == round(1e6 * report["size_mb"])
+    point = valid("point", printed(capsys, "show", str(stored), "size<90%", "--json"))
+    assert point["files"]["onnx"] == report  # the folder remembers it
+
+
+def test_compare_two_fronts_and_two_points(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = valid("two_fronts", printed(capsys, "compare", str(stored), str(stored), "--json"))
+    assert found["dominated"] == [0, 0] and {row["cheaper"] for row in found["ahead"]} == {None}
+    points = valid("two_points", printed(capsys, "compare", f"{stored}#float", f"{stored}#size<90%", "--json"))
+    assert points["plan"] and all(pair[0] is None for pair in points["plan"].values())
+    assert "dominated" in printed(capsys, "compare", str(stored), str(stored))
+
+
+def test_costs_and_devices_as_json(net: str, capsys: pytest.CaptureFixture[str]) -> None:
+    subject = ("--net", f"{net}:build", "--inputs", "1,1,8,8")
+    found = valid("estimate", printed(capsys, "estimate", *subject, "--device", "ascend", "--layers", "--json"))
+    assert sum(row["macs"] for row in found["layers"]) == found["cost"]["macs"]
+    costs = valid("costs_by_device", printed(capsys, "compare", *subject, "--device", "ascend", "--json"))
+    assert costs["ascend-310p3"] == found["cost"]
+    chips = valid("devices", printed(capsys, "devices", "--json"))
+    assert {chip["name"] for chip in chips} == set(autocomp.devices())

@@ -183,6 +183,9 @@ class Recorder:
     def measure(self, plan: Plan, data: Any) -> tuple[Measurement, Measurement]:
         return Measurement(data), Measurement(data)
 
+    def layers(self, plans: Iterable[Plan]) -> None:
+        return None
+
     def restored(self, folder: Path, plan: Plan) -> Recorder:
         return self
 

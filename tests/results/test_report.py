@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import base64
+import gzip
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from plotly.offline import get_plotlyjs
 
-from autocomp.results.report import figure, html
+from autocomp.results.plots import figure, history
+from autocomp.results.report import html
 from tests.fronts import front
 
 ROWS = [(0.89, 0.6, 0.5), (0.88, 0.4, 0.6), (0.87, 0.5, 0.7), (0.80, 0.3, 0.2), (0.5, 0.95, 0.95)]
@@ -49,7 +55,9 @@ def page() -> str:
 def test_needs_nothing_else(page: str) -> None:
     parsed = Page(page)
     assert parsed.open == [] and parsed.loaded == []
-    assert "Plotly.newPlot" in page and len(page) > 1_000_000
+    assert len(page) < 3_000_000
+    packed = re.search(r'id="plotly">([^<]+)<', page)
+    assert packed and gzip.decompress(base64.b64decode(packed[1])).decode() == get_plotlyjs()
 
 
 def test_has_the_table_and_what_the_search_ran_with(page: str) -> None:
@@ -121,3 +129,23 @@ def test_long_fronts_show_20_and_all_on_demand() -> None:
     assert f"<summary>all {len(result)} points of the front</summary>" in page
     tables = re.findall(r"<table>.*?</table>", page, re.S)
     assert [len(Page(table).rows) for table in tables] == [21, len(result) + 1]
+
+
+def test_history_grows_to_the_hypervolume_of_the_front() -> None:
+    result = front(ROWS)
+    (line,) = history(result).data
+    assert list(line.x) == list(range(1, len(result.evaluated) + 1)) and (np.diff(line.y) >= 0).all()
+    assert line.y[-1] == pytest.approx(result.hypervolume())
+
+
+def test_history_of_many_plans_has_few_steps() -> None:
+    (line,) = history(front([(0.5, 0.5, 0.5)] * 300)).data
+    assert len(line.x) == 60 and line.x[-1] == 301
+
+
+def test_points_know_their_intervals() -> None:
+    result = front(ROWS)
+    assert traces(result)["Pareto front"][0].error_y.array is None
+    errors = [replace(point, change_error=0.01) for point in result]
+    result._points = tuple(errors)
+    assert list(traces(result)["Pareto front"][1].error_y.array) == pytest.approx([1.96] * (len(errors) - 1))
