@@ -55,7 +55,8 @@ def integer_operators(path: Path) -> int:
 
     model = mind_ir_pb2.ModelProto()
     model.ParseFromString(path.read_bytes())
-    return sum("QuantBatchMatmul" in node.op_type for node in model.graph.node)
+    kinds = {f"REF::{primitive.name}": primitive.op_type for primitive in model.primitives}
+    return sum("QuantBatchMatmul" in kinds.get(node.op_type, node.op_type) for node in model.graph.node)
 
 
 def _check_loads(draft: Path, count: int) -> None:
