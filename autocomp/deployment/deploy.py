@@ -271,10 +271,11 @@ def export(
     if ending == WEIGHTS:
         raise ValueError(f"weights alone are written by point.export, but got {os.fspath(path)!r}")
     written, tolerance = file_form(device, path, form), _tolerance(graph, compressed)
+    evaluated: Callable[[Arrays], Arrays] = partial(forward, net)
     if written is not None:
-        return written.write(graph, parameters, compressed, inputs, path, forward(net, inputs), tolerance)
+        return written.write(graph, parameters, compressed, inputs, path, evaluated, tolerance)
     if takes_integers(device, ending, form):
-        integers = write_integers(net, inputs, path, forward(net, inputs), tolerance)
+        integers = write_integers(net, inputs, path, evaluated, tolerance)
         if integers is not None:
             return integers
     with written_whole(path) as draft:
@@ -285,8 +286,9 @@ def export(
         run = run_mindir if ending == ".mindir" else run_onnx
         shown, expected = _expected(net, graph, inputs) if ending == ".onnx" else (inputs, forward(net, inputs))
         if ending == ".onnx" and compressed.tensors:  # the network rounds the inputs of layers alone
-            expected = run_onnx(onnx_network(graph, parameters, compressed).SerializeToString(), shown)
-        error = compare(run, draft, shown, expected, tolerance)
+            evaluated = partial(run_onnx, onnx_network(graph, parameters, compressed).SerializeToString())
+            expected = evaluated(shown)
+        error = compare(run, draft, shown, expected, tolerance, evaluated if tolerance == ROUNDED else None)
         size = draft.stat().st_size
     rounded = any(state.activation is not None for state in compressed.layers.values())
     return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error, form=form_written(device, ending, rounded))

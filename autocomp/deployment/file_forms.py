@@ -19,7 +19,7 @@ from autocomp.primitives.export.ascend.checking import checked_model
 from autocomp.primitives.export.ascend.deployable import QUANT, deployable_model
 from autocomp.primitives.export.ascend.integer_form import in_standard_operators
 from autocomp.primitives.export.ascend.training_form import training_model
-from autocomp.primitives.export.files import compare, export_format, run_onnx, written_whole
+from autocomp.primitives.export.files import ROUNDED, compare, export_format, run_onnx, written_whole
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.results.point import ExportReport
 from autocomp.search_spaces import NetworkGraph
@@ -38,19 +38,20 @@ class AscendFile:
 
     def write(
         self, graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, inputs: Arrays,
-        path: str | os.PathLike[str], expected: Arrays, tolerance: float,
+        path: str | os.PathLike[str], evaluated: Callable[[Arrays], Arrays], tolerance: float,
     ) -> ExportReport:  # fmt: skip
         """Write the file, check it against the documented rules, and compare what it computes.
 
-        expected: the network's outputs for the inputs.
+        evaluated: the network in memory.
         """
         model = self.model(graph, parameters, compressed, len(inputs[0]))
         check = checked_model(model, Path(path))
         if not check.valid:
             raise ExportError(f"the file would break a rule of Ascend's tools: {check.problems[0]}")
+        again = evaluated if tolerance == ROUNDED else None
         with written_whole(path) as draft:
             draft.write_bytes(model.SerializeToString())
-            error = compare(run_ascend, draft, inputs, expected, tolerance)
+            error = compare(run_ascend, draft, inputs, evaluated(inputs), tolerance, again)
             size = draft.stat().st_size
         return ExportReport(Path(path), "onnx", size / 1e6, error, form=self.form if check.layers else "")
 

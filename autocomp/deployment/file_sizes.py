@@ -12,12 +12,13 @@ from autocomp.hardware_models.runtimes.onnxruntime import ONNXRUNTIME
 from autocomp.measurement.processor import threads_of
 from autocomp.measurement.profiling import typical_ms
 from autocomp.results.point import ExportReport
-from autocomp.search_spaces import Format, Plan, SearchSpace, Value, split_value
+from autocomp.search_spaces import Plan, SearchSpace
 
 from .commands import commands
 from .file_forms import QAT, SIMULATED
 
 SECONDS = 0.3  # of measuring a file
+ATC = "atc"
 MINDIR = "mindir"  # the form for which sizes are predicted, unless the device's file names another one
 
 
@@ -35,20 +36,18 @@ class FileSizes:
         return str(self.device.data.get("container", MINDIR))
 
     def predicted_mb(self, plan: Plan, form: str) -> float:
+        """form: "mindir", "onnx", or "atc", ONNX with AscendQuant and AscendDequant."""
         chip = replace(self.device, data={**self.device.data, "container": form})
         workload = self.space.workload(self.space.encode(plan)[None], self.batch)
         return float(chip.costs(workload).size_mb[0])
 
-    def _stored(self, plan: Plan, report: ExportReport) -> Plan:
-        """The plan whose size the file has: files for atc have a byte for 4 bits, too, those for its toolkit floats in
-        the place of integers that are multiplied."""
+    def _of_file(self, plan: Plan, report: ExportReport) -> float:
+        """Predicted for the form that the file has. Those for atc's toolkit have floats in the place of integers that
+        are multiplied."""
         if report.form == QAT:
-            return Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
-        if self.device.runtime is not ASCEND or report.format != "onnx" or report.form == SIMULATED:
-            return plan
-        known = {knob.name: knob.values for knob in self.space.knobs}
-        wide = {name: _in_bytes(value) for name, value in plan.items() if name.startswith("format/")}
-        return Plan({**plan, **{name: value for name, value in wide.items() if value in known[name]}})
+            plan = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
+        atc = self.device.runtime is ASCEND and report.format == "onnx" and report.form != SIMULATED
+        return self.predicted_mb(plan, ATC if atc else report.format)
 
     def measured_ms(self, report: ExportReport, inputs: tuple[np.ndarray, ...]) -> float | None:
         """Milliseconds of an inference; None where the device is not this machine's processor, measured.
@@ -62,13 +61,7 @@ class FileSizes:
 
     def beside_measured(self, plan: Plan, report: ExportReport, inputs: tuple[np.ndarray, ...]) -> ExportReport:
         """The report with the prediction for a file of its form, and its latency where it can be measured."""
-        predicted = self.predicted_mb(self._stored(plan, report), report.format)
+        predicted = self._of_file(plan, report)
         latency = self.measured_ms(report, inputs)
         of_cost, lines = report.format == self.form, commands(report, self.device)
         return replace(report, predicted_mb=predicted, of_cost=of_cost, latency_ms=latency, commands=lines)
-
-
-def _in_bytes(value: Value) -> str:
-    """The format with a byte for each weight."""
-    some = Format.parse(str(split_value(value)[0]))
-    return str(Format(max(some.weight_bits, 8), some.activation_bits))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ def takes_integers(device: Device | None, ending: str, form: str | None) -> bool
 
 
 def write_integers(
-    net: Any, inputs: Arrays, path: str | os.PathLike[str], expected: Arrays, tolerance: float
+    net: Any, inputs: Arrays, path: str | os.PathLike[str], evaluated: Callable[[Arrays], Arrays], tolerance: float
 ) -> ExportReport | None:
     """Write the file; None where no layer is in integers.
 
     A CPU has no kernel of these operators: the same numbers are compared in operators that it has, and the file is
     loaded and its operators are counted.
+
+    evaluated: the network in memory.
     """
     twin, count = with_integer_dense(net)
     if not count:
@@ -39,7 +42,9 @@ def write_integers(
     with written_whole(path) as draft:
         export_mindir(twin, inputs, draft)
         _check_loads(draft, count)
-        error = compare(lambda _, arrays: forward(simulated, arrays), draft, inputs, expected, tolerance)
+        error = compare(
+            lambda _, arrays: forward(simulated, arrays), draft, inputs, evaluated(inputs), tolerance, evaluated
+        )
         size = draft.stat().st_size
     return ExportReport(Path(path), "mindir", size / 1e6, error, form=DEPLOYABLE)
 
@@ -50,7 +55,8 @@ def integer_operators(path: Path) -> int:
 
     model = mind_ir_pb2.ModelProto()
     model.ParseFromString(path.read_bytes())
-    return sum("QuantBatchMatmul" in node.op_type for node in model.graph.node)
+    kinds = {f"REF::{primitive.name}": primitive.op_type for primitive in model.primitives}
+    return sum("QuantBatchMatmul" in kinds.get(node.op_type, node.op_type) for node in model.graph.node)
 
 
 def _check_loads(draft: Path, count: int) -> None:

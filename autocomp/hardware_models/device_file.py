@@ -7,10 +7,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
+from .containers import CONTAINERS
 from .gemm import MatrixUnits
 from .layouts import Layout
 from .rates import Rates, constant_fields
-from .roofline import CONTAINERS
 from .runtimes.registry import runtime_of
 
 FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")

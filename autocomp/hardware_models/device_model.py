@@ -20,6 +20,7 @@ from autocomp.process.plugins import add_plugins
 from autocomp.search_spaces import Format, NetworkGraph, Workload
 
 from . import model
+from .containers import CONTAINERS, Container
 from .cost import Cost, OperatorCost
 from .device_file import check, check_names, merged
 from .gemm import MatrixUnits
@@ -29,7 +30,6 @@ from .measurements.shapes import read_table, rows_data, rows_of, table_device
 from .older_names import in_older_names, in_present_names
 from .operators import Program, lower
 from .rates import Rates
-from .roofline import CONTAINERS, Container
 from .runtimes.base import Runtime
 from .runtimes.registry import on_other_runtime, runtime_of, unnamed
 from .uncertainty import LatencyErrors

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import FLOAT_BITS, WEIGHTED, NetworkGraph, Workload, once
+from autocomp.search_spaces import FLOAT_BITS, Workload, once
 
 from .cost import Cost, OperatorCost
 from .lookup import Lookup
@@ -54,17 +54,8 @@ def _constant(device: Device, program: Program, workload: Workload) -> np.ndarra
     lowered = LoweredNetwork(device, program, workload)
     norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * lowered.norm_params_per_channel
     others = float(graph.other_params - norms)
-    memory, file = others * device.float_bits / 8, others * 4 + _described(device, program, graph)
+    memory, file = others * device.float_bits / 8, others * 4 + device.container.of_network(program, graph)
     return np.array([device.rates.inference_s, memory, file, 0.0, 0.0, others, 0.0, others * FLOAT_BITS / 8])
-
-
-def _described(device: Device, program: Program, graph: NetworkGraph) -> float:
-    """Bytes of a file beside numbers; a BatchNorm that is folded into a layer leaves nothing."""
-    kinds = [node.kind for node in graph.nodes]
-    folded = sum(kinds[i] == "batchnorm" for one in program.operators for i in one.nodes if kinds[one.head] in WEIGHTED)
-    layers = sum(node.weight_shape is not None or node.kind == "batchnorm" for node in graph.nodes) - folded
-    others = len(kinds) - layers - folded - kinds.count("input")
-    return float(device.container.layer * layers + device.container.other * others)
 
 
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:

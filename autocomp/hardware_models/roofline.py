@@ -16,44 +16,6 @@ from .operators import Operator
 from .rates import FLOAT, PRECISIONS, Demand
 from .runtimes.base import MOST_GROUPED
 
-
-@dataclass(frozen=True)
-class Container:
-    """Bytes of an exported file in addition to its numbers.
-
-    layer, other: attributes, shapes and parameters' names of a layer, with what it fuses, and of another operator.
-    integers, packed, divided: the operators that convert a layer's integers to its weight: whole bytes, several
-        integers in a byte, and integers across bytes. rounded: the operators that round its input, or another tensor.
-    quantizes_tensors: whether tensors between layers are rounded for runtimes that keep them in integers.
-    exact: whether every number of bits is packed; otherwise 4 bits are the least, and between 4 and 8 there is nothing.
-    """
-
-    layer: int
-    other: int
-    integers: int
-    packed: int
-    rounded: int
-    divided: int = 0
-    quantizes_tensors: bool = False
-    exact: bool = False
-
-    def stored_bits(self, bits: np.ndarray) -> np.ndarray:
-        """The bits that an integer of ``bits`` has in the file."""
-        return bits if self.exact else np.where(bits <= 4, 4, np.where(bits <= 8, 8, bits))
-
-    def unpacking(self, bits: np.ndarray) -> np.ndarray:
-        """Bytes of the operators that convert a layer's integers to its weight."""
-        stored = self.stored_bits(bits)
-        small = np.where(np.isin(stored, (1, 2, 4)), self.packed, self.divided)
-        return np.where(stored < 8, small, np.where(stored == 8, self.integers, 0))
-
-
-CONTAINERS = {
-    # fitted to files of 20 KB to 100 MB of ten networks: floats miss by up to 1 %, integers by 4 % of the smallest
-    "mindir": Container(600, 100, 290, 525, 652, divided=653, exact=True),
-    "onnx": Container(88, 200, 69, 177, 528, quantizes_tensors=True),
-}
-BIAS_SCALE = 4  # bytes for each channel of a layer that is multiplied in integers
 TRANSCENDENTAL = dict.fromkeys(  # transcendental functions for each element of the output
     ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus"), 1
 ) | {"LSTM": 5}
@@ -100,7 +62,7 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
     if layer is not None and first:
         weights = layer.weights
         stored, bias = _stored(lowered, operator.head, layer)
-    stored = stored + _roundings(lowered, operator) * lowered.device.container.rounded
+    stored = stored + lowered.device.container.of_tensors(lowered, operator)
     arithmetic = _arithmetic(lowered, operator)
     demand = _demand(lowered, position, arithmetic)
     resident = lowered.device.bytes_per_element[demand.precision]
@@ -178,31 +140,10 @@ def _stored(lowered: LoweredNetwork, index: int, layer: Gemm) -> tuple[np.ndarra
 
     Integer weights include a scale for each channel and the operators that convert them to numbers.
     """
-    bits, activation_bits = lowered.workload.bits_of(index)
+    container, (bits, _) = lowered.device.container, lowered.workload.bits_of(index)
     bias = layer.channels_out * float(bool(lowered.graph.nodes[index].bias))
-    container = lowered.device.container
     stored = layer.weights * container.stored_bits(bits) / 8
-    stored = stored + np.where(bits <= 8, layer.channels_out * 4 + container.unpacking(bits), 0)
-    if not _quantizes_tensors(lowered):
-        return stored + np.where(activation_bits <= 8, container.rounded, 0), bias
-    channel = BIAS_SCALE + (lowered.graph.nodes[index].kind == "dense")  # and a zero point
-    return stored + ((bits <= 8) & (activation_bits <= 8)) * layer.channels_out * channel, bias
-
-
-def _quantizes_tensors(lowered: LoweredNetwork) -> bool:
-    return lowered.device.runtime.quantizes_tensors and lowered.device.container.quantizes_tensors
-
-
-def _roundings(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
-    """(n,): how many tensors a file rounds at an operator, besides inputs of layers alone."""
-    count = np.zeros(len(lowered.workload))
-    if not _quantizes_tensors(lowered):
-        return count
-    inputs = {source for i in operator.nodes for source in lowered.graph.nodes[i].inputs}
-    first = [
-        i for i in inputs if lowered.graph.nodes[i].kind == "input" and lowered.graph.consumers[i][0] in operator.nodes
-    ]
-    return sum((lowered.quantized(i) * 1.0 for i in (*operator.nodes, *first)), count)
+    return stored + container.of_layer(lowered, index, layer.channels_out), bias
 
 
 def _folded(

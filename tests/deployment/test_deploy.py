@@ -100,6 +100,27 @@ def test_nan_never_agrees(tmp_path: Path) -> None:
         compare(lambda path, inputs: (np.ones((2, 4)),), tmp_path / "net.onnx", x, x, 0.1)
 
 
+def test_a_file_may_differ_as_far_as_moved_inputs_move_the_outputs(tmp_path: Path) -> None:
+    """Of a network that rounds; by half as much again, and never without a network to ask."""
+    inputs = (np.random.default_rng(0).standard_normal((4, 50)).astype(np.float32),)
+
+    def network(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return (np.where(np.round(arrays[0] * 1e6) % 2 > 0, np.float32(1.1), np.float32(0.9)),)  # flips at any move
+
+    expected = network(inputs)
+    moves = norm_error(network((inputs[0] * np.float32(1.001),))[0], expected[0])
+
+    def differing(share: float) -> float:
+        found = (expected[0] * np.float32(1 + share * moves),)
+        return compare(lambda path, arrays: found, tmp_path / "net.onnx", inputs, expected, 0.05, network)
+
+    assert 0.1 < moves < 0.2 and differing(1.2) > 0.05
+    with pytest.raises(ExportError, match=r"relative error 0\.\d+, but at most 0\.\d+ is right"):
+        differing(2.0)
+    with pytest.raises(ExportError, match=r"but at most 0\.05 is right"):
+        compare(lambda path, arrays: (1.1 * expected[0],), tmp_path / "net.onnx", inputs, expected, 0.05)
+
+
 def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file.txt"
 

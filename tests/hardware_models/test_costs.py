@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from autocomp.hardware_models import Cost, device, devices
 from autocomp.hardware_models import lookup as lookup_module
 from autocomp.hardware_models import model as model_module
-from autocomp.hardware_models.roofline import CONTAINERS
+from autocomp.hardware_models.containers import CONTAINERS
 from autocomp.search_spaces import Argument, Knob, NetworkGraph, Node, NodeAttributes, SearchSpace
 
 from .networks import FORMATS, Builder, mixed, spaces

@@ -11,8 +11,8 @@ import pytest
 
 import autocomp.hardware_models
 from autocomp.hardware_models import device, devices
+from autocomp.hardware_models.containers import CONTAINERS
 from autocomp.hardware_models.device_file import derived
-from autocomp.hardware_models.roofline import CONTAINERS
 from autocomp.search_spaces import Format
 
 FILES = Path(autocomp.hardware_models.__file__).parent / "devices"
@@ -83,7 +83,7 @@ def test_a_file_that_lacks_an_entry_says_which(tmp_path: Path) -> None:
 
 
 WRONG = {
-    'container = "ONNX"': "container of a device file must be one of mindir, onnx, but {} has 'ONNX'",
+    'container = "ONNX"': "container of a device file must be one of mindir, onnx, atc, but {} has 'ONNX'",
     'float_bits = "16"': "float_bits of a device file must be an integer above 0, but {} has '16'",
     "channel_divisor = 0": "channel_divisor of a device file must be an integer above 0, but {} has 0",
     'strict_divisor = "no"': "strict_divisor of a device file must be true or false, but {} has 'no'",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from autocomp.hardware_models import device
+from autocomp.hardware_models.containers import CONTAINERS
 from autocomp.hardware_models.layouts import Layout
-from autocomp.hardware_models.roofline import CONTAINERS
 from autocomp.search_spaces import SearchSpace
 
 from .networks import FORMATS, Builder

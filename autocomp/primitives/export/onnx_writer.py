@@ -93,9 +93,7 @@ class Writer:
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         array = np.asarray(value, dtype)
         array = np.atleast_1d(array) if dtype == np.int64 else array  # axes and sizes are lists in ONNX
-        return self.initializer(
-            f"#{array.dtype}{array.shape}{array.tobytes().hex()[:64]}#{len(self.initializers)}", array
-        )
+        return self.initializer(f"#{len(self.initializers)}", array)
 
     def initializer(self, name: str, array: np.ndarray | np.generic) -> str:
         """A scalar stays a scalar: with scalar bounds and scales onnxruntime can run a layer in integers."""
