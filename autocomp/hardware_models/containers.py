@@ -60,6 +60,19 @@ class Container:
         others = len(kinds) - layers - folded - kinds.count("input")
         return float(self.layer * layers + self.other * others)
 
+    def of_chains(self, graph: NetworkGraph, chained: NetworkGraph) -> dict[str, float]:
+        """Layer -> bytes that the operators in its place have more than it. chained: the graph with them."""
+        found: dict[str, float] = {}
+        for node, own in zip(chained.nodes, self._attributed(chained), strict=True):
+            if node.attributes.replaces is not None:
+                found[node.attributes.replaces] = found.get(node.attributes.replaces, 0.0) + own
+        whole = self._attributed(graph)
+        return {layer: total - whole[graph.layers[layer]] for layer, total in found.items()}
+
+    def _attributed(self, graph: NetworkGraph) -> list[float]:
+        """Of each layer the bytes that the file would not have without it."""
+        return [float(self.layer)] * len(graph.nodes)
+
     def of_layer(self, lowered: LoweredNetwork, index: int, outputs: np.ndarray) -> np.ndarray:
         """(n,) bytes that a layer has in addition where its weight is in integers or its input rounded.
 
@@ -89,9 +102,27 @@ class NamedContainer(Container):
         written = (i for i, node in enumerate(graph.nodes) if node.kind not in ("input", "batchnorm"))
         return self.whole + sum(self._operator(graph, i, names) for i in written)
 
+    def _attributed(self, graph: NetworkGraph) -> list[float]:
+        """With its tensor's name wherever that is read; a BatchNorm hands it on."""
+        names = _written_names(graph)
+        found = [
+            0.0 if node.kind in ("input", "batchnorm") else self._own(graph, i, names[i])
+            for i, node in enumerate(graph.nodes)
+        ]
+        origin = list(range(len(found)))
+        for i, node in enumerate(graph.nodes):
+            if node.kind == "batchnorm" and node.inputs:
+                origin[i] = origin[node.inputs[0]]
+                continue
+            for source in node.inputs:
+                found[origin[source]] += names[source]
+        return found
+
     def _operator(self, graph: NetworkGraph, i: int, names: list[int]) -> float:
-        node = graph.nodes[i]
-        letters = 2 * names[i] + sum(names[source] for source in node.inputs)
+        return self._own(graph, i, names[i]) + sum(names[source] for source in graph.nodes[i].inputs)
+
+    def _own(self, graph: NetworkGraph, i: int, name: int) -> float:
+        node, letters = graph.nodes[i], 2 * name
         if node.kind not in WEIGHTED or node.attributes.weight is None:
             return float(letters + self.other)
         inside = [len(name) for name in (node.attributes.weight, bias_name(graph, i)) if name]

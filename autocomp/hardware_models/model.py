@@ -66,11 +66,13 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
     for variant in space.variants:
         lowered = Workload(variant, workload.vectors, workload.batch)
         program = device.program(variant.graph)
+        more = device.container.of_chains(workload.graph, variant.graph)
         for operator, lookup in zip(program.operators, _lookups(device, program, lowered), strict=True):
             node = program.graph.nodes[operator.head]
-            if node.attributes.replaces is not None:
-                more = 0.0 if node.attributes.narrowing is None else float(device.container.layer)
-                found.append(where_present(in_variant(lookup, variant), space, node.layer, more))
+            replaced = node.attributes.replaces
+            if replaced is not None:
+                bytes_more = 0.0 if node.attributes.narrowing is None else more[replaced]
+                found.append(where_present(in_variant(lookup, variant), space, node.layer, bytes_more))
     return found
 
 
