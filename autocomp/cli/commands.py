@@ -214,8 +214,7 @@ app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device
     cli_devices.estimate
 )
 app.command(
-    epilog="Examples: autocomp compare runs/a runs/b; autocomp compare --net resnet.py:resnet18 --device ascend "
-    "--device gpu"
+    epilog="Example: autocomp compare runs/a runs/b && autocomp compare --net resnet.py:resnet18 --device ascend"
 )(cli_devices.compare)
 app.command(epilog="Example: autocomp show runs/a 3")(cli_fronts.show)
 app.command(epilog="Example: autocomp export runs/a net.onnx --net resnet.py:resnet18 --point 'accuracy>-1%'")(

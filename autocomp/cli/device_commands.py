@@ -48,7 +48,7 @@ def estimate(
 
 def compare(
     fronts: Annotated[
-        list[str] | None, typer.Argument(metavar="[DIR[#POINT]]...", help="Two saved fronts, or a point of each.")
+        list[str] | None, typer.Argument(metavar="[DIR[:POINT]]...", help="Two saved fronts, or a point of each.")
     ] = None,
     net: Annotated[str | None, typer.Option("--net", metavar="REF", help=NET_HELP)] = None,
     device: Annotated[

@@ -66,7 +66,7 @@ def export(
 
 
 def compare_fronts(references: list[str], as_json: bool) -> None:
-    """Two folders, or two points as ``DIR#POINT``."""
+    """Two folders, or two points as ``DIR:POINT``."""
     from autocomp.results.comparison import FrontComparison, PointComparison
     from autocomp.results.front import ParetoSet
 
@@ -76,7 +76,7 @@ def compare_fronts(references: list[str], as_json: bool) -> None:
         raise ValueError(
             f"compare takes two saved fronts, or one network with --net, but got {len(references)} folders"
         )
-    folders, marks, chosen = zip(*(text.partition("#") for text in references), strict=True)
+    folders, marks, chosen = zip(*(_parted(text) for text in references), strict=True)
     first, second = (ParetoSet.load(folder) for folder in folders)
     found: Any = None
     if any(marks):
@@ -92,3 +92,9 @@ def compare_fronts(references: list[str], as_json: bool) -> None:
 
 def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
     typer.echo(json.dumps(value, indent=1) if as_json else text)
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    """A folder whose name has a colon is one."""
+    folder, mark, point = text.partition(":")
+    return (text, "", "") if Path(text).is_dir() else (folder, mark, point)

@@ -417,7 +417,7 @@ def test_export_writes_a_point_of_a_stored_front(
 def test_compare_two_fronts_and_two_points(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = valid("two_fronts", printed(capsys, "compare", str(stored), str(stored), "--json"))
     assert found["dominated"] == [0, 0] and {row["cheaper"] for row in found["ahead"]} == {None}
-    points = valid("two_points", printed(capsys, "compare", f"{stored}#float", f"{stored}#size<90%", "--json"))
+    points = valid("two_points", printed(capsys, "compare", f"{stored}:float", f"{stored}:size<90%", "--json"))
     assert points["plan"] and all(pair[0] is None for pair in points["plan"].values())
     assert "dominated" in printed(capsys, "compare", str(stored), str(stored))
 
