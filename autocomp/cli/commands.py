@@ -1,5 +1,5 @@
-"""The command line: ``autocomp search | show | export | compare | resolve | quickstart``, and on devices ``estimate |
-profile | calibrate | devices``."""
+"""The command line: ``search | show | export | compare | profile-network | resolve | quickstart``, and on devices
+``estimate | profile | calibrate | devices``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autocomp.process.interrupts import interruptible
 
 from . import device_commands as cli_devices
 from . import front_commands as cli_fronts
-from .options import DeviceName, Inputs, Json, Net, Weights
+from .options import DeviceName, Inputs, Json, Net, Samples, Weights
 
 QUICK_TRIALS = 24
 QUICK_SAMPLES = 500
@@ -39,14 +39,6 @@ Workers = Annotated[
 Budget = Annotated[
     str,
     typer.Option("--budget", help="Bounds joined by commas: 'latency<5ms', 'size<30%, accuracy>-1%', 'macs<2G'."),
-]
-Samples = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="REF",
-        help="autocomp.Data, a dict of its arguments or a pair (x, y), or a function that returns one.",
-    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same front.")]
 
@@ -220,6 +212,9 @@ app.command(epilog="Example: autocomp show runs/a 3")(cli_fronts.show)
 app.command(epilog="Example: autocomp export runs/a net.onnx --net resnet.py:resnet18 --point 'accuracy>-1%'")(
     cli_fronts.export
 )
+app.command(
+    epilog="Example: autocomp profile-network --net resnet.py:resnet18 --data resnet.py:data --plan runs/a:knee"
+)(cli_fronts.profile_network)
 app.command(epilog="Example: autocomp profile --device my.toml --out table.csv --models models")(cli_devices.profile)
 app.command()(cli_devices.calibrate)
 app.command()(cli_devices.devices)

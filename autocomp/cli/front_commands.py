@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Json, Net, Weights
+from .options import DeviceName, Inputs, Json, Net, Samples, Weights
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder in which a search stored its front.")]
 POINT_HELP = "A number of the front's table, from 0, 'float', 'knee', or bounds: 'size<20%, accuracy>-1%'."
@@ -63,6 +63,45 @@ def export(
     report = front_tables.point_of(front, point).export(file, form)
     front.save(folder)
     _print(front_tables.report_as_dict(report), as_json, str(report))
+
+
+def profile_network(
+    net: Net,
+    data: Samples = None,
+    weights: Weights = None,
+    device: DeviceName = "ascend",
+    inputs: Inputs = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="PLAN", help="A plan in JSON, or DIR:POINT of a saved front.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Samples on which tensors are read.")] = 64,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML file, too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """A network layer by layer: its tensors, costs, and under a plan the noise that each choice adds."""
+    from autocomp.deployment.profiler import profile
+
+    from . import sources
+
+    shapes = sources.parse_shapes(inputs or ())
+    given = sources.load_data(data) if data is not None else None
+    chosen = None if plan is None else _plan(plan)
+    found = profile(sources.load_net(net, weights), given, chosen, device, inputs=shapes, samples=samples)
+    if html is not None:
+        found.report(html)
+    _print(found.as_dict(), as_json, str(found))
+
+
+def _plan(text: str) -> Any:
+    """JSON, or a point of a saved front."""
+    from autocomp.results.front import ParetoSet
+
+    from .front_tables import point_of
+
+    if text.lstrip().startswith("{"):
+        return text
+    folder, _, point = _parted(text)
+    return point_of(ParetoSet.load(folder), point or "knee").plan
 
 
 def compare_fronts(references: list[str], as_json: bool) -> None:

@@ -31,3 +31,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON in the place of a
 Precision = Annotated[
     str | None, typer.Option("--precision", help="Format of every layer, as in w8a8; the device's float if none.")
 ]
+Samples = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="REF",
+        help="autocomp.Data, a dict of its arguments or a pair (x, y), or a function that returns one.",
+    ),
+]

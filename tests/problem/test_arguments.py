@@ -35,7 +35,7 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "progress": (1, "yes", 0.0),
     "precision": (8, True, ["w8"]),
     "folder": (None, 5, "", True),
-    "plan": (None, 5, True),
+    "plan": (5, True),
     "may_measure": (1, None, "no"),
     "limit": (0, 2.5, True, None, -1),
     "metric": (5, "accuracy", True),
@@ -133,7 +133,7 @@ class TestPublicFunctions:
     def test_load_rebuild_and_device(self) -> None:
         calls: list[tuple[Any, dict[str, Any]]] = [(autocomp.load, {"folder": value}) for value in WRONG["folder"]]
         calls += [(autocomp.load, {"folder": "a", "net": value}) for value in WRONG["net"]]
-        calls += [(autocomp.rebuild, {"net": Residual(), "plan": value}) for value in WRONG["plan"]]
+        calls += [(autocomp.rebuild, {"net": Residual(), "plan": value}) for value in (None, *WRONG["plan"])]
         calls += [(autocomp.rebuild, {"net": value, "plan": {}}) for value in WRONG["net"]]
         calls += [(autocomp.device, {"name": value}) for value in WRONG["name"]]
         for function, given in calls:

@@ -238,6 +238,14 @@ def others() -> dict[str, list[Case]]:
                      {"net": (None, *NETS), "devices": ("ascend", [], [5], 5, True), "precision": PRECISIONS}),
             *saying(compare, *inputs, ({"precision": "w99"}, "w99"), ({"devices": ["ascend-31"]}, "^unknown device")),
         ],
+        "profile": [
+            *of_rule(autocomp.profile, {**net, "data": X},
+                     {"net": (None, *NETS), "plan": (5, True, ["w8a8"]), "device": DEVICES, "samples": COUNTS,
+                      "seed": SEEDS, "progress": SHOWN}),
+            *saying(partial(autocomp.profile, net=Residual(), data=X),
+                    ({"plan": {"format/none": "w8a8"}}, "^plan must choose for places of this network"),
+                    ({"plan": '{"format/stem": "w99"}'}, "w99"), ({"device": "ascend-31"}, "^unknown device")),
+        ],
         "export": [
             *of_rule(autocomp.export, {**net, "path": "a.onnx"}, {"net": (None, *NETS), "path": FOLDERS}),
             *saying(partial(autocomp.export, net=Residual()),

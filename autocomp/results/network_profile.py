@@ -1,0 +1,150 @@
+"""A network layer by layer under a plan: what it costs, what its tensors hold, and how much noise rounding adds."""
+
+from __future__ import annotations
+
+import html as markup
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from autocomp.search_spaces import Plan
+
+from .stored import write_text
+
+WIDTH = 140
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One layer.
+
+    low, high, mean, deviation, zeros: of its output in the float network; zeros is a share.
+    alone_db: signal to noise of its own output, where only the choices that begin here are made: its bits, the channels
+        of its group. output_db: of the network's first output then: the lowest is where the plan loses most.
+    accumulated_db: of its output under the whole plan, channels that are cut left out. None without a choice, or where
+        the output cannot be read; infinite without noise.
+    latency_ms, share: predicted, and of the network's latency under the plan. bound: ``compute memory launch``.
+    """
+
+    name: str
+    kind: str
+    format: str
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+    zeros: float | None = None
+    alone_db: float | None = None
+    output_db: float | None = None
+    accumulated_db: float | None = None
+    latency_ms: float = 0.0
+    share: float = 0.0
+    bound: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkProfile:
+    """layers: in execution order. samples: on which tensors were read. output_db: of the network's first output under
+    the whole plan."""
+
+    plan: Plan
+    device: str
+    layers: tuple[LayerProfile, ...]
+    samples: int
+    output_db: float | None = None
+
+    @property
+    def worst(self) -> tuple[LayerProfile, ...]:
+        """The layers that the plan compresses, the one that costs the network's output most first."""
+        known = [layer for layer in self.layers if layer.output_db is not None]
+        return tuple(sorted(known, key=lambda layer: _number(layer.output_db)))
+
+    def table(self) -> Table:
+        found = Table(caption=self._caption, caption_justify="left")
+        for title in ("layer", "format"):
+            found.add_column(title)
+        for title in _TITLES:
+            found.add_column(title, justify="right")
+        for layer in self.layers:
+            found.add_row(layer.name, layer.format, *_cells(layer))
+        return found
+
+    @property
+    def _caption(self) -> str:
+        lines = [f"signal to noise in dB on {self.samples} samples; latency predicted for {self.device}"]
+        if self.worst:
+            first = self.worst[0]
+            lines.append(f"the network's output loses most by {first.name} ({first.format}): {_db(first.output_db)} dB")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: infinite is None, as unknown is."""
+        rows = [{name: _finite(value) for name, value in asdict(layer).items()} for layer in self.layers]
+        return {
+            "plan": dict(self.plan),
+            "device": self.device,
+            "samples": self.samples,
+            "output_db": _finite(self.output_db),
+            "worst": [layer.name for layer in self.worst],
+            "layers": rows,
+        }
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML file that needs no other file."""
+        style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+        return write_text(
+            Path(path), _PAGE.format(style=style, rows="".join(self._rows()), caption=self._html_caption())
+        )
+
+    def _html_caption(self) -> str:
+        return "".join(f"<p>{markup.escape(line)}</p>" for line in self._caption.splitlines())
+
+    def _rows(self) -> Iterator[str]:
+        head = "".join(f"<th>{title}</th>" for title in _TITLES)
+        yield f'<tr><th class="text">layer</th><th class="text">format</th>{head}</tr>'
+        worst = {layer.name for layer in self.worst[:3]}
+        for layer in self.layers:
+            cells = "".join(f"<td>{markup.escape(cell)}</td>" for cell in _cells(layer))
+            name, kind = markup.escape(layer.name), ' class="chosen"' if layer.name in worst else ""
+            yield f'<tr{kind}><td class="text">{name}</td><td class="text">{layer.format}</td>{cells}</tr>'
+
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=WIDTH)
+        console.print(self.table())
+        return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]
+
+
+_TITLES = ("output from", "to", "mean", "deviation", "zeros", "alone", "at the output", "accumulated", "ms", "share")
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Network profile</title><style>{style}</style></head>
+<body><main><h1>Network profile</h1>
+<section>{caption}<div class="scroll"><table>{rows}</table></div></section></main></body>
+</html>
+"""
+
+
+def _cells(layer: LayerProfile) -> list[str]:
+    tensor = [layer.low, layer.high, layer.mean, layer.deviation]
+    noise = [layer.alone_db, layer.output_db, layer.accumulated_db]
+    zeros = "" if layer.zeros is None else f"{layer.zeros:.0%}"
+    shown = ["" if value is None else f"{value:.3g}" for value in tensor]
+    return [*shown, zeros, *map(_db, noise), f"{layer.latency_ms:.3g}", f"{layer.share:.1%}"]
+
+
+def _db(value: float | None) -> str:
+    return "" if value is None else "exact" if math.isinf(value) else f"{value:.1f}"
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None or math.isnan(value) else value
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
