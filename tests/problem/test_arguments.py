@@ -36,6 +36,7 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "precision": (8, True, ["w8"]),
     "folder": (None, 5, "", True),
     "plan": (5, True),
+    "samples": (2.5, True, 0, "20"),
     "may_measure": (1, None, "no"),
     "limit": (0, 2.5, True, None, -1),
     "metric": (5, "accuracy", True),
