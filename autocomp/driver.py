@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ log = logging.getLogger("autocomp")
 
 PATIENCE = 8
 EPOCHS = 2  # of fine-tuning
+RAN_WITH = ("autocomp", "mindspore", "onnxruntime", "numpy")  # packages whose versions a front remembers
 LABELS = 16  # of the user's own kind, that are tried before they are sent to workers
 
 
@@ -178,6 +181,8 @@ def _front(
         "inputs": [list(array.shape[1:]) for array in job.inputs],
         "stopped": study.stopped,
         "failed": len(study.failures),
+        "samples": f"{evaluator.judged_on}, {evaluator.key[:12]}",
+        "versions": _versions(),
     }
     return ParetoSet(
         records,
@@ -191,6 +196,14 @@ def _front(
         chance=evaluator.chance,
         resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(evaluator), evaluator, study.ledger),
     )
+
+
+def _versions() -> str:
+    found = []
+    for name in RAN_WITH:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return ", ".join(found)
 
 
 def _tuner(

@@ -20,7 +20,7 @@ from autocomp.primitives.tracing.tracer import as_float32, example_inputs
 from autocomp.problem.arguments import check
 from autocomp.problem.data import Data
 from autocomp.problem.jobs import prepare
-from autocomp.results.network_profile import LayerProfile, NetworkProfile
+from autocomp.results.network_profile import ClassProfile, LayerProfile, NetworkProfile
 from autocomp.search_spaces import Format, Plan, split_value
 
 from .layer_tables import LayerCounter
@@ -127,7 +127,23 @@ class Profiler:
             )
             progress(done, len(layers))
         total = signal_to_noise(output, self.evaluator.engine.outputs(whole, inputs)[0]) if plan else None
-        return NetworkProfile(plan, self.device.name, tuple(found), len(inputs[0]), total)
+        return NetworkProfile(plan, self.device.name, tuple(found), len(inputs[0]), total, self._classes(whole))
+
+    def _classes(self, whole: CompressedWeights) -> tuple[ClassProfile, ...]:
+        judge = self.evaluator
+        if judge.labels is None or not judge.classifies:
+            return ()
+        before, after = (
+            judge.right(judge.plain_judged),
+            judge.right(judge.judged(judge.engine.outputs(whole, judge.inputs))),
+        )
+        if before is None or after is None:
+            return ()
+        rows = {int(label): judge.labels == label for label in np.unique(judge.labels)}
+        return tuple(
+            ClassProfile(label, int(own.sum()), float(before[own].mean()), float(after[own].mean()))
+            for label, own in rows.items()
+        )
 
     def _inputs(self, samples: int) -> Arrays:
         graph = self.evaluator.space.graph

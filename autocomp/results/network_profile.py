@@ -19,6 +19,7 @@ from autocomp.search_spaces import Plan
 from .stored import write_text
 
 WIDTH = 140
+HARDEST = 3  # classes that a table names
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,37 @@ class LayerProfile:
 
 
 @dataclass(frozen=True)
+class ClassProfile:
+    """The samples with one label: how many there are, and the share that the float network and the plan's get right."""
+
+    label: int
+    samples: int
+    of_float: float
+    of_plan: float
+
+
+@dataclass(frozen=True)
 class NetworkProfile:
     """layers: in execution order. samples: on which tensors were read. output_db: of the network's first output under
-    the whole plan."""
+    the whole plan. classes: on all evaluation samples, where they have labels of classes."""
 
     plan: Plan
     device: str
     layers: tuple[LayerProfile, ...]
     samples: int
     output_db: float | None = None
+    classes: tuple[ClassProfile, ...] = ()
 
     @property
     def worst(self) -> tuple[LayerProfile, ...]:
         """The layers that the plan compresses, the one that costs the network's output most first."""
         known = [layer for layer in self.layers if layer.output_db is not None]
         return tuple(sorted(known, key=lambda layer: _number(layer.output_db)))
+
+    @property
+    def hardest(self) -> tuple[ClassProfile, ...]:
+        """The classes, the one of which the plan's network gets the fewest right first."""
+        return tuple(sorted(self.classes, key=lambda one: (one.of_plan, one.of_float)))
 
     def table(self) -> Table:
         found = Table(caption=self._caption, caption_justify="left")
@@ -82,6 +99,10 @@ class NetworkProfile:
         if self.worst:
             first = self.worst[0]
             lines.append(f"the network's output loses most by {first.name} ({first.format}): {_db(first.output_db)} dB")
+        lines += [
+            f"class {one.label}: {one.of_float:.1%} of {one.samples} right, {one.of_plan:.1%} under the plan"
+            for one in self.hardest[:HARDEST]
+        ]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,6 +115,7 @@ class NetworkProfile:
             "output_db": _finite(self.output_db),
             "worst": [layer.name for layer in self.worst],
             "layers": rows,
+            "classes": [asdict(one) for one in self.classes],
         }
 
     def report(self, path: str | Path) -> Path:

@@ -86,6 +86,19 @@ def test_as_json_and_as_a_page(profiler: Profiler, tmp_path: Path) -> None:
     assert all(f">{layer.name}<" in page for layer in found.layers) and "loses most" in page
 
 
+def test_a_mislabelled_class_is_named_first(profiler: Profiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = profiler.evaluator
+    right = judge.plain_outputs[0].argmax(1)
+    wrong = int(np.bincount(right).argmax())
+    other = (wrong + 1) % 5
+    half = (right == wrong) & (np.arange(len(right)) % 2 == 0)
+    monkeypatch.setattr(judge, "labels", np.where(half, other, right))  # half of a class is said to be another one
+    found = profiler(everywhere(profiler, "w8a8"), 2)
+    assert sum(one.samples for one in found.classes) == len(right)
+    assert found.hardest[0].label == other and found.hardest[0].of_float < 1
+    assert f"class {other}" in str(found)
+
+
 def test_of_a_network(named_subject: Callable[[str], Subject]) -> None:
     subject = named_subject("residual")
     found = autocomp.profile(subject.net, subject.x[:16], {"format/stem": "w3a8"}, "ascend-310p3", samples=4)
