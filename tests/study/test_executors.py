@@ -158,6 +158,22 @@ class Locked:
         return Measurement(0.5)
 
 
+def processes_in(log: Path) -> set[str]:
+    return {line.split()[0] for line in log.read_text().splitlines()}
+
+
+class Meeting(ToyEvaluator):
+    """Waits for a second process, for two minutes at most: workers do not start at the same time."""
+
+    def evaluate(self, plan: Plan) -> Measurement:
+        found = super().evaluate(plan)
+        for _ in range(1200):
+            if len(processes_in(Path(str(self.log)))) > 1:
+                break
+            time.sleep(0.1)
+        return found
+
+
 class Suicidal:
     key = "suicidal"
 
@@ -169,8 +185,8 @@ class Suicidal:
 class TestRayWorkers:
     def test_workers_share_the_plans(self, tmp_path: Path) -> None:
         log = tmp_path / "log"
-        results(ToyEvaluator(SPACE, sleep=0.2, log=str(log)), 2)
-        processes = {line.split()[0] for line in log.read_text().splitlines()}
+        results(Meeting(SPACE, log=str(log)), 2)
+        processes = processes_in(log)
         assert len(processes) == 2 and str(os.getpid()) not in processes
 
     def test_a_killed_worker_is_replaced_and_its_plan_made_again(self, tmp_path: Path) -> None:
