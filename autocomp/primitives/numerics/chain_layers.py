@@ -3,7 +3,7 @@ rounded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from autocomp.search_spaces import FLOAT_BITS, Narrowing, Node
 
 from .adaptive_rounding import WIDE, adaptive_rounding
-from .factorisation import factorised
+from .factorisation import OutputBasis, factorised
 from .ghost_fit import ghosted
 from .nearest_levels import nearest_halves
 from .patches import Hessian, PatchSums
@@ -71,9 +71,10 @@ class Factored:
         samples: np.ndarray | None,
         patches: Hessian | None,
         normalised: bool,
+        basis: Callable[[np.ndarray, np.ndarray | None, bool], OutputBasis] = OutputBasis.of,
     ) -> Factored:
         """first: the chain's first node. weight: (kept out, kept in, ...) of the layer. samples: see
-        :class:`ChainSamples`."""
+        :class:`ChainSamples`. basis: makes that of the outputs, which all ranks share."""
         rows, columns = places
         taps = np.repeat(columns, int(np.prod(weight.shape[2:])))
         seen = None if samples is None else samples[..., taps]
@@ -84,7 +85,8 @@ class Factored:
         if is_ghost(narrowing):
             found = ghosted(weight, seen, centred)
         else:
-            found = factorised(weight, int(narrowing.channels(weight.shape[1], len(weight))), seen, centred)
+            rank = int(narrowing.channels(weight.shape[1], len(weight)))
+            found = factorised(weight, rank, seen, basis(weight, seen, centred))
         shifted = None if bias is None else bias + found.shift
         return cls(rows, columns, found.first, found.last, shifted, found.inner, before, normalised)
 
