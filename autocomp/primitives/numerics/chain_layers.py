@@ -118,7 +118,8 @@ def weights_of(factored: Factored, first: bool, bits: int, adapts: bool, sparse:
     """The first layer of a chain, or the last, under a plan. See :class:`PlanCompressor`."""
     weight = factored.first if first else factored.last
     bias = None if first else factored.bias
-    patches = factored.before if first else _moments(factored)
+    measured = sparse or (adapts and bits < 8)
+    patches = None if not measured else factored.before if first else _moments(factored)
     centred = not first and (bias is not None or factored.normalised)
     corrects = bias is not None and not factored.normalised
     start, quantized = weight, None
@@ -127,7 +128,7 @@ def weights_of(factored: Factored, first: bool, bits: int, adapts: bool, sparse:
     if bits < FLOAT_BITS:
         quantized = _rounded(weight, bits, patches if adapts else None, centred, sparse, paired)
     found = weight if quantized is None else quantized.dequantized()
-    if corrects and bias is not None and patches is not None and (sparse or (adapts and bits < 8)):
+    if corrects and bias is not None and patches is not None:
         bias = bias - patches.mean_output(found - start)
     return ChainWeights(found, bias, quantized)
 

@@ -29,7 +29,7 @@ class LayerFactors:
 
 @dataclass(frozen=True, eq=False)
 class OutputBasis:
-    """Directions of a layer's output: vectors (out, out) in columns, the largest first, and their sizes, (out,).
+    """Directions of a layer's output: vectors (out, directions) in columns, the largest first, and their sizes.
 
     mean: (out,) the mean output, where a bias makes up for a shift of it; else zeros.
     """
@@ -43,6 +43,10 @@ class OutputBasis:
         """weight: (out, in, ...). samples: (n, in * kh * kw), inputs that it is multiplied with. centred: whether a
         bias can make up for a shift of the output's mean."""
         matrix = weight.reshape(len(weight), -1).astype(np.float64)
+        if len(matrix) > matrix.shape[1]:  # all outputs lie in a space of as many directions as there are inputs
+            inside, smaller = np.linalg.qr(matrix)
+            found = cls.of(smaller, samples, centred)
+            return cls(inside @ found.vectors, found.sizes, inside @ found.mean)
         moment, mean = matrix @ matrix.T, np.zeros(len(matrix))
         if samples is not None:
             outputs = samples @ matrix.T
