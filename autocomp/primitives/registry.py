@@ -84,6 +84,7 @@ def search_space(
 ) -> SearchSpace:
     """All knobs of the primitives that are chosen from."""
     names, formats, channel_divisor = choices.primitives, choices.formats, choices.channel_divisor
+    asked = (names,) if isinstance(names, str) else tuple(names)  # a group's members need not all find something
     knobs: list[Knob] = []
     for name in chosen(choices):
         made = RatedPruning(name, choices.importance[name]) if name in choices.importance else primitive(name)
@@ -91,7 +92,7 @@ def search_space(
             offered = (*formats, *choices.low_formats) if getattr(made, "low_bits", False) else formats
             found = made.knobs(graph, parameters, offered, channel_divisor, moments or {})
         except NoEffectError:
-            if names != "auto":
+            if name in asked:
                 raise
         else:
             able = [one for knob in found if (one := with_float_inputs(knob, choices.float_layers)) is not None]

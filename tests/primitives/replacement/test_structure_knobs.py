@@ -49,8 +49,13 @@ def test_a_network_without_such_layers_is_refused(residual: Subject) -> None:
         primitive("low-rank").knobs(NetworkGraph((), ()), {}, FORMATS, 4, {})
 
 
-def test_the_group_of_operators_has_them() -> None:
-    assert "low-rank" in expanded(["operators"])
+def test_a_group_needs_one_member_that_finds_something(named_subject: Callable[[str], Subject]) -> None:
+    assert set(expanded(["operators"])) == {"low-rank", "ghost"}
+    flat = named_subject("sounds")
+    knobs = _space(flat, Choices(FORMATS, 4, "operators")).knobs
+    assert knobs and {knob.primitive for knob in knobs} == {"low-rank"}
+    with pytest.raises(NoEffectError, match="ghost found no convolution"):
+        _space(flat, Choices(FORMATS, 4, ("low-rank", "ghost")))
 
 
 def test_values_that_a_device_does_not_gain_from_are_not_offered(residual: Subject) -> None:
