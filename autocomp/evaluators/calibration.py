@@ -30,8 +30,9 @@ SAMPLES = 50_000  # values of a tensor that its range is fitted to
 ROWS = 20_000  # pixels of a layer's input whose moments are computed
 LEAST_SAMPLES = 4  # of the calibration samples, however short the time is
 PASSES, PASSES_SHARE = 6, 0.5  # passes over them, in runs of the network; their share of the time that is left
-SAMPLED_PATCHES, SAMPLED_NUMBERS = (256, 2_000), 2_000_000  # of a layer that may be replaced: fewest and most
-AROUND = 4  # times fewer patches where those around each are needed, too
+SAMPLED_PATCHES = 256, 2_000  # of a layer that may be replaced: fewest and most
+SAMPLED_NUMBERS, ALL_NUMBERS = 2_000_000, 25_000_000  # in them: of a layer, and of all layers together
+AROUND = 9  # times fewer patches where those around each are needed, too
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
 
 
@@ -242,10 +243,10 @@ def chain_samples(
     ghosts = {layer: [is_ghost(chain.narrowing) for chain in chains] for layer, chains in space.chains.items()}
     patches: dict[str, list[np.ndarray]] = {layer: [] for layer, found in ghosts.items() if not all(found)}
     around: dict[str, list[np.ndarray]] = {layer: [] for layer, found in ghosts.items() if any(found)}
-    rng = np.random.default_rng(seed)
+    rng, most = np.random.default_rng(seed), min(SAMPLED_NUMBERS, ALL_NUMBERS // max(len(ghosts), 1))
     for layer, values, share in _read(engine, plain, inputs, ghosts):
         node = space.graph.nodes[space.graph.layers[layer]]
-        count = float(np.clip(SAMPLED_NUMBERS // patch_width(node), *SAMPLED_PATCHES))
+        count = float(np.clip(most // patch_width(node), *SAMPLED_PATCHES))
         if layer in patches:
             patches[layer].append(sample_patches(node, values, math.ceil(count * share), rng)[:, 0])
         if layer in around:

@@ -15,11 +15,16 @@ MOST_COMBINATIONS = 65536
 @dataclass(frozen=True)
 class Lookup:
     """A function of plans that depends on few knobs only; ``rows``, if present, has its values for their
-    combinations."""
+    combinations.
+
+    where: the position of a knob, and (values,) of it: the function counts under the values with 1 and not under those
+    with 0; None: always.
+    """
 
     knobs: tuple[int, ...]
     function: Callable[[Workload], np.ndarray]
     rows: np.ndarray | None = None
+    where: tuple[int, tuple[float, ...]] | None = None
 
     def tabulated(self, workload: Workload) -> Lookup:
         """With a table for the plans of this workload, where there are more plans than combinations."""
@@ -29,5 +34,12 @@ class Lookup:
 
     def __call__(self, workload: Workload) -> np.ndarray:
         if self.rows is None:
-            return self.function(workload)
-        return np.take(self.rows, workload.codes(self.knobs), axis=0)
+            return self._counted(self.function(workload), workload)
+        return self._counted(np.take(self.rows, workload.codes(self.knobs), axis=0), workload)
+
+    def _counted(self, found: np.ndarray, workload: Workload) -> np.ndarray:
+        if self.where is None:
+            return found
+        position, values = self.where
+        counts = np.array(values)[workload.vectors[:, position].astype(np.intp)]
+        return found * counts.reshape(-1, *[1] * (found.ndim - 1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autocomp.search_spaces import SearchSpace, Workload, once
+from autocomp.search_spaces import SearchSpace, Workload
 
 from .lookup import Lookup
 from .operators import Program
@@ -38,9 +38,9 @@ def where_present(lookup: Lookup, space: SearchSpace, layer: str | None, node_by
     def function(some: Workload) -> np.ndarray:
         rows = lookup.function(some).copy()
         rows[:, FILE] += node_bytes
-        return rows * values[some.vectors[:, position].astype(np.intp)][:, None]
+        return rows
 
-    return replace(lookup, knobs=once({*lookup.knobs, position}), function=function)
+    return replace(lookup, function=function, where=(position, tuple(values.astype(float).tolist())))
 
 
 @dataclass(frozen=True)

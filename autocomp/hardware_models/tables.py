@@ -56,15 +56,16 @@ class CostTables:
     @cached_property
     def _lookups(self) -> list[Lookup]:
         """Operators that depend on the same knobs share one table; a constant operator is added to the constants."""
-        found: dict[tuple[int, ...], Lookup] = {}
+        found: dict[object, Lookup] = {}
         large = []
         for lookup in map(self._tabulated, _operators(self.device, self._program, self._plain)):
+            key = lookup.knobs, lookup.where
             if lookup.rows is None:
                 large.append(lookup)
-            elif lookup.knobs in found:
-                found[lookup.knobs] = replace(lookup, rows=found[lookup.knobs].rows + lookup.rows)
+            elif (known := found.get(key)) is not None and known.rows is not None:
+                found[key] = replace(lookup, rows=known.rows + lookup.rows)
             else:
-                found[lookup.knobs] = lookup
+                found[key] = lookup
         return [*found.values(), *large]
 
     @cached_property

@@ -96,7 +96,7 @@ def _named(value: Value, primitive: str) -> Value:
 
 def _structures(offers: Sequence[Knob]) -> Knob:
     """The chains of all primitives, each of which its values name; those with more multiply-accumulates first."""
-    chains = {value: chain for knob in offers for value, chain in knob.chains.items()}
+    chains = {value: knob.chains[value] for knob in offers for value in knob.values[1:]}
     order = sorted(chains, key=lambda value: -sum(node.macs for node in chains[value].nodes))
     return replace(offers[0], values=(offers[0].values[0], *order), chains=chains)
 

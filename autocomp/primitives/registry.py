@@ -27,6 +27,7 @@ from .choices import Choices
 from .merging import merged
 from .restrictions import restricted
 
+OPERATORS = ("low-rank", "ghost")  # their values are offered where the device gains from them
 DEVICE_DEPENDENT = ("sparsity",)  # "auto" takes them where the device gains from them
 PLUGINS = "autocomp.primitives"  # the group of entry points
 
@@ -83,6 +84,7 @@ def search_space(
 ) -> SearchSpace:
     """All knobs of the primitives that are chosen from."""
     names, formats, channel_divisor = choices.primitives, choices.formats, choices.channel_divisor
+    asked = (names,) if isinstance(names, str) else tuple(names)  # a group's members need not all find something
     knobs: list[Knob] = []
     for name in chosen(choices):
         made = RatedPruning(name, choices.importance[name]) if name in choices.importance else primitive(name)
@@ -90,12 +92,12 @@ def search_space(
             offered = (*formats, *choices.low_formats) if getattr(made, "low_bits", False) else formats
             found = made.knobs(graph, parameters, offered, channel_divisor, moments or {})
         except NoEffectError:
-            if names != "auto":
+            if name in asked:
                 raise
         else:
             able = [one for knob in found if (one := with_float_inputs(knob, choices.float_layers)) is not None]
             knobs += [one for knob in able if (one := _as_device_cuts(graph, knob, choices)) is not None]
-            if not knobs and found and names != "auto" and names != "pruning":
+            if not knobs and found and names != "auto" and names != "pruning" and name not in OPERATORS:
                 raise NoEffectError(
                     f"this device cuts in multiples of {channel_divisor} channels, and no channel group has more than "
                     "that"
@@ -107,6 +109,8 @@ def search_space(
     every, knobs = bool(knobs), restricted(knobs, choices.restrictions)
     if every and not knobs:
         raise NoEffectError("there is nothing to compress: the restrictions leave every layer as it is")
+    if not knobs and set(chosen(choices)) <= {*OPERATORS}:
+        raise NoEffectError("there is nothing to compress: no other layers make this network faster or smaller here")
     if not knobs:
         raise NoEffectError(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
@@ -145,7 +149,7 @@ def _dividing(graph: NetworkGraph, knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
 
 def _as_device_cuts(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob | None:
     """The knob with the values that the device cuts, or gains from; None where there are none."""
-    if knob.primitive in DEVICE_DEPENDENT and choices.gains is not None:
+    if knob.primitive in (*DEVICE_DEPENDENT, *OPERATORS) and choices.gains is not None:
         gains = choices.gains.get(knob.name, ())
         values = [value for value in knob.values[1:] if value in gains]
         return replace(knob, values=(knob.values[0], *values)) if values else None
@@ -188,7 +192,7 @@ AUTOMATIC_TRAINERS = ("lsq", "slb")
 GROUPS = {
     "post-training": ("rtn", "adaround"),
     "training": ("lsq", "simqat", "pact", "slb"),
-    "operators": ("low-rank", "ghost"),
+    "operators": OPERATORS,
     "pruning": ("channel-pruning", "magnitude", "geometric-median", "taylor", "scop"),
 }
 

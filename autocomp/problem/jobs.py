@@ -26,7 +26,7 @@ from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, CostTables, Device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import Parameters, PlanCompressor, parameters_of
-from autocomp.primitives.registry import expanded, search_space
+from autocomp.primitives.registry import DEVICE_DEPENDENT, OPERATORS, chosen, expanded, search_space
 from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.exclusion import Patterns, cells_named, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network, first_line
@@ -42,7 +42,7 @@ from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace
 
 from .budget import Budget
 from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_input
-from .gains import device_gains
+from .gains import Gains, device_gains, device_knobs, not_offered
 from .metrics import METRICS
 from .rating import channel_importance
 
@@ -247,7 +247,7 @@ def _prepared(
     choices = replace(
         choices,
         importance=channel_importance(net, graph, choices, data),
-        gains=device_gains(chip, graph, len(arrays[0])) if names == "auto" else None,
+        gains=_gains(chip, graph, len(arrays[0]), names),
         restrictions=tuple(_restricted(net, graph, one) for one in restrict),
     )
     labels = None if evaluation is None else evaluation.y
@@ -267,11 +267,23 @@ def _prepared(
         log.info(text, left, chip.channel_divisor, chip.name)
     left_out = _left_out(graph, x, seed, evaluation is None, optional)
     few = _few(evaluator.calibrated, len(calibrate[0]))
-    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *_alike(chip, formats))
+    dear = () if names == "auto" else not_offered(chip, graph, choices.gains or {}, chosen(choices))
+    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *_alike(chip, formats), *dear)
     for text in remarks:
         log.warning("%s", text)
     calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
     return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks)
+
+
+def _gains(chip: Device, graph: NetworkGraph, batch: int, names: str | Sequence[str]) -> Gains | None:
+    """None where every value of the primitives is offered. 2:4 is offered everywhere to who asks for it."""
+    if names == "auto":
+        return device_gains(chip, graph, batch)
+    asked = expanded((names,) if isinstance(names, str) else names)
+    found = device_gains(chip, graph, batch, [name for name in asked if name in OPERATORS])
+    sparse = [knob for name in asked if name in DEVICE_DEPENDENT for knob in device_knobs(name, chip, graph)]
+    dependent = {*asked} & {*DEVICE_DEPENDENT, *OPERATORS}
+    return found | {knob.name: knob.values[1:] for knob in sparse} if dependent else None
 
 
 def _alike(chip: Device, formats: Sequence[Format]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@ rounded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from autocomp.search_spaces import FLOAT_BITS, Narrowing, Node
 
 from .adaptive_rounding import WIDE, adaptive_rounding
-from .factorisation import factorised
+from .factorisation import OutputBasis, factorised
 from .ghost_fit import ghosted
 from .nearest_levels import nearest_halves
 from .patches import Hessian, PatchSums
@@ -71,9 +71,10 @@ class Factored:
         samples: np.ndarray | None,
         patches: Hessian | None,
         normalised: bool,
+        basis: Callable[[np.ndarray, np.ndarray | None, bool], OutputBasis] = OutputBasis.of,
     ) -> Factored:
         """first: the chain's first node. weight: (kept out, kept in, ...) of the layer. samples: see
-        :class:`ChainSamples`."""
+        :class:`ChainSamples`. basis: makes that of the outputs, which all ranks share."""
         rows, columns = places
         taps = np.repeat(columns, int(np.prod(weight.shape[2:])))
         seen = None if samples is None else samples[..., taps]
@@ -84,7 +85,8 @@ class Factored:
         if is_ghost(narrowing):
             found = ghosted(weight, seen, centred)
         else:
-            found = factorised(weight, int(narrowing.channels(weight.shape[1], len(weight))), seen, centred)
+            rank = int(narrowing.channels(weight.shape[1], len(weight)))
+            found = factorised(weight, rank, seen, basis(weight, seen, centred))
         shifted = None if bias is None else bias + found.shift
         return cls(rows, columns, found.first, found.last, shifted, found.inner, before, normalised)
 
@@ -116,7 +118,8 @@ def weights_of(factored: Factored, first: bool, bits: int, adapts: bool, sparse:
     """The first layer of a chain, or the last, under a plan. See :class:`PlanCompressor`."""
     weight = factored.first if first else factored.last
     bias = None if first else factored.bias
-    patches = factored.before if first else _moments(factored)
+    measured = sparse or (adapts and bits < 8)
+    patches = None if not measured else factored.before if first else _moments(factored)
     centred = not first and (bias is not None or factored.normalised)
     corrects = bias is not None and not factored.normalised
     start, quantized = weight, None
@@ -125,7 +128,7 @@ def weights_of(factored: Factored, first: bool, bits: int, adapts: bool, sparse:
     if bits < FLOAT_BITS:
         quantized = _rounded(weight, bits, patches if adapts else None, centred, sparse, paired)
     found = weight if quantized is None else quantized.dequantized()
-    if corrects and bias is not None and patches is not None and (sparse or (adapts and bits < 8)):
+    if corrects and bias is not None and patches is not None:
         bias = bias - patches.mean_output(found - start)
     return ChainWeights(found, bias, quantized)
 

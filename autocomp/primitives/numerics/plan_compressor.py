@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph,
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
+from .factorisation import OutputBasis
 from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation, quantize_weight
@@ -139,6 +141,7 @@ class PlanCompressor:
         self._rounded: Remembered[tuple[QuantizedWeight, np.ndarray]] = Remembered(CACHED_WEIGHTS)
         self._cut: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(CACHED_WEIGHTS // 4)
         self._sparse: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(CACHED_WEIGHTS // 4)
+        self._bases: Remembered[OutputBasis] = Remembered(CACHED_WEIGHTS // 16)
         self._factored: Remembered[Factored] = Remembered(CACHED_WEIGHTS // 16)
         self._of_chains: Remembered[ChainWeights] = Remembered(CACHED_WEIGHTS // 4)
 
@@ -212,15 +215,17 @@ class PlanCompressor:
         assert narrowing is not None
         key = (first.layer, np.packbits(rows).tobytes(), np.packbits(columns).tobytes())
 
+        def basis(weight: np.ndarray, seen: np.ndarray | None, centred: bool) -> OutputBasis:
+            find = partial(OutputBasis.of, weight, seen, centred)
+            return self._bases.get((layer, *key[1:]), len(weight) ** 2, find)
+
         def made() -> Factored:
             whole, shift = self._read(own, columns)
             bias = None if own.bias is None else self.parameters[own.bias][rows] + shift[rows]
             seen = self.samples.of(layer, narrowing)
             patches = self.patches.get(layer)
-            return Factored.of(
-                first, (rows, columns), whole[rows], bias, seen, patches,
-                layer in self._normalised,
-            )  # fmt: skip
+            places, weight, normalised = (rows, columns), whole[rows], layer in self._normalised
+            return Factored.of(first, places, weight, bias, seen, patches, normalised, basis)
 
         return self._factored.get(key, math.prod(own.weight_shape or (1,)) + len(rows) * 100, made)
 

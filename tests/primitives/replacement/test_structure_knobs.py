@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from autocomp.errors import NoEffectError
+from autocomp.hardware_models import device
 from autocomp.primitives.choices import Choices
-from autocomp.primitives.numerics.factorisation import factorised
+from autocomp.primitives.numerics.factorisation import OutputBasis, factorised
 from autocomp.primitives.numerics.first_last_layers import first_and_last
 from autocomp.primitives.numerics.ghost_fit import ghosted
 from autocomp.primitives.registry import expanded, primitive, search_space
 from autocomp.primitives.restrictions import Restrict
+from autocomp.problem.gains import device_gains, not_offered
 from autocomp.search_spaces import Format, LayerChain, NetworkGraph, Plan, SearchSpace
 from tests.conftest import Subject
 
@@ -47,8 +49,32 @@ def test_a_network_without_such_layers_is_refused(residual: Subject) -> None:
         primitive("low-rank").knobs(NetworkGraph((), ()), {}, FORMATS, 4, {})
 
 
-def test_the_group_of_operators_has_them() -> None:
-    assert "low-rank" in expanded(["operators"])
+def test_a_group_needs_one_member_that_finds_something(named_subject: Callable[[str], Subject]) -> None:
+    assert set(expanded(["operators"])) == {"low-rank", "ghost"}
+    flat = named_subject("sounds")
+    knobs = _space(flat, Choices(FORMATS, 4, "operators")).knobs
+    assert knobs and {knob.primitive for knob in knobs} == {"low-rank"}
+    with pytest.raises(NoEffectError, match="ghost found no convolution"):
+        _space(flat, Choices(FORMATS, 4, ("low-rank", "ghost")))
+
+
+def test_values_that_a_device_does_not_gain_from_are_not_offered(residual: Subject) -> None:
+    chip, names = device("cpu"), ("low-rank", "ghost")
+    gains = device_gains(chip, residual.graph, 1, names)
+    offered = _space(residual, Choices(FORMATS, 4, names, gains=gains))
+    assert {knob.name: set(knob.values[1:]) for knob in offered.knobs} == {k: set(v) for k, v in gains.items()}
+    every = _space(residual, Choices(FORMATS, 4, names))
+    left = {(knob.layers[0], value) for knob in every.knobs for value in knob.values[1:]}
+    left -= {(knob.layers[0], value) for knob in offered.knobs for value in knob.values[1:]}
+    assert left, "a stem of three channels does not gain"
+    (note,) = not_offered(chip, residual.graph, gains, names)
+    assert note.startswith("not offered, since they make the network neither faster nor smaller on cpu: ")
+    assert all(layer in note for layer, _ in left)
+    assert not not_offered(chip, residual.graph, {knob.name: knob.values for knob in every.knobs}, names)
+    with pytest.raises(NoEffectError, match="no other layers make this network faster or smaller here"):
+        _space(residual, Choices(FORMATS, 4, names, gains={}))
+    with_formats = _space(residual, Choices(FORMATS, 4, ("ghost", "rtn"), gains={}))
+    assert {knob.kind for knob in with_formats.knobs} == {"format"}
 
 
 def test_excluded_and_restricted_layers_stay_whole(residual: Subject) -> None:
@@ -135,9 +161,9 @@ def test_samples_make_the_product_nearer_in_the_output() -> None:
     samples = (rng.standard_normal((500, 10)) * np.linspace(0.1, 3, 10) + 1).astype(np.float32)
     errors = []
     for known in (None, samples):
-        found = factorised(weight, 4, known, centred=True)
+        found = factorised(weight, 4, known, OutputBasis.of(weight, known, True))
         outputs = samples @ (found.last @ found.first).T + found.shift
         errors.append(float(np.square(outputs - samples @ weight.T).sum()))
     assert errors[1] < 0.9 * errors[0]
-    whole = factorised(weight, 10, samples, centred=False)
+    whole = factorised(weight, 10, samples, OutputBasis.of(weight, samples, False))
     np.testing.assert_allclose(whole.last @ whole.first, weight, atol=1e-4)
