@@ -9,8 +9,8 @@ run on the 10,000 test images, and networks with random weights of other kinds. 
 It is written as ONNX for cpu, for TensorRT, for atc and for the toolkit in front of atc; every fourth one as MindIR.
 
 Columns, for each form: how many files were written and agree with the evaluated plan, the mean and the largest
-difference of their size to the predicted one, how many are within 2 %, and the largest difference of their accuracy to the
-evaluated one, in points.
+difference of their size to the predicted one, how many are within 2 %, and the largest difference of their accuracy to
+the evaluated one, in points.
 """
 
 from __future__ import annotations
