@@ -73,12 +73,12 @@ def subject(name: str, shared: Path | None) -> tuple[nn.Cell, np.ndarray, np.nda
         return load_network(), test.x[0], test.y, seen.x[0][:CALIBRATION]
     if name == "resnet20":
         sys.path[:0] = [str(shared / folder) for folder in ("data", "models") if shared is not None]
-        from load import cifar10  # type: ignore[import-not-found]
-        from resnet_cifar import MEAN, STD, trained  # type: ignore[import-not-found]
+        from load import cifar10
+        from resnet_cifar import MEAN, STD, trained
 
-        (x, y), (seen, _) = cifar10("test"), cifar10("train", CALIBRATION)
-        x, seen = (np.moveaxis((some / 255 - MEAN) / STD, 3, 1).astype(np.float32) for some in (x, seen))
-        return trained(20), x, y, seen
+        (x, y), (z, _) = cifar10("test"), cifar10("train", CALIBRATION)
+        x, z = (np.moveaxis((some / 255 - MEAN) / STD, 3, 1).astype(np.float32) for some in (x, z))
+        return trained(20), x, y, z
     make, pixels = RANDOM[name]
     net = make()
     graph = trace(net, (1, 3, pixels, pixels))
@@ -89,7 +89,7 @@ def subject(name: str, shared: Path | None) -> tuple[nn.Cell, np.ndarray, np.nda
 def deployer(name: str, chip_name: str | Path, shared: Path | None) -> tuple[NetworkDeployer, Any]:
     net, x, y, seen = subject(name, shared)
     chip = device(chip_name)
-    graph = trace(net, x[:1])
+    graph = trace(net, (x[:1],))
     formats = [Format.parse(text) for text in FORMATS]
     choices = Choices(
         formats, 4, ["channel-pruning", "rtn"], symmetric=chip.symmetric_inputs,
