@@ -157,6 +157,8 @@ class OnnxContainer(NamedContainer):
         if not lowered.device.runtime.quantizes_tensors:
             rounded = self.rounded + 12 * len(node.name)
             return found + np.where(activation_bits <= 8, rounded, 0) + self._turned(node) * stored
+        if lowered.device.symmetric_inputs:  # no zero points, and biases in floats
+            return found + self._turned(node) * stored
         if shift:
             found = found + both * (outputs * SCALE + self.bias + 5 * shift)
         if node.kind == "dense":

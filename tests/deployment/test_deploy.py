@@ -101,7 +101,7 @@ def test_nan_never_agrees(tmp_path: Path) -> None:
 
 
 def test_a_file_may_differ_as_far_as_moved_inputs_move_the_outputs(tmp_path: Path) -> None:
-    """Of a network that rounds; by half as much again, and never without a network to ask."""
+    """Of a network that rounds; by twice as much, and never without a network to ask."""
     inputs = (np.random.default_rng(0).standard_normal((4, 50)).astype(np.float32),)
 
     def network(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -114,9 +114,9 @@ def test_a_file_may_differ_as_far_as_moved_inputs_move_the_outputs(tmp_path: Pat
         found = (expected[0] * np.float32(1 + share * moves),)
         return compare(lambda path, arrays: found, tmp_path / "net.onnx", inputs, expected, 0.05, network)
 
-    assert 0.1 < moves < 0.2 and differing(1.2) > 0.05
+    assert 0.1 < moves < 0.2 and differing(1.6) > 0.05
     with pytest.raises(ExportError, match=r"relative error 0\.\d+, but at most 0\.\d+ is right"):
-        differing(2.0)
+        differing(2.5)
     with pytest.raises(ExportError, match=r"but at most 0\.05 is right"):
         compare(lambda path, arrays: (1.1 * expected[0],), tmp_path / "net.onnx", inputs, expected, 0.05)
 

@@ -75,7 +75,7 @@ def test_sizes_of_onnx_files_are_predicted(name: str) -> None:
     """Within 1.2 %, one mixed plan within 2.1 %, of files of 1.3 to 80 KB, two thirds of which may be names."""
     some = rounded(name)
     space = search_space(some.graph, some.parameters, Choices([Format.parse(text) for text in FORMATS], 4, "rtn"))
-    sizes, mixed = FileSizes(device("gpu"), space), (FORMATS * len(some.graph.layers))[: len(some.graph.layers)]
+    sizes, mixed = FileSizes(device(TEMPLATE), space), (FORMATS * len(some.graph.layers))[: len(some.graph.layers)]
     for formats in (*((text,) * len(mixed) for text in FORMATS), mixed):
         chosen = zip(some.graph.layers, formats, strict=True)
         plan = Plan({f"format/{layer}": text for layer, text in chosen if text != "float"})
