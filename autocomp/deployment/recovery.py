@@ -119,7 +119,7 @@ class Recovery:
         if not offered:
             return value
         bits = Format.parse(str(chosen)).weight_bits
-        able = [name for name in order if name in offered and bits <= getattr(primitive(name), "most_bits", 8)]
+        able = [name for name in order if name in offered and _reaches(name, bits)]
         return carried_out_by(chosen, able[0]) if able else value
 
     def _trained(self, front: ParetoSet, one: Trained, number: int) -> Trained | None:
@@ -144,6 +144,12 @@ class Recovery:
         rows = _rows(front, [one.point for one in pool])
         chosen = by_worth(rows, np.array(front.reference))[: -(-len(pool) // 2)]
         return [pool[i] for i in sorted(chosen)]
+
+
+def _reaches(name: str, bits: int) -> bool:
+    """Whether the primitive trains weights of so many bits."""
+    made = primitive(name)
+    return bool(getattr(made, "least_bits", 2) <= bits <= getattr(made, "most_bits", 8))
 
 
 def _rows(front: ParetoSet, points: Sequence[Point]) -> np.ndarray:

@@ -125,6 +125,11 @@ class TestAssignments:
         values = [split_value(value) for plan in assignments for value in plan.values()]
         assert all(Format.parse(str(chosen)).weight_bits <= 4 for chosen, by in values if by == "slb")
 
+    def test_one_bit_is_left_to_slb(self) -> None:
+        by = recovery(Trainer(), study())._by
+        assert by("w1a8@slb", ("lsq", "slb"), ("lsq", "slb")) == "w1a8@slb"
+        assert by("w2a8", ("lsq", "slb"), ("lsq", "slb")) == "w2a8@lsq"
+
     def test_without_formats_there_is_one(self) -> None:
         plan = Plan({"keep/l1": 0.5})
         assert recovery(Trainer(), study()).assignments(plan) == [plan]
