@@ -27,7 +27,8 @@ def commands(report: ExportReport, device: Device | None) -> tuple[str, ...]:
         return _ascend(report, device)
     stem, title = report.path.with_suffix(""), title_of(device.data)
     if title == "tensorrt":
-        return (_line("trtexec", onnx=report.path, saveEngine=f"{stem}.engine") + " --int8 --fp16",)
+        integers = " --int8" * bool(report.form)  # of a float model trtexec would invent the scales
+        return (_line("trtexec", onnx=report.path, saveEngine=f"{stem}.engine") + f"{integers} --fp16",)
     if title == "lite":
         return (_line("converter_lite", fmk="ONNX", modelFile=report.path, outputFile=stem),)
     return ()

@@ -14,7 +14,7 @@ from autocomp.hardware_models.device_file import device_text
 from autocomp.hardware_models.fitting.own_device import calibrated
 from autocomp.hardware_models.fitting.profiles import named
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
-from autocomp.hardware_models.measurements.shapes import MeasuredShape, read_table, table_text
+from autocomp.hardware_models.measurements.shapes import MeasuredShape, OperatorShape, read_table, table_text
 from autocomp.results.stored import write_text
 from autocomp.search_spaces import Format
 
@@ -23,6 +23,9 @@ from .processor import TEMPLATE, threads_of
 from .profiling import Report, measure
 
 INTEGERS = Format(8, 8)
+RESULTS = (".json", ".csv", ".log", ".txt")
+PRODUCTS = ("conv", "dense", "matmul")
+COMPUTED, MOST_BATCH = 4.0, 1024  # least latency of a large shape, in fixed times; a batch beyond which none is made
 
 
 def beginning(device: str, threads: int) -> tuple[str, int]:
@@ -41,7 +44,27 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
     if path.is_file():
         return read_table(path)
     formats = ["float"] + ["w8a8"] * chip.executes(INTEGERS)
-    return [MeasuredShape(shape) for shape in standard_shapes(formats)]
+    shapes = standard_shapes(formats)
+    return [MeasuredShape(shape) for shape in (*shapes, *_enlarged(chip, shapes))]
+
+
+def _enlarged(chip: Device, shapes: Sequence[OperatorShape]) -> list[OperatorShape]:
+    """Matrix products that the chip only launches as they are, in batches in which it computes: without them a fast
+    chip's rates are not seen."""
+    found = []
+    for shape in (one for one in shapes if one.kind in PRODUCTS):
+        large = shape
+        while _launched(chip, large) and large.batch < MOST_BATCH:
+            large = replace(large, batch=large.batch * 4)
+        if large is not shape:
+            found.append(replace(large, batch=large.batch * 4))
+    return found
+
+
+def _launched(chip: Device, shape: OperatorShape) -> bool:
+    rows = chip.cost_table(shape.workload())
+    fixed = chip.rates.operator_s["float"] * 1e3 * len(rows) + chip.rates.inference_s * 1e3
+    return sum(row.latency_ms for row in rows) < COMPUTED * fixed
 
 
 def write_models(rows: Iterable[MeasuredShape], folder: Path, device: str | Path | Device) -> int:
@@ -56,9 +79,9 @@ def write_models(rows: Iterable[MeasuredShape], folder: Path, device: str | Path
 
 
 def with_results(rows: Sequence[MeasuredShape], paths: Sequence[Path]) -> list[MeasuredShape]:
-    """The rows with the latencies of profilers' outputs, which are named after shapes; ValueError for a name of no
-    row's shape."""
-    found = named(paths)
+    """The rows with the latencies of profilers' outputs, which are named after shapes; of a folder all files are read.
+    ValueError for a name of no row's shape."""
+    found = named([file for path in paths for file in _files(path)])
     unknown = sorted(set(found) - {row.shape.name for row in rows})
     if unknown:
         raise ValueError(f"a result must be named after a shape of the table, but got {', '.join(unknown)}")
@@ -68,6 +91,15 @@ def with_results(rows: Sequence[MeasuredShape], paths: Sequence[Path]) -> list[M
         else row
         for row in rows
     ]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in RESULTS)
+    if not files:
+        raise ValueError(f"a folder of results must hold {', '.join(RESULTS)} files, but {path} holds none")
+    return files
 
 
 def measured(rows: Sequence[MeasuredShape], threads: int = 1, report: Report | None = None) -> list[MeasuredShape]:

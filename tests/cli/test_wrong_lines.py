@@ -189,7 +189,7 @@ LINES: tuple[tuple[str, str], ...] = (
     (f"{PROFILE} --out {{p}}/t.csv --models {{p}}/file", "file cannot be used: File exists"),
     (f"{PROFILE} --out {{p}}/t.csv --results {{p}}/none.json", "there is no file"),
     (f"{PROFILE} --out {{p}}/t.csv --results /dev/zero", "must be a regular file"),
-    (f"{PROFILE} --out {{p}}/t.csv --results {{p}}", "must be a regular file"),
+    (f"{PROFILE} --out {{p}}/t.csv --results {{p}}/empty", "a folder of results must hold .json, .*empty holds none"),
     (f"{PROFILE} --out {{p}}/t.csv --fit {{p}}/mine.txt", "a device file's path must end in .toml, but got"),
     ("profile --device abacus --out {p}/t.csv", "unknown device 'abacus'"),
     ("calibrate --threads none", "Invalid value for '--threads'"),
