@@ -25,7 +25,7 @@ from .profiling import Report, measure
 INTEGERS = Format(8, 8)
 RESULTS = (".json", ".csv", ".log", ".txt")
 PRODUCTS = ("conv", "dense", "matmul")
-COMPUTED, MOST_BATCH = 4.0, 1024  # least latency of a large shape, in fixed times; a batch beyond which none is made
+COMPUTED, MOST_ELEMENTS = 3.0, 5e7  # least latency of a large shape, in fixed times; most elements of its tensors
 
 
 def beginning(device: str, threads: int) -> tuple[str, int]:
@@ -54,11 +54,16 @@ def _enlarged(chip: Device, shapes: Sequence[OperatorShape]) -> list[OperatorSha
     found = []
     for shape in (one for one in shapes if one.kind in PRODUCTS):
         large = shape
-        while _launched(chip, large) and large.batch < MOST_BATCH:
+        while _launched(chip, large) and 4 * _elements(large) <= MOST_ELEMENTS:
             large = replace(large, batch=large.batch * 4)
         if large is not shape:
-            found.append(replace(large, batch=large.batch * 4))
+            found.append(large)
     return found
+
+
+def _elements(shape: OperatorShape) -> int:
+    """Of the larger one of its input and its output."""
+    return shape.batch * shape.height * shape.width * max(shape.channels_in, shape.channels_out)
 
 
 def _launched(chip: Device, shape: OperatorShape) -> bool:
