@@ -112,6 +112,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search how to compress a network; print the front, and store it with an HTML report."""
+    from autocomp.study.study import ERROR
+
     from . import sources
     from .front_tables import front_as_dict
 
@@ -144,6 +146,8 @@ def search(
         return
     typer.echo(str(front))
     typer.echo(f"front and report.html are in {out}")
+    if str(front.settings["stopped"]).startswith(ERROR):
+        raise typer.Exit(1)
 
 
 @app.command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +16,8 @@ from autocomp.evaluators import Measurement, Scores
 from autocomp.problem.metrics import METRICS
 from autocomp.process.optuna_logging import quiet
 from autocomp.search_spaces import Plan, SearchSpace
+
+from .retries import first_sentence, written
 
 if TYPE_CHECKING:
     import optuna
@@ -50,6 +53,7 @@ class Ledger:
         self._measurements: dict[Plan, Measurement] = {}
         self._low_fidelity: dict[Plan, Measurement] = {}  # on a part of the samples
         self._remembered: dict[str, str] = {}
+        self._name = str(storage)
         self._study: optuna.Study | None = None
         self._database: optuna.storages.RDBStorage | None = None  # where the storage is an SQLite file
         if storage is not None:
@@ -87,8 +91,8 @@ class Ledger:
     def remember(self, name: str, text: str) -> None:
         """Store a text that is not an evaluation, under the same fingerprint."""
         self._remembered[name] = text
-        if self._study is not None:
-            self._study.set_user_attr(name, text)
+        if (study := self._study) is not None:
+            written(lambda: study.set_user_attr(name, text), self._name)
 
     def recall(self, name: str) -> str | None:
         return self._remembered.get(name)
@@ -109,20 +113,38 @@ class Ledger:
         """
         import optuna
 
-        assert self._study is not None
-        storage, study = self._study._storage, self._study._study_id
         if self._database is None:
             values = {knob.name: plan.get(knob.name, knob.values[0]) for knob in self.space.knobs}
             created = optuna.trial.create_trial(params=values, distributions=self._distributions, **trial)
-            storage.create_new_trial(study, template_trial=created)
+            self._create_trial(created)
             return
-        number = storage.create_new_trial(study, template_trial=optuna.trial.create_trial(**trial))
+        number = self._create_trial(optuna.trial.create_trial(**trial))
         rows = [
             {"trial_id": number, "param_name": name, "param_value": float(choice), "distribution_json": text}
             for (name, text), choice in zip(self._described, self.space.encode(plan), strict=True)
         ]
-        with self._database.engine.begin() as connection:
-            connection.execute(optuna.storages._rdb.models.TrialParamModel.__table__.insert(), rows)
+        engine = self._database.engine
+
+        def insert() -> None:
+            with engine.begin() as connection:
+                connection.execute(optuna.storages._rdb.models.TrialParamModel.__table__.insert(), rows)
+
+        written(insert, self._name)
+
+    def _create_trial(self, trial: optuna.trial.FrozenTrial) -> int:
+        """Its number in the storage. A try whose answer was lost is found by the trial's token and not made again."""
+        assert self._study is not None
+        storage, study = self._study._storage, self._study._study_id
+        token = trial._system_attrs["autocomp:token"] = uuid.uuid4().hex
+        numbers: list[int] = []
+
+        def stands() -> bool:
+            known = storage.get_all_trials(study, deepcopy=False)
+            numbers.extend(one._trial_id for one in known if one._system_attrs.get("autocomp:token") == token)
+            return bool(numbers)
+
+        written(lambda: numbers.append(storage.create_new_trial(study, template_trial=trial)), self._name, stands)
+        return numbers[0]
 
     @cached_property
     def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -142,7 +164,7 @@ class Ledger:
                 self._study = self._create(_url(storage), prefix)
                 self._read(prefix)
         except Exception as error:  # Optuna, SQLAlchemy, its drivers and the file system raise different errors
-            reason = " ".join(str(error).split("\n(Background")[0].split())
+            reason = first_sentence(error)
             raise OSError(f"storage {str(storage)!r} cannot be opened or written: {reason}") from error
 
     def _create(self, url: str, prefix: str) -> optuna.Study:

@@ -15,7 +15,7 @@ from autocomp.evaluators import RUINED, divergence
 from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import Plan
 
-from .failures import Failures
+from .failures import RUINS, Failures
 from .ledger import Ledger
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class ScoringPass:
         self.failures = Failures()
         self._failed: set[str] = set()  # keys of plans, which are measured again when the search is continued
         self.asked, self.left = 0, 0  # plans that were to be measured, and those that were not
+        self.passing = False  # whether a plan failed for a reason that says nothing of the plan, and so may pass
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -84,6 +85,7 @@ class ScoringPass:
         logger.warning("%s", found)
         self.failures.add(found, plan)
         self._failed.add(plan.key)
+        self.passing |= not str(found).endswith(RUINS)
         if (most := self.failures.most(self.asked)) is not None:
             raise EvaluationError(f"{most[1]} of {self.asked} plans could not be scored: {most[0]}")
         return RUINED

@@ -33,7 +33,8 @@ from .scoring import ScoringPass
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost
 
-    from .executors import Executor, Question, Result
+    from .answers import Question, Result
+    from .executors import Executor
 
 logger = logging.getLogger("autocomp")
 
@@ -148,7 +149,8 @@ class Study:
                 self.stopped = INTERRUPTED
             else:
                 self.stopped = f"{ERROR}: {error}"
-                logger.error("the search ended after %d evaluations by %s", self.done, error, exc_info=True)
+                told = not isinstance(error, OSError)  # a storage that is gone: its sentence says all
+                logger.error("the search ended after %d evaluations by %s", self.done, error, exc_info=told)
         return self.records
 
     @property
@@ -200,13 +202,14 @@ class Study:
         )
 
     def _known_scores(self, measure: Callable[[Measure], Scores]) -> Scores:
-        """The stored scores or new ones, which are stored where all their plans were measured."""
+        """The stored scores or new ones, which are stored where all their plans were measured and none failed for a
+        reason that may pass."""
         found = Scores.from_json(self.ledger.recall(SCORES) or "", self.space)
         if found is not None:
             return found
         self._scoring = ScoringPass(self.executor, self.ledger, self._limit.part(SCORING_SHARE), self._scored)
         found = measure(self._scoring)
-        if not self._scoring.left:
+        if not self._scoring.left and not self._scoring.passing:
             self.ledger.remember(SCORES, found.to_json())
         return found
 

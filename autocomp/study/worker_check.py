@@ -5,6 +5,7 @@ What the user wrote, a metric or labels of their own, is loaded in a fresh proce
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import socket
@@ -14,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from .executors import load_ray
+from .ray_workers import load_ray
+from .travel import culprit, parts
 
 SECONDS = 120.0  # after which loading is given up
 CONNECT_S = 5.0
@@ -25,7 +27,7 @@ paths, sent = pickle.load(sys.stdin.buffer)
 sys.path.extend(path for path in paths if path not in sys.path)
 sys.stdout = sys.stderr
 try:
-    pickle.loads(sent)
+    pickle.loads(sent[0], buffers=sent[1:])
 except BaseException as error:
     sys.__stdout__.write(f"{type(error).__name__}: {error}".replace("\\n", " "))
     sys.__stdout__.flush()
@@ -53,24 +55,25 @@ def check_workers_load(workers: int | str | None, wanted: Mapping[str, Any]) -> 
         return
     ray = load_ray()
     if isinstance(workers, str) and workers.startswith("ray://"):
+        check_client(workers)
         _check_address(workers)
     for name, value in wanted.items():
         _check_loads(name, _pickled(ray, name, value, workers), workers)
 
 
-def _pickled(ray: Any, name: str, value: Any, workers: int | str) -> bytes:
+def _pickled(ray: Any, name: str, value: Any, workers: int | str) -> list[Any]:
     try:
-        sent: bytes = ray.cloudpickle.dumps(value)
+        return parts(ray, value, isinstance(workers, str))
     except Exception as error:  # of whatever the object holds
-        said = " ".join(f"{error}".split()) or type(error).__name__
+        said = " ".join(f"{error.__cause__ or error}".split()) or type(error).__name__
+        place = culprit(ray, value, name.split(" (")[0].removeprefix("a "))
         raise ValueError(
-            f"workers={workers!r} needs {name} that can be pickled, but it cannot: {said}; {HINT}let it hold no locks, "
-            "open files or networks"
+            f"workers={workers!r} needs {name} that can be pickled, but it cannot: {place}: {said}; {HINT}"
+            "let it hold no locks, open files or networks"
         ) from error
-    return sent
 
 
-def _check_loads(name: str, sent: bytes, workers: int | str) -> None:
+def _check_loads(name: str, sent: list[Any], workers: int | str) -> None:
     paths = [os.path.abspath(path) for path in sys.path]
     needs = f"workers={workers!r} needs {name} that a fresh process can load, but "
     try:
@@ -89,6 +92,12 @@ def _check_loads(name: str, sent: bytes, workers: int | str) -> None:
     if found.returncode:
         said = found.stdout.decode(errors="replace") or f"the process ended with code {found.returncode}"
         raise ValueError(f"{needs}it cannot: {said}; {HINT}define it in a module on sys.path, or in the script itself")
+
+
+def check_client(workers: str) -> None:
+    """Ray's client is an extra of its package."""
+    if importlib.util.find_spec("grpc") is None:
+        raise ImportError(f"workers={workers!r} needs Ray's client: pip install 'ray[client]'")
 
 
 def _check_address(workers: str) -> None:

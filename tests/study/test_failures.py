@@ -102,11 +102,10 @@ class TestEvaluations:
         assert 0 < len(records) < running.done < 30
         assert running.notes == (running.stopped,)
 
-    def test_a_worker_that_cannot_load_the_evaluator(self, tmp_path: Path) -> None:
+    def test_a_worker_that_cannot_load_the_evaluator_gets_no_plans(self, tmp_path: Path) -> None:
         running = study(LoadedOnce(toy(4)[0], sleep=0.05, log=str(tmp_path / "log")), 2)
         records = running.run()
-        assert records and running.stopped is not None
-        assert "evaluations failed: the evaluator cannot be loaded in a worker: FileExistsError" in running.stopped
+        assert len(records) == 30 and running.stopped == "30 evaluations" and running.notes == ()
 
     def test_where_none_can_load_it_the_search_says_so(self, tmp_path: Path) -> None:
         (tmp_path / "log.lock").touch()
