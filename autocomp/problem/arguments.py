@@ -67,6 +67,13 @@ PRECISION = Rule("None or the text of a format, as 'w8a8'", lambda v: isinstance
 SECONDS = Rule(
     "a number of seconds", is_number, "a number of seconds above 0", lambda v: v > 0 and not math.isnan(v)
 ).or_none()
+CALLBACK = Rule("None or a function of a measurement", callable, may_be_none=True)
+RESOURCES = Rule(
+    "None or numbers by the names of Ray's resources",
+    lambda v: isinstance(v, Mapping) and all(isinstance(name, str) and is_number(v[name]) for name in v),
+    "finite numbers above 0",
+    lambda v: all(0 < amount < math.inf for amount in v.values()),
+).or_none()
 WORKERS_KIND = "None, a number, 'auto' or 'ray://host:port'"
 WORKERS = Rule(WORKERS_KIND, _is_workers, WORKERS_KIND, _is_address).or_none()
 NAMES = Rule("'auto', a name or a list of names", is_names, "'auto' or at least one name", not_empty)
@@ -99,6 +106,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "restrict": Rule("autocomp.Restrict, one or several", _is_restrictions),
         "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
         "workers": WORKERS,
+        "resources": RESOURCES,
+        "evaluation_limit": SECONDS,
+        "on_evaluation": CALLBACK,
         "storage": PATH.or_none(),
         "fine_tune": EPOCHS,
         "train_budget": Rule(
@@ -159,6 +169,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "batch": whole(1),
         "patience": whole(1).or_none(),
         "time_limit": SECONDS,
+        "evaluation_limit": SECONDS,
+        "on_evaluation": CALLBACK,
         "seed": SEED,
         "space": Rule("a SearchSpace", lambda v: hasattr(v, "knobs")),
         "costs": Rule("a function of vectors", callable),
