@@ -147,7 +147,7 @@ class Study:
         self._reset()
         self._bar = SearchProgress(self.objectives[0], self.trials, self._bar_limit, self.progress)
         try:
-            with interruptible(), self.executor, self._bar:
+            with interruptible(), self.ledger.held(), self.executor, self._bar:
                 with suppress(_TimeUp):
                     self._search()
                 self._confirm()
