@@ -58,6 +58,7 @@ def search(
     patience: int | None = PATIENCE,
     sampler: str = "auto",
     workers: int | str | None = None,
+    batch: int | str = "auto",
     resources: Mapping[str, float] | None = None,
     evaluation_limit: float | None = None,
     storage: str | Path | None = None,
@@ -86,11 +87,13 @@ def search(
         time_limit: seconds from the call on, after which no further evaluation begins. Preparation and scores count:
             where they take more than their share of it they are shortened, and ``front.notes`` says so. The float
             network is evaluated in any case.
-        patience: batches of eight evaluations in which the front's hypervolume must grow by a thousandth, or the
-            search ends; None: all trials are made.
+        patience: batches (of eight evaluations, usually) in which the front's hypervolume must grow by a thousandth,
+            or the search ends; None: all trials are made.
         sampler: who proposes plans.
         workers: None evaluates in this process, several plans at a time, a number on so many Ray workers here, "auto"
-            or "ray://host:port" on a cluster. The front is the same.
+            or "ray://host:port" on a cluster. The front is the same for the same batch.
+        batch: how many plans are proposed together, and so how many workers have something to do. "auto": 8, or the
+            next multiple of 8 where more workers are wanted; a storage keeps it for the same call.
         resources: what each worker takes besides a processor, by Ray's names: ``{"GPU": 1}``, ``{"NPU": 1}``.
         evaluation_limit: seconds for one evaluation, after which it has failed and its worker is replaced; None: a
             minute and 20 times the seconds of the float network.
@@ -116,7 +119,7 @@ def search(
         "search", net=net, budget=budget, device=device, exclude=exclude, restrict=restrict, primitives=primitives,
         trials=trials, time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
         train_budget=train_budget, seed=seed, progress=progress, resources=resources, evaluation_limit=evaluation_limit,
-        on_evaluation=on_evaluation,
+        on_evaluation=on_evaluation, batch=batch,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
@@ -144,7 +147,7 @@ def search(
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience, "evaluation_limit": evaluation_limit}
     study = _study(
         job, bounds, _executor(job, workers, resources), storage, sampler=sampler, seed=seed, progress=progress,
-        deadline=deadline, on_evaluation=on_evaluation, **limits,
+        deadline=deadline, on_evaluation=on_evaluation, batch=batch, **limits,
     )  # fmt: skip
     sizes = FileSizes(chip, job.space, job.batch)
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch, sizes=sizes)

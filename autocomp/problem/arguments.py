@@ -74,6 +74,12 @@ RESOURCES = Rule(
     "finite numbers above 0",
     lambda v: all(0 < amount < math.inf for amount in v.values()),
 ).or_none()
+BATCH = Rule(
+    "'auto' or an integer",
+    lambda v: is_integer(v) or isinstance(v, str),
+    "'auto' or at least 1",
+    lambda v: v == "auto" if isinstance(v, str) else v >= 1,
+)
 WORKERS_KIND = "None, a number, 'auto' or 'ray://host:port'"
 WORKERS = Rule(WORKERS_KIND, _is_workers, WORKERS_KIND, _is_address).or_none()
 NAMES = Rule("'auto', a name or a list of names", is_names, "'auto' or at least one name", not_empty)
@@ -106,6 +112,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "restrict": Rule("autocomp.Restrict, one or several", _is_restrictions),
         "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
         "workers": WORKERS,
+        "batch": BATCH,
         "resources": RESOURCES,
         "evaluation_limit": SECONDS,
         "on_evaluation": CALLBACK,
@@ -166,7 +173,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "Study": {
         "trials": whole(1),
-        "batch": whole(1),
+        "batch": BATCH,
         "patience": whole(1).or_none(),
         "time_limit": SECONDS,
         "evaluation_limit": SECONDS,

@@ -27,6 +27,11 @@ class Executor(Protocol):
     evaluation_limit: float | None
     """Seconds for one plan, after which it has failed; None: no limit."""
 
+    @property
+    def width(self) -> int:
+        """How many workers are wanted, once it is entered."""
+        ...
+
     def __enter__(self) -> Executor: ...
 
     def __exit__(

@@ -36,6 +36,10 @@ class InProcess:
         self._at_once: int = getattr(evaluator, "at_once", 1)
         self.evaluation_limit: float | None = None
 
+    @property
+    def width(self) -> int:
+        return 1
+
     def __enter__(self) -> InProcess:
         return self
 

@@ -51,6 +51,12 @@ class RayWorkers:
         self._waiter: subprocess.Popen[bytes] | None = None
         self.evaluation_limit: float | None = None
 
+    @property
+    def width(self) -> int:
+        if isinstance(self._workers, int) or self._pool is None:
+            return self._workers if isinstance(self._workers, int) else 1
+        return self._pool.room()
+
     def __enter__(self) -> RayWorkers:
         ray = self._ray
         if not ray.is_initialized():

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
+WIDTH = "batch"  # the ledger's key
 LIMIT_S, LIMIT_FLOATS = 60.0, 20.0  # the usual limit of an evaluation: seconds, and times those of the float network
 SCORING_SHARE = 0.5  # of the time that is left, for measuring scores
 HALVING, FEWEST = 4, 8  # one plan in four, but at least eight, is measured on all samples in the end
@@ -56,6 +57,8 @@ class Study:
     costs: gives the costs of vectors, (n, knobs) int.
     objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
     sampler: a name, or a sampler object.
+    batch: how many plans are proposed together. "auto": the least multiple of eight that is not less than the
+        executor's width; the ledger keeps it, so that the same search is continued with another number of workers.
     trials: number of evaluations, including those found in the ledger and those that failed.
     time_limit: seconds from the start of the run, checked after each evaluation, and after each plan that is scored.
         The scores take at most half of what is left when they begin: plans that were not measured by then are
@@ -88,7 +91,7 @@ class Study:
         patience: int | None = None,
         ledger: Ledger | None = None,
         seed: int = 0,
-        batch: int = BATCH,
+        batch: int | str = BATCH,
         scores: Callable[[Measure], Scores] | None = None,
         evaluate_subset: Question[Measurement] | None = None,
         progress: bool | None = False,
@@ -113,7 +116,8 @@ class Study:
         self.patience = patience
         self.ledger = ledger if ledger is not None else Ledger(space)
         self.seed = seed
-        self.batch = batch
+        self._batch = batch
+        self.batch = batch if isinstance(batch, int) else BATCH
         self.scores = scores
         self.evaluate_subset = evaluate_subset
         self.progress = progress
@@ -173,6 +177,7 @@ class Study:
 
     def _search(self) -> None:
         origin = (0,) * len(self.space.knobs)
+        self.batch = self._width()
         self.executor.evaluation_limit = self.evaluation_limit
         first = self._evaluate([origin])
         if not self.records:
@@ -193,6 +198,15 @@ class Study:
             # A full batch is always proposed: a study with more trials then proposes the same plans first.
             proposals.tell(self._evaluate(batch[: self.trials - self.done]))
             self._growth.add(self._front)
+
+    def _width(self) -> int:
+        if not isinstance(self._batch, str):
+            return int(self._batch)
+        known = self.ledger.recall(WIDTH) or ""
+        width = int(known) if known.isdigit() and int(known) else -(-self.executor.width // BATCH) * BATCH
+        if not known:
+            self.ledger.remember(WIDTH, str(width))
+        return max(1, width)
 
     def _proposals(self) -> Proposals:
         chosen = self.sampler

@@ -16,6 +16,7 @@ import pytest
 from autocomp.evaluators import Measurement
 from autocomp.search_spaces import Plan
 from autocomp.study.executors import InProcess
+from autocomp.study.ledger import Ledger
 from autocomp.study.study import Study
 from tests.toy import ToyEvaluator, toy_costs, toy_space
 
@@ -76,6 +77,36 @@ def test_each_measurement_is_reported_and_an_error_in_the_report_ends_nothing(
     found = study(on_evaluation=report)
     assert [record.measurement for record in found.run()] == seen and len(seen) == 12
     assert "on_evaluation raised KeyError: 'mine'" in caplog.text
+
+
+class Wide(InProcess):
+    """Seems to have so many workers."""
+
+    wanted = 20
+
+    @property
+    def width(self) -> int:
+        return self.wanted
+
+
+@pytest.mark.parametrize(("wanted", "batch"), [(1, 8), (8, 8), (9, 16), (20, 24), (1000, 1000)])
+def test_the_batch_follows_from_the_workers_wanted(wanted: int, batch: int) -> None:
+    found = study(batch="auto", trials=1)
+    found.executor = Wide(ToyEvaluator(SPACE))
+    found.executor.wanted = wanted
+    found.run()
+    assert found.batch == batch
+
+
+def test_the_same_search_keeps_its_batch_with_other_workers(tmp_path: Path) -> None:
+    def found(executor: InProcess) -> tuple[int, list[Plan]]:
+        running = study(batch="auto", trials=40, ledger=Ledger(SPACE, tmp_path / "run.db", "toy"))
+        running.executor = executor
+        running.run()
+        return running.batch, [record.plan for record in running.records]
+
+    first = found(Wide(ToyEvaluator(SPACE)))
+    assert first[0] == 24 and found(InProcess(ToyEvaluator(SPACE))) == first
 
 
 def main() -> None:

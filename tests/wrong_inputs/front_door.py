@@ -52,6 +52,7 @@ def searches() -> list[Case]:
         "storage": FOLDERS[1:], "fine_tune": (None, True, 1.5, -1, "2"), "train_budget": (-1, "2", True, NAN, INF, [2]),
         "seed": SEEDS, "progress": SHOWN, "resources": (5, "GPU", ["GPU"], {"GPU": 0}, {"GPU": "1"}, {1: 1}),
         "evaluation_limit": (True, "60", 0, -1, NAN, [60]), "on_evaluation": (5, "print", [print]),
+        "batch": (0, -1, 1.5, True, None, "many", ""),
     }  # fmt: skip
     said: list[tuple[dict[str, Any], str]] = [
         ({"device": "ascend-31"}, "^unknown device 'ascend-31'"),
