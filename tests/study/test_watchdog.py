@@ -23,7 +23,7 @@ def main() -> None:
 
     with RayWorkers(ToyEvaluator(SPACE), 1) as workers:
         dict(workers.map(PLANS))
-        processes = ray._private.worker._global_node.all_processes
+        processes = ray._private.worker._global_node.all_processes  # type: ignore[attr-defined]
         started = [one.process.pid for several in processes.values() for one in several]
         worker = ray.get(workers._pool._slots[0].actor.where.remote())[1]  # type: ignore[union-attr]
         sys.stdout.write(f"{' '.join(map(str, [worker, *started]))}\n")
