@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,7 @@ from autocomp.deployment.recovery import Recovery, usual_epochs
 from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
 from autocomp.deployment.tuning import Tuner, settings_of
-from autocomp.evaluators import OnnxEngine, evaluate_subset, score
+from autocomp.evaluators import Measurement, OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, check_trainable, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
@@ -61,11 +61,15 @@ def search(
     patience: int | None = PATIENCE,
     sampler: str = "auto",
     workers: int | str | None = None,
+    batch: int | str = "auto",
+    resources: Mapping[str, float] | None = None,
+    evaluation_limit: float | None = None,
     storage: str | Path | None = None,
     fine_tune: int | FineTuning = EPOCHS,
     train_budget: float | None = None,
     seed: int = 0,
     progress: bool | None = True,
+    on_evaluation: Callable[[Measurement], object] | None = None,
 ) -> ParetoSet:
     """Search how to compress a trained network for a device.
 
@@ -86,11 +90,16 @@ def search(
         time_limit: seconds from the call on, after which no further evaluation begins. Preparation and scores count:
             where they take more than their share of it they are shortened, and ``front.notes`` says so. The float
             network is evaluated in any case.
-        patience: batches of eight evaluations in which the front's hypervolume must grow by a thousandth, or the
-            search ends; None: all trials are made.
+        patience: batches (of eight evaluations, usually) in which the front's hypervolume must grow by a thousandth,
+            or the search ends; None: all trials are made.
         sampler: who proposes plans.
         workers: None evaluates in this process, several plans at a time, a number on so many Ray workers here, "auto"
-            or "ray://host:port" on a cluster. The front is the same.
+            or "ray://host:port" on a cluster. The front is the same for the same batch.
+        batch: how many plans are proposed together, and so how many workers have something to do. "auto": 8, or the
+            next multiple of 8 where more workers are wanted; a storage keeps it for the same call.
+        resources: what each worker takes besides a processor, by Ray's names: ``{"GPU": 1}``, ``{"NPU": 1}``.
+        evaluation_limit: seconds for one evaluation, after which it has failed and its worker is replaced; None: a
+            minute and 20 times the seconds of the float network.
         storage: a path or an Optuna storage URL; the same call continues there what was stopped.
         fine_tune: epochs over ``data.train``, or :class:`FineTuning`. Where no plan keeps the accuracy that the budget
             asks for, up to three are trained, one after the other, until one does. 0: nothing is trained.
@@ -99,6 +108,7 @@ def search(
             as without; 0: none.
         seed: the same seed gives the same front.
         progress: a progress bar on standard error; None shows it where that is a terminal.
+        on_evaluation: called with each new measurement, for a display of one's own; what it raises is logged.
 
     Raises:
         BudgetError: no plan can meet the budget; names the nearest that one can. TraceError, EvaluationError: the
@@ -111,7 +121,8 @@ def search(
     check(
         "search", net=net, budget=budget, device=device, exclude=exclude, restrict=restrict, primitives=primitives,
         trials=trials, time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
-        train_budget=train_budget, seed=seed, progress=progress,
+        train_budget=train_budget, seed=seed, progress=progress, resources=resources, evaluation_limit=evaluation_limit,
+        on_evaluation=on_evaluation, batch=batch,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
@@ -136,10 +147,11 @@ def search(
     )  # fmt: skip
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
-    limits = {"trials": trials, "time_limit": time_limit, "patience": patience}
+    limits = {"trials": trials, "time_limit": time_limit, "patience": patience, "evaluation_limit": evaluation_limit}
     study = _study(
-        job, bounds, workers, storage, sampler=sampler, seed=seed, progress=progress, deadline=deadline, **limits
-    )
+        job, bounds, _executor(job, workers, resources), storage, sampler=sampler, seed=seed, progress=progress,
+        deadline=deadline, on_evaluation=on_evaluation, batch=batch, **limits,
+    )  # fmt: skip
     sizes = FileSizes(chip, job.space, job.batch)
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch, sizes=sizes)
     tuner = _tuner(deployer, tuning, samples, study, storage)
@@ -151,12 +163,12 @@ def search(
     return front
 
 
-def _study(job: Job, bounds: Budget, workers: int | str | None, storage: str | Path | None, **settings: Any) -> Study:
+def _study(job: Job, bounds: Budget, running: Executor, storage: str | Path | None, **settings: Any) -> Study:
     """settings: keyword arguments of Study."""
     minimised = objectives(bounds)
     return Study(
         job.space,
-        _executor(job, workers),
+        running,
         job.costs,
         objectives=minimised,
         budget=bounds,
@@ -241,11 +253,11 @@ def _sent(data: Data) -> dict[str, Any]:
     return sent | ({"labels": labels[:LABELS]} if labels is not None and labels.dtype.hasobject else {})
 
 
-def _executor(job: Job, workers: int | str | None) -> Executor:
+def _executor(job: Job, workers: int | str | None, resources: Mapping[str, float] | None) -> Executor:
     """Workers on this machine share its processors."""
     if isinstance(workers, int) and isinstance(job.evaluator.engine, OnnxEngine):
         job.evaluator.engine.threads = max(1, len(os.sched_getaffinity(0)) // max(1, workers))
-    return executor(job.evaluator, workers)
+    return executor(job.evaluator, workers, resources)
 
 
 def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:

@@ -83,6 +83,16 @@ def search(
     ] = 8,
     sampler: Annotated[str, typer.Option("--sampler", help="The strategy that proposes plans.")] = "auto",
     workers: Workers = None,
+    evaluation_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--evaluation-limit",
+            metavar="SECONDS",
+            min=0.1,
+            help="Of one evaluation, after which it has failed.",
+            show_default="a minute and 20 times the float network's",
+        ),
+    ] = None,
     storage: Annotated[
         str | None, typer.Option("--storage", help="A path or storage URL; the same call again resumes from it.")
     ] = None,
@@ -134,6 +144,7 @@ def search(
         patience=patience,
         sampler=sampler,
         workers=_worker_count(workers),
+        evaluation_limit=evaluation_limit,
         storage=storage,
         fine_tune=fine_tune,
         train_budget=train_budget,

@@ -67,6 +67,19 @@ PRECISION = Rule("None or the text of a format, as 'w8a8'", lambda v: isinstance
 SECONDS = Rule(
     "a number of seconds", is_number, "a number of seconds above 0", lambda v: v > 0 and not math.isnan(v)
 ).or_none()
+CALLBACK = Rule("None or a function of a measurement", callable, may_be_none=True)
+RESOURCES = Rule(
+    "None or numbers by the names of Ray's resources",
+    lambda v: isinstance(v, Mapping) and all(isinstance(name, str) and is_number(v[name]) for name in v),
+    "finite numbers above 0",
+    lambda v: all(0 < amount < math.inf for amount in v.values()),
+).or_none()
+BATCH = Rule(
+    "'auto' or an integer",
+    lambda v: is_integer(v) or isinstance(v, str),
+    "'auto' or at least 1",
+    lambda v: v == "auto" if isinstance(v, str) else v >= 1,
+)
 WORKERS_KIND = "None, a number, 'auto' or 'ray://host:port'"
 WORKERS = Rule(WORKERS_KIND, _is_workers, WORKERS_KIND, _is_address).or_none()
 NAMES = Rule("'auto', a name or a list of names", is_names, "'auto' or at least one name", not_empty)
@@ -99,6 +112,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "restrict": Rule("autocomp.Restrict, one or several", _is_restrictions),
         "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
         "workers": WORKERS,
+        "batch": BATCH,
+        "resources": RESOURCES,
+        "evaluation_limit": SECONDS,
+        "on_evaluation": CALLBACK,
         "storage": PATH.or_none(),
         "fine_tune": EPOCHS,
         "train_budget": Rule(
@@ -156,9 +173,11 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "Study": {
         "trials": whole(1),
-        "batch": whole(1),
+        "batch": BATCH,
         "patience": whole(1).or_none(),
         "time_limit": SECONDS,
+        "evaluation_limit": SECONDS,
+        "on_evaluation": CALLBACK,
         "seed": SEED,
         "space": Rule("a SearchSpace", lambda v: hasattr(v, "knobs")),
         "costs": Rule("a function of vectors", callable),

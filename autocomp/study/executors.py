@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -24,6 +24,14 @@ class Executor(Protocol):
     {1: Measurement(...), 0: EvaluationError('...')}
     """
 
+    evaluation_limit: float | None
+    """Seconds for one plan, after which it has failed; None: no limit."""
+
+    @property
+    def width(self) -> int:
+        """How many workers are wanted, once it is entered."""
+        ...
+
     def __enter__(self) -> Executor: ...
 
     def __exit__(
@@ -41,7 +49,14 @@ class Executor(Protocol):
         ...
 
 
-def executor(evaluator: Evaluator, workers: int | str | None = None) -> Executor:
-    """None: this process. A number: so many Ray workers here. ``"auto"``, ``"ray://host:port"``: a Ray cluster."""
+def executor(
+    evaluator: Evaluator, workers: int | str | None = None, resources: Mapping[str, float] | None = None
+) -> Executor:
+    """None: this process. A number: so many Ray workers here. ``"auto"``, ``"ray://host:port"``: a Ray cluster.
+
+    resources: what each worker takes besides a processor, by Ray's names.
+    """
     check_workers(workers)
-    return InProcess(evaluator) if workers is None else RayWorkers(evaluator, workers)
+    if workers is None:
+        return InProcess(evaluator)
+    return RayWorkers(evaluator, workers, resources, f"autocomp-{evaluator.key[:8]}")

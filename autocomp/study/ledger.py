@@ -7,6 +7,7 @@ import logging
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from autocomp.problem.metrics import METRICS
 from autocomp.process.optuna_logging import quiet
 from autocomp.search_spaces import Plan, SearchSpace
 
+from .lease import KEY, held
 from .retries import first_sentence, written
 
 if TYPE_CHECKING:
@@ -87,6 +89,12 @@ class Ledger:
         if self._study is None:
             return
         self._store(plan, state=optuna.trial.TrialState.FAIL, user_attrs={"plan": str(plan), "error": reason})
+
+    def held(self) -> AbstractContextManager[None]:
+        """Holds the stored study against other drivers in the body; OSError where one has it."""
+        if self._study is None:
+            return nullcontext()
+        return held(self._study._storage, self._study._study_id, self._name)
 
     def remember(self, name: str, text: str) -> None:
         """Store a text that is not an evaluation, under the same fingerprint."""
@@ -197,7 +205,8 @@ class Ledger:
             if name.split(" ")[0] != prefix:
                 continue
             study = optuna.load_study(study_name=name, storage=storage)
-            self._remembered |= {key: text for key, text in study.user_attrs.items() if isinstance(text, str)}
+            texts = {key: text for key, text in study.user_attrs.items() if isinstance(text, str)}
+            self._remembered |= {key: text for key, text in texts.items() if key != KEY}
             for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
                 self._take(trial)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from itertools import count
@@ -18,6 +19,7 @@ from autocomp.search_spaces import Plan
 from .answers import Found, Question, Result, evaluate, failure
 from .in_process import InProcess
 from .travel import parts
+from .watchdog import relieved, watch
 from .worker_pool import Done, PoolLostError, WorkerPool
 
 logger = logging.getLogger("autocomp")
@@ -46,13 +48,21 @@ class RayWorkers:
         self._pool: WorkerPool | None = None
         self._numbers = count()
         self._started = False
+        self._waiter: subprocess.Popen[bytes] | None = None
         self.evaluation_limit: float | None = None
+
+    @property
+    def width(self) -> int:
+        if isinstance(self._workers, int) or self._pool is None:
+            return self._workers if isinstance(self._workers, int) else 1
+        return self._pool.room()
 
     def __enter__(self) -> RayWorkers:
         ray = self._ray
         if not ray.is_initialized():
             self._connect()
             self._started = True
+            self._waiter = watch(ray) if isinstance(self._workers, int) else None
         try:
             paths = [os.path.abspath(path) for path in sys.path]
             shared = [ray.put(self._parts), ray.put(paths)]
@@ -137,7 +147,8 @@ class RayWorkers:
             if self._pool is not None:
                 self._pool.close()
             if self._started:
-                self._ray.shutdown()
+                with relieved(self._waiter):
+                    self._ray.shutdown()
         self._pool, self._started = None, False
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 BATCH = 8
+WIDTH = "batch"  # the ledger's key
+LIMIT_S, LIMIT_FLOATS = 60.0, 20.0  # the usual limit of an evaluation: seconds, and times those of the float network
 SCORING_SHARE = 0.5  # of the time that is left, for measuring scores
 HALVING, FEWEST = 4, 8  # one plan in four, but at least eight, is measured on all samples in the end
 INTERRUPTED, ERROR = "interrupted", "an error"
@@ -55,6 +57,8 @@ class Study:
     costs: gives the costs of vectors, (n, knobs) int.
     objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
     sampler: a name, or a sampler object.
+    batch: how many plans are proposed together. "auto": the least multiple of eight that is not less than the
+        executor's width; the ledger keeps it, so that the same search is continued with another number of workers.
     trials: number of evaluations, including those found in the ledger and those that failed.
     time_limit: seconds from the start of the run, checked after each evaluation, and after each plan that is scored.
         The scores take at most half of what is left when they begin: plans that were not measured by then are
@@ -68,6 +72,9 @@ class Study:
     evaluate_subset: if given, it measures plans on a part of the samples, and in the end a quarter of the plans are
         measured on all samples.
     progress: a line on standard error; None shows it where that is a terminal.
+    evaluation_limit: seconds for one plan, after which it has failed and its worker is replaced. None: a minute and 20
+        times the seconds of the float network.
+    on_evaluation: called with each new measurement; what it raises is logged.
     """
 
     def __init__(
@@ -84,15 +91,18 @@ class Study:
         patience: int | None = None,
         ledger: Ledger | None = None,
         seed: int = 0,
-        batch: int = BATCH,
+        batch: int | str = BATCH,
         scores: Callable[[Measure], Scores] | None = None,
         evaluate_subset: Question[Measurement] | None = None,
         progress: bool | None = False,
         deadline: Deadline | None = None,
+        evaluation_limit: float | None = None,
+        on_evaluation: Callable[[Measurement], object] | None = None,
     ) -> None:
         check(
             "Study", space=space, costs=costs, objectives=objectives, budget=budget, sampler=sampler, trials=trials,
             batch=batch, patience=patience, time_limit=time_limit, seed=seed, progress=progress,
+            evaluation_limit=evaluation_limit, on_evaluation=on_evaluation,
         )  # fmt: skip
         _check(objectives, sampler)
         self.space = space
@@ -106,11 +116,14 @@ class Study:
         self.patience = patience
         self.ledger = ledger if ledger is not None else Ledger(space)
         self.seed = seed
-        self.batch = batch
+        self._batch = batch
+        self.batch = batch if isinstance(batch, int) else BATCH
         self.scores = scores
         self.evaluate_subset = evaluate_subset
         self.progress = progress
         self.deadline = deadline
+        self.evaluation_limit = evaluation_limit
+        self.on_evaluation = on_evaluation
         self._constraints = ConstraintEvaluator(costs, len(space.knobs), self.objectives, self.budget)
         self.float_cost = self._constraints.float_cost
         self._reset()
@@ -138,7 +151,7 @@ class Study:
         self._reset()
         self._bar = SearchProgress(self.objectives[0], self.trials, self._bar_limit, self.progress)
         try:
-            with interruptible(), self.executor, self._bar:
+            with interruptible(), self.ledger.held(), self.executor, self._bar:
                 with suppress(_TimeUp):
                     self._search()
                 self._confirm()
@@ -164,10 +177,14 @@ class Study:
 
     def _search(self) -> None:
         origin = (0,) * len(self.space.knobs)
+        self.batch = self._width()
+        self.executor.evaluation_limit = self.evaluation_limit
         first = self._evaluate([origin])
         if not self.records:
             raise EvaluationError(f"the float network could not be evaluated: {self._failure}")
         self._constraints.float_accuracy = self.records[0].measurement.accuracy
+        if self.evaluation_limit is None:
+            self.executor.evaluation_limit = LIMIT_S + LIMIT_FLOATS * self.records[0].measurement.seconds
         if not self.space.knobs:
             self.stopped = "no more plans: there is nothing to choose in this network"
             return
@@ -181,6 +198,15 @@ class Study:
             # A full batch is always proposed: a study with more trials then proposes the same plans first.
             proposals.tell(self._evaluate(batch[: self.trials - self.done]))
             self._growth.add(self._front)
+
+    def _width(self) -> int:
+        if not isinstance(self._batch, str):
+            return int(self._batch)
+        known = self.ledger.recall(WIDTH) or ""
+        width = int(known) if known.isdigit() and int(known) else -(-self.executor.width // BATCH) * BATCH
+        if not known:
+            self.ledger.remember(WIDTH, str(width))
+        return max(1, width)
 
     def _proposals(self) -> Proposals:
         chosen = self.sampler
@@ -275,6 +301,7 @@ class Study:
                 self._front.add(record)
             if i not in known:
                 self._store(plans[i], finished[i])
+                self._report(result)
             self._bar.update(self.done, self.reused, self._front)
 
         self.reused += len(known)
@@ -286,6 +313,14 @@ class Study:
                 if self._over():
                     break
         return [self._outcome(batch[i], record) for i, record in sorted(finished.items())]
+
+    def _report(self, result: Result) -> None:
+        if self.on_evaluation is None or not isinstance(result, Measurement):
+            return
+        try:
+            self.on_evaluation(result)
+        except Exception as error:  # of the user's code, which must not end the search
+            logger.warning("on_evaluation raised %s: %s", type(error).__name__, error)
 
     def _measure(self, plans: Sequence[Plan], part: bool) -> Generator[tuple[int, Result], None, None]:
         if part and self.evaluate_subset is not None:

@@ -157,7 +157,7 @@ class WorkerPool:
         if now - self._looked < COUNT_S:
             return
         self._looked = now
-        room = self._room()
+        room = self.room()
         target = room if self._wanted is None else min(self._wanted, room)
         if self._wanted is not None and target < self._wanted and not self._warned:
             self._warned = True
@@ -168,7 +168,7 @@ class WorkerPool:
         for _ in range(allowed - len(self._slots)):
             self._start()
 
-    def _room(self) -> int:
+    def room(self) -> int:
         """How many workers the cluster's resources are enough for."""
         total = self._ray.cluster_resources()
         return int(min(total.get(kind, 0) // amount for kind, amount in self._kinds.items() if amount))

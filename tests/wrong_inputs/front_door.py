@@ -50,7 +50,9 @@ def searches() -> list[Case]:
         "primitives": ([], None, 5, [5], ""), "trials": (None, *COUNTS), "time_limit": (True, "60", 0, -1, NAN, [60]),
         "patience": COUNTS, "sampler": (None, 5, ["random"]), "workers": (1.5, True, "two", "", [2], 0, -1),
         "storage": FOLDERS[1:], "fine_tune": (None, True, 1.5, -1, "2"), "train_budget": (-1, "2", True, NAN, INF, [2]),
-        "seed": SEEDS, "progress": SHOWN,
+        "seed": SEEDS, "progress": SHOWN, "resources": (5, "GPU", ["GPU"], {"GPU": 0}, {"GPU": "1"}, {1: 1}),
+        "evaluation_limit": (True, "60", 0, -1, NAN, [60]), "on_evaluation": (5, "print", [print]),
+        "batch": (0, -1, 1.5, True, None, "many", ""),
     }  # fmt: skip
     said: list[tuple[dict[str, Any], str]] = [
         ({"device": "ascend-31"}, "^unknown device 'ascend-31'"),
