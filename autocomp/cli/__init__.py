@@ -1,7 +1,8 @@
 """The command line. Read ``commands`` first. It may import everything.
 
-``commands`` has the commands for searches, ``device_commands`` those for devices, ``options`` the options of both.
-``sources`` loads a user's network and data. ``tables`` prints tables.
+``commands`` has the commands for searches, ``front_commands`` those for saved fronts, ``device_commands`` those for
+devices, ``options`` the options of all. ``sources`` loads a user's network and data. ``tables`` and ``front_tables``
+print tables.
 """
 
 from .commands import main
