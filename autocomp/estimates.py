@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,11 @@ def workloads(
     precision: str | None = None,
 ) -> list[tuple[Device, Workload]]:
     """One workload for each device that offers the format. ValueError where two devices have the same name."""
-    form = Format() if precision is None else Format.parse(precision)
+    floats = precision is not None and re.fullmatch(r"fp(\d+)", precision)
+    form = Format() if precision is None or floats else Format.parse(precision)
     chips = [find_device(name, chosen is not None) for name in (devices() if chosen is None else chosen)]
     able = [chip for chip in _by_name(chips).values() if form in chip.formats]
+    able = [chip for chip in able if chip.float_bits == int(floats[1])] if floats else able
     if not able:
         raise ValueError(f"precision must be a format that one of the devices offers, but got {precision!r}")
     graph, batch = _traced(net, inputs)

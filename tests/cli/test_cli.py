@@ -226,6 +226,10 @@ def test_estimate_in_another_precision(net: str, capsys: pytest.CaptureFixture[s
     assert run(*arguments, "w8a8") == 0
     assert "ascend-310p3, w8a8" in capsys.readouterr().out
     assert "precision must be one of float, w8" in refused(capsys, *arguments, "w3")
+    assert run(*arguments, "fp16") == 0 and "ascend-310p3, fp16" in capsys.readouterr().out
+    both = ("compare", "--net", f"{net}:build", "--inputs", "1,1,8,8", "--device", "ascend", "--device", "cpu")
+    assert set(json.loads(printed(capsys, *both, "--precision", "fp16", "--json"))) == {"ascend-310p3"}
+    assert "a format that one of the devices offers, but got 'fp8'" in refused(capsys, *both, "--precision", "fp8")
 
 
 @pytest.fixture(scope="module")
