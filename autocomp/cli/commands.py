@@ -228,7 +228,8 @@ app.command(epilog="Example: autocomp export runs/a net.onnx --net resnet.py:res
     cli_fronts.export
 )
 app.command(
-    epilog="Example: autocomp profile-network --net resnet.py:resnet18 --data resnet.py:data --plan runs/a:knee"
+    "profile-network",
+    epilog="Example: autocomp profile-network --net resnet.py:resnet18 --data resnet.py:data --plan runs/a:knee",
 )(cli_fronts.profile_network)
 app.command(epilog="Example: autocomp profile --device my.toml --out table.csv --models models")(cli_devices.profile)
 app.command()(cli_devices.calibrate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,8 +130,9 @@ def test_a_device_of_floats_gets_a_float_file_with_static_shapes(subject: Subjec
 
 def test_tensorrt_and_this_processor_have_their_own_commands(tmp_path: Path) -> None:
     report = ExportReport(tmp_path / "net.onnx", "onnx", 0.3, 0.0)
-    (line,) = commands(report, device("gpu"))
-    assert line == f"trtexec --onnx={tmp_path}/net.onnx --saveEngine={tmp_path}/net.engine --int8 --fp16"
+    begin = f"trtexec --onnx={tmp_path}/net.onnx --saveEngine={tmp_path}/net.engine"
+    assert commands(report, device("gpu")) == (f"{begin} --fp16",)  # it would invent scales for a file of floats
+    assert commands(replace(report, form="deployable"), device("gpu")) == (f"{begin} --int8 --fp16",)
     assert commands(report, device("cpu")) == commands(report, None) == ()
 
 

@@ -273,7 +273,7 @@ class TestArguments:
         [
             ({"sampler": "annealing"}, "unknown sampler 'annealing'; known: amc, auto"),
             ({"trials": 0}, "trials must be at least 1, but got trials=0"),
-            ({"batch": 0}, "batch must be at least 1"),
+            ({"batch": 0}, "batch must be 'auto' or at least 1"),
             ({"patience": 0}, "patience must be at least 1, but got patience=0"),
             ({"time_limit": 0}, "time_limit must be a number of seconds above 0"),
             ({"objectives": ("speed",)}, r"objectives must be of latency, .* objectives=\('speed',\)"),

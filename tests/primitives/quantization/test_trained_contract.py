@@ -15,6 +15,7 @@ from autocomp.errors import NoEffectError
 from autocomp.primitives import LSQ, PACT, RTN, SLB, AdaRound, SimQAT
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.export.files import norm_error
+from autocomp.primitives.numerics.bit_packing import packed_bytes
 from autocomp.primitives.numerics.calibrators import fit_range
 from autocomp.primitives.tracing.platform import execution_mode, forward, load_mindspore
 from autocomp.search_spaces import FLOAT_BITS
@@ -111,9 +112,7 @@ def test_the_deployed_network_holds_integers(trained: Trained) -> None:
     assert len(stored) == len(layers)
     floats = sum(layer.weight.size * 4 for layer in layers.values())
     bits = {path: layer.weight_quantizer.bits for path, layer in layers.items()}
-    expected = sum(
-        (layer.weight.size + 1) // 2 if bits[path] <= 4 else layer.weight.size for path, layer in layers.items()
-    )
+    expected = sum(int(packed_bytes(layer.weight.size, min(bits[path], 8))) for path, layer in layers.items())
     assert sum(value.nbytes for value in stored.values()) == expected < 0.3 * floats
 
 
