@@ -368,9 +368,11 @@ class ParetoSet(Sequence[Point]):
 
     @property
     def layers(self) -> LayerTables | None:
-        points = (self.float_point, *self, *self.tuned)
-        found = None if self.deployer is None else self.deployer.layers([point.plan for point in points])
-        return self._layers if found is None else found
+        plans = [point.plan for point in (self.float_point, *self, *self.tuned)]
+        known = self._layers is not None and all(plan in self._layers for plan in plans)
+        if self.deployer is not None and not known:
+            self._layers = self.deployer.layers(plans) or self._layers
+        return self._layers
 
     def _repr_html_(self) -> str:
         """The table, for a notebook."""
