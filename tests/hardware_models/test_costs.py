@@ -97,7 +97,8 @@ def test_formats_that_are_not_executed_give_size_and_no_speed(name: str) -> None
     latency = dict(zip(FORMATS, cost.latency_ms, strict=True))
     size = dict(zip(FORMATS, cost.size_mb, strict=True))
     assert latency["w8"] == latency["w4"] == latency["float"]
-    assert size["float"] > size["w8"] > size["w4"]
+    assert size["float"] > size["w8"]
+    assert size["w8"] == size["w4"] if chip.form == "atc" else size["w8"] > size["w4"]
     if "int8" in chip.rates.macs_per_s:
         assert latency["w4a4"] == latency["w4a8"] == latency["w8a8"]
 
