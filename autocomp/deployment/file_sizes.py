@@ -29,19 +29,18 @@ class FileSizes:
     batch: int = 1
 
     def predicted_mb(self, plan: Plan, form: str) -> float:
-        """form: "mindir", "onnx", or "atc", ONNX with AscendQuant and AscendDequant."""
+        """form: "mindir", "onnx", "atc", ONNX with AscendQuant and AscendDequant, or "qat", for atc's toolkit."""
         chip = replace(self.device, data={**self.device.data, "container": form})
         workload = self.space.workload(self.space.encode(plan)[None], self.batch)
         return float(chip.costs(workload).size_mb[0])
 
     def _of_file(self, plan: Plan, report: ExportReport) -> float:
-        """Predicted for the form that the file has. Those for atc's toolkit have floats in the place of integers that
-        are multiplied."""
-        if report.form == QAT:
-            plan = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
+        """Predicted for the form that the file has."""
         return self.predicted_mb(plan, self._container(report))
 
     def _container(self, report: ExportReport) -> str:
+        if report.form == QAT:
+            return QAT
         atc = self.device.runtime.container == ATC and report.form != SIMULATED
         return ATC if atc and report.format == "onnx" else report.format
 
@@ -58,7 +57,7 @@ class FileSizes:
     def beside_measured(self, plan: Plan, report: ExportReport, inputs: tuple[np.ndarray, ...]) -> ExportReport:
         """The report with the prediction for a file of its form, and its latency where it can be measured."""
         predicted = self._of_file(plan, report)
-        of_cost = self._container(report) == self.device.form and report.form != QAT
+        of_cost = self._container(report) == self.device.form
         latency = self.measured_ms(report, inputs)
         lines = commands(report, self.device)
         return replace(report, predicted_mb=predicted, of_cost=of_cost, latency_ms=latency, commands=lines)
