@@ -22,7 +22,7 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Para
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
 from autocomp.process.deadline import Deadline
-from autocomp.search_spaces import FLOAT_BITS, IntegerFlow, NetworkGraph, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
 
 from .engines import Arrays, BatchStatistics, Engine
 

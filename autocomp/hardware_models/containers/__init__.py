@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from .ascend import AtcContainer, QatContainer
 from .base import Container
+from .mindir import MindirContainer
 from .onnx import OnnxContainer
 
 CONTAINERS: dict[str, Container] = {
-    # fitted to files of 20 KB to 100 MB of ten networks: floats miss by up to 1 %, integers by 4 % of the smallest
-    "mindir": Container(600, 100, 290, 525, 652, divided=653, exact=True),
+    "mindir": MindirContainer(406, 75, 107, 342, 288, divided=470, exact=True, whole=480),
     "onnx": OnnxContainer(
         110, 60, 150, 102, 250, quantizes_tensors=True, constant=14, whole=99, whole_integers=136, whole_packed=164,
         bias=49, zero_points=48, turned=284, phases=811,

@@ -10,8 +10,8 @@ from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.search_spaces import Node
 
 from . import protobuf
-from .base import SCALE
-from .onnx import NamedContainer, letters_of
+from .base import SCALE, letters_of
+from .onnx import NamedContainer
 
 
 @dataclass(frozen=True)

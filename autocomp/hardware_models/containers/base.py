@@ -1,4 +1,4 @@
-"""MindIR, and what the other forms share."""
+"""What the forms share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node
-
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator, Program
+from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node
 
 SCALE = 4  # bytes
 
@@ -79,3 +78,17 @@ class Container:
     def of_tensors(self, lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
         """(n,) bytes of the operators that round tensors at an operator, besides inputs of layers alone."""
         return np.zeros(len(lowered.workload))
+
+
+def bias_name(graph: NetworkGraph, index: int) -> str:
+    """Of a layer's bias in the file; empty where it has none. A BatchNorm behind it gives it one."""
+    node = graph.nodes[index]
+    if node.bias:
+        return node.bias
+    folds = any(graph.nodes[reader].kind == "batchnorm" for reader in graph.consumers[index])
+    return f"{node.layer}.bias" if folds else ""
+
+
+def letters_of(node: Node) -> int:
+    """Of the name of a layer's weight."""
+    return len(node.attributes.weight or "")

@@ -11,8 +11,8 @@ from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator, Program
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node
 
-from .base import SCALE, Container
 from . import protobuf
+from .base import SCALE, Container, bias_name, letters_of
 
 PHASES, GATE = ".phases", ".gate"  # what the file appends to the name of an operator that rounds another tensor
 
@@ -120,20 +120,6 @@ class OnnxContainer(NamedContainer):
             each = sum(self.rounded + 12 * letters for letters in _tensors(lowered.graph.nodes[i]))
             count = count + lowered.quantized(i) * (each + 10.0 * readers)
         return count
-
-
-def bias_name(graph: NetworkGraph, index: int) -> str:
-    """Of a layer's bias in the file; empty where it has none. A BatchNorm behind it gives it one."""
-    node = graph.nodes[index]
-    if node.bias:
-        return node.bias
-    folds = any(graph.nodes[reader].kind == "batchnorm" for reader in graph.consumers[index])
-    return f"{node.layer}.bias" if folds else ""
-
-
-def letters_of(node: Node) -> int:
-    """Of the name of a layer's weight."""
-    return len(node.attributes.weight or "")
 
 
 def _written_names(graph: NetworkGraph) -> list[int]:
