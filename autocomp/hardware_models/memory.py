@@ -55,7 +55,8 @@ class Memory:
         program = self.program
         sizes = {node: lookup(workload) for node, lookup in self.tensors.items()}
         skips = [(block, block.skips(workload)) for block in self.blocks]
-        for block, skipped in skips:
+        for block, skipped in reversed(skips):  # what reads the output then reads the source, in its width
+            sizes[block.source] = np.where(skipped, sizes[block.output], sizes[block.source])
             for node in {*block.tensors, block.output}:
                 sizes[node] = np.where(skipped, 0.0, sizes[node])
         room = self.buffers.bytes_of(workload, len(program.operators))

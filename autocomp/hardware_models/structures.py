@@ -87,7 +87,7 @@ class BlockMemory:
             named = {nodes[node].name: node for node in entries}
             source = named.get(space.graph.nodes[block.source].name, entries[0] if entries else written[0])
             found.append(cls(knob, frozenset(positions), frozenset(written[:-1]), source, written[-1]))
-        return found
+        return sorted(found, key=lambda block: min(block.operators))
 
     def skips(self, workload: Workload) -> np.ndarray:
         """(n,) bool: the plans without the block."""

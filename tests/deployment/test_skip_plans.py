@@ -87,17 +87,18 @@ def test_files_in_integers_agree_with_what_was_evaluated(made: Made, tmp_path: P
 
 @pytest.mark.parametrize("name", ["cpu", "ascend-310p3", "jetson-orin"])
 def test_costs_are_those_of_the_shorter_network(made: Made, name: str) -> None:
-    """Not exactly: the width of a tensor before a block is that which the skipped layer would read."""
+    """Size and energy nearly: conversions before a block are those for the layer that would read the tensor in it."""
     chip, space = device(name), made[1].space
     vectors = space.random(np.random.default_rng(6), 60)
     tables = CostTables(chip, space, 2)(vectors)
-    for row, vector in enumerate(vectors):
-        alone = chip.costs(space.workload(vector, 2).specialised)
-        for field in ("latency_ms", "size_mb", "energy_mj", "macs", "params", "memory_mb", "bops"):
-            expected = float(getattr(alone, field)[0])
-            share = {"latency_ms": 0.03, "energy_mj": 0.15, "memory_mb": 0.2, "size_mb": 0.05}.get(field, 1e-9)
-            found = getattr(tables, field)[row]
-            assert found == pytest.approx(expected, rel=share), (field, space.decode(vector))
+    alone = [chip.costs(space.workload(vector, 2).specialised) for vector in vectors]
+    for field in ("macs", "params", "bops", "latency_ms", "memory_mb", "size_mb", "energy_mj"):
+        expected = np.array([float(getattr(cost, field)[0]) for cost in alone])
+        errors = np.abs(getattr(tables, field) / expected - 1)
+        if field in ("size_mb", "energy_mj"):
+            assert errors.mean() < 0.04, field
+        else:
+            assert errors.max() < (0.01 if field == "latency_ms" else 1e-9), field
 
 
 def test_what_is_chosen_for_skipped_layers_is_left_out(made: Made) -> None:
