@@ -57,21 +57,21 @@ def build(name: str) -> Any:
 
 def hrnet(width: int = 18) -> Any:
     """For classification, with the widths of HRNet-W18."""
-    blocks = {"stage1": (1, [64], 4), **{f"stage{n}": (count, [width * 2**i for i in range(n)], 4) for n, count in PARTS}}
+    widths = {n: [width * 2**i for i in range(n)] for n, _ in PARTS} | {1: [64]}
     stages = {
-        name: {
+        f"stage{n}": {
             "num_modules": count,
-            "num_branches": len(widths),
-            "block": "BOTTLENECK" if name == "stage1" else "BASIC",
-            "num_blocks": [depth] * len(widths),
-            "num_channels": widths,
+            "num_branches": n,
+            "block": "BOTTLENECK" if n == 1 else "BASIC",
+            "num_blocks": [4] * n,
+            "num_channels": widths[n],
         }
-        for name, (count, widths, depth) in blocks.items()
+        for n, count in PARTS
     }
     return import_module("mindcv.models.hrnet").HRNet(stages)
 
 
-PARTS = ((2, 1), (3, 4), (4, 3))  # stages of HRNet, and their modules
+PARTS = ((1, 1), (2, 1), (3, 4), (4, 3))  # stages of HRNet, and their modules
 
 
 def swin(name: str) -> Any:

@@ -27,6 +27,7 @@ from benchmarks import mindcv_networks, networks, pixel_networks
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared" / "hardware"
 
+TOKENS = (64, 128, 256, 320, 384, 512)
 NETWORKS: dict[str, Callable[[], Any]] = {
     "resnet18": partial(networks.resnet, (2, 2, 2, 2), False),
     "resnet34": partial(networks.resnet, (3, 4, 6, 3), False),
@@ -61,8 +62,8 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "shufflenet_v2_x1_5": partial(branching.shufflenet_v2, (176, 352, 704, 1024)),
     "shufflenet_v2_x2_0": partial(branching.shufflenet_v2, (244, 488, 976, 2048)),
     **pixel_networks.NETWORKS,
-    **{f"bert_{tokens}": partial(branching.Bert, tokens) for tokens in (64, 128, 256, 320, 384, 512)},
-    **{f"bert_large_{tokens}": partial(branching.Bert, tokens, 24, 1024, 16) for tokens in (64, 128, 256, 320, 384, 512)},
+    **{f"bert_{tokens}": partial(branching.Bert, tokens) for tokens in TOKENS},
+    **{f"bert_large_{tokens}": partial(branching.Bert, tokens, 24, 1024, 16) for tokens in TOKENS},
 }
 
 

@@ -17,7 +17,7 @@ def parse_network(text: str) -> MeasuredNetwork:
     """``"resnet50.onnx=2.31ms"``; behind an @ the batch, where the file leaves it free: ``"resnet50.onnx@8=9.1ms"``."""
     found = FORM.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f"a measured network is a file and its latency, as in resnet50.onnx=2.31ms, but got {text!r}")
+        raise ValueError(f"a network is a file and its latency, as in resnet50.onnx=2.31ms, but got {text!r}")
     latency_ms = float(found["number"]) * MILLISECONDS[found["unit"]]
     return measured_network(found["file"], latency_ms, int(found["batch"] or 1))
 

@@ -49,7 +49,7 @@ def _load(path: Path) -> Any:
     try:
         return onnx.load(str(path))
     except Exception as error:  # protobuf's errors have no common class
-        raise ValueError(f"a measured network must be an ONNX file, but {path} cannot be read: {error}") from error
+        raise ValueError(f"a network must be an ONNX file, but {path} cannot be read: {error}") from error
 
 
 def _sized(model: Any, batch: int, place: str) -> Any:
@@ -60,13 +60,13 @@ def _sized(model: Any, batch: int, place: str) -> Any:
         if len(sizes) and not sizes[0].HasField("dim_value"):
             sizes[0].dim_value = batch
         if not all(size.HasField("dim_value") and size.dim_value > 0 for size in sizes):
-            raise ValueError(f"a measured network must have fixed sizes but for its batch, but {place} has {value.name}")
+            raise ValueError(f"a network must have fixed sizes but for its batch, but {place} has {value.name}")
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # an output's name of the batch would stand against its size
     try:
         return shape_inference.infer_shapes(_simplified(model), data_prop=True)
     except Exception as error:
-        raise ValueError(f"a measured network must be valid ONNX, but {place} is not: {error}") from error
+        raise ValueError(f"a network must be valid ONNX, but {place} is not: {error}") from error
 
 
 def _simplified(model: Any) -> Any:
@@ -106,7 +106,7 @@ class _Reader:
             self._add(node)
         outputs = tuple(self.index[self._source(one.name)] for one in self.graph.output if self._computed(one.name))
         if not outputs:
-            raise ValueError(f"a measured network must compute an output from its input, but {self.place} does not")
+            raise ValueError(f"a network must compute an output from its input, but {self.place} does not")
         graph = canonical(NetworkGraph(tuple(self.nodes), outputs))
         knobs = tuple(Knob(f"format/{layer}", "", (layer,), ("float", form)) for layer, form in self.formats.items())
         return Workload(SearchSpace(graph, knobs), np.ones((1, len(knobs)), np.int64), 1)
@@ -119,7 +119,7 @@ class _Reader:
 
     def _add(self, node: Any) -> None:
         if node.op_type in REFUSED:
-            raise ValueError(f"a measured network must have operators of known cost, but {self.place} has {node.op_type}")
+            raise ValueError(f"a network must have operators of known cost, but {self.place} has {node.op_type}")
         if node.op_type == "Constant":
             self.constants[node.output[0]] = _attributes(node).get("value")
         elif node.op_type in ROUNDING:
@@ -195,7 +195,7 @@ class _Reader:
         if name in self.constants:
             return tuple(np.shape(self.constants[name]))
         if name not in self.sizes:
-            raise ValueError(f"a measured network must have sizes that no number decides, but {self.place} has {name}")
+            raise ValueError(f"a network must have sizes that no number decides, but {self.place} has {name}")
         return self.sizes[name]
 
 

@@ -91,7 +91,7 @@ def _bounds(given: Operands, attributes: Attributes) -> tuple[float | None, floa
     def bound(place: int, name: str) -> float | None:
         argument = given[place] if len(given) > place else None
         value = attributes.get(name) if argument is None else argument.value
-        return float(np.ravel(value)[0]) if np.size(value) == 1 and value is not None else None
+        return None if value is None or np.size(value) != 1 else float(np.ravel(value)[0])
 
     return bound(1, "min"), bound(2, "max")
 
