@@ -39,7 +39,10 @@ class Executor(Protocol):
     ) -> None: ...
 
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
-        """The index of a plan and its result, as soon as it is finished; an error is a value, which names the plan."""
+        """The index of a plan and its result, as soon as it is finished; an error is a value, which names the plan.
+
+        Plans that are appended while it runs are evaluated, too.
+        """
         ...
 
     def ask(

@@ -1,37 +1,40 @@
-"""Evaluates plans on Ray workers, of this machine or of a cluster; where the cluster is lost, in this process."""
+"""Evaluates plans on Ray workers, of this machine or of a cluster; where Ray is lost it is started again, and where it
+stays lost the search goes on in this process."""
 
 from __future__ import annotations
 
 import logging
 import os
 import pickle
-import subprocess
 import sys
+import time
 from collections.abc import Generator, Mapping, Sequence
 from itertools import count
 from types import ModuleType, TracebackType
+from typing import Any
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator
-from autocomp.process.interrupts import own_termination
 from autocomp.search_spaces import Plan
 
 from .answers import Found, Question, Result, evaluate, failure
+from .broker import Settings
+from .broker_link import BrokerLink, BrokerLostError
 from .in_process import InProcess
 from .travel import parts
-from .watchdog import relieved, watch
-from .worker_pool import Done, PoolLostError, WorkerPool
+from .worker_pool import START_S, Done
 
 logger = logging.getLogger("autocomp")
 
-LEAST_STORE = 128_000_000  # bytes of Ray's object store on this machine
+PAUSES_S = (0.0, 2.0, 10.0, 30.0, 60.0)  # before each start of a Ray that is lost, while no evaluation ends
 
 
 class RayWorkers:
-    """Ray actors that each hold the evaluator.
+    """Ray actors that each hold the evaluator. A process of its own drives them, since a driver ends with its Ray.
 
     resources: what each worker takes besides a processor, by Ray's names. evaluation_limit: seconds, see
-    :class:`WorkerPool`. name: of the search, in the names of its actors.
+    :class:`WorkerPool`. name: of the search, in the names of its actors. start_s: seconds without any worker, after
+    which the cluster is given up.
     """
 
     def __init__(
@@ -40,43 +43,38 @@ class RayWorkers:
         workers: int | str,
         resources: Mapping[str, float] | None = None,
         name: str = "autocomp",
+        start_s: float = START_S,
     ) -> None:
         self._ray = load_ray()
         self._evaluator, self._workers = evaluator, workers
-        self._resources, self._name = dict(resources or {}), name
+        self._resources, self._name, self._start_s = dict(resources or {}), name, start_s
         self._parts = parts(self._ray, evaluator, isinstance(workers, str))
-        self._pool: WorkerPool | None = None
+        self._link: BrokerLink | None = None
+        self._sent: dict[int, bytes] = {}  # plans that have no answer yet
         self._numbers = count()
-        self._started = False
-        self._waiter: subprocess.Popen[bytes] | None = None
+        self._losses = 0  # of Ray, since an evaluation has ended
+        self._limit: float | None = None
         self.evaluation_limit: float | None = None
 
     @property
     def width(self) -> int:
-        if isinstance(self._workers, int) or self._pool is None:
-            return self._workers if isinstance(self._workers, int) else 1
-        return self._pool.room()
+        if isinstance(self._workers, int):
+            return self._workers
+        return 1 if self._link is None else max(1, self._link.room)
 
     def __enter__(self) -> RayWorkers:
-        ray = self._ray
-        if not ray.is_initialized():
-            self._connect()
-            self._started = True
-            self._waiter = watch(ray) if isinstance(self._workers, int) else None
         try:
-            paths = [os.path.abspath(path) for path in sys.path]
-            shared = [ray.put(self._parts), ray.put(paths)]
-            wanted = self._workers if isinstance(self._workers, int) else None
-            self._pool = WorkerPool(ray, shared, wanted, self._resources, self._name)
-        except BaseException:
-            self._stop()
-            raise
+            self._start()
+        except (ConnectionError, BrokerLostError) as error:
+            raise ConnectionError(f"no Ray cluster answers at workers={self._workers!r}: {error}") from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        if self._link is not None:
+            self._link.end()
+        self._link = None
 
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
         return self.ask(evaluate, plans)
@@ -84,72 +82,122 @@ class RayWorkers:
     def ask(
         self, question: Question[Found], plans: Sequence[Plan]
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
-        left = {next(self._numbers): i for i in range(len(plans))}
+        begun, left = 0, dict[int, int]()
         try:
-            for number, i in left.items():
-                self._submit(number, self._ray.cloudpickle.dumps((question, plans[i])))
-            while left and self._pool is not None:
-                for number, found in self._step(left):
+            while self._link is not None and (left or begun < len(plans)):
+                for i in range(begun, len(plans)):
+                    number = next(self._numbers)
+                    left[number] = i
+                    self._submit(number, self._ray.cloudpickle.dumps((question, plans[i])))
+                begun = max(begun, len(plans))
+                for number, found in self._step():
                     i = left.pop(number)
                     yield i, failure(plans[i], found) if isinstance(found, str) else pickle.loads(found)
         finally:
-            if self._pool is not None:
-                self._pool.cancel()
-        rest = list(left.values())
-        for k, result in InProcess(self._evaluator).ask(question, [plans[i] for i in rest]):
-            yield rest[k], result
+            self._sent.clear()
+            self._tell("cancel")
+        rest = _Rest(plans, [*left.values()], begun)
+        for k, result in InProcess(self._evaluator).ask(question, rest):
+            yield rest.rows[k], result
+
+    def show(self, values: Mapping[str, float]) -> None:
+        """Sets Ray's metrics, see :class:`autocomp.study.metrics.Metrics`."""
+        self._tell("metrics", dict(values))
 
     def _submit(self, number: int, sent: bytes) -> None:
-        if self._pool is not None:
-            self._pool.submit(number, sent)
+        self._sent[number] = sent
+        self._tell("submit", number, sent)
 
-    def _step(self, left: Mapping[int, int]) -> list[Done]:
-        """What has been done; where no worker is left, the reason for every plan, or nothing and no pool any more."""
-        assert self._pool is not None
-        self._pool.limit = self.evaluation_limit
+    def _tell(self, *message: Any) -> None:
+        """That the process has ended is found when its answers are waited for."""
         try:
-            return self._pool.step()
-        except PoolLostError as error:
-            if self._pool.reasons and not self._pool.loaded:
-                return [(number, pickle.dumps(EvaluationError(str(error)))) for number in left]
-            self._lost(error)
-        except self._ray.exceptions.RayError as error:
-            self._lost(error)
-        return []
+            if self._link is not None:
+                self._link.send(message)
+        except BrokerLostError as error:
+            logger.debug("a message was lost: %s", error)
 
-    def _lost(self, error: Exception) -> None:
-        logger.warning("the Ray workers are lost (%s): the search goes on in this process", str(error).split("\n")[0])
-        self._pool = None
+    def _step(self) -> list[Done]:
+        """What has been done; where no worker can load the evaluator, the reason for every plan; nothing while Ray is
+        started again, and where it is given up."""
+        assert self._link is not None
+        if self._limit != self.evaluation_limit:
+            self._limit = self.evaluation_limit
+            self._tell("limit", self._limit)
+        try:
+            kind, *given = self._link.receive() or ("alive",)
+        except BrokerLostError as error:
+            self._again(str(error))
+            return []
+        if kind == "lost" and given[1]:
+            return [(number, pickle.dumps(EvaluationError(given[0]))) for number in self._sent]
+        if kind == "lost":
+            self._give_up(given[0])
+        if kind != "done":
+            return []
+        self._losses = 0
+        return [(number, found) for number, found in given[0] if self._sent.pop(number, None) is not None]
 
-    @own_termination()
-    def _connect(self) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if isinstance(self._workers, str):
+    def _again(self, reason: str) -> None:
+        """Starts Ray again, or connects to its cluster again; all plans without an answer are sent again."""
+        assert self._link is not None
+        self._link.kill()
+        while self._losses < len(PAUSES_S):
+            logger.warning("Ray is lost (%s): it is started again in %g s", reason, PAUSES_S[self._losses])
+            time.sleep(PAUSES_S[self._losses])
+            self._losses += 1
             try:
-                self._ray.init(address=self._workers, **quiet)
-            except Exception as error:
-                raise ConnectionError(f"no Ray cluster answers at workers={self._workers!r}: {error}") from error
-        else:
-            # Ray would reserve a third of the machine's memory; workers share one copy of the evaluator.
-            store = max(LEAST_STORE, 4 * sum(len(part) for part in self._parts))
-            self._ray.init(
-                address="local",
-                num_cpus=self._workers,
-                include_dashboard=False,
-                object_store_memory=store,
-                **quiet,
-            )
+                return self._start()
+            except (ConnectionError, BrokerLostError) as error:
+                reason = str(error)
+        self._link = None
+        self._give_up(reason)
 
-    def _stop(self) -> None:
-        if self._ray.is_initialized():
-            if self._pool is not None:
-                self._pool.close()
-            if self._started:
-                with relieved(self._waiter):
-                    self._ray.shutdown()
-        self._pool, self._started = None, False
+    def _give_up(self, reason: str) -> None:
+        logger.warning("the Ray workers are lost (%s): the search goes on in this process", reason.split("\n")[0])
+        if self._link is not None:
+            self._link.end()
+        self._link = None
+
+    def _start(self) -> None:
+        self._link = BrokerLink(self._settings(), self._parts)
+        self._tell("limit", self.evaluation_limit)
+        for number, sent in self._sent.items():
+            self._tell("submit", number, sent)
+
+    def _settings(self) -> Settings:
+        return Settings(
+            address=self._address(),
+            wanted=self._workers if isinstance(self._workers, int) else None,
+            name=self._name,
+            paths=[os.path.abspath(path) for path in sys.path],
+            resources=self._resources,
+            start_s=self._start_s,
+            buffers=len(self._parts),
+        )
+
+    def _address(self) -> str | None:
+        """Of the cluster that this process is connected to already, else of the one that is wanted; None for none."""
+        if not self._ray.is_initialized():
+            return self._workers if isinstance(self._workers, str) else None
+        client = self._ray.util.client.ray
+        if client.is_connected():
+            return f"ray://{client.get_context().client_worker._conn_str}"
+        return str(self._ray.get_runtime_context().gcs_address)
+
+
+class _Rest(Sequence[Plan]):
+    """The plans that have no answer, and those that join: ``rows`` are their places among all."""
+
+    def __init__(self, plans: Sequence[Plan], rows: list[int], begun: int) -> None:
+        self._plans, self.rows, self._begun = plans, rows, begun
+
+    def __len__(self) -> int:
+        self.rows += range(self._begun, len(self._plans))
+        self._begun = max(self._begun, len(self._plans))
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._plans[self.rows[place]]
 
 
 def load_ray() -> ModuleType:

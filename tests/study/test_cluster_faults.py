@@ -163,9 +163,9 @@ def test_an_evaluator_of_a_module_that_only_this_process_has() -> None:
     del sys.modules["cluster_subject"]
 
 
-def test_no_processor_at_all_is_no_end(cluster: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    monkeypatch.setattr("autocomp.study.worker_pool.START_S", 2.0)
-    with RayWorkers(ToyEvaluator(SPACE), 2) as workers:
+@pytest.mark.usefixtures("cluster")
+def test_no_processor_at_all_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
+    with RayWorkers(ToyEvaluator(SPACE), 2, start_s=2.0) as workers:
         assert len(dict(workers.map(PLANS))) == len(PLANS)
     assert "the search goes on in this process" in caplog.text
 

@@ -18,17 +18,20 @@ PLANS = [SPACE.decode((i % 5, i % 4, 0, 1, 0, 0, 0, 0)) for i in range(6)]
 
 
 def main() -> None:
-    """What the test below kills: it prints a worker's process and those of Ray that it started."""
-    import ray
-
+    """What the test below kills: it prints the processes that it started, directly or not."""
     with RayWorkers(ToyEvaluator(SPACE), 1) as workers:
         dict(workers.map(PLANS))
-        processes = ray._private.worker._global_node.all_processes  # type: ignore[attr-defined]
-        started = [one.process.pid for several in processes.values() for one in several]
-        worker = ray.get(workers._pool._slots[0].actor.where.remote())[1]  # type: ignore[union-attr]
-        sys.stdout.write(f"{' '.join(map(str, [worker, *started]))}\n")
+        sys.stdout.write(f"{' '.join(map(str, descendants(os.getpid())))}\n")
         sys.stdout.flush()
         time.sleep(600)
+
+
+def descendants(process: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
 
 
 def living(processes: list[int]) -> list[int]:
