@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answers import answer
-
 logger = logging.getLogger("autocomp")
 
 TRIES = 3  # of a plan whose worker dies each time
@@ -57,6 +55,8 @@ class Worker:
 
     def answer(self, sent: bytes) -> bytes:
         """sent: a question and a plan, pickled; the answer is pickled, too."""
+        from .answers import answer  # here, so that the process that holds the pool need not load what evaluators need
+
         question, plan = pickle.loads(sent)
         result = answer(question, self._evaluator, plan)
         if isinstance(result, Exception):
