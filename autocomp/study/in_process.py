@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -46,6 +46,9 @@ class InProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+    def show(self, values: Mapping[str, float]) -> None:
+        """There is nobody to show it to."""
 
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
         return self.ask(evaluate, plans)

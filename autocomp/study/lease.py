@@ -48,7 +48,7 @@ def held(storage: Any, study: int, name: str) -> Iterator[None]:
 
 def _refuse(storage: Any, study: int, name: str) -> None:
     holder = _holder(storage, study)
-    if holder and _lives(holder):
+    if holder and lives(holder):
         where, ago = f"process {holder['pid']} on {holder['host'].split()[0]}", time.time() - holder["beat"]
         raise OSError(
             f"storage {name!r} is in use: the same search runs in {where} (last sign of life {ago:.0f} s ago); wait "
@@ -57,14 +57,20 @@ def _refuse(storage: Any, study: int, name: str) -> None:
 
 
 def _holder(storage: Any, study: int) -> dict[str, Any]:
+    return holder_of(storage.get_study_user_attrs(study).get(KEY))
+
+
+def holder_of(text: str | None) -> dict[str, Any]:
+    """The driver of the attribute: its id, pid, host and beat (seconds since 1970); empty where there is none."""
     try:
-        found = json.loads(storage.get_study_user_attrs(study).get(KEY) or "{}")
+        found = json.loads(text or "{}")
         return found if {"id", "pid", "host", "beat"} <= set(found) else {}
     except (TypeError, ValueError):
         return {}
 
 
-def _lives(holder: dict[str, Any]) -> bool:
+def lives(holder: dict[str, Any]) -> bool:
+    """Whether the driver still runs, as far as one can tell from this machine."""
     if holder["host"] == _host() and not _runs(holder["pid"]):
         return False
     return bool(time.time() - holder["beat"] < STALE_S)

@@ -12,8 +12,8 @@ import pytest
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement
 from autocomp.search_spaces import Plan
+from autocomp.study.cluster.ray_workers import RayWorkers
 from autocomp.study.executors import Executor, executor
-from autocomp.study.ray_workers import RayWorkers
 from tests.toy import ToyEvaluator, toy
 
 SPACE = toy(4)[0]

@@ -16,11 +16,11 @@ from typing import Any
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator
 from autocomp.search_spaces import Plan
+from autocomp.study.answers import Found, Question, Result, evaluate, failure
+from autocomp.study.in_process import InProcess
 
-from .answers import Found, Question, Result, evaluate, failure
 from .broker import Settings
 from .broker_link import BrokerLink, BrokerLostError
-from .in_process import InProcess
 from .travel import parts
 from .worker_pool import START_S, Done
 
@@ -101,7 +101,7 @@ class RayWorkers:
             yield rest.rows[k], result
 
     def show(self, values: Mapping[str, float]) -> None:
-        """Sets Ray's metrics, see :class:`autocomp.study.metrics.Metrics`."""
+        """Sets Ray's metrics, see :class:`autocomp.study.cluster.metrics.Metrics`."""
         self._tell("metrics", dict(values))
 
     def _submit(self, number: int, sent: bytes) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from autocomp.evaluators import Measurement
-from autocomp.study import ray_workers
-from autocomp.study.ray_workers import RayWorkers
+from autocomp.study.cluster import ray_workers
+from autocomp.study.cluster.ray_workers import RayWorkers
 from tests.toy import ToyEvaluator, toy_space
 
 SPACE = toy_space(4)

@@ -55,7 +55,9 @@ class Worker:
 
     def answer(self, sent: bytes) -> bytes:
         """sent: a question and a plan, pickled; the answer is pickled, too."""
-        from .answers import answer  # here, so that the process that holds the pool need not load what evaluators need
+        from autocomp.study.answers import (
+            answer,  # here, so that the process that holds the pool need not load what evaluators need
+        )
 
         question, plan = pickle.loads(sent)
         result = answer(question, self._evaluator, plan)
@@ -134,6 +136,10 @@ class WorkerPool:
     @property
     def loaded(self) -> int:
         return sum(not slot.loading for slot in self._slots)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
 
     @property
     def hungry(self) -> bool:

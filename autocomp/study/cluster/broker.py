@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
@@ -136,7 +137,7 @@ class Broker:
             elif kind == "limit":
                 pool.limit = given[0]
             elif kind == "metrics":
-                metrics.set(given[0])
+                metrics.set(given[0] | {"workers": pool.loaded, "queued": pool.queued})
             else:
                 return False
 
@@ -170,7 +171,5 @@ class _Sender(logging.Handler):
         self._link = link
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
+        with suppress(OSError):  # it has ended
             self._link.send(("log", record.levelno, record.getMessage()))
-        except OSError:  # it has ended
-            pass

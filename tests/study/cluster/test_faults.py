@@ -17,8 +17,8 @@ import pytest
 
 from autocomp.evaluators import Measurement
 from autocomp.search_spaces import Plan
+from autocomp.study.cluster.ray_workers import RayWorkers
 from autocomp.study.executors import InProcess, executor
-from autocomp.study.ray_workers import RayWorkers
 from autocomp.study.study import Study
 from tests.toy import ToyEvaluator, toy, toy_costs
 

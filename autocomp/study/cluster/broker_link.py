@@ -32,7 +32,7 @@ class BrokerLink:
 
     def __init__(self, settings: Settings, parts: Sequence[Any]) -> None:
         self._link, theirs = Pipe()
-        code = f"import sys; sys.path[:] = {settings.paths!r}; from autocomp.study.broker import serve"
+        code = f"import sys; sys.path[:] = {settings.paths!r}; from autocomp.study.cluster.broker import serve"
         command = [sys.executable, "-c", f"{code}; serve({theirs.fileno()})"]
         # A session of its own: Ctrl-C reaches the search alone, which then ends it. What Ray writes, its logs have.
         self.process = subprocess.Popen(

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from autocomp.study.ray_workers import RayWorkers
+from autocomp.study.cluster.ray_workers import RayWorkers
 from tests.toy import ToyEvaluator, toy_space
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SPACE = toy_space(4)
 PLANS = [SPACE.decode((i % 5, i % 4, 0, 1, 0, 0, 0, 0)) for i in range(6)]
 
@@ -40,7 +40,7 @@ def living(processes: list[int]) -> list[int]:
 
 def test_after_kill_9_nothing_lives_on() -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.study.test_watchdog"]
+    command = [sys.executable, "-m", "tests.study.cluster.test_watchdog"]
     driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     processes = [int(word) for word in driver.stdout.readline().split()]

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 TEXTS = {
-    "evaluations": "Evaluations that have ended, failed ones included.",
+    "done": "Evaluations that have ended, failed ones included.",
     "failed": "Evaluations that failed.",
     "trials": "Evaluations that are wanted.",
     "hypervolume": "The front's hypervolume, 0 to 1.",
-    "evaluations_per_minute": "Evaluations in a minute, over the last minutes.",
+    "rate": "Evaluations a minute, over the last minutes.",
     "workers": "Workers that have loaded the evaluator.",
+    "queued": "Plans that wait for a worker.",
 }
 
 
