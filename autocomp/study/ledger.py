@@ -20,7 +20,7 @@ from autocomp.search_spaces import Plan, SearchSpace
 
 from .lease import KEY, held
 from .retries import first_sentence, written
-from .storages import backend_of, url_of
+from .storages import backend_of, named, url_of
 
 if TYPE_CHECKING:
     import optuna
@@ -55,7 +55,7 @@ class Ledger:
         self._measurements: dict[Plan, Measurement] = {}
         self._low_fidelity: dict[Plan, Measurement] = {}  # on a part of the samples
         self._remembered: dict[str, str] = {}
-        self._name = str(storage)
+        self._name = named(storage)
         self._study: optuna.Study | None = None
         self._database: optuna.storages.RDBStorage | None = None  # where the storage is an SQLite file
         if storage is not None:
@@ -179,7 +179,7 @@ class Ledger:
                 self._read(prefix)
         except Exception as error:  # Optuna, SQLAlchemy, its drivers and the file system raise different errors
             reason = first_sentence(error)
-            raise OSError(f"storage {str(storage)!r} cannot be opened or written: {reason}") from error
+            raise OSError(f"storage {self._name!r} cannot be opened or written: {reason}") from error
 
     def _create(self, url: str, prefix: str) -> optuna.Study:
         import optuna

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 SQLITE = b"SQLite format 3\0"  # how such a file begins
 JOURNAL = "journal:///"  # a file that processes of several machines may append to
 BUSY_S = 60  # seconds that SQLite waits for another process
+
+
+def named(storage: str | Path | None) -> str:
+    """As messages name it: without a password."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", str(storage))
 
 
 def url_of(storage: str | Path) -> str:
@@ -54,7 +60,7 @@ def opened(storage: str, create: bool = True) -> Iterator[optuna.storages.BaseSt
     except Exception as error:  # Optuna, SQLAlchemy, its drivers and the file system raise different errors
         if isinstance(error, OSError) and str(error).startswith("storage "):
             raise
-        raise OSError(f"storage {storage!r} cannot be opened or read: {first_sentence(error)}") from error
+        raise OSError(f"storage {named(storage)!r} cannot be opened or read: {first_sentence(error)}") from error
 
 
 def check_storage(storage: str | Path | None, exists: bool = False) -> None:
