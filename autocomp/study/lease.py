@@ -32,7 +32,7 @@ def held(storage: Any, study: int, name: str) -> Iterator[None]:
 
     storage: Optuna's. study: its number. name: of the storage, for messages.
     """
-    mine = {"id": uuid.uuid4().hex, "pid": os.getpid(), "host": _host()}
+    mine: dict[str, Any] = {"id": uuid.uuid4().hex, "pid": os.getpid(), "host": _host()}
     _HELD.add(mine["id"])
     try:
         _take(storage, study, name, mine)
