@@ -3,8 +3,8 @@
     python benchmarks/nas.py --shared ../shared [--quick] [--seeds 20] [--trials 50]
 
 NAS-Bench-Macro (Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR 2021; Apache-2.0):
-6,561 networks of eight layers, three choices each, trained three times on CIFAR-10. The table answers as an evaluator of
-``autocomp.nas.search_choices``; the mean accuracy and the multiply-accumulates count. Beside it stand regularised
+6,561 networks of eight layers, three choices each, trained three times on CIFAR-10. The table answers as an evaluator
+of ``autocomp.nas.search_choices``; the mean accuracy and the multiply-accumulates count. Beside it stand regularised
 evolution (Real et al., AAAI 2019), Optuna's TPE and NSGA-II, and random networks, with as many evaluations. Hypervolume
 is counted from (accuracy 0, the dearest network) and, stricter, from (the least accuracy in the table, the dearest
 network), as shares of the true front's.

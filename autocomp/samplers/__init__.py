@@ -16,6 +16,7 @@ from .uniform import RandomSampler, UniformSampler, spread, uniform_plans
 
 __all__ = [
     "AMCSampler",
+    "ArchitectureSampler",
     "FrontierSampler",
     "HAQSampler",
     "Observations",
