@@ -36,8 +36,9 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Para
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.platform import forward, is_dataset
-from autocomp.problem.data import Data, Samples, as_integers, held, is_batched
+from autocomp.problem.data import Data, Reading, Samples, as_integers
 from autocomp.problem.jobs import as_taken
+from autocomp.problem.streams import is_batched
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import Deployer, ExportReport
 from autocomp.results.layers import LayerTables
@@ -116,7 +117,7 @@ class NetworkDeployer:
 
     @property
     def _samples(self) -> Arrays:
-        return tuple(np.resize(x, (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
+        return tuple(np.resize(x[: self.batch], (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
 
     @interruptible()
     def fine_tune(
@@ -138,7 +139,7 @@ class NetworkDeployer:
             raise ValueError(NO_SAMPLES)
         started = time.perf_counter()
         read = not is_dataset(train) or not is_batched(train)
-        samples = _pair(Samples.read(train, "train", any_labels=True)) if read else train
+        samples = _pair(Samples.read(train, "train", Reading(any_labels=True))) if read else train
         known = None if start is None else start.parameters
         tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress, known)
         steps = tuned.steps + (0 if start is None else start.steps)
@@ -339,8 +340,7 @@ def _device(sizes: FileSizes | None) -> Device | None:
 
 
 def _pair(samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
-    chosen = held(samples)
-    return as_integers(chosen.x)[0], chosen.y
+    return as_integers(samples.x)[0], samples.y
 
 
 def _trained(settings: FineTuning, samples: int, steps: int) -> str:

@@ -59,6 +59,15 @@ def _is_numbers(value: Any) -> bool:
     return not isinstance(value, str) and is_many(value, lambda v: is_number(v) and math.isfinite(v))
 
 
+def _is_key(value: Any) -> bool:
+    """A name; or names of inputs, one or a tuple, and the name of labels or None."""
+    if isinstance(value, str):
+        return True
+    pair = isinstance(value, tuple) and len(value) == 2
+    return pair and is_names(value[0]) and len(value[0]) > 0 and (value[1] is None or isinstance(value[1], str))
+
+
+KEY_KIND = "a name, or a pair of the names of inputs and of labels, as ('image', 'label')"
 METRIC = one_of(*METRICS)
 BUDGET = Rule("text, a Budget or None", _is_budget, may_be_none=True)
 DEVICE = Rule("a name, a path or a Device", _is_device)
@@ -150,6 +159,15 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             may_be_none=True,
         ),
         "lower_is_better": Rule("True, False or None", is_bool, may_be_none=True),
+        "key": Rule(KEY_KIND, _is_key, may_be_none=True),
+        "classes": Rule(
+            "None or a list of names",
+            lambda v: not isinstance(v, str) and is_names(v),
+            "at least one name",
+            not_empty,
+            may_be_none=True,
+        ),
+        "transform": Rule("None or a function of an image", callable, may_be_none=True),
     },
     "pick": {"expression": BUDGET},
     "report": {"path": PATH},
