@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.evaluators import Measurement, PlanEvaluator
+from autocomp.evaluators import Measurement, PlanEvaluator, Scores
 from autocomp.evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
 from autocomp.hardware_models import Device
 from autocomp.primitives.cells.conversion import convert
@@ -40,7 +40,8 @@ from autocomp.problem.data import Data, Reading, Samples, as_integers
 from autocomp.problem.jobs import as_taken
 from autocomp.problem.streams import is_batched
 from autocomp.process.interrupts import interruptible
-from autocomp.results.front import Deployer, ExportReport
+from autocomp.results.details import FrontDetails
+from autocomp.results.front import Deployer, ExportReport, Point
 from autocomp.results.layers import LayerTables
 from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
@@ -48,6 +49,7 @@ from autocomp.search_spaces import NetworkGraph, Plan
 from .file_accuracy import FileAccuracy
 from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
+from .front_details import DetailMaker
 from .layer_tables import LayerCounter
 from .mindspore_files import takes_integers, write_integers
 from .network_file import SearchedNetwork
@@ -109,6 +111,12 @@ class NetworkDeployer:
         if self._sizes is None:
             return None
         return LayerCounter(self._sizes.device, self.evaluator.space, self.batch)(plans)
+
+    def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
+        if self._sizes is None:
+            return None
+        known = Scores.from_json(scores or "", self.evaluator.space)
+        return DetailMaker(self.evaluator, self._sizes.device, self.batch, self._evaluates, known)(evaluated, shown)
 
     @property
     def _judge(self) -> FileAccuracy | None:
@@ -244,6 +252,9 @@ class TunedDeployer:
 
     def layers(self, plans: Iterable[Plan]) -> LayerTables | None:
         return None  # the front's own deployer has those of every point
+
+    def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
+        return None
 
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
         raise ValueError("a stored point can be read only with the float network: use autocomp.load(folder, net)")

@@ -20,7 +20,8 @@ from autocomp.primitives.tracing.tracer import as_float32, example_inputs
 from autocomp.problem.arguments import check
 from autocomp.problem.data import Data
 from autocomp.problem.jobs import prepare
-from autocomp.results.network_profile import ClassProfile, LayerProfile, NetworkProfile
+from autocomp.results.details import ClassProfile
+from autocomp.results.network_profile import LayerProfile, NetworkProfile
 from autocomp.search_spaces import Format, Plan, split_value
 
 from .layer_tables import LayerCounter
@@ -128,6 +129,20 @@ class Profiler:
             progress(done, len(layers))
         total = signal_to_noise(output, self.evaluator.engine.outputs(whole, inputs)[0]) if plan else None
         return NetworkProfile(plan, self.device.name, tuple(found), len(inputs[0]), total, self._classes(whole))
+
+    def accumulated(self, plan: Plan, samples: int) -> dict[str, float | None]:
+        """Layer -> signal to noise of its output under the whole plan, in dB; None without noise. Layers whose output
+        cannot be compared are left out."""
+        inputs, layers = self._inputs(samples), dict(self.evaluator.space.graph.layers)
+        whole = self.evaluator.compress(plan)
+        floats = self._tensors(self.evaluator.compress(Plan()), inputs, layers)
+        found = self._tensors(whole, inputs, layers)
+        kept = {layer: _kept_db(floats.get(layer), found.get(layer), whole, layer) for layer in layers}
+        return {layer: db if np.isfinite(db) else None for layer, db in kept.items() if db is not None}
+
+    def classes(self, plan: Plan) -> tuple[ClassProfile, ...]:
+        """How many samples of each class are right; empty without labels of classes."""
+        return self._classes(self.evaluator.compress(plan))
 
     def _classes(self, whole: CompressedWeights) -> tuple[ClassProfile, ...]:
         judge = self.evaluator

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from autocomp.search_spaces import Plan
 
+from .details import ClassProfile
 from .stored import write_text
 
 WIDTH = 140
@@ -48,16 +49,6 @@ class LayerProfile:
     latency_ms: float = 0.0
     share: float = 0.0
     bound: str = ""
-
-
-@dataclass(frozen=True)
-class ClassProfile:
-    """The samples with one label: how many there are, and the share that the float network and the plan's get right."""
-
-    label: int
-    samples: int
-    of_float: float
-    of_plan: float
 
 
 @dataclass(frozen=True)

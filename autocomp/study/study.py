@@ -130,6 +130,7 @@ class Study:
 
     def _reset(self) -> None:
         self.records: list[Record] = []
+        self.rounds: list[int] = []  # how many records there were at the end of each batch of proposals
         self.done = 0  # evaluations, including failed ones
         self.reused = 0  # how many of them were found in the ledger
         self.stopped: str | None = None  # why the last run ended
@@ -198,6 +199,7 @@ class Study:
             # A full batch is always proposed: a study with more trials then proposes the same plans first.
             proposals.tell(self._evaluate(batch[: self.trials - self.done]))
             self._growth.add(self._front)
+            self.rounds.append(len(self.records))
 
     def _width(self) -> int:
         if not isinstance(self._batch, str):
