@@ -49,8 +49,8 @@ from autocomp.search_spaces import NetworkGraph, Plan
 from .file_accuracy import FileAccuracy
 from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
-from .front_details import DetailMaker
-from .layer_tables import LayerCounter
+from .inspection.front_details import DetailMaker
+from .inspection.layer_tables import LayerCounter
 from .mindspore_files import takes_integers, write_integers
 from .network_file import SearchedNetwork
 from .rebuilding import rebuild

@@ -59,6 +59,10 @@ def _is_numbers(value: Any) -> bool:
     return not isinstance(value, str) and is_many(value, lambda v: is_number(v) and math.isfinite(v))
 
 
+def _is_onnx(value: Any) -> bool:
+    return is_path(value) and os.fspath(value).endswith(".onnx")
+
+
 def _is_key(value: Any) -> bool:
     """A name; or names of inputs, one or a tuple, and the name of labels or None."""
     if isinstance(value, str):
@@ -139,7 +143,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "load": {"folder": PATH, "net": CELL.or_none()},
     "load_deployed": {"path": PATH, "threads": whole(1)},
     "profile": {
-        "net": CELL,
+        "net": Rule("a mindspore.nn.Cell or the path of an .onnx file", lambda v: CELL.is_kind(v) or _is_onnx(v)),
         "plan": Rule("a plan: point.plan, a mapping or its text", _is_plan, may_be_none=True),
         "device": DEVICE,
         "samples": whole(1),

@@ -87,8 +87,8 @@ class _Collected:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.inputs: list[Column] = []
-        self.labels: Column | None = None
+        self.inputs: list[StreamColumn] = []
+        self.labels: StreamColumn | None = None
         self.cut = False  # whether there are more samples than are used
 
     @property
@@ -101,8 +101,8 @@ class _Collected:
 
     def add(self, inputs: tuple[np.ndarray, ...], labels: np.ndarray | None) -> None:
         if not self.inputs:
-            self.inputs = [Column(f"input {i} of {self.source.role}") for i in range(len(inputs))]
-            self.labels = None if labels is None else Column(f"the labels of {self.source.role}", held=True)
+            self.inputs = [StreamColumn(f"input {i} of {self.source.role}") for i in range(len(inputs))]
+            self.labels = None if labels is None else StreamColumn(f"the labels of {self.source.role}", held=True)
         if len(inputs) != len(self.inputs) or (labels is None) != (self.labels is None):
             raise ValueError(
                 f"{self.source.role} must give as many arrays each time, but gave {len(inputs)} inputs "
@@ -127,7 +127,7 @@ class _Collected:
             column.close()
 
 
-class Column:
+class StreamColumn:
     """One input, or the labels, of all samples. Of more than 64 MB all goes to a temporary file.
 
     held: it stays in memory.

@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autocomp.process.bounded_files import parse_json, read_text
+
+if TYPE_CHECKING:
+    from .point import Point
 
 FILE = "details.json"
 SCHEMA = 1
@@ -96,6 +99,10 @@ class FrontDetails:
     uniform: tuple[UniformPlan, ...] = ()
     tensors: tuple[LayerTensors, ...] = ()
     losses: Losses | None = None
+
+    def fits(self, knee: Point) -> bool:
+        """Whether the losses are those of this point, or it has none."""
+        return knee.is_float or knee.tuned or (self.losses is not None and self.losses.plan == knee.plan.key)
 
     def completed(self, known: FrontDetails | None) -> FrontDetails:
         """With the uniform plans of earlier details where these have none, for want of samples."""

@@ -24,14 +24,14 @@ from autocomp.search_spaces import Plan
 from . import front_table
 from .details import FILE as DETAILS
 from .details import FrontDetails
-from .estimates import expected, least_accuracy
+from .estimates import estimated_on_part, expected, least_accuracy
 from .front_table import LINES, render
 from .html_table import table_html
 from .layers import FILE as LAYERS
 from .layers import LayerTables
 from .point import Deployer, ExportReport, Point, short
 from .prediction import Prediction, Resolver, StoredResolver
-from .stored import FILE, MeasuredFiles, read, to_json, write_text
+from .stored import FILE, read, to_json, write_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -169,19 +169,11 @@ class ParetoSet(Sequence[Point]):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of the table."""
-        remarks = (*self._estimated, *self._hidden, *self.remarks)
+        remarks = (*estimated_on_part(self), *self._hidden, *self.remarks)
         if self.feasible:
             return remarks
         advice = self._advice(self.budget)
         return (f"no evaluated plan meets the budget {self.budget}: these come nearest{advice}", *remarks)
-
-    @property
-    def _estimated(self) -> tuple[str, ...]:
-        """A note where the search was stopped before it measured these points on all samples."""
-        parts = {point.fidelity for point in self if point.samples < self.float_point.samples}
-        count = sum(point.fidelity in parts for point in self)
-        text = f"{count} of these points were measured on {', '.join(sorted(parts))}, since the search was stopped"
-        return (f"{text}: front.evaluate(point.plan) uses all",) if parts else ()
 
     @property
     def _hidden(self) -> tuple[str, ...]:
@@ -382,12 +374,10 @@ class ParetoSet(Sequence[Point]):
     def details(self) -> FrontDetails | None:
         """Uniform plans, which are evaluated for it, tensors, and where the knee loses its accuracy; None where neither
         the network is at hand nor was when the front was saved."""
-        known, knee = self._details, self.knee
-        lost = knee.is_float or knee.tuned or (known and known.losses and known.losses.plan == knee.plan.key)
-        if self.deployer is not None and not (known and lost):
+        if self.deployer is not None and not (self._details and self._details.fits(self.knee)):
             scores = None if self.resolver is None else self.resolver.stored().get("scores")
-            found = self.deployer.details(scores, self.evaluated, knee)
-            self._details = known if found is None else found.completed(known)
+            found = self.deployer.details(scores, self.evaluated, self.knee)
+            self._details = self._details if found is None else found.completed(self._details)
         return self._details
 
     def _repr_html_(self) -> str:
@@ -449,11 +439,7 @@ class ParetoSet(Sequence[Point]):
             layers=LayerTables.read(Path(folder)),
             details=FrontDetails.read(Path(folder)),
         )
-        for points, measured in ((front.evaluated, saved.measured), (front.tuned, saved.measured_tuned)):
-            for point in points:
-                found = measured.get(point.plan.key, MeasuredFiles())
-                point.measured.update(found.costs)
-                point.files.update(found.files)
+        saved.tell(front)
         return front
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autocomp.problem.pareto import hypervolume
+from autocomp.search_spaces import Plan
 
 from .front_protocol import Front
 from .point import Point
@@ -54,5 +55,5 @@ def _ends(stored: object, count: int) -> list[int]:
     return [ends[i] for i in np.unique(np.linspace(0, len(ends) - 1, MOST).round().astype(int))]
 
 
-def _count(points: Sequence[Point], on_front: set[object]) -> int:
+def _count(points: Sequence[Point], on_front: set[Plan]) -> int:
     return sum(point.plan in on_front for point in points)

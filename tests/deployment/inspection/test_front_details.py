@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import autocomp
-from autocomp.deployment.profiler import Profiler
+from autocomp.deployment.inspection.profiler import Profiler
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan
 from tests import searching
