@@ -139,9 +139,15 @@ class OnnxEngine:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, **as_it_is)
 
     def _map(self, session: Any, names: list[str], inputs: Arrays) -> list[list[np.ndarray]]:
+        """For each batch the named outputs. A thread reads its batch when it begins with it."""
         size = batch_of(self.graph)
-        batches = [tuple(array[i : i + size] for array in inputs) for i in range(0, len(inputs[0]), size)]
-        return list(_pool(self.threads).map(lambda batch: session.run(names, self._feed(session, batch)), batches))
+
+        def run(start: int) -> list[np.ndarray]:
+            batch = tuple(array[start : start + size] for array in inputs)
+            found: list[np.ndarray] = session.run(names, self._feed(session, batch))
+            return found
+
+        return list(_pool(self.threads).map(run, range(0, len(inputs[0]), size)))
 
     @staticmethod
     def _feed(session: Any, inputs: Arrays) -> dict[str, np.ndarray]:

@@ -51,7 +51,16 @@ class Memory:
         return Memory(self.program, tensors, self.buffers.tabulated(tabulate), chains, self.blocks)
 
     def peak(self, workload: Workload) -> np.ndarray:
-        """(n,) bytes. A tensor is live from the operator that writes it to its last reader."""
+        """(n,) bytes."""
+        times = self.over_time(workload)
+        peak = next(times)
+        for needed in times:
+            np.maximum(peak, needed, out=peak)
+        return peak
+
+    def over_time(self, workload: Workload) -> Iterator[np.ndarray]:
+        """(n,) bytes before the first operator, and while each one runs. A tensor is live from the operator that writes
+        it to its last reader."""
         program = self.program
         sizes = {node: lookup(workload) for node, lookup in self.tensors.items()}
         skips = [(block, block.skips(workload)) for block in self.blocks]
@@ -61,7 +70,7 @@ class Memory:
                 sizes[node] = np.where(skipped, 0.0, sizes[node])
         room = self.buffers.bytes_of(workload, len(program.operators))
         live = sum((sizes[node] for node in program.readers if node not in program.writer), np.zeros(len(workload)))
-        peak = live.copy()
+        yield live.copy()
         for position, operator in enumerate(program.operators):
             live += sizes[operator.output]
             needed = live + room[position]
@@ -70,12 +79,11 @@ class Memory:
                 needed = np.where(chain.has(workload), within, needed)
             for skipped in (skipped for block, skipped in skips if position in block.operators):
                 needed = np.where(skipped, live, needed)
-            np.maximum(peak, needed, out=peak)
+            yield needed
             for node in {*operator.reads, operator.output}:
                 if program.last_reader(node) <= position:
                     held = _passed_on(node, position, sizes, skips, program)
                     live -= np.where(held, 0.0, sizes[node])
-        return peak
 
     def _freed(self, sizes: dict[int, np.ndarray], position: int) -> np.ndarray:
         """(n,) bytes of an operator's main input, where nothing else reads it then or later."""
