@@ -185,6 +185,7 @@ def test_mindspore_reads_weights_of_dense_layers_as_they_are_stored(
     dense = [layer for layer, i in subject.graph.layers.items() if subject.graph.nodes[i].kind == "dense"]
     report = deployer_of(subject, "ascend-910b1:mindspore").export(in_format(subject, text), tmp_path / "net.mindir")
     assert report.form == "deployable" and report.max_relative_error < 1e-4
+    assert report.size_mb == pytest.approx(report.predicted_mb, rel=0.05)  # of 14 KB, most of which are names
     assert integer_operators(report.path) == len(dense) == 2
 
 
