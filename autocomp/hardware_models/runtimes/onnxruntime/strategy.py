@@ -69,8 +69,7 @@ class Onnxruntime(Runtime):
     def reads_stored(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
         """MatMulNBits, in a dense layer of one row: with several it is no faster than floats."""
         bits, activation_bits = lowered.workload.bits_of(layer)
-        node = lowered.graph.nodes[layer]
-        one_row = node.positions * lowered.images(layer) == 1 and packs(lowered.graph, layer)
+        one_row = packs(lowered.graph, layer) and lowered.images(layer) == 1
         return np.isin(bits, lowered.device.weight_only) & (activation_bits > 8) & one_row
 
     def weight_bytes(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
