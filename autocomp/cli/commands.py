@@ -38,7 +38,7 @@ Workers = Annotated[
 ]
 Budget = Annotated[
     str,
-    typer.Option("--budget", help="Bounds joined by commas: 'latency<50%, accuracy>-1%', 'size<2MB', 'latency<5ms@90%'."),
+    typer.Option("--budget", help="Bounds joined by commas: 'latency<50%, accuracy>-1%', 'latency<5ms@90%'."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same front.")]
 
