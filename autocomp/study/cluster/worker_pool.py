@@ -32,6 +32,10 @@ class PoolLostError(RuntimeError):
     """No worker is left that could evaluate a plan."""
 
 
+class UnloadableError(PoolLostError):
+    """No worker can load the evaluator, wherever it runs."""
+
+
 class Worker:
     """The actor in a Ray worker."""
 
@@ -127,7 +131,7 @@ class WorkerPool:
         self._queue: deque[int] = deque()
         self._tasks: dict[int, Task] = {}
         self._started = 0
-        self._warned = False
+        self._warned = self._exhausted = False
         self._looked = -COUNT_S
         self._with_worker = time.monotonic()
         self.limit: float | None = None
@@ -188,6 +192,8 @@ class WorkerPool:
         allowed = min(target, room - len(self._parked))
         if len(self.reasons) > target:  # each has been replaced once
             allowed = min(allowed, len(self._slots))
+        # On every node that there is, it cannot be loaded; a node that is lost says nothing of it.
+        self._exhausted = room > 0 and allowed <= 0 and not self._slots
         for _ in range(allowed - len(self._slots)):
             self._start()
 
@@ -250,12 +256,13 @@ class WorkerPool:
         self._kill(slot.actor)
         self._looked = -COUNT_S
         reason = _reason(error)
-        if slot.loading:
+        lost = "node has died" in reason or "node died" in reason
+        if slot.loading and not lost:
             self.reasons.append(reason)
         if number is None or (task := self._tasks.get(number)) is None:
             return []
         logger.warning("a worker died, its plan goes to another: %s", reason)
-        if "node has died" in reason or "node died" in reason:
+        if lost:
             task.node_tries += 1
         else:
             task.tries += 1
@@ -291,8 +298,8 @@ class WorkerPool:
         if self.loaded:
             self._with_worker = now
             return
-        if self.reasons and not self._slots:
-            raise PoolLostError(f"the evaluator cannot be loaded in a worker: {self.reasons[-1]}")
+        if self.reasons and self._exhausted:
+            raise UnloadableError(f"the evaluator cannot be loaded in a worker: {self.reasons[-1]}")
         if now - self._with_worker > (self._start_s if not self._slots else self._start_s + LOAD_S):
             raise PoolLostError(f"no worker has started for {now - self._with_worker:.0f} s")
 
