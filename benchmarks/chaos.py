@@ -38,8 +38,8 @@ from tests.toy import ToyEvaluator, toy_costs, toy_space
 
 SPACE = toy_space(4)
 TRIALS, SECONDS = 40, 0.5  # evaluations of a search, seconds of one
-KINDS = {"worker": 50, "node": 20, "head": 8, "broker": 8, "driver": 14}  # how often each is killed, of 100
-PAUSES_S = (1.0, 5.0)  # between two kills
+KINDS = {"worker": 58, "node": 18, "head": 5, "broker": 7, "driver": 12}  # how often each is killed, of 100
+PAUSES_S = (0.5, 3.0)  # between two kills
 QUICK = ("worker", "node", "driver", "worker", "broker", "head", "driver", "worker")
 
 
@@ -172,6 +172,7 @@ def main() -> int:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--kills", type=int, default=100)
     made.add_argument("--quick", action="store_true", help="8 kills, of every kind")
+    made.add_argument("--seconds", type=float, default=float("inf"), help="no more kills after so many")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--drive", nargs=2, metavar=("STORAGE", "SEED"), help=argparse.SUPPRESS)
     options = made.parse_args()
@@ -185,6 +186,8 @@ def main() -> int:
         chaos = Chaos(storage, rng)
         kinds = list(QUICK) if options.quick else rng.choices(list(KINDS), list(KINDS.values()), k=options.kills)
         for kind in kinds:
+            if time.monotonic() - start > options.seconds:
+                break
             chaos.watch(rng.uniform(*PAUSES_S))
             while not chaos.kill(kind):
                 chaos.watch(0.5)

@@ -196,8 +196,8 @@ def main() -> None:
         simulate(64, 600, batch)
         price((100, 200), (8, 64), 1)
     if options.simulate:
-        for count in (64, 1000):
-            simulate(count, options.trials, batch, TIMES if options.slow else 1.0)
+        for count, trials in ((64, options.trials // 5), (1000, options.trials)):
+            simulate(count, trials, batch, TIMES if options.slow else 1.0)
     if options.price:
         price((200, 500, 1000, 2000), (8, 64, 1000), 3)
     if options.workers:
