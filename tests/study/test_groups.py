@@ -58,7 +58,8 @@ def test_the_same_plans_in_the_same_order_whatever_ends_first(sampler: str, batc
         assert found(study(Shuffled(seed), batch, sampler=sampler)) == undisturbed
 
 
-def test_patience_ends_it_at_the_same_plan() -> None:
+def test_patience_ends_it_at_the_same_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autocomp.study.progress.GROWTH", 0.1)
     first, second = (study(Shuffled(seed), 24, trials=400, patience=2) for seed in range(2))
     assert found(first) == found(second)
     assert first.stopped == second.stopped == "no growth of the front in 2 batches"
