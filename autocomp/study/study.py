@@ -135,6 +135,7 @@ class Study:
 
     def _reset(self) -> None:
         self.records: list[Record] = []
+        self.rounds: list[int] = []  # how many records there were at the end of each batch of proposals
         self.done = 0  # evaluations, including failed ones
         self.reused = 0  # how many of them were found in the ledger
         self.stopped: str | None = None  # why the last run ended
@@ -203,7 +204,12 @@ class Study:
         proposals.tell(first)
         size, groups = divided(self.batch)
         self._growth = Growth(self.patience and self.patience * groups)
-        self._evaluate(iter(partial(self._next, proposals, size), None), proposals.tell, groups)
+
+        def tell(outcomes: Sequence[Outcome]) -> None:
+            proposals.tell(outcomes)
+            self.rounds.append(len(self.records))
+
+        self._evaluate(iter(partial(self._next, proposals, size), None), tell, groups)
         if self._over():
             return
         self.stopped = "no more plans: the sampler has none left that the budget allows"

@@ -201,6 +201,19 @@ LINES: tuple[tuple[str, str], ...] = (
     (f"{PROFILE} --out {{p}}/t.csv --results /dev/zero", "must be a regular file"),
     (f"{PROFILE} --out {{p}}/t.csv --results {{p}}/empty", "a folder of results must hold .json, .*empty holds none"),
     (f"{PROFILE} --out {{p}}/t.csv --fit {{p}}/mine.txt", "a device file's path must end in .toml, but got"),
+    (f"{PROFILE} --out {{p}}/t.csv --network {{p}}/whole=2ms", "--network is part of a fit and needs --fit, but got"),
+    *(
+        (f"{PROFILE} --out {{p}}/t.csv --fit {{p}}/mine.toml --network {given}", said)
+        for given, said in (
+            ("net.onnx", "a network is a file and its latency, as in resnet50.onnx=2.31ms, but got 'net.onnx'"),
+            ("net.onnx=2", "as in resnet50.onnx=2.31ms, but got 'net.onnx=2'"),
+            ("net.onnx=-2ms", "as in resnet50.onnx=2.31ms"),
+            ("net.onnx=0ms", "latency_ms must be above 0, but got latency_ms=0.0"),
+            ("net.onnx@0=2ms", "batch must be at least 1, but got batch=0"),
+            ("{p}/missing.onnx=2ms", "there is no file .*missing.onnx"),
+            ("{p}/file=2ms", "a network must compute an output from its input, but .*file does not"),
+        )
+    ),
     ("profile --device abacus --out {p}/t.csv", "unknown device 'abacus'"),
     ("calibrate --threads none", "Invalid value for '--threads'"),
     ("calibrate --threads 100", "Invalid value for '--threads'"),
