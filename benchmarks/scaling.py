@@ -92,7 +92,8 @@ class Simulated:
                 heapq.heappush(free, end)
                 heapq.heappush(running, (end, begun))
                 begun += 1
-            self.now, i = max((end := heapq.heappop(running))[0], self.now), end[1]
+            end, i = heapq.heappop(running)
+            self.now = max(end, self.now)
             found = self.evaluator.evaluate(plans[i])
             self.done += 1
             self.marks.append((self.done, self.driver))

@@ -55,7 +55,7 @@ class FrontierSampler:
         self._pending: dict[bytes, np.ndarray] = {}
         self._spent: set[bytes] = set()  # proposed or known: not proposed again
         self._solved = np.empty((0, len(self._space.knobs)), np.int64)
-        self._asked = 0
+        self._asked = self._wanted = 0
         self._surrogate: Surrogate | None = None
         self._scores: Scores | None = None
 
@@ -65,7 +65,8 @@ class FrontierSampler:
             return self._proposed(formats)
         rng = np.random.default_rng([self._problem.seed, self._asked])
         surrogate = self._fitted()
-        pool = self._pool(rng, surrogate, count)
+        self._wanted = count
+        pool = self._pool(rng, surrogate)
         if not len(pool):  # all neighbours of the solutions are known: draw from the whole space
             return [] if self._enumerable else list(self._space.random(rng, count))
         choose = self._choose if count < 2 * ROUNDS else self._choose_many
@@ -147,7 +148,7 @@ class FrontierSampler:
 
     # What could be proposed -------------------------------------------------------------------------------------------
 
-    def _pool(self, rng: np.random.Generator, surrogate: Surrogate, count: int) -> np.ndarray:
+    def _pool(self, rng: np.random.Generator, surrogate: Surrogate) -> np.ndarray:
         if self._enumerable:
             return self._new(_all(self._space))
         solver = Solver(self._space, self.scores, self._costs, self._constraint_violation)
@@ -158,13 +159,13 @@ class FrontierSampler:
         pool = self._solved
         late = len(self._observed) >= LATE
         climbers = int(np.clip((AROUND_LATE if late else AROUND) // self._space.sizes.sum(), 1, CLIMBERS))
-        climbers = max(climbers, count // CLIMBED)
+        climbers = max(climbers, self._wanted // CLIMBED)
         gains = self._gains()
         for _ in range(1 if late else CLIMBS):
             best = self._promising(pool, surrogate, gains, climbers)
             changed = solver.neighbours(best).reshape(-1, len(self._space.knobs))
             pool = distinct(np.concatenate([pool, changed, _crossed(rng, best)]))
-            pool = self._promising(self._new(pool), surrogate, gains, max(SHORTLIST, 2 * count))
+            pool = self._promising(self._new(pool), surrogate, gains, max(SHORTLIST, 2 * self._wanted))
         return pool
 
     def _starts(self, rng: np.random.Generator) -> np.ndarray:
