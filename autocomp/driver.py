@@ -33,10 +33,11 @@ from autocomp.process.deadline import Deadline
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import ParetoSet
 from autocomp.samplers import check_sampler
+from autocomp.study.cluster.worker_check import check_not_imported_by_worker, check_workers_load
 from autocomp.study.executors import Executor, executor
-from autocomp.study.ledger import Ledger, check_storage, sibling
+from autocomp.study.ledger import Ledger
+from autocomp.study.storages import check_storage, sibling
 from autocomp.study.study import INTERRUPTED, Study
-from autocomp.study.worker_check import check_not_imported_by_worker, check_workers_load
 
 log = logging.getLogger("autocomp")
 

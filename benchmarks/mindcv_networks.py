@@ -6,7 +6,8 @@ Only its `models` are loaded: the rest of the package asks for libraries of data
 from __future__ import annotations
 
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -26,6 +27,13 @@ NAMES = {  # of the measurements -> of mindcv, where they differ
 }
 
 
+SWIN = {  # as the rows' source names them: pixels, width, window, heads of the first stage
+    "swin_base_patch4_window12_384": (384, 128, 12, 4),
+    "swin_large_patch4_window12_384": (384, 192, 12, 6),
+    "swin_large_patch4_window7_224": (224, 192, 7, 6),
+}
+
+
 @cache
 def models() -> ModuleType | None:
     """mindcv's models; None where mindcv is not installed."""
@@ -39,9 +47,45 @@ def models() -> ModuleType | None:
 
 
 def has(name: str) -> bool:
-    return models() is not None and hasattr(models(), NAMES.get(name, name))
+    return models() is not None and (name in OWN or hasattr(models(), NAMES.get(name, name)))
 
 
 def build(name: str) -> Any:
     """The network in MindSpore layers, untrained."""
-    return getattr(models(), NAMES.get(name, name))()
+    return OWN[name]() if name in OWN else getattr(models(), NAMES.get(name, name))()
+
+
+def hrnet(width: int = 18) -> Any:
+    """For classification, with the widths of HRNet-W18."""
+    widths = {n: [width * 2**i for i in range(n)] for n, _ in PARTS} | {1: [64]}
+    stages = {
+        f"stage{n}": {
+            "num_modules": count,
+            "num_branches": n,
+            "block": "BOTTLENECK" if n == 1 else "BASIC",
+            "num_blocks": [4] * n,
+            "num_channels": widths[n],
+        }
+        for n, count in PARTS
+    }
+    return import_module("mindcv.models.hrnet").HRNet(stages)
+
+
+PARTS = ((1, 1), (2, 1), (3, 4), (4, 3))  # stages of HRNet, and their modules
+
+
+def swin(name: str) -> Any:
+    pixels, width, window, heads = SWIN[name]
+    return import_module("mindcv.models.swintransformer").SwinTransformer(
+        image_size=pixels,
+        embed_dim=width,
+        depths=[2, 2, 18, 2],
+        num_heads=[heads * 2**i for i in range(4)],
+        window_size=window,
+    )
+
+
+OWN: dict[str, Callable[[], Any]] = {
+    "hrnet_w18_cls": hrnet,
+    **{name: partial(swin, name) for name in SWIN},
+}

@@ -22,11 +22,12 @@ from autocomp.hardware_models.fitting.fit import Observation, observe
 from autocomp.primitives import trace
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace, Workload
 from benchmarks import branching_networks as branching
-from benchmarks import mindcv_networks, networks
+from benchmarks import mindcv_networks, networks, pixel_networks
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared" / "hardware"
 
+TOKENS = (64, 128, 256, 320, 384, 512)
 NETWORKS: dict[str, Callable[[], Any]] = {
     "resnet18": partial(networks.resnet, (2, 2, 2, 2), False),
     "resnet34": partial(networks.resnet, (3, 4, 6, 3), False),
@@ -60,7 +61,9 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "shufflenet_v2_x1_0": partial(branching.shufflenet_v2, (116, 232, 464, 1024)),
     "shufflenet_v2_x1_5": partial(branching.shufflenet_v2, (176, 352, 704, 1024)),
     "shufflenet_v2_x2_0": partial(branching.shufflenet_v2, (244, 488, 976, 2048)),
-    **{f"bert_{tokens}": partial(branching.Bert, tokens) for tokens in (64, 128, 256, 320, 384, 512)},
+    **pixel_networks.NETWORKS,
+    **{f"bert_{tokens}": partial(branching.Bert, tokens) for tokens in TOKENS},
+    **{f"bert_large_{tokens}": partial(branching.Bert, tokens, 24, 1024, 16) for tokens in TOKENS},
 }
 
 
@@ -81,18 +84,26 @@ def graph(name: str, pixels: int = 224, builder: str = "own") -> NetworkGraph:
     """Traced once and kept in the temporary folder: tracing all takes some minutes. Builder: ``own`` or ``mindcv``."""
     autocomp = HERE.parent / "autocomp"
     traced = [*(autocomp / "primitives" / "tracing").glob("*.py"), *(autocomp / "search_spaces").glob("*.py")]
-    read = [HERE / "networks.py", HERE / "branching_networks.py", *sorted(traced)]
+    builders = ("networks", "branching_networks", "pixel_networks", "mindcv_networks")
+    read = [*(HERE / f"{name}.py" for name in builders), *sorted(traced)]
     sources = b"".join(path.read_bytes() for path in read)
     key = hashlib.sha256(sources).hexdigest()[:12]
     file = Path(tempfile.gettempdir()) / f"autocomp-graphs-{key}" / f"{builder}-{name}-{pixels}.pickle"
     if not file.exists():
-        shape = (1, int(name[5:]), 768) if name.startswith("bert_") else (1, 3, pixels, pixels)
+        shape = _input(name, pixels)
         net = NETWORKS[name]() if builder == "own" else mindcv_networks.build(name)
         net.set_train(False)
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(pickle.dumps(trace(net, shape)))
     found: NetworkGraph = pickle.loads(file.read_bytes())
     return found
+
+
+def _input(name: str, pixels: int) -> tuple[int, ...]:
+    """An image, or the embedded tokens of BERT."""
+    if not name.startswith("bert_"):
+        return 1, 3, pixels, pixels
+    return 1, int(name.rpartition("_")[2]), 1024 if "large" in name else 768
 
 
 def builders(name: str) -> list[str]:
@@ -165,10 +176,17 @@ def _named(row: dict[str, str]) -> tuple[str, int] | None:
     name = row["arch"]
     if name == "vit_base":
         return _vit(row)
-    pixels = row["input"].rpartition("x")[2]
     if name == "swin":
-        return None
-    return name, int(pixels or 224)
+        found = SWIN_LINES.get(int(row["source"].rpartition("#L")[2]), SWIN_BASE)
+        return found, mindcv_networks.SWIN[found][0]
+    return name, int(row["input"].rpartition("x")[2] or 224)
+
+
+SWIN_BASE = "swin_base_patch4_window12_384"
+SWIN_LINES = {  # lines of the source's tables -> the configuration that they name, where it is another one
+    **dict.fromkeys((256, 257), "swin_large_patch4_window12_384"),
+    **dict.fromkeys((258, 259), "swin_large_patch4_window7_224"),
+}
 
 
 VIT_RATES = {  # images a second -> patch and pixels, as the README of the same folder names them
@@ -183,10 +201,11 @@ def _vit(row: dict[str, str]) -> tuple[str, int] | None:
     return VIT_RATES.get(row["fps"])
 
 
-def ascend_bert(device: Device) -> list[Observation]:
-    found = []
-    for row in rows(HERE / "measurements" / "ascend310p3_bert_base.csv"):
-        workload = uniform(graph(f"bert_{row['seq']}"), int(row["batch"]))
+def ascend_bert(device: Device, size: str = "base") -> list[Observation]:
+    """BERT-base or BERT-large."""
+    found, name = [], "bert" if size == "base" else f"bert_{size}"
+    for row in rows(HERE / "measurements" / f"ascend310p3_bert_{size}.csv"):
+        workload = uniform(graph(f"{name}_{row['seq']}"), int(row["batch"]))
         found.append(observe(device, workload, float(row["ms"]) * 1e-3, "transformer"))
     return found
 

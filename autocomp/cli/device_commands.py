@@ -98,14 +98,26 @@ def profile(
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Measure on this processor, by onnxruntime.")] = False,
     threads: Threads = 1,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--network",
+            metavar="FILE[@BATCH]=LATENCY",
+            help="A network's ONNX file and its latency, resnet50.onnx=2.31ms, for the fit; once for each.",
+        ),
+    ] = None,
     fit: Annotated[
         Path | None, typer.Option("--fit", metavar="FILE", help="Fit the model to the table; store the device, .toml.")
     ] = None,
 ) -> None:
     """Write operator shapes to measure on a device, read their measurements, and fit the device to them."""
     from autocomp.measurement import own_devices
+    from autocomp.measurement.measured_networks import parse_network
     from autocomp.measurement.profiling import counted
 
+    if network and fit is None:
+        raise ValueError(f"--network is part of a fit and needs --fit, but got --network {network[0]} alone")
+    networks = [parse_network(text) for text in network or ()]
     device, threads = own_devices.beginning(device, threads)
     rows = own_devices.table_rows(device, out)
     if models is not None:
@@ -117,8 +129,13 @@ def profile(
     own_devices.store_table(rows, out, device)
     typer.echo(f"{sum(row.latency_ms is not None for row in rows)} of {len(rows)} shapes in {out} are measured")
     if fit is not None:
-        chip = own_devices.fit(rows, device, out, fit)
-        typer.echo(f"{fit}: {chip.name}, mean error {chip.data['fit']['mean_error']:.0%} on shapes left out of the fit")
+        chip = own_devices.fit(rows, device, out, fit, networks)
+        error = chip.data["fit"].get("mean_error")
+        said = "" if error is None else f", mean error {error:.0%} on what was left out of the fit"
+        typer.echo(f"{fit}: {chip.name}{said}")
+        for one in networks:
+            predicted = float(chip.costs(one.workload).latency_ms[0])
+            typer.echo(f"{one.name}: {one.latency_ms:.4g} ms measured, {predicted:.4g} ms predicted")
 
 
 def calibrate(threads: Threads = 1) -> None:

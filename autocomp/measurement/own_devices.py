@@ -11,7 +11,7 @@ from pathlib import Path
 from autocomp.hardware_models import Device
 from autocomp.hardware_models import device as find_device
 from autocomp.hardware_models.device_file import device_text
-from autocomp.hardware_models.fitting.own_device import calibrated
+from autocomp.hardware_models.fitting.own_device import MeasuredNetwork, calibrated
 from autocomp.hardware_models.fitting.profiles import named
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
 from autocomp.hardware_models.measurements.shapes import MeasuredShape, OperatorShape, read_table, table_text
@@ -123,11 +123,18 @@ def store_table(rows: Iterable[MeasuredShape], path: Path, device: str) -> Path:
     return write_text(path, table_text(rows, named_so))
 
 
-def fit(rows: Sequence[MeasuredShape], device: str | Path | Device, table: Path, path: Path) -> Device:
-    """Fits the device to the rows and stores it; its file names the table."""
+def fit(
+    rows: Sequence[MeasuredShape],
+    device: str | Path | Device,
+    table: Path,
+    path: Path,
+    networks: Sequence[MeasuredNetwork] = (),
+) -> Device:
+    """Fits the device to the rows, and to whole networks, and stores it; its file names the table."""
     if path.suffix != ".toml":
         raise ValueError(f"a device file's path must end in .toml, but got {path}")
     relative = os.path.relpath(table.resolve(), path.resolve().parent)
-    found = calibrated(find_device(device), rows, {"name": path.stem, "aliases": [], "measured": {"table": relative}})
+    about = {"name": path.stem, "aliases": [], "measured": {"table": relative}}
+    found = calibrated(find_device(device), rows, about, networks)
     write_text(path, device_text(found.data))
     return find_device(path)

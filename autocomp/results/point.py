@@ -421,6 +421,8 @@ def _choice(name: str, value: Value) -> str:
     kind = name.partition("/")[0]
     if kind == "structure":
         return str(split_value(value)[0])
+    if kind == "skip":
+        return kind
     return str(value) if kind == "format" else f"{kind} {value}"
 
 

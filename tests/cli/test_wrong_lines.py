@@ -142,6 +142,12 @@ LINES: tuple[tuple[str, str], ...] = (
     (f"resolve {{p}}/whole {RESOLVE}", "the front was saved without its network"),
     (f"resolve {{p}}/whole {RESOLVE} --export net.air", r"must end in \.mindir, .* but got 'net.air'"),
     ("resolve", "Missing argument"),
+    ("status", "Missing argument"),
+    ("status {p}/none", "storage '.*none' cannot be opened or written: there is no such file"),
+    ("status {p}/whole", "status needs a folder with a search's storage, but .*whole has no search.db: give the path"),
+    ("status {p}/lines_subject.py", "cannot be opened or written: it is no SQLite file"),
+    ("status nosql://a", "storage 'nosql://a' cannot be opened or read"),
+    ("status journal:///none/search.log", "cannot be opened or written: there is no such file"),
     ("show {p}/none", "a saved front is a folder with front.json"),
     ("show {p}/half", "must be a front as ParetoSet.save writes it"),
     ("show {p}/whole 7", "a point's number must be from 0 to 1, but got 7"),
@@ -195,6 +201,19 @@ LINES: tuple[tuple[str, str], ...] = (
     (f"{PROFILE} --out {{p}}/t.csv --results /dev/zero", "must be a regular file"),
     (f"{PROFILE} --out {{p}}/t.csv --results {{p}}/empty", "a folder of results must hold .json, .*empty holds none"),
     (f"{PROFILE} --out {{p}}/t.csv --fit {{p}}/mine.txt", "a device file's path must end in .toml, but got"),
+    (f"{PROFILE} --out {{p}}/t.csv --network {{p}}/whole=2ms", "--network is part of a fit and needs --fit, but got"),
+    *(
+        (f"{PROFILE} --out {{p}}/t.csv --fit {{p}}/mine.toml --network {given}", said)
+        for given, said in (
+            ("net.onnx", "a network is a file and its latency, as in resnet50.onnx=2.31ms, but got 'net.onnx'"),
+            ("net.onnx=2", "as in resnet50.onnx=2.31ms, but got 'net.onnx=2'"),
+            ("net.onnx=-2ms", "as in resnet50.onnx=2.31ms"),
+            ("net.onnx=0ms", "latency_ms must be above 0, but got latency_ms=0.0"),
+            ("net.onnx@0=2ms", "batch must be at least 1, but got batch=0"),
+            ("{p}/missing.onnx=2ms", "there is no file .*missing.onnx"),
+            ("{p}/file=2ms", "a network must compute an output from its input, but .*file does not"),
+        )
+    ),
     ("profile --device abacus --out {p}/t.csv", "unknown device 'abacus'"),
     ("calibrate --threads none", "Invalid value for '--threads'"),
     ("calibrate --threads 100", "Invalid value for '--threads'"),

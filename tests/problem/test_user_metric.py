@@ -98,7 +98,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def search(net: Any, data: autocomp.Data, storage: Path | None = None, **settings: Any) -> ParetoSet:
     given = {"inputs": (8, 3, 16, 16), "trials": 8, "progress": False, "storage": storage, **settings}
-    return autocomp.search(net, "size<40%", "ascend-310p3", data, **given)
+    return autocomp.search(net, "weight_bytes<40%", "ascend-310p3", data, **given)
 
 
 @pytest.fixture(scope="module")

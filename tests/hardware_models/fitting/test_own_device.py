@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from autocomp.hardware_models import Device, device
 from autocomp.hardware_models.device_file import device_text, rates_data
 from autocomp.hardware_models.fitting.fit import changed
-from autocomp.hardware_models.fitting.own_device import calibrated, predicted
+from autocomp.hardware_models.fitting.own_device import MeasuredNetwork, calibrated, predicted
 from autocomp.hardware_models.fitting.standard_shapes import standard_shapes
 from autocomp.hardware_models.measurements.shapes import (
     KINDS,
@@ -25,7 +25,8 @@ from autocomp.hardware_models.measurements.shapes import (
     rows_data,
     table_text,
 )
-from autocomp.search_spaces import Format
+from autocomp.search_spaces import Format, SearchSpace, Workload
+from tests.hardware_models.networks import Builder, mixed
 
 FORMATS = ("float", "w8a8")
 LARGE = [  # of which the fixed time of an inference is a small part
@@ -63,6 +64,45 @@ def test_a_fit_to_a_table_finds_the_chip(fitted: Device, truth: Device) -> None:
     assert fitted.data["fit"]["mean_error"] < 0.1
     errors = fitted.errors
     assert errors is not None and errors.values[0] < 0 < errors.values[-1]
+
+
+def _network(chip: Device, name: str, batch: int) -> MeasuredNetwork:
+    if name == "mixed":
+        graph = mixed(56).graph
+    else:
+        builder, x = Builder(64, 28), 0
+        for channels in (64, 128, 128, 256):
+            x = builder.conv(x, channels)
+        graph = builder.graph()
+    workload = Workload(SearchSpace(graph, ()), np.zeros((1, 0), np.int64), batch)
+    return MeasuredNetwork(name, workload, float(chip.costs(workload).latency_ms[0]))
+
+
+def test_one_network_tells_how_fast_a_chip_is(truth: Device) -> None:
+    """Without any shape: the network comes back, another one is nearer than before."""
+    one, other = _network(truth, "mixed", 8), _network(truth, "plain", 32)
+    found = calibrated(device("ascend"), [], {"name": "mine"}, [one])
+    assert predicted(found, one) == pytest.approx(one.latency_ms, rel=0.02)
+    before, after = (abs(np.log(predicted(chip, other) / other.latency_ms)) for chip in (device("ascend"), found))
+    assert after < before
+    assert found.errors is None and found.data["fit"]["data"] == "1 network measured on the device"
+
+
+def test_a_network_moves_a_fit_to_shapes(truth: Device) -> None:
+    """What no shape shows, here that each inference takes a millisecond more, is seen in a network."""
+    shapes = measured_on(truth, standard_shapes(FORMATS)[::6])
+    fixed = truth.rates.inference_s * 1e3
+    rows = [replace(row, latency_ms=(row.latency_ms or 0) - fixed, fixed=False) for row in shapes]
+    slow = with_rates(truth, {"inference_s": 5.0})
+    one = _network(slow, "mixed", 1)
+    found = calibrated(device("ascend"), rows, {"name": "mine"}, [one])
+    assert predicted(found, one) == pytest.approx(one.latency_ms, rel=0.1)
+    assert found.rates.inference_s == pytest.approx(slow.rates.inference_s, rel=0.2)
+
+
+def test_nothing_measured_is_no_fit() -> None:
+    with pytest.raises(ValueError, match="a fit needs at least 8 measured shapes or a network, but got 0 shapes"):
+        calibrated(device("ascend"), [], {"name": "mine"})
 
 
 def test_what_was_not_measured_is_close_to_the_chip(fitted: Device, truth: Device) -> None:
