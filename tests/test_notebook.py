@@ -20,8 +20,8 @@ def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     NotebookClient(notebook, kernel_name="python3").execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     pages = [output["data"]["text/html"] for output in shown if "text/html" in output.get("data", {})]
-    texts = "".join(output.get("text", "") for output in shown)
+    texts = " ".join("".join(output.get("text", "") for output in shown).split())
     assert "float network" in pages[0] and len(pages) >= 2
     assert any("plotly" in str(output.get("data", {})) for output in shown)
-    assert "loses most by" in texts and "outputs agree to" in texts
+    assert "loses most by" in texts and "outputs agree to" in texts and "points from 24 evaluations" in texts
     assert "report.html" in str(shown[-1]["data"]["text/plain"])

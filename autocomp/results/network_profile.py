@@ -173,7 +173,7 @@ class NetworkProfile:
             yield f"<tr{kind}>{texts}{cells}</tr>"
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=WIDTH)
+        console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_jupyter=False)
         console.print(self.table())
         return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]
 
