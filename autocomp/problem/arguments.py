@@ -110,6 +110,15 @@ DEVICES = Rule(
     may_be_none=True,
 )
 
+CHOICES = Rule(
+    "a mapping from names to lists of values",
+    lambda v: (
+        isinstance(v, Mapping)
+        and all(isinstance(name, str) and isinstance(some, (list, tuple)) for name, some in v.items())
+    ),
+    "at least one choice, each of at least one value",
+    lambda v: bool(v) and all(v.values()),
+)
 NOT_NEGATIVE = Rule("a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf)
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -135,6 +144,20 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             "a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf
         ).or_none(),
         "seed": SEED,
+        "progress": SWITCH.or_none(),
+    },
+    "search_choices": {
+        "choices": CHOICES,
+        "accuracy": Rule("a function of a network", callable),
+        "costs": Rule("a function of a network", callable),
+        "budget": BUDGET,
+        "trials": whole(1),
+        "batch": BATCH.or_none(),
+        "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
+        "seed": SEED,
+        "workers": WORKERS,
+        "time_limit": SECONDS,
+        "storage": PATH.or_none(),
         "progress": SWITCH.or_none(),
     },
     "estimate": {"net": CELL, "device": DEVICE, "precision": PRECISION},

@@ -50,8 +50,8 @@ class QatContainer(NamedContainer):
     def of_layer(self, lowered: LoweredNetwork, index: int, outputs: np.ndarray) -> np.ndarray:
         node = lowered.graph.nodes[index]
         bits, activation_bits = lowered.workload.bits_of(index)
-        multiplied = self._input(lowered.graph.nodes[node.inputs[0]], node) + self._weight(node)
-        multiplied = multiplied + (self._outputs(node) + SCALE * outputs if node.kind == "dense" else 5 * outputs)
+        pairs = self._input(lowered.graph.nodes[node.inputs[0]], node) + self._weight(node)
+        multiplied = pairs + (self._outputs(node) + SCALE * outputs if node.kind == "dense" else 5 * outputs)
         whole = (bits <= 8) & (activation_bits <= 8) & lowered.device.runtime.multiplies_integers(node)
         return np.where(whole, multiplied, 0)
 
