@@ -203,12 +203,7 @@ class Study:
         proposals.tell(first)
         size, groups = divided(self.batch)
         self._growth = Growth(self.patience and self.patience * groups)
-
-        def tell(outcomes: Sequence[Outcome]) -> None:
-            proposals.tell(outcomes)
-            self.rounds.append(len(self.records))
-
-        self._evaluate(iter(partial(self._next, proposals, size), None), tell, groups)
+        self._evaluate(iter(partial(self._next, proposals, size), None), proposals.tell, groups)
         if self._over():
             return
         self.stopped = "no more plans: the sampler has none left that the budget allows"
