@@ -39,7 +39,7 @@ Workers = Annotated[
 ]
 Budget = Annotated[
     str,
-    typer.Option("--budget", help="Bounds joined by commas: 'latency<5ms', 'size<30%, accuracy>-1%', 'macs<2G'."),
+    typer.Option("--budget", help="Bounds joined by commas: 'latency<50%, accuracy>-1%', 'latency<5ms@90%'."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same front.")]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import autocomp
+import autocomp.nas
 import autocomp.primitives
 from autocomp.errors import AutocompError
 
@@ -18,7 +19,9 @@ from .cases import Case
 LEAST = 10
 OF_THE_SEARCH = {"ParetoSet.short_of_accuracy", "Point.of", "Point.trained"}  # what a search itself calls
 CASES: dict[str, list[Case]] = {**front_door.cases(), **primitives.cases()}
-ENTRIES = {name: getattr(module, name) for module in (autocomp, autocomp.primitives) for name in module.__all__}
+ENTRIES = {
+    name: getattr(module, name) for module in (autocomp, autocomp.nas, autocomp.primitives) for name in module.__all__
+}
 
 
 @pytest.mark.parametrize("name", ENTRIES)
