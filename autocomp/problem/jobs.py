@@ -266,10 +266,12 @@ def _prepared(
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
+    for text in _alike(chip, formats):
+        log.info("%s", text)
     left_out = _left_out(graph, x, seed, evaluation is None, optional)
     few = _few(evaluator.calibrated, len(calibrate[0]))
     dear = () if names == "auto" else not_offered(chip, graph, choices.gains or {}, chosen(choices))
-    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *_alike(chip, formats), *dear)
+    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *dear)
     for text in remarks:
         log.warning("%s", text)
     calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
