@@ -266,10 +266,11 @@ def _prepared(
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
+    _log_alike(chip, formats)
     left_out = _left_out(graph, x, seed, evaluation is None, optional)
     few = _few(evaluator.calibrated, len(calibrate[0]))
     dear = () if names == "auto" else not_offered(chip, graph, choices.gains or {}, chosen(choices))
-    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *_alike(chip, formats), *dear)
+    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *dear)
     for text in remarks:
         log.warning("%s", text)
     calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
@@ -287,10 +288,9 @@ def _gains(chip: Device, graph: NetworkGraph, batch: int, names: str | Sequence[
     return found | {knob.name: knob.values[1:] for knob in sparse} if dependent else None
 
 
-def _alike(chip: Device, formats: Sequence[Format]) -> tuple[str, ...]:
-    dropped = [str(some) for some in chip.formats if some not in formats]
-    text = "not offered, since they cost as much as a format with more bits on"
-    return (f"{', '.join(dropped)}: {text} {chip.name}",) if dropped else ()
+def _log_alike(chip: Device, formats: Sequence[Format]) -> None:
+    if dropped := ", ".join(str(some) for some in chip.formats if some not in formats):
+        log.info("%s: not offered, since they cost as much as a format with more bits on %s", dropped, chip.name)
 
 
 def _restricted(net: Any, graph: NetworkGraph, restriction: Restrict) -> tuple[frozenset[str], Restrict]:
