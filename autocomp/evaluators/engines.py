@@ -17,7 +17,7 @@ from autocomp.primitives.export.onnx_writer import MEAN, OUTPUT, REWRITES, TAP, 
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.network_outputs import NetworkOutput
-from autocomp.search_spaces import Block, LayerChain, NetworkGraph, SearchSpace
+from autocomp.search_spaces import LayerChain, NetworkGraph, ResidualBlock, SearchSpace
 
 log = logging.getLogger("autocomp")
 
@@ -173,7 +173,7 @@ class MindSporeEngine:
         graph: NetworkGraph,
         described_outputs: Sequence[NetworkOutput] | None = None,
         chains: Mapping[str, Sequence[LayerChain]] | None = None,
-        blocks: Collection[Block] = (),
+        blocks: Collection[ResidualBlock] = (),
     ) -> None:
         """chains: those that plans may put in the place of a layer. blocks: those that plans may skip."""
         from autocomp.primitives.cells.elastic import ElasticNetwork
