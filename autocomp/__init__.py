@@ -1,6 +1,6 @@
 """Automatic compression of MindSpore networks: a network, a budget and a device in, a Pareto set of networks out.
 
-    front = autocomp.search(net, budget="latency<5ms", device="ascend")
+    front = autocomp.search(net, budget="latency<50%", device="ascend")
     point = front.pick("accuracy>-1%")
     point.export("net.mindir")
 

@@ -77,7 +77,7 @@ def search(
 
     Args:
         net: a trained MindSpore Cell; it is copied, never changed.
-        budget: bounds such as ``"latency<5ms, accuracy>-1%"``, see :class:`Budget`; the costs that it names are
+        budget: bounds such as ``"latency<50%, accuracy>-1%"``, see :class:`Budget`; the costs that it names are
             minimised, latency and size where it names none.
         device: a name of :func:`autocomp.devices`, an alias (``"ascend"``, ``"gpu"``) or a ``.toml`` file.
         data: :class:`Data`, or samples to evaluate on; None measures the fidelity to the float network
@@ -198,7 +198,7 @@ def _front(
         "stopped": study.stopped,
         "failed": len(study.failures),
         "failures": dict(study.failures.by_reason),
-        "rounds": study.rounds,
+        "rounds": [*(count for count in study.rounds if count < len(records)), len(records)],
         "samples": f"{evaluator.judged_on}, {evaluator.key[:12]}",
         "versions": _versions(),
     }

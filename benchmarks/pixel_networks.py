@@ -127,7 +127,7 @@ class CrossStage(nn.Cell):
     def __init__(self, channels: int, out: int, count: int, stride: int) -> None:
         super().__init__()
         half = out // 2
-        down = [leaky(channels, channels, 3, stride)] if stride > 1 else []
+        down = [leaky(channels, channels, 3, stride, 32)] if stride > 1 else []
         self.before = chain(*down, conv_bn(channels, out, 1, activation=None))
         self.blocks = chain(*(grouped(half) for _ in range(count)), leaky(half, half, 1))
         self.after = leaky(out, out, 1)

@@ -4,7 +4,7 @@ it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ INTEGERS = Format(8, 8)
 RESULTS = (".json", ".csv", ".log", ".txt")
 PRODUCTS = ("conv", "dense", "matmul")
 COMPUTED, MOST_ELEMENTS = 3.0, 5e7  # least latency of a large shape, in fixed times; most elements of its tensors
+WIDE, LONG_MS = 512, 20.0  # channels of the shapes that take long, and how long
 
 
 def beginning(device: str, threads: int) -> tuple[str, int]:
@@ -50,15 +51,20 @@ def table_rows(device: str | Path | Device, path: Path) -> list[MeasuredShape]:
 
 def _enlarged(chip: Device, shapes: Sequence[OperatorShape]) -> list[OperatorShape]:
     """Matrix products that the chip only launches as they are, in batches in which it computes: without them a fast
-    chip's rates are not seen."""
-    found = []
-    for shape in (one for one in shapes if one.kind in PRODUCTS):
-        large = shape
-        while _launched(chip, large) and 4 * _elements(large) <= MOST_ELEMENTS:
-            large = replace(large, batch=large.batch * 4)
-        if large is not shape:
-            found.append(large)
-    return found
+    chip's rates are not seen. And a few that take long, for a device that is many times as fast as the one it is like.
+    """
+    products = [one for one in shapes if one.kind in PRODUCTS]
+    large = [_larger(one, lambda found: _launched(chip, found)) for one in products]
+    widest = [one for one in products if one.channels_in == one.channels_out == WIDE and one.groups == 1]
+    long = [_larger(one, lambda found: _milliseconds(chip, found) < LONG_MS) for one in widest]
+    return [one for one in dict.fromkeys((*large, *long)) if one not in shapes]
+
+
+def _larger(shape: OperatorShape, small: Callable[[OperatorShape], bool]) -> OperatorShape:
+    """The shape in a batch in which it is no longer small, as far as its tensors allow."""
+    while small(shape) and 4 * _elements(shape) <= MOST_ELEMENTS:
+        shape = replace(shape, batch=shape.batch * 4)
+    return shape
 
 
 def _elements(shape: OperatorShape) -> int:
@@ -67,9 +73,13 @@ def _elements(shape: OperatorShape) -> int:
 
 
 def _launched(chip: Device, shape: OperatorShape) -> bool:
-    rows = chip.cost_table(shape.workload())
-    fixed = chip.rates.operator_s["float"] * 1e3 * len(rows) + chip.rates.inference_s * 1e3
-    return sum(row.latency_ms for row in rows) < COMPUTED * fixed
+    rows = len(chip.program(shape.graph()).operators)
+    fixed = chip.rates.operator_s["float"] * 1e3 * rows + chip.rates.inference_s * 1e3
+    return _milliseconds(chip, shape) - chip.rates.inference_s * 1e3 < COMPUTED * fixed
+
+
+def _milliseconds(chip: Device, shape: OperatorShape) -> float:
+    return float(chip.costs(shape.workload()).latency_ms[0])
 
 
 def write_models(rows: Iterable[MeasuredShape], folder: Path, device: str | Path | Device) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from .point import Point, share
 
 LINES = 20
 KNEE = "◆"
+MOST_CUTS = 4  # that the line on cuts that do not pay names
 SHARES = ("accuracy", "agreement")  # metrics that are shares of independent samples
 
 
@@ -126,7 +128,19 @@ def explanations(front: Front) -> list[str]:
     read = f"; measured: size of the {_form(front)} file, latency on the device" if measured else ""
     if _file_accuracies(front):
         lines[0] += f"; measured: {front.float_point.metric} of the .onnx file, run by onnxruntime"
-    return [*lines, f"costs predicted for {front.device}, ratio: to the float network{read}"]
+    return [*lines, f"costs predicted for {front.device}, ratio: to the float network{read}", *unpaid_cuts(front)]
+
+
+def unpaid_cuts(front: Front) -> list[str]:
+    """A line on the cuts of channels that make the front's plans no faster, if there are any."""
+    tables = front.layers
+    found = {} if tables is None else {p.plan.key: tables.unpaid.get(p.plan.key, ()) for p in front}
+    counts = Counter(cut for cuts in found.values() for cut in cuts)
+    if not counts:
+        return []
+    named = [f"{cut} (in {count} of {len(found)} plans)" for cut, count in counts.most_common(MOST_CUTS)]
+    rest = f" and {len(counts) - MOST_CUTS} more" if len(counts) > MOST_CUTS else ""
+    return [f"no faster on {front.device}, whatever else it saves: {', '.join(named)}{rest}; see point.unpaid_cuts"]
 
 
 def _form(front: Front) -> str:
@@ -177,7 +191,7 @@ def table(front: Front, count: int) -> Table:
 def render(value: Table) -> str:
     """The table as plain text, as wide as the terminal, or 120 columns where there is none."""
     width = max(100, shutil.get_terminal_size((120, 24)).columns)
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
     console.print(value)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())

@@ -52,11 +52,14 @@ class LayerCosts:
 @dataclass(frozen=True)
 class LayerTables:
     """operators: in execution order. plans: key of a plan -> its row for each operator. fixed_ms: latency of an
-    inference that belongs to no operator."""
+    inference that belongs to no operator. unpaid: key of a plan -> its cuts that make it no faster, ``"keep 0.9 of
+    layer4"``. device: for which the costs are predicted."""
 
     operators: tuple[DrawnOperator, ...]
     plans: Mapping[str, tuple[LayerCosts, ...]] = field(default_factory=dict)
     fixed_ms: float = 0.0
+    unpaid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    device: str = ""
 
     def __contains__(self, plan: Plan) -> bool:
         return plan.key in self.plans
@@ -82,7 +85,8 @@ class LayerTables:
         try:
             operators = tuple(DrawnOperator(**_tuples(row)) for row in value["operators"])
             plans = {key: tuple(LayerCosts(**_tuples(row)) for row in rows) for key, rows in value["plans"].items()}
-            return cls(operators, plans, float(value["fixed_ms"]))
+            unpaid = {str(key): tuple(map(str, cuts)) for key, cuts in value.get("unpaid", {}).items()}
+            return cls(operators, plans, float(value["fixed_ms"]), unpaid, str(value.get("device", "")))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} must be what ParetoSet.save writes, but it lacks {error}") from error
 

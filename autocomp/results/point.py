@@ -360,7 +360,22 @@ class Point:
         if self.reference is not None:
             accuracy += f" ({self.change})"
         costs = [f"{name} {METRICS[name].format(self.value(name))}{self._share(name)}" for name in metrics]
-        return f"{self.name}: {', '.join([accuracy, *costs])}"
+        unpaid = f"; no faster for: {', '.join(self.unpaid_cuts)}" if self.unpaid_cuts else ""
+        return f"{self.name}: {', '.join([accuracy, *costs])}{unpaid}"
+
+    @cached_property
+    def unpaid_cuts(self) -> tuple[str, ...]:
+        """The plan's cuts of channels that make it no faster on the device; empty where the network is not at hand.
+
+        >>> point.unpaid_cuts
+        ('keep 0.9 of layer4.0.conv1',)
+        """
+        tables = None if self.deployer is None or not self._cuts else self.deployer.layers((self.plan,))
+        return () if tables is None else tables.unpaid.get(self.plan.key, ())
+
+    @property
+    def _cuts(self) -> bool:
+        return any(name.startswith("keep/") for name in self.plan)
 
     def _share(self, metric: str) -> str:
         return "" if self.reference is None else f" ({share(self.ratio(metric))})"

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autocomp.hardware_models import device
-from autocomp.hardware_models.fitting.own_device import calibrated, predicted
+from autocomp.hardware_models import Device, device
+from autocomp.hardware_models.device_file import rates_data
+from autocomp.hardware_models.fitting.fit import changed
+from autocomp.hardware_models.fitting.own_device import calibrated, fitted_rates, predicted
 from autocomp.hardware_models.measurements.shapes import MeasuredShape
 from autocomp.measurement.own_devices import table_rows, with_results
 
@@ -29,6 +31,31 @@ def test_the_rates_of_a_fast_chip_come_back(rows: list[MeasuredShape]) -> None:
         assert found.rates.macs_per_s[precision] == pytest.approx(truth.rates.macs_per_s[precision], rel=0.05)
     assert found.rates.dram_bytes_per_s == pytest.approx(truth.rates.dram_bytes_per_s, rel=0.1)
     assert found.rates.operator_s["float"] == pytest.approx(truth.rates.operator_s["float"], rel=0.1)
+
+
+CHIPS = {  # a known relative, and how many times as fast the device is
+    "a camera's chip": ("ascend-310b4", {"macs_per_s.float": 0.1, "macs_per_s.int8": 0.2, "dram_bytes_per_s": 0.2}),
+    "twice an Ascend": ("ascend-310p3", {"macs_per_s.float": 2, "dram_bytes_per_s": 3, "cache_bytes_per_s": 2}),
+    "an H100": ("nvidia-t4", {"macs_per_s.float": 12, "macs_per_s.int8": 12, "dram_bytes_per_s": 9, "vector_per_s": 8}),
+}
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_the_rates_of_any_chip_come_back(name: str) -> None:
+    """Matrix rates, bandwidth and launch, from times with 2 % of noise; a launch of less than 1 % is not seen."""
+    relative, factors = CHIPS[name]
+    chip, rng = device(relative), np.random.default_rng(1)
+    truth = changed(chip.rates, factors)
+    real = Device.parse({**chip.data, "rates": rates_data(truth) | {"source": "test"}}, "real")
+    rows = table_rows(chip, Path("none.csv"))
+    known = [replace(row, latency_ms=predicted(real, row) * float(np.exp(rng.normal(0, 0.02)))) for row in rows]
+    found = fitted_rates(chip, known)
+    for precision in ("float", "int8"):
+        assert found.macs_per_s[precision] == pytest.approx(truth.macs_per_s[precision], rel=0.1)
+    assert found.dram_bytes_per_s == pytest.approx(truth.dram_bytes_per_s, rel=0.1)
+    unseen = 1e-5 * float(np.median([row.latency_ms for row in known if row.latency_ms is not None]))  # seconds
+    assert found.operator_s["float"] == pytest.approx(truth.operator_s["float"], rel=0.1, abs=unseen)
+    assert found.inference_s == pytest.approx(truth.inference_s, rel=0.1)
 
 
 def test_shapes_are_not_made_larger_for_a_slow_chip(rows: list[MeasuredShape]) -> None:

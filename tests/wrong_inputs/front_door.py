@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import autocomp
+import autocomp.nas
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.problem.budget import Budget
 from autocomp.results.front import ParetoSet
@@ -210,6 +211,7 @@ def of_points() -> list[Case]:
         *of_rule(point.ratio, {}, {"metric": names}),
         *of_rule(point.summary, {}, {"metrics": ("latency", 5, None, [5])}),
         *saying(point.export, ({"path": "net.onnx"}, r"use autocomp\.load\(folder, net\)")),
+        *saying(point.evaluate, ({"data": X}, r"use autocomp\.load\(folder, net\)")),
     ]
 
 
@@ -252,7 +254,9 @@ def others() -> dict[str, list[Case]]:
                       "seed": SEEDS, "progress": SHOWN}),
             *saying(partial(autocomp.profile, net=Residual(), data=X),
                     ({"plan": {"format/none": "w8a8"}}, "^plan must choose for places of this network"),
-                    ({"plan": '{"format/stem": "w99"}'}, "w99"), ({"device": "ascend-31"}, "^unknown device")),
+                    ({"plan": '{"format/stem": "w99"}'}, "w99"), ({"device": "ascend-31"}, "^unknown device"),
+                    ({"net": "no/net.onnx"}, "^there is no file no/net.onnx"),
+                    ({"net": "net.onnx", "plan": {}}, "^a plan is for a network in MindSpore, but got the file")),
         ],
         "export": [
             *of_rule(autocomp.export, {**net, "path": "a.onnx"}, {"net": (None, *NETS), "path": FOLDERS}),
@@ -301,6 +305,32 @@ def others() -> dict[str, list[Case]]:
     }  # fmt: skip
 
 
+def choices() -> list[Case]:
+    usual = {
+        "choices": {"kernel": [3, 5]}, "accuracy": lambda network: 0.9, "costs": lambda network: {"macs": 1.0},
+        "progress": False,
+    }  # fmt: skip
+
+    def search_choices(**given: Any) -> Any:
+        return autocomp.nas.search_choices(**{**usual, **given})
+
+    wrong = {
+        "choices": (None, 5, [3, 5], {}, {"kernel": []}, {5: [1]}, {"kernel": 3}, "kernel"),
+        "accuracy": (None, 0.9, "accuracy", True), "costs": (None, {"macs": 1.0}, "macs", 5), "budget": BUDGETS,
+        "trials": (None, *COUNTS), "batch": (0, -1, 1.5, True, None), "sampler": (None, 5, ["random"]), "seed": SEEDS,
+        "workers": (1.5, True, [2]), "time_limit": (True, "60", 0, -1, NAN), "storage": FOLDERS[1:], "progress": SHOWN,
+    }  # fmt: skip
+    said: list[tuple[dict[str, Any], str]] = [
+        ({"sampler": "magic"}, "^unknown sampler 'magic'"),
+        ({"budget": "latency"}, "budget"),
+        ({"costs": lambda network: {"speed": 1.0}}, "^costs must have names of latency"),
+        ({"costs": lambda network: {"macs": -1.0}}, "^costs must be finite and 0 or more"),
+        ({"costs": lambda network: None}, "^costs must know networks"),
+        ({"accuracy": lambda network: 90.0}, "an accuracy must be from 0 to 1"),
+    ]
+    return [*of_rule(search_choices, {}, wrong), *saying(search_choices, *said)]
+
+
 def cases() -> dict[str, list[Case]]:
     return {
         "search": searches(),
@@ -312,5 +342,6 @@ def cases() -> dict[str, list[Case]]:
         "ParetoSet": of_fronts(),
         "Point": of_points(),
         "FineTuning": tunings(),
+        "search_choices": choices(),
         **others(),
     }

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from autocomp.hardware_models import Device, OperatorCost
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.memory import Memory
 from autocomp.hardware_models.operators import Program
 from autocomp.results.layers import DrawnOperator, LayerCosts, LayerTables
 from autocomp.results.point import carried_out_by_default
-from autocomp.search_spaces import ChannelGroup, Node, Plan, SearchSpace, Workload
+from autocomp.search_spaces import ChannelGroup, Node, Plan, SearchSpace, Workload, split_value
+
+KEEP = "keep/"
+LEAST_GAIN = 1e-3  # share of a plan's latency; less is no gain
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,22 @@ class LayerCounter:
         """The tables of these plans and of the float network."""
         wanted = {plan.key: plan for plan in (Plan(), *plans)}
         rows = {key: self._rows(plan) for key, plan in wanted.items()}
-        return LayerTables(self._operators(), rows, 1e3 * self.device.rates.inference_s)
+        unpaid = {key: cuts for key, plan in wanted.items() if (cuts := self._unpaid(plan))}
+        return LayerTables(self._operators(), rows, 1e3 * self.device.rates.inference_s, unpaid, self.device.name)
+
+    def _unpaid(self, plan: Plan) -> tuple[str, ...]:
+        """The cuts of channels without which the plan is predicted to be as fast."""
+        cuts = [name for name in plan if name.startswith(KEEP)]
+        if not cuts:
+            return ()
+        plans = [plan, *(Plan({name: plan[name] for name in plan if name != cut}) for cut in cuts)]
+        vectors = np.stack([self.space.encode(one) for one in plans])
+        with_all, *without = self.device.costs(self.space.workload(vectors, self.batch)).latency_ms
+        return tuple(
+            f"keep {split_value(plan[cut])[0]} of {cut.removeprefix(KEEP)}"
+            for cut, latency in zip(cuts, without, strict=True)
+            if latency - with_all < LEAST_GAIN * with_all
+        )
 
     def _operators(self) -> tuple[DrawnOperator, ...]:
         program = self._program

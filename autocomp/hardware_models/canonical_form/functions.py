@@ -70,8 +70,15 @@ REDUCTIONS: Mapping[tuple[str, str], Reduction] = {
 def activation_of(x: np.ndarray, y: np.ndarray) -> tuple[str, str] | None:
     """Kind and operator of the activation that gives ``y`` for ``x``, both (samples,); None for an unknown one."""
     names = (name for name, function in ACTIVATIONS.items() if np.allclose(function(x), y, CLOSE, CLOSE))
-    found = next(names, None)
+    found = next(names, "LeakyReLU" if _leaky(x, y) else None)
     return None if found is None else ("activation", found)
+
+
+def _leaky(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether negative numbers keep one share of themselves, of any size, and all others are kept."""
+    low = x.min()
+    slope = y[x == low][0] / low
+    return bool(0 < slope < 1 and np.allclose(np.where(x < 0, slope * x, x), y, CLOSE, CLOSE))
 
 
 def reduction_of(x: np.ndarray, y: np.ndarray, axes: tuple[int, ...]) -> tuple[str, str] | None:

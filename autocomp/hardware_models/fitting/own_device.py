@@ -53,7 +53,7 @@ def calibrated(
         raise ValueError(f"a fit needs at least {FEWEST} measured shapes or a network, but got {len(known)} shapes")
     bare = _with_rates(device, device.rates, about)
     errors = _left_out(bare, [*known, *networks])
-    found = _with_rates(bare, _fitted(bare, [*known, *networks]), about)
+    found = _with_rates(bare, fitted_rates(bare, [*known, *networks]), about)
     fact: dict[str, Any] = {"data": f"{_counted(len(known), len(networks))} measured on the device"}
     if errors is not None:
         fact |= {"mean_error": float(np.abs(errors).mean()), "errors": LatencyErrors.of(errors).as_dict()}
@@ -77,7 +77,8 @@ def _with_rates(device: Device, rates: Rates, about: Mapping[str, Any]) -> Devic
     return Device.parse(whole, device.name)
 
 
-def _fitted(device: Device, rows: Sequence[Row]) -> Rates:
+def fitted_rates(device: Device, rows: Sequence[Row]) -> Rates:
+    """The rates that explain the rows best, beginning with the device's own, all scaled by one factor."""
     observations = _observed(device, rows)
     measured = Measured.of(observations)
     scale = float(np.exp(np.median(np.log(measured.seconds / measured.predicted(device.rates)))))
@@ -140,7 +141,7 @@ def _left_out(device: Device, rows: Sequence[Row]) -> np.ndarray | None:
         held = np.array([fold[groups[_group(row)]] == left for row in rows])
         seen = [row for row, out in zip(rows, held, strict=True) if not out]
         shapes = [row for row in seen if isinstance(row, MeasuredShape)]
-        known = _with_rows(_with_rates(device, _fitted(device, seen), {}).data, shapes)
+        known = _with_rows(_with_rates(device, fitted_rates(device, seen), {}).data, shapes)
         for i in np.flatnonzero(held):
             errors[i] = predicted(known, rows[i]) / (rows[i].latency_ms or np.nan) - 1
     return errors
