@@ -216,7 +216,7 @@ def memory(count: int) -> None:
     """A worker's memory over so many evaluations."""
     evaluator, space = prepared()
     with executor(evaluator, 1) as running:
-        answers = dict(running.ask(resident, some_plans(space, count)))
+        answers: dict[int, Any] = dict(running.ask(resident, some_plans(space, count)))
     found = [answers[i] for i in sorted(answers)]
     print(f"a worker's memory: {found[49]:.0f} MB after 50 evaluations, {found[-1]:.0f} MB after {count}, ", end="")
     print(f"{found[-1] / found[49] - 1:+.1%}")
@@ -236,7 +236,7 @@ def cluster() -> None:
     seen: dict[int, float] = {}
     with executor(ToyEvaluator(SPACE, sleep=0.05), "auto") as running:
         for number, (_, process) in enumerate(running.ask(worked, plans)):
-            seen.setdefault(process, time.monotonic())
+            seen.setdefault(int(str(process)), time.monotonic())
             if number == 20:
                 began = time.monotonic()
                 started.add_node(num_cpus=1)

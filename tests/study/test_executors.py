@@ -217,7 +217,7 @@ class TestRayWorkers:
         evaluator = ToyEvaluator(SPACE, sleep=0.2)
         evaluator.images = np.ones((40, 1_000_000), np.uint8)  # type: ignore[attr-defined]
         with executor(evaluator, 2) as evaluate:
-            found = dict(evaluate.ask(where_images_lie, PLANS)).values()
+            found: list[Any] = list(dict(evaluate.ask(where_images_lie, PLANS)).values())
         assert all("plasma" in str(path) or "/dev/shm" in str(path) for _, path in found)
         assert len({process for process, _ in found}) == 2
 

@@ -61,7 +61,7 @@ class Worker:
     def _accelerated(self, given: dict[str, list[str]]) -> str:
         """given: by kind, the devices that Ray has set for this process."""
         # Here, as below, so that the process that holds the pool need not load what evaluators need.
-        from autocomp.evaluators.accelerators import use_accelerator
+        from autocomp.study.cluster.accelerators import use_accelerator
 
         kinds = [kind for kind, numbers in given.items() if numbers]
         return use_accelerator(self._evaluator, kinds) if kinds else ""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from autocomp.evaluators.engines import SAME, OnnxEngine, relative_error
 from autocomp.search_spaces import Plan
-
-from .engines import SAME, OnnxEngine, relative_error
 
 PROVIDERS = {  # by Ray's names of devices; the first one that is installed
     "GPU": ("CUDAExecutionProvider", "TensorrtExecutionProvider"),

@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 
 from autocomp.evaluators import PlanEvaluator
-from autocomp.evaluators.accelerators import use_accelerator
 from autocomp.search_spaces import Plan
+from autocomp.study.cluster.accelerators import use_accelerator
 from tests.conftest import Subject
 
 CUDA = "CUDAExecutionProvider"
