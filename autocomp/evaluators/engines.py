@@ -84,11 +84,16 @@ class OnnxEngine:
     ) -> None:
         self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
         self.graph, self.parameters, self.threads = graph, dict(parameters), threads or len(os.sched_getaffinity(0))
+        self.providers: tuple[Any, ...] = ("CPUExecutionProvider",)  # onnxruntime's, the first one that can
 
     @property
     def at_once(self) -> int:
         elements = sum(parameter.size for parameter in self.parameters.values())
         return int(np.clip(HELD_AT_ONCE / max(elements, 1), 1, min(self.threads, AT_ONCE)))
+
+    def running_on(self, compressed: CompressedWeights) -> str:
+        """The provider that comes first in a session; onnxruntime leaves out those that cannot start."""
+        return str(self._session(compressed, Style()).get_providers()[0])
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         session = self._session(compressed, Style())
@@ -135,7 +140,7 @@ class OnnxEngine:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         model = onnx_network(self.graph, self.parameters, compressed, style)
-        as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES}
+        as_it_is = {"providers": list(self.providers), "disabled_optimizers": REWRITES}
         return onnxruntime.InferenceSession(model.SerializeToString(), options, **as_it_is)
 
     def _map(self, session: Any, names: list[str], inputs: Arrays) -> list[list[np.ndarray]]:
