@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autocomp.deployment.deployed import load_deployed
-    from autocomp.deployment.profiler import profile
+    from autocomp.deployment.inspection.profiler import profile
     from autocomp.deployment.rebuilding import rebuild
     from autocomp.deployment.standalone_export import export
     from autocomp.deployment.validation import validate_ascend
@@ -73,7 +73,7 @@ _MODULES = {
     "export": "autocomp.deployment.standalone_export",
     "load": "autocomp.driver",
     "load_deployed": "autocomp.deployment.deployed",
-    "profile": "autocomp.deployment.profiler",
+    "profile": "autocomp.deployment.inspection.profiler",
     "rebuild": "autocomp.deployment.rebuilding",
     "search": "autocomp.driver",
     "validate_ascend": "autocomp.deployment.validation",

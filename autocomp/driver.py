@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from autocomp.process.deadline import Deadline
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import ParetoSet
 from autocomp.samplers import check_sampler
+from autocomp.study.cluster.worker_check import check_not_imported_by_worker, check_workers_load
 from autocomp.study.executors import Executor, executor
-from autocomp.study.ledger import Ledger, check_storage, sibling
+from autocomp.study.ledger import Ledger
+from autocomp.study.storages import check_storage, sibling
 from autocomp.study.study import INTERRUPTED, Study
-from autocomp.study.worker_check import check_not_imported_by_worker, check_workers_load
 
 log = logging.getLogger("autocomp")
 
@@ -117,6 +119,7 @@ def search(
     Returns:
         The front. Ctrl-C, SIGTERM, the time limit and errors in mid-search return what was found until then.
     """
+    call = _shown_call(locals())
     check_not_imported_by_worker()
     check(
         "search", net=net, budget=budget, device=device, exclude=exclude, restrict=restrict, primitives=primitives,
@@ -156,6 +159,7 @@ def search(
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch, sizes=sizes)
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes + halves)
+    front.settings["call"] = call
     if tuner is not None and study.stopped != INTERRUPTED:
         _train(front, tuner, job, samples, trials, train_budget)
     if not front.feasible:
@@ -193,6 +197,8 @@ def _front(
         "inputs": [list(array.shape[1:]) for array in job.inputs],
         "stopped": study.stopped,
         "failed": len(study.failures),
+        "failures": dict(study.failures.by_reason),
+        "rounds": study.rounds,
         "samples": f"{evaluator.judged_on}, {evaluator.key[:12]}",
         "versions": _versions(),
     }
@@ -208,6 +214,30 @@ def _front(
         chance=evaluator.chance,
         resolver=ScoreResolver(job.space, job.costs, chip, lambda: score(evaluator), evaluator, study.ledger),
     )
+
+
+def _shown_call(given: Mapping[str, Any]) -> str:
+    """The call of :func:`search` with the arguments that are not the usual ones; networks and data in a word."""
+    usual = {name: parameter.default for name, parameter in signature(search).parameters.items()}
+    told = {name: value for name, value in given.items() if name == "device" or not _same(value, usual[name])}
+    return f"autocomp.search({', '.join(f'{name}={_word(value)}' for name, value in told.items())})"
+
+
+def _same(value: Any, usual: Any) -> bool:
+    return type(value) is type(usual) and bool(value == usual)
+
+
+def _word(value: Any) -> str:
+    """Text, numbers and what holds them as Python writes them, anything else by its class."""
+    if isinstance(value, (str, int, float, Path, Restrict, FineTuning)) or value is None:
+        return repr(value)
+    if isinstance(value, (tuple, list)) and len(value) <= LABELS:
+        inner = ", ".join(map(_word, value))
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    if isinstance(value, Device):
+        return repr(value.name)
+    shape = getattr(value, "shape", None)
+    return f"<{type(value).__name__}>" if shape is None else f"<{type(value).__name__} {tuple(shape)}>"
 
 
 def _versions() -> str:

@@ -124,7 +124,49 @@ class Sounds(nn.Cell):
         return self.head(ops.mean(ops.relu(self.norm3(self.padded(x))), 2))
 
 
-OTHERS = {"sounds": Sounds}
+class WithIdentity(nn.Cell):
+    """A residual block whose shortcut is the identity, with a ReLU behind the addition."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(channels, channels), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = conv(channels, channels), nn.BatchNorm2d(channels)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.relu(self.bn2(self.conv2(ops.relu(self.bn1(self.conv1(x))))) + x)
+
+
+class Inverted(nn.Cell):
+    """An inverted residual: its branch is a cell, and nothing follows the addition."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch = nn.SequentialCell(
+            conv(channels, 2 * channels, 1), nn.BatchNorm2d(2 * channels), nn.ReLU6(),
+            conv(2 * channels, 2 * channels, 3, group=2 * channels), nn.BatchNorm2d(2 * channels), nn.ReLU6(),
+            conv(2 * channels, channels, 1), nn.BatchNorm2d(channels),
+        )  # fmt: skip
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+class Deep(nn.Cell):
+    """Blocks that can be skipped, with one between them that cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.SequentialCell(conv(3, 16), nn.BatchNorm2d(16), nn.ReLU())
+        self.first = nn.SequentialCell(WithIdentity(16), WithIdentity(16))
+        self.down = nn.SequentialCell(conv(16, 24, 3, 2), nn.BatchNorm2d(24))
+        self.second = nn.SequentialCell(Inverted(24), Inverted(24))
+        self.head = nn.Dense(24, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(ops.mean(self.second(self.down(self.first(self.stem(x)))), (2, 3)))
+
+
+OTHERS = {"sounds": Sounds, "deep": Deep}
 NETWORKS = {"residual": Residual, "concatenating": Concatenating, "depthwise": Depthwise}
 
 

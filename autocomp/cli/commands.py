@@ -1,5 +1,5 @@
-"""The command line: ``search | show | export | compare | profile-network | resolve | quickstart``, and on devices
-``estimate | profile | calibrate | devices``."""
+"""The command line: ``search | status | show | export | compare | profile-network | resolve | quickstart``, and on
+devices ``estimate | profile | calibrate | devices``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from autocomp.process.interrupts import interruptible
 
 from . import device_commands as cli_devices
 from . import front_commands as cli_fronts
+from . import status_command as cli_status
 from .options import DeviceName, Inputs, Json, Net, Samples, Weights
 
 QUICK_TRIALS = 24
@@ -94,7 +95,12 @@ def search(
         ),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option("--storage", help="A path or storage URL; the same call again resumes from it.")
+        str | None,
+        typer.Option(
+            "--storage",
+            help="A path or storage URL; the same call again resumes from it.",
+            show_default="search.db in the folder of --out",
+        ),
     ] = None,
     fine_tune: Annotated[
         int,
@@ -132,6 +138,7 @@ def search(
     autocomp.device(device)
     _make_folder(out)
     samples = sources.load_data(data) if data is not None else None
+    storage = cli_status.remembered(out, storage)
     front = autocomp.search(
         sources.load_net(net, weights),
         budget=budget,
@@ -223,6 +230,7 @@ app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device
 app.command(
     epilog="Example: autocomp compare runs/a runs/b && autocomp compare --net resnet.py:resnet18 --device ascend"
 )(cli_devices.compare)
+app.command(epilog="Example: autocomp status runs/a")(cli_status.status)
 app.command(epilog="Example: autocomp show runs/a 3")(cli_fronts.show)
 app.command(epilog="Example: autocomp export runs/a net.onnx --net resnet.py:resnet18 --point 'accuracy>-1%'")(
     cli_fronts.export

@@ -79,7 +79,7 @@ def profile_network(
     as_json: Json = False,
 ) -> None:
     """A network layer by layer: its tensors, costs, and under a plan the noise that each choice adds."""
-    from autocomp.deployment.profiler import profile
+    from autocomp.deployment.inspection.profiler import profile
 
     from . import sources
 

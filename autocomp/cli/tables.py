@@ -40,7 +40,7 @@ def device_table(chips: Sequence[Device], aliases: Mapping[str, str]) -> Table:
     sources = list(dict.fromkeys(map(rates_source, chips)))
     for chip in chips:
         others = [alias for alias, name in aliases.items() if name == chip.name]
-        formats = [f for f in chip.formats if f != Format()]
+        formats = [f for f in chip.distinct_formats() if f != Format()]
         table.add_row(
             " = ".join((chip.name, *others)),
             f"fp{chip.float_bits} {_tera(chip, 'float')}",
@@ -65,8 +65,9 @@ def device_as_dict(chip: Device) -> dict[str, object]:
         "runtime": title_of(chip.data),
         "other_runtimes": list(others_of(chip.data)),
         "float_bits": chip.float_bits,
-        "formats": [str(some) for some in chip.formats],
-        "executes": [str(some) for some in chip.formats if chip.executes(some)],
+        "file": chip.form,
+        "formats": [str(some) for some in chip.distinct_formats()],
+        "executes": [str(some) for some in chip.distinct_formats() if chip.executes(some)],
         "macs_per_s": dict(chip.rates.macs_per_s),
         "bytes_per_s": chip.rates.dram_bytes_per_s,
         "memory_gb": chip.data["specification"].get("memory_gb"),

@@ -2,6 +2,6 @@
 
 ``deploy`` writes and checks files, ``file_sizes`` holds their sizes against the predicted ones. ``tuning`` trains
 points, ``tuned_files`` stores their weights. ``rebuilding`` makes a network from a plan. ``resolving`` solves for
-another budget. ``layer_tables`` and ``profiler`` look at a plan layer by layer. ``restore`` loads a saved front
+another budget. ``inspection`` looks at networks layer by layer. ``restore`` loads a saved front
 together with its network. This package may import ``results`` and ``study``.
 """

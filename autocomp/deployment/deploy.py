@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.evaluators import Measurement, PlanEvaluator
+from autocomp.evaluators import Measurement, PlanEvaluator, Scores
 from autocomp.evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
 from autocomp.hardware_models import Device
 from autocomp.primitives.cells.conversion import convert
@@ -36,10 +36,12 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Para
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.platform import forward, is_dataset
-from autocomp.problem.data import Data, Samples, as_integers, held, is_batched
+from autocomp.problem.data import Data, Reading, Samples, as_integers
 from autocomp.problem.jobs import as_taken
+from autocomp.problem.streams import is_batched
 from autocomp.process.interrupts import interruptible
-from autocomp.results.front import Deployer, ExportReport
+from autocomp.results.details import FrontDetails
+from autocomp.results.front import Deployer, ExportReport, Point
 from autocomp.results.layers import LayerTables
 from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
@@ -47,7 +49,8 @@ from autocomp.search_spaces import NetworkGraph, Plan
 from .file_accuracy import FileAccuracy
 from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
-from .layer_tables import LayerCounter
+from .inspection.front_details import DetailMaker
+from .inspection.layer_tables import LayerCounter
 from .mindspore_files import takes_integers, write_integers
 from .network_file import SearchedNetwork
 from .rebuilding import rebuild
@@ -109,6 +112,12 @@ class NetworkDeployer:
             return None
         return LayerCounter(self._sizes.device, self.evaluator.space, self.batch)(plans)
 
+    def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
+        if self._sizes is None:
+            return None
+        known = Scores.from_json(scores or "", self.evaluator.space)
+        return DetailMaker(self.evaluator, self._sizes.device, self.batch, self._evaluates, known)(evaluated, shown)
+
     @property
     def _judge(self) -> FileAccuracy | None:
         """None where only a few samples are at hand."""
@@ -116,7 +125,7 @@ class NetworkDeployer:
 
     @property
     def _samples(self) -> Arrays:
-        return tuple(np.resize(x, (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
+        return tuple(np.resize(x[: self.batch], (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
 
     @interruptible()
     def fine_tune(
@@ -138,7 +147,7 @@ class NetworkDeployer:
             raise ValueError(NO_SAMPLES)
         started = time.perf_counter()
         read = not is_dataset(train) or not is_batched(train)
-        samples = _pair(Samples.read(train, "train", any_labels=True)) if read else train
+        samples = _pair(Samples.read(train, "train", Reading(any_labels=True))) if read else train
         known = None if start is None else start.parameters
         tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress, known)
         steps = tuned.steps + (0 if start is None else start.steps)
@@ -244,6 +253,9 @@ class TunedDeployer:
     def layers(self, plans: Iterable[Plan]) -> LayerTables | None:
         return None  # the front's own deployer has those of every point
 
+    def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
+        return None
+
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
         raise ValueError("a stored point can be read only with the float network: use autocomp.load(folder, net)")
 
@@ -339,8 +351,7 @@ def _device(sizes: FileSizes | None) -> Device | None:
 
 
 def _pair(samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
-    chosen = held(samples)
-    return as_integers(chosen.x)[0], chosen.y
+    return as_integers(samples.x)[0], samples.y
 
 
 def _trained(settings: FineTuning, samples: int, steps: int) -> str:

@@ -40,13 +40,17 @@ class FileAccuracy:
         known, network = self.evaluator, load_deployed(report.path)
         size = fixed_batch(report.path) or min(BATCH, batch_of(known.space.graph))
         count = len(known.inputs[0])
-        inputs = tuple(np.resize(array, (-(-count // size) * size, *array.shape[1:])) for array in known.inputs)
         parts: list[tuple[np.ndarray, ...]] = []
-        for start in counted(range(0, len(inputs[0]), size), f"accuracy of {report.path.name}", self.progress):
-            parts.append(network.run(*(array[start : start + size] for array in inputs)))
+        for start in counted(range(0, count, size), f"accuracy of {report.path.name}", self.progress):
+            parts.append(network.run(*(_filled(array[start : start + size], size) for array in known.inputs)))
         outputs = known.engine.described_outputs
         found = zip(outputs, joined(outputs, parts), strict=True)
         return known.accuracy_of(tuple(output.rows(array, np.arange(count)) for output, array in found))
+
+
+def _filled(batch: np.ndarray, size: int) -> np.ndarray:
+    """The last batch filled up with samples, since a file may take one size alone."""
+    return batch if len(batch) == size else np.resize(batch, (size, *batch.shape[1:]))
 
 
 def fixed_batch(path: Path) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autocomp.hardware_models import Device
-from autocomp.hardware_models.runtimes.ascend import ASCEND
 from autocomp.hardware_models.runtimes.onnxruntime import ONNXRUNTIME
 from autocomp.measurement.processor import threads_of
 from autocomp.measurement.profiling import typical_ms
@@ -19,7 +18,6 @@ from .file_forms import QAT, SIMULATED
 
 SECONDS = 0.3  # of measuring a file
 ATC = "atc"
-MINDIR = "mindir"  # the form for which sizes are predicted, unless the device's file names another one
 
 
 @dataclass(frozen=True)
@@ -30,24 +28,21 @@ class FileSizes:
     space: SearchSpace
     batch: int = 1
 
-    @property
-    def form(self) -> str:
-        """Of the files that ``Cost.size_mb`` is predicted for."""
-        return str(self.device.data.get("container", MINDIR))
-
     def predicted_mb(self, plan: Plan, form: str) -> float:
-        """form: "mindir", "onnx", or "atc", ONNX with AscendQuant and AscendDequant."""
+        """form: "mindir", "onnx", "atc", ONNX with AscendQuant and AscendDequant, or "qat", for atc's toolkit."""
         chip = replace(self.device, data={**self.device.data, "container": form})
         workload = self.space.workload(self.space.encode(plan)[None], self.batch)
         return float(chip.costs(workload).size_mb[0])
 
     def _of_file(self, plan: Plan, report: ExportReport) -> float:
-        """Predicted for the form that the file has. Those for atc's toolkit have floats in the place of integers that
-        are multiplied."""
+        """Predicted for the form that the file has."""
+        return self.predicted_mb(plan, self._container(report))
+
+    def _container(self, report: ExportReport) -> str:
         if report.form == QAT:
-            plan = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
-        atc = self.device.runtime is ASCEND and report.format == "onnx" and report.form != SIMULATED
-        return self.predicted_mb(plan, ATC if atc else report.format)
+            return QAT
+        atc = self.device.runtime.container == ATC and report.form != SIMULATED
+        return ATC if atc and report.format == "onnx" else report.format
 
     def measured_ms(self, report: ExportReport, inputs: tuple[np.ndarray, ...]) -> float | None:
         """Milliseconds of an inference; None where the device is not this machine's processor, measured.
@@ -62,6 +57,7 @@ class FileSizes:
     def beside_measured(self, plan: Plan, report: ExportReport, inputs: tuple[np.ndarray, ...]) -> ExportReport:
         """The report with the prediction for a file of its form, and its latency where it can be measured."""
         predicted = self._of_file(plan, report)
+        of_cost = self._container(report) == self.device.form
         latency = self.measured_ms(report, inputs)
-        of_cost, lines = report.format == self.form, commands(report, self.device)
+        lines = commands(report, self.device)
         return replace(report, predicted_mb=predicted, of_cost=of_cost, latency_ms=latency, commands=lines)

@@ -78,4 +78,4 @@ def parameters_key(parameters: Parameters) -> str:
 
 
 def _same(some: Arrays, others: Arrays) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
+    return all(len(a) == len(b) and np.array_equal(a, b) for a, b in zip(some, others, strict=True))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
@@ -21,6 +22,7 @@ from autocomp.rules import is_number, shown
 from autocomp.search_spaces import (
     SPARSE,
     WHOLE,
+    Block,
     ChannelGroup,
     Format,
     LayerChain,
@@ -88,6 +90,7 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     graph = trace(net, inputs_for(net, inputs))
     kept, formats, sparse = np.ones(graph.unit_count, bool), {}, set()
     chains: dict[str, LayerChain] = {}
+    skipped: set[str] = set()
     for name, value in plan.items():
         kind, _, place = name.partition("/")
         value = split_value(value)[0]
@@ -107,10 +110,12 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
             sparse.add(_sparse_layer(graph, place, value))
         elif kind == "structure":
             chains |= {} if value == WHOLE else {place: chain_of(graph, place, str(value))}
+        elif kind == "skip":
+            skipped |= set() if value == WHOLE else {place}
         else:
             raise ValueError(
-                "a plan's choices are 'keep/<group>', 'structure/<layer>', 'sparsity/<layer>' and 'format/<layer>', "
-                f"but got {name!r}"
+                "a plan's choices are 'keep/<group>', 'structure/<layer>', 'skip/<cell>', 'sparsity/<layer>' and "
+                f"'format/<layer>', but got {name!r}"
             )
     if stays is not None:
         if stays.shape != kept.shape:
@@ -123,7 +128,15 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     ranges = {key: ActivationQuantizer(1.0, 0, key[1]) for key in bits}
     compressor = PlanCompressor(SearchSpace(graph, ()), parameters, ranges)
     sparse = {part for layer in sparse for part in (chains[layer].sparse_layers if layer in chains else (layer,))}
-    return convert(net, graph, parameters, compressor.of(kept, formats, plan, (), sparse, chains))
+    blocks = _blocks(net, graph, skipped, inputs) if skipped else ()
+    return convert(net, graph, parameters, compressor.of(kept, formats, plan, (), sparse, chains, blocks))
+
+
+def _blocks(net: Any, graph: NetworkGraph, names: Collection[str], inputs: Any) -> tuple[Block, ...]:
+    known = {block.name: block for block in skippable_blocks(net, graph, inputs_for(net, inputs))}
+    if missing := sorted(names - known.keys()):
+        raise ValueError(f"the plan must skip cells that can be left out, {', '.join(known)}; but got {missing[0]!r}")
+    return tuple(known[name] for name in sorted(names))
 
 
 def _parts(chains: Mapping[str, LayerChain], layer: str) -> tuple[str, ...]:

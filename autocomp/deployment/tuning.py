@@ -14,7 +14,8 @@ import numpy as np
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import is_dataset
-from autocomp.problem.data import Data, Samples, is_batched
+from autocomp.problem.data import Data, Samples
+from autocomp.problem.streams import is_batched
 from autocomp.process.training_bar import training_bar
 from autocomp.results.front import ParetoSet, Point
 from autocomp.study.study import Study

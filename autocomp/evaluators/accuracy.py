@@ -25,9 +25,10 @@ from .calibration import calibrate_ranges, calibrate_tensors, moved_statistics, 
 from .chance import chance_of, suspicions
 from .class_scores import are_class_scores
 from .engines import Arrays, Engine
+from .lazy_arrays import add_to, at_rows
 from .low_fidelity import FIRST, estimate
 from .paired import compared, metric_of_groups
-from .user_metric import UserMetric, label_bytes
+from .user_metric import UserMetric
 
 log = logging.getLogger("autocomp")
 
@@ -158,7 +159,7 @@ class PlanEvaluator:
         """Shuffles many samples, so that the first of them are a random part of all."""
         if self._many:
             order = np.random.default_rng(self.seed).permutation(len(self.inputs[0]))
-            self.inputs = tuple(array[order] for array in self.inputs)
+            self.inputs = tuple(at_rows(array, order) for array in self.inputs)
             self.labels = None if self.labels is None else self.labels[order]
 
     def _ranges(self, plain: CompressedWeights, calibration: Arrays) -> Any:
@@ -256,8 +257,7 @@ class PlanEvaluator:
         digest.update(repr(settings + (() if self.measure is None else (self.measure.key,))).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):
-            digest.update(f"{array.dtype.str}{array.shape};".encode())
-            digest.update(label_bytes(array))
+            add_to(digest, array)
         return digest.hexdigest()
 
     def compress(self, plan: Plan) -> CompressedWeights:

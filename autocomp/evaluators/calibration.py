@@ -22,7 +22,7 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Para
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
 from autocomp.process.deadline import Deadline
-from autocomp.search_spaces import FLOAT_BITS, IntegerFlow, NetworkGraph, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
 
 from .engines import Arrays, BatchStatistics, Engine
 
@@ -100,7 +100,7 @@ def calibrate_tensors(
     flow = graph.integer_flow
     wanted = {flow.source[i] for i in flow.tensors(dict.fromkeys(graph.layers, True))}
     if symmetric:
-        wanted = _for_tensorrt(graph, flow, wanted)
+        wanted &= flow.shared
     lows, highs = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0)
     samples: dict[int, list[np.ndarray]] = {i: [] for i in wanted}
     rng, count = np.random.default_rng(seed), len(inputs[0])
@@ -115,17 +115,6 @@ def calibrate_tensors(
         for i, found in samples.items()
         if found
     }
-
-
-def _for_tensorrt(graph: NetworkGraph, flow: IntegerFlow, possible: set[int]) -> set[int]:
-    """What layers read, and one operand of each addition: TensorRT adds that one within the convolution that gives the
-    other, if that convolution's output is not rounded."""
-    found = possible & {flow.source[node.inputs[0]] for layer in graph.layers for node in graph.calls(layer)}
-    for node in graph.nodes:
-        operands = {flow.source[i] for i in node.inputs} & possible
-        if node.kind == "add" and len(node.inputs) > 1 and operands and not operands & found:
-            found.add(min(operands))
-    return found
 
 
 def with_tensors(

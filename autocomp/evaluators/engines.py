@@ -17,7 +17,7 @@ from autocomp.primitives.export.onnx_writer import MEAN, OUTPUT, REWRITES, TAP, 
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.network_outputs import NetworkOutput
-from autocomp.search_spaces import LayerChain, NetworkGraph, SearchSpace
+from autocomp.search_spaces import Block, LayerChain, NetworkGraph, SearchSpace
 
 log = logging.getLogger("autocomp")
 
@@ -116,7 +116,8 @@ class OnnxEngine:
         return {i: np.concatenate(column) for i, column in zip(names, zip(*parts, strict=True), strict=True)}
 
     def batch_statistics(self, compressed: CompressedWeights, inputs: Arrays) -> BatchStatistics:
-        layers = {node.name: node.layer for node in self.graph.nodes if node.kind == "batchnorm" and node.layer}
+        graph = compressed.graph or self.graph
+        layers = {node.name: node.layer for node in graph.nodes if node.kind == "batchnorm" and node.layer}
         if not layers:
             return {}
         session = self._session(compressed, Style(statistics=True), threads=STATISTICS_THREADS)
@@ -138,9 +139,15 @@ class OnnxEngine:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, **as_it_is)
 
     def _map(self, session: Any, names: list[str], inputs: Arrays) -> list[list[np.ndarray]]:
+        """For each batch the named outputs. A thread reads its batch when it begins with it."""
         size = batch_of(self.graph)
-        batches = [tuple(array[i : i + size] for array in inputs) for i in range(0, len(inputs[0]), size)]
-        return list(_pool(self.threads).map(lambda batch: session.run(names, self._feed(session, batch)), batches))
+
+        def run(start: int) -> list[np.ndarray]:
+            batch = tuple(array[start : start + size] for array in inputs)
+            found: list[np.ndarray] = session.run(names, self._feed(session, batch))
+            return found
+
+        return list(_pool(self.threads).map(run, range(0, len(inputs[0]), size)))
 
     @staticmethod
     def _feed(session: Any, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -166,13 +173,14 @@ class MindSporeEngine:
         graph: NetworkGraph,
         described_outputs: Sequence[NetworkOutput] | None = None,
         chains: Mapping[str, Sequence[LayerChain]] | None = None,
+        blocks: Collection[Block] = (),
     ) -> None:
-        """chains: those that plans may put in the place of a layer."""
+        """chains: those that plans may put in the place of a layer. blocks: those that plans may skip."""
         from autocomp.primitives.cells.elastic import ElasticNetwork
 
         self.graph = graph
         self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
-        self.elastic = ElasticNetwork(net, graph, chains)
+        self.elastic = ElasticNetwork(net, graph, chains, blocks)
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         self.elastic.set(compressed)
@@ -256,10 +264,10 @@ def choose_engine(
 
 
 def with_structures(engine: Engine, net: Any, space: SearchSpace) -> Engine:
-    """The engine, which also runs plans that put chains in the place of layers."""
-    if not isinstance(engine, MindSporeEngine) or not space.chains:
+    """The engine, which also runs plans that put chains in the place of layers or skip blocks."""
+    if not isinstance(engine, MindSporeEngine) or not (space.chains or space.blocks):
         return engine
-    return MindSporeEngine(net, engine.graph, engine.described_outputs, space.chains)
+    return MindSporeEngine(net, engine.graph, engine.described_outputs, space.chains, tuple(space.blocks.values()))
 
 
 def _resolution(array: np.ndarray) -> float:

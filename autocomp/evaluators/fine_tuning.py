@@ -21,6 +21,7 @@ from autocomp.search_spaces import NetworkGraph, Plan
 from .accuracy import PlanEvaluator
 from .calibration import with_tensors
 from .engines import Arrays, OnnxEngine, batch_of, joined
+from .lazy_arrays import as_type
 from .students import begun, check_sparse, kept_sparse
 
 log = logging.getLogger("autocomp")
@@ -124,7 +125,7 @@ def fine_tune(
     check_trainable(evaluator)
     augments = is_dataset(train)
     x, y = _first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
-    x = np.asarray(x, evaluator.inputs[0].dtype)
+    x = as_type(np.asarray(x) if augments else x, evaluator.inputs[0].dtype)
     classes, y = trains_classes(evaluator), training_classes(y, evaluator)
     _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
     if not augments:

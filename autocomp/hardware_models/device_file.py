@@ -7,7 +7,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from .containers import CONTAINERS
+from .containers import DEPLOYED
 from .gemm import MatrixUnits
 from .layouts import Layout
 from .rates import Rates, constant_fields
@@ -127,8 +127,8 @@ def check(data: Mapping[str, Any], origin: str) -> None:
 
 def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]]:
     """Entry, value, rule, and whether the value follows the rule."""
-    container = data.get("container", "mindir")
-    yield "container", container, f"one of {', '.join(CONTAINERS)}", container in CONTAINERS
+    container = data.get("container")
+    yield "container", container, f"one of {', '.join(DEPLOYED)}", container is None or container in DEPLOYED
     for name in ("float_bits", "channel_divisor"):
         yield name, data[name], "an integer above 0", isinstance(data[name], int) and data[name] > 0
     for name in ("strict_divisor", "symmetric_inputs"):

@@ -94,8 +94,13 @@ class Device:
 
     @property
     def container(self) -> Container:
-        """The format of the files that are deployed on it: MindIR unless the file says ``container = "onnx"``."""
-        return CONTAINERS[self.data.get("container", "mindir")]
+        """The form of the files that its runtime reads, or the one that the device's file names."""
+        return CONTAINERS[self.form]
+
+    @property
+    def form(self) -> str:
+        """The name of its container: "onnx", "atc" or "mindir"."""
+        return str(self.data.get("container", self.runtime.container))
 
     @cached_property
     def key(self) -> str:

@@ -17,14 +17,14 @@ class Lookup:
     """A function of plans that depends on few knobs only; ``rows``, if present, has its values for their
     combinations.
 
-    where: the position of a knob, and (values,) of it: the function counts under the values with 1 and not under those
-    with 0; None: always.
+    where: positions of knobs, each with (values,) of it: the function counts under the values with 1 and not under
+    those with 0.
     """
 
     knobs: tuple[int, ...]
     function: Callable[[Workload], np.ndarray]
     rows: np.ndarray | None = None
-    where: tuple[int, tuple[float, ...]] | None = None
+    where: tuple[tuple[int, tuple[float, ...]], ...] = ()
 
     def tabulated(self, workload: Workload) -> Lookup:
         """With a table for the plans of this workload, where there are more plans than combinations."""
@@ -38,8 +38,7 @@ class Lookup:
         return self._counted(np.take(self.rows, workload.codes(self.knobs), axis=0), workload)
 
     def _counted(self, found: np.ndarray, workload: Workload) -> np.ndarray:
-        if self.where is None:
-            return found
-        position, values = self.where
-        counts = np.array(values)[workload.vectors[:, position].astype(np.intp)]
-        return found * counts.reshape(-1, *[1] * (found.ndim - 1))
+        for position, values in self.where:
+            counts = np.array(values)[workload.vectors[:, position].astype(np.intp)]
+            found = found * counts.reshape(-1, *[1] * (found.ndim - 1))
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from .lookup import Lookup
 from .lowered import LoweredNetwork
 from .operators import Program
 from .runtimes.base import Buffers
-from .structures import ChainMemory, chain_positions, in_variant
+from .structures import BlockMemory, ChainMemory, chain_positions, in_variant
 
 if TYPE_CHECKING:
     from .device_model import Device
@@ -25,13 +25,14 @@ class Memory:
     """A network's tensors in order of execution, and the runtime's other buffers.
 
     tensors: the bytes of each stored tensor. buffers: the runtime's buffers in addition to tensors. chains: those that
-    plans may put in the place of layers.
+    plans may put in the place of layers. blocks: those that plans may skip.
     """
 
     program: Program
     tensors: dict[int, Lookup]
     buffers: Buffers
     chains: tuple[ChainMemory, ...] = ()
+    blocks: tuple[BlockMemory, ...] = ()
 
     @classmethod
     def of(cls, lowered: LoweredNetwork) -> Memory:
@@ -40,38 +41,72 @@ class Memory:
         tensors = {
             node: Lookup(_tensor_knobs(lowered, node), _tensor(device, program, node)) for node in program.readers
         }
-        return cls(program, tensors, device.runtime.buffers(lowered), tuple(_chains(lowered)))
+        blocks = tuple(BlockMemory.of(lowered.workload.space, program))
+        return cls(program, tensors, device.runtime.buffers(lowered), tuple(_chains(lowered)), blocks)
 
     def tabulated(self, tabulate: Callable[[Lookup], Lookup]) -> Memory:
         """With every function as a table, where ``tabulate`` makes one."""
         tensors = {node: tabulate(lookup) for node, lookup in self.tensors.items()}
         chains = tuple(chain.tabulated(tabulate) for chain in self.chains)
-        return Memory(self.program, tensors, self.buffers.tabulated(tabulate), chains)
+        return Memory(self.program, tensors, self.buffers.tabulated(tabulate), chains, self.blocks)
 
     def peak(self, workload: Workload) -> np.ndarray:
-        """(n,) bytes. A tensor is live from the operator that writes it to its last reader."""
+        """(n,) bytes."""
+        times = self.over_time(workload)
+        peak = next(times)
+        for needed in times:
+            np.maximum(peak, needed, out=peak)
+        return peak
+
+    def over_time(self, workload: Workload) -> Iterator[np.ndarray]:
+        """(n,) bytes before the first operator, and while each one runs. A tensor is live from the operator that writes
+        it to its last reader."""
         program = self.program
         sizes = {node: lookup(workload) for node, lookup in self.tensors.items()}
+        skips = [(block, block.skips(workload)) for block in self.blocks]
+        for block, skipped in reversed(skips):  # what reads the output then reads the source, in its width
+            sizes[block.source] = np.where(skipped, sizes[block.output], sizes[block.source])
+            for node in {*block.tensors, block.output}:
+                sizes[node] = np.where(skipped, 0.0, sizes[node])
         room = self.buffers.bytes_of(workload, len(program.operators))
         live = sum((sizes[node] for node in program.readers if node not in program.writer), np.zeros(len(workload)))
-        peak = live.copy()
+        yield live.copy()
         for position, operator in enumerate(program.operators):
             live += sizes[operator.output]
             needed = live + room[position]
             for chain in (chain for chain in self.chains if chain.position == position):
                 within = chain.peak(workload, live, sizes[operator.output], self._freed(sizes, position))
                 needed = np.where(chain.has(workload), within, needed)
-            np.maximum(peak, needed, out=peak)
+            for skipped in (skipped for block, skipped in skips if position in block.operators):
+                needed = np.where(skipped, live, needed)
+            yield needed
             for node in {*operator.reads, operator.output}:
                 if program.last_reader(node) <= position:
-                    live -= sizes[node]
-        return peak
+                    held = _passed_on(node, position, sizes, skips, program)
+                    live -= np.where(held, 0.0, sizes[node])
 
     def _freed(self, sizes: dict[int, np.ndarray], position: int) -> np.ndarray:
         """(n,) bytes of an operator's main input, where nothing else reads it then or later."""
         first, *others = self.program.operators[position].reads
         last = self.program.last_reader(first) <= position and first not in others
         return sizes[first] * float(last)
+
+
+def _passed_on(
+    node: int,
+    position: int,
+    sizes: dict[int, np.ndarray],
+    skips: Sequence[tuple[BlockMemory, np.ndarray]],
+    program: Program,
+) -> np.ndarray:
+    """(n,) bool: the plans in which a tensor that was read for the last time is the output of a block that they skip,
+    which then has its size."""
+    held = np.zeros(len(sizes[node]), bool)
+    for block, skipped in skips:
+        if block.source == node and program.last_reader(block.output) > position:
+            sizes[block.output] = np.where(skipped, sizes[node], sizes[block.output])
+            held |= skipped
+    return held
 
 
 def _chains(lowered: LoweredNetwork) -> Iterator[ChainMemory]:

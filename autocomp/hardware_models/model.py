@@ -15,7 +15,7 @@ from .lowered import LoweredNetwork
 from .memory import Memory
 from .operators import Program
 from .roofline import work
-from .structures import in_variant, where_present
+from .structures import in_variant, knobs_that_skip, unless_skipped, where_present
 
 if TYPE_CHECKING:
     from .device_model import Device
@@ -35,7 +35,7 @@ def costs(device: Device, workload: Workload) -> Cost:
     for start in range(0, len(workload), CHUNK):
         part = slice(start, start + CHUNK)
         chunk = workload[part]
-        totals[part] = _constant(device, program, workload)
+        totals[part] = _constant(device, workload)
         for lookup in operators:
             totals[part] += lookup(chunk)
         peak[part] = memory.peak(chunk)
@@ -48,9 +48,10 @@ def cost_of(totals: np.ndarray, peak: np.ndarray) -> Cost:
     return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, *counts)
 
 
-def _constant(device: Device, program: Program, workload: Workload) -> np.ndarray:
+def _constant(device: Device, workload: Workload) -> np.ndarray:
     """(COLUMNS,): the costs that belong to no operator."""
     graph = workload.graph
+    program = device.program(graph)
     lowered = LoweredNetwork(device, program, workload)
     norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * lowered.norm_params_per_channel
     others = float(graph.other_params - norms)
@@ -59,10 +60,13 @@ def _constant(device: Device, program: Program, workload: Workload) -> np.ndarra
 
 
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:
-    """Those of the network, and those of the chains that may replace its layers."""
-    space, own = workload.space, program.graph.nodes
+    """Those of the network, and those of the chains that may replace its layers; without those of skipped blocks."""
+    space, own, skips = workload.space, program.graph.nodes, knobs_that_skip(workload.space)
     lookups = zip(program.operators, _lookups(device, program, workload), strict=True)
-    found = [where_present(lookup, space, own[operator.head].layer) for operator, lookup in lookups]
+    found = []
+    for operator, lookup in lookups:
+        head = own[operator.head]
+        found.append(unless_skipped(where_present(lookup, space, head.layer), skips.get(head.name)))
     for variant in space.variants:
         lowered = Workload(variant, workload.vectors, workload.batch)
         program = device.program(variant.graph)
@@ -72,8 +76,16 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
             replaced = node.attributes.replaces
             if replaced is not None:
                 bytes_more = 0.0 if node.attributes.narrowing is None else more[replaced]
-                found.append(where_present(in_variant(lookup, variant), space, node.layer, bytes_more))
-    return found
+                present = where_present(in_variant(lookup, variant), space, node.layer, bytes_more)
+                found.append(unless_skipped(present, skips.get(replaced)))
+    return found + [_saved(device, workload, position) for position in space.blocks]
+
+
+def _saved(device: Device, workload: Workload, position: int) -> Lookup:
+    """What belongs to no operator and is gone without a block, negative, under the plans that skip it."""
+    shorter = workload.space.specialised({}, (workload.space.blocks[position],))
+    less = _constant(device, Workload(shorter, workload.vectors, workload.batch)) - _constant(device, workload)
+    return Lookup((), lambda some: np.tile(less, (len(some), 1)), where=((position, (0.0, 1.0)),))
 
 
 def _lookups(device: Device, program: Program, workload: Workload) -> list[Lookup]:

@@ -1,7 +1,8 @@
-"""Costs of chains that plans may put in the place of layers.
+"""Costs of chains that plans may put in the place of layers, and of blocks that they may skip.
 
 Every chain stands in one of the space's variants, which is lowered like any network. A plan's cost is that of the
-operators that it has: those of the network itself without the layers that it replaces, and those of its chains.
+operators that it has: those of the network itself without the layers that it replaces and without those of skipped
+blocks, and those of its chains.
 """
 
 from __future__ import annotations
@@ -40,7 +41,57 @@ def where_present(lookup: Lookup, space: SearchSpace, layer: str | None, node_by
         rows[:, FILE] += node_bytes
         return rows
 
-    return replace(lookup, function=function, where=(position, tuple(values.astype(float).tolist())))
+    return replace(lookup, function=function, where=(*lookup.where, (position, tuple(values.astype(float).tolist()))))
+
+
+def unless_skipped(lookup: Lookup, position: int | None) -> Lookup:
+    """The rows of an operator, zero under plans that skip its block. position: of the knob; None: no knob skips it."""
+    return lookup if position is None else replace(lookup, where=(*lookup.where, (position, (1.0, 0.0))))
+
+
+def knobs_that_skip(space: SearchSpace) -> dict[str, int]:
+    """Name of a node in a block, or path of its layer -> the position of the knob that skips it."""
+    found: dict[str, int] = {}
+    for position, block in space.blocks.items():
+        nodes = [space.graph.nodes[i] for i in block.nodes]
+        found |= {name: position for node in nodes for name in (node.name, node.layer) if name is not None}
+    return found
+
+
+@dataclass(frozen=True)
+class BlockMemory:
+    """A block that plans may skip, in a network's program: then its output is its source.
+
+    knob: its position. operators: positions of those that run for it. tensors: stored nodes that it writes, without its
+    output. source, output: the stored nodes that hold them.
+    """
+
+    knob: int
+    operators: frozenset[int]
+    tensors: frozenset[int]
+    source: int
+    output: int
+
+    @classmethod
+    def of(cls, space: SearchSpace, program: Program) -> list[BlockMemory]:
+        knobs, nodes = knobs_that_skip(space), program.graph.nodes
+        inside: dict[int, list[int]] = {}
+        for i, operator in enumerate(program.operators):
+            if (knob := knobs.get(nodes[operator.head].name)) is not None:
+                inside.setdefault(knob, []).append(i)
+        found = []
+        for knob, positions in inside.items():
+            written = [program.operators[i].output for i in positions]
+            entries = [node for i in positions for node in program.operators[i].reads if node not in written]
+            block = space.blocks[knob]
+            named = {nodes[node].name: node for node in entries}
+            source = named.get(space.graph.nodes[block.source].name, entries[0] if entries else written[0])
+            found.append(cls(knob, frozenset(positions), frozenset(written[:-1]), source, written[-1]))
+        return sorted(found, key=lambda block: min(block.operators))
+
+    def skips(self, workload: Workload) -> np.ndarray:
+        """(n,) bool: the plans without the block."""
+        return np.asarray(workload.vectors[:, self.knob] != 0)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class CostTables:
 
     @cached_property
     def _constants(self) -> np.ndarray:
-        return _constant(self.device, self._program, self._plain)
+        return _constant(self.device, self._plain)
 
     @cached_property
     def _lookups(self) -> list[Lookup]:

@@ -18,6 +18,7 @@ from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.primitives.replacement.ghost_knobs import GhostKnobs
 from autocomp.primitives.replacement.low_rank_knobs import LowRankKnobs
+from autocomp.primitives.replacement.skip_knobs import SkipKnobs
 from autocomp.process.plugins import add_plugins
 from autocomp.rules import checked
 from autocomp.search_spaces import Knob, NetworkGraph, SearchSpace
@@ -28,6 +29,7 @@ from .merging import merged
 from .restrictions import restricted
 
 OPERATORS = ("low-rank", "ghost")  # their values are offered where the device gains from them
+DEPTH = ("block-skipping",)
 DEVICE_DEPENDENT = ("sparsity",)  # "auto" takes them where the device gains from them
 PLUGINS = "autocomp.primitives"  # the group of entry points
 
@@ -109,7 +111,7 @@ def search_space(
     every, knobs = bool(knobs), restricted(knobs, choices.restrictions)
     if every and not knobs:
         raise NoEffectError("there is nothing to compress: the restrictions leave every layer as it is")
-    if not knobs and set(chosen(choices)) <= {*OPERATORS}:
+    if not knobs and set(chosen(choices)) <= {*OPERATORS, *DEPTH}:
         raise NoEffectError("there is nothing to compress: no other layers make this network faster or smaller here")
     if not knobs:
         raise NoEffectError(
@@ -193,6 +195,7 @@ GROUPS = {
     "post-training": ("rtn", "adaround"),
     "training": ("lsq", "simqat", "pact", "slb"),
     "operators": OPERATORS,
+    "depth": DEPTH,
     "pruning": ("channel-pruning", "magnitude", "geometric-median", "taylor", "scop"),
 }
 
@@ -202,6 +205,7 @@ register(TrainedFormats("adaround", "AdaRound", trains=False))
 register(SparsityKnobs(), automatic=False)
 register(LowRankKnobs(), automatic=False)
 register(GhostKnobs(), automatic=False)
+register(SkipKnobs(), automatic=False)
 register(TrainedFormats("simqat", "SimQAT"), automatic=False)
 register(TrainedFormats("lsq", "LSQ"), automatic=False)
 register(TrainedFormats("pact", "PACT"), automatic=False)

@@ -59,6 +59,19 @@ def _is_numbers(value: Any) -> bool:
     return not isinstance(value, str) and is_many(value, lambda v: is_number(v) and math.isfinite(v))
 
 
+def _is_onnx(value: Any) -> bool:
+    return is_path(value) and os.fspath(value).endswith(".onnx")
+
+
+def _is_key(value: Any) -> bool:
+    """A name; or names of inputs, one or a tuple, and the name of labels or None."""
+    if isinstance(value, str):
+        return True
+    pair = isinstance(value, tuple) and len(value) == 2
+    return pair and is_names(value[0]) and len(value[0]) > 0 and (value[1] is None or isinstance(value[1], str))
+
+
+KEY_KIND = "a name, or a pair of the names of inputs and of labels, as ('image', 'label')"
 METRIC = one_of(*METRICS)
 BUDGET = Rule("text, a Budget or None", _is_budget, may_be_none=True)
 DEVICE = Rule("a name, a path or a Device", _is_device)
@@ -97,6 +110,15 @@ DEVICES = Rule(
     may_be_none=True,
 )
 
+CHOICES = Rule(
+    "a mapping from names to lists of values",
+    lambda v: (
+        isinstance(v, Mapping)
+        and all(isinstance(name, str) and isinstance(some, (list, tuple)) for name, some in v.items())
+    ),
+    "at least one choice, each of at least one value",
+    lambda v: bool(v) and all(v.values()),
+)
 NOT_NEGATIVE = Rule("a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf)
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -124,13 +146,27 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "seed": SEED,
         "progress": SWITCH.or_none(),
     },
+    "search_choices": {
+        "choices": CHOICES,
+        "accuracy": Rule("a function of a network", callable),
+        "costs": Rule("a function of a network", callable),
+        "budget": BUDGET,
+        "trials": whole(1),
+        "batch": BATCH.or_none(),
+        "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
+        "seed": SEED,
+        "workers": WORKERS,
+        "time_limit": SECONDS,
+        "storage": PATH.or_none(),
+        "progress": SWITCH.or_none(),
+    },
     "estimate": {"net": CELL, "device": DEVICE, "precision": PRECISION},
     "compare": {"net": CELL, "devices": DEVICES, "precision": PRECISION},
     "export_network": {"net": CELL, "path": PATH},
     "load": {"folder": PATH, "net": CELL.or_none()},
     "load_deployed": {"path": PATH, "threads": whole(1)},
     "profile": {
-        "net": CELL,
+        "net": Rule("a mindspore.nn.Cell or the path of an .onnx file", lambda v: CELL.is_kind(v) or _is_onnx(v)),
         "plan": Rule("a plan: point.plan, a mapping or its text", _is_plan, may_be_none=True),
         "device": DEVICE,
         "samples": whole(1),
@@ -150,6 +186,15 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             may_be_none=True,
         ),
         "lower_is_better": Rule("True, False or None", is_bool, may_be_none=True),
+        "key": Rule(KEY_KIND, _is_key, may_be_none=True),
+        "classes": Rule(
+            "None or a list of names",
+            lambda v: not isinstance(v, str) and is_names(v),
+            "at least one name",
+            not_empty,
+            may_be_none=True,
+        ),
+        "transform": Rule("None or a function of an image", callable, may_be_none=True),
     },
     "pick": {"expression": BUDGET},
     "report": {"path": PATH},

@@ -22,11 +22,12 @@ from autocomp.evaluators.calibration import (
 )
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
 from autocomp.evaluators.engines import check_sent_to_workers, with_structures
+from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, CostTables, Device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import Parameters, PlanCompressor, parameters_of
-from autocomp.primitives.registry import DEVICE_DEPENDENT, OPERATORS, chosen, expanded, search_space
+from autocomp.primitives.registry import DEPTH, DEVICE_DEPENDENT, OPERATORS, chosen, expanded, search_space
 from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.exclusion import Patterns, cells_named, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network, first_line
@@ -364,6 +365,8 @@ def evaluator_of(
     check = tuple(array[:CHECKED] for array in x)
     copied = copy_network(net)
     known = (forward(copied, check), describe_outputs(copied, graph, check))
+    if {*DEPTH} & {*chosen(choices)}:
+        graph = replace(graph, blocks=skippable_blocks(net, graph, check))
     engine = choose_engine(net, graph, parameters, plain, check, *known)
     used = calibration_within(engine, plain, calibration, deadline)
     if synthetic and len(used[0]) < len(calibration[0]):

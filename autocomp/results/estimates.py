@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .front_protocol import Front
 from .point import Point
 from .shrinkage import Changes, shrunk
 
@@ -50,3 +51,11 @@ def least_accuracy(of_float: Point, chance: float | None) -> float:
         return 0.0
     kept = KEPT_FIDELITY if of_float.metric == MEAN_OF_SAMPLES else KEPT
     return chance + kept * (of_float.accuracy - chance)
+
+
+def estimated_on_part(front: Front) -> tuple[str, ...]:
+    """A note where the search was stopped before it measured the front's points on all samples."""
+    parts = {point.fidelity for point in front if point.samples < front.float_point.samples}
+    count = sum(point.fidelity in parts for point in front)
+    text = f"{count} of these points were measured on {', '.join(sorted(parts))}, since the search was stopped"
+    return (f"{text}: front.evaluate(point.plan) uses all",) if parts else ()

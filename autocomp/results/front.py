@@ -22,14 +22,16 @@ from autocomp.rules import checked
 from autocomp.search_spaces import Plan
 
 from . import front_table
-from .estimates import expected, least_accuracy
+from .details import FILE as DETAILS
+from .details import FrontDetails
+from .estimates import estimated_on_part, expected, least_accuracy
 from .front_table import LINES, render
 from .html_table import table_html
 from .layers import FILE as LAYERS
 from .layers import LayerTables
 from .point import Deployer, ExportReport, Point, short
 from .prediction import Prediction, Resolver, StoredResolver
-from .stored import FILE, MeasuredFiles, read, to_json, write_text
+from .stored import FILE, read, to_json, write_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -59,6 +61,7 @@ class ParetoSet(Sequence[Point]):
         ``accuracy>0%``, shows all. The others are in ``evaluated``.
     remarks: notes of the search; together with the front's own notes they are ``notes``.
     errors: of the device's predicted latencies, for bounds such as ``latency<5ms@90%``.
+    details: see :class:`autocomp.results.details.FrontDetails`.
     layers: each point operator by operator; None where the network is not at hand and was not when the front was saved.
     """
 
@@ -77,6 +80,7 @@ class ParetoSet(Sequence[Point]):
         chance: float | None = None,
         tuned: Iterable[tuple[Record, Deployer | None]] = (),
         layers: LayerTables | None = None,
+        details: FrontDetails | None = None,
     ) -> None:
         self.deployer, self.resolver, self.chance = deployer, resolver, chance
         self.device = device
@@ -99,7 +103,7 @@ class ParetoSet(Sequence[Point]):
             replace(Point.of(record, self.float_point, deployer), tuned=True) for record, deployer in tuned
         )
         self.remarks = tuple(notes)
-        self._layers = layers
+        self._layers, self._details = layers, details
         self._points = self._find()
 
     def _bounds(self, text: str | Budget | None) -> Budget:
@@ -165,19 +169,11 @@ class ParetoSet(Sequence[Point]):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of the table."""
-        remarks = (*self._estimated, *self._hidden, *self.remarks)
+        remarks = (*estimated_on_part(self), *self._hidden, *self.remarks)
         if self.feasible:
             return remarks
         advice = self._advice(self.budget)
         return (f"no evaluated plan meets the budget {self.budget}: these come nearest{advice}", *remarks)
-
-    @property
-    def _estimated(self) -> tuple[str, ...]:
-        """A note where the search was stopped before it measured these points on all samples."""
-        parts = {point.fidelity for point in self if point.samples < self.float_point.samples}
-        count = sum(point.fidelity in parts for point in self)
-        text = f"{count} of these points were measured on {', '.join(sorted(parts))}, since the search was stopped"
-        return (f"{text}: front.evaluate(point.plan) uses all",) if parts else ()
 
     @property
     def _hidden(self) -> tuple[str, ...]:
@@ -374,6 +370,16 @@ class ParetoSet(Sequence[Point]):
             self._layers = self.deployer.layers(plans) or self._layers
         return self._layers
 
+    @property
+    def details(self) -> FrontDetails | None:
+        """Uniform plans, which are evaluated for it, tensors, and where the knee loses its accuracy; None where neither
+        the network is at hand nor was when the front was saved."""
+        if self.deployer is not None and not (self._details and self._details.fits(self.knee)):
+            scores = None if self.resolver is None else self.resolver.stored().get("scores")
+            found = self.deployer.details(scores, self.evaluated, self.knee)
+            self._details = self._details if found is None else found.completed(self._details)
+        return self._details
+
     def _repr_html_(self) -> str:
         """The table, for a notebook."""
         return table_html(self)
@@ -392,14 +398,17 @@ class ParetoSet(Sequence[Point]):
         return write_text(Path(path), html(self))
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``front.json`` and ``layers.json``, which :meth:`load` reads, the files of the deployer, and
-        ``report.html``."""
+        """Write ``front.json``, ``layers.json`` and ``details.json``, which :meth:`load` reads, the files of the
+        deployer, and ``report.html``."""
         check("save", folder=folder)
         folder = Path(folder)
         write_text(folder / FILE, to_json(self))
         layers = self.layers
         if layers is not None:
             write_text(folder / LAYERS, layers.to_json())
+        details = self.details
+        if details is not None:
+            write_text(folder / DETAILS, details.to_json())
         if self.deployer is not None:
             self.deployer.store(folder, [point.plan for point in self])
         for point in self.tuned:
@@ -428,12 +437,9 @@ class ParetoSet(Sequence[Point]):
             chance=saved.chance,
             tuned=[(record, deployer and deployer.restored(Path(folder), record.plan)) for record in saved.tuned],
             layers=LayerTables.read(Path(folder)),
+            details=FrontDetails.read(Path(folder)),
         )
-        for points, measured in ((front.evaluated, saved.measured), (front.tuned, saved.measured_tuned)):
-            for point in points:
-                found = measured.get(point.plan.key, MeasuredFiles())
-                point.measured.update(found.costs)
-                point.files.update(found.files)
+        saved.tell(front)
         return front
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from autocomp.hardware_models import LatencyErrors
 from autocomp.problem.budget import Budget
 
+from .details import FrontDetails
 from .layers import LayerTables
 from .point import Point
 from .prediction import Resolver
@@ -53,6 +54,8 @@ class Front(Collection[Point], Protocol):
     def resolver(self) -> Resolver | None: ...
     @property
     def layers(self) -> LayerTables | None: ...
+    @property
+    def details(self) -> FrontDetails | None: ...
     @property
     def reference(self) -> tuple[float, ...]: ...
 

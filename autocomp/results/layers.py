@@ -37,6 +37,7 @@ class LayerCosts:
 
     channels: kept. format: of the weights and inputs, empty for operators without weights. primitives: those that carry
     the plan's choices out here. bytes: moved. bound: the largest part of its time: ``compute memory launch``.
+    memory_mb: of weights and live tensors while it runs.
     """
 
     channels: int
@@ -45,6 +46,7 @@ class LayerCosts:
     latency_ms: float
     bytes: float
     bound: str
+    memory_mb: float = 0.0
 
 
 @dataclass(frozen=True)

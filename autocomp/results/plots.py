@@ -12,9 +12,11 @@ from plotly.subplots import make_subplots
 
 from autocomp.problem.budget import ACCURACY
 from autocomp.problem.metrics import METRICS, shown
-from autocomp.problem.pareto import hypervolume, staircase
+from autocomp.problem.pareto import staircase
 
+from .details import UniformPlan
 from .front_protocol import Front
+from .growth import Round, rounds, volumes
 from .point import INTERVAL, Point, share
 
 # Okabe and Ito's palette, which people with any common colour blindness can tell apart.
@@ -51,17 +53,30 @@ def history(front: Front, steps: int = 60) -> go.Figure:
 
     steps: at most so many numbers are computed.
     """
-    points = list(front.evaluated)
-    counts = np.unique(np.linspace(1, len(points), min(steps, len(points))).round().astype(int))
-    costs = [[1 - p.accuracy, *(p.ratio(name) for name in front.objectives)] for p in points]
-    fits = np.array([point.feasible for point in points])
-    matrix, reference = np.array(costs, np.float64), np.array(front.reference, np.float64)
-    found = [hypervolume(matrix[:n][fits[:n]], reference) for n in counts]
+    count = len(front.evaluated)
+    counts = np.unique(np.linspace(1, count, min(steps, count)).round().astype(int))
     line = {"color": BLUE, "width": 2, "shape": "hv"}
-    plot = go.Figure(go.Scatter(x=counts, y=found, mode="lines", line=line, name="hypervolume"))
+    plot = go.Figure(go.Scatter(x=counts, y=volumes(front, counts), mode="lines", line=line, name="hypervolume"))
+    made = rounds(front)
+    if made:
+        plot.add_trace(_rounds(made))
     plot.update_xaxes(title_text="evaluated plans", **_AXIS)
     plot.update_yaxes(title_text="hypervolume", rangemode="tozero", **_AXIS)
     return plot.update_layout(**_layout(height=320, showlegend=False))
+
+
+def _rounds(made: Sequence[Round]) -> go.Scatter:
+    texts = [f"<b>round {i}</b><br>{one.kept} of its plans are on the front" for i, one in enumerate(made, 1)]
+    marker = {"color": [GREEN if one.kept else PALE for one in made], "size": 9, "line": {"color": "white", "width": 1}}
+    return go.Scatter(
+        x=[one.plans for one in made],
+        y=[one.hypervolume for one in made],
+        mode="markers",
+        marker=marker,
+        text=texts,
+        name="end of a round",
+        hovertemplate="%{text}<br>hypervolume %{y:.4f}<extra></extra>",
+    )
 
 
 def _layout(**settings: Any) -> dict[str, Any]:
@@ -99,6 +114,7 @@ def _traces(front: Front, name: str) -> list[go.Scatter]:
         _markers(front, name, shown, label, {"color": BLUE, "size": 9, "line": {"color": "white", "width": 1}})
     )
     _add_intervals(traces[-1], shown)
+    traces.append(_uniform(front, name))
     traces.append(_measured(front, name))
     if not front.knee.is_float:
         ring = {"color": "rgba(0,0,0,0)", "size": 16, "line": {"color": GREEN, "width": 2.5}}
@@ -145,6 +161,34 @@ def _line(front: Front, name: str) -> go.Scatter:
     return go.Scatter(
         x=x[best], y=y[best], mode="lines", line=line, opacity=0.6, hoverinfo="skip", legendgroup="Pareto front"
     )
+
+
+def _uniform(front: Front, name: str) -> go.Scatter:
+    """Squares for the same format in all layers, which a front must beat."""
+    details, metric, own = front.details, METRICS[name], front.float_point
+    known = () if details is None else details.uniform
+    scale = float(metric.scale(_unit(front, name)))
+    return go.Scatter(
+        x=[one.cost[metric.attribute] / scale for one in known],
+        y=[own.scale * (1 - one.accuracy) if own.scale else 100 * one.accuracy for one in known],
+        mode="markers",
+        name="same format everywhere",
+        legendgroup="uniform",
+        marker={"color": GREY, "size": 9, "symbol": "square-open", "line": {"width": 2}},
+        text=[_hover_uniform(front, one) for one in known],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _hover_uniform(front: Front, one: UniformPlan) -> str:
+    own = front.float_point
+    lines = [f"<b>{markup.escape(one.name)} in all layers</b>"]
+    lines.append(f"{own.metric} {shown(one.accuracy, own.scale)}, measured on {one.samples:,} samples")
+    for name in front.metrics:
+        value = one.cost[METRICS[name].attribute]
+        ratio = share(value / own.value(name)) if own.value(name) else ""
+        lines.append(f"{name} {METRICS[name].format(value)} ({ratio} of float), predicted")
+    return "<br>".join(lines)
 
 
 def _measured(front: Front, name: str) -> go.Scatter:

@@ -22,6 +22,7 @@ from autocomp.process.training_bar import training_bar
 from autocomp.rules import checked
 from autocomp.search_spaces import Format, Plan, Value, split_value
 
+from .details import FrontDetails
 from .layers import LayerTables
 
 log = logging.getLogger("autocomp")
@@ -110,6 +111,11 @@ class Deployer(Protocol):
 
     def layers(self, plans: Iterable[Plan]) -> LayerTables | None:
         """The plans operator by operator; None where the device is not known."""
+        ...
+
+    def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
+        """What a report shows beside the front. scores: of the search, as JSON. evaluated: need no evaluation. shown:
+        the point whose losses are looked for. None where the device is not known."""
         ...
 
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:
@@ -430,6 +436,8 @@ def _choice(name: str, value: Value) -> str:
     kind = name.partition("/")[0]
     if kind == "structure":
         return str(split_value(value)[0])
+    if kind == "skip":
+        return kind
     return str(value) if kind == "format" else f"{kind} {value}"
 
 

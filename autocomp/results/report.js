@@ -2,7 +2,7 @@
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const layers = read("layers-data");
+const layers = read("layers-data"), details = read("details-data");
 const COLOURS = { float: "#9aa4af", 8: "#56b4e9", 4: "#009e73", 2: "#e69f00", 1: "#d55e00" };
 let drawn = {};
 
@@ -193,6 +193,81 @@ function points() {
   choose(layers.knee) || choose(layers.float);
 }
 
+// A histogram, with the levels of the quantizer below it: lines where they are few, else the range that they span.
+function histogram(title, one, levels) {
+  const WIDE = 300, HIGH = 80, BELOW = 26;
+  const low = Math.min(one.low, levels ? levels.low : one.low);
+  const high = Math.max(one.high, levels ? levels.low + levels.step * (levels.count - 1) : one.high);
+  const x = (value) => (WIDE * (value - low)) / (high - low), most = Math.max(...one.counts);
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", `0 0 ${WIDE} ${HIGH + BELOW}`);
+  svg.setAttribute("width", WIDE);
+  make(svg, "title", {}, title);
+  const step = (one.high - one.low) / one.counts.length;
+  one.counts.forEach((count, i) => {
+    const high = count ? Math.max(1, (HIGH - 14) * Math.sqrt(count / most)) : 0;
+    const place = { x: x(one.low + i * step), width: Math.max(0.5, x(one.low + step) - x(one.low) - 0.5) };
+    make(svg, "rect", { class: "count", ...place, y: HIGH - high, height: high });
+  });
+  if (levels) {
+    const last = levels.low + levels.step * (levels.count - 1);
+    if (levels.count <= 64)
+      for (let i = 0; i < levels.count; i++) {
+        const at = x(levels.low + i * levels.step);
+        make(svg, "line", { class: "level", x1: at, x2: at, y1: 12, y2: HIGH + 6 });
+      }
+    make(svg, "rect", { class: "range", x: x(levels.low), width: Math.max(1, x(last) - x(levels.low)), y: HIGH + 2, height: 4 });
+  }
+  make(svg, "text", { x: 0, y: 9 }, title);
+  make(svg, "text", { x: 0, y: HIGH + 20 }, low.toPrecision(3));
+  make(svg, "text", { x: WIDE, y: HIGH + 20, "text-anchor": "end" }, high.toPrecision(3));
+  return svg;
+}
+
+function drawTensors() {
+  const format = byId("format").value, place = byId("tensors");
+  place.replaceChildren();
+  for (const one of details.tensors) {
+    const box = document.createElement("figure"), title = document.createElement("figcaption");
+    const nats = one.sensitivity[format];
+    title.textContent = one.layer + (nats === undefined ? "" : `: ${nats.toPrecision(2)} nats in ${format}`);
+    box.append(title, histogram("weights, of their channel's largest", one.weights, one.weight_levels[format]));
+    if (one.inputs) box.append(histogram("inputs", one.inputs, one.input_levels[format]));
+    place.append(box);
+  }
+}
+
+function tensors() {
+  const known = details.tensors && details.tensors.length, choice = byId("format");
+  choice.hidden = !known;
+  byId("tensors-said").textContent = known
+    ? "In the float network, heights as square roots. Lines are the levels of the format, the bar below is the range that they span."
+    : "This front was saved without its network, or offers no formats.";
+  if (!known) return;
+  const formats = new Set(details.tensors.flatMap((one) => Object.keys(one.weight_levels)));
+  for (const name of formats) choice.add(new Option(name, name));
+  choice.selectedIndex = choice.options.length - 1;
+  choice.addEventListener("change", drawTensors);
+  drawTensors();
+}
+
+function losses() {
+  const known = details.losses && Object.keys(details.losses).length;
+  byId("losses-said").textContent = known
+    ? `Signal to noise of each layer's output against the float network's, under the whole plan ${details.knee}, in dB: below 10 little is left of it.`
+    : "It is not known where this front's knee loses accuracy: it is the float network, was trained, or its network was not at hand.";
+  if (!known) return;
+  const body = byId("losses").createTBody();
+  for (const [name, db] of Object.entries(details.losses)) {
+    const row = body.insertRow(), line = document.createElement("span"), both = document.createElement("span");
+    line.className = "bar";
+    line.style.width = `${Math.min(120, Math.max(1, 2 * (db ?? 60)))}px`;
+    both.append(line, db === null ? "exact" : db.toFixed(1));
+    cell(row, name, true);
+    cell(row, both, true);
+  }
+}
+
 async function plots() {
   const packed = Uint8Array.from(atob(byId("plotly").textContent), (one) => one.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -218,4 +293,6 @@ byId("theme").addEventListener("click", () => {
 });
 tabs();
 points();
+losses();
+tensors();
 plots();

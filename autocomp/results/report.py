@@ -6,6 +6,8 @@ import base64
 import gzip
 import html as markup
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cache
 from importlib import resources
@@ -19,10 +21,13 @@ from autocomp.problem.metrics import shown, shown_change
 
 from .front_protocol import Front
 from .front_table import description, explanations
+from .growth import FAILURES, ROUNDS, rounds
 from .html_table import table_html
 from .layers import LayerTables
 from .plots import figure, history
 from .point import Point, share
+
+CLASSES = 10  # that lose most, in a table
 
 
 def html(front: Front) -> str:
@@ -40,6 +45,10 @@ def html(front: Front) -> str:
         table=table_html(front),
         explanations="".join(f"<li>{markup.escape(line)}</li>" for line in explanations(front)),
         settings=_settings(front),
+        rounds=_rounds(front),
+        failures=_failures(front),
+        details=_safe(json.dumps(_details(front))),
+        classes=_classes(front),
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -103,6 +112,59 @@ def _drawn(point: Point, tables: LayerTables) -> dict[str, Any]:
     }
 
 
+def _details(front: Front) -> dict[str, Any]:
+    """Histograms and signal to noise, for the page to draw; empty where the front knows none."""
+    found = front.details
+    if found is None:
+        return {}
+    return {
+        "tensors": [asdict(one) for one in found.tensors],
+        "losses": None if found.losses is None else dict(found.losses.layers),
+        "knee": front.knee.name,
+    }
+
+
+def _classes(front: Front) -> str:
+    """A table of the classes that lose most under the knee; empty without labels of classes."""
+    losses = None if front.details is None else front.details.losses
+    if losses is None or not losses.classes:
+        return ""
+    worst = sorted(losses.classes, key=lambda one: one.of_plan - one.of_float)[:CLASSES]
+    rows = "".join(
+        f"<tr><td>{one.label}</td><td>{one.samples:,}</td><td>{one.of_float:.1%}</td><td>{one.of_plan:.1%}</td>"
+        f"<td>{100 * (one.of_plan - one.of_float):+.1f}</td></tr>"
+        for one in worst
+    )
+    head = "".join(f"<th>{title}</th>" for title in ("class", "samples", "float", "the knee", "points"))
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def _rounds(front: Front) -> str:
+    """What each round of proposals added; empty where the front does not know."""
+    found, before, rows = rounds(front), 0.0, []
+    for number, one in enumerate(found, 1):
+        gain = one.hypervolume - before if number > 1 else one.hypervolume
+        rows.append(
+            f"<tr><td>{number}</td><td>{one.plans:,}</td><td>{one.hypervolume:.4f}</td><td>{gain:+.4f}</td>"
+            f"<td>{one.kept}</td></tr>"
+        )
+        before = one.hypervolume
+    heads = ("round", "plans by then", "hypervolume", "added", "of its plans on the front")
+    head = "".join(f"<th>{title}</th>" for title in heads)
+    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>' if rows else ""
+
+
+def _failures(front: Front) -> str:
+    """Of fronts of this version: also that there were none."""
+    found = front.settings.get(FAILURES)
+    if not isinstance(found, Mapping):
+        return ""
+    if not found:
+        return "<p>No evaluation failed.</p>"
+    rows = "".join(f"<li>{count} of them: {markup.escape(str(reason))}</li>" for reason, count in found.items())
+    return f"<p>Evaluations that failed:</p><ul>{rows}</ul>"
+
+
 def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
@@ -130,5 +192,5 @@ def _cards(front: Front) -> str:
 
 def _settings(front: Front) -> str:
     entries = {"device": front.device, "budget": str(front.budget) or "none", "objectives": ", ".join(front.objectives)}
-    entries |= {str(name): str(value) for name, value in front.settings.items()}
+    entries |= {str(name): str(value) for name, value in front.settings.items() if name not in (ROUNDS, FAILURES)}
     return "".join(f"<dt>{markup.escape(name)}</dt><dd>{markup.escape(value)}</dd>" for name, value in entries.items())

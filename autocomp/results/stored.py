@@ -54,6 +54,14 @@ class StoredFront:
     measured_tuned: dict[str, MeasuredFiles] = field(default_factory=dict)
     chance: float | None = None
 
+    def tell(self, front: Front) -> None:
+        """Give the front's points what was measured of them."""
+        for points, measured in ((front.evaluated, self.measured), (front.tuned, self.measured_tuned)):
+            for point in points:
+                found = measured.get(point.plan.key, MeasuredFiles())
+                point.measured.update(found.costs)
+                point.files.update(found.files)
+
 
 def to_json(front: Front) -> str:
     value = {

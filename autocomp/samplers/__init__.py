@@ -4,6 +4,7 @@ from autocomp.process.optuna_logging import quiet
 from autocomp.samplers.papers.amc import AMCSampler
 from autocomp.samplers.papers.haq import HAQSampler
 
+from .architectures import ArchitectureSampler
 from .base import Outcome, Problem, Sampler, Vector
 from .frontier import FrontierSampler
 from .frontier_solver import Solver, directions
@@ -15,6 +16,7 @@ from .uniform import RandomSampler, UniformSampler, spread, uniform_plans
 
 __all__ = [
     "AMCSampler",
+    "ArchitectureSampler",
     "FrontierSampler",
     "HAQSampler",
     "Observations",

@@ -3,6 +3,7 @@
 if __name__ != "autocomp.search_spaces":
     raise ImportError(f"import autocomp.search_spaces, not {__name__}")
 
+from .blocks import SKIPPED, Block, kept_nodes, without_blocks
 from .chains import WHOLE, LayerChain, origins, with_chains
 from .formats import FLOAT_BITS, Format
 from .graph import ChannelGroup, NetworkGraph, Node
@@ -20,11 +21,13 @@ __all__ = [
     "FLOAT_BITS",
     "MAX_POOLS",
     "SEPARATOR",
+    "SKIPPED",
     "SPARSE",
     "SPLITS",
     "WEIGHTED",
     "WHOLE",
     "Argument",
+    "Block",
     "ChannelGroup",
     "Convolution",
     "Format",
@@ -43,9 +46,11 @@ __all__ = [
     "Workload",
     "carried_out_by",
     "foldable",
+    "kept_nodes",
     "kept_units",
     "once",
     "origins",
     "split_value",
     "with_chains",
+    "without_blocks",
 ]

@@ -53,7 +53,7 @@ def with_chains(graph: NetworkGraph, chains: Mapping[str, LayerChain]) -> Networ
     nodes: list[Node] = []
     moved: dict[int, int] = {}
     for i, node in enumerate(graph.nodes):
-        own = _moved(node, moved)
+        own = moved_node(node, moved)
         nodes += _chained(own, chains[str(node.layer)], len(nodes)) if _replaced(graph, i, chains) else [own]
         moved[i] = len(nodes) - 1
     return replace(graph, nodes=tuple(nodes), outputs=tuple(moved[i] for i in graph.outputs))
@@ -85,7 +85,7 @@ def _chained(own: Node, chain: LayerChain, start: int) -> list[Node]:
     return found
 
 
-def _moved(node: Node, moved: Mapping[int, int]) -> Node:
+def moved_node(node: Node, moved: Mapping[int, int]) -> Node:
     """The node with other indices of the nodes that it reads."""
     arguments = tuple(_moved_argument(argument, moved) for argument in node.arguments)
     attributes = replace(node.attributes, arguments=arguments)

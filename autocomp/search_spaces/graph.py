@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .blocks import Block
 from .node_attributes import WEIGHTED, Argument, Convolution, NodeAttributes, Normalization, SplitPart
 from .quantized_tensors import IntegerFlow
 
 Held = TypeVar("Held")
+NEVER_NEGATIVE = ("ReLU", "ReLUExt", "ReLU6", "Sigmoid", "HSigmoid", "Softmax")
 NAMING = ("name", "names")  # suffixes of attributes that MindSpore numbers differently in each process
 
 
@@ -177,6 +179,7 @@ class NetworkGraph:
     whole: layers whose output channels cannot be pruned, with the reason.
     unknown: operators that autocomp does not interpret, with the number of their occurrences.
     other_params: elements of parameters that belong to no conv or dense weight or bias (BatchNorm, embeddings...).
+    blocks: parts that plans may skip.
     """
 
     nodes: tuple[Node, ...]
@@ -185,6 +188,7 @@ class NetworkGraph:
     whole: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
     other_params: int = 0
+    blocks: tuple[Block, ...] = ()
 
     @cached_property
     def layers(self) -> dict[str, int]:
@@ -205,6 +209,13 @@ class NetworkGraph:
         while self.nodes[last].attributes.narrowing is not None:
             last = self.consumers[last][0]
         return self.nodes[i].inputs[0], last
+
+    def never_negative(self, i: int) -> bool:
+        """Whether the node's output cannot be negative: it is a ReLU or similar, or a pooling of one."""
+        node = self.nodes[i]
+        if node.kind in ("pool", "mean", "flatten", "reshape") and len(node.inputs) == 1:
+            return self.never_negative(node.inputs[0])
+        return node.op in NEVER_NEGATIVE
 
     @cached_property
     def unit_count(self) -> int:

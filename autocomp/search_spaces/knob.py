@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .blocks import Block
 from .chains import LayerChain
 from .formats import Format
 from .graph import ChannelGroup
@@ -27,7 +28,8 @@ class Knob:
     layers: the layers that the choice affects.
     values: of kind ``format`` strings as :class:`Format` reads them (``"float"``, ``"w8"``, ``"w4a8"``,
         ``"w4a8@lsq"``); of kind ``keep`` the share of the group's units kept, 1.0 first; of kind ``sparsity``
-        ``"dense"`` and ``"2:4"``; of kind ``structure`` ``"whole"`` and names of chains, ``"rank0.5@low-rank"``.
+        ``"dense"`` and ``"2:4"``; of kind ``structure`` ``"whole"`` and names of chains, ``"rank0.5@low-rank"``; of
+        kind ``skip`` ``"whole"`` and ``"skipped"``.
     group, order: of kind ``keep``: the channel group, and its units (indices within the group) from the most to the
         least important; a ratio keeps the first of them, so that stronger choices are subsets of milder ones.
     channel_divisor: of kind ``keep``: the number of units kept is a multiple of it (or all of them).
@@ -36,6 +38,7 @@ class Knob:
     trainers: primitives that carry out a value by training, after a search has chosen it; a plan names one of them
         (``"w4a8@lsq"``) although it is no value of its own.
     chains: of kind ``structure``: the layers that a value puts in the place of the layer.
+    block: of kind ``skip``: what is left out.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Knob:
     orders: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
     trainers: tuple[str, ...] = ()
     chains: Mapping[Value, LayerChain] = field(default_factory=dict, compare=False)
+    block: Block | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,12 +115,26 @@ class IntegerFlow:
     end: tuple[int, ...]
     source: tuple[int, ...]
     conditions: tuple[Condition, ...]
+    graph: NetworkGraph
 
     @classmethod
     def of(cls, graph: NetworkGraph) -> IntegerFlow:
         structure = _Structure(graph)
         conditions = tuple(structure.condition(i) for i in range(len(graph.nodes)))
-        return cls(tuple(structure.end), tuple(structure.source), conditions)
+        return cls(tuple(structure.end), tuple(structure.source), conditions, graph)
+
+    @cached_property
+    def shared(self) -> frozenset[int]:
+        """The sources that TensorRT rounds: what layers read, and one operand of each addition. It adds that one within
+        the convolution that gives the other, if that convolution's output is not rounded."""
+        possible = {self.source[i] for i in self.tensors(dict.fromkeys(self.graph.layers, True))}
+        inputs = {node.inputs[0] for layer in self.graph.layers for node in self.graph.calls(layer)}
+        found = possible & {self.source[i] for i in inputs}
+        for node in self.graph.nodes:
+            operands = {self.source[i] for i in node.inputs} & possible
+            if node.kind == "add" and len(node.inputs) > 1 and operands and not operands & found:
+                found.add(min(operands))
+        return frozenset(found)
 
     def tensors(self, chosen: Chosen) -> dict[int, Flags]:
         """Node -> whether its output is rounded; nodes that no plan rounds are left out.

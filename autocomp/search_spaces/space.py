@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from .chains import WHOLE, LayerChain, with_chains
+from .blocks import Block, kept_nodes, without_blocks
+from .chains import WHOLE, LayerChain, origins, with_chains
 from .formats import Format
 from .graph import NetworkGraph
 from .knob import SPARSE, Knob
@@ -26,7 +27,7 @@ class SearchSpace:
     """All knobs of a network. A plan is a vector with the index of one value for every knob.
 
     A layer that a chain replaces is not sparse, unless layers of the chain can be: a plan with both choices is the plan
-    without zeros.
+    without zeros. What is chosen for layers of a skipped block alone is left out of a plan, too.
     """
 
     graph: NetworkGraph
@@ -59,7 +60,10 @@ class SearchSpace:
                 raise ValueError(f"unknown knob {name!r}; known: {', '.join(self._position)}")
             position = self._position[name]
             vector[position] = self.knobs[position].index(value)
-        if ignored := self._ignored(dict(plan)):
+        values = dict(plan)
+        if left := self._left_out(values):
+            raise ValueError(f"a plan chooses nothing for layers that it skips, but got {', '.join(sorted(left))}")
+        if ignored := self._ignored(values):
             raise ValueError(f"a layer whose structure changes cannot be sparse, but got {', '.join(sorted(ignored))}")
         return vector
 
@@ -69,9 +73,27 @@ class SearchSpace:
         return Plan({name: values[name] for name in values.keys() - self._ignored(values)})
 
     def _ignored(self, values: Mapping[str, Value]) -> set[str]:
-        """The sparsity of layers that chains replace in which no layer can be sparse."""
+        """Choices that count for nothing: the sparsity of layers that chains replace in which no layer can be sparse,
+        and what is chosen for skipped layers."""
         chains = self._chains(values)
-        return {f"sparsity/{layer}" for layer, chain in chains.items() if not chain.sparse_layers} & values.keys()
+        dense = {f"sparsity/{layer}" for layer, chain in chains.items() if not chain.sparse_layers} & values.keys()
+        return dense | self._left_out(values)
+
+    def _left_out(self, values: Mapping[str, Value]) -> set[str]:
+        """Names of the knobs all of whose layers are skipped."""
+        gone = {layer for block in self._skipped(values) for layer in block.layers}
+        if not gone:
+            return set()
+        knobs = [self.knobs[self._position[name]] for name in values]
+        return {knob.name for knob in knobs if knob.block is None and gone.issuperset(knob.layers)}
+
+    def _skipped(self, values: Mapping[str, Value]) -> tuple[Block, ...]:
+        found = (self.knobs[self._position[name]].block for name, value in values.items() if value != WHOLE)
+        return tuple(block for block in found if block is not None)
+
+    def skipped(self, plan: Plan) -> tuple[Block, ...]:
+        """The blocks that the plan leaves out."""
+        return self._skipped(dict(plan))
 
     def _chains(self, values: Mapping[str, Value]) -> dict[str, LayerChain]:
         """Layer -> the chain that replaces it."""
@@ -86,22 +108,31 @@ class SearchSpace:
         """Layer -> the chain that replaces it, for the layers that the plan replaces."""
         return self._chains(dict(plan))
 
-    def specialised(self, chains: Mapping[str, LayerChain]) -> SearchSpace:
-        """The space of the network in which these chains stand: it has the same knobs, whose layers are those of the
-        chains where these replace some, so that it takes the same plans and vectors."""
-        if not chains:
+    def specialised(self, chains: Mapping[str, LayerChain], skipped: Collection[Block] = ()) -> SearchSpace:
+        """The space of the network in which these chains stand, without the skipped blocks: it has the same knobs,
+        whose layers are those of the chains where these replace some, so that it takes the same plans and vectors."""
+        if not chains and not skipped:
             return self
-        key = tuple((layer, chain.layers) for layer, chain in sorted(chains.items()))
+        replaced = tuple((layer, chain.layers) for layer, chain in sorted(chains.items()))
+        key = replaced, tuple(sorted(block.name for block in skipped))
         if key not in self._specialised:
             if len(self._specialised) >= MOST_SPECIALISED:
                 self._specialised.clear()
             knobs = tuple(_on_chains(knob, chains) for knob in self.knobs)
-            self._specialised[key] = SearchSpace(with_chains(self.graph, chains), knobs)
+            graph = with_chains(without_blocks(self.graph, skipped), chains)
+            self._specialised[key] = SearchSpace(graph, knobs)
         return self._specialised[key]
 
     def of_plan(self, plan: Plan) -> SearchSpace:
-        """The space of the network in which the plan's chains stand."""
-        return self.specialised(self.structure(plan))
+        """The space of the network in which the plan's chains stand, without the blocks that it skips."""
+        return self.specialised(self.structure(plan), self.skipped(plan))
+
+    def origins(self, chains: Mapping[str, LayerChain], skipped: Collection[Block] = ()) -> tuple[int | None, ...]:
+        """For each node of the specialised space's graph the node of the graph with the same output; None within a
+        chain."""
+        kept = kept_nodes(self.graph, skipped)
+        found = origins(without_blocks(self.graph, skipped), chains)
+        return tuple(None if i is None else kept[i] for i in found)
 
     @cached_property
     def _specialised(self) -> dict[object, SearchSpace]:
@@ -123,6 +154,11 @@ class SearchSpace:
         """Layer -> the chains that may replace it."""
         knobs = [knob for knob in self.knobs if knob.chains]
         return {knob.layers[0]: tuple(knob.chains[value] for value in knob.values[1:]) for knob in knobs}
+
+    @cached_property
+    def blocks(self) -> dict[int, Block]:
+        """Position of each knob that skips a block -> the block."""
+        return {position: knob.block for position, knob in enumerate(self.knobs) if knob.block is not None}
 
     @cached_property
     def structure_tables(self) -> dict[str, tuple[int, np.ndarray]]:
@@ -259,8 +295,8 @@ class SearchSpace:
 
 def _on_chains(knob: Knob, chains: Mapping[str, LayerChain]) -> Knob:
     """The knob with the layers of chains in the place of those that they replace; what it put there itself stands."""
-    if knob.chains:
-        return replace(knob, chains={})
+    if knob.chains or knob.block is not None:
+        return replace(knob, chains={}, block=None)
     if not chains.keys() & set(knob.layers):
         return knob
     sparse = knob.kind == "sparsity"

@@ -12,8 +12,8 @@ from autocomp.problem.arguments import check_workers
 from autocomp.search_spaces import Plan
 
 from .answers import Found, Question, Result
+from .cluster.ray_workers import RayWorkers
 from .in_process import InProcess
-from .ray_workers import RayWorkers
 
 
 class Executor(Protocol):
@@ -39,13 +39,20 @@ class Executor(Protocol):
     ) -> None: ...
 
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
-        """The index of a plan and its result, as soon as it is finished; an error is a value, which names the plan."""
+        """The index of a plan and its result, as soon as it is finished; an error is a value, which names the plan.
+
+        Plans that are appended while it runs are evaluated, too.
+        """
         ...
 
     def ask(
         self, question: Question[Found], plans: Sequence[Plan]
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
         """Like ``map``, with the answer to the question; where the question raises, the error is a value."""
+        ...
+
+    def show(self, values: Mapping[str, float]) -> None:
+        """Shows numbers of the search where the executor has a place for them, as a cluster's metrics."""
         ...
 
 

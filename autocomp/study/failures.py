@@ -22,7 +22,7 @@ class Failures:
         return sum(self.by_reason.values())
 
     def add(self, error: EvaluationError, plan: Plan) -> None:
-        self.by_reason[_reason(error, plan)] += 1
+        self.by_reason[bare_reason(str(error), str(plan))] += 1
 
     def most(self, total: int) -> tuple[str, int] | None:
         """The reason for which more than a quarter of ``total`` plans failed, and their number; None for no such.
@@ -43,9 +43,9 @@ class Failures:
         return f"{len(self)} of {total} {what}{others}: {reason}"
 
 
-def _reason(error: EvaluationError, plan: Plan) -> str:
+def bare_reason(text: str, plan: str) -> str:
     """Without the plan's name, so that the failures of several plans are seen to be one."""
-    text = str(error).replace(str(plan), "...")
+    text = text.replace(plan, "...")
     for start in ("plan ... could not be evaluated: ", "plan ... could not be scored: "):
         text = text.removeprefix(start)
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -48,6 +47,9 @@ class InProcess:
     ) -> None:
         pass
 
+    def show(self, values: Mapping[str, float]) -> None:
+        """There is nobody to show it to."""
+
     def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
         return self.ask(evaluate, plans)
 
@@ -58,8 +60,10 @@ class InProcess:
             with one_blas_thread():
                 yield from self._in_threads(question, plans)
             return
-        for i, plan in enumerate(plans):
-            yield i, self._alone(question, plan)
+        done = 0
+        while done < len(plans):
+            done += 1
+            yield done - 1, self._alone(question, plans[done - 1])
 
     def _alone(self, question: Question[Found], plan: Plan) -> Found | EvaluationError:
         limit = self.evaluation_limit
@@ -75,18 +79,18 @@ class InProcess:
         self, question: Question[Found], plans: Sequence[Plan]
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
         """A thread for each plan, which begins when a thread before it has ended, or is late."""
-        waiting = deque(range(len(plans)))
+        begun = 0
         running: dict[int, float] = {}  # when a plan began
         finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
 
         def work(i: int) -> None:
             finished.put((i, answer(question, self._evaluator, plans[i])))
 
-        while waiting or running:
-            while waiting and len(running) < self._at_once:
-                i = waiting.popleft()
-                running[i] = time.monotonic()
-                _start(work, i)
+        while begun < len(plans) or running:
+            while begun < len(plans) and len(running) < self._at_once:
+                running[begun] = time.monotonic()
+                _start(work, begun)
+                begun += 1
             try:
                 i, found = finished.get(timeout=None if self.evaluation_limit is None else POLL_S)
             except Empty:

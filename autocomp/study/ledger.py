@@ -7,11 +7,11 @@ import logging
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from autocomp.evaluators import Measurement, Scores
 from autocomp.problem.metrics import METRICS
@@ -20,6 +20,7 @@ from autocomp.search_spaces import Plan, SearchSpace
 
 from .lease import KEY, held
 from .retries import first_sentence, written
+from .storages import backend_of, named, url_of
 
 if TYPE_CHECKING:
     import optuna
@@ -29,15 +30,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("autocomp")
 
 SCORES = "scores"  # the key of stored scores
-SQLITE = b"SQLite format 3\0"  # how such a file begins
 
 
 class Ledger:
     """Measurements by plan: one on all samples, and one on a part of them.
 
     storage: None keeps them in memory only. A path becomes an SQLite file, whose writes are atomic and whose locks end
-        with the process (a journal file's lock would remain after ``kill -9``). Any other Optuna storage URL works,
-        too.
+        with the process. ``journal:///path`` is a journal file, for shared file systems: the lock of a killed process
+        is waited for, half a minute. Any other Optuna storage URL works, too.
     fingerprint: of everything that changes an evaluation; evaluations with another fingerprint are not read.
     objectives: the costs that are minimised. They are part of the study's name. But stored evaluations are found for
         any objectives and any budget.
@@ -55,7 +55,7 @@ class Ledger:
         self._measurements: dict[Plan, Measurement] = {}
         self._low_fidelity: dict[Plan, Measurement] = {}  # on a part of the samples
         self._remembered: dict[str, str] = {}
-        self._name = str(storage)
+        self._name = named(storage)
         self._study: optuna.Study | None = None
         self._database: optuna.storages.RDBStorage | None = None  # where the storage is an SQLite file
         if storage is not None:
@@ -101,6 +101,12 @@ class Ledger:
         self._remembered[name] = text
         if (study := self._study) is not None:
             written(lambda: study.set_user_attr(name, text), self._name)
+
+    def note(self, name: str, text: str) -> None:
+        """Stores a text that nobody needs; one that cannot be written is forgotten."""
+        if self._study is not None:
+            with suppress(Exception):  # the next evaluation's own writing says it
+                self._study.set_user_attr(name, text)
 
     def recall(self, name: str) -> str | None:
         return self._remembered.get(name)
@@ -169,20 +175,18 @@ class Ledger:
     def _open(self, storage: str | Path, prefix: str) -> None:
         try:
             with quiet():
-                self._study = self._create(_url(storage), prefix)
+                self._study = self._create(url_of(storage), prefix)
                 self._read(prefix)
         except Exception as error:  # Optuna, SQLAlchemy, its drivers and the file system raise different errors
             reason = first_sentence(error)
-            raise OSError(f"storage {str(storage)!r} cannot be opened or written: {reason}") from error
+            raise OSError(f"storage {self._name!r} cannot be opened or written: {reason}") from error
 
     def _create(self, url: str, prefix: str) -> optuna.Study:
         import optuna
 
+        backend = backend_of(url)
         if url.startswith("sqlite:"):
-            self._database = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-            backend: optuna.storages.BaseStorage = self._database
-        else:
-            backend = optuna.storages.get_storage(url)
+            self._database = cast("optuna.storages.RDBStorage", backend)
         maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         study = optuna.create_study(
             storage=backend,
@@ -224,35 +228,3 @@ class Ledger:
 
     def _kept(self, measurement: Measurement) -> dict[Plan, Measurement]:
         return self._low_fidelity if measurement.error else self._measurements
-
-
-def check_storage(storage: str | Path | None) -> None:
-    """OSError for a path that no SQLite file can be written to, before anything is prepared."""
-    if storage is None or "://" in str(storage):
-        return
-    path = Path(storage).expanduser()
-    try:
-        path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            with path.open("rb+") as file:
-                if file.read(len(SQLITE)) not in (b"", SQLITE):
-                    raise OSError("it is no SQLite file")
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"storage {str(storage)!r} cannot be opened or written: {reason}") from error
-
-
-def _url(storage: str | Path) -> str:
-    text = str(storage)
-    if "://" in text:
-        return text
-    path = Path(text).expanduser().resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{path}"
-
-
-def sibling(storage: str | Path | None, name: str) -> Path | None:
-    """A path next to an SQLite file, ``search.db.<name>``; None for other storages."""
-    if storage is None or not (url := _url(storage)).startswith("sqlite:///"):
-        return None
-    return Path(f"{url.removeprefix('sqlite:///')}.{name}")

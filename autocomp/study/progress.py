@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from autocomp.problem.record import Record
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost
 
+logger = logging.getLogger("autocomp")
+
+LOG_S = 30.0  # seconds between two lines in the log, where there is no terminal
 GROWTH = 1e-3  # of the hypervolume, below which a front has not grown
 
 
@@ -94,7 +98,8 @@ class Growth:
 class SearchProgress:
     """A line with the finished evaluations, the best point so far, the hypervolume and the time left.
 
-    shown: None shows it where standard error is a terminal.
+    Where standard error is no terminal, so much is logged every half minute. shown: None shows a line on a terminal
+    alone; False nothing at all.
     """
 
     def __init__(self, objective: str, trials: int, time_limit: float | None = None, shown: bool | None = None) -> None:
@@ -111,8 +116,10 @@ class SearchProgress:
             TextColumn("{task.fields[best]}"),
             TextColumn("{task.fields[left]}"),
             console=console,
-            disable=not (console.is_terminal if shown is None else shown),
+            disable=shown is False or not console.is_terminal,
         )
+        self._logs = bool(shown) and not console.is_terminal
+        self._logged = time.monotonic()
         self._task = self._bar.add_task("searching", total=trials, best="", left="")
         self._start = time.monotonic()
         self._elsewhere = 0.0  # seconds that were spent on other things than evaluations
@@ -128,22 +135,38 @@ class SearchProgress:
 
     def update(self, done: int, reused: int, front: RunningFront) -> None:
         """``reused``: how many of the ``done`` evaluations came from the ledger and took no time."""
-        if not self._bar.disable:
-            left = self._left(done, reused)
-            self._bar.update(self._task, description="searching", completed=done, best=self._best(front), left=left)
+        if self._bar.disable and not self._wants_line(done == self._trials):
+            return
+        best, left = self.best(front), self._left(done, reused)
+        self._bar.update(self._task, description="searching", completed=done, best=best, left=left)
+        if self._logs:
+            logger.info("%d/%d evaluations, %s%s", done, self._trials, best, f", {left}" if left else "")
 
     def scoring(self, plans: int, seconds: float) -> None:
         """Shows that so many plans have been scored, the last of them in so many seconds."""
         self._elsewhere += seconds
         if not self._bar.disable:
             self._bar.update(self._task, description=f"scoring ({plans} plans)")
+        elif self._wants_line():
+            logger.info("scoring (%d plans)", plans)
 
     def confirming(self, done: int, plans: int) -> None:
         """Shows how many plans have been measured on all samples."""
         if not self._bar.disable:
             self._bar.update(self._task, description="confirming", completed=done, total=plans, left="")
+        elif self._wants_line(done == plans and plans > 0):
+            logger.info("%d/%d plans measured on all samples", done, plans)
 
-    def _best(self, front: RunningFront) -> str:
+    def _wants_line(self, last: bool = False) -> bool:
+        """Whether it is time for a line in the log."""
+        now = time.monotonic()
+        if not self._logs or not (last or now - self._logged > LOG_S):
+            return False
+        self._logged = now
+        return True
+
+    def best(self, front: RunningFront) -> str:
+        """The best point so far, in words."""
         best = front.best
         if best is None:
             return f"none within the budget yet (nearest {front.nearest:.1%} over it)"
@@ -153,11 +176,15 @@ class SearchProgress:
         return f"best {accuracy} at {cost}, hypervolume {front.volume:.4f}"
 
     def _left(self, done: int, reused: int) -> str:
-        """The time left, from the mean time of the evaluations so far; empty before the first evaluation."""
+        left = self.seconds_left(done, reused)
+        return "" if left is None else f"{left // 60:.0f}:{left % 60:02.0f} left"
+
+    def seconds_left(self, done: int, reused: int) -> float | None:
+        """From the mean time of the evaluations so far; None before the first evaluation, where no limit is set."""
         spent = time.monotonic() - self._start
         left = math.inf
         if done > reused:
             left = (spent - self._elsewhere) / (done - reused) * (self._trials - done)
         if self._time_limit is not None:
             left = min(left, max(0.0, self._time_limit - spent))
-        return f"{left // 60:.0f}:{left % 60:02.0f} left" if math.isfinite(left) else ""
+        return left if math.isfinite(left) else None

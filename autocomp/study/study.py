@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,8 +25,10 @@ from autocomp.process.interrupts import interruptible
 from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, check_sampler, sampler
 from autocomp.search_spaces import Plan, SearchSpace
 
+from .announcing import Announcer
 from .constraints import ConstraintEvaluator
 from .failures import Failures
+from .groups import Group, InOrder, divided
 from .ledger import SCORES, Ledger
 from .progress import Growth, RunningFront, SearchProgress
 from .scoring import ScoringPass
@@ -49,15 +52,16 @@ INTERRUPTED, ERROR = "interrupted", "an error"
 class Study:
     """Evaluates the float network, then the plans that a sampler proposes, in batches.
 
-    A batch is proposed from all earlier results and evaluated as a whole. So neither the number of workers nor their
-    speed changes the proposals. Evaluations in the ledger are not made again. So a study that was stopped is continued
-    by running the same study again: it proposes the same plans, finds the first of them in the ledger, and ends where
-    it would have ended without the stop.
+    A batch of eight is proposed from all earlier results and evaluated as a whole. A wider one is divided into groups:
+    so many plans are under way, and a group is proposed from all groups but the last ones, see
+    :mod:`autocomp.study.groups`. So neither the number of workers nor their speed changes the proposals. Evaluations
+    in the ledger are not made again. So a study that was stopped is continued by running the same study again: it
+    proposes the same plans, finds the first of them in the ledger, and ends where it would have ended without the stop.
 
     costs: gives the costs of vectors, (n, knobs) int.
     objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
     sampler: a name, or a sampler object.
-    batch: how many plans are proposed together. "auto": the least multiple of eight that is not less than the
+    batch: how many plans are under way together. "auto": the least multiple of eight that is not less than the
         executor's width; the ledger keeps it, so that the same search is continued with another number of workers.
     trials: number of evaluations, including those found in the ledger and those that failed.
     time_limit: seconds from the start of the run, checked after each evaluation, and after each plan that is scored.
@@ -130,13 +134,18 @@ class Study:
 
     def _reset(self) -> None:
         self.records: list[Record] = []
+        self.rounds: list[int] = []  # how many records there were at the end of each batch of proposals
         self.done = 0  # evaluations, including failed ones
         self.reused = 0  # how many of them were found in the ledger
         self.stopped: str | None = None  # why the last run ended
         self.failures = Failures()  # of evaluations
         self._failure: EvaluationError | None = None
         self._constraints.float_accuracy = None
-        self._front = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
+        self._announcer = Announcer(self.on_evaluation)
+        self._begun, self._groups = 0, 0  # plans and groups that were proposed
+        self.front = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
+        # Of the groups that have ended: what is under way ends sooner or later by chance.
+        self._settled = RunningFront(self.objectives, self.float_cost, self.budget.bounds_accuracy)
         self._growth = Growth(self.patience)
         self._limit = self.deadline or Deadline(self.time_limit)
         self._before = self._limit.spent  # seconds of the limit before the run
@@ -149,12 +158,13 @@ class Study:
         network cannot be evaluated: EvaluationError.
         """
         self._reset()
-        self._bar = SearchProgress(self.objectives[0], self.trials, self._bar_limit, self.progress)
+        self.bar = SearchProgress(self.objectives[0], self.trials, self._bar_limit, self.progress)
         try:
-            with interruptible(), self.ledger.held(), self.executor, self._bar:
+            with interruptible(), self.ledger.held(), self.executor, self.bar:
                 with suppress(_TimeUp):
                     self._search()
                 self._confirm()
+                self._announcer.tell(self, ended=True)
         except (KeyboardInterrupt, Exception) as error:
             if not self.records:
                 raise
@@ -179,7 +189,8 @@ class Study:
         origin = (0,) * len(self.space.knobs)
         self.batch = self._width()
         self.executor.evaluation_limit = self.evaluation_limit
-        first = self._evaluate([origin])
+        first: list[Outcome] = []
+        self._evaluate(iter([[origin]]), first.extend, 1)
         if not self.records:
             raise EvaluationError(f"the float network could not be evaluated: {self._failure}")
         self._constraints.float_accuracy = self.records[0].measurement.accuracy
@@ -190,14 +201,25 @@ class Study:
             return
         proposals = self._proposals()
         proposals.tell(first)
-        while not self._over():
-            batch = proposals.batch(self.batch)
-            if not batch:
-                self.stopped = "no more plans: the sampler has none left that the budget allows"
-                return
-            # A full batch is always proposed: a study with more trials then proposes the same plans first.
-            proposals.tell(self._evaluate(batch[: self.trials - self.done]))
-            self._growth.add(self._front)
+        size, groups = divided(self.batch)
+        self._growth = Growth(self.patience and self.patience * groups)
+
+        def tell(outcomes: Sequence[Outcome]) -> None:
+            proposals.tell(outcomes)
+            self.rounds.append(len(self.records))
+
+        self._evaluate(iter(partial(self._next, proposals, size), None), tell, groups)
+        if self._over():
+            return
+        self.stopped = "no more plans: the sampler has none left that the budget allows"
+        if self._growth.over:
+            self.stopped = f"no growth of the front in {self.patience} batches"
+
+    def _next(self, proposals: Proposals, size: int) -> list[Vector]:
+        """The next group, in full: a study with more trials proposes the same plans first. Empty for none."""
+        if self._growth.over or self._over() or self._begun >= self.trials:
+            return []
+        return proposals.batch(size)[: self.trials - self._begun]
 
     def _width(self) -> int:
         if not isinstance(self._batch, str):
@@ -240,7 +262,7 @@ class Study:
         return found
 
     def _scored(self, plans: int, seconds: float) -> None:
-        self._bar.scoring(plans, seconds)
+        self.bar.scoring(plans, seconds)
         if self._over():
             raise _TimeUp
 
@@ -251,8 +273,6 @@ class Study:
             self.stopped = f"the time limit of {self.time_limit:g} s"
         elif (most := self.failures.most(self.done)) is not None:
             self.stopped = f"{most[1]} of {self.done} evaluations failed: {most[0]}"
-        elif self._growth.over:
-            self.stopped = f"no growth of the front in {self.patience} batches"
         return self.stopped is not None
 
     @property
@@ -282,45 +302,69 @@ class Study:
         count = max(len(self.records) // HALVING, FEWEST)
         return min(self.time_limit / 2, count * self.records[0].measurement.seconds)
 
-    def _evaluate(self, batch: list[Vector]) -> list[Outcome]:
-        """Outcomes of the finished evaluations, in the batch's order and not in the order in which they finished."""
-        plans = [self.space.decode(vector) for vector in batch]
-        costs = list(self.costs(np.array(batch, np.int64)))
+    def _evaluate(self, proposed: Iterator[list[Vector]], tell: Callable[[list[Outcome]], None], groups: int) -> None:
+        """Evaluates groups of plans, so many at a time, until none is proposed any more.
+
+        The outcomes of a group are told in its own order when it and all groups before it have ended.
+        """
         part = self.evaluate_subset is not None and bool(self.records)  # the float network is measured on all samples
-        known = {i: found for i, plan in enumerate(plans) if (found := self.ledger.get(plan, part)) is not None}
-        missing = [i for i in range(len(plans)) if i not in known]
-        earlier = len(self.records)
-        finished: dict[int, Record | None] = {}
+        plans: list[Plan] = []
+        places: list[tuple[Group, int]] = []
+        window: deque[Group] = deque()
+        order = InOrder(self.records)
 
-        def finish(i: int, result: Result) -> None:
-            finished[i] = self._record(batch[i], plans[i], costs[i], result)
-            # Updated after each evaluation, in the batch's order: an exception may end the batch at any time.
-            self.records[earlier:] = [record for _, record in sorted(finished.items()) if record is not None]
-            self.done += 1
-            if (record := finished[i]) is not None:
-                self._front.add(record)
-            if i not in known:
-                self._store(plans[i], finished[i])
-                self._report(result)
-            self._bar.update(self.done, self.reused, self._front)
+        def fill() -> None:
+            while len(window) < groups and (vectors := next(proposed, [])):
+                window.append(group := self._begin(vectors))
+                for i, plan in enumerate(group.plans):
+                    if (known := self.ledger.get(plan, part)) is not None:
+                        self.reused += 1
+                        self._finish(group, i, known, order, new=False)
+                    else:
+                        plans.append(plan)
+                        places.append((group, i))
 
-        self.reused += len(known)
-        for i, measurement in known.items():
-            finish(i, measurement)
-        with closing(self._measure([plans[i] for i in missing], part)) as results:
-            for i, result in results:
-                finish(missing[i], result)
+        fill()
+        with closing(self._measure(plans, part)) as results:
+            while window:
+                if window[0].complete:
+                    tell(self._outcomes(window.popleft()))
+                    fill()
+                    continue
+                found, result = next(results)
+                self._finish(*places[found], result, order)
                 if self._over():
-                    break
-        return [self._outcome(batch[i], record) for i, record in sorted(finished.items())]
+                    return
 
-    def _report(self, result: Result) -> None:
-        if self.on_evaluation is None or not isinstance(result, Measurement):
-            return
-        try:
-            self.on_evaluation(result)
-        except Exception as error:  # of the user's code, which must not end the search
-            logger.warning("on_evaluation raised %s: %s", type(error).__name__, error)
+    def _begin(self, vectors: list[Vector]) -> Group:
+        self._begun += len(vectors)
+        self._groups += 1
+        plans = [self.space.decode(vector) for vector in vectors]
+        return Group(self._groups, vectors, plans, list(self.costs(np.array(vectors, np.int64))))
+
+    def _finish(self, group: Group, i: int, result: Result, order: InOrder, new: bool = True) -> None:
+        """Records, stores and shows a result. An exception may end the search after each of them."""
+        record = self._record(group.vectors[i], group.plans[i], group.costs[i], result)
+        group.finished[i] = record
+        self.done += 1
+        if record is not None:
+            order.add(group, i, record)
+            self.front.add(record)
+        if new:
+            self._store(group.plans[i], record)
+            self._announcer.evaluated(result)
+        self.bar.update(self.done, self.reused, self.front)
+        self._announcer.tell(self)
+
+    def _outcomes(self, group: Group) -> list[Outcome]:
+        """In the order of the group, and not in the order in which its plans ended."""
+        found = sorted(group.finished.items())
+        for _, record in found:
+            if record is not None:
+                self._settled.add(record)
+        if group.number > 1:
+            self._growth.add(self._settled)
+        return [self._outcome(group.vectors[i], record) for i, record in found]
 
     def _measure(self, plans: Sequence[Plan], part: bool) -> Generator[tuple[int, Result], None, None]:
         if part and self.evaluate_subset is not None:
@@ -336,12 +380,12 @@ class Study:
             batch = {row: self.ledger.get(self.records[row].plan) for row in rows}
             missing = [row for row, known in batch.items() if known is None]
             failed = [row for row, known in batch.items() if known is not None and not self._confirmed(row, known)]
-            self._bar.confirming(0, len(missing))
+            self.bar.confirming(0, len(missing))
             with closing(self.executor.map([self.records[row].plan for row in missing])) as results:
                 for done, (i, result) in enumerate(results, 1):
                     if not self._confirmed(missing[i], result, new=True):
                         failed.append(missing[i])
-                    self._bar.confirming(done, len(missing))
+                    self.bar.confirming(done, len(missing))
                     if self.seconds_left <= 0:
                         break
             self.records = [record for row, record in enumerate(self.records) if row not in failed]
@@ -365,7 +409,7 @@ class Study:
         estimated = np.array([record.measurement.error > 0 for record in self.records])
         if within or (len(whole) > 1 and not (estimated & (violations <= 0)).any()):
             return []
-        points = np.array([self._front.point(record) for record in self.records])
+        points = np.array([self.front.point(record) for record in self.records])
         rows = np.flatnonzero(on_front(points, violations) & estimated)
         order = by_worth(points[rows], np.ones(points.shape[1]))
         return [int(rows[i]) for i in order[: max(len(self.records) // HALVING, FEWEST)]]

@@ -90,7 +90,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"autocomp {autocomp.__version__}\n"
 
 
-COMMANDS = ("search", "show", "export", "compare", "resolve", "quickstart", "estimate", "devices")
+COMMANDS = ("search", "status", "show", "export", "compare", "resolve", "quickstart", "estimate", "devices")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -399,6 +399,17 @@ def test_show_prints_the_front_and_a_point_layer_by_layer(
     point = valid("point", printed(capsys, "show", str(stored), "knee", "--json"))
     assert point["plan"] in [one["plan"] for one in front["points"]]
     assert sum(layer["share"] for layer in point["layers"]) <= 1
+
+
+def test_status_says_how_far_the_search_of_a_folder_is(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = valid("status", printed(capsys, "status", str(stored), "--json"))
+    (search,) = found["searches"]
+    assert search["state"] == "ended" and search["stored"] == search["progress"]["done"] == 6
+    assert 0 < search["progress"]["hypervolume"] < 1
+    assert valid("status", printed(capsys, "status", found["storage"], "--json"))["searches"] == [
+        search | {"sign_of_life_s": None}
+    ]
+    assert "6 of 6 evaluations" in printed(capsys, "status", str(stored))
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

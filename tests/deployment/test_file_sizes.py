@@ -15,6 +15,7 @@ from autocomp.hardware_models import device
 from autocomp.measurement.processor import TEMPLATE
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.ascend.deployable import deployable_model
+from autocomp.primitives.export.ascend.training_form import training_model
 from autocomp.primitives.registry import search_space
 from autocomp.results.point import ExportReport
 from autocomp.search_spaces import Format, Plan
@@ -22,13 +23,13 @@ from tests.conftest import Subject
 from tests.primitives.export.integer_networks import FORMATS, rounded
 
 
-@pytest.mark.parametrize(("name", "form"), [("ascend", "mindir"), ("ascend-910b1", "mindir"), ("gpu", "onnx")])
+@pytest.mark.parametrize(("name", "form"), [("ascend", "atc"), ("ascend-910b1:mindspore", "mindir"), ("gpu", "onnx")])
 def test_costs_are_predicted_for_the_devices_own_form(
     name: str, form: str, named_subject: Callable[[str], Subject]
 ) -> None:
     subject, chip = named_subject("residual"), device(name)
     sizes, (plan,) = FileSizes(chip, subject.space), subject.plans(1)
-    assert sizes.form == form
+    assert chip.form == form
     cost = chip.costs(subject.space.workload(subject.space.encode(plan)[None]))[0]
     assert sizes.predicted_mb(plan, form) == pytest.approx(cost.size_mb)
 
@@ -84,3 +85,7 @@ def test_sizes_of_onnx_files_are_predicted(name: str) -> None:
         assert 1e6 * sizes.predicted_mb(plan, "onnx") == pytest.approx(written, rel=0.025)
         for_atc = deployable_model(some.graph, some.parameters, replace(compressed, tensors={})).ByteSize()
         assert 1e6 * FileSizes(device("ascend"), space).predicted_mb(plan, "atc") == pytest.approx(for_atc, rel=0.02)
+        for_toolkit = training_model(some.graph, some.parameters, replace(compressed, tensors={})).ByteSize()
+        assert 1e6 * FileSizes(device("ascend"), space).predicted_mb(plan, "qat") == pytest.approx(
+            for_toolkit, rel=0.02
+        )

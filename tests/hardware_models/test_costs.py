@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from autocomp.hardware_models import Cost, device, devices
 from autocomp.hardware_models import lookup as lookup_module
 from autocomp.hardware_models import model as model_module
-from autocomp.hardware_models.containers import CONTAINERS
 from autocomp.search_spaces import Argument, Knob, NetworkGraph, Node, NodeAttributes, SearchSpace
 
 from .networks import FORMATS, Builder, mixed, spaces
@@ -43,7 +42,7 @@ def test_looked_up_costs_equal_computed_ones(monkeypatch: pytest.MonkeyPatch) ->
     assert device("ascend").costs(space.workload(plans, 8)) == looked_up
 
 
-OPERATORS_MB = (CONTAINERS["mindir"].packed + CONTAINERS["mindir"].rounded) / 1e6
+OPERATORS_MB = 0.0012  # at most: unpacking 4 bits, and rounding an input
 
 
 ANY_CHANNELS = st.sampled_from([name for name in devices() if not device(name).matrix.alignments])
@@ -97,7 +96,8 @@ def test_formats_that_are_not_executed_give_size_and_no_speed(name: str) -> None
     latency = dict(zip(FORMATS, cost.latency_ms, strict=True))
     size = dict(zip(FORMATS, cost.size_mb, strict=True))
     assert latency["w8"] == latency["w4"] == latency["float"]
-    assert size["float"] > size["w8"] > size["w4"]
+    assert size["float"] > size["w8"]
+    assert size["w8"] == size["w4"] if chip.form == "atc" else size["w8"] > size["w4"]
     if "int8" in chip.rates.macs_per_s:
         assert latency["w4a4"] == latency["w4a8"] == latency["w8a8"]
 

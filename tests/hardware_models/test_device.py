@@ -126,8 +126,15 @@ def test_fixed_times_may_be_zero_and_a_precision_added(tmp_path: Path) -> None:
 
 def test_files_are_sized_as_the_devices_runtime_takes_them() -> None:
     for name in devices():
-        onnx = name == "cpu" or name.startswith("nvidia")
-        assert device(name).container is CONTAINERS["onnx" if onnx else "mindir"]
+        assert device(name).container is CONTAINERS["atc" if name.startswith("ascend") else "onnx"]
+    assert device("ascend-310p3:mindspore").form == "mindir"
+    assert device("ascend-310p3:lite").form == device("cpu:lite").form == "atc"
+    assert device("nvidia-t4:onnxruntime").form == "onnx"
+
+
+def test_atc_gets_no_format_that_its_files_store_no_smaller() -> None:
+    assert list(map(str, device("ascend-310p3").distinct_formats())) == ["float", "w8", "w8a8"]
+    assert "w4" in map(str, device("ascend-310p3:mindspore").distinct_formats())
 
 
 def test_a_specification_may_say_more_than_is_read(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from autocomp.errors import NoEffectError
+from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.primitives import register, registry
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.pruning.rated_pruning import RatedPruning
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
-from autocomp.primitives.registry import automatic, primitive, primitives, rated, search_space, trainers
+from autocomp.primitives.registry import DEPTH, automatic, primitive, primitives, rated, search_space, trainers
 from autocomp.search_spaces import Format, Knob, NetworkGraph
 from tests import third_party as third_party_examples
 from tests.conftest import Subject
@@ -34,11 +36,16 @@ def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
     third_party_examples.add_primitive(monkeypatch)
 
 
+def _with_blocks(subject: Subject) -> Subject:
+    blocks = skippable_blocks(subject.net, subject.graph, (subject.x[:2],))
+    return replace(subject, graph=replace(subject.graph, blocks=blocks))
+
+
 @pytest.fixture(params=(*primitives(), third_party_examples.PRIMITIVE))
 def knobs(
     request: pytest.FixtureRequest, named_subject: Callable[[str], Subject], third_party: None
 ) -> tuple[Subject, tuple[Knob, ...]]:
-    subject = named_subject("residual")
+    subject = _with_blocks(named_subject("deep")) if request.param in DEPTH else named_subject("residual")
     made = primitive(request.param)
     if request.param in rated():
         made = RatedPruning(request.param, np.arange(subject.graph.unit_count, dtype=float))

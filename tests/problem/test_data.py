@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autocomp.problem.data import CALIBRATION_SAMPLES, Data, Samples, as_floats
+from autocomp.problem.data import CALIBRATION_SAMPLES, Data, Reading, Samples, as_floats
 
 IMAGES = np.arange(5 * 3 * 2, dtype=np.float32).reshape(5, 3, 2)
 CLASSES = np.array([0, 1, 2, 1, 0])
@@ -81,7 +81,8 @@ def test_coerce() -> None:
     assert Data.coerce({"train": IMAGES}).train is IMAGES
     assert Data.coerce({"train": IMAGES, "limit": 3}).limit == 3
     with pytest.raises(
-        ValueError, match="roles calibrate, evaluate, train, limit, metric and lower_is_better, but got test"
+        ValueError,
+        match="roles calibrate, evaluate, train, and limit, metric, lower_is_better, key, classes, transform, but got",
     ):
         Data.coerce({"test": IMAGES})
 
@@ -99,12 +100,12 @@ def test_coerce() -> None:
             ValueError,
             r"input 0 of evaluate must be finite, but has NaN at \[4, 2, 0\], 2 NaN or",
         ),
-        ("images", TypeError, "an array of numbers, but got str"),
+        ("images", ValueError, "or the path of a .npy file or of a folder of images, but there is no file 'images'"),
         ([[1], [2, 3], [4]], ValueError, "as many samples each, but got 1, 2, 1"),
         ((IMAGES, CLASSES + 0.5), ValueError, "numbers from 0, but got 0.5; for other labels give Data a metric"),
         ((IMAGES, CLASSES - 1), ValueError, "whole numbers from 0, but got -1"),
         ((IMAGES, np.full((5, 3), 0.3)), ValueError, r"classes \(n,\) or one-hot rows, but got shape \(5, 3\)"),
-        ((IMAGES, ["cat"] * 5), TypeError, "the labels of evaluate must be an array of numbers"),
+        ((IMAGES, [None] * 5), TypeError, "the labels of evaluate must be an array of numbers"),
     ],
 )
 def test_bad_data_gets_one_sentence(value: Any, error: type[Exception], message: str) -> None:
@@ -173,10 +174,10 @@ class TestDatasets:
     def test_limit_and_missing_labels(self, mds: Any, caplog: pytest.LogCaptureFixture) -> None:
         dataset = mds.NumpySlicesDataset((IMAGES,), column_names=["x"], shuffle=False).batch(2).repeat()
         with caplog.at_level(logging.WARNING, "autocomp"):
-            samples = Samples.read(dataset, "train", limit=3)
+            samples = Samples.read(dataset, "train", Reading(limit=3))
         np.testing.assert_array_equal(samples.x[0], IMAGES[:3])
         assert samples.y is None
-        assert "of the train dataset the first 3 samples are used" in caplog.text
+        assert "of the train data the first 3 samples are used" in caplog.text
 
     def test_is_read_when_first_used(self, mds: Any) -> None:
         wrong = mds.NumpySlicesDataset((np.zeros((5, 7), np.float32),), column_names=["x"], shuffle=False)
@@ -190,7 +191,7 @@ class TestDatasets:
             yield (np.zeros((3, 2), np.float32),)
 
         dataset = mds.GeneratorDataset(rows, ["x"], shuffle=False)
-        with pytest.raises(ValueError, match=r"must all have one shape, but its dataset has \(2, 2\) and \(3, 2\)"):
+        with pytest.raises(ValueError, match=r"^the samples of input 0 of train must all have one shape, but got \(2,"):
             Samples.read(dataset, "train")
 
 
@@ -235,8 +236,8 @@ def test_what_is_not_finite_in_a_dataset_and_on_disk(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^input 0 of evaluate must be finite, but has infinity at \[3, 1, 0\]$"):
         _ = Data(evaluate=slices).evaluation
     np.save(tmp_path / "x.npy", BROKEN)
-    with pytest.raises(ValueError, match=r"^input 0 of the data must be finite, but has infinity at \[3, 1, 0\]$"):
-        _ = Data(evaluate=np.load(tmp_path / "x.npy", mmap_mode="r")).evaluation
+    with pytest.raises(ValueError, match=r"^input 0 of evaluate must be finite, but has infinity at \[3, 1, 0\]$"):
+        Data(evaluate=np.load(tmp_path / "x.npy", mmap_mode="r"))
 
 
 class TestLabels:

@@ -16,7 +16,7 @@ from autocomp.deployment.deploy import NetworkDeployer, TunedDeployer
 from autocomp.errors import EvaluationError
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.primitives.tracing.platform import forward, load_mindspore
-from autocomp.problem.data import Data, Samples
+from autocomp.problem.data import Data, Reading, Samples
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Plan
 from tests.networks import randomised
@@ -98,7 +98,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def search(net: Any, data: autocomp.Data, storage: Path | None = None, **settings: Any) -> ParetoSet:
     given = {"inputs": (8, 3, 16, 16), "trials": 8, "progress": False, "storage": storage, **settings}
-    return autocomp.search(net, "size<40%", "ascend-310p3", data, **given)
+    return autocomp.search(net, "weight_bytes<40%", "ascend-310p3", data, **given)
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +317,7 @@ class TestData:
         """However they lie in memory, and whether or not two of them are one object."""
         box, other = np.ones((2, 4), np.float32), np.zeros((3, 4), np.float32)
         ragged = ([box, other, box], [box.copy(order="F"), other.copy(), box.copy()], [box, other, other[:2]])
-        found = [Samples.read((X[:3], boxes), any_labels=True).fingerprint for boxes in ragged]
+        found = [Samples.read((X[:3], boxes), how=Reading(any_labels=True)).fingerprint for boxes in ragged]
         assert found[0] == found[1] != found[2]
 
     def test_labels_stay_as_they_are(self) -> None:

@@ -186,6 +186,9 @@ class Recorder:
     def layers(self, plans: Iterable[Plan]) -> None:
         return None
 
+    def details(self, *given: Any) -> None:
+        return None
+
     def restored(self, folder: Path, plan: Plan) -> Recorder:
         return self
 

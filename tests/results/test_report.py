@@ -133,7 +133,7 @@ def test_long_fronts_show_20_and_all_on_demand() -> None:
 
 def test_history_grows_to_the_hypervolume_of_the_front() -> None:
     result = front(ROWS)
-    (line,) = history(result).data
+    line = history(result).data[0]
     assert list(line.x) == list(range(1, len(result.evaluated) + 1)) and (np.diff(line.y) >= 0).all()
     assert line.y[-1] == pytest.approx(result.hypervolume())
 

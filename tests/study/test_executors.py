@@ -12,8 +12,8 @@ import pytest
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement
 from autocomp.search_spaces import Plan
+from autocomp.study.cluster.ray_workers import RayWorkers
 from autocomp.study.executors import Executor, executor
-from autocomp.study.ray_workers import RayWorkers
 from tests.toy import ToyEvaluator, toy
 
 SPACE = toy(4)[0]
@@ -21,12 +21,9 @@ PLANS = [SPACE.decode((i % 5, i % 4, 0, 1, 0, 0, 0, 0)) for i in range(6)]
 
 
 def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands first: Ray, once connected, is used whatever address is asked for.
-
-    Ray looks for any cluster on this machine, and would find those of tests that run in another process.
-    """
-    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
-    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda _: None)
+    """Stands first: Ray, once connected, is used whatever address is asked for."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    monkeypatch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "1")
     evaluate = executor(ToyEvaluator(SPACE), "auto")
     with pytest.raises(ConnectionError, match="no Ray cluster answers at workers='auto'"):
         evaluate.__enter__()

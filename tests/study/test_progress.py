@@ -95,11 +95,18 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+
+
+@pytest.mark.usefixtures("terminal")
 def test_shows_the_best_within_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
     text = line([record(0.9, 1.0, 0.4), record(0.8, 0.5), record(0.7, 0.2)], capsys, shown=True)
     assert "3/10" in text and "best 80.00%" in text and "hypervolume 0.6100" in text and "left" in text
 
 
+@pytest.mark.usefixtures("terminal")
 def test_says_when_nothing_is_within_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
     assert "none within the budget yet (nearest 40.0% over it)" in line([record(0.9, 1.0, 0.4)], capsys, shown=True)
 
@@ -109,6 +116,22 @@ def test_shows_nothing_where_there_is_no_terminal(asked: bool | None, capsys: py
     assert line([record(0.9, 1.0)], capsys, shown=asked) == ""
 
 
+def test_where_there_is_no_terminal_lines_are_logged_now_and_then(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    with SearchProgress("latency", trials=10, shown=True) as bar:
+        for done in range(1, 10):
+            bar._logged -= 11.0
+            bar.update(done, 0, front([record(0.8, 0.5)]))
+        bar.update(10, 0, front([record(0.8, 0.5)]))
+    assert capsys.readouterr().err == ""
+    lines = [line.message for line in caplog.records]
+    assert [line.split(" ")[0] for line in lines] == ["3/10", "6/10", "9/10", "10/10"]
+    assert "evaluations, best 80.00% at" in lines[0] and "hypervolume 0.4000" in lines[0] and "left" in lines[0]
+
+
+@pytest.mark.usefixtures("terminal")
 def test_while_plans_are_scored_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with SearchProgress("latency", trials=10, shown=True) as bar:
         bar.scoring(12, 0.5)

@@ -190,10 +190,14 @@ class TestStopping:
         assert search.stopped == "an error: No space left on device"
         assert "No space left on device" in caplog.text
 
-    def test_progress_is_shown_when_asked_for(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_progress_is_shown_when_asked_for(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("rich.console.Console.is_terminal", True)
         study(progress=True, budget=Budget.parse("latency<60%")).run()
         shown = capsys.readouterr()
         assert "30/30" in shown.err and "hypervolume" in shown.err and shown.out == ""
+        monkeypatch.undo()
         study(progress=None).run()
         assert capsys.readouterr().err == ""
 

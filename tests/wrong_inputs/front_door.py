@@ -62,7 +62,7 @@ def searches() -> list[Case]:
         ({"inputs": "1,3"}, "^inputs must be"),
         ({"inputs": np.full((1, 3, 12, 12), NAN)}, "^inputs must be finite, but input 0 has NaN at"),
         ({"data": 5}, "must have a first axis that counts the samples, but got one number"),
-        ({"data": "images"}, "^input 0 of evaluate must be an array of numbers, but got str"),
+        ({"data": "images"}, "^input 0 of evaluate must be .* or of a folder of images, but there is no file 'images'"),
         ({"data": {"test": X}}, "^data may have the roles .* but got test"),
         ({"data": object()}, "^input 0 of evaluate must be an array of numbers, but got object"),
         ({"restrict": autocomp.Restrict("nowhere", keep=0.5)}, "^layers of Restrict must name layers, but none fits"),
@@ -100,13 +100,19 @@ def restrictions() -> list[Case]:
 def data() -> list[Case]:
     wrong = {
         "limit": (None, *COUNTS), "metric": (5, "accuracy", True, NAN), "lower_is_better": (1, "yes", 0.0, NAN),
+        "key": (5, True, [], ("x",), ("x", 5), ("x", "y", "z"), ((), "y"), ["x", "y"]),
+        "classes": (5, "cat", [5], [], True), "transform": (5, "resize", True, [max]),
     }  # fmt: skip
     said: list[tuple[dict[str, Any], str]] = [
         ({"evaluate": (X, Y[:3])}, "a label for each sample, but got 4 samples, 3 labels"),
         ({"evaluate": X[:0]}, "^evaluate must have at least one sample, but got none"),
         ({"evaluate": np.array(["a"])}, "^input 0 of evaluate must be an array of numbers, but got an array of str"),
         ({"evaluate": (X, Y + 0.5)}, "^the labels of evaluate must be whole numbers from 0, but got 0.5"),
-        ({"evaluate": (X, ["cat"] * 4)}, "^the labels of evaluate must be an array of numbers, but got list"),
+        ({"evaluate": (X, [None] * 4)}, "^the labels of evaluate must be an array of numbers, but got list"),
+        ({"evaluate": (X, ["cat"] * 4), "classes": ["dog"]}, "^the labels of evaluate must be among classes, 'dog'"),
+        ({"evaluate": "x.npy"}, "^input 0 of evaluate must be .* but there is no file 'x.npy'"),
+        ({"evaluate": {"x": X}}, "^key must say which entries of evaluate are inputs and labels"),
+        ({"evaluate": {"x": X}, "key": "y"}, "^evaluate must have an entry 'y', which key names, but has x"),
         ({"evaluate": X, "calibrate": X[..., 1:]}, "must have the same shape, but got"),
         ({"evaluate": np.full((4, 3), NAN)}, "^input 0 of evaluate must be finite, but has NaN at"),
         ({"evaluate": ((X, X[:2]), Y)}, "^the inputs of evaluate must have as many samples each, but got 4, 2"),

@@ -30,5 +30,5 @@ class MindSpore(Runtime):
         return node.kind == "dense"
 
 
-ASCEND = Atc("ascend", title="atc", fuses_pools=True, reads=("onnx",))
-MINDSPORE = MindSpore("mindspore", fuses_pools=True, reads=("mindir",), integers="dense layers")
+ASCEND = Atc("ascend", title="atc", fuses_pools=True, container="atc")
+MINDSPORE = MindSpore("mindspore", fuses_pools=True, reads=("mindir",), container="mindir", integers="dense layers")

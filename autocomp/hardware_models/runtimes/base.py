@@ -40,7 +40,8 @@ class Runtime:
 
     name: its name in device files. title: its name behind a device's, as in ``ascend-310p3:mindspore``; by default the
         same.
-    reads: the forms of the files that it takes. integers: in words, the layers that it runs in integers.
+    reads: the forms of the files that it takes. container: of these the one that a size is predicted for, an entry of
+        ``CONTAINERS``. integers: in words, the layers that it runs in integers.
     floats_alone: whether it takes no file with integers.
     fuses_pools, symmetric_inputs: defaults for device files without these entries, see ``Device``.
     most_grouped: largest number of channels in a group of a layer that is convolved outside the matrix unit.
@@ -53,6 +54,7 @@ class Runtime:
     name: str
     title: str = ""
     reads: tuple[str, ...] = ("onnx",)
+    container: str = "onnx"
     integers: str = "all layers"
     floats_alone: bool = False
     fuses_pools: bool = False

@@ -25,7 +25,7 @@ OTHERS: Mapping[str, tuple[Runtime, ...]] = {  # that run on the chips of a runt
     ONNXRUNTIME.name: (LITE_FLOATS,),
 }
 PROCESSOR = "cpu"
-NOT_CLAIMED = ("aliases", "fit", "measured", "symmetric_inputs")
+NOT_CLAIMED = ("aliases", "container", "fit", "measured", "symmetric_inputs")
 
 
 def runtime_of(data: Mapping[str, Any], origin: str = "it") -> Runtime:

@@ -15,6 +15,7 @@ from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, repl
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import NetworkGraph, Node, foldable
 
+from .blocks import skip_blocks
 from .chains import put_chains
 from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, StandIn, ms
 from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional
@@ -32,6 +33,7 @@ def convert(
     """
     graph = compressed.graph or graph
     twin = copy_network(net).set_train(False)
+    skip_blocks(twin, compressed.skipped)
     put_chains(twin, graph)
     folded = {layer: bn for bn, layer in foldable(graph).items()} if folds else {}
     norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}

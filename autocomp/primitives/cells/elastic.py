@@ -14,13 +14,12 @@ from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout, weight_of
-from autocomp.search_spaces import LayerChain, NetworkGraph, Node
+from autocomp.search_spaces import Block, LayerChain, NetworkGraph, Node
 
+from .blocks import elastic_blocks
 from .chains import ElasticStructure, layer_in_chain
 from .layers import ElasticInput, ms, nn
 from .one_dimensional import HEIGHT, is_one_dimensional
-
-NEVER_NEGATIVE = ("ReLU", "ReLUExt", "ReLU6", "Sigmoid", "HSigmoid", "Softmax")
 
 
 class ElasticNetwork:
@@ -34,8 +33,14 @@ class ElasticNetwork:
     >>> (logits,) = elastic((x,))
     """
 
-    def __init__(self, net: Any, graph: NetworkGraph, chains: Mapping[str, Sequence[LayerChain]] | None = None) -> None:
-        """chains: those that plans may put in the place of a layer."""
+    def __init__(
+        self,
+        net: Any,
+        graph: NetworkGraph,
+        chains: Mapping[str, Sequence[LayerChain]] | None = None,
+        blocks: Collection[Block] = (),
+    ) -> None:
+        """chains: those that plans may put in the place of a layer. blocks: those that plans may skip."""
         self.graph = graph
         self.cell = copy_network(net).set_train(False)
         self.parameters = {p.name: p for p in self.cell.get_parameters()}
@@ -43,12 +48,15 @@ class ElasticNetwork:
         names = {id(p): name for name, p in self.parameters.items()}
         self.inputs: dict[str, ElasticInput] = {}
         for layer in graph.layers:
-            bounded_below = not all(never_negative(graph, node.inputs[0]) for node in graph.calls(layer))
+            bounded_below = not all(graph.never_negative(node.inputs[0]) for node in graph.calls(layer))
             self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below)
         replace_cells(self.cell, self.inputs)
         self.chains = {layer: [chain.layers for chain in found] for layer, found in (chains or {}).items()}
         self.structures = {layer: self._structure(layer, found, names) for layer, found in (chains or {}).items()}
         replace_cells(self.cell, self.structures)
+        norms = {node.layer for node in graph.nodes if node.kind == "batchnorm" and node.layer is not None}
+        self.norms = {layer: cell_at(self.cell, layer) for layer in norms}
+        self.blocks = elastic_blocks(self.cell, blocks)
         rename_parameters(self.cell, names)
         self.parameters = {p.name: p for p in self.cell.get_parameters()}
 
@@ -71,6 +79,8 @@ class ElasticNetwork:
         for layer, structure in self.structures.items():
             places = [i for i, layers in enumerate(self.chains[layer], 1) if layers[0] in compressed.layers]
             structure.set(places[0] if places else 0)
+        for path, block in self.blocks.items():
+            block.set(path in compressed.skipped)
         for layer, state in compressed.layers.items():
             node = graph.nodes[graph.layers[layer]]
             weight = _scattered(weight_of(node, self.floats), _apart(node, state))
@@ -114,11 +124,10 @@ class ElasticNetwork:
         norms = {node.layer: node for node in self.graph.nodes if node.kind == "batchnorm" and node.layer is not None}
         stored = [name for node in norms.values() for name in node.normalization.statistics]
         before = {name: self.parameters[name].asnumpy() for name in stored}
-        cells = {layer: cell_at(self.cell, layer) for layer in norms}
         try:
-            for cell in cells.values():
+            for cell in self.norms.values():
                 cell.set_train(True)
-            seen = read_by(self.cell, cells, inputs)
+            seen = read_by(self.cell, self.norms, inputs)
         finally:
             self.cell.set_train(False)
             for name, value in before.items():
@@ -152,14 +161,6 @@ def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) 
         for handle in handles:
             handle.remove()
     return found
-
-
-def never_negative(graph: NetworkGraph, i: int) -> bool:
-    """Whether the node's output cannot be negative: it is a ReLU or similar, or a pooling of one."""
-    node = graph.nodes[i]
-    if node.kind in ("pool", "mean", "flatten", "reshape") and len(node.inputs) == 1:
-        return never_negative(graph, node.inputs[0])
-    return node.op in NEVER_NEGATIVE
 
 
 def _moments(calls: Sequence[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ after the layer compensates it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, TypeVar
@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph, Node, Plan, SearchSpace, origins
+from autocomp.search_spaces import FLOAT_BITS, Block, Format, LayerChain, NetworkGraph, Node, Plan, SearchSpace
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
@@ -62,8 +62,9 @@ class CompressedWeights:
     """The numbers of a network under a plan.
 
     kept: (units,) bool. tensors: node -> the quantizer of its output, for those that the runtime keeps in integers.
-    graph: that of the plan, where chains stand in the place of layers: ``layers`` and ``tensors`` are of its nodes.
-        None: the network's own.
+    graph: that of the plan, where chains stand in the place of layers and blocks are left out: ``layers`` and
+        ``tensors`` are of its nodes. None: the network's own.
+    skipped: paths of the cells that the identity stands for.
     """
 
     plan: Plan
@@ -72,6 +73,7 @@ class CompressedWeights:
     statistics: Statistics = field(default_factory=dict)
     tensors: Mapping[int, ActivationQuantizer] = field(default_factory=dict)
     graph: NetworkGraph | None = None
+    skipped: tuple[str, ...] = ()
 
     def with_statistics(self, statistics: Statistics) -> CompressedWeights:
         return replace(self, statistics=statistics)
@@ -150,10 +152,10 @@ class PlanCompressor:
         return self.space.graph
 
     def __call__(self, plan: Plan) -> CompressedWeights:
-        chains = self.space.structure(plan)
-        space = self.space.specialised(chains)
+        chains, skipped = self.space.structure(plan), self.space.skipped(plan)
+        space = self.space.specialised(chains, skipped)
         nearest = [layer for layer, primitive in space.rounded_by(plan).items() if primitive in NEAREST]
-        return self.of(space.kept(plan), space.formats(plan), plan, nearest, space.sparse(plan), chains)
+        return self.of(space.kept(plan), space.formats(plan), plan, nearest, space.sparse(plan), chains, skipped)
 
     def of(
         self,
@@ -163,29 +165,32 @@ class PlanCompressor:
         nearest: Collection[str] = (),
         sparse: Collection[str] = (),
         chains: Mapping[str, LayerChain] | None = None,
+        skipped: Collection[Block] = (),
     ) -> CompressedWeights:
         """The weights for these kept units, (units,) bool, and formats by layer.
 
         nearest: layers whose weights are rounded to nearest, whatever is known of their inputs. sparse: layers in which
             two of every four weights are zero. chains: layer -> the layers in its place, which ``formats`` and
-            ``sparse`` name.
+            ``sparse`` name. skipped: blocks that are left out.
         """
         plan, chains = Plan() if plan is None else plan, chains or {}
-        graph = self.space.specialised(chains).graph
+        graph = self.space.specialised(chains, skipped).graph
         layers: dict[str, LayerState] = {}
         for layer, i in graph.layers.items():
             how = formats.get(layer, Format()), layer not in nearest, layer in sparse
             inside = graph.nodes[i].attributes.replaces is not None
             layers[layer] = (self._in_chain if inside else self._layer)(graph, i, kept, *how)
-        tensors = self._quantized_tensors(graph, chains, formats, kept)
-        return CompressedWeights(plan, kept, layers, tensors=tensors, graph=graph if chains else None)
+        tensors = self._quantized_tensors(graph, self.space.origins(chains, skipped), formats, kept)
+        own, names = graph if chains or skipped else None, tuple(block.name for block in skipped)
+        return CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names)
 
     def _quantized_tensors(
-        self, graph: NetworkGraph, chains: Mapping[str, LayerChain], formats: Mapping[str, Format], kept: np.ndarray
+        self, graph: NetworkGraph, own: Sequence[int | None], formats: Mapping[str, Format], kept: np.ndarray
     ) -> dict[int, ActivationQuantizer]:
+        """own: for each node of the graph that of the network with the same output."""
         if not self.tensors:
             return {}
-        flow, own = graph.integer_flow, origins(self.graph, chains)
+        flow = graph.integer_flow
         found = flow.tensors({layer: chosen.in_integers for layer, chosen in formats.items()})
         quantizers: dict[int, ActivationQuantizer] = {}
         for i in found:

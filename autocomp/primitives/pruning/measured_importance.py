@@ -26,7 +26,8 @@ def measured_importance(
     from .channel_pruner import ChannelPruner
     from .scop import SCOP
 
-    count = min(len(x), STEPS * BATCH)
+    names = tuple(names)
+    count = min(len(x), (STEPS if "scop" in names else BATCHES) * BATCH)
     batches = [
         (x[i : i + BATCH], classes[i : i + BATCH].astype(np.int32)) for i in range(0, count - count % BATCH, BATCH)
     ] or [(x, classes.astype(np.int32))]

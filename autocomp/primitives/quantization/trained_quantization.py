@@ -12,7 +12,7 @@ from autocomp.errors import NoEffectError
 from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.compression_state import CompressionState, attach, state_of
 from autocomp.primitives.cells.conversion import convert
-from autocomp.primitives.cells.elastic import ElasticNetwork, never_negative
+from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.cells.fake_quant import InputFakeQuant, WeightFakeQuant, assign
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.cells.trained_layers import TrainedLayer, trained_layer, trains_rounded
@@ -134,7 +134,7 @@ class TrainedQuantization:
         return twin.set_train(net.training)
 
     def _layer(self, layer: Any, graph: NetworkGraph, path: str, norm: Any) -> TrainedLayer:
-        positive = not self.signed_inputs and all(never_negative(graph, node.inputs[0]) for node in graph.calls(path))
+        positive = not self.signed_inputs and all(graph.never_negative(node.inputs[0]) for node in graph.calls(path))
         weight = weight_of(graph.nodes[graph.layers[path]], {layer.weight.name: layer.weight.asnumpy()})
         bits = self._own(graph)[path].weight_bits
         quantizers = self.weight_quantizer(weight, norm, bits), self.input_quantizer(positive)

@@ -128,12 +128,13 @@ def _checked_input(array: np.ndarray, number: int) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-def first_not_finite(array: np.ndarray) -> str:
-    """``NaN at [0, 2, 1]`` and how many more numbers are not finite."""
+def first_not_finite(array: np.ndarray, before: int = 0) -> str:
+    """``NaN at [0, 2, 1]`` and how many more numbers are not finite. before: rows of the whole that came before."""
     wrong = ~np.isfinite(array)
     place = np.unravel_index(int(wrong.argmax()), array.shape)
     kind, count = "NaN" if np.isnan(array[place]) else "infinity", int(wrong.sum())
-    return f"{kind} at {[int(i) for i in place]}" + (f", {count} NaN or infinite in all" if count > 1 else "")
+    where = [int(i) + (0 if axis else before) for axis, i in enumerate(place)]
+    return f"{kind} at {where}" + (f", {count} NaN or infinite in all" if count > 1 else "")
 
 
 def one_image(arrays: Inputs) -> Inputs:

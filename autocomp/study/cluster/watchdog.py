@@ -42,9 +42,7 @@ for number in ours:
 
 def watch(ray: Any) -> subprocess.Popen[bytes] | None:
     """Watches over the Ray that this process has just started; None where its processes are not known."""
-    node = getattr(ray._private.worker, "_global_node", None)
-    processes = getattr(node, "all_processes", {})
-    numbers = [str(one.process.pid) for several in processes.values() for one in several]
+    numbers = [str(process.pid) for _, process in _all(ray)]
     if not numbers:
         return None
     command = [sys.executable, "-S", "-c", WAITER]
@@ -53,6 +51,16 @@ def watch(ray: Any) -> subprocess.Popen[bytes] | None:
     waiter.stdin.write((" ".join(numbers) + "\n").encode())
     waiter.stdin.flush()
     return waiter
+
+
+def started(ray: Any) -> list[tuple[str, Any]]:
+    """The processes without which the Ray that this process has started is lost, with their names."""
+    return [(name, process) for name, process in _all(ray) if name in ("gcs_server", "raylet")]
+
+
+def _all(ray: Any) -> list[tuple[str, Any]]:
+    processes = getattr(getattr(ray._private.worker, "_global_node", None), "all_processes", {})
+    return [(name, one.process) for name, several in processes.items() for one in several]
 
 
 @contextmanager

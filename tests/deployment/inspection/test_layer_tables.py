@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from autocomp.deployment.layer_tables import LayerCounter
+from autocomp.deployment.inspection.layer_tables import LayerCounter
 from autocomp.hardware_models import device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.registry import search_space

@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answers import answer
-
 logger = logging.getLogger("autocomp")
 
 TRIES = 3  # of a plan whose worker dies each time
@@ -27,7 +25,7 @@ LIMIT_TRIES = 2  # of a plan that takes longer than the limit: a worker that sta
 COUNT_S = 2.0  # seconds between two looks at the cluster's size
 LOAD_S = 300.0  # seconds for loading the evaluator, once the actor runs
 LONGEST_REASON = 300  # characters
-START_S = 120.0  # seconds without any worker, after which the cluster is given up
+START_S = 120.0  # the usual start_s
 
 
 class PoolLostError(RuntimeError):
@@ -57,6 +55,10 @@ class Worker:
 
     def answer(self, sent: bytes) -> bytes:
         """sent: a question and a plan, pickled; the answer is pickled, too."""
+        from autocomp.study.answers import (
+            answer,  # here, so that the process that holds the pool need not load what evaluators need
+        )
+
         question, plan = pickle.loads(sent)
         result = answer(question, self._evaluator, plan)
         if isinstance(result, Exception):
@@ -99,12 +101,19 @@ class WorkerPool:
 
     shared: references in Ray's object store, see :meth:`Worker.load`. wanted: how many workers; None: one for each of
     the cluster's processors, those that join included. resources: what each worker takes besides a processor, by Ray's
-    names. limit: seconds for one evaluation.
+    names. start_s: seconds without any worker, after which the cluster is given up. limit: seconds for one evaluation.
     """
 
     def __init__(
-        self, ray: Any, shared: Sequence[Any], wanted: int | None, resources: dict[str, float], name: str = "autocomp"
+        self,
+        ray: Any,
+        shared: Sequence[Any],
+        wanted: int | None,
+        resources: dict[str, float],
+        name: str = "autocomp",
+        start_s: float = START_S,
     ) -> None:
+        self._start_s = start_s
         self._ray, self._shared, self._wanted, self.name = ray, list(shared), wanted, name
         gpus = {"num_gpus": resources["GPU"]} if "GPU" in resources else {}
         rest = {kind: amount for kind, amount in resources.items() if kind not in ("CPU", "GPU")}
@@ -127,6 +136,20 @@ class WorkerPool:
     @property
     def loaded(self) -> int:
         return sum(not slot.loading for slot in self._slots)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether a worker is idle, or will be when it has loaded the evaluator."""
+        return not self._queue and any(slot.loading or slot.pending is None for slot in self._slots)
+
+    @property
+    def resting(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return not self._tasks and not any(slot.pending is not None for slot in self._slots)
 
     def submit(self, number: int, sent: bytes) -> None:
         self._tasks[number] = Task(sent)
@@ -270,7 +293,7 @@ class WorkerPool:
             return
         if self.reasons and not self._slots:
             raise PoolLostError(f"the evaluator cannot be loaded in a worker: {self.reasons[-1]}")
-        if now - self._with_worker > (START_S if not self._slots else START_S + LOAD_S):
+        if now - self._with_worker > (self._start_s if not self._slots else self._start_s + LOAD_S):
             raise PoolLostError(f"no worker has started for {now - self._with_worker:.0f} s")
 
     def _kill(self, actor: Any) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 import autocomp
 from autocomp.errors import EvaluationError
-from autocomp.study import worker_check
-from autocomp.study.worker_check import check_workers_load
+from autocomp.study.cluster import worker_check
+from autocomp.study.cluster.worker_check import check_workers_load
 from tests.networks import Residual, images, randomised
 from tests.odd_networks import BesselFunction
 

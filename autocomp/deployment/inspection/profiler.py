@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.evaluators import PlanEvaluator
-from autocomp.evaluators.engines import Arrays
+from autocomp.evaluators.engines import Arrays, OnnxEngine
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
 from autocomp.measurement.profiling import counted
@@ -20,11 +21,16 @@ from autocomp.primitives.tracing.tracer import as_float32, example_inputs
 from autocomp.problem.arguments import check
 from autocomp.problem.data import Data
 from autocomp.problem.jobs import prepare
-from autocomp.results.network_profile import ClassProfile, LayerProfile, NetworkProfile
+from autocomp.results.details import ClassProfile
+from autocomp.results.network_profile import LayerProfile, NetworkProfile
 from autocomp.search_spaces import Format, Plan, split_value
 
+from .file_profiler import profile_file
 from .layer_tables import LayerCounter
+from .layer_times import layer_times
+from .tensor_statistics import statistics
 
+CPU = "cpu"
 MOST_ELEMENTS = 1e8  # of tensors that are held
 
 
@@ -43,10 +49,10 @@ def profile(
     noise that each choice adds, alone and together.
 
     Args:
-        net: a trained MindSpore Cell.
+        net: a trained MindSpore Cell; or the path of an ``.onnx`` file, measured node by node on this processor.
         data: as for :func:`autocomp.search`; tensors are read on its evaluation samples.
         plan: ``point.plan``, a mapping or its text; None: the float network, without noise.
-        device: for costs, and for how the runtime rounds.
+        device: for costs, and for how the runtime rounds. With ``cpu`` layers are measured, too.
         inputs: as for :func:`autocomp.search`, where there are no data.
         samples: fewer are read where their tensors would need too much memory.
         seed: of inputs that are made where there are no data. progress: as in :func:`autocomp.search`.
@@ -56,6 +62,10 @@ def profile(
         for another network.
     """
     check("profile", net=net, plan=plan, device=device, samples=samples, seed=seed, progress=progress)
+    if isinstance(net, (str, os.PathLike)):
+        if plan is not None:
+            raise ValueError(f"a plan is for a network in MindSpore, but got the file {os.fspath(net)}: leave plan out")
+        return profile_file(net, data, inputs, samples, seed)
     chosen = plan_of(plan)
     chip, given = _with_formats(find_device(device), chosen), Data.coerce(data)
     arrays = inputs if inputs is None else example_inputs(inputs)
@@ -66,6 +76,17 @@ def profile(
         raise ValueError(f"plan must choose for places of this network, but got {unknown[0]!r}")
     with counted("layers") as report:
         return Profiler(job.evaluator, chip, job.batch)(chosen, samples, report)
+
+
+def is_here(device: Device) -> bool:
+    """Whether it is this machine's processor."""
+    return device.name.partition(":")[0] == CPU
+
+
+def threads_of(device: Device) -> int:
+    """``cpu:4`` has four."""
+    text = device.name.partition(":")[2]
+    return int(text) if text.isdigit() else 1
 
 
 def plan_of(given: Any) -> Plan:
@@ -106,6 +127,7 @@ class Profiler:
         output = self.evaluator.engine.outputs(plain, inputs)[0]
         tables = LayerCounter(self.device, self.evaluator.space, self.batch)([plan])
         costs = {one.name: (one.kind, row) for one, row, _ in tables.rows(plan)}
+        times = self._times(whole) if is_here(self.device) else {}
         found = []
         for done, layer in enumerate(layers, 1):
             own = Plan({name: value for name, value in plan.items() if self._alone(name, layer)})
@@ -117,17 +139,42 @@ class Profiler:
                     layer,
                     kind,
                     "" if row is None else row.format,
-                    **({} if tensor is None else _statistics(tensor)),
+                    **statistics(tensor),
                     **noise,
                     accumulated_db=_kept_db(tensor, compressed.get(layer), whole, layer),
                     latency_ms=0.0 if row is None else row.latency_ms,
                     share=0.0 if row is None else tables.share(row, plan),
                     bound="" if row is None else row.bound,
+                    memory_mb=None if row is None else row.memory_mb,
+                    measured_ms=times.get(layer),
                 )
             )
             progress(done, len(layers))
         total = signal_to_noise(output, self.evaluator.engine.outputs(whole, inputs)[0]) if plan else None
         return NetworkProfile(plan, self.device.name, tuple(found), len(inputs[0]), total, self._classes(whole))
+
+    def _times(self, whole: CompressedWeights) -> dict[str, float]:
+        """Layer -> milliseconds on this processor; empty where the network has no ONNX form."""
+        evaluator = self.evaluator
+        if not isinstance(evaluator.engine, OnnxEngine):
+            return {}
+        inputs = tuple(np.resize(x[: self.batch], (self.batch, *x.shape[1:])) for x in evaluator.inputs)
+        graph, threads = evaluator.space.graph, threads_of(self.device)
+        return layer_times(graph, evaluator.parameters, whole, inputs, threads)
+
+    def accumulated(self, plan: Plan, samples: int) -> dict[str, float | None]:
+        """Layer -> signal to noise of its output under the whole plan, in dB; None without noise. Layers whose output
+        cannot be compared are left out."""
+        inputs, layers = self._inputs(samples), dict(self.evaluator.space.graph.layers)
+        whole = self.evaluator.compress(plan)
+        floats = self._tensors(self.evaluator.compress(Plan()), inputs, layers)
+        found = self._tensors(whole, inputs, layers)
+        kept = {layer: _kept_db(floats.get(layer), found.get(layer), whole, layer) for layer in layers}
+        return {layer: db if np.isfinite(db) else None for layer, db in kept.items() if db is not None}
+
+    def classes(self, plan: Plan) -> tuple[ClassProfile, ...]:
+        """How many samples of each class are right; empty without labels of classes."""
+        return self._classes(self.evaluator.compress(plan))
 
     def _classes(self, whole: CompressedWeights) -> tuple[ClassProfile, ...]:
         judge = self.evaluator
@@ -190,13 +237,3 @@ def _kept_db(signal: np.ndarray | None, found: np.ndarray | None, whole: Compres
         axis = next((i for i, size in enumerate(signal.shape) if i and size == len(kept)), None)
         signal = signal if axis is None else np.compress(kept, signal, axis)
     return signal_to_noise(signal, found) if signal.shape == found.shape else None
-
-
-def _statistics(tensor: np.ndarray) -> dict[str, float]:
-    return {
-        "low": float(tensor.min()),
-        "high": float(tensor.max()),
-        "mean": float(tensor.mean()),
-        "deviation": float(tensor.std()),
-        "zeros": float((tensor == 0).mean()),
-    }

@@ -17,8 +17,8 @@ import pytest
 
 from autocomp.evaluators import Measurement
 from autocomp.search_spaces import Plan
+from autocomp.study.cluster.ray_workers import RayWorkers
 from autocomp.study.executors import InProcess, executor
-from autocomp.study.ray_workers import RayWorkers
 from autocomp.study.study import Study
 from tests.toy import ToyEvaluator, toy, toy_costs
 
@@ -163,9 +163,9 @@ def test_an_evaluator_of_a_module_that_only_this_process_has() -> None:
     del sys.modules["cluster_subject"]
 
 
-def test_no_processor_at_all_is_no_end(cluster: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    monkeypatch.setattr("autocomp.study.worker_pool.START_S", 2.0)
-    with RayWorkers(ToyEvaluator(SPACE), 2) as workers:
+@pytest.mark.usefixtures("cluster")
+def test_no_processor_at_all_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
+    with RayWorkers(ToyEvaluator(SPACE), 2, start_s=2.0) as workers:
         assert len(dict(workers.map(PLANS))) == len(PLANS)
     assert "the search goes on in this process" in caplog.text
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from autocomp.hardware_models import Device, OperatorCost
+from autocomp.hardware_models.lowered import LoweredNetwork
+from autocomp.hardware_models.memory import Memory
 from autocomp.hardware_models.operators import Program
 from autocomp.results.layers import DrawnOperator, LayerCosts, LayerTables
 from autocomp.results.point import carried_out_by_default
@@ -73,9 +75,9 @@ class LayerCounter:
         """Layers in the place of one are counted as that one."""
         workload = self.space.workload(self.space.encode(plan)[None], self.batch)
         program, formats, primitives = self._program, self.space.formats(plan), self._primitives(plan)
-        found = self._counted(workload)
+        found, memory = self._counted(workload), self._memory(workload)
         rows = []
-        for one in program.operators:
+        for one, live in zip(program.operators, memory, strict=True):
             node, taken = program.graph.nodes[one.head], found.get(_name(program.graph.nodes[one.head]), [])
             costs = taken if len({cost.name for cost in taken}) > 1 else taken[:1]
             found[_name(node)] = taken[len(costs) :]
@@ -87,9 +89,17 @@ class LayerCounter:
                     sum(cost.latency_ms for cost in costs),
                     sum(cost.bytes for cost in costs),
                     max(costs, key=lambda cost: cost.latency_ms).bound if costs else "",
+                    live,
                 )
             )
         return tuple(rows)
+
+    def _memory(self, workload: Workload) -> list[float]:
+        """MB while each operator runs, weights included."""
+        memory = Memory.of(LoweredNetwork(self.device, self._program, workload))
+        live = [float(found[0]) for found in memory.over_time(workload)]
+        weights = 1e6 * float(self.device.costs(workload).memory_mb[0]) - max(live)
+        return [(weights + found) / 1e6 for found in live[1:]]
 
     @property
     def _program(self) -> Program:

@@ -9,26 +9,29 @@ import sys
 import time
 from pathlib import Path
 
-from autocomp.study.ray_workers import RayWorkers
+from autocomp.study.cluster.ray_workers import RayWorkers
 from tests.toy import ToyEvaluator, toy_space
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SPACE = toy_space(4)
 PLANS = [SPACE.decode((i % 5, i % 4, 0, 1, 0, 0, 0, 0)) for i in range(6)]
 
 
 def main() -> None:
-    """What the test below kills: it prints a worker's process and those of Ray that it started."""
-    import ray
-
+    """What the test below kills: it prints the processes that it started, directly or not."""
     with RayWorkers(ToyEvaluator(SPACE), 1) as workers:
         dict(workers.map(PLANS))
-        processes = ray._private.worker._global_node.all_processes  # type: ignore[attr-defined]
-        started = [one.process.pid for several in processes.values() for one in several]
-        worker = ray.get(workers._pool._slots[0].actor.where.remote())[1]  # type: ignore[union-attr]
-        sys.stdout.write(f"{' '.join(map(str, [worker, *started]))}\n")
+        sys.stdout.write(f"{' '.join(map(str, descendants(os.getpid())))}\n")
         sys.stdout.flush()
         time.sleep(600)
+
+
+def descendants(process: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
 
 
 def living(processes: list[int]) -> list[int]:
@@ -37,7 +40,7 @@ def living(processes: list[int]) -> list[int]:
 
 def test_after_kill_9_nothing_lives_on() -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.study.test_watchdog"]
+    command = [sys.executable, "-m", "tests.study.cluster.test_watchdog"]
     driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     processes = [int(word) for word in driver.stdout.readline().split()]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import autocomp
-from autocomp.deployment.profiler import Profiler, signal_to_noise
+from autocomp.deployment.inspection.profiler import Profiler, signal_to_noise
 from autocomp.hardware_models import device
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.results.network_profile import NetworkProfile

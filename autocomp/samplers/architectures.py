@@ -1,0 +1,124 @@
+"""A sampler for choices of which nothing is known but their costs: operators, kernels, depths of declared networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+from .frontier import FrontierSampler
+from .frontier_surrogate import MOST, RESOLUTION, LossDistribution, Surrogate
+from .observations import distinct
+from .registry import register
+
+LARGEST = 20_000  # networks of a space whose accuracies are all predicted
+ABOVE = 0.005  # so much more than the best known accuracy is thought possible
+MAIN, PAIRS, WHOLE = (0.1, 0.5, 2.0), (0.05, 0.5), (0.05, 0.5)  # prior variances, see below
+LENGTHS, NOISES, BY_COST = (1.5, 3.0), (0.03,), (0.1, 1.0)
+CONSTANT, TRUST = 4.0, 8
+FIRST = 7  # networks that are evaluated before the first fit
+PARENTS, CHILDREN = 24, 4000
+
+
+class ArchitectureSurrogate(Surrogate):
+    """A Gaussian process for the logarithm of what networks lack to the best accuracy, in the choices as categories.
+
+    Its covariance has five parts: a constant; the logarithm of the costs, linear; the share of choices in which two
+    networks agree; the share of pairs of choices in which they agree; and the exponential of the number of choices in
+    which they differ. How much each counts is taken from a grid by the likelihood.
+
+    costs: vectors -> (n, objectives), as shares of the dearest network's.
+    """
+
+    def __init__(self, costs: Callable[[np.ndarray], np.ndarray], vectors: np.ndarray, losses: np.ndarray) -> None:
+        """vectors: (n, knobs) int; losses: (n,), 0 or more."""
+        self._costs, self._knobs, self._scale = costs, vectors.shape[1], 1.0
+        self._features = described = self._describe(vectors)
+        target = np.log(RESOLUTION + losses)
+        self._centre = float(target.mean())
+        target, best = target - self._centre, -np.inf
+        self._parameters: tuple[float, ...] = ()  # type: ignore[assignment]
+        for *parameters, noise in product(MAIN, PAIRS, WHOLE, LENGTHS, BY_COST, NOISES):
+            kernel = self._kernel(described, described, tuple(parameters)) + noise**2 * np.eye(len(described))
+            factor = cholesky(kernel + 1e-8 * np.eye(len(kernel)), lower=True)
+            white = solve_triangular(factor, target, lower=True)
+            scale = (TRUST + white @ white) / (TRUST + len(white))
+            likelihood = -(len(white) + TRUST) * np.log(scale) / 2 - np.log(np.diag(factor)).sum()
+            if likelihood > best:
+                best, self._parameters = likelihood, tuple(parameters)  # type: ignore[assignment]
+                self._factor, self._white, self._scale = factor, white, scale
+
+    def predict(self, vectors: np.ndarray) -> LossDistribution:
+        described = self._describe(vectors)
+        cross = self._kernel(described, self._features, self._parameters)
+        reduced = solve_triangular(self._factor, cross.T, lower=True)
+        mean = self._centre + self._white @ reduced
+        variance = self._own(described) - (reduced**2).sum(0)
+        return LossDistribution(self, described, mean, np.maximum(variance, 1e-8), reduced)
+
+    def covariance(self, described: np.ndarray, one: np.ndarray) -> np.ndarray:
+        return np.asarray(self._kernel(described, one[None], self._parameters)[:, 0])
+
+    def _describe(self, vectors: np.ndarray) -> np.ndarray:
+        """(n, 1 + knobs): the logarithm of the costs, and the choices."""
+        return np.column_stack([np.log(np.maximum(self._costs(vectors), 1e-3)).mean(1), vectors])
+
+    def _own(self, described: np.ndarray) -> np.ndarray:
+        main, pairs, whole, _, cost = self._parameters
+        return np.asarray(CONSTANT + main + pairs + whole + cost * described[:, 0] ** 2)
+
+    def _kernel(self, a: np.ndarray, b: np.ndarray, parameters: tuple[float, ...]) -> np.ndarray:
+        main, pairs, whole, length, cost = parameters
+        same = np.zeros((len(a), len(b)))
+        for k in range(1, 1 + self._knobs):
+            same += a[:, k, None] == b[None, :, k]
+        both = same * (same - 1) / max(self._knobs * (self._knobs - 1), 1)
+        apart = np.exp((same - self._knobs) / length)
+        linear = cost * np.outer(a[:, 0], b[:, 0])
+        return np.asarray(CONSTANT + linear + main * same / self._knobs + pairs * both + whole * apart)
+
+
+@register("architectures")
+class ArchitectureSampler(FrontierSampler):
+    """Like the frontier sampler, where no scores are known: choices are categories, and the network that stands for the
+    float one, that of the dearest values, need not be the most accurate. It begins with the cheapest network and with
+    random ones."""
+
+    def ask(self, count: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self._problem.seed, self._asked + 1])
+        if len(self._observed) >= FIRST:
+            return super().ask(count)
+        self._asked += 1
+        cheapest = (self._space.sizes - 1)[None]
+        drawn = self._new(distinct(np.concatenate([cheapest, self._space.random(rng, 4 * count)])))
+        return self._proposed(list(drawn[:count]))
+
+    @property
+    def _float_accuracy(self) -> float:
+        """The best accuracy that is thought possible."""
+        return float(self._observed.accuracies.max(initial=0.0)) + ABOVE
+
+    @property
+    def _enumerable(self) -> bool:
+        return 10**self._space.log10_size <= LARGEST
+
+    def _fitted(self) -> Surrogate:
+        seen = self._observed
+        kept = np.argsort(seen.below, kind="stable")[:MOST]
+        return ArchitectureSurrogate(self._costs, seen.vectors[kept], self._float_accuracy - seen.accuracies[kept])
+
+    def _pool(self, rng: np.random.Generator, surrogate: Surrogate) -> np.ndarray:
+        """Of a larger space random networks, and those that differ from evaluated ones near the front in one or two
+        choices."""
+        if self._enumerable:
+            return super()._pool(rng, surrogate)
+        near = self._observed.vectors[np.argsort(self._observed.below, kind="stable")[:PARENTS]]
+        children = near[rng.integers(0, len(near), CHILDREN)]
+        for _ in range(2):
+            places = rng.integers(0, children.shape[1], len(children))
+            children[np.arange(len(children)), places] = self._space.random(rng, len(children))[
+                np.arange(len(children)), places
+            ]
+        return self._new(distinct(np.concatenate([children, self._space.random(rng, CHILDREN // 2)])))
