@@ -147,7 +147,7 @@ FASTER_SIGMOID = ("yolox_s",)  # the source compiled it so, and no other network
 def ascend_networks(
     device: Device, chip: str = "Ascend310P3", precision: str = "fp16", chosen: Sequence[str] | None = None
 ) -> list[Observation]:
-    """Rows of a chip, for each builder of their network: those chosen, by default all but those with a faster sigmoid."""
+    """Rows of a chip, for each builder of their network: the chosen ones, or all but those with a faster sigmoid."""
     found = []
     for name, pixels, batch, milliseconds in ascend_rows(chip, precision):
         if name in FASTER_SIGMOID if chosen is None else name not in chosen:
