@@ -7,7 +7,6 @@ found. This room may import everything but the driver, the quick start and the c
 if __name__ != "autocomp.nas":
     raise ImportError(f"import autocomp.nas, not {__name__}")
 
-from .answer import FoundNetworks, Network
 from .searching import search_choices
 
-__all__ = ["FoundNetworks", "Network", "search_choices"]
+__all__ = ["search_choices"]

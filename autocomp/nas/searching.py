@@ -55,7 +55,7 @@ def search_choices(
     *,
     budget: str | Budget | None = None,
     trials: int = 50,
-    batch: int | str | None = None,
+    batch: int | str = BATCH,
     sampler: str = "auto",
     seed: int = 0,
     workers: int | str | None = None,
@@ -84,8 +84,9 @@ def search_choices(
         in mJ, ``macs``, ``params``, ``bops``. All are minimised. It is called for thousands of networks, so that it
         should take no more than some microseconds. None: there is no such network.
     budget: bounds, ``"latency<5ms"``; shares, as in ``"macs<50%"``, are of the network of the dearest values.
-    trials: networks to evaluate. batch: how many are proposed together: 2, with workers ``"auto"``. workers: as for
-        ``autocomp.search``, for an accuracy that can be sent. storage: a folder in which the search can be continued.
+    trials: networks to evaluate. batch: how many are proposed together; with workers not fewer than these.
+        workers: as for ``autocomp.search``, for an accuracy that can be sent. storage: a folder in which the
+        search can be continued.
 
     Raises TypeError and ValueError for wrong arguments, EvaluationError where the network of the dearest values cannot
     be evaluated, which comes first.
@@ -109,7 +110,7 @@ def search_choices(
         time_limit=time_limit,
         ledger=None if storage is None else Ledger(space.space, storage, evaluator.key, space.names),
         seed=seed,
-        batch=("auto" if workers is not None else BATCH) if batch is None else batch,
+        batch=batch,
         progress=progress,
     )
     return _answer(space, study)

@@ -152,7 +152,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "costs": Rule("a function of a network", callable),
         "budget": BUDGET,
         "trials": whole(1),
-        "batch": BATCH.or_none(),
+        "batch": BATCH,
         "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
         "seed": SEED,
         "workers": WORKERS,

@@ -14,7 +14,7 @@ from .base import Outcome, Problem
 from .frontier_solver import Solver, directions
 from .frontier_surrogate import LossDistribution, Surrogate
 from .hypervolume_improvement import ExpectedHypervolumeImprovement
-from .observations import Observations, distinct, fit_surrogate, rows
+from .observations import Observations, below_front, distinct, fit_surrogate, rows
 from .registry import register
 from .uniform import spread, uniform_plans
 
@@ -26,6 +26,8 @@ LATE, AROUND_LATE = 1000, 512  # after so many evaluations there is one round, w
 SHORTLIST = 64  # plans among which a batch is chosen
 CELLS = 20  # into so many intervals each cost is divided; plans are taken from all of them
 FOCUS = 0.05  # largest loss of accuracy for which every other plan counts
+ROUNDS = 8  # in which many plans are chosen: from twice as many on, several in each
+CLIMBED = 32  # beside one plan in so many that are wanted, neighbours are tried
 EXPLORED = 8  # one plan in so many is chosen with doubled standard deviation
 
 
@@ -53,7 +55,7 @@ class FrontierSampler:
         self._pending: dict[bytes, np.ndarray] = {}
         self._spent: set[bytes] = set()  # proposed or known: not proposed again
         self._solved = np.empty((0, len(self._space.knobs)), np.int64)
-        self._asked = 0
+        self._asked = self._wanted = 0
         self._surrogate: Surrogate | None = None
         self._scores: Scores | None = None
 
@@ -63,10 +65,12 @@ class FrontierSampler:
             return self._proposed(formats)
         rng = np.random.default_rng([self._problem.seed, self._asked])
         surrogate = self._fitted()
+        self._wanted = count
         pool = self._pool(rng, surrogate)
         if not len(pool):  # all neighbours of the solutions are known: draw from the whole space
             return [] if self._enumerable else list(self._space.random(rng, count))
-        return self._proposed([pool[i] for i in self._choose(pool, surrogate, count)])
+        choose = self._choose if count < 2 * ROUNDS else self._choose_many
+        return self._proposed([pool[i] for i in choose(pool, surrogate, count)])
 
     def _proposed(self, chosen: list[np.ndarray]) -> list[np.ndarray]:
         for row, vector in zip(rows(np.array(chosen).reshape(-1, len(self._space.knobs))), chosen, strict=True):
@@ -155,12 +159,13 @@ class FrontierSampler:
         pool = self._solved
         late = len(self._observed) >= LATE
         climbers = int(np.clip((AROUND_LATE if late else AROUND) // self._space.sizes.sum(), 1, CLIMBERS))
+        climbers = max(climbers, self._wanted // CLIMBED)
         gains = self._gains()
         for _ in range(1 if late else CLIMBS):
             best = self._promising(pool, surrogate, gains, climbers)
             changed = solver.neighbours(best).reshape(-1, len(self._space.knobs))
             pool = distinct(np.concatenate([pool, changed, _crossed(rng, best)]))
-            pool = self._promising(self._new(pool), surrogate, gains, SHORTLIST)
+            pool = self._promising(self._new(pool), surrogate, gains, max(SHORTLIST, 2 * self._wanted))
         return pool
 
     def _starts(self, rng: np.random.Generator) -> np.ndarray:
@@ -181,9 +186,14 @@ class FrontierSampler:
         The best plan has many neighbours that are nearly as good; once it is chosen, they add nothing any more.
         """
         costs, accuracies = self._costs(pool), self._accuracies(surrogate.predict(pool))
-        cells = np.unique((costs * CELLS).astype(np.int64), axis=0, return_inverse=True)[1].reshape(-1)
+        cells = self._cells(costs)
         best = [spread_out(gain(costs, accuracies), cells, count) for gain in gains]
         return np.asarray(pool[np.unique(np.concatenate(best))], np.int64)
+
+    def _cells(self, costs: np.ndarray) -> np.ndarray:
+        """(n,): the interval of the costs in which each plan lies, as a number."""
+        found = np.unique((costs * CELLS).astype(np.int64), axis=0, return_inverse=True)[1]
+        return np.asarray(found.reshape(-1))
 
     def _new(self, pool: np.ndarray) -> np.ndarray:
         """The plans of the pool that were not proposed before and that the budget allows."""
@@ -213,6 +223,33 @@ class FrontierSampler:
                 gain.add(costs[best], expected[best])
         return chosen
 
+    def _choose_many(self, pool: np.ndarray, surrogate: Surrogate, count: int) -> list[int]:
+        """Like :meth:`_choose` for many plans: in eight rounds, each with plans from all intervals of the costs."""
+        costs, prediction, gains = self._costs(pool), surrogate.predict(pool), self._gains()
+        expected = self._accuracies(prediction).mean(1)
+        if self._pending:
+            pending = np.array(list(self._pending.values()), np.int64)
+            self._expect(gains, self._costs(pending), self._accuracies(surrogate.predict(pending)).mean(1))
+        cells, left, chosen = self._cells(costs), np.ones(len(pool), bool), list[int]()
+        while len(chosen) < min(count, len(pool)):
+            worth = self._worth(costs, prediction, gains, left, len(chosen) * ROUNDS // count)
+            rows_left = np.flatnonzero(left)
+            found = rows_left[spread_out(worth[rows_left], cells[rows_left], -(-count // ROUNDS))]
+            found = found[np.argsort(-worth[found], kind="stable")][: count - len(chosen)]
+            left[found] = False
+            prediction.expect(int(found[0]))
+            self._expect(gains, costs[found], expected[found])
+            chosen += found.tolist()
+        return chosen
+
+    def _expect(
+        self, gains: Sequence[ExpectedHypervolumeImprovement], costs: np.ndarray, accuracies: np.ndarray
+    ) -> None:
+        """Takes plans as evaluated; only those that none of them beats make a difference."""
+        for i in np.flatnonzero(below_front(costs, accuracies) <= 0):
+            for gain in gains:
+                gain.add(costs[i], accuracies[i])
+
     def _best(
         self,
         costs: np.ndarray,
@@ -221,14 +258,25 @@ class FrontierSampler:
         left: np.ndarray,
         number: int,
     ) -> int:
+        return int(self._worth(costs, prediction, gains, left, number).argmax())
+
+    def _worth(
+        self,
+        costs: np.ndarray,
+        prediction: LossDistribution,
+        gains: Sequence[ExpectedHypervolumeImprovement],
+        left: np.ndarray,
+        number: int,
+    ) -> np.ndarray:
+        """(n,): what each plan that is left is worth as the next one to choose."""
         spread = 2.0 if number % EXPLORED == EXPLORED - 1 else 1.0
         accuracies = self._accuracies(prediction, spread)
         # Where no plan improves one hypervolume, use the other one; else take the plan that comes nearest to the front.
         for gain in (gains[number % 2], gains[1 - number % 2]):
             worth = np.where(left, gain(costs, accuracies), -np.inf)
             if worth.max() > 0:
-                return int(worth.argmax())
-        return int(np.where(left, accuracies.mean(1) - costs.mean(1), -np.inf).argmax())
+                return worth
+        return np.where(left, accuracies.mean(1) - costs.mean(1), -np.inf)
 
     def _accuracies(self, prediction: LossDistribution, spread: float = 1.0) -> np.ndarray:
         """(n, 8): equally likely values of each plan's accuracy."""

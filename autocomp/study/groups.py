@@ -15,14 +15,24 @@ from autocomp.problem.record import Record
 from autocomp.samplers import Vector
 from autocomp.search_spaces import Plan
 
-GROUP, MOST_GROUPS = 8, 8  # plans of a group; groups that are under way at the same time
+AHEAD = 8  # plans under way for each of many workers
+GROUP, MOST_GROUPS = 8, 16  # plans of a small group; groups that are under way at the same time
 
 
 def divided(batch: int) -> tuple[int, int]:
-    """A batch as the plans of a group and the number of groups: 8 is one group, 64 are 8 groups of 8, 1,000 are 8 of
-    125."""
+    """A batch as the plans of a group and the number of groups: 8 is one group, 64 are 8 groups of 8, 8,000 are 16 of
+    500."""
     groups = min(MOST_GROUPS, -(-batch // GROUP))
     return -(-batch // groups), groups
+
+
+def usual_batch(workers: int, trials: int) -> int:
+    """One group for up to eight workers. For more of them eight plans a worker, so that a plan that takes several times
+    as long as the others idles nobody, but half of the evaluations at most: the others learn from these."""
+    if workers <= GROUP:
+        return GROUP
+    least, most = -(-workers // GROUP), max(-(-workers // GROUP), trials // 2 // GROUP)
+    return GROUP * min(least * AHEAD, most)
 
 
 @dataclass(eq=False)

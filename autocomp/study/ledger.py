@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
 from autocomp.evaluators import Measurement, Scores
@@ -46,7 +46,7 @@ class Ledger:
     def __init__(
         self,
         space: SearchSpace,
-        storage: str | Path | None = None,
+        storage: str | PathLike[str] | None = None,
         fingerprint: str = "",
         objectives: Sequence[str] = ("latency", "size"),
     ) -> None:
@@ -172,7 +172,7 @@ class Ledger:
 
         return [(name, optuna.distributions.distribution_to_json(d)) for name, d in self._distributions.items()]
 
-    def _open(self, storage: str | Path, prefix: str) -> None:
+    def _open(self, storage: str | PathLike[str], prefix: str) -> None:
         try:
             with quiet():
                 self._study = self._create(url_of(storage), prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,12 @@ JOURNAL = "journal:///"  # a file that processes of several machines may append 
 BUSY_S = 60  # seconds that SQLite waits for another process
 
 
-def named(storage: str | Path | None) -> str:
+def named(storage: str | PathLike[str] | None) -> str:
     """As messages name it: without a password."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", str(storage))
 
 
-def url_of(storage: str | Path) -> str:
+def url_of(storage: str | PathLike[str]) -> str:
     """A path becomes SQLite's URL; its folder is made."""
     text = str(storage)
     if "://" in text and not text.startswith(JOURNAL):
@@ -63,7 +64,7 @@ def opened(storage: str, create: bool = True) -> Iterator[optuna.storages.BaseSt
         raise OSError(f"storage {named(storage)!r} cannot be opened or read: {first_sentence(error)}") from error
 
 
-def check_storage(storage: str | Path | None, exists: bool = False) -> None:
+def check_storage(storage: str | PathLike[str] | None, exists: bool = False) -> None:
     """OSError for a path that no SQLite file can be written to, before anything is prepared; with ``exists`` also
     where there is none."""
     text = str(storage)
@@ -83,7 +84,7 @@ def check_storage(storage: str | Path | None, exists: bool = False) -> None:
         raise OSError(f"storage {text!r} cannot be opened or written: {reason}") from error
 
 
-def sibling(storage: str | Path | None, name: str) -> Path | None:
+def sibling(storage: str | PathLike[str] | None, name: str) -> Path | None:
     """A path next to an SQLite or journal file, ``search.db.<name>``; None for other storages."""
     if storage is None:
         return None

@@ -28,7 +28,7 @@ from autocomp.search_spaces import Plan, SearchSpace
 from .announcing import Announcer
 from .constraints import ConstraintEvaluator
 from .failures import Failures
-from .groups import Group, InOrder, divided
+from .groups import Group, InOrder, divided, usual_batch
 from .ledger import SCORES, Ledger
 from .progress import Growth, RunningFront, SearchProgress
 from .scoring import ScoringPass
@@ -61,8 +61,9 @@ class Study:
     costs: gives the costs of vectors, (n, knobs) int.
     objectives: the costs to minimise, by the names that a budget uses; the accuracy is always maximised.
     sampler: a name, or a sampler object.
-    batch: how many plans are under way together. "auto": the least multiple of eight that is not less than the
-        executor's width; the ledger keeps it, so that the same search is continued with another number of workers.
+    batch: how many plans are under way together. "auto": by the executor's width, see
+        :func:`autocomp.study.groups.usual_batch`; the ledger keeps it, so that the same search is continued with
+        another number of workers.
     trials: number of evaluations, including those found in the ledger and those that failed.
     time_limit: seconds from the start of the run, checked after each evaluation, and after each plan that is scored.
         The scores take at most half of what is left when they begin: plans that were not measured by then are
@@ -225,7 +226,7 @@ class Study:
         if not isinstance(self._batch, str):
             return int(self._batch)
         known = self.ledger.recall(WIDTH) or ""
-        width = int(known) if known.isdigit() and int(known) else -(-self.executor.width // BATCH) * BATCH
+        width = int(known) if known.isdigit() and int(known) else usual_batch(self.executor.width, self.trials)
         if not known:
             self.ledger.remember(WIDTH, str(width))
         return max(1, width)

@@ -43,6 +43,8 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "may_measure": (1, None, "no"),
     "limit": (0, 2.5, True, None, -1),
     "metric": (5, "accuracy", True),
+    "choices": (None, 5, [], {}, {"a": []}, {5: [1]}, {"a": 3}),
+    "accuracy": (None, 0.9, "accuracy"),
     "evaluate": (1, None, "yes"),
     "point": (None, 5, "point"),
     "path": (None, 5, "", True),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import autocomp
+import autocomp.nas
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.problem.budget import Budget
 from autocomp.results.front import ParetoSet
@@ -301,6 +302,32 @@ def others() -> dict[str, list[Case]]:
     }  # fmt: skip
 
 
+def choices() -> list[Case]:
+    usual = {
+        "choices": {"kernel": [3, 5]}, "accuracy": lambda network: 0.9, "costs": lambda network: {"macs": 1.0},
+        "progress": False,
+    }  # fmt: skip
+
+    def search_choices(**given: Any) -> Any:
+        return autocomp.nas.search_choices(**{**usual, **given})
+
+    wrong = {
+        "choices": (None, 5, [3, 5], {}, {"kernel": []}, {5: [1]}, {"kernel": 3}, "kernel"),
+        "accuracy": (None, 0.9, "accuracy", True), "costs": (None, {"macs": 1.0}, "macs", 5), "budget": BUDGETS,
+        "trials": (None, *COUNTS), "batch": (0, -1, 1.5, True, None), "sampler": (None, 5, ["random"]), "seed": SEEDS,
+        "workers": (1.5, True, [2]), "time_limit": (True, "60", 0, -1, NAN), "storage": FOLDERS[1:], "progress": SHOWN,
+    }  # fmt: skip
+    said: list[tuple[dict[str, Any], str]] = [
+        ({"sampler": "magic"}, "^unknown sampler 'magic'"),
+        ({"budget": "latency"}, "budget"),
+        ({"costs": lambda network: {"speed": 1.0}}, "^costs must have names of latency"),
+        ({"costs": lambda network: {"macs": -1.0}}, "^costs must be finite and 0 or more"),
+        ({"costs": lambda network: None}, "^costs must know networks"),
+        ({"accuracy": lambda network: 90.0}, "an accuracy must be from 0 to 1"),
+    ]
+    return [*of_rule(search_choices, {}, wrong), *saying(search_choices, *said)]
+
+
 def cases() -> dict[str, list[Case]]:
     return {
         "search": searches(),
@@ -312,5 +339,6 @@ def cases() -> dict[str, list[Case]]:
         "ParetoSet": of_fronts(),
         "Point": of_points(),
         "FineTuning": tunings(),
+        "search_choices": choices(),
         **others(),
     }

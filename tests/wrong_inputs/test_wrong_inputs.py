@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import autocomp
+import autocomp.nas
 import autocomp.primitives
 from autocomp.errors import AutocompError
 
@@ -16,7 +17,9 @@ from .cases import Case
 
 LEAST = 10
 CASES: dict[str, list[Case]] = {**front_door.cases(), **primitives.cases()}
-ENTRIES = {name: getattr(module, name) for module in (autocomp, autocomp.primitives) for name in module.__all__}
+ENTRIES = {
+    name: getattr(module, name) for module in (autocomp, autocomp.nas, autocomp.primitives) for name in module.__all__
+}
 
 
 @pytest.mark.parametrize("name", ENTRIES)

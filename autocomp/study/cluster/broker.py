@@ -20,7 +20,7 @@ from typing import Any
 
 from .metrics import Metrics
 from .watchdog import relieved, started, watch
-from .worker_pool import PoolLostError, WorkerPool
+from .worker_pool import PoolLostError, UnloadableError, WorkerPool
 
 IDLE_S, BUSY_S = 0.02, 0.5  # seconds of one wait for answers, where a worker is idle and where none is
 SIGN_S = 1.0  # seconds between two signs of life
@@ -113,7 +113,7 @@ class Broker:
                 self._step(ray, pool)
                 self._check(ray)
         except (PoolLostError, ray.exceptions.RayError) as error:
-            self._link.send(("lost", f"{error}", bool(pool.reasons) and not pool.loaded))
+            self._link.send(("lost", f"{error}", isinstance(error, UnloadableError)))
         finally:
             pool.close()
 

@@ -63,11 +63,17 @@ class RayWorkers:
         return 1 if self._link is None else max(1, self._link.room)
 
     def __enter__(self) -> RayWorkers:
-        try:
-            self._start()
-        except (ConnectionError, BrokerLostError) as error:
-            raise ConnectionError(f"no Ray cluster answers at workers={self._workers!r}: {error}") from error
-        return self
+        for last in (False, True):
+            try:
+                self._start()
+                return self
+            except BrokerLostError as error:  # it was killed, or its raylet was, before it could answer
+                reason: Exception = error
+            except ConnectionError as error:
+                reason, last = error, True
+            if last:
+                break
+        raise ConnectionError(f"no Ray cluster answers at workers={self._workers!r}: {reason}") from reason
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -23,6 +23,7 @@ TRIES = 3  # of a plan whose worker dies each time
 NODE_TRIES = 20  # of a plan whose worker's node is lost each time: it is not the plan's fault
 LIMIT_TRIES = 2  # of a plan that takes longer than the limit: a worker that stands still is not the plan's fault
 COUNT_S = 2.0  # seconds between two looks at the cluster's size
+LOAD_DEATHS = 10  # of workers that load, and a few times as many as there are workers: then it is the evaluator's fault
 LOAD_S = 300.0  # seconds for loading the evaluator, once the actor runs
 LONGEST_REASON = 300  # characters
 START_S = 120.0  # the usual start_s
@@ -30,6 +31,10 @@ START_S = 120.0  # the usual start_s
 
 class PoolLostError(RuntimeError):
     """No worker is left that could evaluate a plan."""
+
+
+class UnloadableError(PoolLostError):
+    """No worker can load the evaluator, wherever it runs."""
 
 
 class Worker:
@@ -127,11 +132,12 @@ class WorkerPool:
         self._queue: deque[int] = deque()
         self._tasks: dict[int, Task] = {}
         self._started = 0
-        self._warned = False
+        self._warned = self._exhausted = False
         self._looked = -COUNT_S
         self._with_worker = time.monotonic()
         self.limit: float | None = None
         self.reasons: list[str] = []  # why workers could not load
+        self._deaths: list[str] = []  # of workers that died while they loaded, since one has loaded
 
     @property
     def loaded(self) -> int:
@@ -186,8 +192,11 @@ class WorkerPool:
             self._warned = True
             logger.warning("Ray has room for %d workers: %d workers instead of %d", room, target, self._wanted)
         allowed = min(target, room - len(self._parked))
-        if len(self.reasons) > target:  # each has been replaced once
+        # Each that could not load has been replaced once; one that died may have been killed.
+        if len(self.reasons) > target or len(self._deaths) >= max(LOAD_DEATHS, 3 * target):
             allowed = min(allowed, len(self._slots))
+        # On every node that there is, it cannot be loaded; a node that is lost says nothing of it.
+        self._exhausted = room > 0 and allowed <= 0 and not self._slots
         for _ in range(allowed - len(self._slots)):
             self._start()
 
@@ -238,7 +247,9 @@ class WorkerPool:
 
     def _loaded(self, slot: Slot, reason: str | None) -> None:
         slot.loading = False
-        if reason is not None:
+        if reason is None:
+            self._deaths.clear()
+        else:
             self._slots.remove(slot)
             self._parked.append(slot.actor)
             self.reasons.append(reason)
@@ -250,12 +261,13 @@ class WorkerPool:
         self._kill(slot.actor)
         self._looked = -COUNT_S
         reason = _reason(error)
-        if slot.loading:
-            self.reasons.append(reason)
+        lost = "node has died" in reason or "node died" in reason
+        if slot.loading and not lost:
+            self._deaths.append(reason)
         if number is None or (task := self._tasks.get(number)) is None:
             return []
         logger.warning("a worker died, its plan goes to another: %s", reason)
-        if "node has died" in reason or "node died" in reason:
+        if lost:
             task.node_tries += 1
         else:
             task.tries += 1
@@ -291,8 +303,8 @@ class WorkerPool:
         if self.loaded:
             self._with_worker = now
             return
-        if self.reasons and not self._slots:
-            raise PoolLostError(f"the evaluator cannot be loaded in a worker: {self.reasons[-1]}")
+        if self._exhausted and (why := self.reasons or self._deaths):
+            raise UnloadableError(f"the evaluator cannot be loaded in a worker: {why[-1]}")
         if now - self._with_worker > (self._start_s if not self._slots else self._start_s + LOAD_S):
             raise PoolLostError(f"no worker has started for {now - self._with_worker:.0f} s")
 
