@@ -198,7 +198,7 @@ def _front(
         "stopped": study.stopped,
         "failed": len(study.failures),
         "failures": dict(study.failures.by_reason),
-        "rounds": study.rounds,
+        "rounds": [*(count for count in study.rounds if count < len(records)), len(records)],
         "samples": f"{evaluator.judged_on}, {evaluator.key[:12]}",
         "versions": _versions(),
     }

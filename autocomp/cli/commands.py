@@ -183,6 +183,7 @@ def resolve(
         Path | None,
         typer.Option("--export", metavar="FILE", help="Write a .mindir, .onnx or .safetensors file."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Predict the best plan for another budget, from a search's scores and evaluations.
 
@@ -191,6 +192,7 @@ def resolve(
     from autocomp.primitives.export.files import export_format
 
     from . import sources
+    from .front_tables import resolved_as_dict
 
     autocomp.Budget.parse(budget)
     if export is not None:
@@ -198,12 +200,16 @@ def resolve(
     samples = sources.load_data(data) if data is not None else None
     front = autocomp.load(folder, sources.load_net(net, weights), samples)
     found = front.resolve(budget) if samples is None else front.resolve(budget, evaluate=True)
-    typer.echo(found.summary(front.metrics))
-    typer.echo(f"plan: {found.plan}")
+    if not as_json:
+        typer.echo(found.summary(front.metrics))
+        typer.echo(f"plan: {found.plan}")
     if samples is not None:
         front.save(folder)
-    if export is not None:
-        typer.echo(str(found.export(export)))
+    report = None if export is None else found.export(export)
+    if as_json:
+        typer.echo(json.dumps(resolved_as_dict(front, found, report), indent=1))
+    elif report is not None:
+        typer.echo(str(report))
 
 
 @app.command()
@@ -216,12 +222,27 @@ def quickstart(
     seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer evaluations and images.")] = False,
     train: Annotated[bool, typer.Option("--train", help="Train plans near the front, too: some minutes more.")] = False,
+    as_json: Json = False,
 ) -> None:
     """A complete run on shipped data: a Fashion-MNIST network is searched for ascend-310p3, exported and checked."""
+    from rich.console import Console
+
     from autocomp.quickstart.run import run
 
+    from .front_tables import front_as_dict
+
     _make_folder(out)
-    run(out, trials=trials, workers=_worker_count(workers), seed=seed, quick=quick, train=train)
+    front = run(
+        out,
+        trials=trials,
+        workers=_worker_count(workers),
+        seed=seed,
+        quick=quick,
+        train=train,
+        console=Console(stderr=as_json),
+    )
+    if as_json:
+        typer.echo(json.dumps(front_as_dict(front), indent=1))
 
 
 app.command(epilog="Example: autocomp estimate --net resnet.py:resnet18 --device ascend --inputs 8,3,224,224 --layers")(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -109,6 +109,7 @@ def profile(
     fit: Annotated[
         Path | None, typer.Option("--fit", metavar="FILE", help="Fit the model to the table; store the device, .toml.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write operator shapes to measure on a device, read their measurements, and fit the device to them."""
     from autocomp.measurement import own_devices
@@ -120,32 +121,53 @@ def profile(
     networks = [parse_network(text) for text in network or ()]
     device, threads = own_devices.beginning(device, threads)
     rows = own_devices.table_rows(device, out)
-    if models is not None:
-        typer.echo(f"{own_devices.write_models(rows, models, device)} models are in {models}")
+    written = None if models is None else own_devices.write_models(rows, models, device)
+    if written is not None and not as_json:
+        typer.echo(f"{written} models are in {models}")
     rows = own_devices.with_results(rows, results or ())
     if run:
         with counted("operators") as report:
             rows = own_devices.measured(rows, threads, report)
     own_devices.store_table(rows, out, device)
-    typer.echo(f"{sum(row.latency_ms is not None for row in rows)} of {len(rows)} shapes in {out} are measured")
+    known = sum(row.latency_ms is not None for row in rows)
+    found: dict[str, Any] = {"table": str(out), "shapes": len(rows), "measured": known, "models": written, "fit": None}
+    if not as_json:
+        typer.echo(f"{known} of {len(rows)} shapes in {out} are measured")
     if fit is not None:
         chip = own_devices.fit(rows, device, out, fit, networks)
         error = chip.data["fit"].get("mean_error")
         said = "" if error is None else f", mean error {error:.0%} on what was left out of the fit"
-        typer.echo(f"{fit}: {chip.name}{said}")
-        for one in networks:
-            predicted = float(chip.costs(one.workload).latency_ms[0])
-            typer.echo(f"{one.name}: {one.latency_ms:.4g} ms measured, {predicted:.4g} ms predicted")
+        predicted = {one.name: float(chip.costs(one.workload).latency_ms[0]) for one in networks}
+        found["fit"] = {
+            "file": str(fit),
+            "device": chip.name,
+            "mean_error": error,
+            "networks": [
+                {"name": one.name, "measured_ms": one.latency_ms, "predicted_ms": predicted[one.name]}
+                for one in networks
+            ],
+        }
+        if not as_json:
+            typer.echo(f"{fit}: {chip.name}{said}")
+            for one in networks:
+                typer.echo(f"{one.name}: {one.latency_ms:.4g} ms measured, {predicted[one.name]:.4g} ms predicted")
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
 
 
-def calibrate(threads: Threads = 1) -> None:
+def calibrate(threads: Threads = 1, as_json: Json = False) -> None:
     """Measure this machine's processor again; the devices cpu and cpu:THREADS use the result."""
     from autocomp.measurement.processor import measure_processor
     from autocomp.measurement.profiling import counted
 
+    from . import tables
+
     with counted("operators") as report:
         chip = measure_processor(threads, report)
-    typer.echo(f"{chip.name}: {chip.data['specification']['source']}")
+    if as_json:
+        typer.echo(json.dumps(tables.device_as_dict(chip), indent=1))
+    else:
+        typer.echo(f"{chip.name}: {chip.data['specification']['source']}")
 
 
 def devices(as_json: Json = False) -> None:

@@ -12,6 +12,7 @@ from autocomp.results.front import ParetoSet
 from autocomp.results.front_table import description
 from autocomp.results.layers import LayerTables
 from autocomp.results.point import ExportReport, Point
+from autocomp.results.prediction import Prediction
 
 
 def point_of(front: ParetoSet, text: str) -> Point:
@@ -67,6 +68,26 @@ def point_as_dict(front: ParetoSet, point: Point, layers: bool = True) -> dict[s
             for one, row, _ in tables.rows(point.plan)
         ]
     return found
+
+
+def resolved_as_dict(front: ParetoSet, found: Point | Prediction, report: ExportReport | None) -> dict[str, Any]:
+    """A point where the plan was evaluated, else a prediction; and the file that was written."""
+    shown = point_as_dict(front, found) if isinstance(found, Point) else _prediction_as_dict(found)
+    evaluated = isinstance(found, Point)
+    return {"evaluated": evaluated, **shown, "file": None if report is None else report_as_dict(report)}
+
+
+def _prediction_as_dict(found: Prediction) -> dict[str, Any]:
+    return {
+        "plan": dict(found.plan),
+        "metric": found.reference.metric,
+        "accuracy": found.accuracy,
+        "low": found.low,
+        "high": found.high,
+        "change": found.accuracy_change,
+        "cost": {name: found.value(name) for name in METRICS},
+        "ratio": {name: found.ratio(name) for name in METRICS},
+    }
 
 
 def report_as_dict(report: ExportReport) -> dict[str, Any]:

@@ -102,6 +102,15 @@ def load_net(reference: str, weights: Path | None = None) -> Any:
     return net
 
 
+def network_or_file(reference: str, weights: Path | None = None) -> Any:
+    """The network that the reference names; or the path of an ``.onnx`` file."""
+    if not reference.endswith(".onnx"):
+        return load_net(reference, weights)
+    if weights is not None:
+        raise ValueError(f"an .onnx file holds its weights, but got {reference} and --weights {weights}")
+    return Path(reference)
+
+
 def load_weights(net: Any, path: Path) -> None:
     """Fill every parameter of the network from a ``.ckpt`` or an ``.npz`` file keyed by parameter name."""
     ms = load_mindspore()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autocomp.process.bounded_files import parse_json, read_text
+from autocomp.search_spaces import Plan
 
 if TYPE_CHECKING:
     from .point import Point
@@ -94,11 +95,25 @@ class Losses:
 
 @dataclass(frozen=True)
 class FrontDetails:
-    """tensors: of at most ten layers, the most sensitive first. losses: of the front's knee."""
+    """tensors: of at most ten layers, the most sensitive first. losses: of the front's knee.
+
+    sensitivity: name of a knob -> text of a value -> nats of divergence where that choice alone is made; empty without
+        scores.
+    """
 
     uniform: tuple[UniformPlan, ...] = ()
     tensors: tuple[LayerTensors, ...] = ()
     losses: Losses | None = None
+    sensitivity: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def nats(self, plan: Plan, layer: str) -> float | None:
+        """Of the choices of the plan that begin at this layer; None where there is none, or it is not known."""
+        known = [
+            self.sensitivity[name][str(value)]
+            for name, value in plan.items()
+            if name.partition("/")[2] == layer and str(value) in self.sensitivity.get(name, {})
+        ]
+        return sum(known) if known else None
 
     def fits(self, knee: Point) -> bool:
         """Whether the losses are those of this point, or it has none."""
@@ -121,7 +136,7 @@ class FrontDetails:
         try:
             uniform = tuple(UniformPlan(**row) for row in value["uniform"])
             tensors = tuple(_tensors(row) for row in value["tensors"])
-            return cls(uniform, tensors, value["losses"] and _losses(value["losses"]))
+            return cls(uniform, tensors, value["losses"] and _losses(value["losses"]), value.get("sensitivity", {}))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} must be what ParetoSet.save writes, but it lacks {error}") from error
 

@@ -191,7 +191,7 @@ def table(front: Front, count: int) -> Table:
 def render(value: Table) -> str:
     """The table as plain text, as wide as the terminal, or 120 columns where there is none."""
     width = max(100, shutil.get_terminal_size((120, 24)).columns)
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
     console.print(value)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())

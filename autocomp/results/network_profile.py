@@ -115,7 +115,9 @@ class NetworkProfile:
 
     @property
     def _caption(self) -> str:
-        lines = [f"tensors and signal to noise, in dB, on {self.samples} samples; {self._timed}"]
+        noise = " and signal to noise, in dB," if self.worst else ""
+        count = "1 sample" if self.samples == 1 else f"{self.samples} samples"
+        lines = [f"tensors{noise} on {count}; {self._timed}"]
         if self.peak_mb is not None:
             largest = max(self.layers, key=lambda layer: layer.memory_mb or 0.0)
             lines.append(f"most memory, {METRICS['memory'].format(self.peak_mb)}, while {largest.name} runs")
@@ -171,7 +173,7 @@ class NetworkProfile:
             yield f"<tr{kind}>{texts}{cells}</tr>"
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=WIDTH)
+        console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_jupyter=False)
         console.print(self.table())
         return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]
 

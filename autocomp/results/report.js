@@ -82,6 +82,10 @@ function cell(row, text, isText) {
   else found.textContent = text;
 }
 
+function small(value) {
+  return value === 0 || value >= 0.001 ? value.toPrecision(2) : value.toExponential(1);
+}
+
 function bar(part, most) {
   const found = document.createElement("span"), line = document.createElement("span");
   line.className = "bar";
@@ -96,7 +100,7 @@ function tabulate(point) {
   table.replaceChildren();
   const head = table.createTHead().insertRow();
   for (const [title, unit] of [["operator", ""], ["format", ""], ["by", ""], ["channels", ""], ["latency", "ms"], ["of float", ""],
-    ["share", "of the latency"], ["moved", "KB"], ["bound", ""]]) {
+    ["share", "of the latency"], ["moved", "KB"], ["bound", ""], ["sensitivity", "nats"]]) {
     const th = document.createElement("th"), small = document.createElement("small");
     th.append(title, small);
     small.textContent = unit;
@@ -105,7 +109,7 @@ function tabulate(point) {
   }
   const body = table.createTBody();
   layers.operators.forEach(([name, kind, , , channels], i) => {
-    const [kept, format, primitives, latency, part, moved, bound] = point.rows[i], before = whole.rows[i][3];
+    const [kept, format, primitives, latency, part, moved, bound, nats] = point.rows[i], before = whole.rows[i][3];
     const row = body.insertRow();
     row.dataset.row = i;
     cell(row, name, true);
@@ -117,6 +121,7 @@ function tabulate(point) {
     cell(row, bar(part, most));
     cell(row, (moved / 1e3).toFixed(1));
     cell(row, bound);
+    cell(row, nats === null ? "" : small(nats));
   });
 }
 
@@ -230,7 +235,7 @@ function drawTensors() {
   for (const one of details.tensors) {
     const box = document.createElement("figure"), title = document.createElement("figcaption");
     const nats = one.sensitivity[format];
-    title.textContent = one.layer + (nats === undefined ? "" : `: ${nats.toPrecision(2)} nats in ${format}`);
+    title.textContent = one.layer + (nats === undefined ? "" : `: ${small(nats)} nats in ${format}`);
     box.append(title, histogram("weights, of their channel's largest", one.weights, one.weight_levels[format]));
     if (one.inputs) box.append(histogram("inputs", one.inputs, one.input_levels[format]));
     place.append(box);

@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from autocomp.problem.metrics import shown, shown_change
 
+from .details import FrontDetails
 from .front_protocol import Front
 from .front_table import description, explanations
 from .growth import FAILURES, ROUNDS, rounds
@@ -84,13 +85,14 @@ def _layers(front: Front) -> dict[str, Any]:
             for one in tables.operators
         ],
         "float": front.float_point.plan.key,
-        "points": [_drawn(point, tables) for point in drawn.values()],
+        "points": [_drawn(point, tables, front.details) for point in drawn.values()],
         "knee": front.knee.plan.key,
     }
 
 
-def _drawn(point: Point, tables: LayerTables) -> dict[str, Any]:
+def _drawn(point: Point, tables: LayerTables, details: FrontDetails | None) -> dict[str, Any]:
     found = tables.plans[point.plan.key]
+    nats = [None if details is None else details.nats(point.plan, one.name) for one in tables.operators]
     parts = [tables.share(row, point.plan) for row in found]
     return {
         "key": point.plan.key,
@@ -106,8 +108,9 @@ def _drawn(point: Point, tables: LayerTables) -> dict[str, Any]:
                 _short(part),
                 round(row.bytes),
                 row.bound,
+                None if own is None else _short(own),
             ]
-            for row, part in zip(found, parts, strict=True)
+            for row, part, own in zip(found, parts, nats, strict=True)
         ],
     }
 

@@ -135,7 +135,7 @@ class Study:
 
     def _reset(self) -> None:
         self.records: list[Record] = []
-        self.rounds: list[int] = []  # how many records there were at the end of each batch of proposals
+        self.rounds: list[int] = []  # how many records there were at the end of each group of proposals
         self.done = 0  # evaluations, including failed ones
         self.reused = 0  # how many of them were found in the ledger
         self.stopped: str | None = None  # why the last run ended
@@ -204,12 +204,7 @@ class Study:
         proposals.tell(first)
         size, groups = divided(self.batch)
         self._growth = Growth(self.patience and self.patience * groups)
-
-        def tell(outcomes: Sequence[Outcome]) -> None:
-            proposals.tell(outcomes)
-            self.rounds.append(len(self.records))
-
-        self._evaluate(iter(partial(self._next, proposals, size), None), tell, groups)
+        self._evaluate(iter(partial(self._next, proposals, size), None), proposals.tell, groups)
         if self._over():
             return
         self.stopped = "no more plans: the sampler has none left that the budget allows"
@@ -365,6 +360,8 @@ class Study:
                 self._settled.add(record)
         if group.number > 1:
             self._growth.add(self._settled)
+            added = sum(record is not None for _, record in found)
+            self.rounds.append((self.rounds or [1])[-1] + added)
         return [self._outcome(group.vectors[i], record) for i, record in found]
 
     def _measure(self, plans: Sequence[Plan], part: bool) -> Generator[tuple[int, Result], None, None]:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 
@@ -19,61 +15,7 @@ from autocomp.cli.tables import rates_source
 from autocomp.hardware_models import Device
 from autocomp.hardware_models.runtimes.registry import others_of, title_of
 
-DOCS = Path(__file__).parents[2] / "docs"
-NETWORK = """
-import numpy as np
-from autocomp.primitives.tracing.platform import load_mindspore
-
-ms = load_mindspore()
-from mindspore import nn
-
-
-def build():
-    ms.set_seed(3)
-    net = nn.SequentialCell(
-        nn.Conv2d(1, 8, 3, 2, "pad", 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, "pad", 1),
-        nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Dense(64, 3),
-    )
-    ms.load_param_into_net(net, {name: ms.Parameter(p.value(), name=name) for name, p in net.parameters_dict().items()})
-    return net
-
-
-def data():
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((96, 1, 8, 8)).astype(np.float32), rng.integers(0, 3, 96)
-
-
-def other_data():
-    x, y = data()
-    return x[:40], y[:40]
-
-
-def training_data():
-    return {"train": data()}
-
-
-def wide_data():
-    return np.zeros((8, 3, 8, 8), np.float32), np.zeros(8, int)
-
-
-number = 7
-"""
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Path of a file that holds a network and its data."""
-    path = tmp_path_factory.mktemp("cli") / "cli_subject.py"
-    path.write_text(NETWORK)
-    yield str(path)
-    sys.modules.pop("cli_subject", None)
-    sys.path.remove(str(path.parent))
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    return int(exit_.value.code or 0)
+from .lines import printed, run, valid
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -232,18 +174,6 @@ def test_estimate_in_another_precision(net: str, capsys: pytest.CaptureFixture[s
     assert "a format that one of the devices offers, but got 'fp8'" in refused(capsys, *both, "--precision", "fp8")
 
 
-@pytest.fixture(scope="module")
-def stored(net: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A front that the command line searched."""
-    logger = logging.getLogger("autocomp")
-    before = logger.handlers[:], logger.level, logger.propagate
-    out = tmp_path_factory.mktemp("stored") / "runs" / "a"
-    arguments = ["--net", f"{net}:build", "--data", f"{net}:data", "--budget", "size<90%", "--device", "ascend"]
-    assert run("search", *arguments, "--out", str(out), "--trials", "6", "--inputs", "8,1,8,8") == 0
-    logger.handlers[:], logger.level, logger.propagate = before
-    return out
-
-
 def test_search_stores_the_front_and_a_report(stored: Path) -> None:
     front = autocomp.load(stored)
     assert len(front.evaluated) == 6
@@ -377,14 +307,6 @@ def test_weights_must_fit(net: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "weights are a .ckpt or an .npz file" in refused(capsys, *arguments, str(tmp_path / "weights.pth"))
 
 
-def valid(name: str, text: str) -> Any:
-    """What a command printed, as the schema in the documentation describes it."""
-    schema = json.loads((DOCS / "reference" / "output.schema.json").read_text())
-    found = json.loads(text)
-    jsonschema.validate(found, {"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]})
-    return found
-
-
 def test_show_prints_the_front_and_a_point_layer_by_layer(
     stored: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,12 +332,6 @@ def test_status_says_how_far_the_search_of_a_folder_is(stored: Path, capsys: pyt
         search | {"sign_of_life_s": None}
     ]
     assert "6 of 6 evaluations" in printed(capsys, "status", str(stored))
-
-
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    assert run(*arguments) == 0
-    return capsys.readouterr().out
 
 
 def test_export_writes_a_point_of_a_stored_front(

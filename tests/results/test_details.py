@@ -22,6 +22,7 @@ from autocomp.results.front import ParetoSet
 from autocomp.results.growth import rounds
 from autocomp.results.plots import figure
 from autocomp.results.report import html
+from autocomp.search_spaces import Plan
 from tests.fronts import FLOAT, front
 
 ROWS = [(0.89, 0.6, 0.5), (0.88, 0.4, 0.6), (0.87, 0.5, 0.7), (0.80, 0.3, 0.2)]
@@ -73,6 +74,16 @@ def test_uniform_plans_stand_in_the_plot() -> None:
 def test_earlier_uniform_plans_stay_where_samples_are_missing() -> None:
     later = replace(DETAILS, uniform=())
     assert later.completed(DETAILS) == DETAILS and later.completed(None) == later
+
+
+def test_sensitivities_of_a_plan_by_layer() -> None:
+    details = FrontDetails(
+        sensitivity={"format/conv": {"w4": 0.25}, "keep/conv": {"0.5": 0.5}, "format/fc": {"w8": 1e-6}}
+    )
+    plan = Plan({"format/conv": "w4", "keep/conv": 0.5, "format/fc": "w4"})
+    assert (
+        details.nats(plan, "conv") == 0.75 and details.nats(plan, "fc") is None and details.nats(Plan(), "conv") is None
+    )
 
 
 def test_the_report_names_what_loses() -> None:

@@ -211,6 +211,7 @@ def of_points() -> list[Case]:
         *of_rule(point.ratio, {}, {"metric": names}),
         *of_rule(point.summary, {}, {"metrics": ("latency", 5, None, [5])}),
         *saying(point.export, ({"path": "net.onnx"}, r"use autocomp\.load\(folder, net\)")),
+        *saying(point.evaluate, ({"data": X}, r"use autocomp\.load\(folder, net\)")),
     ]
 
 
@@ -253,7 +254,9 @@ def others() -> dict[str, list[Case]]:
                       "seed": SEEDS, "progress": SHOWN}),
             *saying(partial(autocomp.profile, net=Residual(), data=X),
                     ({"plan": {"format/none": "w8a8"}}, "^plan must choose for places of this network"),
-                    ({"plan": '{"format/stem": "w99"}'}, "w99"), ({"device": "ascend-31"}, "^unknown device")),
+                    ({"plan": '{"format/stem": "w99"}'}, "w99"), ({"device": "ascend-31"}, "^unknown device"),
+                    ({"net": "no/net.onnx"}, "^there is no file no/net.onnx"),
+                    ({"net": "net.onnx", "plan": {}}, "^a plan is for a network in MindSpore, but got the file")),
         ],
         "export": [
             *of_rule(autocomp.export, {**net, "path": "a.onnx"}, {"net": (None, *NETS), "path": FOLDERS}),

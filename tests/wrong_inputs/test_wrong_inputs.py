@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from . import front_door, primitives
 from .cases import Case
 
 LEAST = 10
+OF_THE_SEARCH = {"ParetoSet.short_of_accuracy", "Point.of", "Point.trained"}  # what a search itself calls
 CASES: dict[str, list[Case]] = {**front_door.cases(), **primitives.cases()}
 ENTRIES = {
     name: getattr(module, name) for module in (autocomp, autocomp.nas, autocomp.primitives) for name in module.__all__
@@ -28,6 +30,28 @@ def test_every_entry_point_has_wrong_inputs(name: str) -> None:
     entry: Any = ENTRIES[name]
     count = len(CASES.get(name, ()))
     assert count >= LEAST or not inspect.signature(entry).parameters, f"{name} has {count} wrong inputs"
+
+
+def qualified(call: Any) -> str:
+    return qualified(call.func) if isinstance(call, partial) else getattr(call, "__qualname__", "")
+
+
+@pytest.mark.parametrize("entry", [autocomp.ParetoSet, autocomp.Point])
+def test_every_method_of_fronts_and_points_has_wrong_inputs(entry: type) -> None:
+    """Of those that take something."""
+    reached = {qualified(case.call) for cases in CASES.values() for case in cases}
+    methods = {
+        f"{entry.__name__}.{name}"
+        for name, member in vars(entry).items()
+        if not name.startswith("_") and len(_parameters(member)) > 1
+    }
+    assert len(methods) > 5 and methods - reached - OF_THE_SEARCH == set()
+
+
+def _parameters(member: Any) -> list[str]:
+    """Empty for what is no method."""
+    made = getattr(member, "__func__", member)
+    return list(inspect.signature(made).parameters) if inspect.isfunction(made) else []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from autocomp.process.bounded_files import check_file
 from autocomp.results.network_profile import LayerProfile, NetworkProfile
 from autocomp.search_spaces import Plan
 
-from .layer_times import kernel_times, times_by
+from .layer_times import MULTIPLY, kernel_times, times_by
 from .tensor_statistics import statistics
 
 MOST_BYTES = 2_000_000_000  # of a file, which protobuf can hold
@@ -45,7 +45,8 @@ def profile_file(path: str | os.PathLike[str], data: Any, inputs: Any, samples: 
     share = max(1, int(MOST_ELEMENTS / max(1, sum(array.size for array in tensors.values()) / len(one[0]))))
     seen = _tensors(model, Path(path), tuple(array[:share] for array in many))
     nodes = [node for node in model.graph.node if node.op_type != "Constant"]
-    times = times_by(kernel_times(model.SerializeToString(), one), {node.name: node.name for node in nodes})
+    owner = {node.name: node.name for node in nodes}
+    times = times_by(kernel_times(model.SerializeToString(), one), owner, _fused(nodes))
     memory, total = _memory(model, tensors, one), sum(times.values()) or 1.0
     found = [
         LayerProfile(
@@ -60,6 +61,19 @@ def profile_file(path: str | os.PathLike[str], data: Any, inputs: Any, samples: 
         for node in nodes
     ]
     return NetworkProfile(Plan(), HERE, tuple(found), len(many[0][:share]))
+
+
+def _fused(nodes: Sequence[Any]) -> dict[str, str]:
+    """Node -> the node with weights before it, into which it may be fused."""
+    writer: dict[str, Any] = {name: node for node in nodes for name in node.output}
+    found: dict[str, str] = {}
+    for node in nodes:
+        before = [writer[name].name for name in node.input if name in writer]
+        own = any(word in node.op_type for word in MULTIPLY)
+        above = node.name if own else next((found[name] for name in reversed(before) if name in found), None)
+        if above is not None:
+            found[node.name] = above
+    return found
 
 
 def _read(path: Path) -> Any:

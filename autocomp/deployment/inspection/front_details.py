@@ -43,7 +43,7 @@ class DetailMaker:
         losses = None if shown.is_float or shown.tuned else self._losses(shown.plan, fast)
         seen = self._histograms()
         tensors = tuple(self._tensors(knob, seen.get(knob.layers[0])) for knob in self._sensitive())
-        return FrontDetails(uniform, tensors, losses)
+        return FrontDetails(uniform, tensors, losses, self._every_sensitivity())
 
     @property
     def _knobs(self) -> list[Knob]:
@@ -90,6 +90,11 @@ class DetailMaker:
             return {}
         row = self.scores.sensitivity[self.evaluator.space.knobs.index(knob)]
         return {str(value): float(nats) for value, nats in zip(knob.values[1:], row[1:], strict=True)}
+
+    def _every_sensitivity(self) -> dict[str, dict[str, float]]:
+        found = {knob.name: self._sensitivity(knob) for knob in self.evaluator.space.knobs}
+        short = {name: {text: float(f"{nats:.3g}") for text, nats in row.items()} for name, row in found.items()}
+        return {name: row for name, row in short.items() if row}
 
     def _sensitive(self) -> list[Knob]:
         """Without scores those whose layers are executed first."""

@@ -19,6 +19,7 @@ from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Para
 from autocomp.search_spaces import NetworkGraph
 
 RUNS, WARM = 20, 3
+MULTIPLY = ("Conv", "Gemm", "MatMul")  # in the names of operators with weights
 KERNEL = "_kernel_time"  # how the names of the events of kernels end
 
 
@@ -64,9 +65,14 @@ def node_of(kernel: str, names: Sequence[str]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-def times_by(kernels: Iterable[KernelTime], owner: Mapping[str, str]) -> dict[str, float]:
+def times_by(
+    kernels: Iterable[KernelTime], owner: Mapping[str, str], fused: Mapping[str, str] | None = None
+) -> dict[str, float]:
     """Owner -> milliseconds. owner: of each node by its name. A kernel that was inserted, such as a change of layout,
-    counts with the next kernel that has an owner."""
+    counts with the next kernel that has an owner.
+
+    fused: the owner of a kernel that multiplies and has the name of this node, which was fused into it.
+    """
     found: dict[str, float] = {}
     waiting, last = 0.0, None
     names = list(owner)
@@ -75,7 +81,8 @@ def times_by(kernels: Iterable[KernelTime], owner: Mapping[str, str]) -> dict[st
         if node is None:
             waiting += kernel.ms
             continue
-        last = owner[node]
+        multiplies = fused is not None and any(word in kernel.op for word in MULTIPLY)
+        last = fused.get(node, owner[node]) if fused is not None and multiplies else owner[node]
         found[last] = found.get(last, 0.0) + kernel.ms + waiting
         waiting = 0.0
     if last is not None:
