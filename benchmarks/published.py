@@ -9,7 +9,7 @@ import csv
 import hashlib
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -141,10 +141,17 @@ def family(name: str) -> str:
     return next(kind for kind, begins in FAMILIES.items() if name.startswith(begins))
 
 
-def ascend_networks(device: Device, chip: str = "Ascend310P3", precision: str = "fp16") -> list[Observation]:
-    """All rows of a chip, for each builder of their network."""
+FASTER_SIGMOID = ("yolox_s",)  # the source compiled it so, and no other network that has sigmoids
+
+
+def ascend_networks(
+    device: Device, chip: str = "Ascend310P3", precision: str = "fp16", chosen: Sequence[str] | None = None
+) -> list[Observation]:
+    """Rows of a chip, for each builder of their network: the chosen ones, or all but those with a faster sigmoid."""
     found = []
     for name, pixels, batch, milliseconds in ascend_rows(chip, precision):
+        if name in FASTER_SIGMOID if chosen is None else name not in chosen:
+            continue
         for builder in builders(name):
             workload = uniform(graph(name, pixels, builder), batch, "float" if precision == "fp16" else "w8a8")
             found.append(observe(device, workload, milliseconds * 1e-3, family(name)))
@@ -236,6 +243,14 @@ def h100_networks(device: Device) -> list[Observation]:
         for builder in builders(name)[:1]:
             workload = uniform(graph(name, 224, builder), batch)
             found.append(observe(device, workload, milliseconds * 1e-3, family(name)))
+    return found
+
+
+def a100_networks(device: Device) -> list[Observation]:
+    found = []
+    for row in rows(HERE / "measurements" / "a100_tensorrt_int8.csv"):
+        workload = uniform(graph(row["net"]), int(row["batch"]), "w8a8")
+        found.append(observe(device, workload, float(row["median_ms"]) * 1e-3, family(row["net"])))
     return found
 
 

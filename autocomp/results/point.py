@@ -365,17 +365,10 @@ class Point:
 
     @cached_property
     def unpaid_cuts(self) -> tuple[str, ...]:
-        """The plan's cuts of channels that make it no faster on the device; empty where the network is not at hand.
-
-        >>> point.unpaid_cuts
-        ('keep 0.9 of layer4.0.conv1',)
-        """
-        tables = None if self.deployer is None or not self._cuts else self.deployer.layers((self.plan,))
+        """Cuts of channels that make it no faster, ``"keep 0.9 of layer4"``; none where the network is not at hand."""
+        cut = self.deployer is not None and any(name.startswith("keep/") for name in self.plan)
+        tables = self.deployer.layers((self.plan,)) if self.deployer is not None and cut else None
         return () if tables is None else tables.unpaid.get(self.plan.key, ())
-
-    @property
-    def _cuts(self) -> bool:
-        return any(name.startswith("keep/") for name in self.plan)
 
     def _share(self, metric: str) -> str:
         return "" if self.reference is None else f" ({share(self.ratio(metric))})"
