@@ -16,6 +16,7 @@ import numpy as np
 from autocomp.evaluators import Measurement, PlanEvaluator, Scores
 from autocomp.evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
 from autocomp.hardware_models import Device
+from autocomp.hardware_models.runtimes.onnxruntime import ONNXRUNTIME
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import (
@@ -287,14 +288,14 @@ def export(
     if written is not None:
         return written.write(graph, parameters, compressed, inputs, path, evaluated, tolerance)
     if takes_integers(device, ending, form):
-        integers = write_integers(net, inputs, path, evaluated, tolerance)
+        integers = write_integers(net, inputs, path, evaluated, tolerance, () if device is None else device.weight_only)
         if integers is not None:
             return integers
     with written_whole(path) as draft:
         if ending == ".mindir":
             export_mindir(net, inputs, draft)
         else:
-            draft.write_bytes(onnx_bytes(graph, parameters, compressed, zero_points))
+            draft.write_bytes(onnx_bytes(graph, parameters, compressed, zero_points, _one_image(device, inputs)))
         run = run_mindir if ending == ".mindir" else run_onnx
         shown, expected = _expected(net, graph, inputs) if ending == ".onnx" else (inputs, forward(net, inputs))
         if ending == ".onnx" and compressed.tensors:  # the network rounds the inputs of layers alone
@@ -338,12 +339,21 @@ def _tolerance(graph: NetworkGraph, compressed: CompressedWeights) -> float:
 
 
 def onnx_bytes(
-    graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights, zero_points: bool = True
+    graph: NetworkGraph,
+    parameters: Parameters,
+    compressed: CompressedWeights,
+    zero_points: bool = True,
+    packed_dense: bool = False,
 ) -> bytes:
-    """zero_points: whether the runtime takes them, as onnxruntime; TensorRT does not."""
-    style = Style(integer_weights=True, unpacks_at_load=zero_points)
+    """zero_points: whether the runtime takes them, as onnxruntime; TensorRT does not. packed_dense: see ``Style``."""
+    style = Style(integer_weights=True, unpacks_at_load=zero_points, packed_dense=packed_dense)
     data: bytes = onnx_network(graph, parameters, compressed, style).SerializeToString()
     return data
+
+
+def _one_image(device: Device | None, inputs: Arrays) -> bool:
+    """Whether onnxruntime will run the file for one image at a time."""
+    return device is not None and bool(device.weight_only) and device.runtime is ONNXRUNTIME and len(inputs[0]) == 1
 
 
 def _device(sizes: FileSizes | None) -> Device | None:

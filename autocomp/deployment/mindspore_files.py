@@ -26,19 +26,25 @@ def takes_integers(device: Device | None, ending: str, form: str | None) -> bool
 
 
 def write_integers(
-    net: Any, inputs: Arrays, path: str | os.PathLike[str], evaluated: Callable[[Arrays], Arrays], tolerance: float
+    net: Any,
+    inputs: Arrays,
+    path: str | os.PathLike[str],
+    evaluated: Callable[[Arrays], Arrays],
+    tolerance: float,
+    weight_only: tuple[int, ...] = (),
 ) -> ExportReport | None:
     """Write the file; None where no layer is in integers.
 
     A CPU has no kernel of these operators: the same numbers are compared in operators that it has, and the file is
     loaded and its operators are counted.
 
-    evaluated: the network in memory.
+    evaluated: the network in memory. weight_only: bits of weights for which the chip has a kernel that takes inputs in
+        floats.
     """
-    twin, count = with_integer_dense(net)
+    twin, count = with_integer_dense(net, weight_only=weight_only)
     if not count:
         return None
-    simulated, _ = with_integer_dense(net, simulated=True)
+    simulated, _ = with_integer_dense(net, simulated=True, weight_only=weight_only)
     with written_whole(path) as draft:
         export_mindir(twin, inputs, draft)
         _check_loads(draft, count)

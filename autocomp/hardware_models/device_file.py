@@ -16,7 +16,7 @@ from .runtimes.registry import runtime_of
 FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
 ENTRIES = (
-    *("name", "like", "aliases", "float_bits", "formats", "channel_divisor", "strict_divisor"),
+    *("name", "like", "aliases", "float_bits", "formats", "channel_divisor", "strict_divisor", "weight_only"),
     *("symmetric_inputs", "container", "runtime"),
     *("specification", "matrix", "fusion", "layout", "rates", "fit", "energy_pj", "measured"),
 )
@@ -133,6 +133,8 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
         yield name, data[name], "an integer above 0", isinstance(data[name], int) and data[name] > 0
     for name in ("strict_divisor", "symmetric_inputs"):
         yield name, data.get(name, False), "true or false", isinstance(data.get(name, False), bool)
+    bits = data.get("weight_only", [])
+    yield "weight_only", bits, "a list of numbers of bits from 1 to 8", _numbers_of_bits(bits)
     free = data["fusion"].get("free_activations", [])
     yield "free_activations", free, "a list of operators", isinstance(free, (list, tuple))
     for name, value in data.get("layout", {}).items():
@@ -209,3 +211,7 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_text, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _numbers_of_bits(given: Any) -> bool:
+    return isinstance(given, (list, tuple)) and all(isinstance(one, int) and 0 < one <= 8 for one in given)

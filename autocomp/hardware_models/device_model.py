@@ -50,6 +50,8 @@ class Device:
     formats: the formats of a layer, mildest first. Those that the chip does not execute only save storage.
     channel_divisor: numbers of channels that are multiples of it waste no arithmetic.
     strict_divisor: whether channels are cut only in multiples of it, since the runtime is slower between them.
+    weight_only: numbers of bits of weights that a dense layer whose input is in floats reads as they are stored, where
+        its runtime can; of other numbers they are floats once the network is loaded.
     symmetric_inputs: whether the runtime takes only inputs that are rounded symmetrically around zero, as TensorRT
         does.
     runtime: the software that executes networks on it: how it runs, fuses and stores operators and tensors.
@@ -85,6 +87,7 @@ class Device:
     free_activations: tuple[str, ...] | None = None
     symmetric_inputs: bool = False
     strict_divisor: bool = False
+    weight_only: tuple[int, ...] = ()
     table: MeasuredTable = field(default_factory=lambda: MeasuredTable(()))
 
     @cached_property
@@ -184,6 +187,7 @@ class Device:
                 layout=Layout(**data.get("layout", {})),
                 symmetric_inputs=data.get("symmetric_inputs", runtime.symmetric_inputs),
                 strict_divisor=data.get("strict_divisor", False),
+                weight_only=tuple(data.get("weight_only", ())),
             )
             return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found
         except KeyError as missing:

@@ -65,7 +65,7 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
     stored = stored + lowered.device.container.of_tensors(lowered, operator)
     arithmetic = _arithmetic(lowered, operator)
     demand = _demand(lowered, position, arithmetic)
-    resident = lowered.device.bytes_per_element[demand.precision]
+    resident = lowered.device.runtime.weight_bytes(lowered, operator.head)
     bits, activation_bits = lowered.workload.bits_of(operator.head)
     return Work(
         demand=demand,
@@ -109,14 +109,14 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         grouped = grouped * runtime.grouped_macs(lowered, layer, precision)
     others = lowered.program.other_live_activations[position] * lowered.workload.batch * lowered.device.float_bits / 8
     traffic, widths = _traffic(lowered, position), lowered.device.bytes_per_element
-    windows = _window_elements(lowered, operator)
+    windows, traffic_each = _window_elements(lowered, operator), runtime.weight_traffic(lowered, operator.head)
     return Demand(
         matrix=arithmetic.matrix,
         grouped=grouped,
         traffic=traffic,
-        weights=weights * widths[precision],
+        weights=weights * traffic_each,
         float_traffic=traffic + _widened(lowered, operator),
-        float_weights=weights * widths[FLOAT],
+        float_weights=weights * np.where(runtime.reads_stored(lowered, operator.head), traffic_each, widths[FLOAT]),
         other_live_activations=np.full(n, others),
         vector=_vector(lowered, operator),
         transcendental=sum(

@@ -9,6 +9,7 @@ from .formats import FLOAT_BITS, Format
 from .graph import ChannelGroup, NetworkGraph, Node
 from .knob import DENSE, SPARSE, Knob, kept_units
 from .node_attributes import WEIGHTED, Argument, Convolution, Narrowing, NodeAttributes, Normalization, SplitPart
+from .packed_layers import BLOCK, packs
 from .plan import Plan, Value
 from .quantized_tensors import CLIPPING, MAX_POOLS, SPLITS, IntegerFlow, foldable
 from .space import SearchSpace
@@ -16,6 +17,7 @@ from .values import SEPARATOR, carried_out_by, split_value
 from .workload import Workload, once
 
 __all__ = [
+    "BLOCK",
     "CLIPPING",
     "DENSE",
     "FLOAT_BITS",
@@ -50,6 +52,7 @@ __all__ = [
     "kept_units",
     "once",
     "origins",
+    "packs",
     "split_value",
     "with_chains",
     "without_blocks",

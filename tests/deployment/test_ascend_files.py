@@ -176,11 +176,24 @@ def test_mindspore_on_an_ascend_gets_its_dense_layers_in_integers(
     assert integer_operators(report.path) == len(dense) == len(able) == 2
 
 
+@pytest.mark.parametrize("text", ["w8", "w4"])
+def test_mindspore_reads_weights_of_dense_layers_as_they_are_stored(
+    named_subject: Callable[[str], Subject], tmp_path: Path, text: str
+) -> None:
+    """The chip has a kernel for 8 and for 4 bits; the other layers are as everywhere."""
+    subject = named_subject("concatenating")
+    dense = [layer for layer, i in subject.graph.layers.items() if subject.graph.nodes[i].kind == "dense"]
+    report = deployer_of(subject, "ascend-910b1:mindspore").export(in_format(subject, text), tmp_path / "net.mindir")
+    assert report.form == "deployable" and report.max_relative_error < 1e-4
+    assert report.size_mb == pytest.approx(report.predicted_mb, rel=0.05)  # of 14 KB, most of which are names
+    assert integer_operators(report.path) == len(dense) == 2
+
+
 def test_without_dense_layers_in_integers_and_on_request_a_mindir_file_is_as_everywhere(
     named_subject: Callable[[str], Subject], tmp_path: Path
 ) -> None:
     subject = named_subject("concatenating")
     deployer = deployer_of(subject, "ascend:mindspore")
-    assert integer_operators(deployer.export(in_format(subject, "w8"), tmp_path / "a.mindir").path) == 0
+    assert integer_operators(deployer.export(in_format(subject, "w4"), tmp_path / "a.mindir").path) == 0
     report = deployer.export(in_format(subject, "w8a8"), tmp_path / "b.mindir", "simulated")
     assert report.form == "simulated" and integer_operators(report.path) == 0

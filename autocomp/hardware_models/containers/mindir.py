@@ -53,7 +53,9 @@ class MindirContainer(Container):
         bits, activation_bits = lowered.workload.bits_of(index)
         rank, weight = len(node.weight_shape or ()), letters_of(node)
         named = 3 * len(".weight") + _stored(weight + len(".scale"), rank)
-        stored = np.where(bits <= 8, outputs * SCALE + self.unpacking(bits) + named, 0)
+        read = lowered.device.runtime.reads_stored(lowered, index)  # with scales in float16, and not unpacked
+        unpacked = np.where(read, self.integers - outputs * SCALE / 2, self.unpacking(bits))
+        stored = np.where(bits <= 8, outputs * SCALE + unpacked + named, 0)
         names = sum(_stored(len(str(node.layer)) + len(name), 0) for name in (".0.scale", ".0.low", ".0.high"))
         return stored + np.where(activation_bits <= 8, self.rounded + names, 0)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autocomp.hardware_models.gemm import gemm_of
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator, Program
-from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node
+from autocomp.search_spaces import BLOCK, WEIGHTED, NetworkGraph, Node
 
 from . import protobuf
 from .base import SCALE, Container, bias_name, letters_of
@@ -86,6 +87,9 @@ class OnnxContainer(NamedContainer):
         if lowered.device.symmetric_inputs:  # DequantizeLinear for all, no zero points, and biases in floats
             packed = plain = np.asarray(self._dequantized(name))
         found = stored * (outputs * SCALE + np.where(bits <= 4, packed, plain))
+        packed_here = lowered.device.runtime.reads_stored(lowered, index)
+        if np.any(packed_here):
+            found = np.where(packed_here, self._multiplied_packed(lowered, index), found)
         if not lowered.device.runtime.quantizes_tensors:
             rounded = self.rounded + 12 * len(node.name)
             return found + np.where(activation_bits <= 8, rounded, 0) + self._turned(node) * stored
@@ -97,6 +101,14 @@ class OnnxContainer(NamedContainer):
             found = found + both * (outputs + self.zero_points + 2 * name)
         phases = self.phases + self.rounded + 24 * len(node.name) + 12 * len(PHASES)
         return found + np.where(both, phases * node.transposed, self._turned(node) * stored)
+
+    @staticmethod
+    def _multiplied_packed(lowered: LoweredNetwork, index: int) -> np.ndarray:
+        """(n,) bytes of a scale for each block of a row, and of what fills the last one; the operator has attributes
+        and a domain that others have not."""
+        layer, more = gemm_of(lowered, index), 145 + 2 * letters_of(lowered.graph.nodes[index])
+        blocks = np.ceil(layer.channels_in / BLOCK)
+        return layer.channels_out * (blocks * SCALE + (blocks * BLOCK - layer.channels_in) / 2) + more
 
     @staticmethod
     def _dequantized(weight: int) -> int:

@@ -82,6 +82,21 @@ class Runtime:
         able = self.multiplies_integers(lowered.graph.nodes[layer])
         return np.minimum(lowered.asked(layer), INT8 if able else FLOAT)
 
+    def reads_stored(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
+        """(n,) bool: whether a layer in floats reads integers of its weight at each inference: nowhere, unless a
+        runtime has a kernel for it; they become floats when the network is loaded."""
+        return np.zeros(len(lowered.workload), bool)
+
+    def weight_bytes(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
+        """(n,) bytes of an element of a layer's weight in memory."""
+        bits, _ = lowered.workload.bits_of(layer)
+        widths = lowered.device.bytes_per_element[self.precision(lowered, layer)]
+        return np.where(self.reads_stored(lowered, layer), bits / 8, widths)
+
+    def weight_traffic(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
+        """(n,) bytes whose reading takes as long as that of an element of a layer's weight."""
+        return self.weight_bytes(lowered, layer)
+
     def measured_precision(self, lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
         """(n,) index into PRECISIONS: measured operators are only compared with others of the same precision."""
         return lowered.precision(operator.head)

@@ -23,11 +23,12 @@ from autocomp.primitives.numerics.quantizers import (
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
-from autocomp.search_spaces import MAX_POOLS, Argument, NetworkGraph, Node, foldable
+from autocomp.search_spaces import MAX_POOLS, Argument, NetworkGraph, Node, foldable, packs
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
 MEAN, VARIANCE, TAP, OUTPUT = "#mean", "#variance", "#input", "#output"
+MICROSOFT = "com.microsoft"  # the domain of onnxruntime's own operators
 REWRITES = ["WeightBiasQuantization"]  # disabled: it rounds weights and biases of layers with rounded inputs
 
 
@@ -38,6 +39,7 @@ class Style:
     integer_weights: store int8 and int4 (export), else the rounded float32 (evaluation).
     unpacks_at_load: integers that are multiplied as floats are converted by operators that onnxruntime computes once,
         when it loads the file; else by DequantizeLinear, which TensorRT requires, and onnxruntime would run each time.
+    packed_dense: whether dense layers of one row multiply weights of 4 bits as they are stored, which onnxruntime does.
     statistics: keep every BatchNorm, normalise by the batch, and return the mean and variance of each as
         ``<node>#mean`` and ``<node>#variance``.
     taps: also return the input of every layer, as ``<node>#input``, once for each time that it runs.
@@ -46,6 +48,7 @@ class Style:
 
     integer_weights: bool = False
     unpacks_at_load: bool = True
+    packed_dense: bool = False
     statistics: bool = False
     taps: bool = False
     tapped: frozenset[int] = frozenset()
@@ -256,6 +259,14 @@ class Writer:
             return False
         return bool(self.compressed.tensors) and quantized.scale.ndim == 1 and quantized.zero_point is None
 
+    def multiplies_packed(self, node: Node, state: LayerState) -> bool:
+        """Whether onnxruntime reads the weight of a layer in floats as it is stored."""
+        quantized = state.quantized
+        if quantized is None or state.activation is not None or not self.style.packed_dense or quantized.bits != 4:
+            return False
+        plain = quantized.scale.ndim == 1 and quantized.zero_point is None
+        return plain and packs(self.graph, self.graph.layers[str(node.layer)])
+
     def batchnorm(self, node: Node) -> str:
         assert node.layer is not None
         source = self.argument(node.arguments[0])
@@ -311,6 +322,8 @@ class Writer:
         stored = [tensor for name, tensor in self.initializers.items() if name in read]
         graph = helper.make_graph(nodes, "network", self.inputs, values, stored)
         opsets = [helper.make_opsetid("", self.opset)]
+        if any(node.domain == MICROSOFT for node in nodes):
+            opsets.append(helper.make_opsetid(MICROSOFT, 1))
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="autocomp")
 
     def _finished(self, node: Node, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,12 +11,16 @@ from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator
 from autocomp.hardware_models.rates import FLOAT, INT8, RuntimeWork
 from autocomp.hardware_models.runtimes.base import Buffers, Runtime
+from autocomp.search_spaces import BLOCK, packs
 
 from . import integers
 from .blocks import block_knobs
 from .buffers import OnnxruntimeBuffers
 from .extra_work import OnnxruntimeRates, extra_work
 from .kernels import one_by_one
+
+PACKED_SHARE = 0.75  # of the time of a dense layer of one row: MatMulNBits against Gemm, 256 to 4096 inputs and outputs
+SCALE_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,22 @@ class Onnxruntime(Runtime):
         windows: np.ndarray,
     ) -> RuntimeWork:
         return extra_work(lowered, position, layer, grouped)
+
+    def reads_stored(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
+        """MatMulNBits, in a dense layer of one row: with several it is no faster than floats."""
+        bits, activation_bits = lowered.workload.bits_of(layer)
+        one_row = packs(lowered.graph, layer) and lowered.images(layer) == 1
+        return np.isin(bits, lowered.device.weight_only) & (activation_bits > 8) & one_row
+
+    def weight_bytes(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
+        """With a scale for each part of a row."""
+        stored, widths = self.reads_stored(lowered, layer), super().weight_bytes(lowered, layer)
+        return np.where(stored, widths + SCALE_BYTES / BLOCK, widths)
+
+    def weight_traffic(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
+        """Its kernel is bound by unpacking."""
+        floats = lowered.device.bytes_per_element[FLOAT]
+        return np.where(self.reads_stored(lowered, layer), PACKED_SHARE * floats, super().weight_bytes(lowered, layer))
 
     def buffers(self, lowered: LoweredNetwork) -> Buffers:
         return OnnxruntimeBuffers.of(lowered)

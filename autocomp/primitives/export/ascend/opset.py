@@ -22,6 +22,7 @@ def lowered(model: onnx.ModelProto) -> onnx.ModelProto:
     Reductions have had their axes as an input since opset 18; before, they were an attribute.
     """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    _whole_shapes(model)
     for node in model.graph.node:
         if node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and len(node.input) > 1:
             axes = [int(axis) for axis in numpy_helper.to_array(stored[node.input[1]])]
@@ -36,6 +37,22 @@ def lowered(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     return model
+
+
+def _whole_shapes(model: onnx.ModelProto) -> None:
+    """A part of a shape is a slice of it: only opset 15 gives parts."""
+    nodes = list(model.graph.node)
+    for node in [one for one in nodes if one.op_type == "Shape" and one.attribute]:
+        limits = {one.name: one.i for one in node.attribute}
+        values, name = (limits.get("start", 0), limits.get("end", 2**31 - 1)), node.output[0]
+        parts = [f"{name}.start", f"{name}.end"]
+        for part, value in zip(parts, values, strict=True):
+            model.graph.initializer.append(helper.make_tensor(part, onnx.TensorProto.INT64, [1], [value]))
+        node.output[0], node.name = f"{name}.whole", f"{name}.whole"
+        del node.attribute[:]
+        nodes.insert(nodes.index(node) + 1, helper.make_node("Slice", [f"{name}.whole", *parts], [name], name=name))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _axes_as_input(model: onnx.ModelProto, node: onnx.NodeProto) -> None:

@@ -130,6 +130,19 @@ def test_files_have_a_low_opset_and_static_shapes(name: str, form: str) -> None:
         assert [size.dim_value for size in value.type.tensor_type.shape.dim] == [16, 3, 12, 12]
 
 
+def test_a_part_of_a_shape_becomes_a_slice() -> None:
+    """Shape gives parts since opset 15."""
+    make, kind = onnx.helper, onnx.TensorProto
+    given = make.make_tensor_value_info("x", kind.FLOAT, ["batch", 3, 5])
+    result = make.make_tensor_value_info("y", kind.INT64, [2])
+    graph = make.make_graph([make.make_node("Shape", ["x"], ["y"], name="y", start=1, end=3)], "g", [given], [result])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=10)
+    found = lowered(model)
+    assert [node.op_type for node in found.graph.node] == ["Shape", "Slice"]
+    (sizes,) = run_onnx(found.SerializeToString(), (np.zeros((2, 3, 5), np.float32),))
+    assert sizes.tolist() == [3, 5]
+
+
 def test_an_operator_of_a_later_opset_is_named() -> None:
     node = onnx.helper.make_node("Mish", ["x"], ["y"], name="head/act")
     graph = onnx.helper.make_graph([node], "g", [], [])
