@@ -114,8 +114,7 @@ class Deployer(Protocol):
         ...
 
     def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
-        """What a report shows beside the front. scores: of the search, as JSON. evaluated: need no evaluation. shown:
-        the point whose losses are looked for. None where the device is not known."""
+        """What a report shows beside the front: scores as JSON, points that are evaluated, the one whose losses are shown."""
         ...
 
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:

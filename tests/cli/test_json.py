@@ -66,15 +66,17 @@ def test_what_it_prints_is_as_described(
     assert valid(ANSWERS[command], printed(capsys, command, *lines[command], "--json"))
 
 
+@pytest.mark.parametrize("point", ["float", "size<90%"])
 def test_a_file_is_profiled_node_by_node(
-    net: str, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    point: str, net: str, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Of the front's device, an Ascend: its own operators run nowhere else, and its batch is fixed."""
     file = str(tmp_path / "net.onnx")
-    printed(capsys, "export", str(stored), file, "--net", f"{net}:build", "--point", "float")
+    printed(capsys, "export", str(stored), file, "--net", f"{net}:build", "--point", point)
     page = tmp_path / "page.html"
     line = ("profile-network", "--net", file, "--data", f"{net}:data", "--html", str(page), "--json")
     found: Any = valid("network_profile", printed(capsys, *line))
-    assert found["measured_ms"] > 0 and found["samples"] == 64 and page.read_text().count("<tr") > 3
+    assert found["measured_ms"] > 0 and found["samples"] == 8 and page.read_text().count("<tr") > 3
     assert sum(row["share"] for row in found["layers"]) == pytest.approx(1)
 
 

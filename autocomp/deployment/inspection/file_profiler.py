@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from autocomp.deployment.file_forms import runnable
 from autocomp.errors import ExportError
 from autocomp.evaluators.engines import Arrays
 from autocomp.primitives.tracing.mindir import first_line
@@ -77,9 +78,11 @@ def _fused(nodes: Sequence[Any]) -> dict[str, str]:
 
 
 def _read(path: Path) -> Any:
+    """What onnxruntime runs of the file: of one for an Ascend the same integers in standard operators."""
     check_file(path, MOST_BYTES)
     try:
-        model = onnx.load(path)
+        source = runnable(path)
+        model = onnx.load(path) if isinstance(source, str) else onnx.load_from_string(source)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and onnx's own
         raise ValueError(f"{path} must be a whole ONNX file, but it cannot be read: {first_line(error)}") from error
