@@ -114,7 +114,7 @@ class Deployer(Protocol):
         ...
 
     def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
-        """What a report shows beside the front: scores as JSON, points that are evaluated, the one whose losses are shown."""
+        """What a report shows beside the front. scores: as JSON. evaluated: points known. shown: whose losses are."""
         ...
 
     def store(self, folder: Path, plans: Iterable[Plan]) -> None:
