@@ -3,6 +3,8 @@
     python benchmarks/scaling.py --simulate          # virtual time, 64 and 1,000 workers
     python benchmarks/scaling.py --price             # hypervolume at so many evaluations, by batch
     python benchmarks/scaling.py --workers           # plans a minute of 1 and 2 Ray workers and of threads
+    python benchmarks/scaling.py --memory            # of a worker, over 550 evaluations
+    python benchmarks/scaling.py --cluster           # seconds until a node that joins works, and of a first evaluation
     python benchmarks/scaling.py --quick             # each of the first two, small
 
 Simulated evaluations take 10 s on average, by a log-normal distribution (sigma 0.5: one in a hundred takes over 28 s,
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import os
 import sys
 import tempfile
 import time
@@ -97,6 +100,8 @@ class Simulated:
             found = self.evaluator.evaluate(plans[i])
             self.done += 1
             self.marks.append((self.done, self.driver))
+            if self.done % 1000 == 0:
+                print(f"  {self.done:,}: the driver {per(self, self.done, 1000):.2f} ms an evaluation", flush=True)
             self._last = time.process_time()
             yield i, found
 
@@ -138,15 +143,17 @@ def simulate(workers: int, trials: int, batch: int | str, times: float = 1.0) ->
         found = study(running, batch, trials, f"{folder}/search.db")
     print(
         f"{workers:6,} workers, batch {found.batch:6,}, {found.done:7,} evaluations: {running.busy:6.1%} busy, "
-        f"{running.now:7.0f} s, the driver {per(running, 100):.2f} ms an evaluation until 100, "
-        f"{per(running, trials):.2f} ms until {trials:,}, hypervolume {found.front.volume:.4f}",
+        f"{running.now:7.0f} s, the driver {per(running, trials):.2f} ms an evaluation, "
+        f"hypervolume {found.front.volume:.4f}",
         flush=True,
     )
 
 
-def per(running: Simulated, count: int) -> float:
-    """Milliseconds of the driver an evaluation, from the first to so many."""
-    return 1000 * running.marks[count - 1][1] / count
+def per(running: Simulated, count: int, last: int | None = None) -> float:
+    """Milliseconds of the driver an evaluation, of the last ones of so many; of all of them where it is not said."""
+    last = count if last is None else last
+    before = running.marks[count - last - 1][1] if last < count else 0.0
+    return 1000 * (running.marks[count - 1][1] - before) / last
 
 
 def price(evaluations: Sequence[int], batches: Sequence[int], seeds: int) -> None:
@@ -161,32 +168,103 @@ def volume(found: Study, count: int) -> float:
     return float(hypervolume(points, np.ones(points.shape[1])))
 
 
+def prepared() -> tuple[Any, Any]:
+    """The evaluator of the quick start's network, one thread to a worker, and its search space."""
+    import autocomp
+    from autocomp.measurement.processor import device
+    from autocomp.problem.jobs import prepare
+    from autocomp.quickstart import load_network, load_samples
+
+    data = autocomp.Data(evaluate=load_samples("evaluate"))
+    job = prepare(load_network(), device("ascend-310p3"), data, None, "auto", 0, sent_to_workers=True)
+    evaluator: Any = job.evaluator
+    evaluator.engine.threads = 1
+    return evaluator, job.space
+
+
 def workers() -> None:
     """Plans a minute of the quick start's network, three times in turns."""
-    from search_methods import NETWORKS
-
-    evaluator = NETWORKS["quickstart"]().job.evaluator
-    evaluator.engine.threads = 1
-    rng = np.random.default_rng(0)
-    space = evaluator.space
-    plans = [space.decode(tuple(vector)) for vector in space.random(rng, 60)]
+    evaluator, space = prepared()
+    plans = some_plans(space, 64)
     ways: dict[str, int | None] = {"1 worker": 1, "2 workers": 2, "threads": None}
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(3):
         for name, count in ways.items():
+            evaluator.engine.threads = 2 if count is None else 1
             with executor(evaluator, count) as running:
-                dict(running.map(plans[:4]))
+                dict(running.map(plans[:8]))
                 start = time.monotonic()
-                dict(running.map(plans[4:]))
-                found[name].append(60 * (len(plans) - 4) / (time.monotonic() - start))
+                dict(running.map(plans[8:]))
+                found[name].append(60 * (len(plans) - 8) / (time.monotonic() - start))
     for name, rates in found.items():
         print(f"{name:10} {np.median(rates):7.0f} plans a minute ({', '.join(f'{rate:.0f}' for rate in rates)})")
     print(f"2 workers over 1: {np.median(found['2 workers']) / np.median(found['1 worker']):.2f}")
 
 
+def some_plans(space: Any, count: int) -> list[Plan]:
+    rng = np.random.default_rng(0)
+    return [space.decode(tuple(vector)) for vector in space.random(rng, count)]
+
+
+def resident(evaluator: Any, plan: Plan) -> float:
+    """Evaluates, and returns the process's memory in MB."""
+    evaluator.evaluate(plan)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def memory(count: int) -> None:
+    """A worker's memory over so many evaluations."""
+    evaluator, space = prepared()
+    with executor(evaluator, 1) as running:
+        answers: dict[int, Any] = dict(running.ask(resident, some_plans(space, count)))
+    found = [answers[i] for i in sorted(answers)]
+    print(f"a worker's memory: {found[49]:.0f} MB after 50 evaluations, {found[-1]:.0f} MB after {count}, ", end="")
+    print(f"{found[-1] / found[49] - 1:+.1%}")
+
+
+def cluster() -> None:
+    """Seconds until a node that joins has begun to work, and until a search has its first evaluation."""
+    from ray.cluster_utils import Cluster
+
+    import autocomp
+    from autocomp.quickstart import load_network, load_samples
+
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    started.add_node(num_cpus=1)
+    os.environ["RAY_ADDRESS"] = started.address
+    plans = [SPACE.decode(tuple(vector)) for vector in SPACE.random(np.random.default_rng(0), 4000)]
+    seen: dict[int, float] = {}
+    with executor(ToyEvaluator(SPACE, sleep=0.05), "auto") as running:
+        for number, (_, process) in enumerate(running.ask(worked, plans)):
+            seen.setdefault(int(str(process)), time.monotonic())
+            if number == 20:
+                began = time.monotonic()
+                started.add_node(num_cpus=1)
+                joined = time.monotonic()
+            if len(seen) == 2:
+                break
+    answered = max(seen.values()) - joined
+    print(f"a node's first answer: {answered:.1f} s after it had joined, which took {joined - began:.1f} s")
+    started.shutdown()
+    del os.environ["RAY_ADDRESS"]
+    net, data, start = load_network(), load_samples("evaluate"), time.monotonic()
+    first: list[float] = []
+    autocomp.search(
+        net, None, "ascend-310p3", data, workers=2, trials=2, progress=False,
+        on_evaluation=lambda _: first.append(time.monotonic() - start),
+    )  # fmt: skip
+    print(f"a search's first evaluation: {first[0]:.1f} s after the call")
+
+
+def worked(evaluator: Any, plan: Plan) -> int:
+    """The process that has evaluated the plan."""
+    evaluator.evaluate(plan)
+    return os.getpid()
+
+
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("simulate", "price", "workers", "quick"):
+    for name in ("simulate", "price", "workers", "memory", "cluster", "quick"):
         made.add_argument(f"--{name}", action="store_true")
     made.add_argument("--trials", type=int, default=20_000)
     made.add_argument("--slow", action="store_true", help="one evaluation in a hundred takes four times as long")
@@ -197,12 +275,16 @@ def main() -> None:
         simulate(64, 600, batch)
         price((100, 200), (8, 64), 1)
     if options.simulate:
-        for count, trials in ((64, options.trials // 5), (1000, options.trials)):
+        for count, trials in ((1000, options.trials), (64, options.trials // 5)):
             simulate(count, trials, batch, TIMES if options.slow else 1.0)
     if options.price:
         price((200, 500, 1000, 2000), (8, 64, 1000), 3)
     if options.workers:
         workers()
+    if options.memory:
+        memory(550)
+    if options.cluster:
+        cluster()
 
 
 if __name__ == "__main__":

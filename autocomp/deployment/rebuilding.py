@@ -22,12 +22,12 @@ from autocomp.rules import is_number, shown
 from autocomp.search_spaces import (
     SPARSE,
     WHOLE,
-    Block,
     ChannelGroup,
     Format,
     LayerChain,
     NetworkGraph,
     Plan,
+    ResidualBlock,
     SearchSpace,
     Value,
     split_value,
@@ -132,7 +132,7 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     return convert(net, graph, parameters, compressor.of(kept, formats, plan, (), sparse, chains, blocks))
 
 
-def _blocks(net: Any, graph: NetworkGraph, names: Collection[str], inputs: Any) -> tuple[Block, ...]:
+def _blocks(net: Any, graph: NetworkGraph, names: Collection[str], inputs: Any) -> tuple[ResidualBlock, ...]:
     known = {block.name: block for block in skippable_blocks(net, graph, inputs_for(net, inputs))}
     if missing := sorted(names - known.keys()):
         raise ValueError(f"the plan must skip cells that can be left out, {', '.join(known)}; but got {missing[0]!r}")

@@ -20,8 +20,9 @@ from autocomp.problem.data import Samples
 from autocomp.problem.jobs import RepeatedCosts, as_taken, evaluator_of
 from autocomp.process.bounded_files import parse_json, read_arrays
 from autocomp.results.front import ParetoSet
-from autocomp.results.point import Point, percent
+from autocomp.results.point import Point
 from autocomp.results.stored import read
+from autocomp.results.wording import percent
 from autocomp.search_spaces import Format
 from autocomp.study.ledger import SCORES, Ledger
 

@@ -17,7 +17,7 @@ from autocomp.primitives.export.onnx_writer import MEAN, OUTPUT, REWRITES, TAP, 
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.network_outputs import NetworkOutput
-from autocomp.search_spaces import Block, LayerChain, NetworkGraph, SearchSpace
+from autocomp.search_spaces import LayerChain, NetworkGraph, ResidualBlock, SearchSpace
 
 log = logging.getLogger("autocomp")
 
@@ -84,11 +84,16 @@ class OnnxEngine:
     ) -> None:
         self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
         self.graph, self.parameters, self.threads = graph, dict(parameters), threads or len(os.sched_getaffinity(0))
+        self.providers: tuple[Any, ...] = ("CPUExecutionProvider",)  # onnxruntime's, the first one that can
 
     @property
     def at_once(self) -> int:
         elements = sum(parameter.size for parameter in self.parameters.values())
         return int(np.clip(HELD_AT_ONCE / max(elements, 1), 1, min(self.threads, AT_ONCE)))
+
+    def running_on(self, compressed: CompressedWeights) -> str:
+        """The provider that comes first in a session; onnxruntime leaves out those that cannot start."""
+        return str(self._session(compressed, Style()).get_providers()[0])
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         session = self._session(compressed, Style())
@@ -135,7 +140,7 @@ class OnnxEngine:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         model = onnx_network(self.graph, self.parameters, compressed, style)
-        as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES}
+        as_it_is = {"providers": list(self.providers), "disabled_optimizers": REWRITES}
         return onnxruntime.InferenceSession(model.SerializeToString(), options, **as_it_is)
 
     def _map(self, session: Any, names: list[str], inputs: Arrays) -> list[list[np.ndarray]]:
@@ -173,7 +178,7 @@ class MindSporeEngine:
         graph: NetworkGraph,
         described_outputs: Sequence[NetworkOutput] | None = None,
         chains: Mapping[str, Sequence[LayerChain]] | None = None,
-        blocks: Collection[Block] = (),
+        blocks: Collection[ResidualBlock] = (),
     ) -> None:
         """chains: those that plans may put in the place of a layer. blocks: those that plans may skip."""
         from autocomp.primitives.cells.elastic import ElasticNetwork

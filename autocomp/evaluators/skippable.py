@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
-from autocomp.primitives.tracing.blocks import candidate_blocks, widened
+from autocomp.primitives.replacement.residual_blocks import candidate_blocks, widened
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at
-from autocomp.search_spaces import Block, NetworkGraph, Plan, SearchSpace
+from autocomp.search_spaces import NetworkGraph, Plan, ResidualBlock, SearchSpace
 
 from .engines import Arrays, OnnxEngine
 
@@ -23,7 +23,7 @@ SAME = 1e-3  # relative, of a tensor in two engines
 Seen = tuple[np.ndarray, np.ndarray]  # a cell's first argument and what it returned
 
 
-def skippable_blocks(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[Block, ...]:
+def skippable_blocks(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[ResidualBlock, ...]:
     """The innermost cells that can be left out, in the order in which they run: each reads its block's source as its
     first argument and returns its output. Found by one forward pass; none where the network has no ONNX form.
 
@@ -41,7 +41,7 @@ def skippable_blocks(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[Blo
     except Exception as error:  # the network's own code in PyNative mode, or operators without an ONNX form
         log.info("no block is skipped: %s", error)
         return ()
-    found: list[Block] = []
+    found: list[ResidualBlock] = []
     for block in candidates:
         inside = any(block.nodes & other.nodes for other in found)
         if not inside and block.name in seen and _agrees(seen[block.name], values[block.source], values[block.output]):

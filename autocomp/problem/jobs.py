@@ -32,7 +32,6 @@ from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.exclusion import Patterns, cells_named, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network, first_line
 from autocomp.primitives.tracing.network_outputs import describe_outputs
-from autocomp.primitives.tracing.nodes import owners_of
 from autocomp.primitives.tracing.platform import forward, forward_in_any_mode
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
 from autocomp.primitives.verification.trial_cut import LATE, verify_channel_groups
@@ -46,6 +45,7 @@ from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_i
 from .gains import Gains, device_gains, device_knobs, not_offered
 from .metrics import METRICS
 from .rating import channel_importance
+from .unrounded import stays_float
 
 log = logging.getLogger("autocomp")
 
@@ -54,8 +54,6 @@ Costs = Callable[[np.ndarray], Cost]  # gives the costs of vectors, (n, knobs) i
 VARIANCE = "moving_variance"  # how the names of BatchNorms' variances end
 CHECKED = 4  # images for which the engine must reproduce MindSpore's outputs
 PROBED_PLANS = 4096  # random plans whose costs are computed before a budget is called unreachable
-FLOAT_SHARE = 0.05  # of the parameters, from which on those that no knob rounds are warned of
-NAMED = 5  # cells, at most, in such a warning
 OPTIONAL_SHARE = 0.5  # of the time limit, for the steps of preparation that a search can do without
 FIXED_SHARE = 0.5  # share of the latency above which a note says that compression does not lower fixed costs
 
@@ -266,10 +264,11 @@ def _prepared(
     if chip.strict_divisor and left and (names == "auto" or "channel-pruning" in names):
         text = "%d channel groups of up to %d channels are not pruned: %s is no faster with fewer channels"
         log.info(text, left, chip.channel_divisor, chip.name)
+    _log_alike(chip, formats)
     left_out = _left_out(graph, x, seed, evaluation is None, optional)
     few = _few(evaluator.calibrated, len(calibrate[0]))
     dear = () if names == "auto" else not_offered(chip, graph, choices.gains or {}, chosen(choices))
-    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *_alike(chip, formats), *dear)
+    remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *dear)
     for text in remarks:
         log.warning("%s", text)
     calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
@@ -287,43 +286,15 @@ def _gains(chip: Device, graph: NetworkGraph, batch: int, names: str | Sequence[
     return found | {knob.name: knob.values[1:] for knob in sparse} if dependent else None
 
 
-def _alike(chip: Device, formats: Sequence[Format]) -> tuple[str, ...]:
-    dropped = [str(some) for some in chip.formats if some not in formats]
-    text = "not offered, since they cost as much as a format with more bits on"
-    return (f"{', '.join(dropped)}: {text} {chip.name}",) if dropped else ()
+def _log_alike(chip: Device, formats: Sequence[Format]) -> None:
+    if dropped := ", ".join(str(some) for some in chip.formats if some not in formats):
+        log.info("%s: not offered, since they cost as much as a format with more bits on %s", dropped, chip.name)
 
 
 def _restricted(net: Any, graph: NetworkGraph, restriction: Restrict) -> tuple[frozenset[str], Restrict]:
     layers = frozenset(graph.layers) & cells_named(net, tuple(restriction.layers), "layers of Restrict")
     names = restriction.primitives
     return layers, restriction if names is None else replace(restriction, primitives=expanded(names))
-
-
-def stays_float(net: Any, space: SearchSpace) -> tuple[str, ...]:
-    """Cells whose parameters no knob rounds, where they are many: with the share of all parameters."""
-    total, sizes = _unrounded(net, space)
-    share = sum(sizes.values()) / max(total, 1)
-    if share < FLOAT_SHARE:
-        return ()
-    largest = sorted(sizes.items(), key=lambda item: -item[1])
-    named = ", ".join(f"{name} {size / total:.1%}" for name, size in largest[:NAMED])
-    others = f" and {len(largest) - NAMED} others" if len(largest) > NAMED else ""
-    return (f"{share:.0%} of the parameters stay in float, since no knob takes their layers: {named}{others}",)
-
-
-def _unrounded(net: Any, space: SearchSpace) -> tuple[int, dict[str, int]]:
-    """Parameters of the network, and of each cell that no knob rounds; normalisations are left out."""
-    layers = {layer for knob in space.knobs if knob.kind == "format" for layer in knob.layers}
-    norms = {node.layer for node in space.graph.nodes if node.kind in ("batchnorm", "layernorm")}
-    sizes: dict[str, int] = {}
-    total = 0
-    for owner in owners_of(net).values():
-        count = sum(int(np.prod(p.shape)) for p in [getattr(owner.cell, owner.attribute, None)] if p is not None)
-        total += count
-        if owner.path not in layers and owner.path not in norms:
-            name = f"{owner.path or 'the network itself'} ({type(owner.cell).__name__})"
-            sizes[name] = sizes.get(name, 0) + count
-    return total, sizes
 
 
 def _few(used: int, count: int) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from rich.table import Table
 import autocomp
 from autocomp.primitives.tracing.platform import forward, load_mindspore
 from autocomp.problem.metrics import METRICS
-from autocomp.results.point import ExportReport, Point, percent, points, share
+from autocomp.results.point import ExportReport, Point
+from autocomp.results.wording import percent, points, share
 
 from . import load_network, load_samples
 

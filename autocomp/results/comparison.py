@@ -12,7 +12,8 @@ from autocomp.problem.metrics import METRICS, shown, shown_change
 from autocomp.problem.pareto import hypervolume
 
 from .front_protocol import Front
-from .point import Point, share
+from .point import Point
+from .wording import share
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,10 @@ from .front_table import LINES, render
 from .html_table import table_html
 from .layers import FILE as LAYERS
 from .layers import LayerTables
-from .point import Deployer, ExportReport, Point, short
+from .point import Deployer, ExportReport, Point
 from .prediction import Prediction, Resolver, StoredResolver
 from .stored import FILE, read, to_json, write_text
+from .wording import short
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -398,8 +399,7 @@ class ParetoSet(Sequence[Point]):
         return write_text(Path(path), html(self))
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``front.json``, ``layers.json`` and ``details.json``, which :meth:`load` reads, the files of the
-        deployer, and ``report.html``."""
+        """Write ``front.json`` and what stands beside it for :meth:`load`, the deployer's files and ``report.html``."""
         check("save", folder=folder)
         folder = Path(folder)
         write_text(folder / FILE, to_json(self))

@@ -19,7 +19,8 @@ from autocomp.problem.metrics import METRICS, decimals
 from autocomp.problem.metrics import shown as shown_accuracy
 
 from .front_protocol import Front
-from .point import Point, share
+from .point import Point
+from .wording import share
 
 LINES = 20
 KNEE = "◆"

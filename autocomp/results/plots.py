@@ -17,7 +17,8 @@ from autocomp.problem.pareto import staircase
 from .details import UniformPlan
 from .front_protocol import Front
 from .growth import Round, rounds, volumes
-from .point import INTERVAL, Point, share
+from .point import INTERVAL, Point
+from .wording import share
 
 # Okabe and Ito's palette, which people with any common colour blindness can tell apart.
 BLUE, VERMILLION, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#c4c8cf"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html as markup
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from autocomp.evaluators.fine_tuning import FineTuning, Progress
 from autocomp.hardware_models import Cost
 from autocomp.problem.arguments import RULES, check
 from autocomp.problem.budget import Errors
-from autocomp.problem.metrics import METRICS, shown, shown_change, shown_width, significant
+from autocomp.problem.metrics import METRICS, shown, shown_change, shown_width
 from autocomp.problem.record import Record
 from autocomp.process.training_bar import training_bar
 from autocomp.rules import checked
@@ -24,6 +23,7 @@ from autocomp.search_spaces import Format, Plan, Value, split_value
 
 from .details import FrontDetails
 from .layers import LayerTables
+from .wording import share, short
 
 log = logging.getLogger("autocomp")
 
@@ -405,46 +405,3 @@ def carried_out_by_default(name: str, value: Value) -> str:
     if kind == "keep":
         return "channel-pruning"
     return "adaround" if Format.parse(str(chosen)).weight_bits < 8 else "rtn"
-
-
-def short(plan: Plan) -> str:
-    """How often each choice occurs, the most frequent first; for keep ratios their range.
-
-    >>> short(Plan({"format/a": "w8a8", "format/b": "w8a8", "keep/a": 0.5, "keep/b": 0.75}))
-    'w8a8 x2, keep 0.5-0.75 x2'
-    """
-    if not plan:
-        return "float network"
-    ratios = sorted(float(split_value(value)[0]) for name, value in plan.items() if name.startswith("keep/"))
-    counts = Counter(_choice(name, value) for name, value in plan.items() if not name.startswith("keep/"))
-    parts = [f"{choice} x{n}" for choice, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    if ratios:
-        low, high = f"{ratios[0]:.2g}", f"{ratios[-1]:.2g}"
-        parts.append(f"keep {low if low == high else f'{low}-{high}'} x{len(ratios)}")
-    return ", ".join(parts)
-
-
-def _choice(name: str, value: Value) -> str:
-    kind = name.partition("/")[0]
-    if kind == "structure":
-        return str(split_value(value)[0])
-    if kind == "skip":
-        return kind
-    return str(value) if kind == "format" else f"{kind} {value}"
-
-
-def percent(accuracy: float) -> str:
-    return shown(accuracy)
-
-
-def points(change: float) -> str:
-    """Percentage points, with a sign.
-
-    >>> points(-0.0123), points(0.0)
-    ('-1.2', '0.0')
-    """
-    return shown_change(change)
-
-
-def share(ratio: float) -> str:
-    return f"{100 * ratio:.0f} %" if ratio >= 0.1 else f"{significant(100 * ratio, 2)} %"

@@ -15,7 +15,8 @@ from autocomp.problem.record import Record
 from autocomp.rules import checked
 from autocomp.search_spaces import Plan
 
-from .point import ExportReport, Point, share, short
+from .point import ExportReport, Point
+from .wording import share, short
 
 NO_NETWORK = "another budget needs the network that was searched: use autocomp.load(folder, net)"
 

@@ -26,7 +26,8 @@ from .growth import FAILURES, ROUNDS, rounds
 from .html_table import table_html
 from .layers import LayerTables
 from .plots import figure, history
-from .point import Point, share
+from .point import Point
+from .wording import share
 
 CLASSES = 10  # that lose most, in a table
 

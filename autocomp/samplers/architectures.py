@@ -47,7 +47,7 @@ class ArchitectureSurrogate(Surrogate):
             scale = (TRUST + white @ white) / (TRUST + len(white))
             likelihood = -(len(white) + TRUST) * np.log(scale) / 2 - np.log(np.diag(factor)).sum()
             if likelihood > best:
-                best, self._parameters = likelihood, tuple(parameters)  # type: ignore[assignment]
+                best, self._parameters = likelihood, tuple(parameters)
                 self._factor, self._white, self._scale = factor, white, scale
 
     def predict(self, vectors: np.ndarray) -> LossDistribution:

@@ -3,7 +3,7 @@
 if __name__ != "autocomp.search_spaces":
     raise ImportError(f"import autocomp.search_spaces, not {__name__}")
 
-from .blocks import SKIPPED, Block, kept_nodes, without_blocks
+from .blocks import SKIPPED, ResidualBlock, kept_nodes, without_blocks
 from .chains import WHOLE, LayerChain, origins, with_chains
 from .formats import FLOAT_BITS, Format
 from .graph import ChannelGroup, NetworkGraph, Node
@@ -29,7 +29,6 @@ __all__ = [
     "WEIGHTED",
     "WHOLE",
     "Argument",
-    "Block",
     "ChannelGroup",
     "Convolution",
     "Format",
@@ -42,6 +41,7 @@ __all__ = [
     "NodeAttributes",
     "Normalization",
     "Plan",
+    "ResidualBlock",
     "SearchSpace",
     "SplitPart",
     "Value",

@@ -17,7 +17,7 @@ SKIPPED = "skipped"  # the value of a knob of kind ``skip`` that leaves the bloc
 
 
 @dataclass(frozen=True)
-class Block:
+class ResidualBlock:
     """A cell that reads a tensor and returns one of the same shape, with a way around its layers.
 
     name: path of the cell. source: the node whose output it reads as its first argument. output: the node whose output
@@ -31,7 +31,7 @@ class Block:
     nodes: frozenset[int]
 
 
-def without_blocks(graph: NetworkGraph, blocks: Collection[Block]) -> NetworkGraph:
+def without_blocks(graph: NetworkGraph, blocks: Collection[ResidualBlock]) -> NetworkGraph:
     """The graph in which what reads the output of one of these blocks reads its source."""
     if not blocks:
         return graph
@@ -45,14 +45,14 @@ def without_blocks(graph: NetworkGraph, blocks: Collection[Block]) -> NetworkGra
     return replace(graph, nodes=nodes, outputs=outputs, other_params=left, blocks=())
 
 
-def _other_params(graph: NetworkGraph, block: Block) -> int:
+def _other_params(graph: NetworkGraph, block: ResidualBlock) -> int:
     """Elements of a block's parameters, without those of its convolutions and dense layers."""
     nodes = (graph.nodes[i] for i in block.nodes)
     shapes = (shape for node in nodes if node.kind not in WEIGHTED for shape in node.attributes.parameter_shapes)
     return sum(map(math.prod, shapes))
 
 
-def kept_nodes(graph: NetworkGraph, blocks: Collection[Block]) -> tuple[int, ...]:
+def kept_nodes(graph: NetworkGraph, blocks: Collection[ResidualBlock]) -> tuple[int, ...]:
     """The indices of the nodes that stay without these blocks."""
     gone = frozenset[int]().union(*(block.nodes for block in blocks))
     return tuple(i for i in range(len(graph.nodes)) if i not in gone)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .blocks import Block
+from .blocks import ResidualBlock
 from .node_attributes import WEIGHTED, Argument, Convolution, NodeAttributes, Normalization, SplitPart
 from .quantized_tensors import IntegerFlow
 
@@ -188,7 +188,7 @@ class NetworkGraph:
     whole: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
     other_params: int = 0
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[ResidualBlock, ...] = ()
 
     @cached_property
     def layers(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .blocks import Block
+from .blocks import ResidualBlock
 from .chains import LayerChain
 from .formats import Format
 from .graph import ChannelGroup
@@ -52,7 +52,7 @@ class Knob:
     orders: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
     trainers: tuple[str, ...] = ()
     chains: Mapping[Value, LayerChain] = field(default_factory=dict, compare=False)
-    block: Block | None = field(default=None, compare=False)
+    block: ResidualBlock | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .blocks import Block, kept_nodes, without_blocks
+from .blocks import ResidualBlock, kept_nodes, without_blocks
 from .chains import WHOLE, LayerChain, origins, with_chains
 from .formats import Format
 from .graph import NetworkGraph
@@ -87,11 +87,11 @@ class SearchSpace:
         knobs = [self.knobs[self._position[name]] for name in values]
         return {knob.name for knob in knobs if knob.block is None and gone.issuperset(knob.layers)}
 
-    def _skipped(self, values: Mapping[str, Value]) -> tuple[Block, ...]:
+    def _skipped(self, values: Mapping[str, Value]) -> tuple[ResidualBlock, ...]:
         found = (self.knobs[self._position[name]].block for name, value in values.items() if value != WHOLE)
         return tuple(block for block in found if block is not None)
 
-    def skipped(self, plan: Plan) -> tuple[Block, ...]:
+    def skipped(self, plan: Plan) -> tuple[ResidualBlock, ...]:
         """The blocks that the plan leaves out."""
         return self._skipped(dict(plan))
 
@@ -108,7 +108,7 @@ class SearchSpace:
         """Layer -> the chain that replaces it, for the layers that the plan replaces."""
         return self._chains(dict(plan))
 
-    def specialised(self, chains: Mapping[str, LayerChain], skipped: Collection[Block] = ()) -> SearchSpace:
+    def specialised(self, chains: Mapping[str, LayerChain], skipped: Collection[ResidualBlock] = ()) -> SearchSpace:
         """The space of the network in which these chains stand, without the skipped blocks: it has the same knobs,
         whose layers are those of the chains where these replace some, so that it takes the same plans and vectors."""
         if not chains and not skipped:
@@ -127,7 +127,9 @@ class SearchSpace:
         """The space of the network in which the plan's chains stand, without the blocks that it skips."""
         return self.specialised(self.structure(plan), self.skipped(plan))
 
-    def origins(self, chains: Mapping[str, LayerChain], skipped: Collection[Block] = ()) -> tuple[int | None, ...]:
+    def origins(
+        self, chains: Mapping[str, LayerChain], skipped: Collection[ResidualBlock] = ()
+    ) -> tuple[int | None, ...]:
         """For each node of the specialised space's graph the node of the graph with the same output; None within a
         chain."""
         kept = kept_nodes(self.graph, skipped)
@@ -156,7 +158,7 @@ class SearchSpace:
         return {knob.layers[0]: tuple(knob.chains[value] for value in knob.values[1:]) for knob in knobs}
 
     @cached_property
-    def blocks(self) -> dict[int, Block]:
+    def blocks(self) -> dict[int, ResidualBlock]:
         """Position of each knob that skips a block -> the block."""
         return {position: knob.block for position, knob in enumerate(self.knobs) if knob.block is not None}
 

@@ -33,7 +33,7 @@ def test_the_rates_of_a_fast_chip_come_back(rows: list[MeasuredShape]) -> None:
     assert found.rates.operator_s["float"] == pytest.approx(truth.rates.operator_s["float"], rel=0.1)
 
 
-CHIPS = {  # a known relative, and how many times as fast the device is
+CHIPS: dict[str, tuple[str, dict[str, float]]] = {  # a known relative, and how many times as fast the device is
     "a camera's chip": ("ascend-310b4", {"macs_per_s.float": 0.1, "macs_per_s.int8": 0.2, "dram_bytes_per_s": 0.2}),
     "twice an Ascend": ("ascend-310p3", {"macs_per_s.float": 2, "dram_bytes_per_s": 3, "cache_bytes_per_s": 2}),
     "an H100": ("nvidia-t4", {"macs_per_s.float": 12, "macs_per_s.int8": 12, "dram_bytes_per_s": 9, "vector_per_s": 8}),

@@ -124,7 +124,7 @@ def test_large_spaces_are_searched() -> None:
         return float(1 - 0.6 * np.exp(-sum((i + 1) * value for i, value in enumerate(network.values())) / 60))
 
     def sum_of(network: Mapping[str, Any]) -> dict[str, float]:
-        return {"latency": 1.0 + sum(map(float, network.values()))}  # type: ignore[arg-type]
+        return {"latency": 1.0 + sum(map(float, network.values()))}
 
     found = search_choices(choices, reached, sum_of, trials=40, progress=False)
     drawn = np.random.default_rng(0).integers(0, 4, (40, 10))
@@ -144,6 +144,6 @@ def test_the_dearest_network_must_work() -> None:
     with pytest.raises(ValueError, match="the network of the dearest values must exist"):
         search_choices(two, accuracy, lambda one: None if one == {"a": 2, "b": 2} else {"macs": one["a"] * one["b"]})  # type: ignore[operator]
     with pytest.raises(ValueError, match="costs must have names of latency"):
-        search_choices(CHOICES, accuracy, lambda one: {"speed": 1.0}, progress=False)  # type: ignore[arg-type, return-value]
+        search_choices(CHOICES, accuracy, lambda one: {"speed": 1.0}, progress=False)
     with pytest.raises(ValueError, match="costs must be finite"):
         search_choices(CHOICES, accuracy, lambda one: {"macs": float("nan")}, progress=False)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from autocomp.evaluators import Measurement
 from autocomp.problem.pareto import hypervolume, knee, nondominated
-from autocomp.results.front import ExportReport, ParetoSet, short
+from autocomp.results.front import ExportReport, ParetoSet
 from autocomp.results.front_table import render, selected
+from autocomp.results.wording import short
 from autocomp.search_spaces import Plan
 from tests.fronts import FLOAT_ACCURACY, front, record
 

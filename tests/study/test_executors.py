@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from autocomp.errors import EvaluationError
@@ -210,6 +212,26 @@ class TestRayWorkers:
     def test_an_evaluator_must_be_picklable(self) -> None:
         with pytest.raises(TypeError, match="an evaluator for Ray workers must be picklable, but"):
             executor(Locked(), 2)
+
+    def test_workers_of_a_node_map_its_copy_of_the_data_and_hold_none(self) -> None:
+        evaluator = ToyEvaluator(SPACE, sleep=0.2)
+        evaluator.images = np.ones((40, 1_000_000), np.uint8)  # type: ignore[attr-defined]
+        with executor(evaluator, 2) as evaluate:
+            found: list[Any] = list(dict(evaluate.ask(where_images_lie, PLANS)).values())
+        assert all("plasma" in str(path) or "/dev/shm" in str(path) for _, path in found)
+        assert len({process for process, _ in found}) == 2
+
+
+def where_images_lie(evaluator: Any, plan: Plan) -> tuple[int, str]:
+    """The process, and the file that is mapped to the place of the images in its memory."""
+    evaluator.evaluate(plan)
+    address = evaluator.images.__array_interface__["data"][0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, *_, path = line.split(maxsplit=5)
+        start, end = (int(number, 16) for number in span.split("-"))
+        if start <= address < end:
+            return os.getpid(), path
+    return os.getpid(), ""
 
 
 @pytest.mark.parametrize("workers", [0, -1, "many", "localhost:6379"])

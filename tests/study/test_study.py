@@ -275,7 +275,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"sampler": "annealing"}, "unknown sampler 'annealing'; known: amc, auto"),
+            ({"sampler": "annealing"}, "unknown sampler 'annealing'; known: amc, architectures, auto"),
             ({"trials": 0}, "trials must be at least 1, but got trials=0"),
             ({"batch": 0}, "batch must be 'auto' or at least 1"),
             ({"patience": 0}, "patience must be at least 1, but got patience=0"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.primitives.tracing.surgery import cell_at, replace_cells
-from autocomp.search_spaces import Block
+from autocomp.search_spaces import ResidualBlock
 
 from .layers import ms, nn, parameter
 
@@ -40,7 +40,7 @@ def skip_blocks(net: Any, paths: Collection[str]) -> None:
     replace_cells(net, {path: SkippedBlock() for path in paths})
 
 
-def elastic_blocks(net: Any, blocks: Collection[Block]) -> dict[str, ElasticBlock]:
+def elastic_blocks(net: Any, blocks: Collection[ResidualBlock]) -> dict[str, ElasticBlock]:
     """Puts a gate around each of these blocks of a copied network; path -> its cell."""
     found = {block.name: ElasticBlock(cell_at(net, block.name)) for block in blocks}
     replace_cells(net, found)

@@ -14,7 +14,7 @@ from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout, weight_of
-from autocomp.search_spaces import Block, LayerChain, NetworkGraph, Node
+from autocomp.search_spaces import LayerChain, NetworkGraph, Node, ResidualBlock
 
 from .blocks import elastic_blocks
 from .chains import ElasticStructure, layer_in_chain
@@ -38,7 +38,7 @@ class ElasticNetwork:
         net: Any,
         graph: NetworkGraph,
         chains: Mapping[str, Sequence[LayerChain]] | None = None,
-        blocks: Collection[Block] = (),
+        blocks: Collection[ResidualBlock] = (),
     ) -> None:
         """chains: those that plans may put in the place of a layer. blocks: those that plans may skip."""
         self.graph = graph

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import FLOAT_BITS, Block, Format, LayerChain, NetworkGraph, Node, Plan, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph, Node, Plan, ResidualBlock, SearchSpace
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
@@ -165,7 +165,7 @@ class PlanCompressor:
         nearest: Collection[str] = (),
         sparse: Collection[str] = (),
         chains: Mapping[str, LayerChain] | None = None,
-        skipped: Collection[Block] = (),
+        skipped: Collection[ResidualBlock] = (),
     ) -> CompressedWeights:
         """The weights for these kept units, (units,) bool, and formats by layer.
 

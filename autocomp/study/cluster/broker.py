@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import numpy as np
+
 from .metrics import Metrics
 from .watchdog import relieved, started, watch
 from .worker_pool import PoolLostError, UnloadableError, WorkerPool
@@ -100,7 +102,10 @@ class Broker:
         self._waiter = watch(ray)
 
     def _serve(self, ray: Any) -> None:
-        shared = [ray.put(self._parts), ray.put(self._settings.paths)]
+        # Arrays, not bytes: workers map arrays, and would copy bytes.
+        arrays = [np.frombuffer(part, np.uint8) for part in self._parts[1:]]
+        shared = [ray.put([*self._parts[:1], *arrays]), ray.put(self._settings.paths)]
+        del arrays
         self._parts = []
         settings = self._settings
         pool = WorkerPool(ray, shared, settings.wanted, settings.resources, settings.name, settings.start_s)

@@ -43,9 +43,9 @@ class Worker:
     def __init__(self) -> None:
         self._evaluator: Any = None
 
-    def load(self, shared: Sequence[Any]) -> str | None:
+    def load(self, shared: Sequence[Any]) -> tuple[str | None, str]:
         """Loads the evaluator: ``shared`` holds references to the pickled evaluator and to the driver's import path.
-        Why it cannot be loaded, or None."""
+        Why it cannot be loaded, or None; and a sentence on the device that it runs on, where the worker has one."""
         import ray
 
         try:
@@ -54,15 +54,21 @@ class Worker:
             sys.path.extend(path for path in paths if path not in sys.path)
             sent = ray.get(shared[0])
             self._evaluator = pickle.loads(sent[0], buffers=sent[1:])
+            return None, self._accelerated(ray.get_runtime_context().get_accelerator_ids())
         except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        return None
+            return f"{type(error).__name__}: {error}", ""
+
+    def _accelerated(self, given: dict[str, list[str]]) -> str:
+        """given: by kind, the devices that Ray has set for this process."""
+        # Here, as below, so that the process that holds the pool need not load what evaluators need.
+        from autocomp.study.cluster.accelerators import use_accelerator
+
+        kinds = [kind for kind, numbers in given.items() if numbers]
+        return use_accelerator(self._evaluator, kinds) if kinds else ""
 
     def answer(self, sent: bytes) -> bytes:
         """sent: a question and a plan, pickled; the answer is pickled, too."""
-        from autocomp.study.answers import (
-            answer,  # here, so that the process that holds the pool need not load what evaluators need
-        )
+        from autocomp.study.answers import answer
 
         question, plan = pickle.loads(sent)
         result = answer(question, self._evaluator, plan)
@@ -239,14 +245,16 @@ class WorkerPool:
         except self._ray.exceptions.RayError as error:
             return self._died(slot, number, error)
         if slot.loading:
-            self._loaded(slot, result)
+            self._loaded(slot, *result)
             return []
         if number is None or self._tasks.pop(number, None) is None:
             return []
         return [(number, result)]
 
-    def _loaded(self, slot: Slot, reason: str | None) -> None:
+    def _loaded(self, slot: Slot, reason: str | None, note: str) -> None:
         slot.loading = False
+        if note:
+            logger.info("a worker: %s", note)
         if reason is None:
             self._deaths.clear()
         else:

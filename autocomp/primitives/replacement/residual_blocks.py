@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autocomp.search_spaces import WEIGHTED, Block, NetworkGraph
+from autocomp.search_spaces import WEIGHTED, NetworkGraph, ResidualBlock
 
 BETWEEN = ("add", "activation", "mul", "reshape", "transpose", "other")  # kinds that may stand behind the last layer
 
 
-def candidate_blocks(graph: NetworkGraph) -> Iterator[Block]:
+def candidate_blocks(graph: NetworkGraph) -> Iterator[ResidualBlock]:
     """Cells that seem to return what has the shape and the channels of a tensor that they read, and that lead this past
     their layers to an addition: residual blocks, and the layers of a transformer. Those of fewer nodes come first.
 
@@ -25,7 +25,7 @@ def candidate_blocks(graph: NetworkGraph) -> Iterator[Block]:
         yield from _candidates(graph, path, cells[path])
 
 
-def widened(graph: NetworkGraph, block: Block) -> Block:
+def widened(graph: NetworkGraph, block: ResidualBlock) -> ResidualBlock:
     """With the ReLU that alone reads the block's output, where it leaves the source as it is."""
     readers = set(graph.consumers[block.output])
     if len(readers) != 1 or block.output in graph.outputs or not graph.never_negative(block.source):
@@ -50,7 +50,7 @@ def _cells(graph: NetworkGraph) -> dict[str, frozenset[int]]:
     return {path: nodes for nodes, path in outermost.items() if path}
 
 
-def _candidates(graph: NetworkGraph, path: str, layers: frozenset[int]) -> Iterator[Block]:
+def _candidates(graph: NetworkGraph, path: str, layers: frozenset[int]) -> Iterator[ResidualBlock]:
     weighted = [graph.nodes[i] for i in sorted(layers) if graph.nodes[i].kind in WEIGHTED]
     if not weighted or any(len(graph.calls(str(node.layer))) > 1 for node in weighted):
         return
@@ -61,7 +61,7 @@ def _candidates(graph: NetworkGraph, path: str, layers: frozenset[int]) -> Itera
             nodes = _with_private(graph, region.nodes, sources[0])
             if _alone(graph, nodes, sources[0], output) and _owns(graph, path, nodes):
                 names = tuple(dict.fromkeys(str(node.layer) for node in weighted))
-                yield Block(path, sources[0], output, names, frozenset(nodes))
+                yield ResidualBlock(path, sources[0], output, names, frozenset(nodes))
 
 
 @dataclass
