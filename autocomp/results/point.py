@@ -350,11 +350,10 @@ class Point:
 
     @checked(RULES["summary"])
     def summary(self, metrics: Sequence[str] = ("latency", "size")) -> str:
-        """One line.
+        """One line, and in it the cuts of channels that make it no faster on the device.
 
         >>> point.summary()
-        'w8a8 x12, keep 0.5-0.75 x4: accuracy 91.2 % (-0.4 ±0.3), latency 2.31 ms (46 %), size 310 KB (25 %)'
-        """
+        'w8a8 x12, keep 0.5 x4: accuracy 91.2 % (-0.4 ±0.3), latency 2.31 ms (46 %); no faster for: keep 0.5 of head'"""
         accuracy = f"{self.metric} {shown(self.accuracy, self.scale)}"
         if self.reference is not None:
             accuracy += f" ({self.change})"
@@ -365,8 +364,8 @@ class Point:
     @cached_property
     def unpaid_cuts(self) -> tuple[str, ...]:
         """Cuts of channels that make it no faster, ``"keep 0.9 of layer4"``; none where the network is not at hand."""
-        cut = self.deployer is not None and any(name.startswith("keep/") for name in self.plan)
-        tables = self.deployer.layers((self.plan,)) if self.deployer is not None and cut else None
+        known = self.deployer if any(name.startswith("keep/") for name in self.plan) else None
+        tables = None if known is None else known.layers((self.plan,))
         return () if tables is None else tables.unpaid.get(self.plan.key, ())
 
     def _share(self, metric: str) -> str:
