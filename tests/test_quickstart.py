@@ -14,6 +14,7 @@ import autocomp
 from autocomp.quickstart import load_network, load_samples
 from autocomp.quickstart import run as quickstart
 from autocomp.quickstart.run import Extent, accuracy, of_cell
+from tests.results.browser import BROWSER, seen_by_browser
 
 
 @pytest.mark.parametrize(("part", "count"), [("calibrate", 1000), ("evaluate", 2000), ("test", 10_000)])
@@ -73,3 +74,7 @@ def test_the_whole_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert smallest < 0.5 * (tmp_path / "float.onnx").stat().st_size
     assert all(path.name in shown.getvalue() for path in exported)
     assert json.loads((tmp_path / "front.json").read_text())
+    if BROWSER is not None:
+        seen = seen_by_browser((tmp_path / "report.html").read_text(encoding="utf-8"), tmp_path)
+        assert seen["errors"] == [] and seen["boxes"] > 10 and seen["lines"] > 10
+        assert all(seen[part] for part in ("front", "network", "search", "arrow", "dark"))
