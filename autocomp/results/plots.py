@@ -21,6 +21,7 @@ from .point import INTERVAL, Point
 from .wording import share
 
 # Okabe and Ito's palette, which people with any common colour blindness can tell apart.
+FAINT = "rgba(0, 114, 178, 0.25)"  # of intervals: a front may have a hundred
 BLUE, VERMILLION, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#8a8f98", "#c4c8cf"
 INK = "#24292f"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
@@ -146,7 +147,7 @@ def _add_intervals(trace: go.Scatter, members: Sequence[Point]) -> None:
         return
     unit = members[0].scale or 100.0
     widths = [INTERVAL * unit * float(error or 0) for error in errors]
-    trace.error_y = {"type": "data", "array": widths, "color": BLUE, "thickness": 1, "width": 3}
+    trace.error_y = {"type": "data", "array": widths, "color": FAINT, "thickness": 1, "width": 0}
 
 
 def _y(point: Point) -> float:

@@ -43,7 +43,7 @@ class LayerCounter:
         vectors = np.stack([self.space.encode(one) for one in plans])
         with_all, *without = self.device.costs(self.space.workload(vectors, self.batch)).latency_ms
         return tuple(
-            f"keep {split_value(plan[cut])[0]} of {cut.removeprefix(KEEP)}"
+            f"keep {float(split_value(plan[cut])[0]):.2g} of {cut.removeprefix(KEEP)}"
             for cut, latency in zip(cuts, without, strict=True)
             if latency - with_all < LEAST_GAIN * with_all
         )
