@@ -124,7 +124,7 @@ LINES: tuple[tuple[str, str], ...] = (
     (f"{SEARCH} --device {{p}}/latin.toml", "must be text in UTF-8"),
     (f"{SEARCH} --device {{p}}/file", "unknown device"),
     (f"{SEARCH} --budget size<", "the budget must have"),
-    (f"{SEARCH} --data {{p}}/lines_subject.py:text", "an array of numbers, or the path of a .npy file .* no file 'images'"),
+    (f"{SEARCH} --data {{p}}/lines_subject.py:text", "an array of numbers, or the path of .* no file 'images'"),
     (f"{SEARCH} --data {{p}}/lines_subject.py:nothing", "--data must give samples, but .*:nothing gave none"),
     (f"{SEARCH} --weights {{p}}", "there is no file"),
     (f"{SEARCH} --weights /dev/zero", "there is no file /dev/zero"),
