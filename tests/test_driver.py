@@ -159,7 +159,7 @@ class TestExports:
         report = point.export(tmp_path / "deep" / f"net.{ending}")
         assert report.path.stat().st_size == round(report.size_mb * 1e6)
         assert point.files[ending] == report and report.predicted_mb == pytest.approx(report.size_mb, rel=0.25)
-        assert report.of_cost == (ending == "mindir"), "costs are predicted for what is deployed on this device"
+        assert report.of_cost == (ending == "onnx"), "costs are predicted for what is deployed on this device"
         if report.of_cost:
             assert point.measured["size_mb"] == report.size_mb and report.predicted_mb == point.cost.size_mb
         else:

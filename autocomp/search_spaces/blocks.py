@@ -13,7 +13,7 @@ from .node_attributes import WEIGHTED
 if TYPE_CHECKING:
     from .graph import NetworkGraph
 
-SKIPPED = "skipped"  # the value of a knob of kind ``skip`` that leaves the block out
+SKIPPED = "skipped"  # what a knob of kind ``skip`` chooses besides WHOLE
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from tests.conftest import Subject
 PRIMITIVES = ("channel-pruning", "adaround", "low-rank", "depth")
 IN_FLOATS = Choices([Format.parse(text) for text in ("w8", "w4")], 4, PRIMITIVES)
 CHOICES = Choices([Format.parse(text) for text in ("w8", "w8a8", "w4a8")], 4, PRIMITIVES, quantizes_tensors=True)
+SKIPPED = "skipped@block-skipping"
 BLOCKS = ("first.0", "first.1", "second.0", "second.1")
 Made = tuple[Subject, Any]
 
@@ -103,9 +104,9 @@ def test_costs_are_those_of_the_shorter_network(made: Made, name: str) -> None:
 
 def test_what_is_chosen_for_skipped_layers_is_left_out(made: Made) -> None:
     space = made[1].space
-    chosen = {"skip/first.0": "skipped", "format/first.0.conv1": "w8", "format/head": "w8"}
+    chosen = {"skip/first.0": SKIPPED, "format/first.0.conv1": "w8", "format/head": "w8"}
     vector = np.array([knob.index(chosen[knob.name]) if knob.name in chosen else 0 for knob in space.knobs])
-    assert space.decode(vector) == Plan({"skip/first.0": "skipped", "format/head": "w8"})
+    assert space.decode(vector) == Plan({"skip/first.0": SKIPPED, "format/head": "w8"})
     with pytest.raises(ValueError, match=r"nothing for layers that it skips, but got format/first\.0\.conv1"):
         space.encode(Plan(chosen))
 

@@ -201,10 +201,10 @@ class Profiler:
     def _tensors(
         self, compressed: CompressedWeights, inputs: Arrays, layers: Mapping[str, int]
     ) -> dict[str, np.ndarray]:
-        """Layer -> its output; layers that are replaced by others have none."""
+        """Layer -> its output; layers that are replaced by others, or skipped, have none."""
         graph = compressed.graph or self.evaluator.space.graph
         own = {layer: graph.layers[layer] for layer in layers if layer in graph.layers}
-        found = self.evaluator.engine.node_outputs(compressed, inputs, set(own.values()))
+        found = self.evaluator.engine.node_outputs(compressed, inputs, set(own.values())) if own else {}
         return {layer: found[i] for layer, i in own.items() if i in found}
 
     def _alone(self, name: str, layer: str) -> bool:

@@ -8,11 +8,11 @@ import numpy as np
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives.numerics.reconstruction import Moments
-from autocomp.search_spaces import SKIPPED, WHOLE, Format, Knob, NetworkGraph
+from autocomp.search_spaces import SKIPPED, WHOLE, Format, Knob, NetworkGraph, carried_out_by
 
 
 class SkipKnobs:
-    """A knob for each block that the identity can stand for: whole, or skipped.
+    """A knob for each block that the identity can stand for: whole, or left out.
 
     Residual networks are robust to it (Veit et al., "Residual Networks Behave Like Ensembles of Relatively Shallow
     Networks", NeurIPS 2016), transformers too (Fan et al., "Reducing Transformer Depth on Demand with Structured
@@ -31,6 +31,5 @@ class SkipKnobs:
     ) -> tuple[Knob, ...]:
         if not graph.blocks:
             raise NoEffectError(f"{self.name} found no cell that leads its input past its layers to an addition")
-        return tuple(
-            Knob(f"skip/{block.name}", self.name, block.layers, (WHOLE, SKIPPED), block=block) for block in graph.blocks
-        )
+        values = (WHOLE, carried_out_by(SKIPPED, self.name))
+        return tuple(Knob(f"skip/{one.name}", self.name, one.layers, values, block=one) for one in graph.blocks)
