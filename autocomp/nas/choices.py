@@ -33,10 +33,13 @@ class ChoiceSpace:
         self.given = {str(name): tuple(values) for name, values in choices.items()}
         self._costs = costs
         self._known: dict[tuple[int, ...], np.ndarray] = {}
+        self._table: np.ndarray | None = None  # of all networks, where they are few
         self.names = self._named()
         self.order = {name: np.arange(len(values)) for name, values in self.given.items()}
         self.order = self._by_cost()
         self._known.clear()
+        if math.prod(self.sizes) <= ENUMERABLE:
+            self._table = self.values(self._probed())
         self.space = SearchSpace(NetworkGraph((), ()), tuple(self._knob(name) for name in self.given))
 
     def _knob(self, name: str) -> Knob:
@@ -57,7 +60,10 @@ class ChoiceSpace:
 
     def values(self, vectors: np.ndarray) -> np.ndarray:
         """(n, costs): of each network; NaN where it does not exist."""
-        return np.array([self._of(tuple(row)) for row in np.atleast_2d(vectors).tolist()])
+        vectors = np.atleast_2d(vectors)
+        if self._table is not None:
+            return self._table[np.ravel_multi_index(tuple(vectors.T), self.sizes)]
+        return np.array([self._of(tuple(row)) for row in vectors.tolist()])
 
     def _of(self, vector: tuple[int, ...]) -> np.ndarray:
         if vector not in self._known:

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
-from .frontier import FrontierSampler
+from .frontier import SHORTLIST, FrontierSampler
 from .frontier_surrogate import MOST, RESOLUTION, LossDistribution, Surrogate
 from .observations import distinct
 from .registry import register
@@ -110,10 +110,12 @@ class ArchitectureSampler(FrontierSampler):
         return ArchitectureSurrogate(self._costs, seen.vectors[kept], self._float_accuracy - seen.accuracies[kept])
 
     def _pool(self, rng: np.random.Generator, surrogate: Surrogate) -> np.ndarray:
-        """Of a larger space random networks, and those that differ from evaluated ones near the front in one or two
-        choices."""
-        if self._enumerable:
-            return super()._pool(rng, surrogate)
+        """The most promising of all networks; of a larger space of random ones, and of those that differ from evaluated
+        ones near the front in one or two choices."""
+        pool = super()._pool(rng, surrogate) if self._enumerable else self._drawn(rng)
+        return self._promising(pool, surrogate, self._gains(), SHORTLIST) if len(pool) else pool
+
+    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
         near = self._observed.vectors[np.argsort(self._observed.below, kind="stable")[:PARENTS]]
         children = near[rng.integers(0, len(near), CHILDREN)]
         for _ in range(2):
