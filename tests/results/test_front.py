@@ -290,10 +290,9 @@ class TestFineTuned:
 
 
 def test_short_counts_the_choices() -> None:
-    plan = Plan(
-        {"format/a": "w4", "format/b": "w8a8", "format/c": "w8a8", "keep/a": 0.875, "keep/b": 0.5, "skip/d": True}
-    )
-    assert short(plan) == "w8a8 x2, skip True x1, w4 x1, keep 0.5-0.88 x2"
+    formats = {"format/a": "w4", "format/b": "w8a8", "format/c": "w8a8"}
+    plan = Plan({**formats, "keep/a": 0.875, "keep/b": 0.5, "skip/d": "skipped@block-skipping", "own/e": True})
+    assert short(plan) == "w8a8 x2, own True x1, skip x1, w4 x1, keep 0.5-0.88 x2"
     assert short(Plan({"keep/a": 0.5})) == "keep 0.5 x1"
     assert short(Plan()) == "float network"
 
