@@ -43,8 +43,9 @@ def profile_file(path: str | os.PathLike[str], data: Any, inputs: Any, samples: 
     one, many = _inputs(model, Path(path), data, inputs, samples, seed)
     _name_nodes(model)
     tensors = _tensors(model, Path(path), one)
-    share = max(1, int(MOST_ELEMENTS / max(1, sum(array.size for array in tensors.values()) / len(one[0]))))
-    seen = _tensors(model, Path(path), tuple(array[:share] for array in many))
+    most = max(1, int(MOST_ELEMENTS / max(1, sum(array.size for array in tensors.values()) / len(one[0]))))
+    count = len(one[0]) if _fixed_batch(_session(model, Path(path)).get_inputs()) else len(many[0][:most])
+    seen = tensors if count == len(one[0]) else _tensors(model, Path(path), tuple(array[:count] for array in many))
     nodes = [node for node in model.graph.node if node.op_type != "Constant"]
     owner = {node.name: node.name for node in nodes}
     times = times_by(kernel_times(model.SerializeToString(), one), owner, _fused(nodes))
@@ -61,7 +62,7 @@ def profile_file(path: str | os.PathLike[str], data: Any, inputs: Any, samples: 
         )
         for node in nodes
     ]
-    return NetworkProfile(Plan(), HERE, tuple(found), len(many[0][:share]))
+    return NetworkProfile(Plan(), HERE, tuple(found), count)
 
 
 def _fused(nodes: Sequence[Any]) -> dict[str, str]:
@@ -112,11 +113,16 @@ def _inputs(model: Any, path: Path, data: Any, inputs: Any, samples: int, seed: 
     if len(wanted) != len(arrays):
         raise ValueError(f"{path} takes {len(wanted)} inputs, but got {len(arrays)}")
     typed = tuple(np.asarray(x).astype(SIZES.get(w.type, np.float32)) for x, w in zip(arrays, wanted, strict=True))
-    fixed = next((w.shape[0] for w in wanted if w.shape and isinstance(w.shape[0], int)), None)
+    fixed = _fixed_batch(wanted)
     if given is None and inputs is not None:
         return typed, typed
     batch = fixed or 1
     return tuple(x[:batch] for x in typed), typed if fixed is None else tuple(x[:batch] for x in typed)
+
+
+def _fixed_batch(inputs: Sequence[Any]) -> int | None:
+    """The first axis of a file's inputs, where it has one size alone."""
+    return next((one.shape[0] for one in inputs if one.shape and isinstance(one.shape[0], int)), None)
 
 
 def _size(dimension: Any) -> int:
@@ -134,6 +140,11 @@ def _session(model: Any, path: Path) -> Any:
         raise ValueError(f"onnxruntime must be able to run {path}, but it cannot: {first_line(error)}") from error
 
 
+def _taken(session: Any) -> list[tuple[Any, ...]]:
+    """The shapes of the file's inputs; free sizes bear names."""
+    return [tuple(given.shape) for given in session.get_inputs()]
+
+
 def _tensors(model: Any, path: Path, inputs: Arrays) -> Mapping[str, np.ndarray]:
     """Name -> the tensor, of every output of every node."""
     tapped = onnx.ModelProto()
@@ -146,8 +157,10 @@ def _tensors(model: Any, path: Path, inputs: Arrays) -> Mapping[str, np.ndarray]
     try:
         found = session.run(None, feed)
     except Exception as error:  # onnxruntime's errors are not RuntimeErrors
-        shapes = " and ".join(str(x.shape) for x in inputs)
-        raise ExportError(f"{path} does not take inputs of shape {shapes}: {first_line(error)}") from error
+        shapes, taken = (" and ".join(map(str, some)) for some in ([x.shape for x in inputs], _taken(session)))
+        raise ExportError(
+            f"{path} does not take inputs of shape {shapes}, but of {taken}: {first_line(error)}"
+        ) from error
     return {
         out.name: array
         for out, array in zip(session.get_outputs(), found, strict=True)

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import autocomp
+from autocomp.deployment.inspection import file_profiler
 
 RNG = np.random.default_rng(0)
 FIRST, SECOND = (RNG.normal(size=shape).astype(np.float32) for shape in ((4, 8), (8, 2)))
@@ -69,6 +70,14 @@ def test_a_fixed_batch_is_kept(tmp_path: Path) -> None:
     found = autocomp.profile(tmp_path / "net.onnx", X)
     assert found.samples == 3 and found.layers[0].high == pytest.approx((X[:3] @ FIRST).max())
     assert autocomp.profile(tmp_path / "net.onnx", inputs=(3, 4)).samples == 3
+
+
+def test_a_fixed_batch_is_read_whole_however_large_its_tensors_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(model(batch=3), tmp_path / "net.onnx")
+    monkeypatch.setattr(file_profiler, "MOST_ELEMENTS", 1)
+    assert autocomp.profile(tmp_path / "net.onnx").samples == 3
 
 
 @pytest.mark.parametrize(
