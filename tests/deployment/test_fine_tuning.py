@@ -36,7 +36,7 @@ def search(storage: Path, **settings: Any) -> ParetoSet:
     data = autocomp.Data(calibrate=train.x[0][:128], evaluate=load_samples("evaluate").take(500), train=train)
     given: dict[str, Any] = {"inputs": (4, 1, 28, 28), "trials": 3, "sampler": "random", "progress": False}
     given |= {"fine_tune": FineTuning(epochs=2, batch=64, rate=0.02), "storage": storage, "train_budget": 0}
-    return autocomp.search(load_network(), f"macs<18%, {ALLOWED}", "ascend-310p3", data, **given | settings)
+    return autocomp.search(load_network(), f"macs<18%, {ALLOWED}", "ascend-310p3:mindspore", data, **given | settings)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ class Trainer:
         return self.trained(TrainedWeights(plan, "lsq", {"weight": np.arange(3.0)}, found, steps)), found
 
     def trained(self, weights: TrainedWeights) -> Any:
-        return SimpleNamespace(weights=weights)
+        return SimpleNamespace(weights=weights, layers=lambda plans: None)
 
 
 def study(**settings: Any) -> Study:

@@ -50,7 +50,7 @@ class Trainer:
         return self.trained(weights), found
 
     def trained(self, weights: TrainedWeights) -> Any:
-        return SimpleNamespace(weights=weights)
+        return SimpleNamespace(weights=weights, layers=lambda plans: None)
 
 
 def study(**settings: Any) -> Study:
