@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from autocomp.problem.metrics import METRICS
 
@@ -34,7 +34,7 @@ class FoundNetworks(Sequence[Network]):
     evaluated: tuple[Network, ...]
     stopped: str = ""
     failures: int = 0
-    objectives: tuple[str, ...] = field(default=())
+    objectives: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.front)

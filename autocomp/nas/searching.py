@@ -84,9 +84,9 @@ def search_choices(
         in mJ, ``macs``, ``params``, ``bops``. All are minimised. It is called for thousands of networks, so that it
         should take no more than some microseconds. None: there is no such network.
     budget: bounds, ``"latency<5ms"``; shares, as in ``"macs<50%"``, are of the network of the dearest values.
-    trials: networks to evaluate. batch: how many are proposed together; with workers not fewer than these.
-        workers: as for ``autocomp.search``, for an accuracy that can be sent. storage: a folder in which the
-        search can be continued.
+    trials: networks to evaluate. batch: how many are proposed together: with workers give their number or more.
+        workers: as for ``autocomp.search``, for an accuracy that can be sent. storage: a file or URL in which the
+        search can be continued; another accuracy needs another one.
 
     Raises TypeError and ValueError for wrong arguments, EvaluationError where the network of the dearest values cannot
     be evaluated, which comes first.
