@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,9 +35,10 @@ class BrokerLink:
         self._link, theirs = Pipe()
         code = f"import sys; sys.path[:] = {settings.paths!r}; from autocomp.study.cluster.broker import serve"
         command = [sys.executable, "-c", f"{code}; serve({theirs.fileno()})"]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by kill)
         # A session of its own: Ctrl-C reaches the search alone, which then ends it. What Ray writes, its logs have.
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
             pass_fds=[theirs.fileno()], start_new_session=True,
         )  # fmt: skip
         theirs.close()
@@ -50,7 +52,7 @@ class BrokerLink:
     def _begin(self, settings: Settings, parts: Sequence[Any]) -> None:
         self.send(settings)
         for part in parts:
-            with _lost():
+            with self._lost():
                 self._link.send_bytes(part)
         end = time.monotonic() + CONNECT_S
         while time.monotonic() < end:
@@ -63,12 +65,12 @@ class BrokerLink:
         raise BrokerLostError(f"Ray has not started in {CONNECT_S:g} s")
 
     def send(self, message: Any) -> None:
-        with _lost():
+        with self._lost():
             self._link.send(message)
 
     def receive(self, seconds: float = SILENT_S) -> tuple[Any, ...] | None:
         """The next message that is no sign of life and nothing to log; None for a sign of life."""
-        with _lost():
+        with self._lost():
             if not self._link.poll(seconds):
                 raise BrokerLostError(f"it has given no sign of life in {seconds:g} s")
             message: tuple[Any, ...] = self._link.recv()
@@ -88,12 +90,17 @@ class BrokerLink:
         self._link.close()
         self.process.kill()
         self.process.wait()
+        self._errors.close()
 
-
-@contextmanager
-def _lost() -> Iterator[None]:
-    """Errors of a socket whose other end is gone, as BrokerLostError."""
-    try:
-        yield
-    except (OSError, EOFError) as error:
-        raise BrokerLostError("it has ended") from error
+    @contextmanager
+    def _lost(self) -> Iterator[None]:
+        """Errors of a socket whose other end is gone, as BrokerLostError with the last line that the process wrote."""
+        try:
+            yield
+        except (OSError, EOFError) as error:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1.0)
+            self._errors.seek(0)
+            lines = self._errors.read().decode(errors="replace").split("\n")
+            said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            raise BrokerLostError(f"it has ended: {said}" if said else "it has ended") from error

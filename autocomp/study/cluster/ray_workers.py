@@ -4,9 +4,7 @@ stays lost the search goes on in this process."""
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from itertools import count
@@ -21,7 +19,7 @@ from autocomp.study.in_process import InProcess
 
 from .broker import Settings
 from .broker_link import BrokerLink, BrokerLostError
-from .travel import parts
+from .travel import import_paths, parts
 from .worker_pool import START_S, Done
 
 logger = logging.getLogger("autocomp")
@@ -175,7 +173,7 @@ class RayWorkers:
             address=self._address(),
             wanted=self._workers if isinstance(self._workers, int) else None,
             name=self._name,
-            paths=[os.path.abspath(path) for path in sys.path],
+            paths=import_paths(),
             resources=self._resources,
             start_s=self._start_s,
             buffers=len(self._parts),

@@ -17,6 +17,23 @@ from autocomp.errors import EvaluationError
 
 DEPTH = 6  # of attributes that are looked into for what cannot be pickled
 INSTALLED = tuple({os.path.realpath(path) for path in sysconfig.get_paths().values()})
+STANDARD = tuple({os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
+PACKAGES = ("site-packages", "dist-packages")  # below the standard library, but no part of it
+
+
+def import_paths() -> list[str]:
+    """sys.path for another process: absolute, the standard library first.
+
+    Before it may lie folders that this process has used since it imported its own modules: mixed precision in MindSpore
+    puts its ``nn/layer`` there, with a ``math.py``.
+    """
+    paths = dict.fromkeys(os.path.abspath(path) for path in sys.path)
+    return sorted(paths, key=lambda path: not _is_standard(path))
+
+
+def _is_standard(path: str) -> bool:
+    path = os.path.realpath(path)
+    return path.startswith(STANDARD) and not any(name in path for name in PACKAGES)
 
 
 def parts(ray: Any, value: Any, everywhere: bool) -> list[Any]:

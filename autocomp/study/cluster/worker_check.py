@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .ray_workers import load_ray
-from .travel import culprit, parts
+from .travel import culprit, import_paths, parts
 
 SECONDS = 120.0  # after which loading is given up
 CONNECT_S = 5.0
@@ -74,12 +74,11 @@ def _pickled(ray: Any, name: str, value: Any, workers: int | str) -> list[Any]:
 
 
 def _check_loads(name: str, sent: list[Any], workers: int | str) -> None:
-    paths = [os.path.abspath(path) for path in sys.path]
     needs = f"workers={workers!r} needs {name} that a fresh process can load, but "
     try:
         found = subprocess.run(
             [sys.executable, "-c", LOADER],
-            input=pickle.dumps((paths, sent)),
+            input=pickle.dumps((import_paths(), sent)),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, TRIAL: "1"},

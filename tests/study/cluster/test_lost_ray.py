@@ -11,6 +11,8 @@ import pytest
 
 from autocomp.evaluators import Measurement
 from autocomp.study.cluster import ray_workers
+from autocomp.study.cluster.broker import Settings
+from autocomp.study.cluster.broker_link import BrokerLink, BrokerLostError
 from autocomp.study.cluster.ray_workers import RayWorkers
 from tests.toy import ToyEvaluator, toy_space
 
@@ -78,3 +80,18 @@ def test_a_cluster_that_stays_lost_is_given_up(
         assert dict(found) == expected()
         assert "the search goes on in this process" in caplog.text
         assert dict(workers.map(PLANS[:2])) == {i: expected()[i] for i in (0, 1)}
+
+
+def test_folders_that_hide_modules_of_python_do_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MindSpore's mixed precision puts such a folder before all others, after Python's own modules were imported."""
+    for name in ("queue", "subprocess", "dataclasses"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not that of Python')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with RayWorkers(ToyEvaluator(SPACE), 1) as workers:
+        found = dict(workers.map(PLANS[:2]))
+    assert found == {i: ToyEvaluator(SPACE).evaluate(PLANS[i]) for i in range(2)}
+
+
+def test_what_ends_it_is_said() -> None:
+    with pytest.raises(BrokerLostError, match=r"it has ended: ModuleNotFoundError: No module named 'autocomp'"):
+        BrokerLink(Settings(None, 1, "search", paths=[], buffers=1), [bytes(10_000_000)])
