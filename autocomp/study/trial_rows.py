@@ -42,7 +42,7 @@ def insert_trial(
         session.add(row)
         session.flush()
         row.number = row.count_past_trials(session)
-        for table, rows in _rows(models, row.trial_id, trial, parameters).items():
+        for table, rows in _rows(models, int(row.trial_id), trial, parameters).items():
             if rows:
                 session.execute(table.__table__.insert(), rows)
 
