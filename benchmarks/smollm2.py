@@ -13,6 +13,7 @@ import autocomp  # isort: skip  # before MindSpore, for which it sets the enviro
 
 import argparse
 import resource
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -233,10 +234,8 @@ def main() -> None:
     options = parser.parse_args()
     file = read_gguf(package())
     tokens = sequences(file, options.shared / TEXT, options.length, options.sequences)
-    values = weights(file)
-    ours = perplexity(lambda some: reference(values, some), tokens)
+    ours = perplexity(partial(reference, weights(file)), tokens)
     print(f"NumPy: perplexity {ours:.3f} on {tokens.size} tokens in sequences of {options.length}")
-    del values
     theirs = perplexity(run_cell(network(file, options.length)), tokens)
     print(f"MindSpore Cell: perplexity {theirs:.3f}; {peak_memory():.1f} GiB at most")
     print(f"difference of the perplexities: {100 * abs(theirs / ours - 1):.4f} %")

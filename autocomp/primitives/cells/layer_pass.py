@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from mindspore import nn
 
 from autocomp.errors import EvaluationError
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
 
-from .layers import StandIn, ms, parameter
+from .layers import StandIn, parameter
 from .one_dimensional import HEIGHT, is_one_dimensional
 
-nn = ms.nn
 Visit = Callable[[str, np.ndarray], None]
 
 

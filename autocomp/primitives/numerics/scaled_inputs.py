@@ -21,7 +21,7 @@ ALPHAS = tuple(np.linspace(0.0, 0.9, 10).round(2))  # 0: the weights alone decid
 RATIOS = tuple(np.linspace(0.0, 0.95, 20).round(2))
 FLOAT_BITS = 32
 LEAST = 1e-5  # of a magnitude that divides
-Rounding = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (weight, second moments of the inputs) -> its rounded form
+Rounding = Callable[[np.ndarray], np.ndarray]  # of a weight, (out, in)
 
 
 def migration_scales(inputs: np.ndarray, weights: np.ndarray, alpha: float) -> np.ndarray:
@@ -84,11 +84,10 @@ def best_activation_scales(
 
     weights: (out, in) each. rows: (n, in), samples of the tensor. magnitudes: (in,), its mean magnitudes.
     """
-    seen = (rows.astype(np.float64) ** 2).mean(0)
 
     def error(ratio: float) -> float:
         scales = activation_scales(magnitudes, ratio)
-        changes = [rounding(weight * scales, seen / scales**2) / scales - weight for weight in weights]
+        changes = [rounding(weight * scales) / scales - weight for weight in weights]
         return float(sum(((rows @ change.T) ** 2).sum() for change in changes))
 
     best = min(RATIOS, key=error)

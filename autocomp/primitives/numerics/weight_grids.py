@@ -3,7 +3,7 @@
     w' = (q - zero) * scale,    q = clip(round(w / scale) + zero, low, high)
 
 Symmetric grids have the levels -top .. top with top = 2^(b-1) - 1 and no zero point, others 0 .. 2^b - 1
-(Krishnamoorthi 2018, sections 2.1 and 2.2). A clipping ratio below 1 is chosen for the least squared error of each part.
+(Krishnamoorthi 2018, sections 2.1 and 2.2). A clipping ratio below 1 is chosen for the least squared error of a part.
 """
 
 from __future__ import annotations
@@ -67,12 +67,17 @@ def grid_of(stored: QuantizedWeight) -> WeightGrid:
 
 
 def fit_grid(
-    rows: np.ndarray, bits: int, parts: int = 1, symmetric: bool = True, importance: np.ndarray | None = None
+    rows: np.ndarray,
+    bits: int,
+    parts: int = 1,
+    symmetric: bool = True,
+    importance: np.ndarray | None = None,
+    clips: bool = True,
 ) -> WeightGrid:
     """The grid with the least squared error of each part.
 
     rows: (out, k). parts: of each row. importance: (k,), by which the squared error of each column is multiplied, such
-        as the mean square of its input; None: 1.
+        as the mean square of its input; None: 1. clips: whether clipping is searched; else ranges are the extremes.
     """
     parted = rows.reshape(len(rows), parts, -1).astype(np.float32)
     weigh = np.ones(1, np.float32) if importance is None else importance.reshape(1, parts, -1).astype(np.float32)
@@ -80,7 +85,7 @@ def fit_grid(
     best = np.full(low.shape, np.inf, np.float32)
     found = _grid(low, high, bits, symmetric)
     scale, zero = found.scale, found.zero
-    for ratio in CLIP_RATIOS.astype(np.float32) if bits < EXACT_BITS else ():
+    for ratio in CLIP_RATIOS.astype(np.float32) if clips and bits < EXACT_BITS else ():
         tried = _grid(low * ratio, high * ratio, bits, symmetric)
         error = (weigh * (tried.nearest(rows).reshape(parted.shape) - parted) ** 2).sum(2)
         better = error < best

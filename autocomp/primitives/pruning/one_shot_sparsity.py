@@ -45,10 +45,8 @@ class Wanda(Sparsity):
     def sparse(self, node: Node, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The weight, (out, in / groups, ...), with two zeros in every four; x: the layer's input, (n, ...)."""
         patches = sample_patches(node, x, PATCHES, np.random.default_rng(0)).astype(np.float64)
-        squares = (
-            (patches**2).mean((0, 1)).reshape(weight.shape[1], -1).mean(1)
-        )  # of each channel, over taps and groups
-        return two_of_four(weight, np.sqrt(squares))
+        squares = (patches**2).mean((0, 1)).reshape(weight.shape[1], -1)  # of channels and taps, over groups
+        return two_of_four(weight, np.sqrt(squares.mean(1)))
 
     @checked(RULES["apply"])
     def apply(self, net: Any, inputs: Any = None, calibrate: Any = None) -> Any:

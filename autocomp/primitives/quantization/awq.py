@@ -58,9 +58,10 @@ class AWQ(ScaledQuantization):
             return activation_scales(magnitudes, ratio), ratio
         return best_activation_scales(weights, rows, magnitudes, self._nearest)
 
-    def _nearest(self, weight: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    def _nearest(self, weight: np.ndarray) -> np.ndarray:
+        """Without clipping, which is searched once the scales are known."""
         parts = parts_of(weight.shape[1], self.group_size)
-        return fit_grid(weight, self.weight_bits, parts, self.symmetric_weights, importance).nearest(weight)
+        return fit_grid(weight, self.weight_bits, parts, self.symmetric_weights, clips=False).nearest(weight)
 
     def rounded(self, node: Node, weight: np.ndarray, bits: int, x: np.ndarray) -> QuantizedWeight:
         if node.kind != "dense":

@@ -19,8 +19,8 @@ from .ranged_weight import parts_of
 
 
 class GPTQ(LayerwiseRounding):
-    """GPTQ (Frantar et al., ICLR 2023, arXiv:2210.17323): with E[x x^T] = H the difference D of a row costs D H D^T (eq.
-    1); weights are rounded one after the other, and those that are left take in the error of each (eq. 2 and 3).
+    """GPTQ (Frantar et al., ICLR 2023, arXiv:2210.17323): with E[x x^T] = H the difference D of a row costs D H D^T
+    (eq. 1); weights are rounded one after the other, and those that are left take in the error of each (eq. 2 and 3).
 
     With one scale for a row the solver is that of :class:`AdaRound`
     (:mod:`autocomp.primitives.numerics.adaptive_rounding`), which also chooses the scale; with groups or zero points it

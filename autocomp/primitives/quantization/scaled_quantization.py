@@ -44,8 +44,8 @@ class ScaledQuantization(LayerwiseRounding):
     def equivalent(self, net: Any, inputs: Any = None, calibrate: Any = None) -> Any:
         """A new Cell of the network's own class that computes the same in float, with the scales moved.
 
-        Where a LayerNorm, RMSNorm or dense layer before the tensor can take its scale, only parameters change. Elsewhere
-        a product is put in front of the layer. ``exponents`` then has the chosen exponent of each layer.
+        Where a LayerNorm, RMSNorm or dense layer before the tensor can take its scale, only parameters change.
+        Elsewhere a product is put in front of the layer. ``exponents`` then has the chosen exponent of each layer.
 
         Raises:
             TypeError: net is no Cell. ValueError: there are no samples. NoEffectError: it has no nn.Dense that runs

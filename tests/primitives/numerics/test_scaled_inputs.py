@@ -64,15 +64,14 @@ def test_where_inputs_are_even_no_scales_are_better_than_bad_ones() -> None:
 
 
 def test_awq_errs_less_than_rounding_to_nearest() -> None:
-    def rounding(weight: np.ndarray, importance: np.ndarray) -> np.ndarray:
-        return fit_grid(weight, 3, importance=importance).nearest(weight)
+    def rounding(weight: np.ndarray) -> np.ndarray:
+        return fit_grid(weight, 3).nearest(weight)
 
     scales, ratio = best_activation_scales(WEIGHTS, ROWS, np.abs(ROWS).mean(0), rounding)
     assert 0 < ratio < 1 and scales.argmax() == 5
 
     def error(scale: np.ndarray) -> float:
-        importance = ((ROWS / scale) ** 2).mean(0)
-        changes = [rounding(weight * scale, importance) / scale - weight for weight in WEIGHTS]
+        changes = [rounding(weight * scale) / scale - weight for weight in WEIGHTS]
         return float(sum(((ROWS @ change.T) ** 2).sum() for change in changes))
 
     others = [error(activation_scales(np.abs(ROWS).mean(0), other)) for other in (0.0, 0.5, 0.95)]

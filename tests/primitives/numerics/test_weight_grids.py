@@ -55,6 +55,12 @@ def test_importance_moves_the_clipping_towards_the_columns_that_count() -> None:
     assert small.scale[0, 0] < even.scale[0, 0]
 
 
+def test_without_clipping_the_largest_weight_is_a_level() -> None:
+    grid = fit_grid(ROWS, 3, 3, clips=False)
+    parts = np.abs(ROWS).reshape(6, 3, 8).max(2)
+    np.testing.assert_allclose(grid.scale * 3, parts, rtol=1e-6)
+
+
 def test_a_row_of_zeros_stays_zero() -> None:
     zeros = np.zeros((2, 4), np.float32)
     for symmetric in (True, False):

@@ -35,7 +35,7 @@ def test_what_layers_read_makes_better_zeros(applied: tuple[Any, dict[str, np.nd
     """On tokens that they did not see."""
     net, before, made = applied
     errors = {name: norm_error(outputs(net_s), outputs(net)) for name, net_s in made.items()}
-    assert errors["sparse-gpt"] < 0.9 * errors["wanda"] and errors["wanda"] < 0.95 * errors["sparsity"]
+    assert errors["sparse-gpt"] < 0.95 * errors["wanda"] and errors["wanda"] < 0.95 * errors["sparsity"]
     assert_untouched(net, before)
 
 

@@ -1,4 +1,4 @@
-"""What holds for GPTQ, AWQ and SmoothQuant: on a small Llama with outliers, a perceptron and a convolutional network."""
+"""What holds for GPTQ, AWQ and SmoothQuant: on a small Llama with outliers, a perceptron and a CNN."""
 
 from __future__ import annotations
 
@@ -30,18 +30,14 @@ X, OTHERS = tokens(24), tokens(16, seed=1)
 FORMS: dict[str, Callable[[], Any]] = {
     "gptq": GPTQ,
     "gptq in groups": lambda: GPTQ(group_size=8, symmetric_weights=False),
-    "awq": AWQ,
     "awq in groups": lambda: AWQ(group_size=8),
     "smooth": SmoothQuant,
-    "smooth w4a8": lambda: SmoothQuant(weight_bits=4, alpha=0.5),
 }
 ROUNDED_TO_NEAREST: dict[str, Callable[[], Any]] = {
     "gptq": lambda: RTN(4, 32),
     "gptq in groups": lambda: RTN(4, 32, group_size=8, symmetric_weights=False),
-    "awq": lambda: RTN(4, 32),
     "awq in groups": lambda: RTN(4, 32, group_size=8),
     "smooth": RTN,
-    "smooth w4a8": lambda: RTN(4, 8),
 }
 
 
@@ -127,8 +123,9 @@ def test_in_float_nothing_changes(make: Callable[[], Any], made: str) -> None:
     before, algorithm = values(net), make()
     same = algorithm.equivalent(net, calibrate=x)
     assert norm_error(outputs(same, x), outputs(net, x)) < 1e-5
-    assert type(same) is type(net) and set(algorithm.exponents) >= {"three"} or made == "llama"
-    moved = [name for name, value in values(same).items() if name in before and not np.array_equal(value, before[name])]
+    assert type(same) is type(net) and len(algorithm.exponents) == (14 if made == "llama" else 3)
+    after = values(same)
+    moved = [name for name, value in before.items() if not np.array_equal(after[name], value)]
     assert any("weight" in name for name in moved) and any("gamma" in name for name in moved)
     assert_untouched(net, before)
 
@@ -182,5 +179,5 @@ def test_they_ask_for_samples(make: Callable[[], Any]) -> None:
 
 
 def test_a_network_without_dense_layers_is_refused() -> None:
-    with pytest.raises(NoEffectError, match="smooth-quant found no nn.Dense that runs once"):
+    with pytest.raises(NoEffectError, match=r"smooth-quant found no nn\.Dense that runs once"):
         SmoothQuant().apply(nn.SequentialCell(nn.Conv2d(3, 4, 3)), calibrate=images(2))
