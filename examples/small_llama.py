@@ -133,7 +133,7 @@ def perplexity(net: Any, tokens: np.ndarray) -> float:
     return float(np.exp((np.log(np.exp(logits).sum(-1)) - true).mean()))
 
 
-ALGORITHMS = {
+ALGORITHMS: dict[str, Any] = {
     "w8a8, SmoothQuant": SmoothQuant(),
     "w4, to nearest": RTN(4, 32),
     "w4, GPTQ": GPTQ(4),

@@ -78,6 +78,6 @@ def test_a_search_by_perplexity(monkeypatch: pytest.MonkeyPatch) -> None:
     first = front.evaluated[0]
     expected = by_hand(forward(net, (TOKENS,), graph=False)[0], TOKENS)
     assert first.observed is not None and first.scale * (1 - first.observed) == pytest.approx(expected, rel=1e-3)
-    assert "perplexity" in str(front.table())
+    assert {point.metric for point in front} == {"perplexity"}
     best = front.pick("perplexity<+100%")
     assert best.scale * (1 - best.accuracy) <= 2 * expected * 1.001

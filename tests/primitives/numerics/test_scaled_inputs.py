@@ -74,5 +74,5 @@ def test_awq_errs_less_than_rounding_to_nearest() -> None:
         changes = [rounding(weight * scale) / scale - weight for weight in WEIGHTS]
         return float(sum(((ROWS @ change.T) ** 2).sum() for change in changes))
 
-    others = [error(activation_scales(np.abs(ROWS).mean(0), other)) for other in (0.0, 0.5, 0.95)]
-    assert error(scales) < 0.95 * min(others)
+    unscaled, *others = (error(activation_scales(np.abs(ROWS).mean(0), other)) for other in (0.0, 0.5, 0.95))
+    assert error(scales) < 0.3 * unscaled and error(scales) <= min(others)
