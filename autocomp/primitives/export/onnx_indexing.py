@@ -10,6 +10,7 @@ from autocomp.errors import ExportError
 from autocomp.search_spaces import Node
 
 from .onnx_shapes import END, argument_shape, axis_of, operand
+from .onnx_tables import holds_table, rows_of_table
 from .onnx_types import INT64, type_of, typed
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def gather(w: Writer, node: Node) -> str:
     if source[0] == "node" and w.batch_axis[source[1]] == axis:
         raise ExportError(f"{node.name} picks images of the batch, which must stay free in ONNX")
     positions = typed(w, node, 1, INT64)
+    if holds_table(w, node):
+        return rows_of_table(w, node, positions)
     return w.emit("Gather", [typed(w, node, 0, type_of(node)), positions], node.name, axis=axis)
 
 
@@ -116,7 +119,19 @@ def lookup(w: Writer, node: Node) -> str:
     """``EmbeddingLookup`` (table, positions, the table's first position)"""
     if any(node.attributes.constants[-1:]):
         raise ExportError(f"{node.name} looks up a part of a table, which has no ONNX form in autocomp")
+    if holds_table(w, node):
+        return rows_of_table(w, node, typed(w, node, 1, INT64))
     return w.emit("Gather", [typed(w, node, 0, type_of(node)), typed(w, node, 1, INT64)], node.name, axis=0)
+
+
+def embedding(w: Writer, node: Node) -> str:
+    """``Embedding`` (positions, table, ...), which shortens no rows"""
+    if any(isinstance(value, float) for value in node.attributes.constants[1:2]):
+        raise ExportError(f"{node.name} shortens rows that are longer than a norm, which has no ONNX form in autocomp")
+    positions = typed(w, node, 0, INT64)
+    if holds_table(w, node):
+        return rows_of_table(w, node, positions)
+    return w.emit("Gather", [typed(w, node, 1, type_of(node)), positions], node.name, axis=0)
 
 
 def picked(w: Writer, node: Node) -> str:
@@ -166,6 +181,7 @@ INDEXING: dict[str, Any] = {
     "Triu": triangle(1),
     "OneHot": one_hot,
     "Slice": slices,
+    "Embedding": embedding,
     "EmbeddingLookup": lookup,
     "SelectExtView": picked,
     "Narrow": narrowed,
