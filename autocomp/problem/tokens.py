@@ -57,18 +57,28 @@ def what_is_wrong(net: Any, one: Arrays) -> str | None:
 
     one: arrays of one sample.
     """
-    embeddings = [path for path, cell in net.cells_and_names() if path and looks_up(cell)]
-    if not embeddings:
+    cells = {path: cell for path, cell in net.cells_and_names() if path and looks_up(cell)}
+    if not cells:
         return None
+    for path, rows in sorted(((path, _rows(cell)) for path, cell in cells.items()), key=lambda item: -item[1]):
+        within = tuple(np.clip(x, 0, rows - 1) if x.dtype.kind in "iu" else x for x in one)
+        number = next((i for i, x in enumerate(one) if (x != within[i]).any()), None)
+        if number is not None and _takes(net, within):
+            wrong = one[number][one[number] != within[number]][0]
+            return f"tokens must be 0 to {rows - 1}, since the embedding {path} has {rows} rows, but got {wrong}"
     floats = [i for i, x in enumerate(one) if x.dtype.kind == "f"]
     for some in [[i] for i in floats] + [floats] * (len(floats) > 1):
         if _takes(net, tuple(x.astype(np.int32) if i in some else x for i, x in enumerate(one))):
             named = " and ".join(f"input {i}" for i in some)
             return (
-                f"tokens must be integers, since the network has the embedding {embeddings[0]}, but {named} has the type "
+                f"tokens must be integers, since the network has the embedding {next(iter(cells))}, but {named} has the type "
                 f"{one[some[0]].dtype}: give int32 or int64"
             )
     return _wrong_length(net, one)
+
+
+def _rows(cell: Any) -> int:
+    return int(next(iter(cell.get_parameters(expand=False))).shape[0])
 
 
 def _wrong_length(net: Any, one: Arrays) -> str | None:
