@@ -31,8 +31,8 @@ def check_tokens(graph: NetworkGraph, arrays: Sequence[np.ndarray], role: str) -
                 place = np.unravel_index(int(wrong.argmax()), part.shape)
                 where = [int(i) + (0 if axis else before) for axis, i in enumerate(place)]
                 raise ValueError(
-                    f"tokens must be 0 to {rows - 1}, since the embedding {path} has {rows} rows, but input {number} of "
-                    f"{role} has {part[place]} at {where}"
+                    f"tokens must be 0 to {rows - 1}, since the embedding {path} has {rows} rows, but input {number} "
+                    f"of {role} has {part[place]} at {where}"
                 )
             before += len(part)
 
@@ -71,8 +71,8 @@ def what_is_wrong(net: Any, one: Arrays) -> str | None:
         if _takes(net, tuple(x.astype(np.int32) if i in some else x for i, x in enumerate(one))):
             named = " and ".join(f"input {i}" for i in some)
             return (
-                f"tokens must be integers, since the network has the embedding {next(iter(cells))}, but {named} has the type "
-                f"{one[some[0]].dtype}: give int32 or int64"
+                f"tokens must be integers, since the network has the embedding {next(iter(cells))}, but {named} has "
+                f"the type {one[some[0]].dtype}: give int32 or int64"
             )
     return _wrong_length(net, one)
 

@@ -15,7 +15,6 @@ from autocomp.results.front import ParetoSet
 from tests.networks import Tokens, randomised, tokens
 
 
-
 @pytest.fixture(scope="module")
 def net() -> Any:
     return randomised(Tokens())
@@ -55,8 +54,10 @@ def test_a_front_is_read_back_with_its_embeddings(front: ParetoSet, net: Any, tm
 def test_weights_alone_are_rebuilt(front: ParetoSet, net: Any, tmp_path: Path) -> None:
     report = front.pick().export(tmp_path / "net.safetensors")
     small = autocomp.rebuild(Tokens(), report.path)
-    np.testing.assert_array_equal(small.words.embedding_table.asnumpy(), front.pick().net.words.embedding_table.asnumpy())
-    with pytest.raises(ValueError, match="the plan sets the format of 'other'; layers: query, .*, words, places"):
+    np.testing.assert_array_equal(
+        small.words.embedding_table.asnumpy(), front.pick().net.words.embedding_table.asnumpy()
+    )
+    with pytest.raises(ValueError, match=r"the plan sets the format of 'other'; layers: query, .*, words, places"):
         autocomp.rebuild(Tokens(), {"format/other": "w8"}, tokens(1))
 
 

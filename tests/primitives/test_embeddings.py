@@ -28,7 +28,7 @@ from autocomp.primitives.tracing.exclusion import excluded_layers
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.unrounded import stays_float
-from autocomp.search_spaces import Format, NetworkGraph, Node, Plan
+from autocomp.search_spaces import Format, NetworkGraph, Node, NodeAttributes, Plan
 from tests.networks import LENGTH, WORDS, ms, nn, ops, randomised
 
 WIDTH = 16
@@ -169,10 +169,9 @@ def test_an_embedding_stays_in_float_where_the_user_says_so(subject: Any) -> Non
 
 def test_a_row_of_odd_width_has_no_halves() -> None:
     def places(width: int) -> list[tuple[Any, ...]]:
-        shapes = {"parameters": ("t",), "parameter_shapes": ((7, width),), "table": "t"}
-        node = Node("words", "slice", "Gather", (0,), (1, 3, width), "words")
-        whole = replace(node, attributes=replace(node.attributes, **shapes))
-        graph = NetworkGraph((Node("x", "input", "Input", (), (1, 3)), whole), (1,))
+        attributes = NodeAttributes(parameters=("t",), parameter_shapes=((7, width),), table="t")
+        node = Node("words", "slice", "Gather", (0,), (1, 3, width), "words", attributes=attributes)
+        graph = NetworkGraph((Node("x", "input", "Input", (), (1, 3)), node), (1,))
         return [knob.values for knob in RTN().knobs(graph, {}, [Format(8), Format(4)], 1, {})]
 
     assert places(6) == [("float", "w8", "w4")] and places(5) == [("float", "w8")]

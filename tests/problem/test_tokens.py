@@ -23,10 +23,10 @@ def changed(place: tuple[int, int], value: int) -> np.ndarray:
 
 
 WRONG = {
-    "beyond": (changed((5, 3), WORDS), r"tokens must be 0 to 49.*embedding words has 50 rows.*evaluate has 50 at \[5, 3\]"),
+    "beyond": (changed((5, 3), WORDS), r"tokens must be 0 to 49.*words has 50 rows.*evaluate has 50 at \[5, 3\]"),
     "negative": (changed((7, 1), -2), r"tokens must be 0 to 49.*evaluate has -2 at \[7, 1\]"),
     "first beyond": (changed((0, 0), 99), r"tokens must be 0 to 49.*but got 99$"),
-    "floats": (tokens(16).astype(np.float32), r"tokens must be integers.*embedding words.*float32: give int32 or int64$"),
+    "floats": (tokens(16).astype(np.float32), r"tokens must be integers.*words.*float32: give int32 or int64$"),
     "longer": (np.resize(tokens(16), (16, 12)), r"the network takes samples of 9 tokens, but got 12"),
     "shorter": (tokens(16)[:, :5], r"the network takes samples of 9 tokens, but got 5"),
 }  # fmt: skip

@@ -61,7 +61,6 @@ class MindirContainer(Container):
         names = sum(_stored(len(str(node.layer)) + len(name), 0) for name in (".0.scale", ".0.low", ".0.high"))
         return stored + np.where(activation_bits <= 8, self.rounded + names, 0)
 
-
     def of_table(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
         bits, _ = lowered.workload.bits_of(index)
         scale = _stored(len(str(lowered.graph.nodes[index].layer)) + len(".scale"), 2)

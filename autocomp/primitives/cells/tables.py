@@ -39,4 +39,3 @@ class QuantizedEmbedding(nn.Cell):
             rows = self.concat((low, self.shift_right(rows, self.half)))
         found = rows.astype(ms.float32) * self.gather(self.scale, flat, 0)
         return found.reshape((*positions.shape, self.embedding_size))
-

@@ -27,7 +27,7 @@ def holds_table(w: Writer, node: Node) -> bool:
 def rows_of_table(w: Writer, node: Node, positions: str) -> str:
     """Rows of integers times the scale of each, in operators of ONNX's own; positions: of any shape."""
     name, table = node.table, w.tables[node.table]
-    stored = w.initializers.get(name) and name or w.initializer(name, stored_rows(table))
+    stored = name if name in w.initializers else w.initializer(name, stored_rows(table))
     column = w.initializer(f"{name}.scale", table.scale.reshape(-1, 1).astype(np.float32))
     rows = w.emit("Gather", [stored, positions], f"{node.name}.rows", axis=0)
     if table.bits <= HALF_BITS:

@@ -273,7 +273,6 @@ class _Builder:
             return "other", None
         return kind, owner
 
-
     def _embedding(self, operator: MindIROperator, parameters: tuple[str, ...]) -> Owner | None:
         """The owner of the table whose rows the operator gives, where surgery knows that cell."""
         owner = self.owners.get(parameters[0]) if parameters and operator.op in LOOKUPS else None
