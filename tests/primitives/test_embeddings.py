@@ -21,6 +21,7 @@ from autocomp.primitives.export.ascend.deployable import deployable_model
 from autocomp.primitives.export.files import EXACT, ROUNDED, export_mindir, norm_error, run_mindir, run_onnx
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.restrictions import Restrict
@@ -29,7 +30,7 @@ from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.unrounded import stays_float
 from autocomp.search_spaces import Format, NetworkGraph, Node, NodeAttributes, Plan
-from tests.networks import LENGTH, WORDS, ms, nn, ops, randomised
+from tests.networks import LENGTH, WORDS, nn, ops, randomised
 
 WIDTH = 16
 PLANS = {
@@ -183,19 +184,26 @@ class Others(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lookup, self.minted = nn.EmbeddingLookup(20, 4), ms.mint.nn.Embedding(20, 4)
+        self.lookup, self.plain = nn.EmbeddingLookup(20, 4), nn.Embedding(20, 4)
         self.hot, self.short = nn.Embedding(20, 4, use_one_hot=True), nn.EmbeddingLookup(20, 4, max_norm=1.0)
         self.tied, self.dense = nn.Embedding(20, 4), nn.Dense(4, 4)
 
     def construct(self, ids: Any) -> Any:
-        x = self.lookup(ids) + self.minted(ids) + self.hot(ids) + self.short(ids) + self.tied(ids)
+        x = self.lookup(ids) + self.plain(ids) + self.hot(ids) + self.short(ids) + self.tied(ids)
         return ops.matmul(self.dense(x), self.tied.embedding_table.T)
 
 
-def test_cells_that_give_rows_alone_are_embeddings(tmp_path: Path) -> None:
+def test_cells_that_give_rows_alone_are_embeddings() -> None:
     net, x = randomised(Others()), np.arange(6, dtype=np.int32).reshape(2, 3)
-    graph = trace(net, (x[:1],))
-    assert set(graph.embeddings) == {"lookup", "minted"}
+    graph, parameters = trace(net, (x[:1],)), parameters_of(net)
+    assert set(graph.embeddings) == {"lookup", "plain"}
+    space = search_space(graph, parameters, Choices([Format.parse(text) for text in ("float", "w8", "w4")], 1, "rtn"))
+    compressed = PlanCompressor(space, parameters)(Plan({"format/lookup": "w4@rtn", "format/plain": "w8"}))
+    elastic, converted = ElasticNetwork(net, graph), convert(net, graph, parameters, compressed)
+    elastic.set(compressed)
+    assert norm_error(forward(converted, (x,), graph=False)[0], elastic((x,))[0]) <= EXACT
+    tied = next(note for note in stays_float(net, space) if "tied" in note)
+    assert "tied (Embedding, whose table is read elsewhere, too)" in tied
 
 
 def test_a_table_in_half_bytes_has_no_form_for_atc(subject: Any) -> None:

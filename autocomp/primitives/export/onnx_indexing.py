@@ -124,16 +124,6 @@ def lookup(w: Writer, node: Node) -> str:
     return w.emit("Gather", [typed(w, node, 0, type_of(node)), typed(w, node, 1, INT64)], node.name, axis=0)
 
 
-def embedding(w: Writer, node: Node) -> str:
-    """``Embedding`` (positions, table, ...), which shortens no rows"""
-    if any(isinstance(value, float) for value in node.attributes.constants[1:2]):
-        raise ExportError(f"{node.name} shortens rows that are longer than a norm, which has no ONNX form in autocomp")
-    positions = typed(w, node, 0, INT64)
-    if holds_table(w, node):
-        return rows_of_table(w, node, positions)
-    return w.emit("Gather", [typed(w, node, 1, type_of(node)), positions], node.name, axis=0)
-
-
 def picked(w: Writer, node: Node) -> str:
     """``SelectExtView`` (x, axis, place)"""
     axis, place = (value for value in node.attributes.constants if type(value) is int)
@@ -181,7 +171,6 @@ INDEXING: dict[str, Any] = {
     "Triu": triangle(1),
     "OneHot": one_hot,
     "Slice": slices,
-    "Embedding": embedding,
     "EmbeddingLookup": lookup,
     "SelectExtView": picked,
     "Narrow": narrowed,

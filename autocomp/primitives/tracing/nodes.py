@@ -57,7 +57,7 @@ KINDS = {
 }
 KIND_OF = {op: kind for kind, ops in KINDS.items() for op in ops.split()}
 TRANSPOSED = ("Conv2DTranspose", "Conv2DBackpropInput")
-LOOKUPS = ("Gather", "EmbeddingLookup", "Embedding")  # operators of cells that give rows of a table
+LOOKUPS = ("Gather", "EmbeddingLookup")  # operators of cells that give rows of a table
 CONSTANT = "Constant"  # a tensor that the network returns and does not compute
 LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
 
@@ -337,7 +337,7 @@ def looks_up(cell: Any) -> bool:
     """Whether the cell is an embedding that only gives rows: one that multiplies one-hot rows, or shortens rows that
     are longer than a norm, is left as it is."""
     nn = load_mindspore().nn
-    known = (nn.Embedding, nn.EmbeddingLookup, nn.EmbeddingExt)
+    known = (nn.Embedding, nn.EmbeddingLookup)
     if not any(isinstance(cell, kind) and type(cell).construct is kind.construct for kind in known):
         return False
     return not getattr(cell, "use_one_hot", False) and getattr(cell, "max_norm", None) is None
