@@ -88,6 +88,10 @@ class NetworkSpace:
             if not any(type(value) is type(one) and value == one for one in self.choices[name]):
                 raise ValueError(f"{name} must be one of {self.choices[name]}, but got {shown(name, value)}")
 
+    def __reduce__(self) -> Any:
+        """Workers build the network again: MindSpore's cells are not sent."""
+        return NetworkSpace, (self.build,)
+
     @property
     def count(self) -> int:
         """The number of networks that differ in their cells or widths."""
