@@ -79,7 +79,9 @@ class Repeat(Declared):
 
     def __init__(self, block: Callable[[int], Any], least: int, most: int) -> None:
         if not callable(block) or isinstance(block, nn.Cell):
-            raise TypeError(f"block must be a function of a position that makes a cell, but got {shown('block', block)}")
+            raise TypeError(
+                f"block must be a function of a position that makes a cell, but got {shown('block', block)}"
+            )
         whole(0).check("least", least)
         whole(1).check("most", most)
         if least > most:
@@ -98,11 +100,9 @@ class Repeat(Declared):
                 x = cell(x)
             return x
         outputs = (x,) if self.least == 0 else ()
-        position = 0
-        for cell in self.cell_list:
-            x = cell(x)
-            position += 1
-            if position >= self.least:
+        for position in range(len(self.cell_list)):
+            x = self.cell_list[position](x)
+            if position + 1 >= self.least:
                 outputs += (x,)
         return self.add_all(outputs) * self.mark
 

@@ -32,8 +32,10 @@ class NetworkSpace:
     """
 
     def __init__(self, build: Callable[[], Any]) -> None:
-        if not callable(build) or hasattr(build, "cells_and_names") and not isinstance(build, type):
-            raise TypeError(f"build must be a class or a function that makes a network, but got {shown('build', build)}")
+        if not callable(build) or (hasattr(build, "cells_and_names") and not isinstance(build, type)):
+            raise TypeError(
+                f"build must be a class or a function that makes a network, but got {shown('build', build)}"
+            )
         self.build = build
         self.cell, made = self._built({}, 0)
         self.widths = made.widths
@@ -83,7 +85,8 @@ class NetworkSpace:
         if not isinstance(choice, Mapping):
             raise TypeError(f"a choice must be a mapping of names to values, but got {shown('choice', choice)}")
         if differing := sorted(map(str, {*choice} ^ {*self.choices})):
-            raise ValueError(f"a choice must have a value for each of the names {', '.join(self.choices)}, but differs in {differing[0]}")
+            names = ", ".join(self.choices)
+            raise ValueError(f"a choice must have a value for each of {names}, and no others, but see {differing[0]}")
         for name, value in choice.items():
             if not any(type(value) is type(one) and value == one for one in self.choices[name]):
                 raise ValueError(f"{name} must be one of {self.choices[name]}, but got {shown(name, value)}")

@@ -85,9 +85,7 @@ class MergedGraph:
             for name, slope in zip(self.space.widths, slopes, strict=True)
             if slope is not None
         ]
-        return tuple(
-            moved(node, [nodes[i] for nodes, _ in ways], steps) for i, node in enumerate(self.base.nodes)
-        )
+        return tuple(moved(node, [nodes[i] for nodes, _ in ways], steps) for i, node in enumerate(self.base.nodes))
 
     def nodes(self, widths: Mapping[str, int]) -> tuple[Node, ...]:
         key = self._key(widths)
@@ -100,8 +98,7 @@ class MergedGraph:
         """The graph of one network."""
         kept, prefixes = self.kept(choice), self._prefixes(choice)
         nodes = [
-            with_names(node, prefixes) if stays else node
-            for node, stays in zip(self.nodes(choice), kept, strict=True)
+            with_names(node, prefixes) if stays else node for node, stays in zip(self.nodes(choice), kept, strict=True)
         ]
         return taken(nodes, kept, self.renamed(choice), self.base.outputs)
 
@@ -151,9 +148,7 @@ def places_of(graph: NetworkGraph) -> dict[str, Place]:
     return found
 
 
-def taken(
-    nodes: Sequence[Node], kept: np.ndarray, renamed: Mapping[int, int], outputs: Sequence[int]
-) -> NetworkGraph:
+def taken(nodes: Sequence[Node], kept: np.ndarray, renamed: Mapping[int, int], outputs: Sequence[int]) -> NetworkGraph:
     """The graph of the kept nodes alone."""
     index = np.cumsum(kept) - 1
 
@@ -203,7 +198,9 @@ def with_names(value: Any, prefixes: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {key: with_names(item, prefixes) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: with_names(getattr(value, field.name), prefixes) for field in fields(value)})
+        return replace(
+            value, **{field.name: with_names(getattr(value, field.name), prefixes) for field in fields(value)}
+        )
     if not isinstance(value, (tuple, list)):
         return value
     parts = [with_names(item, prefixes) for item in value]
@@ -212,7 +209,7 @@ def with_names(value: Any, prefixes: Mapping[str, str]) -> Any:
 
 def moved(value: Any, others: Sequence[Any], steps: Sequence[float]) -> Any:
     """The value with each integer in it moved by the sum of its differences to ``others``, times ``steps``."""
-    if isinstance(value, bool) or not isinstance(value, (int, tuple, list, dict)) and not is_dataclass(value):
+    if isinstance(value, bool) or (not isinstance(value, (int, tuple, list, dict)) and not is_dataclass(value)):
         return value
     if isinstance(value, int):
         return round(value + sum(step * (other - value) for other, step in zip(others, steps, strict=True)))

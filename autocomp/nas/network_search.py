@@ -32,6 +32,8 @@ from .declared import NetworkSpace
 from .declared_choices import DeclaredChoices
 from .merged_graph import MergedGraph
 from .network_costs import NetworkCosts
+from .proxies import PROXIES, Proxy
+from .proxy_scores import ProxyScores
 from .searching import BATCH, CATEGORIES, front_of
 from .training import NetworkEvaluator, Schedule, evaluate_shortly, labelled, user_metric
 
@@ -47,6 +49,7 @@ def search_network(
     trials: int = 32,
     train: int | FineTuning = EPOCHS,
     finalists: int | FineTuning | None = None,
+    proxy: str | Proxy | None = "naswot",
     time_limit: float | None = None,
     sampler: str = "auto",
     workers: int | str | None = None,
@@ -72,6 +75,10 @@ def search_network(
         batch, the learning rate, the seed and the steps count.
     finalists: the same for a longer training, from new weights again, of a quarter of the networks but at least eight:
         those that the front needs most. The front has none but them. None: there is only one training.
+    proxy: what untrained networks promise, by which the first ones are chosen, and which the search then weighs by what
+        it learns: "naswot", "synflow", "zen_score", "gradient_norm", or a function of a network, x (n, ...) and y (n,)
+        that is larger for better networks; see :mod:`autocomp.nas.proxies`. None: none, as with other samplers than
+        "auto".
     sampler, batch, time_limit: as for :func:`search_choices`. workers: as for ``autocomp.search``.
     storage: a file in which the search can be continued, with a folder of trained weights beside it; another network,
         which its choices and parameters do not tell, needs another one. Without it the weights are kept until the
@@ -83,7 +90,7 @@ def search_network(
     """
     check(
         "search_network", budget=budget, device=device, trials=trials, train=train, finalists=finalists,
-        time_limit=time_limit, sampler=sampler, batch=batch, storage=storage, seed=seed, progress=progress,
+        proxy=proxy, time_limit=time_limit, sampler=sampler, batch=batch, storage=storage, seed=seed, progress=progress,
     )  # fmt: skip
     check_workers(workers)
     check_sampler("architectures" if sampler == "auto" else sampler)
@@ -102,6 +109,9 @@ def search_network(
         _key(networks, samples, schedule), networks, space.space, _ordered(space), train_on, evaluate_on, schedule,
         folder, user_metric(samples),
     )  # fmt: skip
+    promising = None
+    if proxy is not None and sampler in ("auto", CATEGORIES):
+        promising = ProxyScores(space, networks, PROXIES[proxy] if isinstance(proxy, str) else proxy, train_on, seed)
     study = Study(
         space.space,
         executor(evaluator, workers),
@@ -114,6 +124,7 @@ def search_network(
         ledger=None if storage is None else Ledger(space.space, storage, f"{evaluator.key}-{chip.key}", space.names),
         seed=seed,
         batch=batch,
+        scores=promising,
         evaluate_subset=None if schedule.last is None else evaluate_shortly,
         progress=progress,
     )

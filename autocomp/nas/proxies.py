@@ -66,7 +66,10 @@ def gradient_norm(net: Any, x: np.ndarray, y: Any) -> float:
         raise ValueError(f"y must have a class for each sample, but got {len(x)} samples, {len(classes)} classes")
     with _copied(net) as copy:
         copy.set_train(True)
-        loss, inputs = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"), to_tensors((_batch(x), classes))
+        loss, inputs = (
+            ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"),
+            to_tensors((_batch(x), classes)),
+        )
 
         def objective(given: Any, labels: Any) -> Any:
             return loss(copy(given), labels)
@@ -78,8 +81,8 @@ def gradient_norm(net: Any, x: np.ndarray, y: Any) -> float:
 
 @checked(RULES)
 def synflow(net: Any, x: np.ndarray) -> float:
-    """The logarithm of the synaptic flow: the sum over all weights of the weight times the gradient of the outputs' sum,
-    where all weights are made positive and the inputs are ones.
+    """The logarithm of the synaptic flow: the sum over all weights of the weight times the gradient of the outputs'
+    sum, where all weights are made positive and the inputs are ones.
 
     Tanaka, Kunin, Yamins and Ganguli, "Pruning neural networks without any data by iteratively conserving synaptic
     flow", NeurIPS 2020; as a score of networks Abdelfattah et al., ICLR 2021. BatchNorm passes its inputs on.
@@ -189,9 +192,10 @@ def _watched(net: Any, names: str, seen: Callable[[Any, np.ndarray, np.ndarray],
             handle.remove()
 
 
+# By name, as functions of a network, inputs and classes.
 PROXIES: dict[str, Proxy] = {
     "gradient_norm": gradient_norm,
-    "naswot": naswot,
-    "synflow": synflow,
-    "zen_score": zen_score,
+    "naswot": lambda net, x, y: naswot(net, x),
+    "synflow": lambda net, x, y: synflow(net, x),
+    "zen_score": lambda net, x, y: zen_score(net, x),
 }

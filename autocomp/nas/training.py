@@ -32,7 +32,9 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 def labelled(samples: Samples | None, role: str) -> Labelled:
     """ValueError unless they are given, with one input and with labels."""
     if samples is None or samples.y is None:
-        raise ValueError(f"a search for networks needs samples with labels: give data=autocomp.Data({role}=(x, y), ...)")
+        raise ValueError(
+            f"a search for networks needs samples with labels: give data=autocomp.Data({role}=(x, y), ...)"
+        )
     if len(samples.x) != 1:
         raise ValueError(f"a search for networks takes networks with one input, but {role} has {len(samples.x)}")
     return as_integers(samples.x)[0], as_classes(samples.y, role).astype(np.int32)
@@ -101,7 +103,7 @@ class NetworkEvaluator:
         return self._measured(self.choice(plan), self.schedule.first)
 
     def path(self, choice: Mapping[str, Any], settings: FineTuning) -> Path:
-        """Of the weights: those of the same network are the same, whatever was chosen in cells that it does not have."""
+        """Of the weights: the same ones whatever was chosen in cells that the network does not have."""
         described = json.dumps([self.key, self.networks.effective(choice), asdict(settings)], default=str)
         return self.folder / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.npz"
 

@@ -102,6 +102,7 @@ EPOCHS = Rule(
     "at least 0 epochs",
     lambda v: not is_integer(v) or v >= 0,
 )
+PROXY_NAMES = ("gradient_norm", "naswot", "synflow", "zen_score")
 TRAINING = Rule(
     "a number of epochs or FineTuning",
     lambda v: is_integer(v) or (hasattr(v, "epochs") and not isinstance(v, type)),
@@ -172,6 +173,13 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "trials": whole(1),
         "train": TRAINING,
         "finalists": TRAINING.or_none(),
+        "proxy": Rule(
+            "the name of a proxy, a function or None",
+            lambda v: isinstance(v, str) or callable(v),
+            f"one of {', '.join(PROXY_NAMES)}",
+            lambda v: callable(v) or v in PROXY_NAMES,
+            may_be_none=True,
+        ),
         "time_limit": SECONDS,
         "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
         "batch": BATCH,
