@@ -21,10 +21,16 @@ ACTIVATIONS = "ReLU ReLU6 LeakyReLU PReLU HSwish SiLU GELU ELU CELU SeLU Mish Ha
 NORMS = "BatchNorm1d BatchNorm2d BatchNorm3d"
 FEATURES = f"Conv1d Conv2d Conv3d {NORMS} {ACTIVATIONS}"  # cells whose output may be the last features
 MIXED = 0.01  # of the noise that Zen score adds to its inputs
+
+
+def is_samples(value: Any) -> bool:
+    return len(getattr(value, "shape", ())) > 0
+
+
 RULES = {
     "net": CELL,
-    "x": Rule("an array of samples", lambda v: hasattr(v, "shape"), "at least two samples", lambda v: len(v) > 1),
-    "y": Rule("an array of classes", lambda v: hasattr(v, "shape") or isinstance(v, (list, tuple))),
+    "x": Rule("an array of samples", is_samples, "at least two samples", lambda v: len(v) > 1),
+    "y": Rule("an array of classes", lambda v: is_samples(v) or isinstance(v, (list, tuple))),
     "seed": SEED,
     "repeats": whole(1),
 }

@@ -97,7 +97,7 @@ def test_a_network_may_be_one_choice() -> None:
 def test_networks_that_differ_each_time_are_refused() -> None:
     made = iter(range(9))
     space = nas.NetworkSpace(lambda: nas.Repeat(lambda i: Block(1, 1), 1, 2 + next(made)))
-    with pytest.raises(ValueError, match="^a declared network must have the same choices each time"):
+    with pytest.raises(ValueError, match=r"^a declared network must have the same choices each time"):
         space.network({"": 1})
 
 

@@ -82,5 +82,5 @@ def test_a_choice_that_makes_no_difference_is_named() -> None:
         def construct(self, x: Any) -> Any:
             return self.conv(x)
 
-    with pytest.raises(TraceError, match="^the choice unused makes no difference"):
+    with pytest.raises(TraceError, match=r"^the choice unused makes no difference"):
         MergedGraph(nas.NetworkSpace(Unused), X)
