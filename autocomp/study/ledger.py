@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from autocomp.evaluators import Measurement, Scores
 from autocomp.problem.metrics import METRICS
@@ -21,6 +21,7 @@ from autocomp.search_spaces import Plan, SearchSpace
 from .lease import KEY, held
 from .retries import first_sentence, written
 from .storages import backend_of, named, url_of
+from .trial_rows import database_of, insert_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +58,7 @@ class Ledger:
         self._remembered: dict[str, str] = {}
         self._name = named(storage)
         self._study: optuna.Study | None = None
-        self._database: optuna.storages.RDBStorage | None = None  # where the storage is an SQLite file
+        self._database: optuna.storages.RDBStorage | None = None  # None for a journal
         if storage is not None:
             self._open(storage, f"autocomp-{fingerprint}")
 
@@ -122,43 +123,32 @@ class Ledger:
     def _store(self, plan: Plan, **trial: Any) -> None:
         """Writes the trial completely or not at all. Its parameters are for people to read: the plan is an attribute.
 
-        Optuna looks up and writes one parameter after the other, which takes a millisecond each in SQL; here they are
-        one insert.
+        A try whose answer was lost is found by the trial's token and not made again.
         """
         import optuna
 
-        if self._database is None:
-            values = {knob.name: plan.get(knob.name, knob.values[0]) for knob in self.space.knobs}
-            created = optuna.trial.create_trial(params=values, distributions=self._distributions, **trial)
-            self._create_trial(created)
-            return
-        number = self._create_trial(optuna.trial.create_trial(**trial))
-        rows = [
-            {"trial_id": number, "param_name": name, "param_value": float(choice), "distribution_json": text}
-            for (name, text), choice in zip(self._described, self.space.encode(plan), strict=True)
-        ]
-        engine = self._database.engine
-
-        def insert() -> None:
-            with engine.begin() as connection:
-                connection.execute(optuna.storages._rdb.models.TrialParamModel.__table__.insert(), rows)
-
-        written(insert, self._name)
-
-    def _create_trial(self, trial: optuna.trial.FrozenTrial) -> int:
-        """Its number in the storage. A try whose answer was lost is found by the trial's token and not made again."""
         assert self._study is not None
         storage, study = self._study._storage, self._study._study_id
-        token = trial._system_attrs["autocomp:token"] = uuid.uuid4().hex
-        numbers: list[int] = []
+        if self._database is None:
+            values = {knob.name: plan.get(knob.name, knob.values[0]) for knob in self.space.knobs}
+            trial |= {"params": values, "distributions": self._distributions}
+        created = optuna.trial.create_trial(**trial)
+        token = created._system_attrs["autocomp:token"] = uuid.uuid4().hex
 
         def stands() -> bool:
             known = storage.get_all_trials(study, deepcopy=False)
-            numbers.extend(one._trial_id for one in known if one._system_attrs.get("autocomp:token") == token)
-            return bool(numbers)
+            return any(one._system_attrs.get("autocomp:token") == token for one in known)
 
-        written(lambda: numbers.append(storage.create_new_trial(study, template_trial=trial)), self._name, stands)
-        return numbers[0]
+        written(lambda: self._write(plan, created), self._name, stands)
+
+    def _write(self, plan: Plan, trial: optuna.trial.FrozenTrial) -> None:
+        assert self._study is not None
+        study = self._study._study_id
+        if self._database is None:
+            self._study._storage.create_new_trial(study, template_trial=trial)
+            return
+        choices = zip(self._described, self.space.encode(plan), strict=True)
+        insert_trial(self._database, study, trial, [(name, float(choice), text) for (name, text), choice in choices])
 
     @cached_property
     def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -185,8 +175,7 @@ class Ledger:
         import optuna
 
         backend = backend_of(url)
-        if url.startswith("sqlite:"):
-            self._database = cast("optuna.storages.RDBStorage", backend)
+        self._database = database_of(backend)
         maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         study = optuna.create_study(
             storage=backend,

@@ -112,13 +112,12 @@ class TestScores:
 
 
 class Storage:
-    """Raises at these calls of a storage's method; with ``late`` the call has written before it raises."""
+    """Raises at these writes of a ledger; with ``late`` it has written before it raises."""
 
-    def __init__(self, ledger: Ledger, method: str, calls: range, late: bool = False) -> None:
-        assert ledger._study is not None
+    def __init__(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, calls: range, late: bool = False) -> None:
         self.calls, self.late, self.count = calls, late, 0
-        self.original = getattr(ledger._study._storage, method)
-        setattr(ledger._study._storage, method, self)
+        self.original = ledger._write
+        monkeypatch.setattr(ledger, "_write", self)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         self.count += 1
@@ -138,15 +137,19 @@ def rows(path: Path) -> int:
 
 class TestStorage:
     @pytest.mark.parametrize("late", [False, True])
-    def test_a_moment_without_it_costs_nothing(self, late: bool, tmp_path: Path) -> None:
+    def test_a_moment_without_it_costs_nothing(
+        self, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         search = study(ToyEvaluator(SPACE), tmp_path / "run.db")
-        storage = Storage(search.ledger, "create_new_trial", range(5, 8), late)
+        storage = Storage(search.ledger, monkeypatch, range(5, 8), late)
         assert found(search) == found(study(ToyEvaluator(SPACE)))
         assert storage.count >= 24 and rows(tmp_path / "run.db") == 24
 
-    def test_without_it_the_search_ends_with_what_was_found(self, tmp_path: Path) -> None:
+    def test_without_it_the_search_ends_with_what_was_found(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         search = study(ToyEvaluator(SPACE), tmp_path / "run.db")
-        Storage(search.ledger, "create_new_trial", range(5, 99))
+        Storage(search.ledger, monkeypatch, range(5, 99))
         assert len(search.run()) == 5
         assert search.stopped == (
             f"an error: storage {str(tmp_path / 'run.db')!r} could not be written in 4 tries over 0 s: "
