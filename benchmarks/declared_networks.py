@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 import autocomp
 from autocomp import nas
 from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.nas.answer import TrainedNetwork
 from autocomp.nas.training import Labelled, NetworkEvaluator, outputs_of
 
 MACS = 5e6
@@ -37,7 +39,7 @@ def declared() -> Any:
     """The class of the declared network; MindSpore is loaded now."""
     from mindspore import nn
 
-    class Block(nn.Cell):  # type: ignore[misc]
+    class Block(nn.Cell):
         """A fused inverted residual (Sandler et al., CVPR 2018; fused: Tan and Le, ICML 2021): gradients of depthwise
         convolutions are slow on a processor."""
 
@@ -67,7 +69,7 @@ def declared() -> Any:
 
         return nas.Repeat(block, 1, 3)
 
-    class Declared(nn.Cell):  # type: ignore[misc]
+    class Declared(nn.Cell):
         def __init__(self) -> None:
             super().__init__()
             one = nas.Width(8, 12, 16, name="one.width")
@@ -101,8 +103,10 @@ def run(shared: Path, quick: bool) -> None:
     print(f"{space.count:,} networks, {BUDGET}; {len(found.evaluated)} trained, finalists again")
     print(f"the search took {seconds:.0f} s, {core:.0f} s of one core")
     print(found)
-    tested = partial(accuracies, found[0].evaluator, final, images)
-    best, macs = tested(found[0].choices), found[0].costs["macs"] / 1e6
+    most = found[0]
+    assert isinstance(most, TrainedNetwork)
+    tested = partial(accuracies, most.evaluator, final, images)
+    best, macs = tested(most.choices), most.costs["macs"] / 1e6
     print(f"found:  held out {best[0]:.4f}, test {best[1]:.4f}, {macs:.2f} M multiply-accumulates")
     others = []
     for choice in drawn(space, count):
@@ -131,7 +135,7 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 
 def accuracies(
-    evaluator: NetworkEvaluator, final: FineTuning, images: dict[str, Labelled], choice: dict[str, Any]
+    evaluator: NetworkEvaluator, final: FineTuning, images: dict[str, Labelled], choice: Mapping[str, Any]
 ) -> tuple[float, float]:
     """Of a network after the long training, on the held-out images and on the test images."""
     net = evaluator.network(choice, final)
@@ -143,7 +147,8 @@ def accuracies(
 
 def drawn(space: nas.NetworkSpace, count: int) -> list[dict[str, Any]]:
     """Random networks within the budget: each choice uniform, and the network dropped where it costs more."""
-    rng, found = np.random.default_rng(7), []
+    rng = np.random.default_rng(7)
+    found: list[dict[str, Any]] = []
     while len(found) < count:
         choice = {name: values[rng.integers(len(values))] for name, values in space.choices.items()}
         if autocomp.estimate(space.network(choice), DEVICE, (1, 1, 28, 28)).macs < MACS:

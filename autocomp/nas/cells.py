@@ -12,10 +12,10 @@ from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.rules import CELL, shown, whole
 
 ms = load_mindspore()
-nn = ms.nn
+nn: Any = ms.nn
 
 
-class Declared(nn.SequentialCell):  # type: ignore[misc]
+class Declared(nn.SequentialCell):
     """A place of a network where a search chooses.
 
     values: what may be chosen. merged: whether it computes the sum of all that may be chosen, times ``mark``, by whose
@@ -47,7 +47,7 @@ class Choice(Declared):
     """
 
     def __init__(self, *cells: Any, **named: Any) -> None:
-        found = {**dict(enumerate(cells)), **named}
+        found: dict[Any, Any] = {**dict(enumerate(cells)), **named}
         for name, cell in found.items():
             if not (CELL.is_kind(cell) and isinstance(cell, nn.Cell)):
                 raise TypeError(f"a Choice must be between cells, but got {shown(str(name), cell)}")
@@ -59,7 +59,7 @@ class Choice(Declared):
     def construct(self, *inputs: Any) -> Any:
         if not self.merged:
             return self.cell_list[0](*inputs)
-        outputs = ()
+        outputs: tuple[Any, ...] = ()
         for cell in self.cell_list:
             outputs += (cell(*inputs),)
         return self.add_all(outputs) * self.mark

@@ -60,7 +60,7 @@ class MergedGraph:
     def _found_slopes(self) -> list[Any] | None:
         """How the nodes change with each width by one; None where a network with the least widths shows that they do
         not change so."""
-        slopes = []
+        slopes: list[Any] = []
         for name, values in self.space.widths.items():
             if len(values) == 1:
                 slopes.append(None)
@@ -160,7 +160,7 @@ def taken(nodes: Sequence[Node], kept: np.ndarray, renamed: Mapping[int, int], o
             return one._replace(value=tuple(map(argument, one.value)))
         return one._replace(value=moved_to(one.value)) if one.kind == "node" else one
 
-    left = []
+    left: list[Node] = []
     for node, stays in zip(nodes, kept, strict=True):
         if stays:
             attributes = replace(node.attributes, arguments=tuple(map(argument, node.arguments)))
@@ -219,8 +219,9 @@ def moved(value: Any, others: Sequence[Any], steps: Sequence[float]) -> Any:
         return replace(value, **made)
     if isinstance(value, dict):
         return {key: moved(item, [other[key] for other in others], steps) for key, item in value.items()}
-    parts = [moved(item, [other[i] for other in others], steps) for i, item in enumerate(value)]
-    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    items: Any = value
+    parts = [moved(item, [other[i] for other in others], steps) for i, item in enumerate(items)]
+    return type(items)(*parts) if hasattr(items, "_fields") else type(items)(parts)
 
 
 def numbers_of(value: Any) -> Any:

@@ -35,7 +35,7 @@ from .network_costs import NetworkCosts
 from .proxies import PROXIES, Proxy
 from .proxy_scores import ProxyScores
 from .searching import BATCH, CATEGORIES, front_of
-from .training import NetworkEvaluator, Schedule, evaluate_shortly, labelled, user_metric
+from .training import NetworkEvaluator, Trainings, evaluate_shortly, labelled, user_metric
 
 EPOCHS, RATE, TRAINED_BATCH = 4, 0.05, 64
 
@@ -97,7 +97,7 @@ def search_network(
     check_storage(storage)
     seed, chip, samples = integer(seed, "seed"), find_device(device), Data.coerce(data)
     bounds = Budget.parse(budget).on(chip.errors, chip.name)
-    schedule = Schedule(settings_of(train, seed), None if finalists is None else settings_of(finalists, seed))
+    schedule = Trainings(settings_of(train, seed), None if finalists is None else settings_of(finalists, seed))
     networks = build if isinstance(build, NetworkSpace) else NetworkSpace(build)
     train_on, evaluate_on = labelled(samples.training, "train"), labelled(samples.evaluation, "evaluate")
     costs = NetworkCosts(MergedGraph(networks, one_image((evaluate_on[0],))), chip)
@@ -151,7 +151,7 @@ def _ordered(space: DeclaredChoices) -> dict[str, tuple[Any, ...]]:
     return {name: tuple(values[i] for i in space.order[name]) for name, values in space.given.items()}
 
 
-def _key(networks: NetworkSpace, data: Data, schedule: Schedule) -> str:
+def _key(networks: NetworkSpace, data: Data, schedule: Trainings) -> str:
     """Changes with the choices and parameters of the network, with the samples and with the trainings."""
     parameters = [(parameter.name, list(parameter.shape)) for parameter in networks.cell.get_parameters()]
     prints = [data.training.fingerprint, data.evaluation.fingerprint] if data.training and data.evaluation else []
@@ -175,6 +175,6 @@ def _answer(space: DeclaredChoices, study: Study, evaluator: NetworkEvaluator, h
 
 def _network(space: DeclaredChoices, record: Record, evaluator: NetworkEvaluator, held: Any) -> TrainedNetwork:
     chosen = space.chosen(record.vector)
-    whole = evaluator.schedule.last is not None and not record.measurement.error and len(record.plan)
-    settings = evaluator.schedule.last if whole else evaluator.schedule.first
+    first, last = evaluator.schedule.first, evaluator.schedule.last
+    settings = first if last is None or record.measurement.error or not len(record.plan) else last
     return TrainedNetwork(chosen, record.measurement.accuracy, space.of_network(chosen), evaluator, settings, held)

@@ -66,7 +66,7 @@ def outputs_of(net: Any, x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Trainings:
     """How networks are trained: each of them by ``first``, finalists from new weights again by ``last``."""
 
     first: FineTuning
@@ -86,7 +86,7 @@ class NetworkEvaluator:
     values: Mapping[str, tuple[Any, ...]]
     train_on: Labelled
     evaluate_on: Labelled
-    schedule: Schedule
+    schedule: Trainings
     folder: Path
     metric: Metric | None = None
 

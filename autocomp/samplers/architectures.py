@@ -40,7 +40,7 @@ class ArchitectureSurrogate(Surrogate):
         self, costs: Function, vectors: np.ndarray, losses: np.ndarray, scores: Function | None = None
     ) -> None:
         """vectors: (n, knobs) int; losses: (n,), 0 or more. scores: vectors -> (n,), of mean 0 and variance 1."""
-        self._costs, self._scores, self._knobs, self._scale = costs, scores, vectors.shape[1], 1.0
+        self._costs, self._promise, self._knobs, self._scale = costs, scores, vectors.shape[1], 1.0
         self._features = described = self._describe(vectors)
         target = np.log(RESOLUTION + losses)
         self._centre = float(target.mean())
@@ -70,7 +70,7 @@ class ArchitectureSurrogate(Surrogate):
 
     def _describe(self, vectors: np.ndarray) -> np.ndarray:
         """(n, 2 + knobs): the logarithm of the costs, the scores, and the choices."""
-        scores = np.zeros(len(vectors)) if self._scores is None else self._scores(vectors)
+        scores = np.zeros(len(vectors)) if self._promise is None else self._promise(vectors)
         return np.column_stack([np.log(np.maximum(self._costs(vectors), 1e-3)).mean(1), scores, vectors])
 
     def _own(self, described: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from mindspore import nn
 from autocomp import nas
 
 
-class Block(nn.Cell):  # type: ignore[misc]
+class Block(nn.Cell):
     """A convolution, a BatchNorm and a ReLU; with a residual where the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
@@ -23,7 +23,7 @@ class Block(nn.Cell):  # type: ignore[misc]
         return x + y if self.adds else y
 
 
-class Declared(nn.Cell):  # type: ignore[misc]
+class Declared(nn.Cell):
     """3 widths; a Choice with a Repeat in it; a Repeat of Choices: 3 * (1 + 1 + 2) * (2 + 4) = 72 networks."""
 
     def __init__(self) -> None:

@@ -58,10 +58,10 @@ def test_a_chosen_repeat_within_a_choice(space: nas.NetworkSpace) -> None:
 
 def test_the_same_seed_gives_the_same_weights(space: nas.NetworkSpace) -> None:
     np.random.seed(5)
-    before = np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    before = np.random.get_state()[1].tolist()  # type: ignore[index]
     one, same, other = (forward(space.network(FIRST, seed), (X,), graph=False)[0] for seed in (3, 3, 4))
     assert np.array_equal(one, same) and not np.allclose(one, other)
-    assert np.random.get_state()[1].tolist() == before  # type: ignore[index,union-attr]
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index]
 
 
 def test_the_declared_network_runs_as_it_is() -> None:

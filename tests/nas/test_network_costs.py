@@ -18,7 +18,7 @@ from autocomp.primitives.tracing.tracer import trace
 
 from .declared_networks import FIRST, Block, Declared
 
-nn = load_mindspore().nn
+nn: Any = load_mindspore().nn
 X = (np.zeros((1, 1, 8, 8), np.float32),)
 
 
@@ -74,7 +74,7 @@ def test_sizes_that_are_no_sums_of_widths_are_traced() -> None:
 
 
 def test_a_choice_that_makes_no_difference_is_named() -> None:
-    class Unused(nn.Cell):  # type: ignore[misc]
+    class Unused(nn.Cell):
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.unused = Block(1, 2), nas.Choice(Block(1, 2), Block(1, 2, 5))
