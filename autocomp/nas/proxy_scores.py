@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
 from autocomp.evaluators import Measure, Scores
+from autocomp.primitives.tracing.mindir import first_line
 from autocomp.process.steps import Steps
 
 from .declared import NetworkSpace
 from .declared_choices import DeclaredChoices
 from .proxies import Proxy
 from .training import Labelled
+
+log = logging.getLogger("autocomp")
 
 NETWORKS, SAMPLES = 32, 32
 RIDGE = 1.0  # in networks
@@ -23,7 +27,8 @@ RIDGE = 1.0  # in networks
 class ProxyScores:
     """The scores of a study: how much worse than the first value of its choice each value looks, untrained.
 
-    The ranks of the proxy among random networks are fitted by a sum over their choices (ridge regression).
+    The ranks of the proxy among random networks are fitted by a sum over their choices (ridge regression). A proxy that
+    raises counts as one that tells nothing apart, and the log says so.
     """
 
     choices: DeclaredChoices
@@ -39,7 +44,12 @@ class ProxyScores:
         vectors = space.random(np.random.default_rng(self.seed), NETWORKS)
         with Steps(self.progress) as steps:
             steps.begin("looking at untrained networks")
-            ranks = rankdata([self._of(vector) for vector in vectors]) / len(vectors)
+            try:
+                found = np.array([self._of(vector) for vector in vectors])
+            except Exception as error:  # of the user's proxy or cells: a search goes without it
+                log.warning("the proxy is not used: %s", first_line(error))
+                found = np.zeros(len(vectors))
+        ranks = rankdata(np.where(np.isnan(found), -np.inf, found)) / len(vectors)
         return Scores(additive(vectors, space.sizes, ranks))
 
     def _of(self, vector: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import autocomp
 from autocomp import nas
 from autocomp.errors import BudgetError
+from autocomp.evaluators import Measurement
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.nas.training import outputs_of
 
-from .declared_networks import Declared
+from .declared_networks import Block, Declared
 
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 3, 160)
@@ -73,6 +75,13 @@ def test_a_lost_file_is_trained_again(found: Any) -> None:
     assert all(np.array_equal(p.asnumpy(), before[p.name]) for p in point.network().get_parameters())
 
 
+def test_workers_get_the_same_network(found: Any) -> None:
+    point = found[0]
+    sent = pickle.loads(pickle.dumps(point.evaluator)).network(point.choices, point.settings)
+    own = {p.name: p.asnumpy() for p in point.network().get_parameters()}
+    assert all(np.array_equal(p.asnumpy(), own[p.name]) for p in sent.get_parameters())
+
+
 def test_a_budget_that_nothing_meets_names_the_nearest() -> None:
     with pytest.raises(BudgetError, match="macs"):
         search(budget="macs<1%")
@@ -103,6 +112,18 @@ def test_finalists_are_trained_again_and_the_front_has_no_others(monkeypatch: py
     assert epochs.count(1) == 24 and 1 <= epochs.count(4) <= 8
     assert {one.settings.epochs for one in found} == {4}
     assert found.objectives == ("latency", "size")
+
+
+def test_a_proxy_that_raises_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("autocomp.nas.training.NetworkEvaluator._measured", lambda *given: Measurement(0.5))
+
+    def raises(net: Any, x: np.ndarray, y: np.ndarray) -> float:
+        raise RuntimeError("no activations")
+
+    space = nas.NetworkSpace(lambda: nas.Choice(Block(1, 3), Block(1, 3, 5), Block(1, 3, 1)))
+    found = nas.search_network(space, None, "ascend-310p3", DATA, trials=3, train=1, proxy=raises, progress=False)
+    assert len(found.evaluated) == 3
+    assert "the proxy is not used: no activations" in caplog.text
 
 
 def test_the_first_networks_are_those_that_look_best_untrained(monkeypatch: pytest.MonkeyPatch) -> None:
