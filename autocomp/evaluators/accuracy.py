@@ -28,6 +28,7 @@ from .engines import Arrays, Engine
 from .lazy_arrays import add_to, at_rows
 from .low_fidelity import FIRST, estimate
 from .paired import compared, metric_of_groups
+from .token_losses import HELD
 from .user_metric import UserMetric
 
 log = logging.getLogger("autocomp")
@@ -304,11 +305,23 @@ class PlanEvaluator:
 
     def _outputs(self, compressed: CompressedWeights, inputs: Arrays | None = None) -> Arrays:
         """The outputs for all samples, or for other inputs if they are given."""
-        outputs = self.engine.outputs(compressed, self.inputs if inputs is None else inputs)
+        outputs = self.run(compressed, self.inputs if inputs is None else inputs)
         if not all(np.isfinite(output).all() for output in outputs):
             what = f"under the plan {compressed.plan}" if compressed.plan else "of the float network"
             raise EvaluationError(f"outputs {what} are not finite")
         return outputs
+
+    def run(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
+        """The outputs as the metric takes them: where it reduces them, those of a part of the samples are held."""
+        reduce = None if self.measure is None else self.measure.reduce
+        if reduce is None:
+            return self.engine.outputs(compressed, inputs)
+        numbers = max(self.space.graph.nodes[i].elements for i in self.space.graph.outputs)
+        size, parts = max(1, HELD // numbers), []
+        for start in range(0, len(inputs[0]), size):
+            some = tuple(array[start : start + size] for array in inputs)
+            parts.append(reduce(self.engine.outputs(compressed, some), some))
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def plain_accuracy(self) -> float:
         """The float network's accuracy. It is computed on copies: the user's metric may write into its arguments."""

@@ -131,7 +131,7 @@ def divergence(evaluator: PlanEvaluator, plan: Plan, samples: int | None = None)
     expected = evaluator.judged(tuple(output.rows(array, chosen) for output, array in known))
     try:
         inputs = tuple(array[chosen] for array in evaluator.inputs)
-        found = evaluator.judged(evaluator.engine.outputs(evaluator.compress(plan), inputs))
+        found = evaluator.judged(evaluator.run(evaluator.compress(plan), inputs))
     except Exception as error:  # any error of an engine
         raise EvaluationError(f"plan {plan} could not be scored: {error}") from error
     if not evaluator.classifies:

@@ -36,12 +36,19 @@ class UserMetric:
     """A function of (outputs, labels) that measures how good outputs are, from 0 to 1; or how bad, from 0.
 
     lower_is_better: whether it measures how bad they are; None: it does if its name is a usual one of such a metric.
+    reduce: makes of (outputs, inputs) of some samples what the function takes as their outputs, so that large outputs
+        are never held for all samples. None: it takes them as they are.
     outputs: for all samples, (n, ...); a tuple of arrays where the network has several outputs. labels: as the user
         gave them.
     """
 
-    def __init__(self, function: Callable[[Any, Any], Any], lower_is_better: bool | None = None) -> None:
-        self.function = function
+    def __init__(
+        self,
+        function: Callable[[Any, Any], Any],
+        lower_is_better: bool | None = None,
+        reduce: Callable[[Arrays, Arrays], Arrays] | None = None,
+    ) -> None:
+        self.function, self.reduce = function, reduce
         recognised = lower_is_better is None and self.name.lower() in LOWER
         self.lower = recognised or bool(lower_is_better)
         if recognised:

@@ -2,9 +2,10 @@
 
 Each of these can be used alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`;
 the quantizers that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not,
-:class:`RTN` and :class:`AdaRound`; :class:`Distilled` trains towards the float network; for pruning
-:class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`; for replacing
-layers by cheaper ones :class:`LowRank`, :class:`Ghost`. MindSpore is loaded when one is used.
+:class:`RTN`, :class:`AdaRound`, :class:`GPTQ`, :class:`AWQ` and :class:`SmoothQuant`; :class:`Distilled` trains towards
+the float network; for pruning :class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`,
+:class:`HeadPruning`, and without training :class:`Wanda` and :class:`SparseGPT`; for replacing layers by cheaper ones
+:class:`LowRank`, :class:`Ghost`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
     from autocomp.primitives.distillation.distilled import Distilled
     from autocomp.primitives.pruning.channel_pruner import ChannelPruner
     from autocomp.primitives.pruning.head_pruning import HeadPruning
+    from autocomp.primitives.pruning.one_shot_sparsity import SparseGPT, Wanda
     from autocomp.primitives.pruning.scop import SCOP
     from autocomp.primitives.pruning.sparsity import Sparsity
     from autocomp.primitives.pruning.unipruning import UniPruning
     from autocomp.primitives.quantization.adaround import AdaRound
+    from autocomp.primitives.quantization.awq import AWQ
+    from autocomp.primitives.quantization.gptq import GPTQ
     from autocomp.primitives.quantization.lsq import LSQ
     from autocomp.primitives.quantization.pact import PACT
     from autocomp.primitives.quantization.rtn import RTN
     from autocomp.primitives.quantization.simqat import SimQAT
     from autocomp.primitives.quantization.slb import SLB
+    from autocomp.primitives.quantization.smooth_quant import SmoothQuant
     from autocomp.primitives.registry import register
     from autocomp.primitives.replacement.ghost import Ghost
     from autocomp.primitives.replacement.low_rank import LowRank
@@ -38,9 +43,11 @@ if TYPE_CHECKING:
 LAZY = {
     "register": "registry",
     "reestimate_batchnorm": "verification.batchnorm_statistics",
+    "AWQ": "quantization.awq",
     "AdaRound": "quantization.adaround",
     "ChannelPruner": "pruning.channel_pruner",
     "Distilled": "distillation.distilled",
+    "GPTQ": "quantization.gptq",
     "Ghost": "replacement.ghost",
     "HeadPruning": "pruning.head_pruning",
     "LSQ": "quantization.lsq",
@@ -50,11 +57,16 @@ LAZY = {
     "SCOP": "pruning.scop",
     "SLB": "quantization.slb",
     "SimQAT": "quantization.simqat",
+    "SmoothQuant": "quantization.smooth_quant",
+    "SparseGPT": "pruning.one_shot_sparsity",
     "Sparsity": "pruning.sparsity",
     "UniPruning": "pruning.unipruning",
+    "Wanda": "pruning.one_shot_sparsity",
 }
 
 __all__ = [
+    "AWQ",
+    "GPTQ",
     "LSQ",
     "PACT",
     "RTN",
@@ -67,8 +79,11 @@ __all__ = [
     "HeadPruning",
     "LowRank",
     "SimQAT",
+    "SmoothQuant",
+    "SparseGPT",
     "Sparsity",
     "UniPruning",
+    "Wanda",
     "channel_groups",
     "fold_batchnorm",
     "prune_channels",

@@ -80,6 +80,8 @@ _QUANTIZED: Rules = {
     "symmetric": SWITCH,
     "symmetric_weights": SWITCH,
 }
+GROUP_SIZE = Rule("an integer", INTEGER.is_kind, "1 or more inputs of a channel, or None", lambda v: v >= 1).or_none()
+_LAYERWISE: Rules = {**_QUANTIZED, "group_size": GROUP_SIZE, "activation_order": SWITCH}
 _PRUNED: Rules = {
     "keep_ratio": NUMBER.or_none(),
     "flops": NUMBER.or_none(),
@@ -96,9 +98,10 @@ RULES: Mapping[str, Rules] = {
     "LSQ": _QUANTIZED,
     "PACT": _QUANTIZED,
     "AdaRound": _QUANTIZED,
-    "RTN": {**_QUANTIZED, "clip": one_of("mse", "max"), "group_size": Rule(
-            "an integer", INTEGER.is_kind, "1 or more inputs of a channel, or None", lambda v: v >= 1
-        ).or_none()},
+    "RTN": {**_QUANTIZED, "clip": one_of("mse", "max"), "group_size": GROUP_SIZE},
+    "GPTQ": _LAYERWISE,
+    "AWQ": {**_LAYERWISE, "ratio": SHARE.or_none()},
+    "SmoothQuant": {**_QUANTIZED, "alpha": SHARE.or_none()},
     "SimQAT": {
         **_QUANTIZED,
         "observer": one_of("ema", "minmax"),
@@ -165,6 +168,7 @@ RULES: Mapping[str, Rules] = {
         "compares": one_of("classes", "values"),
     },
     "apply": {"net": CELL, "calibrate": SAMPLES.or_none(), "plan": PLAN},
+    "equivalent": {"net": CELL, "calibrate": SAMPLES.or_none()},
     "set_plan": {"plan": PLAN},
     "mask": {"share": SHARE.or_none()},
     "channel_groups": {"net": CELL},

@@ -179,10 +179,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "Data": {
         "limit": whole(1, " sample"),
         "metric": Rule(
-            "a function of (outputs, labels), 'agreement' or 'fidelity'",
+            "a function of (outputs, labels), 'agreement', 'fidelity' or 'perplexity'",
             lambda v: callable(v) or isinstance(v, str),
-            "a function of (outputs, labels), 'agreement' or 'fidelity'",
-            lambda v: callable(v) or v in ("agreement", "fidelity"),
+            "a function of (outputs, labels), 'agreement', 'fidelity' or 'perplexity'",
+            lambda v: callable(v) or v in ("agreement", "fidelity", "perplexity"),
             may_be_none=True,
         ),
         "lower_is_better": Rule("True, False or None", is_bool, may_be_none=True),

@@ -13,6 +13,7 @@ import numpy as np
 
 from autocomp.evaluators.lazy_arrays import add_to, as_type, at_rows, is_lazy, on_disk, parts_of
 from autocomp.evaluators.multi_label import mean_average_precision
+from autocomp.evaluators.token_losses import PERPLEXITY
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.primitives.distillation.class_labels import as_array
 from autocomp.primitives.tracing.tracer import first_not_finite
@@ -120,7 +121,9 @@ class Data:
         labels) that returns a number from 0 to 1. It is called with the outputs for all evaluated samples, (n, ...), a
         tuple of them where the network has several outputs, and with the labels as they were given: an array (n, ...),
         or a list with one entry for each sample, or None. A budget of ``accuracy>-1%`` allows one percentage point less
-        of it. Or, without labels, ``"agreement"`` or ``"fidelity"``, where the wrong one of the two is taken.
+        of it. Or, without labels, ``"agreement"`` or ``"fidelity"``, where the wrong one of the two is taken; of a
+        language model ``"perplexity"``, of the tokens that are evaluated: lower is better, and logits are held for a
+        part of the samples only.
 
     lower_is_better: whether the metric says how bad outputs are, as a word error rate does: 0 or more, not only up to
         1. A budget bounds it by its name, ``wer<0.1``, or ``wer<+5%``: at most 5 % more than the float network's.
@@ -157,8 +160,9 @@ class Data:
             raise ValueError("lower_is_better says how a metric is read: give Data a metric, too")
         if self.metric is not None and not self:
             raise ValueError("a metric needs samples to evaluate plans on: give evaluate")
-        if self.lower_is_better is not None and self.compared_by:
-            raise ValueError(f"metric={self.metric!r} is higher where plans are better: leave lower_is_better out")
+        if self.lower_is_better is not None and isinstance(self.metric, str):
+            better = "higher" if self.compared_by else "lower"
+            raise ValueError(f"metric={self.metric!r} is {better} where plans are better: leave lower_is_better out")
         for role in _ROLES:
             value = getattr(self, role)
             if value is not None and not is_stream(value) and not is_folder(value):
@@ -182,6 +186,8 @@ class Data:
     @cached_property
     def measure(self) -> UserMetric | None:
         """The metric in the form that evaluators take."""
+        if self.metric == PERPLEXITY.name:
+            return PERPLEXITY
         if callable(self.metric):
             return UserMetric(self.metric, self.lower_is_better)
         labels = None if self.evaluation is None else self.evaluation.y
@@ -190,7 +196,7 @@ class Data:
     @property
     def compared_by(self) -> str:
         """How plans are compared with the float network, where the user says it."""
-        return self.metric if isinstance(self.metric, str) else ""
+        return self.metric if isinstance(self.metric, str) and self.metric != PERPLEXITY.name else ""
 
     @cached_property
     def calibration(self) -> Samples | None:
@@ -207,10 +213,9 @@ class Data:
         """Samples to evaluate on; fidelity is measured where they have no labels."""
         role = self._evaluated_role
         found = None if role is None else self._samples(role)
-        if found is not None and found.y is not None and self.compared_by:
-            raise ValueError(
-                f"metric={self.metric!r} compares plans with the float network, but {role} has labels: leave one out"
-            )
+        if found is not None and found.y is not None and isinstance(self.metric, str):
+            does = "compares plans with the float network" if self.compared_by else "predicts the tokens that it reads"
+            raise ValueError(f"metric={self.metric!r} {does}, but {role} has labels: leave one out")
         return found
 
     @property

@@ -332,7 +332,8 @@ class TestData:
         assert other is not None and other.fingerprint != data.evaluation.fingerprint
 
     def test_what_is_wrong_is_said(self) -> None:
-        with pytest.raises(ValueError, match=r"metric must be .*, 'agreement' or 'fidelity', but got metric='f1'"):
+        known = r"'agreement', 'fidelity' or 'perplexity'"
+        with pytest.raises(ValueError, match=rf"metric must be .*, {known}, but got metric='f1'"):
             autocomp.Data(evaluate=X, metric="f1")
         with pytest.raises(ValueError, match="a metric needs samples to evaluate plans on: give evaluate"):
             autocomp.Data(metric=hits)

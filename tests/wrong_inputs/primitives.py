@@ -9,6 +9,8 @@ import numpy as np
 
 from autocomp import primitives
 from autocomp.primitives import (
+    AWQ,
+    GPTQ,
     LSQ,
     PACT,
     RTN,
@@ -21,8 +23,11 @@ from autocomp.primitives import (
     HeadPruning,
     LowRank,
     SimQAT,
+    SmoothQuant,
+    SparseGPT,
     Sparsity,
     UniPruning,
+    Wanda,
 )
 from tests.networks import Residual
 
@@ -33,6 +38,8 @@ NAN, INF = math.nan, math.inf
 SWITCHED: tuple[Any, ...] = (1, "yes", None, 0.0)
 NETS: tuple[Any, ...] = (None, "net", 5, Residual, X)
 SAMPLES: tuple[Any, ...] = ("images", 5, [X], (), np.float32(3), X[:0], np.full((1, 3), NAN), np.array(["a"]), (X, "y"))
+GROUPS: tuple[Any, ...] = (0, -1, 1.5, True, "32")
+SHARES: tuple[Any, ...] = (-0.1, 1.5, True, NAN, "0.5")
 BITS: tuple[Any, ...] = (2.5, True, "8", NAN, INF, -1, 0, 9, 16)
 
 
@@ -88,6 +95,14 @@ def replacing(made: Any, given: dict[str, Any], **more: tuple[Any, ...]) -> list
     ]
 
 
+def one_shot(made: Any) -> list[Case]:
+    return [
+        *of_rule(made, {}, {"first_last_layers": SWITCHED}),
+        *of_rule(made().apply, {"net": network()}, {"net": NETS, "calibrate": SAMPLES}),
+        *saying(made().apply, ({"net": network()}, "needs samples of layers' inputs")),
+    ]
+
+
 def distilled(**given: Any) -> Any:
     return Distilled(**{"student": network(), "teacher": network(), **given})
 
@@ -103,8 +118,17 @@ def cases() -> dict[str, list[Case]]:
         "AdaRound": quantizer(AdaRound),
         "RTN": quantizer(
             RTN, per_channel=SWITCHED, symmetric=SWITCHED, symmetric_weights=SWITCHED, clip=(None, 5, "min"),
-            group_size=(0, -1, 1.5, True, "32"),
+            group_size=GROUPS,
         ),
+        "GPTQ": quantizer(GPTQ, group_size=GROUPS, activation_order=SWITCHED, symmetric_weights=SWITCHED),
+        "AWQ": [
+            *quantizer(AWQ, group_size=GROUPS, symmetric_weights=SWITCHED, ratio=SHARES),
+            *of_rule(AWQ().equivalent, {"calibrate": X}, {"net": NETS}),
+        ],
+        "SmoothQuant": [
+            *quantizer(SmoothQuant, alpha=SHARES),
+            *of_rule(SmoothQuant().equivalent, {"net": network()}, {"net": NETS, "calibrate": SAMPLES}),
+        ],
         "SimQAT": [
             *quantizer(
                 SimQAT, per_channel=SWITCHED, symmetric=SWITCHED, observer=(None, 5, "mean"),
@@ -169,6 +193,7 @@ def cases() -> dict[str, list[Case]]:
                 ({"ramp": 1.0}, r"^ramp must be in \[0, 1\), but got ramp=1.0"),
             ),
         ],
+        **{made.__name__: one_shot(made) for made in (Wanda, SparseGPT)},
         "LowRank": [
             *replacing(
                 LowRank, {"macs": 0.5}, macs=(True, NAN, INF, "0.5"), channel_divisor=(0, 1.5, True, None),

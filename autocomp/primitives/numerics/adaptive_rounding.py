@@ -103,6 +103,21 @@ def _columns(rows: np.ndarray, groups: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(rows.reshape(groups, -1, width).transpose(0, 2, 1), np.float64)
 
 
+def error_coupling(moment: np.ndarray, order: np.ndarray) -> np.ndarray | None:
+    """[g, j, i] = R_ij / R_jj in the order of rounding, (groups, k): how much the j-th weight compensates of the i-th
+    weight's error. moment: (groups, k, k). None where it cannot be factorised."""
+    back, width = order[:, ::-1], moment.shape[-1]
+    reordered = np.take_along_axis(np.take_along_axis(moment, back[:, :, None], 1), back[:, None, :], 2)
+    for ridge in RIDGES:
+        try:
+            lower = np.linalg.cholesky(reordered + ridge * np.eye(width))
+        except np.linalg.LinAlgError:
+            continue
+        upper = lower[:, ::-1, ::-1]
+        return np.ascontiguousarray((upper / np.einsum("gkk->gk", upper)[:, None, :]).transpose(0, 2, 1))
+    return None
+
+
 class _Solver:
     """moment: (groups, k, k). Weights are (groups, k, rows), levels in units of a scale (groups, 1, rows).
 
@@ -125,7 +140,7 @@ class _Solver:
         """The levels of sequential rounding, with the best ratio of the scale for each row. None where H cannot be
         factorised."""
         order = np.argsort(-self.diagonal, axis=1, kind="stable")
-        coupling = self._coupling(order)
+        coupling = error_coupling(self.moment, order)
         if coupling is None:
             return None
         ratios = RATIOS if self.width <= WIDE else (1.0,)
@@ -148,20 +163,6 @@ class _Solver:
     def better(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """(groups, rows): whether d H d^T is less for one difference than for the other."""
         return ((self.moment @ (one + other)) * (one - other)).sum(1) < 0
-
-    def _coupling(self, order: np.ndarray) -> np.ndarray | None:
-        """[g, j, i] = R_ij / R_jj in the order of rounding: how much the j-th weight compensates of the i-th weight's
-        error."""
-        back = order[:, ::-1]
-        reordered = np.take_along_axis(np.take_along_axis(self.moment, back[:, :, None], 1), back[:, None, :], 2)
-        for ridge in RIDGES:
-            try:
-                lower = np.linalg.cholesky(reordered + ridge * np.eye(self.width))
-            except np.linalg.LinAlgError:
-                continue
-            upper = lower[:, ::-1, ::-1]
-            return np.ascontiguousarray((upper / np.einsum("gkk->gk", upper)[:, None, :]).transpose(0, 2, 1))
-        return None
 
     def _in_sequence(
         self, target: np.ndarray, order: np.ndarray, coupling: np.ndarray, free: np.ndarray | None

@@ -1,0 +1,94 @@
+"""Scales that move between a layer's input and its weight: (x / s) (W s)^T = x W^T, one number for each input channel.
+
+* SmoothQuant (Xiao et al., ICML 2023, eq. 4): s_j = max|x_j|^alpha / max|W_j|^(1 - alpha), so that an 8-bit range of
+  the input is not spent on a few channels with outliers.
+* AWQ (Lin et al., MLSys 2024, eq. 4 and 5): s_j = mean|x_j|^ratio, normalised; weights that are multiplied with large
+  inputs are rounded on a finer grid.
+
+The exponent is searched for the least error of the outputs of all layers that read the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .calibrators import Calibration, fit_range
+from .weight_grids import fit_grid
+
+ALPHAS = tuple(np.linspace(0.0, 0.9, 10).round(2))  # 0: the weights alone decide; 0.5: the paper's usual value
+RATIOS = tuple(np.linspace(0.0, 0.95, 20).round(2))
+FLOAT_BITS = 32
+LEAST = 1e-5  # of a magnitude that divides
+Rounding = Callable[[np.ndarray], np.ndarray]  # of a weight, (out, in)
+
+
+def migration_scales(inputs: np.ndarray, weights: np.ndarray, alpha: float) -> np.ndarray:
+    """inputs, weights: (in,), the largest magnitudes of each input channel, and of the weights that read it; the scales
+    (in,) have the geometric mean 1. 1 for a channel that is always zero."""
+    used = (inputs > 0) & (weights > 0)
+    peaks, reads = np.maximum(inputs, LEAST), np.maximum(weights, LEAST)
+    return _centred(peaks**alpha / reads ** (1 - alpha), used)
+
+
+def activation_scales(magnitudes: np.ndarray, ratio: float) -> np.ndarray:
+    """magnitudes: (in,), the mean magnitude of each input channel; the scales (in,) have the geometric mean 1."""
+    return _centred(np.maximum(magnitudes, LEAST) ** ratio, magnitudes > 0)
+
+
+def _centred(scales: np.ndarray, used: np.ndarray) -> np.ndarray:
+    logs = np.log(scales.astype(np.float64))
+    centre = logs[used].mean() if used.any() else 0.0
+    return np.where(used, np.exp(logs - centre), 1.0).astype(np.float32)
+
+
+def best_migration(
+    weights: Sequence[np.ndarray],
+    rows: np.ndarray,
+    peaks: np.ndarray,
+    bits: tuple[int, int],
+    calibration: Calibration = "mse",
+    alpha: float | None = None,
+) -> tuple[np.ndarray, float]:
+    """The scales, (in,), of the layers that read a tensor, and their alpha.
+
+    weights: (out, in) each. rows: (n, in), samples of the tensor. peaks: (in,), its largest magnitudes. bits: of
+        weights and of inputs, 32 for none. alpha: of the scales; None: the one with the least error, where 1 stands for
+        no scales at all if that is best.
+    """
+    reads = np.max([np.abs(weight).max(0) for weight in weights], axis=0)
+    if alpha is not None or bits[1] == FLOAT_BITS:
+        return migration_scales(peaks, reads, 0.5 if alpha is None else alpha), 0.5 if alpha is None else alpha
+    tried = {value: migration_scales(peaks, reads, value) for value in ALPHAS}
+    tried[1.0] = np.ones(len(peaks), np.float32)
+    wanted = [rows @ weight.T for weight in weights]
+
+    def error(scales: np.ndarray) -> float:
+        x = fit_range([rows / scales], bits[1], calibration)(rows / scales)
+        found = [x @ _nearest(weight * scales, bits[0]).T for weight in weights]
+        return float(sum(((mine - true) ** 2).sum() for mine, true in zip(found, wanted, strict=True)))
+
+    best = min(tried, key=lambda value: error(tried[value]))
+    return tried[best], best
+
+
+def _nearest(weight: np.ndarray, bits: int) -> np.ndarray:
+    return weight if bits == FLOAT_BITS else fit_grid(weight, bits).nearest(weight)
+
+
+def best_activation_scales(
+    weights: Sequence[np.ndarray], rows: np.ndarray, magnitudes: np.ndarray, rounding: Rounding
+) -> tuple[np.ndarray, float]:
+    """The scales, (in,), of the layers that read a tensor, and their ratio, for weights that are rounded alone.
+
+    weights: (out, in) each. rows: (n, in), samples of the tensor. magnitudes: (in,), its mean magnitudes.
+    """
+
+    def error(ratio: float) -> float:
+        scales = activation_scales(magnitudes, ratio)
+        changes = [rounding(weight * scales) / scales - weight for weight in weights]
+        return float(sum(((rows @ change.T) ** 2).sum() for change in changes))
+
+    best = min(RATIOS, key=error)
+    return activation_scales(magnitudes, best), best

@@ -1,0 +1,78 @@
+"""Scales that move between inputs and weights, and the search for their exponents."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autocomp.primitives.numerics.quantizers import quantizer_of_range
+from autocomp.primitives.numerics.scaled_inputs import (
+    activation_scales,
+    best_activation_scales,
+    best_migration,
+    migration_scales,
+)
+from autocomp.primitives.numerics.weight_grids import fit_grid
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.standard_normal((200, 16)).astype(np.float32)
+ROWS[:, 5] *= 60
+WEIGHTS = [RNG.standard_normal((24, 16)).astype(np.float32), RNG.standard_normal((8, 16)).astype(np.float32)]
+PEAKS = np.abs(ROWS).max(0)
+READS = np.max([np.abs(weight).max(0) for weight in WEIGHTS], 0)
+
+
+def test_eq_4_up_to_a_common_factor() -> None:
+    found = migration_scales(PEAKS, READS, 0.3) / (PEAKS**0.3 / READS**0.7)
+    np.testing.assert_allclose(found, found[0], rtol=1e-4)
+    for alpha in (0.0, 0.5, 1.0):
+        assert np.log(migration_scales(PEAKS, READS, alpha)).mean() == pytest.approx(0, abs=1e-5)
+
+
+def test_with_alpha_1_all_channels_reach_the_same_magnitude() -> None:
+    scaled = PEAKS / migration_scales(PEAKS, READS, 1.0)
+    np.testing.assert_allclose(scaled, scaled[0], rtol=1e-4)
+
+
+def test_a_channel_that_is_always_zero_keeps_the_scale_1() -> None:
+    peaks = PEAKS.copy()
+    peaks[2] = 0
+    assert migration_scales(peaks, READS, 0.5)[2] == 1 == activation_scales(peaks, 0.5)[2]
+    assert np.isfinite(migration_scales(np.zeros(16), READS, 0.5)).all()
+
+
+def output_error(scales: np.ndarray) -> float:
+    rows = ROWS / scales
+    x = quantizer_of_range(float(rows.min()), float(rows.max()), 8)(rows)
+    changes = [x @ fit_grid(w * scales, 8).nearest(w * scales).T - ROWS @ w.T for w in WEIGHTS]
+    return float(sum((change**2).sum() for change in changes))
+
+
+def test_the_searched_alpha_errs_less_than_none_and_than_one_that_is_given() -> None:
+    scales, alpha = best_migration(WEIGHTS, ROWS, PEAKS, (8, 8), "minmax")
+    assert output_error(scales) < 0.3 * output_error(np.ones(16, np.float32))
+    given, same = best_migration(WEIGHTS, ROWS, PEAKS, (8, 8), "minmax", alpha=0.1)
+    assert same == 0.1 != alpha and output_error(scales) < output_error(given)
+
+
+def test_where_inputs_are_even_no_scales_are_better_than_bad_ones() -> None:
+    rows = RNG.uniform(-1, 1, (400, 16)).astype(np.float32)
+    weight = RNG.uniform(-1, 1, (8, 16)).astype(np.float32)
+    weight[0] = 1e-3 * np.arange(1, 17) ** 3  # so that alpha 0 would spoil the inputs
+    _, alpha = best_migration([weight], rows, np.abs(rows).max(0), (8, 8), "minmax")
+    assert alpha > 0.2
+
+
+def test_awq_errs_less_than_rounding_to_nearest() -> None:
+    def rounding(weight: np.ndarray) -> np.ndarray:
+        return fit_grid(weight, 3).nearest(weight)
+
+    scales, ratio = best_activation_scales(WEIGHTS, ROWS, np.abs(ROWS).mean(0), rounding)
+    assert 0 < ratio < 1 and scales.argmax() == 5
+
+    def error(scale: np.ndarray) -> float:
+        changes = [rounding(weight * scale) / scale - weight for weight in WEIGHTS]
+        return float(sum(((ROWS @ change.T) ** 2).sum() for change in changes))
+
+    unscaled, *others = (error(activation_scales(np.abs(ROWS).mean(0), other)) for other in (0.0, 0.5, 0.95))
+    assert error(scales) < 0.3 * unscaled and error(scales) <= min(others)
