@@ -51,10 +51,10 @@ def subject_of(name: str) -> Subject:
     from autocomp.primitives.tracing.tracer import trace
     from autocomp.search_spaces import Format, Plan, SearchSpace
 
-    from .networks import NETWORKS, OTHERS, images, randomised
+    from .networks import NETWORKS, OTHERS, images, randomised, tokens
 
     net = randomised((NETWORKS | OTHERS)[name]())
-    x = images(64)
+    x = (tokens if name == "tokens" else images)(64)
     graph = trace(net, (x[:1],))
     parameters = parameters_of(net)
     engine = OnnxEngine(graph, parameters)

@@ -11,6 +11,8 @@ from mindspore import Tensor, nn, ops  # noqa: E402
 
 SIZE = 12
 
+WORDS, LENGTH = 50, 9  # of Tokens
+
 
 def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, group: int = 1) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, kernel, stride, "pad", kernel // 2, group=group, has_bias=False)
@@ -166,7 +168,28 @@ class Deep(nn.Cell):
         return self.head(ops.mean(self.second(self.down(self.first(self.stem(x)))), (2, 3)))
 
 
-OTHERS = {"sounds": Sounds, "deep": Deep}
+class Tokens(nn.Cell):
+    """An embedding of 50 words and one of their places, one layer of attention, a dense head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(WORDS, 16), nn.Embedding(LENGTH, 16)
+        self.at = Tensor(np.arange(LENGTH), ms.int32)
+        self.query, self.key, self.value, self.mix = (nn.Dense(16, 16) for _ in range(4))
+        self.norm, self.head = nn.LayerNorm((16,)), nn.Dense(16, 5)
+
+    def construct(self, tokens: Tensor) -> Tensor:
+        x = self.words(tokens) + self.places(self.at)
+        b, n, _ = x.shape
+        q, k, v = (
+            layer(x).reshape((b, n, 2, 8)).transpose((0, 2, 1, 3)) for layer in (self.query, self.key, self.value)
+        )
+        scores = ops.softmax(ops.matmul(q, k.transpose((0, 1, 3, 2))) * 8**-0.5, -1)
+        mixed = ops.matmul(scores, v).transpose((0, 2, 1, 3)).reshape((b, n, 16))
+        return self.head(self.norm(self.mix(mixed) + x).mean(1))
+
+
+OTHERS = {"sounds": Sounds, "deep": Deep, "tokens": Tokens}
 NETWORKS = {"residual": Residual, "concatenating": Concatenating, "depthwise": Depthwise}
 
 
@@ -191,3 +214,7 @@ def randomised(net: nn.Cell, seed: int = 0) -> nn.Cell:
 
 def images(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def tokens(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, WORDS, (count, LENGTH)).astype(np.int32)

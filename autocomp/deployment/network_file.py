@@ -51,6 +51,7 @@ class SearchedNetwork:
             "trains": self.choices.trains,
             "formats": list(map(str, self.choices.formats)),
             "low_formats": list(map(str, self.choices.low_formats)),
+            "table_bits": list(self.choices.table_bits),
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),

@@ -103,8 +103,9 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
                 _check_even(graph, group)
                 kept[group.start + max(1, round(ratio * group.units)) : group.stop] = False
         elif kind == "format":
-            if place not in graph.layers:
-                raise ValueError(f"the plan sets the format of {place!r}; layers: {', '.join(graph.layers)}")
+            if place not in graph.rounded_places:
+                known = ", ".join(graph.rounded_places)
+                raise ValueError(f"the plan sets the format of {place!r}; layers: {known}")
             formats[place] = Format.parse(str(value))
         elif kind == "sparsity":
             sparse.add(_sparse_layer(graph, place, value))

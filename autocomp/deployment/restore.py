@@ -75,6 +75,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         float_layers,
         _restrictions(description),
         tuple(map(Format.parse, description.get("low_formats", ()))),
+        tuple(description.get("table_bits", ())),  # older versions left embeddings in float
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

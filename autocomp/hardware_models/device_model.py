@@ -146,6 +146,11 @@ class Device:
         data = on_other_runtime(self.data, runtime)
         return self if data["name"] == self.name else Device.parse(data, data["name"])
 
+    @property
+    def table_bits(self) -> tuple[int, ...]:
+        """The bits in which its files hold rows of an embedding; TensorRT has no operators that unpack them."""
+        return tuple(bits for bits in self.container.table_bits if bits == 8 or not self.symmetric_inputs)
+
     def program(self, graph: NetworkGraph) -> Program:
         """The network as the device runs it."""
         return lower(graph, self.fuses_pools, self.runtime.recognises)

@@ -15,6 +15,7 @@ from .lowered import LoweredNetwork
 from .operators import Operator
 from .rates import FLOAT, PRECISIONS, Demand
 from .runtimes.base import MOST_GROUPED
+from .tables_of_rows import in_integers, saved_by_table
 
 TRANSCENDENTAL = dict.fromkeys(  # transcendental functions for each element of the output
     ("SiLU", "Sigmoid", "Tanh", "GeLU", "GeluExt", "Exp", "Log", "Erf", "HSwish", "HSigmoid", "Mish", "Softplus"), 1
@@ -65,17 +66,18 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
     stored = stored + lowered.device.container.of_tensors(lowered, operator)
     arithmetic = _arithmetic(lowered, operator)
     demand = _demand(lowered, position, arithmetic)
+    saved = saved_by_table(lowered, operator.head)
     resident = lowered.device.runtime.weight_bytes(lowered, operator.head)
     bits, activation_bits = lowered.workload.bits_of(operator.head)
     return Work(
         demand=demand,
-        file_bytes=stored + (bias + _folded(lowered, operator, layer, norms, params)) * 4,
-        memory_bytes=weights * resident + (bias + params) * 4,
+        file_bytes=stored - saved.file + (bias + _folded(lowered, operator, layer, norms, params)) * 4,
+        memory_bytes=weights * resident - saved.memory + (bias + params) * 4,
         energy_j=_energy(lowered, operator, demand, arithmetic.macs),
         macs=arithmetic.macs,
         params=weights + bias + params,
         bops=arithmetic.macs * bits * activation_bits,
-        weight_bytes=weights * bits / 8,
+        weight_bytes=weights * bits / 8 - saved.weights,
     )
 
 
@@ -109,7 +111,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         grouped = grouped * runtime.grouped_macs(lowered, layer, precision)
     others = lowered.program.other_live_activations[position] * lowered.workload.batch * lowered.device.float_bits / 8
     traffic, widths = _traffic(lowered, position), lowered.device.bytes_per_element
-    windows, traffic_each = _window_elements(lowered, operator), runtime.weight_traffic(lowered, operator.head)
+    windows, traffic_each = _window_elements(lowered, operator), _bytes_read(lowered, operator.head)
     return Demand(
         matrix=arithmetic.matrix,
         grouped=grouped,
@@ -164,7 +166,16 @@ def _parameters_read(lowered: LoweredNetwork, index: int, layer: Gemm | None) ->
         both = node.kind == "matmul" and sum(lowered.graph.fed[i] for i in node.inputs) > 1
         return layer.weights * float(not both)
     gathers = node.op == "Gather" and node.attributes.parameters
-    return lowered.elements(index) * float(bool(gathers))
+    return lowered.elements(index) * float(bool(gathers) or node.attributes.table is not None)
+
+
+def _bytes_read(lowered: LoweredNetwork, index: int) -> np.ndarray:
+    """(n,) bytes whose reading takes as long as that of an element of a layer's weight, or of a row."""
+    found = lowered.device.runtime.weight_traffic(lowered, index)
+    if lowered.graph.nodes[index].attributes.table is None:
+        return found
+    bits, _ = lowered.workload.bits_of(index)
+    return np.where(in_integers(lowered, index), bits / 8, found)
 
 
 def _traffic(lowered: LoweredNetwork, position: int) -> np.ndarray:
@@ -271,6 +282,8 @@ def _vector(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     if node.kind == "mean" and operator.reads:
         return lowered.elements(operator.reads[0])
     free = (*WEIGHTED, *SOFTMAX_LAYERNORM, "matmul", "transpose", "slice", "pad")
+    if node.attributes.table is not None:  # rows in integers are converted and multiplied by their scales
+        return lowered.elements(operator.output) * 2.0 * in_integers(lowered, operator.head)
     return lowered.elements(operator.output) * (0.0 if node.kind in free else 1.0)
 
 

@@ -25,6 +25,7 @@ class Choices:
     device gains from, for primitives that pay on some devices only; the others are not offered. None: all are.
     float_layers: layers that the runtime does not run in integers, whose inputs are not rounded. restrictions: what the
     user allows at some layers. low_formats: further ones, of 1 and 2 bits, for primitives that are made for them.
+    table_bits: in which files hold rows of an embedding.
     """
 
     formats: Sequence[Format]
@@ -40,3 +41,4 @@ class Choices:
     float_layers: frozenset[str] = frozenset()
     restrictions: tuple[Restricted, ...] = ()
     low_formats: tuple[Format, ...] = ()
+    table_bits: tuple[int, ...] = (8, 4)

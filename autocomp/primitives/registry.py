@@ -97,7 +97,7 @@ def search_space(
             if name in asked:
                 raise
         else:
-            able = [one for knob in found if (one := with_float_inputs(knob, choices.float_layers)) is not None]
+            able = [one for knob in found if (one := _able(graph, knob, choices)) is not None]
             knobs += [one for knob in able if (one := _as_device_cuts(graph, knob, choices)) is not None]
             if not knobs and found and names != "auto" and names != "pruning" and name not in OPERATORS:
                 raise NoEffectError(
@@ -156,6 +156,15 @@ def _as_device_cuts(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob |
         values = [value for value in knob.values[1:] if value in gains]
         return replace(knob, values=(knob.values[0], *values)) if values else None
     return in_multiples(graph, knob, choices.channel_divisor) if choices.strict_divisor else knob
+
+
+def _able(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob | None:
+    """The knob with the formats that the runtime executes or its files hold; None where only float is left."""
+    if knob.kind != "format" or not graph.embeddings.keys() & set(knob.layers):
+        return with_float_inputs(knob, choices.float_layers)
+    held = [some.weight_bits in choices.table_bits for some in knob.formats[1:]]
+    values = tuple(value for value, holds in zip(knob.values[1:], held, strict=True) if holds)
+    return replace(knob, values=(knob.values[0], *values)) if values else None
 
 
 def with_float_inputs(knob: Knob, layers: frozenset[str]) -> Knob | None:

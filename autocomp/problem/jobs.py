@@ -45,6 +45,7 @@ from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_i
 from .gains import Gains, device_gains, device_knobs, not_offered
 from .metrics import METRICS
 from .rating import channel_importance
+from .tokens import check_tokens, what_is_wrong
 from .unrounded import stays_float
 
 log = logging.getLogger("autocomp")
@@ -229,6 +230,7 @@ def _prepared(
     else:
         x = as_taken(net, evaluation)
     calibrate = calibrated_on(graph, x if calibration is None else as_taken(net, calibration))
+    _check_tokens(graph, data, arrays)
     choices = Choices(
         formats,
         chip.channel_divisor,
@@ -242,6 +244,7 @@ def _prepared(
             layer for layer, i in graph.layers.items() if not chip.runtime.multiplies_integers(graph.nodes[i])
         ),
         low_formats=chip.low_formats(),
+        table_bits=chip.table_bits,
     )
     choices = replace(
         choices,
@@ -292,7 +295,7 @@ def _log_alike(chip: Device, formats: Sequence[Format]) -> None:
 
 
 def _restricted(net: Any, graph: NetworkGraph, restriction: Restrict) -> tuple[frozenset[str], Restrict]:
-    layers = frozenset(graph.layers) & cells_named(net, tuple(restriction.layers), "layers of Restrict")
+    layers = frozenset(graph.rounded_places) & cells_named(net, tuple(restriction.layers), "layers of Restrict")
     names = restriction.primitives
     return layers, restriction if names is None else replace(restriction, primitives=expanded(names))
 
@@ -394,10 +397,20 @@ def _check_finite(parameters: Parameters) -> None:
         raise ValueError(f"a BatchNorm's variance must be 0 or more, but {negative[0]} holds {least:g}")
 
 
+def _check_tokens(graph: NetworkGraph, data: Data, inputs: Arrays) -> None:
+    check_tokens(graph, inputs, "inputs")
+    roles = {"evaluate": data.evaluation, "calibrate": data.calibration, "train": data.training}
+    for role, samples in roles.items():
+        if samples is not None:
+            check_tokens(graph, samples.x, role)
+
+
 def _check_forward(net: Any, one: Arrays) -> None:
     try:
         forward_in_any_mode(net, one)
     except Exception as error:  # the network's own code
+        if (wrong := what_is_wrong(net, one)) is not None:
+            raise ValueError(wrong) from error
         shapes = ", ".join(f"{array.shape} {array.dtype}" for array in one)
         said = first_line(error)
         raise ValueError(f"the network does not take inputs of shape {shapes}: {said}") from error

@@ -30,7 +30,8 @@ class Node:
     op: the MindSpore operator, ``"Conv2D"``.
     inputs: indices of the producing nodes, in argument order; constants and parameters are left out.
     shape: of the output, batch first; ``elements`` is its product.
-    layer: path of the cell that owns the operator's parameters, None where there are none.
+    layer: path of the cell that owns the operator's parameters, None where there are none. An embedding has one,
+        too, although it is no layer.
     weight_shape: ``(out, in / groups, kh, kw)`` of a conv, ``(out, in)`` of a dense layer, else None.
     attributes: what the operator reads, how it is set, and what tracing found out about it.
     units: ``(channels,)`` int: for each position on the channel axis (axis 1; of a matrix the last) the prunable
@@ -78,6 +79,17 @@ class Node:
     def weight(self) -> str:
         """The name of a layer's weight."""
         return self._required(self.attributes.weight, "a layer with a weight of its own")
+
+    @property
+    def table(self) -> str:
+        """The name of an embedding's table."""
+        return self._required(self.attributes.table, "an embedding with a table of its own")
+
+    @property
+    def table_shape(self) -> tuple[int, int]:
+        """Rows and width of an embedding's table."""
+        rows, width = self.attributes.parameter_shapes[self.parameters.index(self.table)]
+        return rows, width
 
     @property
     def bias(self) -> str | None:
@@ -198,6 +210,20 @@ class NetworkGraph:
             if node.kind in WEIGHTED and node.layer is not None:
                 found.setdefault(node.layer, i)
         return found
+
+    @cached_property
+    def embeddings(self) -> dict[str, int]:
+        """Path of each cell whose operator gives rows of a table -> index of its (first) node."""
+        found: dict[str, int] = {}
+        for i, node in enumerate(self.nodes):
+            if node.attributes.table is not None and node.layer is not None:
+                found.setdefault(node.layer, i)
+        return found
+
+    @property
+    def rounded_places(self) -> tuple[str, ...]:
+        """The layers and the embeddings: all that a format can be chosen for."""
+        return (*self.layers, *self.embeddings)
 
     def calls(self, layer: str) -> list[Node]:
         """The nodes of a conv or dense layer, in execution order: several where it runs several times."""

@@ -104,7 +104,7 @@ class NodeAttributes:
     arguments: all its arguments, in order. parameters: the names of those that are parameters, in order;
         parameter_shapes: their shapes. constants: the values of those that are constants, in order.
     operator: MindSpore's attributes of the operator, by MindSpore's names.
-    weight, bias: names of a layer's parameters.
+    weight, bias: names of a layer's parameters. table: that of an embedding's parameter, (rows, width).
     convolution: of a convolution with a weight of its own. normalization: of a BatchNorm with statistics of its own.
     positions: of a transposed convolution, the number of pixels that it reads.
     type: of the first output, as MindIR and ONNX number types. dtypes: of all outputs, by NumPy's names.
@@ -124,6 +124,7 @@ class NodeAttributes:
     parameter_shapes: tuple[tuple[int, ...], ...] = ()
     weight: str | None = None
     bias: str | None = None
+    table: str | None = None
     convolution: Convolution | None = None
     normalization: Normalization | None = None
     positions: int | None = None

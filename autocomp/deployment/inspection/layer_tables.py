@@ -84,7 +84,7 @@ class LayerCounter:
             rows.append(
                 LayerCosts(
                     int(workload.channels_of(one.head)[0]) if node.units.size else 0,
-                    str(formats.get(str(node.layer), "float")) if node.weight_shape else "",
+                    str(formats.get(str(node.layer), "float")) if node.weight_shape or node.attributes.table else "",
                     primitives.get(str(node.layer), ()),
                     sum(cost.latency_ms for cost in costs),
                     sum(cost.bytes for cost in costs),

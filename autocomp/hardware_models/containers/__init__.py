@@ -13,13 +13,16 @@ from .mindir import MindirContainer
 from .onnx import OnnxContainer
 
 CONTAINERS: dict[str, Container] = {
-    "mindir": MindirContainer(406, 75, 107, 342, 288, divided=470, exact=True, whole=480),
+    "mindir": MindirContainer(406, 75, 107, 342, 288, divided=470, exact=True, whole=480, rows=306, halves=705),
     "onnx": OnnxContainer(
         110, 60, 150, 102, 250, quantizes_tensors=True, constant=14, whole=99, whole_integers=136, whole_packed=164,
         bias=49, zero_points=48, turned=284, phases=811,
     ),
-    "atc": AtcContainer(114, 52, 218, 218, 218, constant=25, whole=56, dense=309, turned=307),
-    "qat": QatContainer(114, 52, 0, 0, 0, constant=25, whole=56),
+    "atc": AtcContainer(
+        114, 52, 218, 218, 218, constant=25, whole=56, dense=309, turned=307,
+        table_bits=(8,),
+    ),
+    "qat": QatContainer(114, 52, 0, 0, 0, constant=25, whole=56, table_bits=(8,)),
 }  # fmt: skip
 DEPLOYED = ("mindir", "onnx", "atc")  # what a device's file may name: "qat" is for atc's toolkit, not for a runtime
 

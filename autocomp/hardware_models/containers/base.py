@@ -22,6 +22,7 @@ class Container:
         integers in a byte, and integers across bytes. rounded: the operators that round its input, or another tensor.
     quantizes_tensors: whether tensors between layers are rounded for runtimes that keep them in integers.
     exact: whether every number of bits is packed; otherwise 4 bits are the least, and between 4 and 8 there is nothing.
+    table_bits: in which it holds rows of an embedding, so that only those that are read become floats.
     """
 
     layer: int
@@ -32,6 +33,7 @@ class Container:
     divided: int = 0
     quantizes_tensors: bool = False
     exact: bool = False
+    table_bits: tuple[int, ...] = (8, 4)
 
     def stored_bits(self, bits: np.ndarray) -> np.ndarray:
         """The bits that an integer of ``bits`` has in the file."""
@@ -74,6 +76,11 @@ class Container:
         bits, activation_bits = lowered.workload.bits_of(index)
         stored = np.where(bits <= 8, outputs * SCALE + self.unpacking(bits), 0)
         return stored + np.where(activation_bits <= 8, self.rounded, 0)
+
+    def of_table(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
+        """(n,) bytes that an embedding has in addition, beside its integers and scales, where its table is in
+        integers: of the operators that make floats of rows."""
+        raise NotImplementedError
 
     def of_tensors(self, lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
         """(n,) bytes of the operators that round tensors at an operator, besides inputs of layers alone."""

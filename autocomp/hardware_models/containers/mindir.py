@@ -23,10 +23,12 @@ class MindirContainer(Container):
 
     layer, other: of the attributes of a convolution, and of another operator; convolutions that have all in common
         share them. integers, packed, divided, rounded: of the operators, without what they read. whole: the file
-        itself.
+        itself. rows, halves: of the operators that make floats of an embedding's rows, of 8 and of 4 bits.
     """
 
     whole: int = 0
+    rows: int = 0
+    halves: int = 0
 
     def of_network(self, program: Program, graph: NetworkGraph) -> float:
         folded = {i for one in program.operators if _weighted(graph, one.head) for i in one.nodes[1:]}
@@ -58,6 +60,11 @@ class MindirContainer(Container):
         stored = np.where(bits <= 8, outputs * SCALE + unpacked + named, 0)
         names = sum(_stored(len(str(node.layer)) + len(name), 0) for name in (".0.scale", ".0.low", ".0.high"))
         return stored + np.where(activation_bits <= 8, self.rounded + names, 0)
+
+    def of_table(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
+        bits, _ = lowered.workload.bits_of(index)
+        scale = _stored(len(str(lowered.graph.nodes[index].layer)) + len(".scale"), 2)
+        return scale + np.where(bits <= 4, self.halves, self.rows)
 
 
 def _weighted(graph: NetworkGraph, head: int) -> bool:

@@ -52,6 +52,12 @@ class NamedContainer(Container):
     def _operator(self, graph: NetworkGraph, i: int, names: list[int]) -> float:
         return self._own(graph, i, names[i]) + sum(names[source] for source in graph.nodes[i].inputs)
 
+    def of_table(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
+        node, (bits, _) = lowered.graph.nodes[index], lowered.workload.bits_of(index)
+        source = len(lowered.graph.nodes[node.inputs[0]].name) if node.inputs else 0
+        whole = _operators_of_rows(len(node.name), len(node.table), source)
+        return whole + np.where(bits <= 4, _operators_of_halves(len(node.name)), 0)
+
     def _own(self, graph: NetworkGraph, i: int, name: int) -> float:
         node, letters = graph.nodes[i], 2 * name
         if node.kind not in WEIGHTED or node.attributes.weight is None:
@@ -132,6 +138,27 @@ class OnnxContainer(NamedContainer):
             each = sum(self.rounded + 12 * letters for letters in _tensors(lowered.graph.nodes[i]))
             count = count + lowered.quantized(i) * (each + 10.0 * readers)
         return count
+
+
+def _operators_of_rows(name: int, table: int, positions: int) -> int:
+    """Bytes of the operators that make floats of rows, and of a longer name. name, table, positions: letters of the
+    embedding, of its table, and of the tensor of positions."""
+    scale, cast, scales = table + len(".scale"), name + len(".cast"), name + len(".scales")
+    made = protobuf.operator("Cast", (name + len(".rows"),), cast, protobuf.AXIS - 2)
+    made += protobuf.operator("Gather", (scale, positions), scales, protobuf.AXIS)
+    return made + protobuf.operator("Mul", (cast, scales), name) + protobuf.tensor(scale, 2) + 2 * len(".rows")
+
+
+def _operators_of_halves(name: int) -> int:
+    """Bytes of the operators that take bytes apart, with three constants."""
+    rows = name + len(".rows")
+    low, high, whole = rows + len(".low"), rows + len(".high"), rows + len(".whole")
+    made = protobuf.operator("BitwiseAnd", (rows, rows + len(".mask")), low)
+    made += protobuf.operator("BitShift", (rows, rows + len(".shift")), high, 2 * protobuf.AXIS)
+    made += protobuf.operator("Concat", (low, high), whole, protobuf.AXIS + 8)
+    made += protobuf.operator("Sub", (name + len(".cast"), len("#10")), name + len(".centred"))
+    constants = (rows + len(".mask"), rows + len(".shift"), len("#10"))
+    return made + sum(protobuf.tensor(letters, 0) for letters in constants) + 2 * len(".whole") + len(".centred")
 
 
 def _written_names(graph: NetworkGraph) -> list[int]:

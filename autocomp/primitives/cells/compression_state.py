@@ -10,7 +10,7 @@ import numpy as np
 
 from autocomp.primitives.numerics.calibrators import Seen
 from autocomp.primitives.numerics.patches import Hessian
-from autocomp.search_spaces import NetworkGraph
+from autocomp.search_spaces import Format, NetworkGraph
 
 from .trained_layers import TrainedLayer
 
@@ -24,7 +24,8 @@ class CompressionState:
     original: the float network. layers: by path. calibrated: whether ranges of inputs were found. seen: the samples of
         each layer's input from which they were found. patches: moments of the patches that layers' weights are
         multiplied with, where the algorithm needs them. samples: the network's inputs that layers are calibrated on,
-        where the algorithm needs them again for another plan.
+        where the algorithm needs them again for another plan. tables: the formats of embeddings, which train in float
+        and are rounded afterwards.
     """
 
     original: Any
@@ -34,6 +35,7 @@ class CompressionState:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     patches: Mapping[str, Hessian] = field(default_factory=dict)
     samples: tuple[np.ndarray, ...] = ()
+    tables: Mapping[str, Format] = field(default_factory=dict)
 
 
 def attach(net_q: Any, applied: CompressionState) -> None:

@@ -19,6 +19,7 @@ from .blocks import skip_blocks
 from .chains import put_chains
 from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, StandIn, ms
 from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional
+from .tables import QuantizedEmbedding
 
 nn, ops = ms.nn, ms.ops
 MADE_OF = "_autocomp_made_of"
@@ -50,6 +51,9 @@ def convert(
         cut = not kept_channels(node.units, compressed.kept).all()
         if name not in new and (cut or name in compressed.statistics):
             new[name] = _batchnorm(cell_at(twin, name), node, parameters, compressed)
+    for path, table in compressed.tables.items():
+        new[path] = QuantizedEmbedding(table)
+        _train_alike(new[path], cell_at(twin, path))
     for node in graph.nodes:
         if node.op == "PReLU" and node.layer is not None:
             new[node.layer] = _prelu(cell_at(twin, node.layer), node, parameters, compressed)
@@ -57,7 +61,7 @@ def convert(
         new |= {path: DeadLayer(cell_at(twin, path), width) for path, width in dead_layers(twin, graph).items()}
     replace_cells(twin, new)
     rename_parameters(twin)
-    if any(state.quantized is not None or state.activation is not None for state in compressed.layers.values()):
+    if compressed.tables or any(_stores_integers(state) for state in compressed.layers.values()):
         object.__setattr__(twin, MADE_OF, MadeOf(graph, parameters, compressed))
     return twin
 
@@ -90,6 +94,10 @@ class DeadLayer(StandIn):
     def construct(self, x: Any, *others: Any) -> Any:
         before, after = x.shape[: self.axis], x.shape[self.axis :][1:]
         return self.layer(ops.zeros((*before, self.channels, *after), x.dtype), *others)
+
+
+def _stores_integers(state: LayerState) -> bool:
+    return state.quantized is not None or state.activation is not None
 
 
 def _changes(state: LayerState) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from autocomp.errors import EvaluationError
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, kept_channels
+from autocomp.primitives.numerics.quantizers import QuantizedWeight
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
@@ -47,6 +48,7 @@ class ElasticNetwork:
         self.floats = {name: np.array(p.asnumpy()) for name, p in self.parameters.items()}
         names = {id(p): name for name, p in self.parameters.items()}
         self.inputs: dict[str, ElasticInput] = {}
+        self._tables: dict[str, QuantizedWeight | None] = {}
         for layer in graph.layers:
             bounded_below = not all(graph.never_negative(node.inputs[0]) for node in graph.calls(layer))
             self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below)
@@ -91,12 +93,21 @@ class ElasticNetwork:
                 bias[state.rows] = state.bias
                 self._assign(node.bias, bias)
             self.inputs[layer].set(state.activation)
+        self._set_tables(compressed)
         for node in self.graph.nodes:
             if node.kind == "batchnorm" and node.layer is not None:
                 mean, variance = node.normalization.statistics
                 values = compressed.statistics.get(node.layer, (self.floats[mean], self.floats[variance]))
                 self._assign(mean, values[0])
                 self._assign(variance, values[1])
+
+    def _set_tables(self, compressed: CompressedWeights) -> None:
+        """Those of embeddings that differ from the plan before."""
+        for path, i in self.graph.embeddings.items():
+            table, name = compressed.tables.get(path), self.graph.nodes[i].table
+            if table is not self._tables.get(path):
+                self._assign(name, self.floats[name] if table is None else table.dequantized())
+                self._tables[path] = table
 
     def _assign(self, name: str, value: np.ndarray) -> None:
         self.parameters[name].set_data(ms.Tensor(value.astype(np.float32)))

@@ -10,6 +10,7 @@ from autocomp.errors import ExportError
 from autocomp.search_spaces import Node
 
 from .onnx_shapes import END, argument_shape, axis_of, operand
+from .onnx_tables import holds_table, rows_of_table
 from .onnx_types import INT64, type_of, typed
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def gather(w: Writer, node: Node) -> str:
     if source[0] == "node" and w.batch_axis[source[1]] == axis:
         raise ExportError(f"{node.name} picks images of the batch, which must stay free in ONNX")
     positions = typed(w, node, 1, INT64)
+    if holds_table(w, node):
+        return rows_of_table(w, node, positions)
     return w.emit("Gather", [typed(w, node, 0, type_of(node)), positions], node.name, axis=axis)
 
 
@@ -116,6 +119,8 @@ def lookup(w: Writer, node: Node) -> str:
     """``EmbeddingLookup`` (table, positions, the table's first position)"""
     if any(node.attributes.constants[-1:]):
         raise ExportError(f"{node.name} looks up a part of a table, which has no ONNX form in autocomp")
+    if holds_table(w, node):
+        return rows_of_table(w, node, typed(w, node, 1, INT64))
     return w.emit("Gather", [typed(w, node, 0, type_of(node)), typed(w, node, 1, INT64)], node.name, axis=0)
 
 

@@ -79,6 +79,7 @@ class Writer:
         roundings = [state.activation for state in compressed.layers.values() if state.activation is not None]
         roundings += compressed.tensors.values()
         self.signed = all(quantizer.symmetric for quantizer in roundings)  # TensorRT requires it
+        self.tables = {graph.nodes[graph.embeddings[p]].table: table for p, table in compressed.tables.items()}
         self.weights: dict[str, str] = {}  # name of a layer's integers -> name of their floats
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
         self.on_grid: dict[str, ActivationQuantizer] = {}  # tensors that are rounded already -> how
@@ -110,12 +111,17 @@ class Writer:
             parts = self.names[value]
             return parts[part] if part < len(parts) else f"{parts[0]}:{part}"
         if kind == "parameter":
-            return value if value in self.initializers else self.initializer(value, self.parameters[value])
+            return value if value in self.initializers else self.initializer(value, self.parameter(value))
         if kind == "constant" and isinstance(value, (int, float, np.ndarray)):
             if isinstance(value, np.ndarray) and value.dtype.kind in "iub":
                 return self.initializer(f"#constant{len(self.initializers)}", value)
             return self.constant(value, np.float32)
         raise ExportError(f"a constant of type {type(value).__name__} cannot be written to ONNX")
+
+    def parameter(self, name: str) -> np.ndarray:
+        """A parameter that is read as it is; an embedding's table as the plan rounds it."""
+        table = self.tables.get(name)
+        return self.parameters[name] if table is None else table.dequantized()
 
     # layers ----------------------------------------------------------------------------------------------------------
 

@@ -53,3 +53,10 @@ def packed_bytes(count: float | np.ndarray, bits: float | np.ndarray) -> np.ndar
     width = np.maximum(bits, 1)
     unit = np.where(np.mod(BYTE, width) == 0, BYTE // width, BYTE)
     return np.ceil(count / unit) * unit * width / BYTE
+
+
+def in_halves(integers: np.ndarray) -> np.ndarray:
+    """(rows, width) integers, of which the low 4 bits count, as (rows, width / 2) uint8: the first half of a row is in
+    the low halves of its bytes, the second in the high ones."""
+    low, high = np.split(integers.astype(np.uint8) & 15, 2, axis=1)
+    return np.ascontiguousarray(low | (high << BYTE // 2))

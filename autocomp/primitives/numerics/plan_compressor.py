@@ -64,7 +64,8 @@ class CompressedWeights:
     kept: (units,) bool. tensors: node -> the quantizer of its output, for those that the runtime keeps in integers.
     graph: that of the plan, where chains stand in the place of layers and blocks are left out: ``layers`` and
         ``tensors`` are of its nodes. None: the network's own.
-    skipped: paths of the cells that the identity stands for.
+    skipped: paths of the cells that the identity stands for. tables: embedding -> its rounded table; those that stay in
+    floats are not in it.
     """
 
     plan: Plan
@@ -74,6 +75,7 @@ class CompressedWeights:
     tensors: Mapping[int, ActivationQuantizer] = field(default_factory=dict)
     graph: NetworkGraph | None = None
     skipped: tuple[str, ...] = ()
+    tables: Mapping[str, QuantizedWeight] = field(default_factory=dict)
 
     def with_statistics(self, statistics: Statistics) -> CompressedWeights:
         return replace(self, statistics=statistics)
@@ -145,6 +147,7 @@ class PlanCompressor:
         self._sparse: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(CACHED_WEIGHTS // 4)
         self._bases: Remembered[OutputBasis] = Remembered(CACHED_WEIGHTS // 16)
         self._factored: Remembered[Factored] = Remembered(CACHED_WEIGHTS // 16)
+        self._of_tables: Remembered[QuantizedWeight] = Remembered(CACHED_WEIGHTS)
         self._of_chains: Remembered[ChainWeights] = Remembered(CACHED_WEIGHTS // 4)
 
     @property
@@ -182,7 +185,18 @@ class PlanCompressor:
             layers[layer] = (self._in_chain if inside else self._layer)(graph, i, kept, *how)
         tensors = self._quantized_tensors(graph, self.space.origins(chains, skipped), formats, kept)
         own, names = graph if chains or skipped else None, tuple(block.name for block in skipped)
-        return CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names)
+        tables = self._tables(graph, formats)
+        return CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names, tables=tables)
+
+    def _tables(self, graph: NetworkGraph, formats: Mapping[str, Format]) -> dict[str, QuantizedWeight]:
+        """Embedding -> its table, rounded to nearest: what a row is multiplied with later is not known."""
+        found: dict[str, QuantizedWeight] = {}
+        for path, i in graph.embeddings.items():
+            bits = formats.get(path, Format()).weight_bits
+            if bits < FLOAT_BITS:
+                table = self.parameters[graph.nodes[i].table]
+                found[path] = self._of_tables.get((path, bits), table.size, partial(quantize_weight, table, bits))
+        return found
 
     def _quantized_tensors(
         self, graph: NetworkGraph, own: Sequence[int | None], formats: Mapping[str, Format], kept: np.ndarray

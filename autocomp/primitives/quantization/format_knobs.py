@@ -14,6 +14,7 @@ from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph
 
+TABLE_BITS = (8, 4)  # in which rows of a table can be read as they are stored
 LEAST_BITS = 2  # of a weight whose levels are even steps around zero
 
 
@@ -52,6 +53,18 @@ class TrainedFormats:
         """:class:`LSQ` or another quantizer, with its own settings."""
         load_mindspore()  # before a module imports it without its settings
         return getattr(import_module(f".{self.name}", __package__), self.class_name)(**settings)
+
+
+def table_knobs(name: str, graph: NetworkGraph, formats: Sequence[Format]) -> tuple[Knob, ...]:
+    """A knob for each embedding, with formats of weights alone: it reads positions. Two integers of 4 bits share a
+    byte of a row, so that its width must be even."""
+    offered = {some.weight_bits for some in formats}
+    found = []
+    for path, i in graph.embeddings.items():
+        _, width = graph.nodes[i].table_shape
+        values = [str(Format(bits)) for bits in TABLE_BITS if bits in offered and width * bits % 8 == 0]
+        found += [Knob(f"format/{path}", name, (path,), ("float", *values))] if values else []
+    return tuple(found)
 
 
 def format_knobs(

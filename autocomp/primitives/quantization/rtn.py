@@ -12,7 +12,7 @@ from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph, Plan
 
-from .format_knobs import format_knobs
+from .format_knobs import format_knobs, table_knobs
 from .rounding_settings import Clip, RoundingSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class RTN:
-    """In a search: a knob for each conv and dense layer, with the formats that the device offers.
+    """In a search: a knob for each conv and dense layer, with the formats that the device offers, and one for each
+    embedding, whose rows are stored in 8 or 4 bits with a scale each.
 
     Weights are rounded per output channel, symmetric; inputs per tensor, asymmetric, with calibrated ranges
     (:mod:`autocomp.primitives.numerics.quantizers`). Used alone, it has the same interface as the quantizers that
@@ -114,4 +115,7 @@ class RTN:
         channel_divisor: int,
         moments: Mapping[str, Moments],
     ) -> tuple[Knob, ...]:
-        return format_knobs(self.name, tuple(graph.layers), formats)
+        tables = table_knobs(self.name, graph, formats)
+        if tables and not graph.layers:
+            return tables
+        return (*tables, *format_knobs(self.name, tuple(graph.layers), formats))

@@ -151,7 +151,9 @@ class TrainedQuantization:
         """
         applied = state_of(net_q)
         formats = self._own(applied.graph) if plan is None else _formats(applied.graph, plan)
-        left = [path for path, chosen in formats.items() if path not in applied.layers and chosen != Format()]
+        applied.tables = {path: chosen for path, chosen in formats.items() if path in applied.graph.embeddings}
+        known = (*applied.layers, *applied.graph.embeddings)
+        left = [path for path, chosen in formats.items() if path not in known and chosen != Format()]
         if left and plan is not None:
             raise ValueError(
                 f"{self.name} trains nn.Conv2d and nn.Dense; in its plans {', '.join(left)} must stay in float"
@@ -237,7 +239,7 @@ class TrainedQuantization:
         """The trained network in numbers: integers and scales of its weights, ranges of its inputs."""
         applied = state_of(net_q)
         whole, trained = np.ones(applied.graph.unit_count, bool), parameters_of(net_q)
-        plain = PlanCompressor(SearchSpace(applied.graph, ()), trained).of(whole, {})
+        plain = PlanCompressor(SearchSpace(applied.graph, ()), trained).of(whole, applied.tables)
         states = dict(plain.layers)
         for path, layer in applied.layers.items():
             quantized = layer.weight_quantizer.quantized(layer.in_rows(trained[layer.weight.name]))
@@ -245,7 +247,7 @@ class TrainedQuantization:
             states[path] = replace(
                 states[path], weight=weight, quantized=quantized, activation=layer.input_quantizer.quantizer()
             )
-        return CompressedWeights(Plan(), whole, states)
+        return CompressedWeights(Plan(), whole, states, tables=plain.tables)
 
     def convert(self, net_q: Any) -> Any:
         """A new Cell for deployment: BatchNorm folded, weights stored as integers, inputs rounded.
@@ -272,8 +274,8 @@ def _formats(graph: NetworkGraph, plan: Plan | Mapping[str, Any]) -> dict[str, F
     found = {}
     for name, value in plan.items():
         kind, _, path = name.partition("/")
-        if kind != "format" or path not in graph.layers:
-            layers = ", ".join(graph.layers)
+        if kind != "format" or path not in graph.rounded_places:
+            layers = ", ".join(graph.rounded_places)
             raise ValueError(f"a plan for training sets 'format/<layer>', but got {name!r}; layers: {layers}")
         found[path] = Format.parse(str(split_value(value)[0]))
     return found

@@ -28,7 +28,7 @@ def excluded_layers(net: Any, graph: NetworkGraph, patterns: Patterns = ()) -> f
         ValueError: a pattern fits no cell; it names the nearest.
     """
     wanted = cells_named(net, (patterns,) if isinstance(patterns, str) else tuple(patterns))
-    named = {layer for layer in graph.layers if layer in wanted}
+    named = {place for place in graph.rounded_places if place in wanted}
     frozen = _frozen(net, graph)
     if frozen - named:
         log.info("layers with frozen weights stay as they are: %s", ", ".join(sorted(frozen - named)))
@@ -76,5 +76,6 @@ def cells_named(net: Any, patterns: tuple[str, ...], argument: str = "exclude") 
 def _frozen(net: Any, graph: NetworkGraph) -> set[str]:
     trains = {parameter.name: parameter.requires_grad for parameter in net.get_parameters()}
     weights = {layer: graph.nodes[i].weight for layer, i in graph.layers.items()}
+    weights |= {path: graph.nodes[i].table for path, i in graph.embeddings.items()}
     frozen = {layer for layer, weight in weights.items() if not trains.get(weight, True)}
     return frozen if len(frozen) < len(weights) else set()

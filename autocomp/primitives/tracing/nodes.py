@@ -57,6 +57,7 @@ KINDS = {
 }
 KIND_OF = {op: kind for kind, ops in KINDS.items() for op in ops.split()}
 TRANSPOSED = ("Conv2DTranspose", "Conv2DBackpropInput")
+LOOKUPS = ("Gather", "EmbeddingLookup")  # operators of cells that give rows of a table
 CONSTANT = "Constant"  # a tensor that the network returns and does not compute
 LAYERS = ("conv", "dense", "batchnorm", "layernorm", "activation")
 
@@ -214,7 +215,9 @@ class _Builder:
         attributes = self._attributes(operator)
         kind, owner = self._kind(operator, attributes.parameters if sources else ())
         weight_shape = None
-        if owner is not None and kind in WEIGHTED:
+        if (embedding := self._embedding(operator, attributes.parameters)) is not None:
+            owner, attributes = embedding, replace(attributes, table=attributes.parameters[0])
+        elif owner is not None and kind in WEIGHTED:
             attributes, weight_shape = self._of_layer(attributes, kind, operator, sources[0])
         elif owner is not None and kind == "batchnorm":
             attributes = replace(attributes, normalization=_normalization(attributes))
@@ -270,6 +273,13 @@ class _Builder:
             return "other", None
         return kind, owner
 
+    def _embedding(self, operator: MindIROperator, parameters: tuple[str, ...]) -> Owner | None:
+        """The owner of the table whose rows the operator gives, where surgery knows that cell."""
+        owner = self.owners.get(parameters[0]) if parameters and operator.op in LOOKUPS else None
+        if owner is None or not owner.path or self._shares(owner.cell):
+            return None
+        return owner if looks_up(owner.cell) else None
+
 
 def _outputs_in(inputs: Any) -> list[Output]:
     found: list[Output] = []
@@ -321,6 +331,16 @@ def _known(kind: str, owner: Owner) -> bool:
     if getattr(owner.cell, "use_batch_statistics", None):  # it uses them in evaluation, too
         return False
     return any(isinstance(owner.cell, cell) and type(owner.cell).construct is cell.construct for cell in known)
+
+
+def looks_up(cell: Any) -> bool:
+    """Whether the cell is an embedding that only gives rows: one that multiplies one-hot rows, or shortens rows that
+    are longer than a norm, is left as it is."""
+    nn = load_mindspore().nn
+    known = (nn.Embedding, nn.EmbeddingLookup)
+    if not any(isinstance(cell, kind) and type(cell).construct is kind.construct for kind in known):
+        return False
+    return not getattr(cell, "use_one_hot", False) and getattr(cell, "max_norm", None) is None
 
 
 def window_of(a: Mapping[str, Any]) -> Convolution:
