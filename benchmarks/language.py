@@ -71,11 +71,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/")
     parser.add_argument("--rows", default=",".join(ROWS), help="names joined by commas; float is always measured")
-    parser.add_argument("--quick", action="store_true", help="a quarter of the sequences")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the sequences to evaluate")
     options = parser.parse_args()
     file, text, share = read_gguf(package()), options.shared / TEXT, 4 if options.quick else 1
     evaluated = sequences(file, text, LENGTH, EVALUATED // share)
-    calibrated = sequences(file, text, LENGTH, CALIBRATED // share, start=len(evaluated))
+    calibrated = sequences(file, text, LENGTH, CALIBRATED, start=len(evaluated))
     print(f"perplexity on {evaluated.size} tokens, calibrated on {calibrated.size} others, {LENGTH} at a time\n")
     print("| | perplexity | added | seconds |\n|---|---|---|---|")
     found: dict[str, float] = {}
