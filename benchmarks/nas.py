@@ -1,6 +1,7 @@
 """Searches over tables of trained networks, judged against the true front.
 
     python benchmarks/nas.py --shared ../shared [--quick] [--seeds 20] [--trials 50]
+    python benchmarks/nas.py --declared --shared ../shared [--quick]
 
 NAS-Bench-Macro (Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR 2021; Apache-2.0):
 6,561 networks of eight layers, three choices each, trained three times on CIFAR-10. The table answers as an evaluator
@@ -8,6 +9,8 @@ of ``autocomp.nas.search_choices``; the mean accuracy and the multiply-accumulat
 evolution (Real et al., AAAI 2019), Optuna's TPE and NSGA-II, and random networks, with as many evaluations. Hypervolume
 is counted from (accuracy 0, the dearest network) and, stricter, from (the least accuracy in the table, the dearest
 network), as shares of the true front's.
+
+``--declared`` searches a declared network that is trained from new weights: ``declared_networks.py``.
 """
 
 from __future__ import annotations
@@ -37,8 +40,14 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with nas/")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=50, help="evaluations of each search")
-    parser.add_argument("--quick", action="store_true", help="two seeds")
+    parser.add_argument("--quick", action="store_true", help="two seeds; a few networks")
+    parser.add_argument("--declared", action="store_true", help="a declared network instead of the table")
     options = parser.parse_args()
+    if options.declared:
+        from declared_networks import run
+
+        run(options.shared, options.quick)
+        return
     with gzip.open(options.shared / TABLE) as file:
         table = {key: (row["mean_acc"] / 100, float(row["flops"])) for key, row in json.load(file).items()}
     seeds = range(2 if options.quick else options.seeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,6 +105,30 @@ def _lookups(device: Device, program: Program, workload: Workload) -> list[Looku
         Lookup(once({*lowered.knobs(operator), *device.runtime.layout_knobs(lowered, operator)}), rows(i))
         for i, operator in enumerate(program.operators)
     ]
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What the operators of one network add to its costs, of which those of similar networks are put together.
+
+    heads: (operators,) int, the node with which each begins. columns: (operators, COLUMNS). live: (operators,) bytes of
+    activations while each runs. constant: (COLUMNS,), what belongs to no operator.
+    """
+
+    heads: np.ndarray
+    columns: np.ndarray
+    live: np.ndarray
+    constant: np.ndarray
+
+
+def contributions(device: Device, workload: Workload) -> Contributions:
+    """Of the one plan of a workload without knobs."""
+    program = device.program(workload.graph)
+    columns = [lookup(workload)[0] for lookup in _lookups(device, program, workload)]
+    memory = Memory.of(LoweredNetwork(device, program, workload))
+    live = [float(needed[0]) for needed in memory.over_time(workload)][1:]
+    heads = [operator.head for operator in program.operators]
+    return Contributions(np.array(heads), np.array(columns), np.array(live), _constant(device, workload))
 
 
 def operator_costs(device: Device, workload: Workload) -> list[OperatorCost]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from autocomp.problem.metrics import METRICS
+
+if TYPE_CHECKING:
+    from autocomp.evaluators.fine_tuning import FineTuning
+
+    from .training import NetworkEvaluator
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,23 @@ class Network:
         chosen = ", ".join(f"{name}={value}" for name, value in self.choices.items())
         costs = ", ".join(f"{name} {METRICS[name].format(value)}" for name, value in self.costs.items())
         return f"{chosen}: accuracy {100 * self.accuracy:.2f} %, {costs}"
+
+
+@dataclass(frozen=True)
+class TrainedNetwork(Network):
+    """One network of a declared space.
+
+    evaluator: made and trained it. settings: of its training. held: the folder of its weights, where it is a temporary
+    one.
+    """
+
+    evaluator: NetworkEvaluator = field(repr=False)
+    settings: FineTuning
+    held: Any = field(default=None, repr=False, compare=False)
+
+    def network(self) -> Any:
+        """The network, a plain Cell with its trained weights; where their file is gone, it is trained again."""
+        return self.evaluator.network(self.choices, self.settings)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,14 +39,14 @@ class ChoiceEvaluator:
     accuracy: Callable[[Chosen], float]
 
     def evaluate(self, plan: Plan) -> Measurement:
-        chosen = self.choices.of_plan(plan)
+        chosen, started = self.choices.of_plan(plan), time.perf_counter()
         try:
             found = float(self.accuracy(chosen))
         except Exception as error:  # the user's own code
             raise EvaluationError(f"the accuracy of {chosen} could not be measured: {error}") from error
         if not 0 <= found <= 1:
             raise EvaluationError(f"an accuracy must be from 0 to 1, but {chosen} has {found}")
-        return Measurement(found)
+        return Measurement(found, seconds=time.perf_counter() - started)  # limits on later ones go by it
 
 
 def search_choices(
@@ -125,11 +126,12 @@ def _answer(space: ChoiceSpace, study: Study) -> FoundNetworks:
     ]
     allowed = [network for network, record in zip(networks, records, strict=True) if record.violation <= 0]
     return FoundNetworks(
-        _front(allowed, space.names), tuple(networks), study.stopped or "", len(study.failures), space.names
+        front_of(allowed, space.names), tuple(networks), study.stopped or "", len(study.failures), space.names
     )
 
 
-def _front(networks: Sequence[Network], names: Sequence[str]) -> tuple[Network, ...]:
+def front_of(networks: Sequence[Network], names: Sequence[str]) -> tuple[Network, ...]:
+    """Those that no other one beats, the most accurate first."""
     if not networks:
         return ()
     values = np.array([[-network.accuracy, *(network.costs[name] for name in names)] for network in networks])

@@ -102,6 +102,13 @@ EPOCHS = Rule(
     "at least 0 epochs",
     lambda v: not is_integer(v) or v >= 0,
 )
+PROXY_NAMES = ("gradient_norm", "naswot", "synflow", "zen_score")
+TRAINING = Rule(
+    "a number of epochs or FineTuning",
+    lambda v: is_integer(v) or (hasattr(v, "epochs") and not isinstance(v, type)),
+    "at least 1 epoch",
+    lambda v: not is_integer(v) or v >= 1,
+)
 DEVICES = Rule(
     "None or a list of devices",
     lambda v: not isinstance(v, (str, os.PathLike)) and is_many(v, _is_device),
@@ -158,6 +165,26 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "workers": WORKERS,
         "time_limit": SECONDS,
         "storage": PATH.or_none(),
+        "progress": SWITCH.or_none(),
+    },
+    "search_network": {
+        "budget": BUDGET,
+        "device": DEVICE,
+        "trials": whole(1),
+        "train": TRAINING,
+        "finalists": TRAINING.or_none(),
+        "proxy": Rule(
+            "the name of a proxy, a function or None",
+            lambda v: isinstance(v, str) or callable(v),
+            f"one of {', '.join(PROXY_NAMES)}",
+            lambda v: callable(v) or v in PROXY_NAMES,
+            may_be_none=True,
+        ),
+        "time_limit": SECONDS,
+        "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
+        "batch": BATCH,
+        "storage": PATH.or_none(),
+        "seed": SEED,
         "progress": SWITCH.or_none(),
     },
     "estimate": {"net": CELL, "device": DEVICE, "precision": PRECISION},

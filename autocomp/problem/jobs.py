@@ -32,7 +32,7 @@ from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.exclusion import Patterns, cells_named, excluded_layers, leave_whole
 from autocomp.primitives.tracing.mindir import copy_network, first_line
 from autocomp.primitives.tracing.network_outputs import describe_outputs
-from autocomp.primitives.tracing.platform import forward, forward_in_any_mode
+from autocomp.primitives.tracing.platform import forward, forward_in_any_mode, is_dataset
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_image, trace
 from autocomp.primitives.verification.trial_cut import LATE, verify_channel_groups
 from autocomp.process.deadline import Deadline
@@ -45,6 +45,7 @@ from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_i
 from .gains import Gains, device_gains, device_knobs, not_offered
 from .metrics import METRICS
 from .rating import channel_importance
+from .streams import is_batched
 from .tokens import check_tokens, what_is_wrong
 from .unrounded import stays_float
 
@@ -398,9 +399,12 @@ def _check_finite(parameters: Parameters) -> None:
 
 
 def _check_tokens(graph: NetworkGraph, data: Data, inputs: Arrays) -> None:
+    if not graph.embeddings:
+        return
     check_tokens(graph, inputs, "inputs")
-    roles = {"evaluate": data.evaluation, "calibrate": data.calibration, "train": data.training}
-    for role, samples in roles.items():
+    batches = is_dataset(data.train) and is_batched(data.train)  # which are read anew in each epoch
+    training = None if batches else data.training
+    for role, samples in {"evaluate": data.evaluation, "calibrate": data.calibration, "train": training}.items():
         if samples is not None:
             check_tokens(graph, samples.x, role)
 

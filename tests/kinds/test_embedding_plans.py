@@ -59,9 +59,3 @@ def test_weights_alone_are_rebuilt(front: ParetoSet, net: Any, tmp_path: Path) -
     )
     with pytest.raises(ValueError, match=r"the plan sets the format of 'other'; layers: query, .*, words, places"):
         autocomp.rebuild(Tokens(), {"format/other": "w8"}, tokens(1))
-
-
-def test_a_trained_network_keeps_its_embeddings_in_integers(front: ParetoSet) -> None:
-    tuned = front.pick().fine_tune((tokens(32), None), epochs=1, progress=False)
-    table = tuned.net.words.embedding_table.asnumpy()
-    assert tuned.tuned and table.dtype == np.int8

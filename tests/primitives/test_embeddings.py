@@ -29,6 +29,7 @@ from autocomp.primitives.tracing.exclusion import excluded_layers
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.unrounded import stays_float
+from autocomp.samplers.papers.agents import Layer, layer_of
 from autocomp.search_spaces import Format, NetworkGraph, Node, NodeAttributes, Plan
 from tests.networks import LENGTH, WORDS, nn, ops, randomised
 
@@ -156,6 +157,23 @@ def test_four_bits_are_offered_where_files_hold_them(subject: Any) -> None:
     assert offered((8,))["format/words"] == ("float", "w8") and "format/words" not in offered(())
     bits = {name: device(name).table_bits for name in ("cpu", "ascend", "ascend-910b1:mindspore", "nvidia-a10")}
     assert bits == {"cpu": (8, 4), "ascend": (8,), "ascend-910b1:mindspore": (8, 4), "nvidia-a10": (8,)}
+
+
+def test_a_quantizer_that_trains_rounds_the_embeddings_of_its_plan(subject: Any) -> None:
+    rtn, x = RTN(), (subject.x[:4],)
+    plan = {"format/words": "w4", "format/places": "w8", "format/head": "w8a8"}
+    deployed = rtn.convert(rtn.apply(subject.net, calibrate=subject.x, plan=plan))
+    assert deployed.words.embedding_table.asnumpy().shape == (WORDS, WIDTH // 2)
+    assert deployed.places.embedding_table.asnumpy().dtype == np.int8
+    changed = forward(deployed, x, graph=False)[0], subject.evaluator.plain_outputs[0][:4]
+    assert EXACT < norm_error(*changed) < 0.3
+    with pytest.raises(ValueError, match=r"layers: query, .*, words, places"):
+        rtn.apply(subject.net, calibrate=subject.x, plan={"format/word": "w8"})
+
+
+def test_an_agent_sees_the_size_of_an_embedding(subject: Any) -> None:
+    knob = next(knob for knob in subject.space.knobs if knob.name == "format/words")
+    assert layer_of(subject.space, knob) == Layer(channels_in=WORDS, channels_out=WIDTH, params=WORDS * WIDTH)
 
 
 def test_an_embedding_stays_in_float_where_the_user_says_so(subject: Any) -> None:

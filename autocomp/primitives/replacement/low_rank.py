@@ -28,7 +28,7 @@ LEVELS = 1 - np.geomspace(0.003, 0.9, 24)  # shares of the energy that are tried
 
 
 @dataclass(frozen=True)
-class Choice:
+class RankChoice:
     """Ranks of a layer with their cost; without ranks: the layer is not replaced."""
 
     ranks: tuple[int, ...]
@@ -96,7 +96,7 @@ class LowRank(Replacing):
             for path, choice in chosen.items()
         }
 
-    def _chosen(self, graph: NetworkGraph, spectra: Mapping[str, Spectrum]) -> dict[str, Choice]:
+    def _chosen(self, graph: NetworkGraph, spectra: Mapping[str, Spectrum]) -> dict[str, RankChoice]:
         if self.ranks is not None:
             return {path: _checked(graph, spectra, path, ranks) for path, ranks in self.ranks.items()}
         tables = {path: self._choices(graph, path, spectrum) for path, spectrum in spectra.items()}
@@ -106,15 +106,15 @@ class LowRank(Replacing):
         others = graph.macs - sum(macs_of(graph, path) for path in tables)
         return _cheapest(tables, others, self.macs * graph.macs)
 
-    def _choices(self, graph: NetworkGraph, path: str, spectrum: Spectrum) -> list[Choice]:
+    def _choices(self, graph: NetworkGraph, path: str, spectrum: Spectrum) -> list[RankChoice]:
         """The layer as it is, and every choice of ranks that is cheaper."""
         whole = macs_of(graph, path)
-        found: dict[tuple[int, ...], Choice] = {(): Choice((), whole, 0.0)}
+        found: dict[tuple[int, ...], RankChoice] = {(): RankChoice((), whole, 0.0)}
         for energy in [self.energy] if self.energy is not None else LEVELS:
             ranks = self._rounded(spectrum, spectrum.ranks_for(float(energy)))
             macs = factor_macs(graph, path, ranks)
             if macs < whole:
-                found[ranks] = Choice(ranks, macs, spectrum.lost(ranks))
+                found[ranks] = RankChoice(ranks, macs, spectrum.lost(ranks))
         return list(found.values())
 
     def _rounded(self, spectrum: Spectrum, ranks: tuple[int, ...]) -> tuple[int, ...]:
@@ -170,17 +170,17 @@ def _weighing(moments: Moments | None, biased: bool) -> np.ndarray | None:
     return moments.covariance if biased else moments.covariance + np.outer(moments.mean, moments.mean)
 
 
-def _checked(graph: NetworkGraph, spectra: Mapping[str, Spectrum], path: str, ranks: tuple[int, ...]) -> Choice:
+def _checked(graph: NetworkGraph, spectra: Mapping[str, Spectrum], path: str, ranks: tuple[int, ...]) -> RankChoice:
     if path not in spectra:
         raise ValueError(f"ranks are given for layers of {', '.join(spectra)}, but got {path!r}")
     most = tuple(map(len, spectra[path].values))
     if len(ranks) != len(most) or not all(1 <= rank <= limit for rank, limit in zip(ranks, most, strict=True)):
         raise ValueError(f"ranks of {path} are {len(most)} numbers from 1 to {most}, but got {ranks}")
-    return Choice(ranks, factor_macs(graph, path, ranks), spectra[path].lost(ranks))
+    return RankChoice(ranks, factor_macs(graph, path, ranks), spectra[path].lost(ranks))
 
 
 def _replacement(
-    cell: Any, graph: NetworkGraph, path: str, spectrum: Spectrum, choice: Choice, moments: Moments | None
+    cell: Any, graph: NetworkGraph, path: str, spectrum: Spectrum, choice: RankChoice, moments: Moments | None
 ) -> Replacement:
     factors = spectrum.factors(choice.ranks)
     bias = cell.bias.asnumpy() if cell.has_bias else None
@@ -225,7 +225,7 @@ def _tensor(value: np.ndarray) -> Any:
     return ms.Tensor(np.ascontiguousarray(value, np.float32))
 
 
-def _cheapest(tables: Mapping[str, list[Choice]], others: int, target: float) -> dict[str, Choice]:
+def _cheapest(tables: Mapping[str, list[RankChoice]], others: int, target: float) -> dict[str, RankChoice]:
     """For each layer a choice, so that all together meet the target and lose least.
 
     The choice has the least lost + price * macs, with the lowest price that meets the target. others:
@@ -233,10 +233,10 @@ def _cheapest(tables: Mapping[str, list[Choice]], others: int, target: float) ->
     """
     scale = others + sum(table[0].macs for table in tables.values())
 
-    def at(price: float) -> dict[str, Choice]:
+    def at(price: float) -> dict[str, RankChoice]:
         return {path: min(table, key=lambda c: c.lost + price * c.macs / scale) for path, table in tables.items()}
 
-    def macs(chosen: Mapping[str, Choice]) -> int:
+    def macs(chosen: Mapping[str, RankChoice]) -> int:
         return others + sum(choice.macs for choice in chosen.values())
 
     low, high = 1e-6, 1e6
