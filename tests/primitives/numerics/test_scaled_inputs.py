@@ -76,7 +76,7 @@ def test_one_row_with_massive_values_does_not_decide_alone() -> None:
 
 def test_each_row_has_a_range_of_its_own() -> None:
     rows = np.array([[127.0, 2.4, -0.6], [0.0127, 0.00024, -0.00006], [0, 0, 0]], np.float32)
-    expected = [[127, 2, -1], [0.0127, 0.0002, -0.0001], [0, 0, 0]]
+    expected = np.array([[127, 2, -1], [0.0127, 0.0002, -0.0001], [0, 0, 0]])
     np.testing.assert_allclose(rounded_rows(rows, 8), expected, rtol=1e-5)
 
 
