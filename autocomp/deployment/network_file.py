@@ -52,6 +52,7 @@ class SearchedNetwork:
             "formats": list(map(str, self.choices.formats)),
             "low_formats": list(map(str, self.choices.low_formats)),
             "table_bits": list(self.choices.table_bits),
+            "tied_tables": self.choices.tied_tables,
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),

@@ -76,6 +76,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         _restrictions(description),
         tuple(map(Format.parse, description.get("low_formats", ()))),
         tuple(description.get("table_bits", ())),  # older versions left embeddings in float
+        description.get("tied_tables", False),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

@@ -41,4 +41,6 @@ def saved_by_table(lowered: LoweredNetwork, index: int) -> Saved:
     rounded, floats = in_integers(lowered, index), lowered.device.float_bits
     file = rows * (width * (NUMBER - bits / 8) - SCALE) - container.of_table(lowered, index)
     memory = rows * (width * (floats - bits) / 8 - SCALE)
+    if node.attributes.tied:  # the others read floats, which are made once
+        file, memory = file * container.tied_tables, -rows * (width * bits / 8 + SCALE)
     return Saved(*(np.where(rounded, less, 0.0) for less in (file, memory, rows * width * (FLOAT_BITS - bits) / 8)))

@@ -25,7 +25,8 @@ class Choices:
     device gains from, for primitives that pay on some devices only; the others are not offered. None: all are.
     float_layers: layers that the runtime does not run in integers, whose inputs are not rounded. restrictions: what the
     user allows at some layers. low_formats: further ones, of 1 and 2 bits, for primitives that are made for them.
-    table_bits: in which files hold rows of an embedding.
+    table_bits: in which files hold rows of an embedding. tied_tables: whether they hold a table in integers that others
+    read, too.
     """
 
     formats: Sequence[Format]
@@ -42,3 +43,4 @@ class Choices:
     restrictions: tuple[Restricted, ...] = ()
     low_formats: tuple[Format, ...] = ()
     table_bits: tuple[int, ...] = (8, 4)
+    tied_tables: bool = True

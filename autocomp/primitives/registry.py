@@ -162,7 +162,8 @@ def _able(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob | None:
     """The knob with the formats that the runtime executes or its files hold; None where only float is left."""
     if knob.kind != "format" or not graph.embeddings.keys() & set(knob.layers):
         return with_float_inputs(knob, choices.float_layers)
-    held = [some.weight_bits in choices.table_bits for some in knob.formats[1:]]
+    tied = graph.nodes[graph.embeddings[knob.layers[0]]].attributes.tied and not choices.tied_tables
+    held = [some.weight_bits in choices.table_bits and not tied for some in knob.formats[1:]]
     values = tuple(value for value, holds in zip(knob.values[1:], held, strict=True) if holds)
     return replace(knob, values=(knob.values[0], *values)) if values else None
 

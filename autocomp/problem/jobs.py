@@ -246,6 +246,7 @@ def _prepared(
         ),
         low_formats=chip.low_formats(),
         table_bits=chip.table_bits,
+        tied_tables=chip.container.tied_tables,
     )
     choices = replace(
         choices,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.tracing.nodes import looks_up, owners_of
+from autocomp.primitives.tracing.nodes import owners_of
 from autocomp.search_spaces import SearchSpace
 
 FLOAT_SHARE = 0.05  # of the parameters, from which on those that no knob rounds are warned of
@@ -35,7 +35,8 @@ def _unrounded(net: Any, space: SearchSpace) -> tuple[int, dict[str, int]]:
         count = sum(int(np.prod(p.shape)) for p in [getattr(owner.cell, owner.attribute, None)] if p is not None)
         total += count
         if owner.path not in layers and owner.path not in norms:
-            tied = looks_up(owner.cell) and owner.path not in space.graph.embeddings
+            place = space.graph.embeddings.get(owner.path)
+            tied = place is not None and space.graph.nodes[place].attributes.tied
             kind = type(owner.cell).__name__ + (", whose table is read elsewhere, too" if tied else "")
             name = f"{owner.path or 'the network itself'} ({kind})"
             sizes[name] = sizes.get(name, 0) + count

@@ -104,7 +104,8 @@ class NodeAttributes:
     arguments: all its arguments, in order. parameters: the names of those that are parameters, in order;
         parameter_shapes: their shapes. constants: the values of those that are constants, in order.
     operator: MindSpore's attributes of the operator, by MindSpore's names.
-    weight, bias: names of a layer's parameters. table: that of an embedding's parameter, (rows, width).
+    weight, bias: names of a layer's parameters. table: that of an embedding's parameter, (rows, width);
+        tied: whether others read it, too, as a head does.
     convolution: of a convolution with a weight of its own. normalization: of a BatchNorm with statistics of its own.
     positions: of a transposed convolution, the number of pixels that it reads.
     type: of the first output, as MindIR and ONNX number types. dtypes: of all outputs, by NumPy's names.
@@ -125,6 +126,7 @@ class NodeAttributes:
     weight: str | None = None
     bias: str | None = None
     table: str | None = None
+    tied: bool = False
     convolution: Convolution | None = None
     normalization: Normalization | None = None
     positions: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,17 @@ from autocomp.primitives.export.ascend.deployable import deployable_model
 from autocomp.primitives.export.files import EXACT, ROUNDED, export_mindir, norm_error, run_mindir, run_onnx
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
-from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, PlanCompressor, parameters_of
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.exclusion import excluded_layers
+from autocomp.primitives.tracing.nodes import looks_up
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.unrounded import stays_float
 from autocomp.samplers.papers.agents import Layer, layer_of
-from autocomp.search_spaces import Format, NetworkGraph, Node, NodeAttributes, Plan
+from autocomp.search_spaces import Format, NetworkGraph, Node, NodeAttributes, Plan, SearchSpace
 from tests.networks import LENGTH, WORDS, nn, ops, randomised
 
 WIDTH = 16
@@ -197,31 +198,85 @@ def test_a_row_of_odd_width_has_no_halves() -> None:
 
 
 class Others(nn.Cell):
-    """Cells that are embeddings, and cells that are none: one-hot products, rows of a bounded norm, a table that a
-    head reads, too."""
+    """Embeddings, one of them with a table that a head and another lookup read, too."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lookup, self.plain = nn.EmbeddingLookup(20, 4), nn.Embedding(20, 4)
-        self.hot, self.short = nn.Embedding(20, 4, use_one_hot=True), nn.EmbeddingLookup(20, 4, max_norm=1.0)
         self.tied, self.dense = nn.Embedding(20, 4), nn.Dense(4, 4)
 
     def construct(self, ids: Any) -> Any:
-        x = self.lookup(ids) + self.plain(ids) + self.hot(ids) + self.short(ids) + self.tied(ids)
-        return ops.matmul(self.dense(x), self.tied.embedding_table.T)
+        x = self.lookup(ids) + self.plain(ids) + self.tied(ids)
+        heads = ops.matmul(self.dense(x), self.tied.embedding_table.T)
+        return heads, ops.gather(self.tied.embedding_table, ids * 0, 0)
 
 
-def test_cells_that_give_rows_alone_are_embeddings() -> None:
+@dataclass
+class Kinds:
+    net: Any
+    graph: NetworkGraph
+    parameters: dict[str, np.ndarray]
+    space: SearchSpace
+
+    def compressed(self, **chosen: str) -> CompressedWeights:
+        plan = Plan({f"format/{path}": value for path, value in chosen.items()})
+        return PlanCompressor(self.space, self.parameters)(plan)
+
+    def written(self, **chosen: str) -> bytes:
+        model = onnx_network(self.graph, self.parameters, self.compressed(**chosen), Style(integer_weights=True))
+        return bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def kinds() -> Kinds:
     net, x = randomised(Others()), np.arange(6, dtype=np.int32).reshape(2, 3)
     graph, parameters = trace(net, (x[:1],)), parameters_of(net)
-    assert set(graph.embeddings) == {"lookup", "plain"}
-    space = search_space(graph, parameters, Choices([Format.parse(text) for text in ("float", "w8", "w4")], 1, "rtn"))
-    compressed = PlanCompressor(space, parameters)(Plan({"format/lookup": "w4@rtn", "format/plain": "w8"}))
-    elastic, converted = ElasticNetwork(net, graph), convert(net, graph, parameters, compressed)
+    forms = [Format.parse(text) for text in ("float", "w8", "w4")]
+    return Kinds(net, graph, parameters, search_space(graph, parameters, Choices(forms, 1, "rtn")))
+
+
+def test_cells_that_give_rows_alone_are_embeddings(kinds: Kinds) -> None:
+    nodes = kinds.graph.nodes
+    found = {path: nodes[i].attributes.tied for path, i in kinds.graph.embeddings.items()}
+    assert found == {"lookup": False, "plain": False, "tied": True}
+    others = nn.EmbeddingLookup(20, 4, max_norm=1.0), nn.Embedding(20, 4, use_one_hot=True), nn.Dense(4, 4)
+    assert looks_up(nn.EmbeddingLookup(20, 4)) and not any(map(looks_up, others))
+
+
+@pytest.mark.parametrize("tied", ["w8", "w4@rtn"])
+def test_a_tied_table_is_rounded_once_for_all_that_read_it(kinds: Kinds, tied: str) -> None:
+    x = (np.arange(6, dtype=np.int32).reshape(2, 3),)
+    compressed = kinds.compressed(lookup="w4@rtn", plain="w8", tied=tied)
+    elastic, converted = (
+        ElasticNetwork(kinds.net, kinds.graph),
+        convert(kinds.net, kinds.graph, kinds.parameters, compressed),
+    )
     elastic.set(compressed)
-    assert norm_error(forward(converted, (x,), graph=False)[0], elastic((x,))[0]) <= EXACT
-    tied = next(note for note in stays_float(net, space) if "tied" in note)
-    assert "tied (Embedding, whose table is read elsewhere, too)" in tied
+    expected, evaluated = elastic(x), onnx_network(kinds.graph, kinds.parameters, compressed).SerializeToString()
+    file = kinds.written(lookup="w4@rtn", plain="w8", tied=tied)
+    forms = (forward(converted, x, graph=False), run_onnx(evaluated, x), run_onnx(file, x))
+    for found in forms:
+        assert max(norm_error(a, b) for a, b in zip(found, expected, strict=True)) <= EXACT
+    assert norm_error(expected[0], forward(kinds.net, x, graph=False)[0]) > 1e-3
+    stored = [one for one in onnx.load_from_string(file).graph.initializer if one.name == "tied.embedding_table"]
+    assert [one.data_type for one in stored] == [onnx.TensorProto.UINT8 if tied == "w4@rtn" else onnx.TensorProto.INT8]
+
+
+def test_a_tied_table_saves_bytes_of_the_file_alone(kinds: Kinds) -> None:
+    sizes = [len(kinds.written(**chosen)) for chosen in ({}, {"tied": "w8"}, {"tied": "w4@rtn"})]
+    vectors = np.stack([kinds.space.encode(Plan({"format/tied": v} if v else {})) for v in ("", "w8", "w4@rtn")])
+    cost = device("cpu").costs(kinds.space.workload(vectors))
+    for i in (1, 2):
+        assert sizes[0] - sizes[i] == pytest.approx(1e6 * (cost.size_mb[0] - cost.size_mb[i]), abs=60)
+    assert cost.memory_mb[0] < cost.memory_mb[2] < cost.memory_mb[1]
+
+
+def test_mindir_holds_no_tied_tables_in_integers(kinds: Kinds) -> None:
+    forms = [Format.parse(text) for text in ("float", "w8")]
+    space = search_space(kinds.graph, kinds.parameters, Choices(forms, 1, "rtn", tied_tables=False))
+    assert {knob.name for knob in space.knobs} == {"format/lookup", "format/plain", "format/dense"}
+    assert "tied (Embedding, whose table is read elsewhere, too)" in stays_float(kinds.net, space)[0]
+    assert not device("ascend-910b1:mindspore").container.tied_tables and device("cpu").container.tied_tables
 
 
 def test_a_table_in_half_bytes_has_no_form_for_atc(subject: Any) -> None:

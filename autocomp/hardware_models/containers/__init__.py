@@ -13,7 +13,9 @@ from .mindir import MindirContainer
 from .onnx import OnnxContainer
 
 CONTAINERS: dict[str, Container] = {
-    "mindir": MindirContainer(406, 75, 107, 342, 288, divided=470, exact=True, whole=480, rows=306, halves=705),
+    "mindir": MindirContainer(
+        406, 75, 107, 342, 288, divided=470, exact=True, whole=480, rows=306, halves=705, tied_tables=False,
+    ),
     "onnx": OnnxContainer(
         110, 60, 150, 102, 250, quantizes_tensors=True, constant=14, whole=99, whole_integers=136, whole_packed=164,
         bias=49, zero_points=48, turned=284, phases=811,

@@ -23,6 +23,7 @@ class Container:
     quantizes_tensors: whether tensors between layers are rounded for runtimes that keep them in integers.
     exact: whether every number of bits is packed; otherwise 4 bits are the least, and between 4 and 8 there is nothing.
     table_bits: in which it holds rows of an embedding, so that only those that are read become floats.
+    tied_tables: whether it holds integers of a table that others read, too; in MindIR they read a parameter of floats.
     """
 
     layer: int
@@ -34,6 +35,7 @@ class Container:
     quantizes_tensors: bool = False
     exact: bool = False
     table_bits: tuple[int, ...] = (8, 4)
+    tied_tables: bool = True
 
     def stored_bits(self, bits: np.ndarray) -> np.ndarray:
         """The bits that an integer of ``bits`` has in the file."""

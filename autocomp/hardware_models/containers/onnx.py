@@ -55,8 +55,15 @@ class NamedContainer(Container):
     def of_table(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
         node, (bits, _) = lowered.graph.nodes[index], lowered.workload.bits_of(index)
         source = len(lowered.graph.nodes[node.inputs[0]].name) if node.inputs else 0
-        whole = _operators_of_rows(len(node.name), len(node.table), source)
-        return whole + np.where(bits <= 4, _operators_of_halves(len(node.name)), 0)
+        halves, table = bits <= 4, len(node.table)
+        name = len(node.name)
+        rows = _operators_of_rows(name, table, source) + halves * _operators_of_halves(name + len(".rows"), name)
+        if not node.attributes.tied:
+            return rows
+        floats = table + len(".whole")
+        product = protobuf.operator("Cast", (table,), floats + len(".cast"), protobuf.AXIS - 2)
+        product += protobuf.operator("Mul", (floats + len(".cast"), floats), floats)
+        return rows + product + halves * _operators_of_halves(table, floats)
 
     def _own(self, graph: NetworkGraph, i: int, name: int) -> float:
         node, letters = graph.nodes[i], 2 * name
@@ -149,9 +156,9 @@ def _operators_of_rows(name: int, table: int, positions: int) -> int:
     return made + protobuf.operator("Mul", (cast, scales), name) + protobuf.tensor(scale, 2) + 2 * len(".rows")
 
 
-def _operators_of_halves(name: int) -> int:
-    """Bytes of the operators that take bytes apart, with three constants."""
-    rows = name + len(".rows")
+def _operators_of_halves(rows: int, name: int) -> int:
+    """Bytes of the operators that take bytes apart, with three constants. rows, name: letters of the stored rows, and
+    of the numbers that are made of them."""
     low, high, whole = rows + len(".low"), rows + len(".high"), rows + len(".whole")
     made = protobuf.operator("BitwiseAnd", (rows, rows + len(".mask")), low)
     made += protobuf.operator("BitShift", (rows, rows + len(".shift")), high, 2 * protobuf.AXIS)

@@ -19,7 +19,7 @@ from .blocks import skip_blocks
 from .chains import put_chains
 from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, StandIn, ms
 from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional
-from .tables import QuantizedEmbedding
+from .tables import QuantizedEmbedding, table_of
 
 nn, ops = ms.nn, ms.ops
 MADE_OF = "_autocomp_made_of"
@@ -52,8 +52,11 @@ def convert(
         if name not in new and (cut or name in compressed.statistics):
             new[name] = _batchnorm(cell_at(twin, name), node, parameters, compressed)
     for path, table in compressed.tables.items():
-        new[path] = QuantizedEmbedding(table)
-        _train_alike(new[path], cell_at(twin, path))
+        if graph.nodes[graph.embeddings[path]].attributes.tied:  # others read it as floats
+            table_of(cell_at(twin, path)).set_data(ms.Tensor(table.dequantized()))
+        else:
+            new[path] = QuantizedEmbedding(table)
+            _train_alike(new[path], cell_at(twin, path))
     for node in graph.nodes:
         if node.op == "PReLU" and node.layer is not None:
             new[node.layer] = _prelu(cell_at(twin, node.layer), node, parameters, compressed)

@@ -39,3 +39,8 @@ class QuantizedEmbedding(nn.Cell):
             rows = self.concat((low, self.shift_right(rows, self.half)))
         found = rows.astype(ms.float32) * self.gather(self.scale, flat, 0)
         return found.reshape((*positions.shape, self.embedding_size))
+
+
+def table_of(cell: Any) -> Any:
+    """The parameter (rows, width) of one of MindSpore's embeddings."""
+    return next(iter(cell.get_parameters(expand=False)))

@@ -26,17 +26,39 @@ def holds_table(w: Writer, node: Node) -> bool:
 
 def rows_of_table(w: Writer, node: Node, positions: str) -> str:
     """Rows of integers times the scale of each, in operators of ONNX's own; positions: of any shape."""
-    name, table = node.table, w.tables[node.table]
-    stored = name if name in w.initializers else w.initializer(name, stored_rows(table))
-    column = w.initializer(f"{name}.scale", table.scale.reshape(-1, 1).astype(np.float32))
+    stored, column = _stored(w, node.table)
     rows = w.emit("Gather", [stored, positions], f"{node.name}.rows", axis=0)
-    if table.bits <= HALF_BITS:
-        rows = _unpacked(w, rows)
-    floats = cast_to(w, rows, FLOAT, f"{node.name}.cast")
-    if table.bits <= HALF_BITS:
-        floats = w.emit("Sub", [floats, w.constant(MIDDLE, np.float32)], f"{node.name}.centred")
+    floats = _levels(w, rows, node.name, w.tables[node.table].bits)
     scales = w.emit("Gather", [column, positions], f"{node.name}.scales", axis=0)
     return w.emit("Mul", [floats, scales], node.name)
+
+
+def whole_table(w: Writer, name: str) -> str:
+    """All rows in floats, for those that read a table beside its embedding; onnxruntime computes them once, when it
+    loads the file."""
+    if name not in w.weights:
+        before = len(w.nodes)
+        stored, column = _stored(w, name)
+        floats = _levels(w, stored, f"{name}.whole", w.tables[name].bits)
+        w.weights[name] = w.emit("Mul", [floats, column], f"{name}.float")
+        w.unpacking += w.nodes[before:]
+        del w.nodes[before:]
+    return w.weights[name]
+
+
+def _stored(w: Writer, name: str) -> tuple[str, str]:
+    """The table's integers, and a column of its scales."""
+    table = w.tables[name]
+    stored = name if name in w.initializers else w.initializer(name, stored_rows(table))
+    return stored, w.initializer(f"{name}.scale", table.scale.reshape(-1, 1).astype(np.float32))
+
+
+def _levels(w: Writer, rows: str, name: str, bits: int) -> str:
+    """Stored integers as floats."""
+    if bits > HALF_BITS:
+        return cast_to(w, rows, FLOAT, f"{name}.cast")
+    floats = cast_to(w, _unpacked(w, rows), FLOAT, f"{name}.cast")
+    return w.emit("Sub", [floats, w.constant(MIDDLE, np.float32)], f"{name}.centred")
 
 
 def _unpacked(w: Writer, rows: str) -> str:

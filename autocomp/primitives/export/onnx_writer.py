@@ -25,6 +25,8 @@ from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import MAX_POOLS, Argument, NetworkGraph, Node, foldable, packs
 
+from .onnx_tables import whole_table
+
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
 MEAN, VARIANCE, TAP, OUTPUT = "#mean", "#variance", "#input", "#output"
@@ -110,6 +112,8 @@ class Writer:
         if kind == "node":
             parts = self.names[value]
             return parts[part] if part < len(parts) else f"{parts[0]}:{part}"
+        if kind == "parameter" and value in self.tables and self.style.integer_weights:
+            return whole_table(self, value)
         if kind == "parameter":
             return value if value in self.initializers else self.initializer(value, self.parameter(value))
         if kind == "constant" and isinstance(value, (int, float, np.ndarray)):

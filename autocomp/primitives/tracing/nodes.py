@@ -119,17 +119,22 @@ class _Builder:
         self.index: list[int] = []  # node of each operator
         self.parts: dict[tuple[int, int], int] = {}  # (operator, part) -> node
         self.names: set[str] = set()
-        self.shared = self._shared(raw) | tied(net)
+        self.hidden = self._hidden(raw)
+        self.shared = self.hidden | self._shared(raw) | tied(net)
 
     def _shared(self, raw: Graph) -> frozenset[str]:
         """Parameters that are also read outside the cell that owns them: surgery on the cell would miss these reads."""
-        hidden = raw.hidden | {value.name for value in raw.outputs if isinstance(value, Parameter)}
-        return hidden | {
+        return frozenset(
             value.name
             for operator in raw.operators
             for value in operator.inputs
             if isinstance(value, Parameter) and not self._inside(operator, value.name)
-        }
+        )
+
+    @staticmethod
+    def _hidden(raw: Graph) -> frozenset[str]:
+        """Parameters whose reads are not all known, or that the network returns."""
+        return frozenset(raw.hidden | {value.name for value in raw.outputs if isinstance(value, Parameter)})
 
     def _inside(self, operator: MindIROperator, parameter: str) -> bool:
         owner = self.owners.get(parameter)
@@ -216,7 +221,8 @@ class _Builder:
         kind, owner = self._kind(operator, attributes.parameters if sources else ())
         weight_shape = None
         if (embedding := self._embedding(operator, attributes.parameters)) is not None:
-            owner, attributes = embedding, replace(attributes, table=attributes.parameters[0])
+            table = attributes.parameters[0]
+            owner, attributes = embedding, replace(attributes, table=table, tied=table in self.shared)
         elif owner is not None and kind in WEIGHTED:
             attributes, weight_shape = self._of_layer(attributes, kind, operator, sources[0])
         elif owner is not None and kind == "batchnorm":
@@ -276,7 +282,7 @@ class _Builder:
     def _embedding(self, operator: MindIROperator, parameters: tuple[str, ...]) -> Owner | None:
         """The owner of the table whose rows the operator gives, where surgery knows that cell."""
         owner = self.owners.get(parameters[0]) if parameters and operator.op in LOOKUPS else None
-        if owner is None or not owner.path or self._shares(owner.cell):
+        if owner is None or not owner.path or parameters[0] in self.hidden or not self._inside(operator, parameters[0]):
             return None
         return owner if looks_up(owner.cell) else None
 
