@@ -54,6 +54,7 @@ ROWS: dict[str, Callable[[Any, np.ndarray], Any]] = {
     "float": in_float,
     "w8a8 RTN": applied(lambda: RTN(8, 8, calibration="minmax")),
     "w8a8 SmoothQuant": applied(SmoothQuant),
+    "w8a8 SmoothQuant per token": applied(lambda: SmoothQuant(dynamic=True)),
     "w4 RTN": applied(lambda: RTN(4, 32)),
     "w4 GPTQ": applied(GPTQ),
     "w4 AWQ": applied(AWQ),

@@ -101,7 +101,7 @@ RULES: Mapping[str, Rules] = {
     "RTN": {**_QUANTIZED, "clip": one_of("mse", "max"), "group_size": GROUP_SIZE},
     "GPTQ": _LAYERWISE,
     "AWQ": {**_LAYERWISE, "ratio": SHARE.or_none()},
-    "SmoothQuant": {**_QUANTIZED, "alpha": SHARE.or_none()},
+    "SmoothQuant": {**_QUANTIZED, "alpha": SHARE.or_none(), "dynamic": SWITCH},
     "SimQAT": {
         **_QUANTIZED,
         "observer": one_of("ema", "minmax"),

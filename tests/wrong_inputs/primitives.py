@@ -126,7 +126,7 @@ def cases() -> dict[str, list[Case]]:
             *of_rule(AWQ().equivalent, {"calibrate": X}, {"net": NETS}),
         ],
         "SmoothQuant": [
-            *quantizer(SmoothQuant, alpha=SHARES),
+            *quantizer(SmoothQuant, alpha=SHARES, dynamic=SWITCHED),
             *of_rule(SmoothQuant().equivalent, {"net": network()}, {"net": NETS, "calibrate": SAMPLES}),
         ],
         "SimQAT": [

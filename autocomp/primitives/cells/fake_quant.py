@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from mindspore import nn, ops
 
-from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
+from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuantizer, QuantizedWeight, quantize_weight
 from autocomp.search_spaces import FLOAT_BITS
 
 from .layers import NO_BOUND, ROUNDER, ms, parameter
@@ -196,3 +196,21 @@ class SymmetricInput(InputFakeQuant):
         """The largest magnitude of a range."""
         low, high = quantizer.bounds
         return max(high, 0.0 if self.positive else -low) * quantizer.scale
+
+
+class RowInput(InputFakeQuant):
+    """Rounds each row of a tensor (..., channels) with the scale of its own largest magnitude, symmetric."""
+
+    def __init__(self) -> None:
+        super().__init__(positive=False)
+
+    def construct(self, x: Any) -> Any:
+        top = (self.levels - 1) * 0.5
+        largest = ops.stop_gradient(ops.amax(ops.abs(x), -1, keepdims=True))
+        return rounded(x, ops.maximum(largest / top, LEAST_SCALE), -top, top, self.fake_quant_enabled)
+
+    def start(self, quantizer: ActivationQuantizer) -> None:
+        """Nothing: ranges are found while the network runs."""
+
+    def quantizer(self) -> ActivationQuantizer | None:
+        return None

@@ -5,7 +5,9 @@
 * AWQ (Lin et al., MLSys 2024, eq. 4 and 5): s_j = mean|x_j|^ratio, normalised; weights that are multiplied with large
   inputs are rounded on a finer grid.
 
-The exponent is searched for the least error of the outputs of all layers that read the tensor.
+The exponent is searched for the least error of the outputs of all layers that read the tensor, relative to each row's
+own outputs: some tokens of a language model have activations a thousand times those of others (Sun et al., "Massive
+activations in large language models", 2024), and would else decide alone.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .calibrators import Calibration, fit_range
+from .quantizers import LEAST_SCALE
 from .weight_grids import fit_grid
 
 ALPHAS = tuple(np.linspace(0.0, 0.9, 10).round(2))  # 0: the weights alone decide; 0.5: the paper's usual value
@@ -50,12 +53,13 @@ def best_migration(
     bits: tuple[int, int],
     calibration: Calibration = "mse",
     alpha: float | None = None,
+    dynamic: bool = False,
 ) -> tuple[np.ndarray, float]:
     """The scales, (in,), of the layers that read a tensor, and their alpha.
 
     weights: (out, in) each. rows: (n, in), samples of the tensor. peaks: (in,), its largest magnitudes. bits: of
         weights and of inputs, 32 for none. alpha: of the scales; None: the one with the least error, where 1 stands for
-        no scales at all if that is best.
+        no scales at all if that is best. dynamic: whether each row of inputs has a range of its own.
     """
     reads = np.max([np.abs(weight).max(0) for weight in weights], axis=0)
     if alpha is not None or bits[1] == FLOAT_BITS:
@@ -65,12 +69,26 @@ def best_migration(
     wanted = [rows @ weight.T for weight in weights]
 
     def error(scales: np.ndarray) -> float:
-        x = fit_range([rows / scales], bits[1], calibration)(rows / scales)
+        x = rows / scales
+        x = rounded_rows(x, bits[1]) if dynamic else fit_range([x], bits[1], calibration)(x)
         found = [x @ _nearest(weight * scales, bits[0]).T for weight in weights]
-        return float(sum(((mine - true) ** 2).sum() for mine, true in zip(found, wanted, strict=True)))
+        return sum(_relative(mine - true, true) for mine, true in zip(found, wanted, strict=True))
 
     best = min(tried, key=lambda value: error(tried[value]))
     return tried[best], best
+
+
+def rounded_rows(rows: np.ndarray, bits: int) -> np.ndarray:
+    """Each row, (n, in), with the scale of its own largest magnitude, symmetric."""
+    top = 2 ** (bits - 1) - 1
+    scale = np.maximum(np.abs(rows).max(1, keepdims=True) / top, LEAST_SCALE)
+    return np.asarray(np.rint(rows / scale) * scale)
+
+
+def _relative(change: np.ndarray, wanted: np.ndarray) -> float:
+    """The mean over rows, (n, out), of the squared change over the squared outputs."""
+    squares = (wanted**2).sum(1)
+    return float(((change**2).sum(1) / np.maximum(squares, 1e-6 * squares.mean() + LEAST**2)).mean())
 
 
 def _nearest(weight: np.ndarray, bits: int) -> np.ndarray:
@@ -84,11 +102,12 @@ def best_activation_scales(
 
     weights: (out, in) each. rows: (n, in), samples of the tensor. magnitudes: (in,), its mean magnitudes.
     """
+    wanted = [rows @ weight.T for weight in weights]
 
     def error(ratio: float) -> float:
         scales = activation_scales(magnitudes, ratio)
-        changes = [rounding(weight * scales) / scales - weight for weight in weights]
-        return float(sum(((rows @ change.T) ** 2).sum() for change in changes))
+        changes = [rows @ (rounding(weight * scales) / scales - weight).T for weight in weights]
+        return sum(_relative(change, true) for change, true in zip(changes, wanted, strict=True))
 
     best = min(RATIOS, key=error)
     return activation_scales(magnitudes, best), best

@@ -24,7 +24,7 @@ from autocomp.search_spaces import NetworkGraph, Plan
 from .layerwise import LayerwiseRounding
 from .trained_quantization import CALIBRATED
 
-ROWS = 512  # of a tensor, on which scales are compared
+ROWS = 256  # of a tensor, on which scales are compared
 INSIDE = ".1"  # of a ScaledLayer: the layer
 
 

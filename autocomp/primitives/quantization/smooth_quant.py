@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from autocomp.primitives.arguments import RULES
+from autocomp.primitives.cells.compression_state import state_of
+from autocomp.primitives.cells.conversion import MADE_OF
+from autocomp.primitives.cells.fake_quant import RowInput
+from autocomp.primitives.cells.layers import RoundedLayer
+from autocomp.primitives.cells.trained_layers import TrainedDense, TrainedLayer
 from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.scaled_inputs import best_migration
+from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.rules import checked
+from autocomp.search_spaces import FLOAT_BITS, NetworkGraph
 
 from .scaled_quantization import ScaledQuantization
 
@@ -23,12 +32,16 @@ class SmoothQuant(ScaledQuantization):
     The LayerNorm, RMSNorm or dense layer before a tensor takes its scales; where there is none, a product is put before
     the layer. Weights are rounded per output channel, inputs per tensor with calibrated ranges.
 
+    ``dynamic=True`` (the paper's O1) gives each token a range of its own, found while the network runs. Llama-like
+    models need it: some tokens' activations before the narrowing layer of a block are a thousand times those of others.
+
     Args:
         weight_bits, activation_bits: 2 to 8, or 32 for none. first_last_bits: least number of bits in the first and
             last layer; None: as all others.
         alpha: the migration strength, 0 to 1. None: for each tensor that of 0 to 0.9 with the least error of its
             layers' outputs, or no scales where that is best; 0.5 where inputs are not rounded.
         calibration: of inputs' ranges: "mse", "minmax", "percentile" or "kl".
+        dynamic: whether each row of a dense layer's input has a range of its own; convolutions keep calibrated ones.
     """
 
     name = "smooth-quant"
@@ -41,9 +54,34 @@ class SmoothQuant(ScaledQuantization):
         first_last_bits: int | None = None,
         alpha: float | None = None,
         calibration: Calibration = "mse",
+        dynamic: bool = False,
     ) -> None:
         super().__init__(weight_bits, activation_bits, first_last_bits, calibration=calibration)
-        self.alpha = alpha
+        self.alpha, self.dynamic = alpha, dynamic
 
     def scales(self, weights: list[np.ndarray], rows: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, float]:
-        return best_migration(weights, rows, np.abs(x).max(0), self._bits, self.calibration, self.alpha)
+        return best_migration(weights, rows, np.abs(x).max(0), self._bits, self.calibration, self.alpha, self.dynamic)
+
+    def _layer(self, layer: Any, graph: NetworkGraph, path: str, norm: Any) -> TrainedLayer:
+        found = super()._layer(layer, graph, path, norm)
+        if self.dynamic and isinstance(found, TrainedDense):
+            found.input_quantizer = RowInput()
+        return found
+
+    def convert(self, net_q: Any) -> Any:
+        """A new Cell for deployment: BatchNorm folded, weights stored as integers, inputs rounded."""
+        net, layers = super().convert(net_q), state_of(net_q).layers
+        dynamic = {path: layer.input_quantizer.bits for path, layer in layers.items() if is_dynamic(layer)}
+        if not dynamic:
+            return net
+        vars(net).pop(MADE_OF, None)  # it is traced as it is
+        for path, bits in dynamic.items():
+            rounding = RowInput()
+            rounding.set_bits(bits)
+            replace_cells(net, {path: RoundedLayer(rounding, cell_at(net, path))})
+        rename_parameters(net)
+        return net
+
+
+def is_dynamic(layer: TrainedLayer) -> bool:
+    return isinstance(layer.input_quantizer, RowInput) and layer.input_quantizer.bits < FLOAT_BITS

@@ -15,7 +15,9 @@ import autocomp
 from autocomp.errors import NoEffectError
 from autocomp.primitives import AWQ, GPTQ, RTN, SmoothQuant
 from autocomp.primitives.cells.compression_state import state_of
+from autocomp.primitives.cells.conversion import converted
 from autocomp.primitives.export.files import norm_error
+from autocomp.primitives.numerics.scaled_inputs import rounded_rows
 from autocomp.primitives.tracing.platform import forward, load_mindspore
 from tests.networks import NETWORKS, images, randomised
 from tests.primitives.contract import assert_untouched, values
@@ -135,6 +137,20 @@ def test_products_stand_only_where_nothing_takes_the_scale() -> None:
     assert {name for name in values(same) if name.endswith("factor")} == {
         f"blocks.{i}.attention.o.0.factor" for i in range(2)
     }
+
+
+def test_each_token_has_a_range_of_its_own() -> None:
+    smooth, expected = SmoothQuant(weight_bits=32, activation_bits=4, alpha=0.5, dynamic=True), outputs(llama())
+    net_q = smooth.apply(llama(), calibrate=X)
+    static = SmoothQuant(weight_bits=32, activation_bits=4, alpha=0.5).apply(llama(), calibrate=X)
+    assert norm_error(outputs(net_q), expected) < 0.8 * norm_error(outputs(static), expected)
+    deployed = smooth.convert(net_q)
+    np.testing.assert_allclose(outputs(deployed), outputs(net_q), rtol=1e-4, atol=1e-4)
+    assert "blocks.0.gate.1.weight" in values(deployed) and converted(deployed) is None
+    rows = np.random.default_rng(0).standard_normal((5, 7, 8)).astype(np.float32)
+    rounding = state_of(net_q).layers["blocks.0.gate"].input_quantizer
+    found = forward(rounding, (rows,), graph=False)[0]
+    np.testing.assert_allclose(found, rounded_rows(rows.reshape(35, 8), 4).reshape(rows.shape), atol=1e-6)
 
 
 def test_each_layer_sees_what_the_rounded_ones_before_it_compute() -> None:
