@@ -15,6 +15,8 @@ the evaluated one, in points.
 
 from __future__ import annotations
 
+import autocomp  # isort: skip  # before MindSpore, for which it sets the environment  # noqa: F401
+
 import argparse
 import json
 import sys
