@@ -16,6 +16,8 @@ profile shows in floats.
 
 from __future__ import annotations
 
+import autocomp  # isort: skip  # before MindSpore, for which it sets the environment  # noqa: F401
+
 import argparse
 import json
 import sys
