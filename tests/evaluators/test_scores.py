@@ -168,14 +168,12 @@ def test_outputs_that_are_probabilities_already() -> None:
 
 
 def test_a_plan_that_cannot_run_counts_as_ruined(subject: Subject, caplog: pytest.LogCaptureFixture) -> None:
-    class Broken:
-        described_outputs = subject.evaluator.engine.described_outputs
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no memory")
 
-        def outputs(self, *_: Any) -> Any:
-            raise RuntimeError("no memory")
-
+    engine = SimpleNamespace(described_outputs=subject.evaluator.engine.described_outputs)
     evaluator = SimpleNamespace(
-        engine=Broken(), compress=subject.evaluator.compress, inputs=(subject.x,), metric="accuracy",
+        engine=engine, run=broken, compress=subject.evaluator.compress, inputs=(subject.x,), metric="accuracy",
         plain_outputs=subject.evaluator.plain_outputs, judged=subject.evaluator.judged,
     )  # fmt: skip
     plan = subject.plans(1)[0]

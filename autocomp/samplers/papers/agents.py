@@ -146,9 +146,10 @@ class Layer:
 
 def layer_of(space: SearchSpace, knob: Knob) -> Layer:
     """The first of the knob's layers, in execution order; an embedding reads its rows and gives numbers of one."""
-    if knob.layers[0] in space.graph.embeddings:
-        rows, width = space.graph.nodes[space.graph.embeddings[knob.layers[0]]].table_shape
-        return Layer(channels_in=rows, channels_out=width, params=rows * width)
+    for name in knob.layers:
+        if name in space.graph.embeddings:
+            rows, width = space.graph.nodes[space.graph.embeddings[name]].table_shape
+            return Layer(channels_in=rows, channels_out=width, params=rows * width)
     found = [space.graph.layers[name] for name in knob.layers if name in space.graph.layers]
     if not found:
         return Layer()

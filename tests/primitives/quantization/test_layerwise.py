@@ -121,7 +121,7 @@ def test_another_plan_begins_from_the_float_weights(applied: Applied) -> None:
 @pytest.mark.parametrize("made", ["llama", "perceptron"])
 def test_in_float_nothing_changes(make: Callable[[], Any], made: str) -> None:
     x = OTHERS if made == "llama" else np.random.default_rng(0).standard_normal((40, 12)).astype(np.float32)
-    net = llama() if made == "llama" else Perceptron()
+    net = llama() if made == "llama" else randomised(Perceptron())
     before, algorithm = values(net), make()
     same = algorithm.equivalent(net, calibrate=x)
     assert norm_error(outputs(same, x), outputs(net, x)) < 1e-5
