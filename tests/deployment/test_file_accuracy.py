@@ -14,6 +14,7 @@ import pytest
 
 from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.file_accuracy import FileAccuracy
+from autocomp.evaluators.user_metric import UserMetric
 from autocomp.primitives.choices import Choices
 from autocomp.results.point import ExportReport
 from autocomp.search_spaces import Plan
@@ -40,7 +41,7 @@ def test_the_file_is_judged_and_not_the_network(named_subject: Callable[[str], S
     """By a metric that tells files of different plans apart."""
     subject = named_subject("residual")
     judge = copy.copy(subject.evaluator)
-    judge.measure = lambda outputs, labels: float(np.abs(np.tanh(outputs[0])).mean())
+    judge.measure = UserMetric(lambda outputs, labels: float(np.abs(np.tanh(outputs)).mean()))
     deployer = NetworkDeployer(subject.net, judge, (subject.x,), Choices((), 4))
     plans = [Plan(), *subject.plans(3)]
     found = [deployer.export(plan, tmp_path / f"{i}.onnx").accuracy for i, plan in enumerate(plans)]
