@@ -82,8 +82,7 @@ class Memory:
             yield needed
             for node in {*operator.reads, operator.output}:
                 if program.last_reader(node) <= position:
-                    held = _passed_on(node, position, sizes, skips, program)
-                    live -= np.where(held, 0.0, sizes[node])
+                    live -= _freed_by(node, position, sizes, skips, program)
 
     def _freed(self, sizes: dict[int, np.ndarray], position: int) -> np.ndarray:
         """(n,) bytes of an operator's main input, where nothing else reads it then or later."""
@@ -92,21 +91,21 @@ class Memory:
         return sizes[first] * float(last)
 
 
-def _passed_on(
+def _freed_by(
     node: int,
     position: int,
     sizes: dict[int, np.ndarray],
     skips: Sequence[tuple[BlockMemory, np.ndarray]],
     program: Program,
 ) -> np.ndarray:
-    """(n,) bool: the plans in which a tensor that was read for the last time is the output of a block that they skip,
-    which then has its size."""
-    held = np.zeros(len(sizes[node]), bool)
+    """(n,) bytes of a tensor that was read for the last time: none in the plans in which it is the output of a block
+    that they skip, which then has its size."""
+    freed = sizes[node]
     for block, skipped in skips:
         if block.source == node and program.last_reader(block.output) > position:
             sizes[block.output] = np.where(skipped, sizes[node], sizes[block.output])
-            held |= skipped
-    return held
+            freed = np.where(skipped, 0.0, freed)
+    return freed
 
 
 def _chains(lowered: LoweredNetwork) -> Iterator[ChainMemory]:
