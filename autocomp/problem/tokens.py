@@ -105,10 +105,9 @@ def _of_length(one: Arrays, size: int) -> Arrays:
 
 
 def _takes(net: Any, one: Arrays) -> bool:
-    for _ in range(2):  # MindSpore runs on in the background: the first error may be that of the call before
-        with suppress(Exception):  # the network's own code
-            forward_in_any_mode(net, one)
-            return True
+    with suppress(Exception):  # the network's own code
+        forward_in_any_mode(net, one)
+        return True
     return False
 
 

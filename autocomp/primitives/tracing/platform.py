@@ -9,7 +9,7 @@ import random
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -60,12 +60,20 @@ def same_order() -> Iterator[None]:
 
 @contextmanager
 def execution_mode(graph: bool) -> Iterator[None]:
-    """Run the body in GRAPH or PyNative mode and restore the mode that was set."""
+    """Run the body in GRAPH or PyNative mode and restore the mode that was set.
+
+    PyNative mode computes in the background: what still fails there after the body has failed is waited for, since
+    MindSpore would raise it at the next call, of whatever network.
+    """
     ms = load_mindspore()
     before = ms.get_context("mode")
     ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
     try:
         yield
+    except BaseException:
+        with suppress(Exception):
+            ms.runtime.synchronize()
+        raise
     finally:
         ms.set_context(mode=before)
 
