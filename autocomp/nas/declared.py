@@ -84,9 +84,11 @@ class NetworkSpace:
         """TypeError, ValueError unless it has a value of its own for each choice."""
         if not isinstance(choice, Mapping):
             raise TypeError(f"a choice must be a mapping of names to values, but got {shown('choice', choice)}")
-        if differing := sorted(map(str, {*choice} ^ {*self.choices})):
-            names = ", ".join(self.choices)
-            raise ValueError(f"a choice must have a value for each of {names}, and no others, but see {differing[0]}")
+        names = ", ".join(self.choices)
+        if missing := [name for name in self.choices if name not in choice]:
+            raise ValueError(f"a choice must have a value for each of {names}, but got none for {missing[0]}")
+        if unknown := [name for name in choice if name not in self.choices]:
+            raise ValueError(f"a choice must have values for {names} alone, but got one for {unknown[0]!r}")
         for name, value in choice.items():
             if not any(type(value) is type(one) and value == one for one in self.choices[name]):
                 raise ValueError(f"{name} must be one of {self.choices[name]}, but got {shown(name, value)}")

@@ -188,3 +188,9 @@ RULES: Mapping[str, Rules] = {
         "automatic": SWITCH,
     },
 }  # fmt: skip
+
+
+def need_samples(name: str, calibrate: Any, method: str = "apply") -> None:
+    """ValueError where an algorithm that looks at layers' inputs gets no samples."""
+    if calibrate is None:
+        raise ValueError(f"{name} needs samples of layers' inputs: {method}(net, calibrate=samples)")

@@ -15,7 +15,7 @@ import autocomp
 from autocomp.evaluators import distilled_inputs, synthetic_inputs
 from autocomp.evaluators.accuracy import calibrated_on
 from autocomp.evaluators.distilled_inputs import affordable_steps, distil, inputs_without_data
-from autocomp.primitives.cells.elastic import read_by
+from autocomp.primitives.cells.layer_pass import inputs_of_calls
 from autocomp.primitives.distillation import matched_statistics
 from autocomp.primitives.distillation.matched_statistics import batchnorms, statistics_gradient
 from autocomp.primitives.numerics.plan_compressor import parameters_of
@@ -71,7 +71,7 @@ def distance(net: Any, graph: NetworkGraph, parameters: Mapping[str, np.ndarray]
     """From what each BatchNorm reads, over all of its calls."""
     cells = {layer: cell_at(net, layer) for layer in batchnorms(graph)}
     found = []
-    for layer, calls in read_by(net, cells, inputs).items():
+    for layer, calls in inputs_of_calls(net, cells, inputs).items():
         mean, deviation = running(graph, parameters, layer)
         for read in calls:
             axes = (0, *range(2, read.ndim))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from autocomp.errors import EvaluationError
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, kept_channels
 from autocomp.primitives.numerics.quantizers import QuantizedWeight
 from autocomp.primitives.tracing.mindir import copy_network
@@ -19,8 +18,8 @@ from autocomp.search_spaces import LayerChain, NetworkGraph, Node, ResidualBlock
 
 from .blocks import elastic_blocks
 from .chains import ElasticStructure, layer_in_chain
+from .layer_pass import inputs_of_calls
 from .layers import ElasticInput, ms, nn
-from .one_dimensional import HEIGHT, is_one_dimensional
 
 
 class ElasticNetwork:
@@ -122,7 +121,7 @@ class ElasticNetwork:
     ) -> dict[str, list[np.ndarray]]:
         """The inputs of each layer, or of each of ``layers``: layer -> (n, ...) float32 for each of its calls."""
         chosen = self.inputs if layers is None else {path: self.inputs[path] for path in layers}
-        return read_by(self.cell, chosen, inputs)
+        return inputs_of_calls(self.cell, chosen, inputs)
 
     def batch_statistics(
         self, inputs: tuple[np.ndarray, ...], kept: np.ndarray
@@ -138,40 +137,12 @@ class ElasticNetwork:
         try:
             for cell in self.norms.values():
                 cell.set_train(True)
-            seen = read_by(self.cell, self.norms, inputs)
+            seen = inputs_of_calls(self.cell, self.norms, inputs)
         finally:
             self.cell.set_train(False)
             for name, value in before.items():
                 self._assign(name, value)
         return {layer: _moments(calls, kept_channels(norms[layer].units, kept)) for layer, calls in seen.items()}
-
-
-def read_by(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, list[np.ndarray]]:
-    """The first argument of each cell in a forward pass, one for each of its calls; in PyNative mode, where hooks
-    work. The input of a convolution with one spatial dimension gets the height 1 of its weight."""
-    found: dict[str, list[np.ndarray]] = {}
-    flat = {name for name, cell in cells.items() if is_one_dimensional(cell)}
-
-    def listen(name: str) -> Callable[[Any, Any], None]:
-        def keep(_cell: Any, arguments: Any) -> None:
-            values = arguments[0].asnumpy()
-            found.setdefault(name, []).append(np.expand_dims(values, HEIGHT) if name in flat else values)
-
-        return keep
-
-    handles = [cell.register_forward_pre_hook(listen(name)) for name, cell in cells.items()]
-    try:
-        with execution_mode(graph=False):
-            net(*to_tensors(inputs))
-    except Exception as error:  # the network's own code
-        raise EvaluationError(
-            "the inputs of layers are read in PyNative mode, but there the network, maybe written for GRAPH mode "
-            f"alone, fails: {error}"
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
 
 
 def _moments(calls: Sequence[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

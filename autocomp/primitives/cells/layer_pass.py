@@ -1,4 +1,4 @@
-"""One forward pass in which each layer is seen once, with the input that the layers before it have just computed."""
+"""Forward passes in which layers are seen with the inputs that those before them have just computed."""
 
 from __future__ import annotations
 
@@ -17,39 +17,67 @@ from .one_dimensional import HEIGHT, is_one_dimensional
 Visit = Callable[[str, np.ndarray], None]
 
 
-def visit_layers(net: Any, layers: Mapping[str, Any], inputs: tuple[np.ndarray, ...], visit: Visit) -> None:
-    """Run the network in PyNative mode; before each of these cells runs first, ``visit`` gets its path and its input.
+def visit_calls(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...], visit: Visit) -> None:
+    """Run the network in PyNative mode, where hooks work; before each call of these cells ``visit`` gets the cell's
+    path and its first argument. The input of a convolution with one spatial dimension gets the height 1 of its weight.
 
-    A visit may set the cell's parameters: the cell then runs with them, and those behind it see what that makes of
-    their inputs. One layer's input is held at a time. The input of a convolution with one spatial dimension gets the
-    height 1 of its weight.
+    EvaluationError where the network fails; what ``visit`` raises is raised as it is.
     """
-    seen: set[str] = set()
+    raised: list[BaseException] = []
 
     def listen(path: str, flat: bool) -> Callable[[Any, Any], None]:
         def hook(_cell: Any, arguments: Any) -> None:
-            if path not in seen:
-                seen.add(path)
-                values = arguments[0].asnumpy()
+            values = arguments[0].asnumpy()
+            try:
                 visit(path, np.expand_dims(values, HEIGHT) if flat else values)
+            except BaseException as error:
+                raised.append(error)
+                raise
 
         return hook
 
-    handles = [cell.register_forward_pre_hook(listen(path, is_one_dimensional(cell))) for path, cell in layers.items()]
-    training = net.training
-    net.set_train(False)
+    handles = [cell.register_forward_pre_hook(listen(path, is_one_dimensional(cell))) for path, cell in cells.items()]
     try:
         with execution_mode(graph=False):
             net(*to_tensors(inputs))
-    except RuntimeError as error:  # the network's own code
+    except Exception as error:  # the network's own code
+        if raised:
+            raise
         raise EvaluationError(
             "the inputs of layers are read in PyNative mode, but there the network, maybe written for GRAPH mode "
             f"alone, fails: {error}"
         ) from error
     finally:
-        net.set_train(training)
         for handle in handles:
             handle.remove()
+
+
+def inputs_of_calls(net: Any, cells: Mapping[str, Any], inputs: tuple[np.ndarray, ...]) -> dict[str, list[np.ndarray]]:
+    """The first argument of each cell in a forward pass, one for each of its calls."""
+    found: dict[str, list[np.ndarray]] = {}
+    visit_calls(net, cells, inputs, lambda path, values: found.setdefault(path, []).append(values))
+    return found
+
+
+def visit_layers(net: Any, layers: Mapping[str, Any], inputs: tuple[np.ndarray, ...], visit: Visit) -> None:
+    """``visit`` gets each layer's path and input once, before it runs first, in evaluation mode.
+
+    It may set the layer's parameters: the layer then runs with them, and those behind it see what that makes of their
+    inputs. One layer's input is held at a time.
+    """
+    seen: set[str] = set()
+
+    def once(path: str, values: np.ndarray) -> None:
+        if path not in seen:
+            seen.add(path)
+            visit(path, values)
+
+    training = net.training
+    net.set_train(False)
+    try:
+        visit_calls(net, layers, inputs, once)
+    finally:
+        net.set_train(training)
 
 
 class DividedInput(nn.Cell):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.arguments import RULES
+from autocomp.primitives.arguments import RULES, need_samples
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layer_pass import visit_layers
@@ -60,8 +60,7 @@ class Wanda(Sparsity):
         Raises:
             TypeError: net is no Cell. ValueError: there are no samples. NoEffectError: it has no layer to mask.
         """
-        if calibrate is None:
-            raise ValueError(f"{self.name} needs samples of layers' inputs: apply(net, calibrate=samples)")
+        need_samples(self.name, calibrate)
         arrays = calibrate if isinstance(calibrate, tuple) else (calibrate,)
         net_s = super().apply(net, arrays if inputs is None else inputs)
         applied = state_of(net_s)

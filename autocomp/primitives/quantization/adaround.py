@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.arguments import RULES
+from autocomp.primitives.arguments import RULES, need_samples
 from autocomp.primitives.cells.compression_state import CompressionState, state_of
 from autocomp.primitives.cells.fake_quant import WeightFakeQuant, assign, rounded
 from autocomp.primitives.cells.layers import parameter
@@ -79,15 +79,10 @@ class AdaRound(RoundToNearest):
 
         ValueError without samples to calibrate on.
         """
-        if calibrate is None:
-            raise ValueError("adaround needs samples of layers' inputs: apply(net, calibrate=images)")
+        need_samples(self.name, calibrate)
         net_q = super().apply(net, inputs, calibrate, plan)
         self.set_plan(net_q, plan)  # again, with the moments of layers' inputs
         return net_q
-
-    def callbacks(self) -> list[Any]:
-        """There are none, since there is no training."""
-        return []
 
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
         """Round the float network's weights again for these bits; compiles nothing."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.arguments import RULES
+from autocomp.primitives.arguments import RULES, need_samples
 from autocomp.primitives.cells.compression_state import CompressionState, state_of
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.cells.layer_pass import visit_layers
@@ -103,13 +103,8 @@ class LayerwiseRounding(RoundToNearest):
 
         ValueError without samples to calibrate on.
         """
-        if calibrate is None:
-            raise ValueError(f"{self.name} needs samples of layers' inputs: apply(net, calibrate=samples)")
+        need_samples(self.name, calibrate)
         return super().apply(net, inputs, calibrate, plan)
-
-    def callbacks(self) -> list[Any]:
-        """There are none, since there is no training."""
-        return []
 
     @checked(RULES["set_plan"])
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:

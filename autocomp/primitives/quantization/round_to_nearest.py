@@ -59,3 +59,7 @@ class RoundToNearest(TrainedQuantization):
         found = ObservedInput(positive, "minmax", self.symmetric or self.signed_inputs, 1.0)
         found.freeze()
         return found
+
+    def callbacks(self) -> list[Any]:
+        """There are none, since there is no training."""
+        return []

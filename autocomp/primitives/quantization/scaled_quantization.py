@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives.arguments import RULES
+from autocomp.primitives.arguments import RULES, need_samples
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.layer_pass import DividedInput, ScaledLayer, visit_layers
 from autocomp.primitives.cells.layers import ms
@@ -52,9 +52,8 @@ class ScaledQuantization(LayerwiseRounding):
             once.
         """
         net = as_float32(net)
-        arrays = calibrate if isinstance(calibrate, tuple) or calibrate is None else (calibrate,)
-        if arrays is None:
-            raise ValueError(f"{self.name} needs samples of layers' inputs: equivalent(net, calibrate=samples)")
+        need_samples(self.name, calibrate, "equivalent")
+        arrays = calibrate if isinstance(calibrate, tuple) else (calibrate,)
         graph = trace(net, inputs_for(net, arrays if inputs is None else inputs))
         twin = copy_network(net)
         found = self._found(twin, graph, tuple(array[:CALIBRATED] for array in arrays))

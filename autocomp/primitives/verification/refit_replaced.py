@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from autocomp.primitives.cells.elastic import read_by
 from autocomp.primitives.cells.fake_quant import assign
+from autocomp.primitives.cells.layer_pass import inputs_of_calls
 from autocomp.primitives.numerics.patches import MOST_WIDTH, patch_width
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at
@@ -78,7 +78,7 @@ def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequ
     cells = {path: cell_at(net, path) for path in layers}
     found: dict[str, list[np.ndarray]] = {path: [] for path in layers}
     for i, batch in enumerate(batches):
-        for path, calls in read_by(net, cells, batch).items():
+        for path, calls in inputs_of_calls(net, cells, batch).items():
             patches = sampled(graph.nodes[graph.layers[path]], calls, i)
             weight = cells[path].weight.asnumpy().reshape(patches.shape[1], -1, patches.shape[2])
             outputs = np.einsum("ngk,gok->ngo", patches, weight, optimize=True).reshape(len(patches), -1)
@@ -89,7 +89,9 @@ def _outputs(net: Any, graph: NetworkGraph, layers: Sequence[str], batches: Sequ
 def _seen(net: Any, path: str, node: Node, batches: Sequence[Batch]) -> np.ndarray:
     """(n, groups, k): patches of the layer's inputs."""
     cells = {path: cell_at(net, path)}
-    return np.concatenate([sampled(node, read_by(net, cells, batch)[path], i) for i, batch in enumerate(batches)])
+    return np.concatenate(
+        [sampled(node, inputs_of_calls(net, cells, batch)[path], i) for i, batch in enumerate(batches)]
+    )
 
 
 def _moved(node: Node, cell: Any, seen: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
