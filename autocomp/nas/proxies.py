@@ -48,8 +48,8 @@ def naswot(net: Any, x: np.ndarray) -> float:
     x: (n, ...) inputs, at least two.
     """
     codes: list[np.ndarray] = []
-    with _copied(net) as copy, _watched(copy, ACTIVATIONS, lambda cell, given, made: codes.append(given > 0)):
-        copy.set_train(True)  # BatchNorm by the batch
+    copy = copy_network(net).set_train(True)  # BatchNorm by the batch
+    with _watched(copy, ACTIVATIONS, lambda cell, given, made: codes.append(given > 0)):
         _run(copy, x)
     if not codes:
         raise ValueError("naswot needs activations that are cells, such as nn.ReLU(), but the network has none")
@@ -70,19 +70,15 @@ def gradient_norm(net: Any, x: np.ndarray, y: Any) -> float:
     classes = as_classes(y, "y").astype(np.int32)
     if len(classes) != len(x):
         raise ValueError(f"y must have a class for each sample, but got {len(x)} samples, {len(classes)} classes")
-    with _copied(net) as copy:
-        copy.set_train(True)
-        loss, inputs = (
-            ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"),
-            to_tensors((_batch(x), classes)),
-        )
+    copy = copy_network(net).set_train(True)
+    loss = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
 
-        def objective(given: Any, labels: Any) -> Any:
-            return loss(copy(given), labels)
+    def objective(given: Any, labels: Any) -> Any:
+        return loss(copy(given), labels)
 
-        with execution_mode(graph=False):
-            gradients = ms.grad(objective, None, copy.trainable_params())(*inputs)
-        return float(sum(np.linalg.norm(gradient.asnumpy()) for gradient in gradients))
+    with execution_mode(graph=False):
+        gradients = ms.grad(objective, None, copy.trainable_params())(*to_tensors((_batch(x), classes)))
+    return float(sum(np.linalg.norm(gradient.asnumpy()) for gradient in gradients))
 
 
 @checked(RULES)
@@ -96,26 +92,24 @@ def synflow(net: Any, x: np.ndarray) -> float:
     x: inputs, of which only the shape counts.
     """
     ms = load_mindspore()
-    with _copied(net) as copy:
-        copy.set_train(False)
-        for cell in _cells(copy, NORMS):
-            for name, value in (("moving_mean", 0.0), ("moving_variance", 1.0), ("gamma", 1.0), ("beta", 0.0)):
-                _fill(getattr(cell, name), value)
-        weights = copy.trainable_params()
-        for weight in weights:
-            weight.set_data(ms.Tensor(np.abs(weight.asnumpy())))
-        ones = to_tensors((np.ones_like(_batch(x)[:1]),))
+    copy = copy_network(net).set_train(False)
+    for cell in _cells(copy, NORMS):
+        for name, value in (("moving_mean", 0.0), ("moving_variance", 1.0), ("gamma", 1.0), ("beta", 0.0)):
+            _fill(getattr(cell, name), value)
+    weights = copy.trainable_params()
+    for weight in weights:
+        weight.set_data(ms.Tensor(np.abs(weight.asnumpy())))
 
-        def objective(given: Any) -> Any:
-            return copy(given).sum()
+    def objective(given: Any) -> Any:
+        return copy(given).sum()
 
-        with execution_mode(graph=False):
-            gradients = ms.grad(objective, None, weights)(*ones)
-        flow = sum(
-            np.abs(weight.asnumpy().astype(np.float64) * gradient.asnumpy()).sum()
-            for weight, gradient in zip(weights, gradients, strict=True)
-        )
-        return float(np.log(flow)) if flow > 0 else -np.inf
+    with execution_mode(graph=False):
+        gradients = ms.grad(objective, None, weights)(*to_tensors((np.ones_like(_batch(x)[:1]),)))
+    flow = sum(
+        np.abs(weight.asnumpy().astype(np.float64) * gradient.asnumpy()).sum()
+        for weight, gradient in zip(weights, gradients, strict=True)
+    )
+    return float(np.log(flow)) if flow > 0 else -np.inf
 
 
 @checked(RULES)
@@ -130,9 +124,8 @@ def zen_score(net: Any, x: np.ndarray, seed: int = 0, repeats: int = 2) -> float
     x: inputs, of which only the shape counts. seed: of the weights and inputs. repeats: draws that are averaged.
     """
     rng, shape = np.random.default_rng(seed), _batch(x).shape
-    with _copied(net) as copy:
-        copy.set_train(True)
-        return float(np.mean([_zen(copy, shape, rng) for _ in range(repeats)]))
+    copy = copy_network(net).set_train(True)
+    return float(np.mean([_zen(copy, shape, rng) for _ in range(repeats)]))
 
 
 def _zen(copy: Any, shape: tuple[int, ...], rng: np.random.Generator) -> float:
@@ -176,11 +169,6 @@ def _fill(parameter: Any, value: float) -> None:
 
 def _cells(net: Any, names: str) -> list[Any]:
     return [cell for _, cell in net.cells_and_names() if type(cell).__name__ in names.split()]
-
-
-@contextmanager
-def _copied(net: Any) -> Iterator[Any]:
-    yield copy_network(net)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from autocomp.rules import (
     is_names,
     one_of,
 )
+from autocomp.search_spaces import FLOAT_BITS
 
 
 def _is_samples(value: Any) -> bool:
@@ -66,7 +67,6 @@ FUNCTION = Rule("a function", callable)
 COUNT = Rule("an integer", INTEGER.is_kind, "1 or more", lambda v: v >= 1)
 INDICES = "for each name a list of integers, such as {'conv1': [0, 5]}"
 
-FLOAT_BITS = 32
 BITS = Rule(
     "an integer", INTEGER.is_kind, f"2 to 8, or {FLOAT_BITS} for none", lambda v: 2 <= v <= 8 or v == FLOAT_BITS
 )

@@ -16,13 +16,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from autocomp.search_spaces import FLOAT_BITS
+
 from .calibrators import Calibration, fit_range
 from .quantizers import LEAST_SCALE
 from .weight_grids import fit_grid
 
 ALPHAS = tuple(np.linspace(0.0, 0.9, 10).round(2))  # 0: the weights alone decide; 0.5: the paper's usual value
 RATIOS = tuple(np.linspace(0.0, 0.95, 20).round(2))
-FLOAT_BITS = 32
 LEAST = 1e-5  # of a magnitude that divides
 Rounding = Callable[[np.ndarray], np.ndarray]  # of a weight, (out, in)
 
