@@ -62,7 +62,7 @@ def spaces() -> list[Case]:
 
     choices: list[tuple[Any, str]] = [
         (None, "^a choice must be a mapping"), (5, "^a choice must be a mapping"), (["width"], "^a choice must be"),
-        ({}, "^a choice must have a value for each of width, one"), ({**FIRST, "more": 1}, "but see more$"),
+        ({}, "^a choice must have a value for each of width, one"), ({**FIRST, "more": 1}, "but got one for .more.$"),
         ({**FIRST, "width": 5}, r"^width must be one of \(4, 6, 8\), but got width=5"),
         ({**FIRST, "width": 6.0}, "^width must be one of"), ({**FIRST, "two.0": True}, r"^two.0 must be one of"),
         ({**FIRST, "one": None}, "^one must be one of"),

@@ -70,7 +70,7 @@ def test_the_bias_takes_in_the_shift_of_the_mean(applied: tuple[Any, AdaRound, A
 
 
 def test_it_asks_for_samples() -> None:
-    with pytest.raises(ValueError, match=r"apply\(net, calibrate=images\)"):
+    with pytest.raises(ValueError, match=r"apply\(net, calibrate=samples\)"):
         AdaRound().apply(NETWORKS["residual"]())
 
 
