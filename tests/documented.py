@@ -112,7 +112,8 @@ def searched(search: Callable[..., Any]) -> Callable[..., Any]:
         shape = settings.pop("inputs", (1, 1, 28, 28))
         check_workers(settings.pop("workers", None))
         quick = {"trials": TRIALS, "inputs": (BATCH, *shape[1:]), "progress": False}
-        quick |= {"fine_tune": 1} if "fine_tune" in settings else {}
+        if getattr(data, "train", None) is not None:
+            quick |= {"fine_tune": 1, "train_budget": 1}
         return search(net, budget, device, data, **settings | quick)
 
     return fast

@@ -114,7 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("drawn")
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=reads, returned=structures, of_type=st.sampled_from(TYPES))
 def test_drawn_structures(folder: Path, kinds: list[str], returned: str, of_type: str) -> None:
     net = made(folder, kinds, returned, of_type)

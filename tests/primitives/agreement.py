@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PLANS = 67  # of each network
-FLOAT_INPUTS = 22  # of them without rounded activations
+PLANS = 34  # of each network
+FLOAT_INPUTS = 11  # of them without rounded activations
 IMAGES = 4
 
 FORMS = ("converted", "mindir", "onnx")

@@ -37,8 +37,8 @@ def found() -> Agreements:
 
 def test_plans_are_many_and_of_both_kinds(found: Agreements) -> None:
     every = [one for ones in found.values() for one in ones]
-    assert len(every) == 201
-    assert len({(name, one.plan) for name, ones in found.items() for one in ones}) == 201
+    assert len(every) == 3 * PLANS
+    assert len({(name, one.plan) for name, ones in found.items() for one in ones}) == 3 * PLANS
     for ones in found.values():
         assert sum(not one.rounded for one in ones) >= FLOAT_INPUTS
         assert any("keep/" in one.plan for one in ones if not one.rounded)

@@ -28,7 +28,7 @@ from tests.networks import randomised
 
 from .grammar import SIZE, WORDS, Sentence
 
-NETWORKS, PLANS = 15, 24
+NETWORKS, PLANS = 15, 10
 
 
 def sentences() -> Iterator[tuple[tuple[str, ...], int]]:

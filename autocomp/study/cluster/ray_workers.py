@@ -17,6 +17,7 @@ from autocomp.search_spaces import Plan
 from autocomp.study.answers import Found, Question, Result, evaluate, failure
 from autocomp.study.in_process import InProcess
 
+from .address import need_listener
 from .broker import Settings
 from .broker_link import BrokerLink, BrokerLostError
 from .travel import import_paths, parts
@@ -61,6 +62,8 @@ class RayWorkers:
         return 1 if self._link is None else max(1, self._link.room)
 
     def __enter__(self) -> RayWorkers:
+        if isinstance(self._workers, str):
+            need_listener(self._workers)
         for last in (False, True):
             try:
                 self._start()

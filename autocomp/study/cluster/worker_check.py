@@ -8,18 +8,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
+from .address import need_listener
 from .ray_workers import load_ray
 from .travel import culprit, import_paths, parts
 
 SECONDS = 120.0  # after which loading is given up
-CONNECT_S = 5.0
 TRIAL = "AUTOCOMP_WORKER_TRIAL"  # is set in the fresh process
 LOADER = """
 import os, pickle, sys
@@ -54,9 +52,10 @@ def check_workers_load(workers: int | str | None, wanted: Mapping[str, Any]) -> 
     if workers is None:
         return
     ray = load_ray()
-    if isinstance(workers, str) and workers.startswith("ray://"):
-        check_client(workers)
-        _check_address(workers)
+    if isinstance(workers, str):
+        if workers.startswith("ray://"):
+            check_client(workers)
+        need_listener(workers)
     for name, value in wanted.items():
         _check_loads(name, _pickled(ray, name, value, workers), workers)
 
@@ -97,11 +96,3 @@ def check_client(workers: str) -> None:
     """Ray's client is an extra of its package."""
     if importlib.util.find_spec("grpc") is None:
         raise ImportError(f"workers={workers!r} needs Ray's client: pip install 'ray[client]'")
-
-
-def _check_address(workers: str) -> None:
-    try:
-        place = urlsplit(workers)
-        socket.create_connection((place.hostname or "", place.port or 0), CONNECT_S).close()
-    except (OSError, ValueError) as error:
-        raise ConnectionError(f"no Ray cluster answers at workers={workers!r}: {error}") from error
