@@ -11,6 +11,7 @@ import numpy as np
 
 from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.numerics.divided_inputs import DIVIDING, InputScaling
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.primitives.replacement.chain_values import chain_of
@@ -20,6 +21,7 @@ from autocomp.primitives.verification.standalone import inputs_for
 from autocomp.problem.arguments import check
 from autocomp.rules import is_number, shown
 from autocomp.search_spaces import (
+    FLOAT_BITS,
     SPARSE,
     WHOLE,
     ChannelGroup,
@@ -89,11 +91,12 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     """stays: (units,) bool, which channels are kept; None: the first of each group, as many as the plan says."""
     graph = trace(net, inputs_for(net, inputs))
     kept, formats, sparse = np.ones(graph.unit_count, bool), {}, set()
+    named: dict[str, str] = {}
     chains: dict[str, LayerChain] = {}
     skipped: set[str] = set()
     for name, value in plan.items():
         kind, _, place = name.partition("/")
-        value = split_value(value)[0]
+        value, primitive = split_value(value)
         if kind == "keep":
             group = graph.group(place)
             ratio = float(value) if is_number(value) else 0.0
@@ -106,7 +109,7 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
             if place not in graph.rounded_places:
                 known = ", ".join(graph.rounded_places)
                 raise ValueError(f"the plan sets the format of {place!r}; layers: {known}")
-            formats[place] = Format.parse(str(value))
+            formats[place], named[place] = Format.parse(str(value)), primitive
         elif kind == "sparsity":
             sparse.add(_sparse_layer(graph, place, value))
         elif kind == "structure":
@@ -127,10 +130,22 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     bits = {(layer, chosen.activation_bits) for layer, chosen in formats.items()}
     bits |= {(layer, width) for layer, chain in chains.items() for part, width in bits if part in chain.layers}
     ranges = {key: ActivationQuantizer(1.0, 0, key[1]) for key in bits}
-    compressor = PlanCompressor(SearchSpace(graph, ()), parameters, ranges)
+    divided = {layer for layer, primitive in named.items() if primitive in DIVIDING and layer not in chains}
+    scalings = {
+        (layer, str(formats[layer]), named[layer]): _any_scales(graph, layer, formats[layer]) for layer in divided
+    }
+    compressor = PlanCompressor(SearchSpace(graph, ()), parameters, ranges, scalings=scalings)
     sparse = {part for layer in sparse for part in (chains[layer].sparse_layers if layer in chains else (layer,))}
     blocks = _blocks(net, graph, skipped, inputs) if skipped else ()
-    return convert(net, graph, parameters, compressor.of(kept, formats, plan, (), sparse, chains, blocks))
+    return convert(net, graph, parameters, compressor.of(kept, formats, plan, named, sparse, chains, blocks))
+
+
+def _any_scales(graph: NetworkGraph, layer: str, some: Format) -> InputScaling:
+    """In the place of those that a file holds."""
+    shape = graph.nodes[graph.layers[layer]].weight_shape
+    rounds = some.activation_bits < FLOAT_BITS
+    activation = ActivationQuantizer(1.0, 0, some.activation_bits) if rounds else None
+    return InputScaling(np.ones(shape[1] if shape else 1, np.float32), 0.5, 1.0, activation)
 
 
 def _blocks(net: Any, graph: NetworkGraph, names: Collection[str], inputs: Any) -> tuple[ResidualBlock, ...]:

@@ -61,6 +61,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     quantizes_tensors = description.get("quantizes_tensors", False)  # older versions rounded layers' inputs alone
     gains = description.get("gains")
     float_layers = frozenset(description.get("float_layers", ()))
+    paying = description.get("paying")
     choices = Choices(
         formats,
         channel_divisor,
@@ -77,6 +78,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         tuple(map(Format.parse, description.get("low_formats", ()))),
         tuple(description.get("table_bits", ())),  # older versions left embeddings in float
         description.get("tied_tables", False),
+        None if paying is None else frozenset((layer, some, name) for layer, some, name in paying),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

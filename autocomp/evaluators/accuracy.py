@@ -15,6 +15,7 @@ import numpy as np
 
 from autocomp.errors import EvaluationError
 from autocomp.primitives.numerics.chain_layers import ChainSamples
+from autocomp.primitives.numerics.divided_inputs import InputScaling, Key
 from autocomp.primitives.numerics.patches import Hessian
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, PlanCompressor
 from autocomp.primitives.numerics.reconstruction import Moments
@@ -90,6 +91,7 @@ class PlanEvaluator:
     symmetric: activation ranges are symmetric around zero.
     quantizes_tensors: tensors between layers in integers are rounded, too, as the runtime does that runs them.
     samples: inputs of the layers that chains may replace, see :class:`PlanCompressor`.
+    scalings: what plans may divide layers' inputs by, see :class:`PlanCompressor`.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class PlanEvaluator:
         quantizes_tensors: bool = False,
         compared_by: str = "",
         samples: ChainSamples | None = None,
+        scalings: Mapping[Key, InputScaling] | None = None,
     ) -> None:
         self.compared_by = compared_by
         self.quantizes_tensors = quantizes_tensors
@@ -119,7 +122,9 @@ class PlanEvaluator:
         self._shuffle()
         plain = PlanCompressor(space, parameters)(Plan())
         ranges, tensors = self._ranges(plain, calibration)
-        self.compressor = PlanCompressor(space, parameters, ranges, moments, patches, tensors, samples, symmetric)
+        self.compressor = PlanCompressor(
+            *(space, parameters, ranges, moments, patches, tensors, samples, symmetric, scalings)
+        )
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
         self.plain_statistics = engine.batch_statistics(plain, self.statistics_inputs)

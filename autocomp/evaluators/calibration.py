@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from autocomp.primitives.numerics.chain_layers import ChainSamples, is_ghost
+from autocomp.primitives.numerics.divided_inputs import InputScaling, Key, TensorSamples, input_scaling, takes
 from autocomp.primitives.numerics.patches import (
     PATCHES,
     Hessian,
@@ -21,8 +22,9 @@ from autocomp.primitives.numerics.patches import (
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, Statistics, kept_channels
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
+from autocomp.primitives.numerics.scale_takers import SharedInput, shared_inputs
 from autocomp.process.deadline import Deadline
-from autocomp.search_spaces import FLOAT_BITS, NetworkGraph, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, SearchSpace
 
 from .engines import Arrays, BatchStatistics, Engine
 
@@ -33,6 +35,7 @@ PASSES, PASSES_SHARE = 6, 0.5  # passes over them, in runs of the network; their
 SAMPLED_PATCHES = 256, 2_000  # of a layer that may be replaced: fewest and most
 SAMPLED_NUMBERS, ALL_NUMBERS = 2_000_000, 25_000_000  # in them: of a layer, and of all layers together
 AROUND = 9  # times fewer patches where those around each are needed, too
+COMPARED_ROWS = 256  # of a tensor, on which the scales of its channels are compared
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
 
 
@@ -194,6 +197,57 @@ def layer_moments(
         count = min(len(pixels), math.ceil(ROWS * share))
         rows[layer].append(pixels[rng.choice(len(pixels), count, replace=False)])
     return {layer: moments_of(np.concatenate(found)) for layer, found in rows.items() if found}
+
+
+def input_scalings(
+    engine: Engine,
+    graph: NetworkGraph,
+    plain: CompressedWeights,
+    inputs: Arrays,
+    offers: Sequence[tuple[str, Format]],
+    seed: int = 0,
+    symmetric: bool = False,
+) -> dict[Key, InputScaling]:
+    """Layer, format, primitive -> the scales of its input, for dense layers that run once.
+
+    offers: primitives that divide inputs, and formats. symmetric: whether ranges are symmetric around zero.
+    """
+    offers = [(primitive, some) for primitive, some in offers if takes(primitive, some)]
+    firsts = {shared.layers[0]: shared for shared in shared_inputs(graph)} if offers else {}
+    found: dict[Key, InputScaling] = {}
+    for first, seen in _tensor_samples(engine, plain, inputs, firsts, seed).items():
+        layers = firsts[first].layers
+        weights = [plain.layers[layer].weight for layer in layers]
+        for primitive, some in offers:
+            scaling = input_scaling(primitive, some, weights, seen, symmetric)
+            found |= {(layer, str(some), primitive): scaling for layer in layers}
+    return found
+
+
+def _tensor_samples(
+    engine: Engine, plain: CompressedWeights, inputs: Arrays, firsts: Mapping[str, SharedInput], seed: int
+) -> dict[str, TensorSamples]:
+    rows: dict[str, list[np.ndarray]] = {layer: [] for layer in firsts}
+    lows = {layer: np.zeros(shared.width, np.float32) for layer, shared in firsts.items()}
+    highs, sums = (
+        {layer: np.array(low) for layer, low in lows.items()},
+        {layer: low.astype(np.float64) for layer, low in lows.items()},
+    )
+    counts, rng = dict.fromkeys(firsts, 0), np.random.default_rng(seed)
+    for layer, values, share in _read(engine, plain, inputs, firsts):
+        x = values.reshape(-1, firsts[layer].width)
+        count = min(len(x), math.ceil(COMPARED_ROWS * share))
+        rows[layer].append(x[rng.choice(len(x), count, replace=False)])
+        lows[layer], highs[layer] = np.minimum(lows[layer], x.min(0)), np.maximum(highs[layer], x.max(0))
+        sums[layer] += np.abs(x).sum(0, dtype=np.float64)
+        counts[layer] += len(x)
+    return {
+        layer: TensorSamples(
+            np.concatenate(some), lows[layer], highs[layer], (sums[layer] / counts[layer]).astype(np.float32)
+        )
+        for layer, some in rows.items()
+        if some
+    }
 
 
 def rounded_layers(space: SearchSpace, below: int = 8) -> frozenset[str]:

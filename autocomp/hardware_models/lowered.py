@@ -71,6 +71,19 @@ class LoweredNetwork:
                 found[(weight <= bits) & (activation <= bits)] = code
         return found
 
+    def _reads_integers(self, layer: int) -> np.ndarray:
+        """(n,) bool: whether a layer runs in integers and reads its input as it is."""
+        return (self.asked(layer) > FLOAT) & ~self.workload.divided_of(layer)
+
+    def divisions(self, node: int) -> np.ndarray:
+        """(n,): products that divide a layer's input by scales; of one that several layers share each has a part."""
+        divided = self.workload.divided_of(node)
+        if not divided.any():
+            return np.zeros(len(self.workload))
+        source = self.graph.nodes[node].inputs[0]
+        readers = sum(self.graph.nodes[i].kind == "dense" for i in self.graph.consumers[source])
+        return divided / max(readers, 1)
+
     def precision(self, layer: int) -> np.ndarray:
         """(n,) index into PRECISIONS: the arithmetic in which the device's runtime runs a layer."""
         return self.device.runtime.precision(self, layer)
@@ -84,7 +97,7 @@ class LoweredNetwork:
     def quantized(self, node: int) -> np.ndarray:
         """(n,) bool: whether the node's output is kept in integers, where the runtime does so at all."""
         condition = self.program.flow.conditions[node]
-        chosen = {layer: self.asked(self.graph.layers[layer]) > FLOAT for layer in condition.layers}
+        chosen = {layer: self._reads_integers(self.graph.layers[layer]) for layer in condition.layers}
         return np.broadcast_to(np.asarray(condition(chosen)), (len(self.workload),))
 
     def deciding(self, node: int) -> set[int]:

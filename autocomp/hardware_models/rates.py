@@ -49,6 +49,7 @@ class Demand:
     runtime: the runtime's own work.
     idle: the time of a matrix product or a softmax, relative to the time with all cores busy.
     sparse: whether two of every four weights are zero.
+    before: operators that run before it, which divide its input by scales; a part of one where several layers share it.
     """
 
     matrix: Mapping[str, np.ndarray]
@@ -69,6 +70,7 @@ class Demand:
     runtime: RuntimeWork
     idle: np.ndarray
     sparse: np.ndarray
+    before: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Rates:
         )
         vector = (demand.vector + slow) / self.vector_per_s
         serial = self.runtime.serial(vector, self._grouped(demand), demand.runtime)
-        serial = serial + demand.transposed / self.transposed_bytes_per_s
+        serial = serial + demand.transposed / self.transposed_bytes_per_s + demand.before * self.operator_s["float"]
         launch = np.where(demand.in_place, 0, self.operator_s["float"])
         slowed = demand.idle * np.where(demand.windowed, 1 / self.window_share, 1.0)
         best = self._quickest(demand, "float", slowed, in_floats, launch)

@@ -110,7 +110,9 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
     if layer is not None:
         grouped = grouped * runtime.grouped_macs(lowered, layer, precision)
     others = lowered.program.other_live_activations[position] * lowered.workload.batch * lowered.device.float_bits / 8
-    traffic, widths = _traffic(lowered, position), lowered.device.bytes_per_element
+    widths, before = lowered.device.bytes_per_element, lowered.divisions(operator.head)
+    divided = before * lowered.elements(operator.reads[0]) if operator.reads else 0.0 * before
+    traffic = _traffic(lowered, position) + 2 * floats * divided
     windows, traffic_each = _window_elements(lowered, operator), _bytes_read(lowered, operator.head)
     return Demand(
         matrix=arithmetic.matrix,
@@ -120,7 +122,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         float_traffic=traffic + _widened(lowered, operator),
         float_weights=weights * np.where(runtime.reads_stored(lowered, operator.head), traffic_each, widths[FLOAT]),
         other_live_activations=np.full(n, others),
-        vector=_vector(lowered, operator),
+        vector=_vector(lowered, operator) + divided,
         transcendental=sum(
             (lowered.elements(i) * TRANSCENDENTAL.get(lowered.graph.nodes[i].op, 0) for i in operator.nodes),
             np.zeros(n),
@@ -133,6 +135,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(lowered, operator.head, layer),
         sparse=lowered.workload.sparse_of(operator.head),
+        before=before,
         runtime=runtime.work(lowered, position, layer, grouped, weights, windows),
     )
 
@@ -145,6 +148,7 @@ def _stored(lowered: LoweredNetwork, index: int, layer: Gemm) -> tuple[np.ndarra
     container, (bits, _) = lowered.device.container, lowered.workload.bits_of(index)
     bias = layer.channels_out * float(bool(lowered.graph.nodes[index].bias))
     stored = layer.weights * container.stored_bits(bits) / 8
+    stored = stored + container.of_division(lowered, index)
     return stored + container.of_layer(lowered, index, layer.channels_out), bias
 
 

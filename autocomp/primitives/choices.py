@@ -26,7 +26,8 @@ class Choices:
     float_layers: layers that the runtime does not run in integers, whose inputs are not rounded. restrictions: what the
     user allows at some layers. low_formats: further ones, of 1 and 2 bits, for primitives that are made for them.
     table_bits: in which files hold rows of an embedding. tied_tables: whether they hold a table in integers that others
-    read, too.
+    read, too. paying: layer, format and primitive, for primitives that divide inputs and pay there; the others are not
+    offered. None: all are, to who asks for them.
     """
 
     formats: Sequence[Format]
@@ -44,3 +45,4 @@ class Choices:
     low_formats: tuple[Format, ...] = ()
     table_bits: tuple[int, ...] = (8, 4)
     tied_tables: bool = True
+    paying: frozenset[tuple[str, str, str]] | None = None

@@ -1,7 +1,8 @@
 """One knob for each place, from those that several primitives offer for it.
 
 A value says what is chosen; after an ``@`` it names the primitive that carries it out, where this is not the usual one:
-``"w4a8"`` is rounded for the least error of the layer's output, ``"w4a8@rtn"`` to nearest, ``"w4a8@lsq"`` is trained.
+``"w4a8"`` is rounded for the least error of the layer's output, ``"w4a8@rtn"`` to nearest, ``"w4a8@lsq"`` is trained,
+and ``"w4a8@smooth-quant"`` stands beside them: it divides the layer's input, too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ EXACT_BITS = 8  # from which on rounding to nearest is as good as any other
 
 
 def merged(
-    knobs: Sequence[Knob], formats: Sequence[Format], trainers: Collection[str], trains: bool
+    knobs: Sequence[Knob],
+    formats: Sequence[Format],
+    trainers: Collection[str],
+    trains: bool,
+    named: Collection[str] = (),
+    dividing: Collection[str] = (),
 ) -> tuple[Knob, ...]:
     """The knobs, each place once, in the order in which places occur first.
 
     formats: of the device, in the order of values. trainers: primitives that train. trains: whether there are samples
-        to train on; then trainers are no values of their own, but may carry out those of others.
+        to train on; then trainers are no values of their own, but may carry out those of others. named: primitives whose
+        formats are values of their own. dividing: those of them that divide layers' inputs by scales.
     """
     places: dict[str, list[Knob]] = {}
     for knob in knobs:
@@ -31,12 +38,27 @@ def merged(
     found = []
     for offers in places.values():
         if offers[0].kind == "format":
-            found.append(_formats(offers, formats, trainers, trains))
+            plain = [knob for knob in offers if knob.primitive not in named]
+            own = [knob for knob in offers if knob.primitive in named]
+            one = _formats(plain, formats, trainers, trains) if plain else replace(own[0], values=own[0].values[:1])
+            found.append(_beside(one, own, formats, dividing) if own else one)
         elif offers[0].kind == "structure":
             found.append(_structures(offers))
         else:
             found.append(offers[0] if len(offers) == 1 else _orders(offers) if offers[0].group else _values(offers))
     return tuple(found)
+
+
+def _beside(knob: Knob, offers: Sequence[Knob], formats: Sequence[Format], dividing: Collection[str]) -> Knob:
+    """The knob with the formats of all offers as values that name their primitives, each behind the same format."""
+    order = {str(one): i for i, one in enumerate(formats)}
+    pairs = [(value, knob.primitive_of(value)) for value in knob.values[1:]]
+    pairs += [(carried_out_by(value, some.primitive), some.primitive) for some in offers for value in some.values[1:]]
+    pairs.sort(key=lambda pair: order.get(str(split_value(pair[0])[0]), len(order)))
+    values, primitives = zip(*pairs, strict=True)
+    every = (knob.primitive, *primitives) if len(set(primitives) | {knob.primitive}) > 1 else ()
+    divide = tuple(name for name in dict.fromkeys(primitives) if name in dividing)
+    return replace(knob, values=(knob.values[0], *values), primitives=every, dividing=divide)
 
 
 def _formats(offers: Sequence[Knob], formats: Sequence[Format], trainers: Collection[str], trains: bool) -> Knob:

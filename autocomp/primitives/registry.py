@@ -10,11 +10,13 @@ import numpy as np
 
 from autocomp.errors import NoEffectError, nearest
 from autocomp.primitives.arguments import RULES
+from autocomp.primitives.numerics.divided_inputs import AWQ, SMOOTH, STRENGTHS
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
 from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
+from autocomp.primitives.quantization.named_formats import NamedFormats
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.primitives.replacement.ghost_knobs import GhostKnobs
 from autocomp.primitives.replacement.low_rank_knobs import LowRankKnobs
@@ -97,7 +99,8 @@ def search_space(
             if name in asked:
                 raise
         else:
-            able = [one for knob in found if (one := _able(graph, knob, choices)) is not None]
+            paying = [one for knob in found if (one := _paying(knob, choices)) is not None]
+            able = [one for knob in paying if (one := _able(graph, knob, choices)) is not None]
             knobs += [one for knob in able if (one := _as_device_cuts(graph, knob, choices)) is not None]
             if not knobs and found and names != "auto" and names != "pruning" and name not in OPERATORS:
                 raise NoEffectError(
@@ -118,7 +121,8 @@ def search_space(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
         )
     ordered = (*formats, *choices.low_formats)
-    found = _dividing(graph, merged(_with_zeros(knobs), ordered, trainers(), choices.trains))
+    every_one = merged(_with_zeros(knobs), ordered, trainers(), choices.trains, named(), dividing())
+    found = _dividing(graph, every_one)
     if not found:
         raise NoEffectError("there is nothing to compress: plans may cut every layer to an odd number of channels")
     return SearchSpace(graph, found)
@@ -147,6 +151,15 @@ def _dividing(graph: NetworkGraph, knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
         if len(values) > 1:
             found.append(knob if not odd else replace(knob, values=values))
     return tuple(found)
+
+
+def _paying(knob: Knob, choices: Choices) -> Knob | None:
+    """The knob without formats whose scales of the input do not pay, where that was measured; None where only float is
+    left."""
+    if choices.paying is None or knob.primitive not in dividing():
+        return knob
+    pays = [value for value in knob.values[1:] if (knob.layers[0], str(value), knob.primitive) in choices.paying]
+    return replace(knob, values=(knob.values[0], *pays)) if pays else None
 
 
 def _as_device_cuts(graph: NetworkGraph, knob: Knob, choices: Choices) -> Knob | None:
@@ -181,7 +194,8 @@ def chosen(choices: Choices) -> tuple[str, ...]:
     set."""
     if choices.primitives == "auto":
         gaining = DEVICE_DEPENDENT if choices.gains else ()
-        return (*automatic(), *gaining, *(AUTOMATIC_TRAINERS if choices.trains else ()))
+        scaling = AUTOMATIC_DIVIDING if choices.paying else ()
+        return (*automatic(), *gaining, *scaling, *(AUTOMATIC_TRAINERS if choices.trains else ()))
     return expanded((choices.primitives,) if isinstance(choices.primitives, str) else choices.primitives)
 
 
@@ -195,14 +209,26 @@ def trainers() -> frozenset[str]:
     return frozenset(name for name, made in _REGISTRY.items() if getattr(made, "trains", False))
 
 
+def named() -> frozenset[str]:
+    """Names of the primitives whose formats are values of their own, beside those of others."""
+    return frozenset(name for name, made in _REGISTRY.items() if getattr(made, "named", False))
+
+
+def dividing() -> frozenset[str]:
+    """Names of the primitives that divide layers' inputs by scales."""
+    return frozenset(name for name, made in _REGISTRY.items() if getattr(made, "divides", False))
+
+
 def rated() -> frozenset[str]:
     """Names of the primitives that need importances measured on labelled samples."""
     return frozenset(name for name, made in _REGISTRY.items() if getattr(made, "needs_labels", False))
 
 
 AUTOMATIC_TRAINERS = ("lsq", "slb")
+AUTOMATIC_DIVIDING = (SMOOTH, AWQ)  # where they pay
 GROUPS = {
     "post-training": ("rtn", "adaround"),
+    "smoothing": (SMOOTH, *(f"{SMOOTH}-{strength}" for strength in STRENGTHS)),
     "training": ("lsq", "simqat", "pact", "slb"),
     "operators": OPERATORS,
     "depth": DEPTH,
@@ -212,6 +238,13 @@ GROUPS = {
 register(ChannelPruning())
 register(RTN())
 register(TrainedFormats("adaround", "AdaRound", trains=False))
+register(NamedFormats("gptq", "GPTQ"), automatic=False)
+register(NamedFormats(AWQ, "AWQ"), automatic=False)
+register(NamedFormats(SMOOTH, "SmoothQuant", module="smooth_quant"), automatic=False)
+for _strength in STRENGTHS:
+    _settings = (("alpha", _strength),)
+    _smooth = NamedFormats(f"{SMOOTH}-{_strength}", "SmoothQuant", module="smooth_quant", settings=_settings)
+    register(_smooth, automatic=False)
 register(SparsityKnobs(), automatic=False)
 register(LowRankKnobs(), automatic=False)
 register(GhostKnobs(), automatic=False)

@@ -45,6 +45,7 @@ from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_i
 from .gains import Gains, device_gains, device_knobs, not_offered
 from .metrics import METRICS
 from .rating import channel_importance
+from .scalings import scalings_of, with_paying
 from .streams import is_batched
 from .tokens import check_tokens, what_is_wrong
 from .unrounded import stays_float
@@ -260,6 +261,7 @@ def _prepared(
     evaluator = evaluator_of(
         net, graph, choices, x, labels, calibrate, evaluation is None, seed, measure, data.compared_by, deadline
     )
+    choices = with_paying(choices, evaluator.compressor.scalings)
     space, batch = evaluator.space, len(arrays[0])
     log.info(
         "%d layers, %d channel groups, %d knobs, 10^%.0f plans; batch %d on %s",
@@ -349,7 +351,8 @@ def evaluator_of(
         x = used
     calibration = used
     moments = layer_moments(engine, graph, plain, calibration, seed)
-    space = search_space(graph, parameters, choices, moments)
+    scalings = scalings_of(engine, graph, plain, calibration, choices, seed)
+    space = search_space(graph, parameters, with_paying(choices, scalings), moments)
     patches = layer_hessians(engine, graph, plain, calibration, rounded_layers(space), seed)
     samples = chain_samples(engine, space, plain, calibration, seed)
     engine = with_structures(engine, net, space)
@@ -369,6 +372,7 @@ def evaluator_of(
         measure=measure,
         compared_by=compared_by,
         samples=samples,
+        scalings=scalings,
     )
 
 

@@ -39,6 +39,7 @@ class Knob:
         (``"w4a8@lsq"``) although it is no value of its own.
     chains: of kind ``structure``: the layers that a value puts in the place of the layer.
     block: of kind ``skip``: what is left out.
+    dividing: primitives whose values divide the layer's input by a scale for each channel, which its weight takes.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Knob:
     trainers: tuple[str, ...] = ()
     chains: Mapping[Value, LayerChain] = field(default_factory=dict, compare=False)
     block: ResidualBlock | None = field(default=None, compare=False)
+    dividing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):
@@ -78,6 +80,10 @@ class Knob:
         """The name of the primitive that carries out this value."""
         named = split_value(value)[1]
         return named or (self.primitives[self.index(value)] if self.primitives else self.primitive)
+
+    def divides(self, value: Value) -> bool:
+        """Whether the value divides the layer's input by a scale for each channel."""
+        return self.primitive_of(value) in self.dividing
 
     @cached_property
     def every_primitive(self) -> tuple[str, ...]:

@@ -232,6 +232,20 @@ class SearchSpace:
         return tuple(map(tuple, tables))
 
     @cached_property
+    def divided_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
+        """For each node: position of its format knob, if that may divide the input by scales, with (values,) bool. The
+        layers of chains take no scales."""
+        tables: list[list[tuple[int, np.ndarray]]] = [[] for _ in self.graph.nodes]
+        for position, knob in enumerate(self.knobs):
+            if knob.dividing:
+                values = np.array([knob.divides(value) for value in knob.values])
+                for layer in knob.layers:
+                    i = self.graph.layers.get(layer)
+                    if i is not None and self.graph.nodes[i].attributes.replaces is None:
+                        tables[i].append((position, values))
+        return tuple(map(tuple, tables))
+
+    @cached_property
     def channel_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
         """For each node: positions of the keep knobs that cut it, each with (values,) int: channels that a value
         removes."""
@@ -268,12 +282,14 @@ class SearchSpace:
     def integer_values(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Position of a format knob -> a value for each group of its formats, and each value's group.
 
-        The groups are those that are multiplied in floats and those that are multiplied in integers; one may be absent.
+        The groups are those that are multiplied in floats, and those that are multiplied in integers without and with
+        scales of the input; some may be absent.
         """
         found = {}
         for position, knob in enumerate(self.knobs):
             if knob.kind == "format":
-                integers = [one.in_integers for one in knob.formats]
+                divides = map(knob.divides, knob.values)
+                integers = [one.in_integers * (1 + more) for one, more in zip(knob.formats, divides, strict=True)]
                 _, first, group = np.unique(integers, return_index=True, return_inverse=True)
                 found[position] = first, group.reshape(-1)
         return found

@@ -81,6 +81,13 @@ class Workload:
             found |= values[self._columns[position]]
         return found
 
+    def divided_of(self, node: int) -> np.ndarray:
+        """(n,) bool: whether a layer's input is divided by a scale for each channel."""
+        found = np.zeros(len(self), bool)
+        for position, values in self.space.divided_tables[node]:
+            found |= values[self._columns[position]]
+        return found
+
     @cached_property
     def channels(self) -> np.ndarray:
         """(n, nodes) int: :meth:`channels_of` for every node."""

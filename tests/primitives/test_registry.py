@@ -14,6 +14,7 @@ from autocomp.primitives import register, registry
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.pruning.rated_pruning import RatedPruning
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
+from autocomp.primitives.quantization.named_formats import NamedFormats
 from autocomp.primitives.registry import DEPTH, automatic, primitive, primitives, rated, search_space, trainers
 from autocomp.search_spaces import Format, Knob, NetworkGraph
 from tests import third_party as third_party_examples
@@ -77,8 +78,11 @@ def test_the_trained_ones_name_their_algorithm() -> None:
     for name in primitives():
         made = primitive(name)
         if isinstance(made, TrainedFormats):
-            assert made.trains == (name in trainers()) == (name != "adaround")
-            assert made.algorithm(weight_bits=4, activation_bits=8).name == name
+            untrained = name == "adaround" or isinstance(made, NamedFormats)
+            assert made.trains == (name in trainers()) != untrained
+            found = made.algorithm(weight_bits=4, activation_bits=8)
+            _, _, strength = name.partition("smooth-quant-")
+            assert found.name == name.removesuffix(f"-{strength}") and (not strength or found.alpha == float(strength))
 
 
 def test_slb_reaches_four_bits_at_most(named_subject: Callable[[str], Subject]) -> None:

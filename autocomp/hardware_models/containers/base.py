@@ -24,6 +24,7 @@ class Container:
     exact: whether every number of bits is packed; otherwise 4 bits are the least, and between 4 and 8 there is nothing.
     table_bits: in which it holds rows of an embedding, so that only those that are read become floats.
     tied_tables: whether it holds integers of a table that others read, too; in MindIR they read a parameter of floats.
+    shares_divided: whether layers that divide one tensor by the same scales share the product.
     """
 
     layer: int
@@ -36,6 +37,7 @@ class Container:
     exact: bool = False
     table_bits: tuple[int, ...] = (8, 4)
     tied_tables: bool = True
+    shares_divided: bool = True
 
     def stored_bits(self, bits: np.ndarray) -> np.ndarray:
         """The bits that an integer of ``bits`` has in the file."""
@@ -78,6 +80,21 @@ class Container:
         bits, activation_bits = lowered.workload.bits_of(index)
         stored = np.where(bits <= 8, outputs * SCALE + self.unpacking(bits), 0)
         return stored + np.where(activation_bits <= 8, self.rounded, 0)
+
+    def of_division(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
+        """(n,) bytes of the scales that a layer's input is divided by, and of the product."""
+        shape = lowered.graph.nodes[index].weight_shape
+        divisions = lowered.divisions(index) if self.shares_divided else 1.0 * lowered.workload.divided_of(index)
+        if not divisions.any() or shape is None:
+            return divisions
+        source = lowered.graph.nodes[index].inputs[0]
+        units = lowered.graph.nodes[source].units
+        width = lowered.workload.channels_of(source) if len(units) == shape[1] else np.array(float(shape[1]))
+        return divisions * (width * SCALE + self._product(lowered.graph, index))
+
+    def _product(self, graph: NetworkGraph, index: int) -> int:
+        """Of the product that divides a layer's input, without its scales."""
+        return self.other
 
     def of_table(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
         """(n,) bytes that an embedding has in addition, beside its integers and scales, where its table is in

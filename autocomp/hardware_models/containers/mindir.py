@@ -61,6 +61,9 @@ class MindirContainer(Container):
         names = sum(_stored(len(str(node.layer)) + len(name), 0) for name in (".0.scale", ".0.low", ".0.high"))
         return stored + np.where(activation_bits <= 8, self.rounded + names, 0)
 
+    def _product(self, graph: NetworkGraph, index: int) -> int:
+        return self.other + _stored(len(str(graph.nodes[index].layer)) + len(".0.factor"), 1)
+
     def of_table(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
         bits, _ = lowered.workload.bits_of(index)
         scale = _stored(len(str(lowered.graph.nodes[index].layer)) + len(".scale"), 2)

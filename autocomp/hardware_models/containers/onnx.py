@@ -65,6 +65,12 @@ class NamedContainer(Container):
         product += protobuf.operator("Mul", (floats + len(".cast"), floats), floats)
         return rows + product + halves * _operators_of_halves(table, floats)
 
+    def _product(self, graph: NetworkGraph, index: int) -> int:
+        node = graph.nodes[index]
+        source, name = len(graph.nodes[node.inputs[0]].name), len(node.name) + len("#divided")
+        factor = name + len(".factor")
+        return protobuf.operator("Mul", (source, factor), name) + protobuf.tensor(factor)
+
     def _own(self, graph: NetworkGraph, i: int, name: int) -> float:
         node, letters = graph.nodes[i], 2 * name
         if node.kind not in WEIGHTED or node.attributes.weight is None:
@@ -99,7 +105,7 @@ class OnnxContainer(NamedContainer):
         plain = np.where(both, self.whole_integers + 5 * name, self.integers + 4 * name)
         if lowered.device.symmetric_inputs:  # DequantizeLinear for all, no zero points, and biases in floats
             packed = plain = np.asarray(self._dequantized(name))
-        found = stored * (outputs * SCALE + np.where(bits <= 4, packed, plain))
+        found = stored * (outputs * SCALE + np.where(bits <= 4, packed, plain)) + self._rounded_again(lowered, index)
         packed_here = lowered.device.runtime.reads_stored(lowered, index)
         if np.any(packed_here):
             found = np.where(packed_here, self._multiplied_packed(lowered, index), found)
@@ -114,6 +120,13 @@ class OnnxContainer(NamedContainer):
             found = found + both * (outputs + self.zero_points + 2 * name)
         phases = self.phases + self.rounded + 24 * len(node.name) + 12 * len(PHASES)
         return found + np.where(both, phases * node.transposed, self._turned(node) * stored)
+
+    def _rounded_again(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
+        """(n,) bytes of the rounding of a divided input, where otherwise tensors between layers are rounded."""
+        _, bits = lowered.workload.bits_of(index)
+        letters = len(lowered.graph.nodes[index].name) + len("#rounded")
+        rounding = (self.rounded + 12 * letters) * lowered.divisions(index)
+        return rounding * (bits <= 8) * lowered.device.runtime.quantizes_tensors
 
     @staticmethod
     def _multiplied_packed(lowered: LoweredNetwork, index: int) -> np.ndarray:

@@ -109,7 +109,9 @@ class Runtime:
             operator = lowered.program.operators[position]
             is_layer = lowered.graph.nodes[operator.head].kind in WEIGHTED
             if is_layer and operator.reads[0] == node not in operator.reads[1:]:
-                widest = np.maximum(widest, widths[self.precision(lowered, operator.head)])
+                found = widths[self.precision(lowered, operator.head)]
+                divided = lowered.workload.divided_of(operator.head)
+                widest = np.maximum(widest, np.where(divided, widths[FLOAT], found))
             else:
                 widest = np.full(len(lowered.workload), widths[FLOAT])
         return widest

@@ -50,7 +50,9 @@ class ElasticNetwork:
         self._tables: dict[str, QuantizedWeight | None] = {}
         for layer in graph.layers:
             bounded_below = not all(graph.never_negative(node.inputs[0]) for node in graph.calls(layer))
-            self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below)
+            node = graph.nodes[graph.layers[layer]]
+            channels = node.weight_shape[1] if node.kind == "dense" and node.weight_shape is not None else None
+            self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below, channels)
         replace_cells(self.cell, self.inputs)
         self.chains = {layer: [chain.layers for chain in found] for layer, found in (chains or {}).items()}
         self.structures = {layer: self._structure(layer, found, names) for layer, found in (chains or {}).items()}
@@ -91,7 +93,7 @@ class ElasticNetwork:
                 bias = np.array(self.floats[node.bias])
                 bias[state.rows] = state.bias
                 self._assign(node.bias, bias)
-            self.inputs[layer].set(state.activation)
+            self.inputs[layer].set(state.activation, _whole_scale(state))
         self._set_tables(compressed)
         for node in self.graph.nodes:
             if node.kind == "batchnorm" and node.layer is not None:
@@ -159,6 +161,15 @@ def _apart(node: Node, state: LayerState) -> LayerState:
     weight = np.zeros((outputs, groups, *state.weight.shape[2:]), np.float32)
     weight[np.arange(outputs), np.arange(outputs) * groups // outputs] = state.weight[:, 0]
     return replace(state, weight=weight, columns=np.arange(node.groups) < groups)
+
+
+def _whole_scale(state: LayerState) -> np.ndarray | None:
+    """(in,): the scales of the layer's input, 1 for channels that are cut."""
+    if state.scale is None:
+        return None
+    found = np.ones(len(state.columns), np.float32)
+    found[state.columns] = state.scale
+    return found
 
 
 def _scattered(weight: np.ndarray, state: LayerState) -> np.ndarray:

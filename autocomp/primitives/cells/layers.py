@@ -44,13 +44,15 @@ class ElasticInput(StandIn):
     no rounding, and compiles nothing.
 
     Adding and subtracting ROUNDER takes a third of the time of ``ops.Round`` on CPU, and a division would take four
-    times a product. bounded_below: False where the input is never negative, after a ReLU.
+    times a product. bounded_below: False where the input is never negative, after a ReLU. channels: of the last axis,
+    each of which may be divided by a scale of its own; None: there are no scales.
     """
 
-    def __init__(self, layer: Any, bounded_below: bool = True) -> None:
+    def __init__(self, layer: Any, bounded_below: bool = True, channels: int | None = None) -> None:
         super().__init__()
         self.layer, self.bounded_below = layer, bounded_below
-        self.input_factor = parameter(np.float32(1), "input_factor")
+        self.form = () if channels is None else (channels,)
+        self.input_factor = parameter(np.ones(self.form, np.float32), "input_factor")
         self.input_scale = parameter(np.float32(1), "input_scale")
         self.input_rounder = parameter(np.float32(0), "input_rounder")
         self.input_low = parameter(np.float32(-NO_BOUND), "input_low")
@@ -64,12 +66,15 @@ class ElasticInput(StandIn):
             levels = self.maximum(levels, self.input_low)
         return self.layer((levels - self.input_rounder) * self.input_scale)
 
-    def set(self, quantizer: ActivationQuantizer | None) -> None:
+    def set(self, quantizer: ActivationQuantizer | None, scale: np.ndarray | None = None) -> None:
+        """scale: (channels,), by which the input is divided and the weight multiplied."""
         values = {"factor": 1.0, "scale": 1.0, "rounder": 0.0, "low": -NO_BOUND, "high": NO_BOUND}
         if quantizer is not None:
             low, high = quantizer.bounds
             values = {"factor": 1 / quantizer.scale, "scale": quantizer.scale, "rounder": ROUNDER}
             values |= {"low": ROUNDER + low, "high": ROUNDER + high}
+        factor = np.full(self.form, values.pop("factor"), np.float32)
+        self.input_factor.set_data(ms.Tensor(factor if scale is None else (factor / scale).astype(np.float32)))
         for name, value in values.items():
             getattr(self, f"input_{name}").set_data(ms.Tensor(np.float32(value)))
 

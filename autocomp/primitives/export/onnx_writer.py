@@ -84,6 +84,7 @@ class Writer:
         self.tables = {graph.nodes[graph.embeddings[p]].table: table for p, table in compressed.tables.items()}
         self.weights: dict[str, str] = {}  # name of a layer's integers -> name of their floats
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
+        self.divided_inputs: dict[tuple[str, bytes], str] = {}
         self.on_grid: dict[str, ActivationQuantizer] = {}  # tensors that are rounded already -> how
         self.integers: set[str] = set()  # those of them that kernels in integers write
         self.unrounded: dict[str, str] = {}  # the others -> as they were before
@@ -146,12 +147,24 @@ class Writer:
         if self.style.taps:
             tap = f"{node.name}{TAP}"
             self.extra_outputs.append(self.emit("Identity", [source], tap))
+        source = self.divided(source, state, node.name)
         if state.activation is None or self.on_grid.get(source) == state.activation:
             return source
         key = (source, state.activation)
         if key not in self.quantized_inputs:
             self.quantized_inputs[key] = self.rounded(source, state.activation, f"{node.name}#rounded")
         return self.quantized_inputs[key]
+
+    def divided(self, source: str, state: LayerState, name: str) -> str:
+        """The input of a layer divided by the scales of its channels, where it has some; layers that read one tensor
+        share it."""
+        if state.scale is None:
+            return source
+        key = source, state.scale.tobytes()
+        if key not in self.divided_inputs:
+            factor = self.initializer(f"{name}#divided.factor", (1 / state.scale).astype(np.float32))
+            self.divided_inputs[key] = self.emit("Mul", [source, factor], f"{name}#divided")
+        return self.divided_inputs[key]
 
     def rounded(self, source: str, quantizer: ActivationQuantizer, name: str) -> str:
         scale = self.initializer(f"{name}.scale", np.float32(quantizer.scale))
@@ -267,7 +280,8 @@ class Writer:
             return False
         if node.transposed and not node.has_phases:
             return False
-        return bool(self.compressed.tensors) and quantized.scale.ndim == 1 and quantized.zero_point is None
+        flows = bool(self.compressed.tensors) or self.compressed.flows
+        return flows and quantized.scale.ndim == 1 and quantized.zero_point is None
 
     def multiplies_packed(self, node: Node, state: LayerState) -> bool:
         """Whether onnxruntime reads the weight of a layer in floats as it is stored."""

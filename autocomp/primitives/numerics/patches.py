@@ -37,6 +37,11 @@ class Hessian:
             return self
         return Hessian(self.mean[:, places], self.covariance[:, places][:, :, places], self.count)
 
+    def divided(self, scale: np.ndarray) -> Hessian:
+        """The moments where the input of a dense layer is divided by these numbers, (k,)."""
+        factor = (1 / scale).astype(np.float32)
+        return Hessian(self.mean * factor, self.covariance * np.outer(factor, factor), self.count)
+
     def mean_output(self, weight: np.ndarray) -> np.ndarray:
         """(out,): the mean output of a weight (out, in / groups, ...) for the patches."""
         rows = weight.reshape(len(self.mean), -1, self.mean.shape[1])

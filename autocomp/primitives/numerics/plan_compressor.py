@@ -23,6 +23,7 @@ from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph, Node, Plan, ResidualBlock, SearchSpace
 
 from .adaptive_rounding import WIDE, adaptive_rounding
+from .divided_inputs import AWQ, GPTQ, InputScaling, Key, rounded_by
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
 from .factorisation import OutputBasis
 from .nearest_levels import nearest_halves
@@ -45,7 +46,8 @@ class LayerState:
     rows, columns: (out,), (in / groups,) bool: the kept part of the weight's first two axes.
     weight: (kept out, kept in, ...) float32, rounded if the plan rounds it; quantized: its integers.
     bias: (kept out,) float32 or None. activation: the quantizer of the layer's input, None: it is not rounded.
-    sparse: whether two of every four weights are zero.
+    sparse: whether two of every four weights are zero. scale: (kept in,) float32, by which the input is divided before
+        it is rounded and multiplied by the weight; None: it is not.
     """
 
     rows: np.ndarray
@@ -55,6 +57,7 @@ class LayerState:
     quantized: QuantizedWeight | None = None
     activation: ActivationQuantizer | None = None
     sparse: bool = False
+    scale: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class CompressedWeights:
     kept: (units,) bool. tensors: node -> the quantizer of its output, for those that the runtime keeps in integers.
     graph: that of the plan, where chains stand in the place of layers and blocks are left out: ``layers`` and
         ``tensors`` are of its nodes. None: the network's own.
+    flows: whether the runtime keeps tensors between layers in integers, though it may be none of this plan's.
     skipped: paths of the cells that the identity stands for. tables: embedding -> its rounded table; those that stay in
     floats are not in it.
     """
@@ -76,6 +80,7 @@ class CompressedWeights:
     graph: NetworkGraph | None = None
     skipped: tuple[str, ...] = ()
     tables: Mapping[str, QuantizedWeight] = field(default_factory=dict)
+    flows: bool = False
 
     def with_statistics(self, statistics: Statistics) -> CompressedWeights:
         return replace(self, statistics=statistics)
@@ -122,6 +127,7 @@ class PlanCompressor:
     samples: inputs of the layers that chains may replace; without them a chain is made from the weight alone, and its
         inner tensors must have ranges.
     symmetric: whether ranges are symmetric around zero.
+    scalings: layer, format, primitive -> what its input is divided by, where a plan chooses that.
     """
 
     def __init__(
@@ -134,7 +140,9 @@ class PlanCompressor:
         tensors: Mapping[int, ActivationQuantizer] | None = None,
         samples: ChainSamples | None = None,
         symmetric: bool = False,
+        scalings: Mapping[Key, InputScaling] | None = None,
     ) -> None:
+        self.scalings = dict(scalings or {})
         self.space, self.samples, self.symmetric = space, samples or ChainSamples(), symmetric
         self.tensors = dict(tensors or {})
         self.parameters = parameters
@@ -157,36 +165,42 @@ class PlanCompressor:
     def __call__(self, plan: Plan) -> CompressedWeights:
         chains, skipped = self.space.structure(plan), self.space.skipped(plan)
         space = self.space.specialised(chains, skipped)
-        nearest = [layer for layer, primitive in space.rounded_by(plan).items() if primitive in NEAREST]
-        return self.of(space.kept(plan), space.formats(plan), plan, nearest, space.sparse(plan), chains, skipped)
+        named, sparse = space.rounded_by(plan), space.sparse(plan)
+        return self.of(space.kept(plan), space.formats(plan), plan, named, sparse, chains, skipped)
 
     def of(
         self,
         kept: np.ndarray,
         formats: Mapping[str, Format],
         plan: Plan | None = None,
-        nearest: Collection[str] = (),
+        named: Mapping[str, str] | None = None,
         sparse: Collection[str] = (),
         chains: Mapping[str, LayerChain] | None = None,
         skipped: Collection[ResidualBlock] = (),
     ) -> CompressedWeights:
         """The weights for these kept units, (units,) bool, and formats by layer.
 
-        nearest: layers whose weights are rounded to nearest, whatever is known of their inputs. sparse: layers in which
-            two of every four weights are zero. chains: layer -> the layers in its place, which ``formats`` and
-            ``sparse`` name. skipped: blocks that are left out.
+        named: layer -> the primitive that rounds it. Without one, weights of fewer than 8 bits are rounded for the least
+            error of the layer's output where its input is known. sparse: layers in which two of every four weights are
+            zero. chains: layer -> the layers in its place, which ``formats``, ``named`` and ``sparse`` name. skipped:
+            blocks that are left out.
         """
-        plan, chains = Plan() if plan is None else plan, chains or {}
+        plan, chains, named = Plan() if plan is None else plan, chains or {}, named or {}
         graph = self.space.specialised(chains, skipped).graph
         layers: dict[str, LayerState] = {}
         for layer, i in graph.layers.items():
-            how = formats.get(layer, Format()), layer not in nearest, layer in sparse
+            how = formats.get(layer, Format()), named.get(layer, ""), layer in sparse
             inside = graph.nodes[i].attributes.replaces is not None
             layers[layer] = (self._in_chain if inside else self._layer)(graph, i, kept, *how)
-        tensors = self._quantized_tensors(graph, self.space.origins(chains, skipped), formats, kept)
+        integers = {
+            layer: chosen.in_integers and (layer not in layers or layers[layer].scale is None)
+            for layer, chosen in formats.items()
+        }
+        tensors = self._quantized_tensors(graph, self.space.origins(chains, skipped), integers, kept)
         own, names = graph if chains or skipped else None, tuple(block.name for block in skipped)
         tables = self._tables(graph, formats)
-        return CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names, tables=tables)
+        found = CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names, tables=tables)
+        return replace(found, flows=bool(self.tensors))
 
     def _tables(self, graph: NetworkGraph, formats: Mapping[str, Format]) -> dict[str, QuantizedWeight]:
         """Embedding -> its table, rounded to nearest: what a row is multiplied with later is not known."""
@@ -199,13 +213,14 @@ class PlanCompressor:
         return found
 
     def _quantized_tensors(
-        self, graph: NetworkGraph, own: Sequence[int | None], formats: Mapping[str, Format], kept: np.ndarray
+        self, graph: NetworkGraph, own: Sequence[int | None], integers: Mapping[str, bool], kept: np.ndarray
     ) -> dict[int, ActivationQuantizer]:
-        """own: for each node of the graph that of the network with the same output."""
+        """own: for each node of the graph that of the network with the same output. integers: layer -> whether it runs
+        in integers and reads its input as it is."""
         if not self.tensors:
             return {}
         flow = graph.integer_flow
-        found = flow.tensors({layer: chosen.in_integers for layer, chosen in formats.items()})
+        found = flow.tensors(integers)
         quantizers: dict[int, ActivationQuantizer] = {}
         for i in found:
             source = flow.source[i]
@@ -249,9 +264,9 @@ class PlanCompressor:
         return self._factored.get(key, math.prod(own.weight_shape or (1,)) + len(rows) * 100, made)
 
     def _in_chain(
-        self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, adapts: bool, sparse: bool
+        self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, primitive: str, sparse: bool
     ) -> LayerState:
-        factored, node = self._factored_layer(graph, i, kept), graph.nodes[i]
+        factored, node, adapts = self._factored_layer(graph, i, kept), graph.nodes[i], primitive not in NEAREST
         first = node.attributes.narrowing is not None
         paired = bool(self.tensors) and not node.channelwise
         bits = chosen.weight_bits
@@ -281,7 +296,7 @@ class PlanCompressor:
         return factored.ranges[bits]
 
     def _layer(
-        self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, adapts: bool, sparse: bool
+        self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, primitive: str, sparse: bool
     ) -> LayerState:
         node = graph.nodes[i]
         assert node.layer is not None and node.weight_shape is not None
@@ -290,15 +305,18 @@ class PlanCompressor:
         if sparse:
             whole, moved = self._sparsified(node, whole, columns)
             shift = shift - moved
+        scaling = self.scalings.get((node.layer, str(chosen), primitive))
+        scale = None if scaling is None else scaling.scale[columns]
+        whole = whole if scale is None else whole * scale
         weight = whole[rows]
         quantized = None
         if chosen.weight_bits < FLOAT_BITS:
-            rounded, moved = self._round(node, whole, chosen.weight_bits, columns, adapts, sparse)
+            rounded, moved = self._round(node, whole, chosen, columns, primitive, sparse)
             quantized = rounded.rows(rows)
             weight, shift = quantized.dequantized(), shift - moved
         bias = None if node.bias is None else self.parameters[node.bias][rows] + shift[rows]
-        activation = self._range(node.layer, chosen.activation_bits)
-        return LayerState(rows, columns, weight, bias, quantized, activation, sparse)
+        activation = self._range(node.layer, chosen.activation_bits) if scaling is None else scaling.activation
+        return LayerState(rows, columns, weight, bias, quantized, activation, sparse, scale)
 
     def _read(self, node: Node, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weight of all outputs for the kept inputs, reconstructed where that is possible, and the change of the
@@ -329,33 +347,39 @@ class PlanCompressor:
         return found, patches.mean_output(found - weight) if corrected else moved
 
     def _round(
-        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray, adapts: bool, sparse: bool
+        self, node: Node, weight: np.ndarray, some: Format, columns: np.ndarray, primitive: str, sparse: bool
     ) -> tuple[QuantizedWeight, np.ndarray]:
-        """The weight of all outputs for the kept inputs, rounded, and the shift of each output's mean by that,
-        (out,). Of a sparse one the zeros stay zeros."""
-        adapts = adapts and bits < 8 and str(node.layer) in self.patches
-        key = (str(node.layer), bits, np.packbits(columns).tobytes(), adapts, sparse)
+        """The weight of all outputs for the kept inputs, times the scales of its input, rounded, and the shift of each
+        output's mean by that, (out,). Of a sparse one the zeros stay zeros."""
+        layer, bits = str(node.layer), some.weight_bits
+        adapts = primitive not in NEAREST and bits < 8 and layer in self.patches
+        how: Hashable = (str(some), primitive) if (layer, str(some), primitive) in self.scalings else adapts
+        how = primitive if primitive == GPTQ and adapts and not sparse else how
+        key = (layer, bits, np.packbits(columns).tobytes(), how, sparse)
         return self._rounded.get(
-            key, weight.size, lambda: self._round_anew(node, weight, bits, columns, adapts, sparse)
+            key, weight.size, lambda: self._round_anew(node, weight, some, columns, primitive, sparse)
         )
 
     def _round_anew(
-        self, node: Node, weight: np.ndarray, bits: int, columns: np.ndarray, adapts: bool, sparse: bool
+        self, node: Node, weight: np.ndarray, some: Format, columns: np.ndarray, primitive: str, sparse: bool
     ) -> tuple[QuantizedWeight, np.ndarray]:
-        layer, halves = str(node.layer), bits == 1  # there is no zero between the two levels of a bit
-        if halves and not adapts:
-            return nearest_halves(weight, bits), np.zeros(len(weight), np.float32)
-        if not adapts:
+        layer, bits = str(node.layer), some.weight_bits
+        halves = bits == 1  # there is no zero between the two levels of a bit
+        if primitive in NEAREST or bits >= 8 or layer not in self.patches:
             paired = bool(self.tensors) and not node.channelwise  # which multiplies in more bits
-            return quantize_weight(weight, bits, paired=paired), np.zeros(len(weight), np.float32)
+            nearest = nearest_halves(weight, bits) if halves else quantize_weight(weight, bits, paired=paired)
+            return nearest, np.zeros(len(weight), np.float32)
         taps = math.prod(weight.shape[2:])
         patches = self.patches[layer].of(np.repeat(columns, taps))
+        if scaling := self.scalings.get((layer, str(some), primitive)):
+            patches = patches.divided(scaling.scale[columns])
         corrected = node.bias is not None
         centred = corrected or layer in self._normalised
-        quick = (
-            not columns.all() and len(weight[0].reshape(-1)) > WIDE
-        )  # other plans cut other channels, which are rounded again
-        rounded = adaptive_rounding(weight, bits, patches.damped(centred), quick, halves, keeps_zeros=sparse)
+        if primitive in (AWQ, GPTQ) and not sparse and not halves:
+            rounded = rounded_by(primitive, weight, bits, patches, centred)
+        else:  # other plans cut other channels, which are rounded again
+            quick = not columns.all() and len(weight[0].reshape(-1)) > WIDE
+            rounded = adaptive_rounding(weight, bits, patches.damped(centred), quick, halves, keeps_zeros=sparse)
         moved = np.zeros(len(weight), np.float32)
         if corrected and layer not in self._normalised:
             moved = patches.mean_output(rounded.dequantized() - weight)

@@ -67,16 +67,35 @@ def best_migration(
         return migration_scales(peaks, reads, 0.5 if alpha is None else alpha), 0.5 if alpha is None else alpha
     tried = {value: migration_scales(peaks, reads, value) for value in ALPHAS}
     tried[1.0] = np.ones(len(peaks), np.float32)
-    wanted = [rows @ weight.T for weight in weights]
-
-    def error(scales: np.ndarray) -> float:
-        x = rows / scales
-        x = rounded_rows(x, bits[1]) if dynamic else fit_range([x], bits[1], calibration)(x)
-        found = [x @ _nearest(weight * scales, bits[0]).T for weight in weights]
-        return sum(_relative(mine - true, true) for mine, true in zip(found, wanted, strict=True))
-
-    best = min(tried, key=lambda value: error(tried[value]))
+    errors = MigrationErrors(weights, rows, bits, calibration, dynamic)
+    best = min(tried, key=lambda value: errors(tried[value]))
     return tried[best], best
+
+
+class MigrationErrors:
+    """The error of the outputs of the layers that read a tensor, whose weights and input are rounded with scales; the
+    arguments are those of :func:`best_migration`."""
+
+    def __init__(
+        self,
+        weights: Sequence[np.ndarray],
+        rows: np.ndarray,
+        bits: tuple[int, int],
+        calibration: Calibration = "mse",
+        dynamic: bool = False,
+    ) -> None:
+        self.weights, self.rows, self.bits = weights, rows, bits
+        self.calibration, self.dynamic = calibration, dynamic
+        self.wanted = [rows @ weight.T for weight in weights]
+
+    def __call__(self, scales: np.ndarray) -> float:
+        """scales: (in,)."""
+        x = self.rows / scales
+        if self.bits[1] < FLOAT_BITS:
+            bits = self.bits[1]
+            x = rounded_rows(x, bits) if self.dynamic else fit_range([x], bits, self.calibration)(x)
+        found = [x @ _nearest(weight * scales, self.bits[0]).T for weight in self.weights]
+        return sum(_relative(mine - true, true) for mine, true in zip(found, self.wanted, strict=True))
 
 
 def rounded_rows(rows: np.ndarray, bits: int) -> np.ndarray:

@@ -25,8 +25,8 @@ class TrainedFormats:
     One that trains is evaluated first with weights that are rounded without training. This ranks plans;
     ``algorithm`` then trains those that a search chooses, where there are samples to train on.
 
-    name: of the primitive, and of the module in this package that defines ``class_name``; the module is loaded when the
-        algorithm is needed.
+    name: of the primitive; its module in this package, which is loaded when the algorithm is needed, is ``module`` or
+        has the same name, and defines ``class_name``.
     least_bits, most_bits: of a weight. trains: whether it needs training. low_bits: whether it is also offered formats
         of 1 and 2 bits that a device's file does not list, where files store them in as many.
     """
@@ -37,6 +37,7 @@ class TrainedFormats:
     trains: bool = True
     least_bits: int = LEAST_BITS
     low_bits: bool = False
+    module: str = ""
 
     def knobs(
         self,
@@ -52,7 +53,7 @@ class TrainedFormats:
     def algorithm(self, **settings: Any) -> Any:
         """:class:`LSQ` or another quantizer, with its own settings."""
         load_mindspore()  # before a module imports it without its settings
-        return getattr(import_module(f".{self.name}", __package__), self.class_name)(**settings)
+        return getattr(import_module(f".{self.module or self.name}", __package__), self.class_name)(**settings)
 
 
 def table_knobs(name: str, graph: NetworkGraph, formats: Sequence[Format]) -> tuple[Knob, ...]:

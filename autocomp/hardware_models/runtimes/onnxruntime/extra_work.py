@@ -58,12 +58,19 @@ def extra_work(lowered: LoweredNetwork, position: int, layer: Gemm | None, group
     operator = lowered.program.operators[position]
     node, precision = lowered.graph.nodes[operator.head], lowered.precision(operator.head)
     return OnnxruntimeWork(
-        rounded=rounded(lowered, operator),
+        rounded=rounded(lowered, operator) + _divided(lowered, operator, precision),
         gathered=im2col_elements(node, layer, precision, grouped),
         activated=_activated(lowered, operator, precision),
         passed=lowered.elements(operator.output) * passes(lowered, operator),
         reordered=reordered(lowered, position),
     )
+
+
+def _divided(lowered: LoweredNetwork, operator: Operator, precision: np.ndarray) -> np.ndarray:
+    """(n,) elements of an input that is divided by scales, and rounded by an operator of its own."""
+    if not operator.reads:
+        return np.zeros(len(lowered.workload))
+    return lowered.elements(operator.reads[0]) * lowered.divisions(operator.head) * (precision != FLOAT)
 
 
 def _activated(lowered: LoweredNetwork, operator: Operator, precision: np.ndarray) -> np.ndarray:

@@ -77,7 +77,8 @@ def _copies(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     source, node = operator.reads[0], lowered.graph.nodes[operator.head]
     in_integers = lowered.precision(operator.head) == INT8
     floats = lowered.width(source) == lowered.device.bytes_per_element[FLOAT]
-    copies = lowered.elements(source) * (in_integers & floats)
+    divided = lowered.workload.divided_of(operator.head) * float(lowered.device.bytes_per_element[FLOAT])
+    copies = lowered.elements(source) * ((in_integers & floats) + divided)
     return np.maximum(copies, _reordered(lowered, operator, ~in_integers & (node.kind == "conv")))
 
 

@@ -52,6 +52,7 @@ class LayerWriter(Writer):
 
     def layer_input(self, node: Node, state: LayerState) -> str:
         source = self.argument(Argument("node", node.inputs[0], node.arguments[0].part))
+        source = self.divided(source, state, node.name)
         if state.activation is None:
             return source
         key = (source, state.activation, self.multiplies_integers(node, state))

@@ -1,0 +1,115 @@
+"""What SmoothQuant and AWQ choose for one layer of a plan: the scales that its input is divided by.
+
+    y = W x = (W diag(s)) (diag(s)^-1 x)
+
+In a search the scales of a tensor are found once, from the float network's activations, for each format and primitive
+that a knob offers; they do not depend on what else a plan chooses. Layers that read one tensor share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from autocomp.search_spaces import FLOAT_BITS, Format
+
+from .patches import Hessian
+from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation
+from .scaled_inputs import MigrationErrors, best_activation_scales, best_migration
+from .sequential_rounding import sequential_rounding
+from .weight_grids import fit_grid
+
+SMOOTH, AWQ, GPTQ = "smooth-quant", "awq", "gptq"
+STRENGTHS = (0.25, 0.5, 0.75)  # migration strengths that are choices of their own; else each tensor has its best
+SMOOTHING = (SMOOTH, *(f"{SMOOTH}-{strength}" for strength in STRENGTHS))
+DIVIDING = (*SMOOTHING, AWQ)  # primitives that divide inputs
+Key = tuple[str, str, str]  # layer, format as text, primitive
+
+
+@dataclass(frozen=True)
+class InputScaling:
+    """A layer's input under a format and a primitive.
+
+    scale: (in,) float32, positive: what each channel is divided by, and the layer's weight is multiplied by.
+    exponent: the migration strength, or AWQ's ratio. gain: the error of the outputs of the layers that read the tensor,
+    divided by that without scales. activation: the quantizer of the divided input; None: it is not rounded.
+    """
+
+    scale: np.ndarray
+    exponent: float
+    gain: float
+    activation: ActivationQuantizer | None = None
+
+
+@dataclass(frozen=True)
+class TensorSamples:
+    """Samples of a tensor that dense layers read: rows, (n, in); the extremes of each channel, lows and highs, (in,),
+    and its mean magnitude, (in,), of all calibration samples."""
+
+    rows: np.ndarray
+    lows: np.ndarray
+    highs: np.ndarray
+    magnitudes: np.ndarray
+
+    @property
+    def peaks(self) -> np.ndarray:
+        return np.maximum(np.abs(self.lows), np.abs(self.highs))
+
+
+def takes(primitive: str, some: Format) -> bool:
+    """Whether the primitive is made for the format: SmoothQuant for layers in integers, AWQ for weights alone, GPTQ for
+    weights of few bits."""
+    if primitive in SMOOTHING:
+        return some.in_integers and some.weight_bits > 1
+    return 2 <= some.weight_bits < 8 and (primitive != AWQ or some.activation_bits == FLOAT_BITS)
+
+
+def input_scaling(
+    primitive: str, some: Format, weights: Sequence[np.ndarray], seen: TensorSamples, symmetric: bool = False
+) -> InputScaling:
+    """The scales of a tensor for the layers that read it.
+
+    weights: (out, in) of these layers. symmetric: whether ranges are symmetric around zero.
+    """
+    bits = some.weight_bits, some.activation_bits
+    if primitive == AWQ:
+        scale, exponent = best_activation_scales(weights, seen.rows, seen.magnitudes, partial(_unclipped, bits[0]))
+    else:
+        _, _, strength = primitive.partition(f"{SMOOTH}-")
+        scale, exponent = best_migration(
+            weights, seen.rows, seen.peaks, bits, alpha=float(strength) if strength else None
+        )
+    errors = MigrationErrors(weights, seen.rows, bits)
+    gain = errors(scale) / max(errors(np.ones_like(scale)), 1e-30)
+    activation = None
+    if some.activation_bits < FLOAT_BITS:
+        low, high = float((seen.lows / scale).min()), float((seen.highs / scale).max())
+        activation = fit_activation((seen.rows / scale).reshape(-1), low, high, some.activation_bits, symmetric)
+    return InputScaling(scale, float(exponent), float(gain), activation)
+
+
+def _unclipped(bits: int, weight: np.ndarray) -> np.ndarray:
+    """To nearest without clipping, as AWQ compares scales."""
+    return fit_grid(weight, bits, clips=False).nearest(weight)
+
+
+def rounded_by(primitive: str, weight: np.ndarray, bits: int, patches: Hessian, centred: bool) -> QuantizedWeight:
+    """A weight, (out, in / groups, ...), by AWQ or GPTQ.
+
+    patches: of the input that it is multiplied with, divided by AWQ's scales. centred: whether a shift of an output's
+    mean is compensated.
+    """
+    rows = weight.reshape(len(weight), -1)
+    if primitive == AWQ:
+        (importance,) = np.einsum("gkk->gk", patches.damped(centred))
+        return fit_grid(rows, bits, importance=importance).stored(weight)
+    grid, moments = fit_grid(rows, bits), patches.damped(centred)
+    count = len(rows) // len(moments)
+    found = [
+        sequential_rounding(rows[i : i + count], grid.rows(i, i + count), moment)
+        for i, moment in zip(range(0, len(rows), count), moments, strict=True)
+    ]
+    return grid.stored(np.concatenate(found).reshape(weight.shape))

@@ -1,0 +1,35 @@
+"""Which scales of layers' inputs a search offers: SmoothQuant's and AWQ's, where they pay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from autocomp.evaluators.calibration import input_scalings
+from autocomp.evaluators.engines import Arrays, Engine
+from autocomp.primitives.choices import Choices
+from autocomp.primitives.numerics.divided_inputs import InputScaling, Key
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights
+from autocomp.primitives.registry import AUTOMATIC_DIVIDING, chosen, dividing
+from autocomp.search_spaces import NetworkGraph
+
+PAYS = 0.8  # of the error of the layers' outputs, at which scales are offered by themselves
+
+
+def scalings_of(
+    engine: Engine, graph: NetworkGraph, plain: CompressedWeights, calibration: Arrays, choices: Choices, seed: int
+) -> dict[Key, InputScaling]:
+    """Those of the primitives that are chosen from; with "auto" of networks with attention alone."""
+    names = [name for name in chosen(choices) if name in dividing()]
+    if choices.primitives == "auto":
+        names = [*AUTOMATIC_DIVIDING] if any(node.kind == "softmax" for node in graph.nodes) else []
+    offers = [(name, some) for name in names for some in choices.formats]
+    return input_scalings(engine, graph, plain, calibration, offers, seed, choices.symmetric)
+
+
+def with_paying(choices: Choices, scalings: Mapping[Key, InputScaling]) -> Choices:
+    """With "auto": scales are offered where they lower the error of the layers' outputs to ``PAYS`` of what it is
+    without, or less."""
+    if choices.primitives != "auto" or not scalings:
+        return choices
+    return replace(choices, paying=frozenset(key for key, scaling in scalings.items() if scaling.gain <= PAYS))
