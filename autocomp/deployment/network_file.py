@@ -53,6 +53,7 @@ class SearchedNetwork:
             "low_formats": list(map(str, self.choices.low_formats)),
             "table_bits": list(self.choices.table_bits),
             "tied_tables": self.choices.tied_tables,
+            "ranges_of_rows": self.choices.ranges_of_rows,
             "paying": None if self.choices.paying is None else sorted(map(list, self.choices.paying)),
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,

@@ -11,7 +11,7 @@ import numpy as np
 
 from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.primitives.cells.conversion import convert
-from autocomp.primitives.numerics.divided_inputs import DIVIDING, InputScaling
+from autocomp.primitives.numerics.divided_inputs import DIVIDING, DYNAMIC, InputScaling
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.primitives.replacement.chain_values import chain_of
@@ -132,7 +132,8 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     ranges = {key: ActivationQuantizer(1.0, 0, key[1]) for key in bits}
     divided = {layer for layer, primitive in named.items() if primitive in DIVIDING and layer not in chains}
     scalings = {
-        (layer, str(formats[layer]), named[layer]): _any_scales(graph, layer, formats[layer]) for layer in divided
+        (layer, str(formats[layer]), named[layer]): _any_scales(graph, layer, formats[layer], named[layer])
+        for layer in divided
     }
     compressor = PlanCompressor(SearchSpace(graph, ()), parameters, ranges, scalings=scalings)
     sparse = {part for layer in sparse for part in (chains[layer].sparse_layers if layer in chains else (layer,))}
@@ -140,12 +141,13 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     return convert(net, graph, parameters, compressor.of(kept, formats, plan, named, sparse, chains, blocks))
 
 
-def _any_scales(graph: NetworkGraph, layer: str, some: Format) -> InputScaling:
+def _any_scales(graph: NetworkGraph, layer: str, some: Format, primitive: str) -> InputScaling:
     """In the place of those that a file holds."""
     shape = graph.nodes[graph.layers[layer]].weight_shape
-    rounds = some.activation_bits < FLOAT_BITS
+    by_row = primitive == DYNAMIC
+    rounds = some.activation_bits < FLOAT_BITS and not by_row
     activation = ActivationQuantizer(1.0, 0, some.activation_bits) if rounds else None
-    return InputScaling(np.ones(shape[1] if shape else 1, np.float32), 0.5, 1.0, activation)
+    return InputScaling(np.ones(shape[1] if shape else 1, np.float32), 0.5, 1.0, activation, some.activation_bits if by_row else None)
 
 
 def _blocks(net: Any, graph: NetworkGraph, names: Collection[str], inputs: Any) -> tuple[ResidualBlock, ...]:

@@ -79,6 +79,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         tuple(description.get("table_bits", ())),  # older versions left embeddings in float
         description.get("tied_tables", False),
         None if paying is None else frozenset((layer, some, name) for layer, some, name in paying),
+        description.get("ranges_of_rows", False),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

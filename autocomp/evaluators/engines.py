@@ -179,13 +179,15 @@ class MindSporeEngine:
         described_outputs: Sequence[NetworkOutput] | None = None,
         chains: Mapping[str, Sequence[LayerChain]] | None = None,
         blocks: Collection[ResidualBlock] = (),
+        by_row: Collection[str] = (),
     ) -> None:
-        """chains: those that plans may put in the place of a layer. blocks: those that plans may skip."""
+        """chains: those that plans may put in the place of a layer. blocks: those that plans may skip. by_row: layers
+        whose inputs plans may round with a range for each row."""
         from autocomp.primitives.cells.elastic import ElasticNetwork
 
         self.graph = graph
         self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
-        self.elastic = ElasticNetwork(net, graph, chains, blocks)
+        self.elastic = ElasticNetwork(net, graph, chains, blocks, by_row)
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         self.elastic.set(compressed)
@@ -269,10 +271,12 @@ def choose_engine(
 
 
 def with_structures(engine: Engine, net: Any, space: SearchSpace) -> Engine:
-    """The engine, which also runs plans that put chains in the place of layers or skip blocks."""
-    if not isinstance(engine, MindSporeEngine) or not (space.chains or space.blocks):
+    """The engine, which also runs plans that put chains in the place of layers, skip blocks or round rows."""
+    by_row = {layer for knob in space.knobs if any(map(knob.by_row, knob.values)) for layer in knob.layers}
+    if not isinstance(engine, MindSporeEngine) or not (space.chains or space.blocks or by_row):
         return engine
-    return MindSporeEngine(net, engine.graph, engine.described_outputs, space.chains, tuple(space.blocks.values()))
+    blocks = tuple(space.blocks.values())
+    return MindSporeEngine(net, engine.graph, engine.described_outputs, space.chains, blocks, by_row)
 
 
 def _resolution(array: np.ndarray) -> float:

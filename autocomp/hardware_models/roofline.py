@@ -135,7 +135,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(lowered, operator.head, layer),
         sparse=lowered.workload.sparse_of(operator.head),
-        before=before,
+        before=before + lowered.device.runtime.operators_of_rows(lowered, operator.head, before),
         runtime=runtime.work(lowered, position, layer, grouped, weights, windows),
     )
 

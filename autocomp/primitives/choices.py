@@ -27,7 +27,8 @@ class Choices:
     user allows at some layers. low_formats: further ones, of 1 and 2 bits, for primitives that are made for them.
     table_bits: in which files hold rows of an embedding. tied_tables: whether they hold a table in integers that others
     read, too. paying: layer, format and primitive, for primitives that divide inputs and pay there; the others are not
-    offered. None: all are, to who asks for them.
+    offered. None: all are, to who asks for them. ranges_of_rows: whether the device's runtime rounds each row of an
+    input with a range of its own, found while the network runs.
     """
 
     formats: Sequence[Format]
@@ -46,3 +47,4 @@ class Choices:
     table_bits: tuple[int, ...] = (8, 4)
     tied_tables: bool = True
     paying: frozenset[tuple[str, str, str]] | None = None
+    ranges_of_rows: bool = False

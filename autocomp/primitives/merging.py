@@ -25,12 +25,14 @@ def merged(
     trains: bool,
     named: Collection[str] = (),
     dividing: Collection[str] = (),
+    ranging: Collection[str] = (),
 ) -> tuple[Knob, ...]:
     """The knobs, each place once, in the order in which places occur first.
 
     formats: of the device, in the order of values. trainers: primitives that train. trains: whether there are samples
-        to train on; then trainers are no values of their own, but may carry out those of others. named: primitives whose
-        formats are values of their own. dividing: those of them that divide layers' inputs by scales.
+        to train on; then trainers are no values of their own, but may carry out those of others.
+    named: primitives whose formats are values of their own. dividing: those that divide layers' inputs by scales,
+        ranging: and round each row of them with a range of its own.
     """
     places: dict[str, list[Knob]] = {}
     for knob in knobs:
@@ -41,7 +43,7 @@ def merged(
             plain = [knob for knob in offers if knob.primitive not in named]
             own = [knob for knob in offers if knob.primitive in named]
             one = _formats(plain, formats, trainers, trains) if plain else replace(own[0], values=own[0].values[:1])
-            found.append(_beside(one, own, formats, dividing) if own else one)
+            found.append(_beside(one, own, formats, dividing, ranging) if own else one)
         elif offers[0].kind == "structure":
             found.append(_structures(offers))
         else:
@@ -49,7 +51,13 @@ def merged(
     return tuple(found)
 
 
-def _beside(knob: Knob, offers: Sequence[Knob], formats: Sequence[Format], dividing: Collection[str]) -> Knob:
+def _beside(
+    knob: Knob,
+    offers: Sequence[Knob],
+    formats: Sequence[Format],
+    dividing: Collection[str],
+    ranging: Collection[str],
+) -> Knob:
     """The knob with the formats of all offers as values that name their primitives, each behind the same format."""
     order = {str(one): i for i, one in enumerate(formats)}
     pairs = [(value, knob.primitive_of(value)) for value in knob.values[1:]]
@@ -57,8 +65,8 @@ def _beside(knob: Knob, offers: Sequence[Knob], formats: Sequence[Format], divid
     pairs.sort(key=lambda pair: order.get(str(split_value(pair[0])[0]), len(order)))
     values, primitives = zip(*pairs, strict=True)
     every = (knob.primitive, *primitives) if len(set(primitives) | {knob.primitive}) > 1 else ()
-    divide = tuple(name for name in dict.fromkeys(primitives) if name in dividing)
-    return replace(knob, values=(knob.values[0], *values), primitives=every, dividing=divide)
+    divide, by_row = (tuple(name for name in dict.fromkeys(primitives) if name in some) for some in (dividing, ranging))
+    return replace(knob, values=(knob.values[0], *values), primitives=every, dividing=divide, ranging=by_row)
 
 
 def _formats(offers: Sequence[Knob], formats: Sequence[Format], trainers: Collection[str], trains: bool) -> Knob:

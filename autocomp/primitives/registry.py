@@ -10,7 +10,7 @@ import numpy as np
 
 from autocomp.errors import NoEffectError, nearest
 from autocomp.primitives.arguments import RULES
-from autocomp.primitives.numerics.divided_inputs import AWQ, SMOOTH, STRENGTHS
+from autocomp.primitives.numerics.divided_inputs import AWQ, DYNAMIC, SMOOTH, STRENGTHS
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
@@ -92,6 +92,11 @@ def search_space(
     knobs: list[Knob] = []
     for name in chosen(choices):
         made = RatedPruning(name, choices.importance[name]) if name in choices.importance else primitive(name)
+        if name == DYNAMIC and name in asked and not choices.ranges_of_rows:
+            raise NoEffectError(
+                f"{name} gives each row of an input a range of its own, which this device's runtime does not compute: "
+                "onnxruntime does, on a cpu that was measured"
+            )
         try:
             offered = (*formats, *choices.low_formats) if getattr(made, "low_bits", False) else formats
             found = made.knobs(graph, parameters, offered, channel_divisor, moments or {})
@@ -121,7 +126,7 @@ def search_space(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
         )
     ordered = (*formats, *choices.low_formats)
-    every_one = merged(_with_zeros(knobs), ordered, trainers(), choices.trains, named(), dividing())
+    every_one = merged(_with_zeros(knobs), ordered, trainers(), choices.trains, named(), dividing(), (DYNAMIC,))
     found = _dividing(graph, every_one)
     if not found:
         raise NoEffectError("there is nothing to compress: plans may cut every layer to an odd number of channels")
@@ -156,6 +161,8 @@ def _dividing(graph: NetworkGraph, knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
 def _paying(knob: Knob, choices: Choices) -> Knob | None:
     """The knob without formats whose scales of the input do not pay, where that was measured; None where only float is
     left."""
+    if knob.primitive == DYNAMIC and not choices.ranges_of_rows:
+        return None
     if choices.paying is None or knob.primitive not in dividing():
         return knob
     pays = [value for value in knob.values[1:] if (knob.layers[0], str(value), knob.primitive) in choices.paying]
@@ -225,10 +232,10 @@ def rated() -> frozenset[str]:
 
 
 AUTOMATIC_TRAINERS = ("lsq", "slb")
-AUTOMATIC_DIVIDING = (SMOOTH, AWQ)  # where they pay
+AUTOMATIC_DIVIDING = (SMOOTH, DYNAMIC, AWQ)  # where they pay
 GROUPS = {
     "post-training": ("rtn", "adaround"),
-    "smoothing": (SMOOTH, *(f"{SMOOTH}-{strength}" for strength in STRENGTHS)),
+    "smoothing": (SMOOTH, DYNAMIC, *(f"{SMOOTH}-{strength}" for strength in STRENGTHS)),
     "training": ("lsq", "simqat", "pact", "slb"),
     "operators": OPERATORS,
     "depth": DEPTH,
@@ -241,6 +248,7 @@ register(TrainedFormats("adaround", "AdaRound", trains=False))
 register(NamedFormats("gptq", "GPTQ"), automatic=False)
 register(NamedFormats(AWQ, "AWQ"), automatic=False)
 register(NamedFormats(SMOOTH, "SmoothQuant", module="smooth_quant"), automatic=False)
+register(NamedFormats(DYNAMIC, "SmoothQuant", module="smooth_quant", settings=(("dynamic", True),)), automatic=False)
 for _strength in STRENGTHS:
     _settings = (("alpha", _strength),)
     _smooth = NamedFormats(f"{SMOOTH}-{_strength}", "SmoothQuant", module="smooth_quant", settings=_settings)

@@ -248,6 +248,7 @@ def _prepared(
         low_formats=chip.low_formats(),
         table_bits=chip.table_bits,
         tied_tables=chip.container.tied_tables,
+        ranges_of_rows=chip.runtime.ranges_of_rows,
     )
     choices = replace(
         choices,

@@ -8,12 +8,12 @@ from dataclasses import replace
 from autocomp.evaluators.calibration import input_scalings
 from autocomp.evaluators.engines import Arrays, Engine
 from autocomp.primitives.choices import Choices
-from autocomp.primitives.numerics.divided_inputs import InputScaling, Key
+from autocomp.primitives.numerics.divided_inputs import DYNAMIC, SMOOTH, InputScaling, Key
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights
 from autocomp.primitives.registry import AUTOMATIC_DIVIDING, chosen, dividing
 from autocomp.search_spaces import NetworkGraph
 
-PAYS = 0.8  # of the error of the layers' outputs, at which scales are offered by themselves
+PAYS, ROWS_PAY = 0.8, 0.5  # of the error of the layers' outputs, at which scales are offered by themselves
 
 
 def scalings_of(
@@ -23,13 +23,18 @@ def scalings_of(
     names = [name for name in chosen(choices) if name in dividing()]
     if choices.primitives == "auto":
         names = [*AUTOMATIC_DIVIDING] if any(node.kind == "softmax" for node in graph.nodes) else []
+    names = [name for name in names if name != DYNAMIC or choices.ranges_of_rows]
     offers = [(name, some) for name in names for some in choices.formats]
     return input_scalings(engine, graph, plain, calibration, offers, seed, choices.symmetric)
 
 
 def with_paying(choices: Choices, scalings: Mapping[Key, InputScaling]) -> Choices:
     """With "auto": scales are offered where they lower the error of the layers' outputs to ``PAYS`` of what it is
-    without, or less."""
+    without, or less; ranges for each row, which take more time, where they lower it to ``ROWS_PAY`` of what scales
+    alone leave."""
     if choices.primitives != "auto" or not scalings:
         return choices
-    return replace(choices, paying=frozenset(key for key, scaling in scalings.items() if scaling.gain <= PAYS))
+    gains = {key: scaling.gain for key, scaling in scalings.items()}
+    alone = {key: gains.get((*key[:2], SMOOTH), 1.0) for key in gains if key[2] == DYNAMIC}
+    most = {key: min(PAYS, ROWS_PAY * alone.get(key, 1.0)) if key in alone else PAYS for key in gains}
+    return replace(choices, paying=frozenset(key for key, gain in gains.items() if gain <= most[key]))

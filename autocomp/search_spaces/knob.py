@@ -40,6 +40,7 @@ class Knob:
     chains: of kind ``structure``: the layers that a value puts in the place of the layer.
     block: of kind ``skip``: what is left out.
     dividing: primitives whose values divide the layer's input by a scale for each channel, which its weight takes.
+    ranging: those of them that round each row of the input with a range of its own.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Knob:
     chains: Mapping[Value, LayerChain] = field(default_factory=dict, compare=False)
     block: ResidualBlock | None = field(default=None, compare=False)
     dividing: tuple[str, ...] = ()
+    ranging: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):
@@ -83,7 +85,11 @@ class Knob:
 
     def divides(self, value: Value) -> bool:
         """Whether the value divides the layer's input by a scale for each channel."""
-        return self.primitive_of(value) in self.dividing
+        return bool(self.dividing) and self.primitive_of(value) in self.dividing
+
+    def by_row(self, value: Value) -> bool:
+        """Whether the value rounds each row of the layer's input with a range of its own."""
+        return bool(self.ranging) and self.primitive_of(value) in self.ranging
 
     @cached_property
     def every_primitive(self) -> tuple[str, ...]:

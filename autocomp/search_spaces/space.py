@@ -233,12 +233,12 @@ class SearchSpace:
 
     @cached_property
     def divided_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
-        """For each node: position of its format knob, if that may divide the input by scales, with (values,) bool. The
-        layers of chains take no scales."""
+        """For each node: position of its format knob, if that may divide the input by scales, with (values,) int: 1
+        where it does, 2 where it also rounds each row with a range of its own. The layers of chains take no scales."""
         tables: list[list[tuple[int, np.ndarray]]] = [[] for _ in self.graph.nodes]
         for position, knob in enumerate(self.knobs):
             if knob.dividing:
-                values = np.array([knob.divides(value) for value in knob.values])
+                values = np.array([knob.divides(value) + knob.by_row(value) for value in knob.values])
                 for layer in knob.layers:
                     i = self.graph.layers.get(layer)
                     if i is not None and self.graph.nodes[i].attributes.replaces is None:
@@ -282,13 +282,13 @@ class SearchSpace:
     def integer_values(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Position of a format knob -> a value for each group of its formats, and each value's group.
 
-        The groups are those that are multiplied in floats, and those that are multiplied in integers without and with
-        scales of the input; some may be absent.
+        The groups are those that are multiplied in floats, and those that are multiplied in integers without scales of
+        the input, with scales, and with a range for each row, too; some may be absent.
         """
         found = {}
         for position, knob in enumerate(self.knobs):
             if knob.kind == "format":
-                divides = map(knob.divides, knob.values)
+                divides = [knob.divides(value) + knob.by_row(value) for value in knob.values]
                 integers = [one.in_integers * (1 + more) for one, more in zip(knob.formats, divides, strict=True)]
                 _, first, group = np.unique(integers, return_index=True, return_inverse=True)
                 found[position] = first, group.reshape(-1)

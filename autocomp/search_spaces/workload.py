@@ -83,9 +83,16 @@ class Workload:
 
     def divided_of(self, node: int) -> np.ndarray:
         """(n,) bool: whether a layer's input is divided by a scale for each channel."""
-        found = np.zeros(len(self), bool)
+        return self._divided(node) > 0
+
+    def by_row_of(self, node: int) -> np.ndarray:
+        """(n,) bool: whether each row of a layer's input is rounded with a range of its own."""
+        return self._divided(node) > 1
+
+    def _divided(self, node: int) -> np.ndarray:
+        found = np.zeros(len(self), np.int64)
         for position, values in self.space.divided_tables[node]:
-            found |= values[self._columns[position]]
+            found = np.maximum(found, values[self._columns[position]])
         return found
 
     @cached_property

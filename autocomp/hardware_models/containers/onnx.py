@@ -125,8 +125,25 @@ class OnnxContainer(NamedContainer):
         """(n,) bytes of the rounding of a divided input, where otherwise tensors between layers are rounded."""
         _, bits = lowered.workload.bits_of(index)
         letters = len(lowered.graph.nodes[index].name) + len("#rounded")
-        rounding = (self.rounded + 12 * letters) * lowered.divisions(index)
-        return rounding * (bits <= 8) * lowered.device.runtime.quantizes_tensors
+        by_row, divisions = lowered.workload.by_row_of(index), lowered.divisions(index)
+        rounding = (self.rounded + 12 * letters) * (bits <= 8) + by_row * self._steps_of_rows(letters)
+        rounding = rounding * divisions + by_row * self._product_of_rows(lowered.graph.nodes[index])
+        return rounding * lowered.device.runtime.quantizes_tensors
+
+    @staticmethod
+    def _steps_of_rows(name: int) -> int:
+        """Of the operators that divide rows by their largest magnitudes, and of their constants. name: letters."""
+        constant = len("#100")
+        found = protobuf.operator("Abs", (name,), name) + protobuf.operator("Div", (name, name), name)
+        found += protobuf.operator("ReduceMax", (name, constant), name, protobuf.AXIS + 5)
+        found += protobuf.operator("Mul", (name, constant), name) + protobuf.operator("Max", (name, constant), name)
+        return found + 3 * protobuf.tensor(constant, 0) + 2 * SCALE + 2 * SCALE
+
+    @staticmethod
+    def _product_of_rows(node: Node) -> int:
+        """Of the product with the scales of rows behind a layer."""
+        name = len(node.name)
+        return protobuf.operator("Mul", (name + len(".steps"), name + len("#scale")), name + len(".product")) + 14
 
     @staticmethod
     def _multiplied_packed(lowered: LoweredNetwork, index: int) -> np.ndarray:

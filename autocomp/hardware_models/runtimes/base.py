@@ -47,6 +47,8 @@ class Runtime:
     most_grouped: largest number of channels in a group of a layer that is convolved outside the matrix unit.
     quantizes_tensors: whether it runs in integers from layer to layer: additions, concatenations and pools between
         them, too. For the others a file rounds the inputs of layers alone.
+    ranges_of_rows: whether it rounds each row of a dense layer's input with a range that it finds while the network
+        runs, and multiplies these integers.
     recognises: whether it runs a function as one operator however a network writes it.
     rates: the constants for the runtime's own work; in device files they are under [rates].
     """
@@ -61,6 +63,7 @@ class Runtime:
     symmetric_inputs: bool = False
     most_grouped: int = MOST_GROUPED
     quantizes_tensors: bool = False
+    ranges_of_rows: bool = False
     recognises: bool = True
     rates: type[RuntimeRates] = RuntimeRates
 
@@ -133,6 +136,11 @@ class Runtime:
     def grouped_macs(self, lowered: LoweredNetwork, layer: Gemm, precision: np.ndarray) -> np.ndarray | float:
         """(n,): how many times its multiply-accumulates a layer outside the matrix unit computes."""
         return 1.0
+
+    def operators_of_rows(self, lowered: LoweredNetwork, layer: int, divisions: np.ndarray) -> np.ndarray:
+        """(n,): operators that find ranges of a layer's rows and round them, and what follows its product. divisions:
+        (n,), a part of one where several layers share them."""
+        return np.zeros(len(lowered.workload))
 
     def pool_operations(self, lowered: LoweredNetwork, operator: Operator, windows: np.ndarray) -> np.ndarray:
         """(n,) elementwise operations of a pool. windows: (n,) elements of all its windows."""

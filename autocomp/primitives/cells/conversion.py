@@ -18,7 +18,7 @@ from autocomp.search_spaces import NetworkGraph, Node, foldable
 from .blocks import skip_blocks
 from .chains import put_chains
 from .layer_pass import DividedInput, ScaledLayer
-from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, StandIn, ms
+from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, RowsInput, StandIn, ms
 from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional
 from .tables import QuantizedEmbedding, table_of
 
@@ -123,6 +123,7 @@ def _layer(cell: Any, node: Node, state: LayerState) -> Any:
         new = QuantizedDense(cell, state.quantized, state.bias)
     _train_alike(new, cell)
     new = new if state.activation is None else RoundedLayer(RoundedInput(state.activation), new)
+    new = new if state.row_bits is None else RoundedLayer(RowsInput(state.row_bits), new)
     return new if state.scale is None else ScaledLayer(DividedInput(state.scale), new)
 
 

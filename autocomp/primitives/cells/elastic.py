@@ -19,7 +19,7 @@ from autocomp.search_spaces import LayerChain, NetworkGraph, Node, ResidualBlock
 from .blocks import elastic_blocks
 from .chains import ElasticStructure, layer_in_chain
 from .layer_pass import inputs_of_calls
-from .layers import ElasticInput, ms, nn
+from .layers import ElasticInput, ElasticRows, ms, nn
 
 
 class ElasticNetwork:
@@ -39,8 +39,10 @@ class ElasticNetwork:
         graph: NetworkGraph,
         chains: Mapping[str, Sequence[LayerChain]] | None = None,
         blocks: Collection[ResidualBlock] = (),
+        by_row: Collection[str] = (),
     ) -> None:
-        """chains: those that plans may put in the place of a layer. blocks: those that plans may skip."""
+        """chains: those that plans may put in the place of a layer. blocks: those that plans may skip. by_row: layers
+        whose inputs plans may round with a range for each row."""
         self.graph = graph
         self.cell = copy_network(net).set_train(False)
         self.parameters = {p.name: p for p in self.cell.get_parameters()}
@@ -52,7 +54,8 @@ class ElasticNetwork:
             bounded_below = not all(graph.never_negative(node.inputs[0]) for node in graph.calls(layer))
             node = graph.nodes[graph.layers[layer]]
             channels = node.weight_shape[1] if node.kind == "dense" and node.weight_shape is not None else None
-            self.inputs[layer] = ElasticInput(cell_at(self.cell, layer), bounded_below, channels)
+            kind = ElasticRows if layer in by_row else ElasticInput
+            self.inputs[layer] = kind(cell_at(self.cell, layer), bounded_below, channels)
         replace_cells(self.cell, self.inputs)
         self.chains = {layer: [chain.layers for chain in found] for layer, found in (chains or {}).items()}
         self.structures = {layer: self._structure(layer, found, names) for layer, found in (chains or {}).items()}
@@ -94,6 +97,8 @@ class ElasticNetwork:
                 bias[state.rows] = state.bias
                 self._assign(node.bias, bias)
             self.inputs[layer].set(state.activation, _whole_scale(state))
+            if isinstance(self.inputs[layer], ElasticRows):
+                self.inputs[layer].set_rows(state.row_bits)
         self._set_tables(compressed)
         for node in self.graph.nodes:
             if node.kind == "batchnorm" and node.layer is not None:

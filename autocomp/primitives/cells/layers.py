@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autocomp.primitives.numerics.bit_packing import BYTE, in_fields, pack_bits, shifts, weights_of_bits
-from autocomp.primitives.numerics.quantizers import ActivationQuantizer, QuantizedWeight
+from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuantizer, QuantizedWeight
 from autocomp.primitives.tracing.platform import load_mindspore
 
 ms = load_mindspore()
@@ -77,6 +77,41 @@ class ElasticInput(StandIn):
         self.input_factor.set_data(ms.Tensor(factor if scale is None else (factor / scale).astype(np.float32)))
         for name, value in values.items():
             getattr(self, f"input_{name}").set_data(ms.Tensor(np.float32(value)))
+
+
+class RowsInput(nn.Cell):
+    """Rounds each row of a tensor, (..., channels), with the scale of its own largest magnitude, symmetric."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.top = 2.0 ** (bits - 1) - 1
+        self.round, self.maximum = ops.Round(), ops.Maximum()
+
+    def construct(self, x: Any) -> Any:
+        scale = self.maximum(ops.amax(ops.abs(x), -1, keepdims=True) * (1 / self.top), LEAST_SCALE)
+        return self.round(x / scale) * scale
+
+
+class ElasticRows(ElasticInput):
+    """Rounds each row with a scale of its own where ``row_bits`` is set, else as :class:`ElasticInput` does."""
+
+    def __init__(self, layer: Any, bounded_below: bool = True, channels: int | None = None) -> None:
+        super().__init__(layer, bounded_below, channels)
+        self.row_step, self.by_row = parameter(np.float32(1), "row_step"), parameter(np.float32(0), "by_row")
+        self.round = ops.Round()
+
+    def construct(self, x: Any) -> Any:
+        scale = self.maximum(ops.amax(ops.abs(x * self.input_factor), -1, keepdims=True) * self.row_step, LEAST_SCALE)
+        rows = self.round(x * self.input_factor / scale) * scale
+        levels = self.minimum(x * self.input_factor + self.input_rounder, self.input_high)
+        if self.bounded_below:
+            levels = self.maximum(levels, self.input_low)
+        whole = (levels - self.input_rounder) * self.input_scale
+        return self.layer(rows * self.by_row + whole * (1 - self.by_row))
+
+    def set_rows(self, bits: int | None) -> None:
+        self.by_row.set_data(ms.Tensor(np.float32(bits is not None)))
+        self.row_step.set_data(ms.Tensor(np.float32(1 if bits is None else 1 / (2 ** (bits - 1) - 1))))
 
 
 class RoundedInput(nn.Cell):

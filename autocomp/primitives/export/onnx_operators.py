@@ -20,6 +20,7 @@ from .forms.windows import WINDOWS
 from .onnx_convolutions import conv, transposed_conv, volume_conv
 from .onnx_elementwise import ELEMENTWISE, binary, unary
 from .onnx_indexing import INDEXING
+from .onnx_inputs import dense_of_rows, in_steps
 from .onnx_packed import packed_dense
 from .onnx_padding import PADDING
 from .onnx_reductions import REDUCTIONS
@@ -49,6 +50,8 @@ def dense(w: Writer, node: Node) -> str:
     state = w.state(node.layer)
     if w.multiplies_packed(node, state):
         return packed_dense(w, node, state)
+    if state.row_bits is not None and w.multiplies_integers(node, in_steps(state)):
+        return dense_of_rows(w, node, state)
     matrix = len(source_shape(w, node)) == 2
     source, weight = w.layer_input(node, state), w.layer_weight(node, state, columns=not matrix)
     bias = w.layer_bias(node, state)

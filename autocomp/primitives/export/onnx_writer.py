@@ -25,6 +25,7 @@ from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import MAX_POOLS, Argument, NetworkGraph, Node, foldable, packs
 
+from .onnx_inputs import divided, rounded_by_row
 from .onnx_tables import whole_table
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
@@ -80,11 +81,11 @@ class Writer:
         self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
         roundings = [state.activation for state in compressed.layers.values() if state.activation is not None]
         roundings += compressed.tensors.values()
-        self.signed = all(quantizer.symmetric for quantizer in roundings)  # TensorRT requires it
+        self.signed = bool(roundings) and all(one.symmetric for one in roundings)  # TensorRT requires it
         self.tables = {graph.nodes[graph.embeddings[p]].table: table for p, table in compressed.tables.items()}
         self.weights: dict[str, str] = {}  # name of a layer's integers -> name of their floats
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}
-        self.divided_inputs: dict[tuple[str, bytes], str] = {}
+        self.shared: dict[str, str] = {}  # tensors beside the graph's that several layers read
         self.on_grid: dict[str, ActivationQuantizer] = {}  # tensors that are rounded already -> how
         self.integers: set[str] = set()  # those of them that kernels in integers write
         self.unrounded: dict[str, str] = {}  # the others -> as they were before
@@ -142,29 +143,23 @@ class Writer:
             state = replace(state, quantized=wide)
         return state
 
-    def layer_input(self, node: Node, state: LayerState) -> str:
+    def layer_source(self, node: Node) -> str:
         source = self.argument(Argument("node", node.inputs[0], node.arguments[0].part))
         if self.style.taps:
             tap = f"{node.name}{TAP}"
             self.extra_outputs.append(self.emit("Identity", [source], tap))
-        source = self.divided(source, state, node.name)
+        return source
+
+    def layer_input(self, node: Node, state: LayerState) -> str:
+        source = divided(self, self.layer_source(node), state, node.name)
+        if state.row_bits is not None:
+            return rounded_by_row(self, source, state.row_bits, node.name)
         if state.activation is None or self.on_grid.get(source) == state.activation:
             return source
         key = (source, state.activation)
         if key not in self.quantized_inputs:
             self.quantized_inputs[key] = self.rounded(source, state.activation, f"{node.name}#rounded")
         return self.quantized_inputs[key]
-
-    def divided(self, source: str, state: LayerState, name: str) -> str:
-        """The input of a layer divided by the scales of its channels, where it has some; layers that read one tensor
-        share it."""
-        if state.scale is None:
-            return source
-        key = source, state.scale.tobytes()
-        if key not in self.divided_inputs:
-            factor = self.initializer(f"{name}#divided.factor", (1 / state.scale).astype(np.float32))
-            self.divided_inputs[key] = self.emit("Mul", [source, factor], f"{name}#divided")
-        return self.divided_inputs[key]
 
     def rounded(self, source: str, quantizer: ActivationQuantizer, name: str) -> str:
         scale = self.initializer(f"{name}.scale", np.float32(quantizer.scale))

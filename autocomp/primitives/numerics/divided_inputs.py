@@ -24,7 +24,8 @@ from .weight_grids import fit_grid
 
 SMOOTH, AWQ, GPTQ = "smooth-quant", "awq", "gptq"
 STRENGTHS = (0.25, 0.5, 0.75)  # migration strengths that are choices of their own; else each tensor has its best
-SMOOTHING = (SMOOTH, *(f"{SMOOTH}-{strength}" for strength in STRENGTHS))
+DYNAMIC = f"{SMOOTH}-dynamic"  # with a range for each row of the input, found while the network runs
+SMOOTHING = (SMOOTH, DYNAMIC, *(f"{SMOOTH}-{strength}" for strength in STRENGTHS))
 DIVIDING = (*SMOOTHING, AWQ)  # primitives that divide inputs
 Key = tuple[str, str, str]  # layer, format as text, primitive
 
@@ -35,13 +36,15 @@ class InputScaling:
 
     scale: (in,) float32, positive: what each channel is divided by, and the layer's weight is multiplied by.
     exponent: the migration strength, or AWQ's ratio. gain: the error of the outputs of the layers that read the tensor,
-    divided by that without scales. activation: the quantizer of the divided input; None: it is not rounded.
+    divided by that without scales and with one range for the tensor. activation: the quantizer of the divided input;
+    None: it has no calibrated range. row_bits: of the divided input, where each row has a range of its own.
     """
 
     scale: np.ndarray
     exponent: float
     gain: float
     activation: ActivationQuantizer | None = None
+    row_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,17 @@ def input_scaling(
 
     weights: (out, in) of these layers. symmetric: whether ranges are symmetric around zero.
     """
-    bits = some.weight_bits, some.activation_bits
+    bits, dynamic = (some.weight_bits, some.activation_bits), primitive == DYNAMIC
     if primitive == AWQ:
         scale, exponent = best_activation_scales(weights, seen.rows, seen.magnitudes, partial(_unclipped, bits[0]))
     else:
         _, _, strength = primitive.partition(f"{SMOOTH}-")
-        scale, exponent = best_migration(
-            weights, seen.rows, seen.peaks, bits, alpha=float(strength) if strength else None
-        )
-    errors = MigrationErrors(weights, seen.rows, bits)
-    gain = errors(scale) / max(errors(np.ones_like(scale)), 1e-30)
+        alpha = float(strength) if strength and not dynamic else None
+        scale, exponent = best_migration(weights, seen.rows, seen.peaks, bits, alpha=alpha, dynamic=dynamic)
+    errors, plain = (MigrationErrors(weights, seen.rows, bits, dynamic=rows) for rows in (dynamic, False))
+    gain = errors(scale) / max(plain(np.ones_like(scale)), 1e-30)
+    if dynamic:
+        return InputScaling(scale, float(exponent), float(gain), row_bits=bits[1])
     activation = None
     if some.activation_bits < FLOAT_BITS:
         low, high = float((seen.lows / scale).min()), float((seen.highs / scale).max())

@@ -23,8 +23,8 @@ from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph, Node, Plan, ResidualBlock, SearchSpace
 
 from .adaptive_rounding import WIDE, adaptive_rounding
-from .divided_inputs import AWQ, GPTQ, InputScaling, Key, rounded_by
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
+from .divided_inputs import AWQ, GPTQ, InputScaling, Key, rounded_by
 from .factorisation import OutputBasis
 from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
@@ -47,7 +47,8 @@ class LayerState:
     weight: (kept out, kept in, ...) float32, rounded if the plan rounds it; quantized: its integers.
     bias: (kept out,) float32 or None. activation: the quantizer of the layer's input, None: it is not rounded.
     sparse: whether two of every four weights are zero. scale: (kept in,) float32, by which the input is divided before
-        it is rounded and multiplied by the weight; None: it is not.
+        it is rounded and multiplied by the weight; None: it is not. row_bits: of the input, each row of which has a range
+        of its own while the network runs; None: it has none.
     """
 
     rows: np.ndarray
@@ -58,6 +59,7 @@ class LayerState:
     activation: ActivationQuantizer | None = None
     sparse: bool = False
     scale: np.ndarray | None = None
+    row_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class CompressedWeights:
     kept: (units,) bool. tensors: node -> the quantizer of its output, for those that the runtime keeps in integers.
     graph: that of the plan, where chains stand in the place of layers and blocks are left out: ``layers`` and
         ``tensors`` are of its nodes. None: the network's own.
-    flows: whether the runtime keeps tensors between layers in integers, though it may be none of this plan's.
+    flows: whether onnxruntime runs it, which keeps tensors between layers in integers, though maybe none of this
+        plan's.
     skipped: paths of the cells that the identity stands for. tables: embedding -> its rounded table; those that stay in
     floats are not in it.
     """
@@ -180,10 +183,10 @@ class PlanCompressor:
     ) -> CompressedWeights:
         """The weights for these kept units, (units,) bool, and formats by layer.
 
-        named: layer -> the primitive that rounds it. Without one, weights of fewer than 8 bits are rounded for the least
-            error of the layer's output where its input is known. sparse: layers in which two of every four weights are
-            zero. chains: layer -> the layers in its place, which ``formats``, ``named`` and ``sparse`` name. skipped:
-            blocks that are left out.
+        named: layer -> the primitive that rounds it. Without one, weights of fewer than 8 bits are rounded for the
+            least error of the layer's output where its input is known. sparse: layers in which two of every four
+            weights are zero. chains: layer -> the layers in its place, which ``formats``, ``named`` and ``sparse``
+            name. skipped: blocks that are left out.
         """
         plan, chains, named = Plan() if plan is None else plan, chains or {}, named or {}
         graph = self.space.specialised(chains, skipped).graph
@@ -200,7 +203,7 @@ class PlanCompressor:
         own, names = graph if chains or skipped else None, tuple(block.name for block in skipped)
         tables = self._tables(graph, formats)
         found = CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names, tables=tables)
-        return replace(found, flows=bool(self.tensors))
+        return replace(found, flows=bool(self.tensors) and not self.symmetric)
 
     def _tables(self, graph: NetworkGraph, formats: Mapping[str, Format]) -> dict[str, QuantizedWeight]:
         """Embedding -> its table, rounded to nearest: what a row is multiplied with later is not known."""
@@ -316,7 +319,8 @@ class PlanCompressor:
             weight, shift = quantized.dequantized(), shift - moved
         bias = None if node.bias is None else self.parameters[node.bias][rows] + shift[rows]
         activation = self._range(node.layer, chosen.activation_bits) if scaling is None else scaling.activation
-        return LayerState(rows, columns, weight, bias, quantized, activation, sparse, scale)
+        row_bits = None if scaling is None else scaling.row_bits
+        return LayerState(rows, columns, weight, bias, quantized, activation, sparse, scale, row_bits)
 
     def _read(self, node: Node, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weight of all outputs for the kept inputs, reconstructed where that is possible, and the change of the

@@ -1,4 +1,4 @@
-"""SmoothQuant, AWQ and GPTQ as choices of a search: values that name them, ``"w8a8@smooth-quant"``, beside the format."""
+"""SmoothQuant, AWQ and GPTQ as choices of a search: values that name them, such as ``"w8a8@smooth-quant"``."""
 
 from __future__ import annotations
 

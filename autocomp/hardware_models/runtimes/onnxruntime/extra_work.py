@@ -17,6 +17,10 @@ from .integers import passes, rounded
 from .kernels import im2col_elements
 
 
+BEFORE_ROWS, AFTER_ROWS = 5, 2  # operators on a layer's input, and on its output, where each row has a range of its own
+WHOLE_ROWS = 3  # of those on the input that read all of it
+
+
 @dataclass(frozen=True)
 class OnnxruntimeWork(RuntimeWork):
     """Extra work of an operator, elements (n,) each.
@@ -60,7 +64,7 @@ def extra_work(lowered: LoweredNetwork, position: int, layer: Gemm | None, group
     return OnnxruntimeWork(
         rounded=rounded(lowered, operator) + _divided(lowered, operator, precision),
         gathered=im2col_elements(node, layer, precision, grouped),
-        activated=_activated(lowered, operator, precision),
+        activated=_activated(lowered, operator, precision) + _of_rows(lowered, operator),
         passed=lowered.elements(operator.output) * passes(lowered, operator),
         reordered=reordered(lowered, position),
     )
@@ -71,6 +75,15 @@ def _divided(lowered: LoweredNetwork, operator: Operator, precision: np.ndarray)
     if not operator.reads:
         return np.zeros(len(lowered.workload))
     return lowered.elements(operator.reads[0]) * lowered.divisions(operator.head) * (precision != FLOAT)
+
+
+def _of_rows(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
+    """(n,) elements that the operators of rows with ranges of their own read and write."""
+    by_row = lowered.workload.by_row_of(operator.head)
+    if not operator.reads or not by_row.any():
+        return np.zeros(len(lowered.workload))
+    before = WHOLE_ROWS * lowered.divisions(operator.head) * lowered.elements(operator.reads[0])
+    return by_row * (before + AFTER_ROWS * lowered.elements(operator.output))
 
 
 def _activated(lowered: LoweredNetwork, operator: Operator, precision: np.ndarray) -> np.ndarray:

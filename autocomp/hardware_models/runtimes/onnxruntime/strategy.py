@@ -16,7 +16,7 @@ from autocomp.search_spaces import BLOCK, packs
 from . import integers
 from .blocks import block_knobs
 from .buffers import OnnxruntimeBuffers
-from .extra_work import OnnxruntimeRates, extra_work
+from .extra_work import AFTER_ROWS, BEFORE_ROWS, OnnxruntimeRates, extra_work
 from .kernels import one_by_one
 
 PACKED_SHARE = 0.75  # of the time of a dense layer of one row: MatMulNBits against Gemm, 256 to 4096 inputs and outputs
@@ -50,6 +50,9 @@ class Onnxruntime(Runtime):
 
     def grouped_macs(self, lowered: LoweredNetwork, layer: Gemm, precision: np.ndarray) -> np.ndarray | float:
         return one_by_one(layer, precision, lowered.device.matrix.grouped_block)
+
+    def operators_of_rows(self, lowered: LoweredNetwork, layer: int, divisions: np.ndarray) -> np.ndarray:
+        return (BEFORE_ROWS * divisions + AFTER_ROWS) * lowered.workload.by_row_of(layer)
 
     def pool_operations(self, lowered: LoweredNetwork, operator: Operator, windows: np.ndarray) -> np.ndarray:
         """In layout blocks, and with the channels last, each window is one operation."""
@@ -87,5 +90,10 @@ class Onnxruntime(Runtime):
 
 
 ONNXRUNTIME = Onnxruntime(
-    "onnxruntime", most_grouped=1, quantizes_tensors=True, recognises=False, rates=OnnxruntimeRates
+    "onnxruntime",
+    most_grouped=1,
+    quantizes_tensors=True,
+    ranges_of_rows=True,
+    recognises=False,
+    rates=OnnxruntimeRates,
 )

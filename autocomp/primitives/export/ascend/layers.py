@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from autocomp.errors import ExportError
 from autocomp.primitives.export.onnx_convolutions import conv as plain_conv
 from autocomp.primitives.export.onnx_convolutions import transposed_conv, transposed_window
+from autocomp.primitives.export.onnx_inputs import divided
 from autocomp.primitives.export.onnx_operators import OPERATORS, constants
 from autocomp.primitives.export.onnx_operators import dense as plain_dense
 from autocomp.primitives.export.onnx_shapes import operand, source_shape
@@ -52,7 +54,9 @@ class LayerWriter(Writer):
 
     def layer_input(self, node: Node, state: LayerState) -> str:
         source = self.argument(Argument("node", node.inputs[0], node.arguments[0].part))
-        source = self.divided(source, state, node.name)
+        source = divided(self, source, state, node.name)
+        if state.row_bits is not None:
+            raise ExportError(f"{node.layer} rounds each row of its input with a range of its own: atc takes no such file")
         if state.activation is None:
             return source
         key = (source, state.activation, self.multiplies_integers(node, state))

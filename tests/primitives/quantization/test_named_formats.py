@@ -1,0 +1,239 @@
+"""SmoothQuant, AWQ and GPTQ as choices of a search, on a small transformer with outliers among its channels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autocomp
+from autocomp.errors import NoEffectError
+from autocomp.hardware_models import CostTables, device
+from autocomp.primitives.cells.conversion import convert
+from autocomp.primitives.cells.elastic import ElasticNetwork
+from autocomp.primitives.choices import Choices
+from autocomp.primitives.export.files import EXACT, ROUNDED, norm_error, run_onnx
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.export.onnx_writer import Style
+from autocomp.primitives.numerics.quantizers import quantize_weight
+from autocomp.primitives.numerics.scaled_inputs import migration_scales
+from autocomp.primitives.registry import search_space
+from autocomp.primitives.tracing.platform import forward, load_mindspore
+from autocomp.primitives.tracing.tracer import trace
+from autocomp.problem.jobs import evaluator_of
+from autocomp.problem.scalings import PAYS, with_paying
+from autocomp.search_spaces import Format, Plan, split_value
+from tests.networks import Residual, Tokens, images, randomised, tokens
+
+ms = load_mindspore()
+
+FORMATS = tuple(map(Format.parse, ("float", "w8", "w8a8", "w4", "w4a8")))
+NAMES = ("rtn", "adaround", "gptq", "awq", "smoothing")
+LAYERS = ("query", "key", "value", "mix", "head")
+X, OTHERS = tokens(48), tokens(8, seed=3)
+
+
+@pytest.fixture(scope="module")
+def net() -> Any:
+    """Two channels of the attention's input are 20 times the others."""
+    made = randomised(Tokens())
+    for table in (made.words.embedding_table, made.places.embedding_table):
+        values = table.asnumpy().copy()
+        values[:, 2:4] *= 20
+        table.set_data(ms.Tensor(values))
+    return made
+
+
+@pytest.fixture(scope="module")
+def graph(net: Any) -> Any:
+    return trace(net, (X[:1],))
+
+
+@pytest.fixture(scope="module")
+def evaluator(net: Any, graph: Any) -> Any:
+    return evaluator_of(net, graph, Choices(FORMATS, 4, NAMES, ranges_of_rows=True), (X,), None, (X,))
+
+
+def plan_of(value: str, layers: tuple[str, ...] = LAYERS) -> Plan:
+    return Plan({f"format/{layer}": value for layer in layers})
+
+
+def noise(evaluator: Any, value: str, layers: tuple[str, ...] = LAYERS) -> float:
+    (outputs,) = evaluator.engine.outputs(evaluator.compress(plan_of(value, layers)), (X,))
+    return norm_error(outputs, evaluator.plain_outputs[0])
+
+
+class TestValues:
+    def test_each_stands_behind_the_same_format(self, evaluator: Any) -> None:
+        knob = next(knob for knob in evaluator.space.knobs if knob.name == "format/query")
+        formats = [split_value(value)[0] for value in knob.values]
+        assert list(dict.fromkeys(formats)) == ["float", "w8", "w8a8", "w4", "w4a8"] and formats == sorted(
+            formats, key=[str(one) for one in FORMATS].index
+        )
+        assert {"w4@gptq", "w4@awq", "w4a8@gptq", "w8a8@smooth-quant", "w4a8@smooth-quant-0.5"} <= set(knob.values)
+        assert not {"w8@smooth-quant", "w8@awq", "w4a8@awq", "w8@gptq"} & set(knob.values), "not made for these"
+        assert [knob.divides(v) for v in ("w8a8", "w4@gptq", "w4@awq", "w8a8@smooth-quant-0.75")] == [False] * 2 + [
+            True
+        ] * 2
+        assert knob.primitive_of("w4") == "adaround" and knob.primitive_of("w4@awq") == "awq"
+
+    def test_embeddings_have_none(self, evaluator: Any) -> None:
+        words = next(knob for knob in evaluator.space.knobs if knob.name == "format/words")
+        assert words.values == ("float", "w8", "w4@rtn")
+
+    def test_alone_they_are_named_too(self, net: Any, graph: Any, evaluator: Any) -> None:
+        space = search_space(graph, evaluator.parameters, Choices(FORMATS, 4, "smooth-quant"))
+        assert space.knobs[0].values == ("float", "w8a8@smooth-quant", "w4a8@smooth-quant")
+        workload = space.workload(np.array([[1] * len(space.knobs)]))
+        assert all(workload.divided_of(graph.layers[layer]).all() for layer in LAYERS)
+
+    def test_convolutions_take_no_scales(self) -> None:
+        convolutions = randomised(Residual())
+        found = trace(convolutions, (images(1),))
+        knobs = search_space(found, {}, Choices(FORMATS, 4, ("rtn", "smooth-quant"))).knobs
+        divided = {knob.layers[0] for knob in knobs if knob.dividing}
+        assert divided and all(found.nodes[found.layers[layer]].kind == "dense" for layer in divided)
+        with pytest.raises(NoEffectError, match=r"smooth-quant found no number format that it can reach"):
+            search_space(found, {}, Choices(FORMATS[:2], 4, "smooth-quant"))
+
+
+class TestNumbers:
+    def test_scales_are_those_of_the_strength(self, net: Any, evaluator: Any) -> None:
+        weights = [np.abs(getattr(net, layer).weight.asnumpy()).max(0) for layer in ("query", "key", "value")]
+        state = evaluator.compress(plan_of("w8a8@smooth-quant-0.5")).layers["query"]
+        (inputs,) = evaluator.engine.layer_inputs(evaluator.compressor(Plan()), (X,))["query"]
+        peaks = np.abs(inputs.reshape(-1, 16)).max(0)
+        np.testing.assert_allclose(state.scale, migration_scales(peaks, np.max(weights, 0), 0.5), rtol=1e-4)
+        expected = quantize_weight(net.query.weight.asnumpy() * state.scale, 8)
+        np.testing.assert_array_equal(state.quantized.integers, expected.integers)
+        np.testing.assert_array_equal(
+            state.scale, evaluator.compress(plan_of("w8a8@smooth-quant-0.5", ("key",))).layers["key"].scale
+        )
+
+    def test_outliers_are_smoothed_away(self, evaluator: Any) -> None:
+        smooth, plain = (noise(evaluator, value, LAYERS[:3]) for value in ("w8a8@smooth-quant", "w8a8"))
+        assert smooth < 0.6 * plain
+
+    @pytest.mark.parametrize("name", ["gptq", "awq"])
+    def test_weights_alone_lose_less_than_to_nearest(self, net: Any, evaluator: Any, name: str) -> None:
+        compress = evaluator.compressor
+        patches = compress.patches["query"].damped(centred=True)[0]
+
+        def loss(value: str) -> float:
+            state = compress(plan_of(value)).layers["query"]
+            weight = state.weight if state.scale is None else state.weight / state.scale
+            error = weight - net.query.weight.asnumpy()
+            return float(np.einsum("oi,ij,oj->", error, patches, error))
+
+        nearest = quantize_weight(net.query.weight.asnumpy(), 4).dequantized() - net.query.weight.asnumpy()
+        to_nearest = float(np.einsum("oi,ij,oj->", nearest, patches, nearest))
+        assert loss(f"w4@{name}") < 0.9 * to_nearest
+        assert loss("w4") <= loss(f"w4@{name}") or name == "awq"
+
+    def test_cut_channels_take_their_scales_along(self, net: Any, evaluator: Any) -> None:
+        """A layer that reads fewer channels has fewer scales."""
+        compress, kept = evaluator.compressor, np.ones(evaluator.space.graph.unit_count, bool)
+        knob = next(knob for knob in evaluator.space.knobs if knob.name == "format/mix")
+        whole = compress.of(kept, {"mix": Format(8, 8)}, named={"mix": "smooth-quant"}).layers["mix"]
+        assert knob.divides("w8a8@smooth-quant") and whole.scale is not None and len(whole.scale) == 16
+        plain = compress.of(kept, {"mix": Format(8, 8)}).layers["mix"]
+        assert plain.scale is None and plain.activation != whole.activation
+
+
+class TestForms:
+    def test_all_forms_agree_for_random_plans(self, net: Any, graph: Any, evaluator: Any, tmp_path: Path) -> None:
+        elastic, inputs, seen = ElasticNetwork(net, graph, by_row=LAYERS), (OTHERS,), set()
+        for vector in evaluator.space.random(np.random.default_rng(2), 6):
+            plan = evaluator.space.decode(vector)
+            compressed = evaluator.compress(plan)
+            seen |= {split_value(value)[1] for value in dict(plan).values()}
+            elastic.set(compressed)
+            (expected,) = elastic(inputs)
+            (converted,) = forward(convert(net, graph, evaluator.parameters, compressed), inputs, graph=False)
+            (tmp_path / "net.onnx").write_bytes(
+                onnx_network(graph, evaluator.parameters, compressed, Style(integer_weights=True)).SerializeToString()
+            )
+            found = [
+                converted,
+                run_onnx(tmp_path / "net.onnx", inputs)[0],
+                evaluator.engine.outputs(compressed, inputs)[0],
+            ]
+            rounded = any(state.activation is not None for state in compressed.layers.values())
+            assert norm_error(expected, evaluator.plain_outputs[0][:0].sum() + forward(net, inputs)[0]) > 1e-3
+            for one in found:
+                assert norm_error(one, expected) < (ROUNDED if rounded else EXACT), plan
+        assert {"gptq", "awq", "smooth-quant"} <= seen
+
+    def test_layers_with_scales_run_in_integers(self, net: Any, graph: Any, tmp_path: Path) -> None:
+        """onnxruntime's kernels need zero points of weights; tensors that layers divide first are not rounded."""
+        choices = Choices(FORMATS, 4, ("rtn", "smooth-quant"), quantizes_tensors=True)
+        made = evaluator_of(net, graph, choices, (X,), None, (X,))
+        compressed = made.compress(plan_of("w8a8@smooth-quant"))
+        assert not compressed.tensors and made.compress(plan_of("w8a8")).tensors
+        model = onnx_network(graph, made.parameters, compressed, Style(integer_weights=True))
+        stored = {tensor.name for tensor in model.graph.initializer}
+        assert all(f"{layer}.weight.zero_points" in stored for layer in LAYERS)
+        divided = [node.output[0] for node in model.graph.node if node.output[0].endswith("#divided")]
+        assert divided == ["query#divided", "mix#divided", "head#divided"], "layers that read one tensor share it"
+        (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+        (mine,) = made.engine.outputs(compressed, (OTHERS,))
+        assert norm_error(run_onnx(tmp_path / "net.onnx", (OTHERS,))[0], mine) < ROUNDED
+
+
+class TestCosts:
+    @pytest.mark.parametrize("name", ["cpu", "ascend-310p3:mindspore"])
+    def test_scales_cost_time_and_bytes(self, evaluator: Any, name: str) -> None:
+        costs = CostTables(device(name), evaluator.space, 1)
+        plain, smooth, one = (
+            costs(evaluator.space.encode(plan)[None])[0]
+            for plan in (plan_of("w8a8"), plan_of("w8a8@smooth-quant"), plan_of("w8a8@smooth-quant", ("mix",)))
+        )
+        assert smooth.latency_ms > plain.latency_ms and smooth.size_mb > plain.size_mb
+        assert smooth.macs == plain.macs and one.latency_ms < smooth.latency_ms
+
+    def test_files_have_the_size_that_is_predicted(self, graph: Any, evaluator: Any) -> None:
+        costs = CostTables(device("cpu"), evaluator.space, 1)
+
+        def sizes(value: str) -> tuple[float, int]:
+            plan = plan_of(value)
+            model = onnx_network(graph, evaluator.parameters, evaluator.compress(plan), Style(integer_weights=True))
+            return 1e6 * costs(evaluator.space.encode(plan)[None])[0].size_mb, len(model.SerializeToString())
+
+        (plain, plain_file), (smooth, smooth_file) = sizes("w8a8"), sizes("w8a8@smooth-quant")
+        assert smooth - plain == pytest.approx(smooth_file - plain_file, rel=0.05)
+
+
+class TestAutomatically:
+    def test_they_are_offered_where_they_pay(self, graph: Any, evaluator: Any) -> None:
+        choices = with_paying(Choices(FORMATS, 4), evaluator.compressor.scalings)
+        space = search_space(graph, evaluator.parameters, choices)
+        gains = {key: scaling.gain for key, scaling in evaluator.compressor.scalings.items()}
+        assert choices.paying and gains["query", "w8a8", "smooth-quant"] <= PAYS
+        for knob in space.knobs:
+            for value in knob.values[1:]:
+                some, primitive = split_value(value)
+                assert not knob.divides(value) or gains[knob.layers[0], str(some), primitive] <= PAYS
+        named = {split_value(value)[1] for knob in space.knobs for value in knob.values}
+        assert "smooth-quant" in named and "smooth-quant-0.5" not in named
+
+    def test_where_nothing_pays_there_are_none(self, graph: Any, evaluator: Any) -> None:
+        worse = {key: replace(scaling, gain=0.9) for key, scaling in evaluator.compressor.scalings.items()}
+        space = search_space(graph, evaluator.parameters, with_paying(Choices(FORMATS, 4), worse))
+        assert not any(knob.dividing for knob in space.knobs)
+
+
+def test_a_search_saves_loads_and_rebuilds_them(net: Any, tmp_path: Path) -> None:
+    front = autocomp.search(net, "size<95%", "cpu", X, primitives="smooth-quant", trials=4, progress=False)
+    point = next(point for point in front if point.plan)
+    assert set(point.primitives) == {"smooth-quant"}
+    report = point.export(tmp_path / "net.onnx")
+    assert report.max_relative_error < ROUNDED
+    front.save(tmp_path / "front")
+    loaded = next(one for one in autocomp.load(tmp_path / "front", net) if one.plan == point.plan)
+    np.testing.assert_array_equal(forward(loaded.net, (OTHERS,))[0], forward(point.net, (OTHERS,))[0])
+    point.export(tmp_path / "net.safetensors")
+    rebuilt = autocomp.rebuild(Tokens(), tmp_path / "net.safetensors")
+    np.testing.assert_array_equal(forward(rebuilt, (OTHERS,))[0], forward(point.net, (OTHERS,))[0])
