@@ -147,7 +147,8 @@ def _any_scales(graph: NetworkGraph, layer: str, some: Format, primitive: str) -
     by_row = primitive == DYNAMIC
     rounds = some.activation_bits < FLOAT_BITS and not by_row
     activation = ActivationQuantizer(1.0, 0, some.activation_bits) if rounds else None
-    return InputScaling(np.ones(shape[1] if shape else 1, np.float32), 0.5, 1.0, activation, some.activation_bits if by_row else None)
+    ones, row_bits = np.ones(shape[1] if shape else 1, np.float32), some.activation_bits if by_row else None
+    return InputScaling(ones, 0.5, 1.0, activation, row_bits)
 
 
 def _blocks(net: Any, graph: NetworkGraph, names: Collection[str], inputs: Any) -> tuple[ResidualBlock, ...]:

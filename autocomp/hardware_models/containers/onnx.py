@@ -115,7 +115,8 @@ class OnnxContainer(NamedContainer):
         if lowered.device.symmetric_inputs:
             return found + self._turned(node) * stored
         if shift:
-            found = found + both * (outputs * SCALE + self.bias + 5 * shift)
+            whole = both & ~lowered.workload.by_row_of(index)
+            found = found + whole * (outputs * SCALE + self.bias + 5 * shift)
         if node.kind == "dense":
             found = found + both * (outputs + self.zero_points + 2 * name)
         phases = self.phases + self.rounded + 24 * len(node.name) + 12 * len(PHASES)

@@ -18,7 +18,16 @@ from autocomp.search_spaces import NetworkGraph, Node, foldable
 from .blocks import skip_blocks
 from .chains import put_chains
 from .layer_pass import DividedInput, ScaledLayer
-from .layers import QuantizedConv2d, QuantizedConv2dTranspose, QuantizedDense, RoundedInput, RoundedLayer, RowsInput, StandIn, ms
+from .layers import (
+    QuantizedConv2d,
+    QuantizedConv2dTranspose,
+    QuantizedDense,
+    RoundedInput,
+    RoundedLayer,
+    RowsInput,
+    StandIn,
+    ms,
+)
 from .one_dimensional import QuantizedConv1d, QuantizedConv1dTranspose, float_conv1d, is_one_dimensional
 from .tables import QuantizedEmbedding, table_of
 

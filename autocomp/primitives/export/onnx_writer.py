@@ -81,7 +81,8 @@ class Writer:
         self.norms = {node.layer: node for node in graph.nodes if node.kind == "batchnorm" and node.layer}
         roundings = [state.activation for state in compressed.layers.values() if state.activation is not None]
         roundings += compressed.tensors.values()
-        self.signed = bool(roundings) and all(one.symmetric for one in roundings)  # TensorRT requires it
+        signed = bool(roundings) and all(one.symmetric for one in roundings)  # TensorRT requires it
+        self.signed = signed and not compressed.flows
         self.tables = {graph.nodes[graph.embeddings[p]].table: table for p, table in compressed.tables.items()}
         self.weights: dict[str, str] = {}  # name of a layer's integers -> name of their floats
         self.quantized_inputs: dict[tuple[str, ActivationQuantizer], str] = {}

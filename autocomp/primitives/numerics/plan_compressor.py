@@ -46,9 +46,9 @@ class LayerState:
     rows, columns: (out,), (in / groups,) bool: the kept part of the weight's first two axes.
     weight: (kept out, kept in, ...) float32, rounded if the plan rounds it; quantized: its integers.
     bias: (kept out,) float32 or None. activation: the quantizer of the layer's input, None: it is not rounded.
-    sparse: whether two of every four weights are zero. scale: (kept in,) float32, by which the input is divided before
-        it is rounded and multiplied by the weight; None: it is not. row_bits: of the input, each row of which has a range
-        of its own while the network runs; None: it has none.
+    sparse: whether two of every four weights are zero.
+    scale: (kept in,) float32, by which the input is divided before it is rounded and multiplied by the weight; None: it
+        is not. row_bits: of the input, each row of which has a range of its own while the network runs; None: none.
     """
 
     rows: np.ndarray

@@ -7,20 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import autocomp
-from autocomp.errors import NoEffectError
+from autocomp.errors import ExportError, NoEffectError
 from autocomp.hardware_models import CostTables, device
+from autocomp.measurement.processor import TEMPLATE
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.cells.elastic import ElasticNetwork
+from autocomp.primitives.cells.layers import RowsInput
 from autocomp.primitives.choices import Choices
+from autocomp.primitives.export.ascend.deployable import deployable_model
 from autocomp.primitives.export.files import EXACT, ROUNDED, norm_error, run_onnx
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.quantizers import quantize_weight
-from autocomp.primitives.numerics.scaled_inputs import migration_scales
+from autocomp.primitives.numerics.scaled_inputs import migration_scales, rounded_rows
 from autocomp.primitives.registry import search_space
+from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import forward, load_mindspore
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.jobs import evaluator_of
@@ -55,6 +60,17 @@ def graph(net: Any) -> Any:
 @pytest.fixture(scope="module")
 def evaluator(net: Any, graph: Any) -> Any:
     return evaluator_of(net, graph, Choices(FORMATS, 4, NAMES, ranges_of_rows=True), (X,), None, (X,))
+
+
+@pytest.fixture(scope="module")
+def flowing(net: Any, graph: Any) -> Any:
+    """For onnxruntime, which keeps tensors between layers in integers."""
+    choices = Choices(FORMATS, 4, NAMES, quantizes_tensors=True, ranges_of_rows=True)
+    return evaluator_of(net, graph, choices, (X,), None, (X,))
+
+
+def file_of(made: Any, graph: Any, value: str) -> onnx.ModelProto:
+    return onnx_network(graph, made.parameters, made.compress(plan_of(value)), Style(integer_weights=True))
 
 
 def plan_of(value: str, layers: tuple[str, ...] = LAYERS) -> Plan:
@@ -167,20 +183,58 @@ class TestForms:
                 assert norm_error(one, expected) < (ROUNDED if rounded else EXACT), plan
         assert {"gptq", "awq", "smooth-quant"} <= seen
 
-    def test_layers_with_scales_run_in_integers(self, net: Any, graph: Any, tmp_path: Path) -> None:
+    def test_layers_with_scales_run_in_integers(self, flowing: Any, graph: Any) -> None:
         """onnxruntime's kernels need zero points of weights; tensors that layers divide first are not rounded."""
-        choices = Choices(FORMATS, 4, ("rtn", "smooth-quant"), quantizes_tensors=True)
-        made = evaluator_of(net, graph, choices, (X,), None, (X,))
-        compressed = made.compress(plan_of("w8a8@smooth-quant"))
-        assert not compressed.tensors and made.compress(plan_of("w8a8")).tensors
-        model = onnx_network(graph, made.parameters, compressed, Style(integer_weights=True))
+        compressed = flowing.compress(plan_of("w8a8@smooth-quant"))
+        assert not compressed.tensors and flowing.compress(plan_of("w8a8")).tensors
+        model = file_of(flowing, graph, "w8a8@smooth-quant")
         stored = {tensor.name for tensor in model.graph.initializer}
         assert all(f"{layer}.weight.zero_points" in stored for layer in LAYERS)
         divided = [node.output[0] for node in model.graph.node if node.output[0].endswith("#divided")]
         assert divided == ["query#divided", "mix#divided", "head#divided"], "layers that read one tensor share it"
-        (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
-        (mine,) = made.engine.outputs(compressed, (OTHERS,))
+
+    @pytest.mark.parametrize("value", ["w8a8@smooth-quant", "w8a8@smooth-quant-dynamic", "w4@awq"])
+    def test_the_file_computes_what_was_evaluated(self, flowing: Any, graph: Any, tmp_path: Path, value: str) -> None:
+        (tmp_path / "net.onnx").write_bytes(file_of(flowing, graph, value).SerializeToString())
+        (mine,) = flowing.engine.outputs(flowing.compress(plan_of(value)), (OTHERS,))
         assert norm_error(run_onnx(tmp_path / "net.onnx", (OTHERS,))[0], mine) < ROUNDED
+
+
+class TestRows:
+    def test_each_row_has_a_range_of_its_own(self, net: Any, evaluator: Any) -> None:
+        state = evaluator.compress(plan_of("w8a8@smooth-quant-dynamic")).layers["query"]
+        assert state.row_bits == 8 and state.activation is None and state.scale is not None
+        x = np.random.default_rng(0).normal(size=(6, 16)).astype(np.float32) * 10.0 ** np.arange(6)[:, None]
+        found = forward(RowsInput(8), (x.astype(np.float32),), graph=False)[0]
+        np.testing.assert_allclose(found, rounded_rows(x.astype(np.float32), 8), rtol=1e-6)
+
+    def test_a_row_with_outliers_spoils_no_other(self, net: Any, graph: Any) -> None:
+        """One token whose numbers are 200 times those of others."""
+        loud = copy_network(net)
+        table = loud.words.embedding_table.asnumpy().copy()
+        table[7] *= 200
+        loud.words.embedding_table.set_data(ms.Tensor(table))
+        choices = Choices(FORMATS, 4, ("rtn", "smooth-quant", "smooth-quant-dynamic"), ranges_of_rows=True)
+        made = evaluator_of(loud, graph, choices, (X,), None, (X,))
+        assert noise(made, "w8a8@smooth-quant-dynamic", LAYERS[:3]) < 0.5 * noise(made, "w8a8@smooth-quant", LAYERS[:3])
+
+    def test_rows_are_multiplied_as_integers(self, flowing: Any, graph: Any) -> None:
+        model = file_of(flowing, graph, "w8a8@smooth-quant-dynamic")
+        operators = [node.op_type for node in model.graph.node]
+        assert operators.count("ReduceMax") == operators.count("QuantizeLinear") == 3
+        stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+        assert all(stored[f"{layer}.weight"] == onnx.TensorProto.INT8 for layer in LAYERS)
+
+    def test_a_runtime_without_them_is_said(self, graph: Any, evaluator: Any) -> None:
+        with pytest.raises(NoEffectError, match=r"smooth-quant-dynamic gives each row .* onnxruntime does"):
+            search_space(graph, evaluator.parameters, Choices(FORMATS, 4, ("rtn", "smooth-quant-dynamic")))
+        space = search_space(graph, evaluator.parameters, Choices(FORMATS, 4, ("rtn", "smoothing")))
+        assert not any(knob.ranging for knob in space.knobs) and any(knob.dividing for knob in space.knobs)
+
+    def test_atc_takes_none(self, graph: Any, evaluator: Any) -> None:
+        compressed = evaluator.compress(plan_of("w8a8@smooth-quant-dynamic"))
+        with pytest.raises(ExportError, match="query rounds each row of its input with a range of its own"):
+            deployable_model(graph, evaluator.parameters, compressed)
 
 
 class TestCosts:
@@ -194,16 +248,19 @@ class TestCosts:
         assert smooth.latency_ms > plain.latency_ms and smooth.size_mb > plain.size_mb
         assert smooth.macs == plain.macs and one.latency_ms < smooth.latency_ms
 
-    def test_files_have_the_size_that_is_predicted(self, graph: Any, evaluator: Any) -> None:
-        costs = CostTables(device("cpu"), evaluator.space, 1)
+    def test_ranges_of_rows_cost_more(self, flowing: Any) -> None:
+        costs = CostTables(device(TEMPLATE), flowing.space, 1)
+        plain, smooth, rows = (
+            costs(flowing.space.encode(plan_of(value))[None])[0].latency_ms
+            for value in ("w8a8", "w8a8@smooth-quant", "w8a8@smooth-quant-dynamic")
+        )
+        assert plain < smooth < rows
 
-        def sizes(value: str) -> tuple[float, int]:
-            plan = plan_of(value)
-            model = onnx_network(graph, evaluator.parameters, evaluator.compress(plan), Style(integer_weights=True))
-            return 1e6 * costs(evaluator.space.encode(plan)[None])[0].size_mb, len(model.SerializeToString())
-
-        (plain, plain_file), (smooth, smooth_file) = sizes("w8a8"), sizes("w8a8@smooth-quant")
-        assert smooth - plain == pytest.approx(smooth_file - plain_file, rel=0.05)
+    @pytest.mark.parametrize("value", ["w8a8@smooth-quant", "w8a8@smooth-quant-dynamic"])
+    def test_files_have_the_size_that_is_predicted(self, graph: Any, flowing: Any, value: str) -> None:
+        costs = CostTables(device(TEMPLATE), flowing.space, 1)
+        predicted = 1e6 * costs(flowing.space.encode(plan_of(value))[None])[0].size_mb
+        assert predicted == pytest.approx(len(file_of(flowing, graph, value).SerializeToString()), rel=0.05)
 
 
 class TestAutomatically:

@@ -16,7 +16,6 @@ from .blocks import reordered
 from .integers import passes, rounded
 from .kernels import im2col_elements
 
-
 BEFORE_ROWS, AFTER_ROWS = 5, 2  # operators on a layer's input, and on its output, where each row has a range of its own
 WHOLE_ROWS = 3  # of those on the input that read all of it
 

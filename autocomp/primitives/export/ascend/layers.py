@@ -48,6 +48,8 @@ class LayerWriter(Writer):
 
     def state(self, layer: str) -> LayerState:
         state = super().state(layer)
+        if state.row_bits is not None:
+            raise ExportError(f"{layer} rounds each row of its input with a range of its own, which atc does not take")
         if not self.multiplies_integers(self.graph.nodes[self.graph.layers[layer]], state):
             return state
         return replace(state, quantized=filling_bytes(quantized_of(state), state.bias, output_scales(state)))
@@ -55,8 +57,6 @@ class LayerWriter(Writer):
     def layer_input(self, node: Node, state: LayerState) -> str:
         source = self.argument(Argument("node", node.inputs[0], node.arguments[0].part))
         source = divided(self, source, state, node.name)
-        if state.row_bits is not None:
-            raise ExportError(f"{node.layer} rounds each row of its input with a range of its own: atc takes no such file")
         if state.activation is None:
             return source
         key = (source, state.activation, self.multiplies_integers(node, state))
