@@ -54,6 +54,7 @@ class SearchedNetwork:
             "table_bits": list(self.choices.table_bits),
             "tied_tables": self.choices.tied_tables,
             "ranges_of_rows": self.choices.ranges_of_rows,
+            "group_formats": list(map(str, self.choices.group_formats)),
             "paying": None if self.choices.paying is None else sorted(map(list, self.choices.paying)),
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,

@@ -80,6 +80,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         description.get("tied_tables", False),
         None if paying is None else frozenset((layer, some, name) for layer, some, name in paying),
         description.get("ranges_of_rows", False),
+        tuple(map(Format.parse, description.get("group_formats", ()))),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

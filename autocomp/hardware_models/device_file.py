@@ -17,7 +17,7 @@ FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
 ENTRIES = (
     *("name", "like", "aliases", "float_bits", "formats", "channel_divisor", "strict_divisor", "weight_only"),
-    *("symmetric_inputs", "container", "runtime"),
+    *("group_sizes", "symmetric_inputs", "container", "runtime"),
     *("specification", "matrix", "fusion", "layout", "rates", "fit", "energy_pj", "measured"),
 )
 MAY_BE_ZERO = (
@@ -135,6 +135,8 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
         yield name, data.get(name, False), "true or false", isinstance(data.get(name, False), bool)
     bits = data.get("weight_only", [])
     yield "weight_only", bits, "a list of numbers of bits from 1 to 8", _numbers_of_bits(bits)
+    sizes = data.get("group_sizes", [])
+    yield "group_sizes", sizes, "a list of integers above 1", _sizes(sizes)
     free = data["fusion"].get("free_activations", [])
     yield "free_activations", free, "a list of operators", isinstance(free, (list, tuple))
     for name, value in data.get("layout", {}).items():
@@ -211,6 +213,10 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_text, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _sizes(given: Any) -> bool:
+    return isinstance(given, (list, tuple)) and all(isinstance(one, int) and one > 1 for one in given)
 
 
 def _numbers_of_bits(given: Any) -> bool:

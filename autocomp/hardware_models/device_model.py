@@ -52,6 +52,7 @@ class Device:
     strict_divisor: whether channels are cut only in multiples of it, since the runtime is slower between them.
     weight_only: numbers of bits of weights that a dense layer whose input is in floats reads as they are stored, where
         its runtime can; of other numbers they are floats once the network is loaded.
+    group_sizes: numbers of inputs that may share a scale of weights alone, in dense layers.
     symmetric_inputs: whether the runtime takes only inputs that are rounded symmetrically around zero, as TensorRT
         does.
     runtime: the software that executes networks on it: how it runs, fuses and stores operators and tensors.
@@ -88,6 +89,7 @@ class Device:
     symmetric_inputs: bool = False
     strict_divisor: bool = False
     weight_only: tuple[int, ...] = ()
+    group_sizes: tuple[int, ...] = ()
     table: MeasuredTable = field(default_factory=lambda: MeasuredTable(()))
 
     @cached_property
@@ -137,6 +139,11 @@ class Device:
         inputs = dict.fromkeys(some.activation_bits for some in self.formats if some.weight_bits == 4)
         found = [Format(bits, width) for width in inputs for bits in (2, 1)]
         return tuple(some for some in found if some not in self.formats)
+
+    def group_formats(self) -> tuple[Format, ...]:
+        """Formats of weights alone with a scale for each group of inputs, of those below 8 bits that it lists."""
+        bits = dict.fromkeys(f.weight_bits for f in self.formats if f.weight_bits < 8 and f.activation_bits > 8)
+        return tuple(Format(width, group=size) for width in bits for size in sorted(self.group_sizes))
 
     def on(self, runtime: str) -> Device:
         """The same chip under another runtime, by the name behind a device's colon: ``mindspore``, ``lite``.
@@ -193,6 +200,7 @@ class Device:
                 symmetric_inputs=data.get("symmetric_inputs", runtime.symmetric_inputs),
                 strict_divisor=data.get("strict_divisor", False),
                 weight_only=tuple(data.get("weight_only", ())),
+                group_sizes=tuple(data.get("group_sizes", ())),
             )
             return replace(found, table=MeasuredTable(rows_of(rows)).held_against(found)) if rows else found
         except KeyError as missing:

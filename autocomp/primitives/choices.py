@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autocomp.search_spaces import Format, Value
+from autocomp.search_spaces import FLOAT_BITS, Format, Value
 
 from .restrictions import Restricted
 
@@ -28,7 +28,8 @@ class Choices:
     table_bits: in which files hold rows of an embedding. tied_tables: whether they hold a table in integers that others
     read, too. paying: layer, format and primitive, for primitives that divide inputs and pay there; the others are not
     offered. None: all are, to who asks for them. ranges_of_rows: whether the device's runtime rounds each row of an
-    input with a range of its own, found while the network runs.
+    input with a range of its own, found while the network runs. group_formats: further ones, with a scale for each
+    group of inputs, for primitives that are made for them.
     """
 
     formats: Sequence[Format]
@@ -48,3 +49,14 @@ class Choices:
     tied_tables: bool = True
     paying: frozenset[tuple[str, str, str]] | None = None
     ranges_of_rows: bool = False
+    group_formats: tuple[Format, ...] = ()
+
+    @property
+    def ordered(self) -> tuple[Format, ...]:
+        """All formats, mildest first: one with groups comes before that with one scale for each output."""
+        found: list[Format] = []
+        for some in self.formats:
+            alike = some.activation_bits == FLOAT_BITS
+            found += [one for one in self.group_formats if alike and one.weight_bits == some.weight_bits]
+            found.append(some)
+        return (*found, *self.low_formats)

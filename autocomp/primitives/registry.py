@@ -99,6 +99,7 @@ def search_space(
             )
         try:
             offered = (*formats, *choices.low_formats) if getattr(made, "low_bits", False) else formats
+            offered = (*offered, *choices.group_formats) if getattr(made, "in_groups", False) else offered
             found = made.knobs(graph, parameters, offered, channel_divisor, moments or {})
         except NoEffectError:
             if name in asked:
@@ -125,8 +126,7 @@ def search_space(
         raise NoEffectError(
             "there is nothing to compress: the network has no nn.Conv2d and no nn.Dense that reads its weight as it is"
         )
-    ordered = (*formats, *choices.low_formats)
-    every_one = merged(_with_zeros(knobs), ordered, trainers(), choices.trains, named(), dividing(), (DYNAMIC,))
+    every_one = merged(_with_zeros(knobs), choices.ordered, trainers(), choices.trains, named(), dividing(), (DYNAMIC,))
     found = _dividing(graph, every_one)
     if not found:
         raise NoEffectError("there is nothing to compress: plans may cut every layer to an odd number of channels")
@@ -245,8 +245,8 @@ GROUPS = {
 register(ChannelPruning())
 register(RTN())
 register(TrainedFormats("adaround", "AdaRound", trains=False))
-register(NamedFormats("gptq", "GPTQ"), automatic=False)
-register(NamedFormats(AWQ, "AWQ"), automatic=False)
+register(NamedFormats("gptq", "GPTQ", in_groups=True), automatic=False)
+register(NamedFormats(AWQ, "AWQ", in_groups=True), automatic=False)
 register(NamedFormats(SMOOTH, "SmoothQuant", module="smooth_quant"), automatic=False)
 register(NamedFormats(DYNAMIC, "SmoothQuant", module="smooth_quant", settings=(("dynamic", True),)), automatic=False)
 for _strength in STRENGTHS:

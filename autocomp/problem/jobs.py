@@ -249,6 +249,7 @@ def _prepared(
         table_bits=chip.table_bits,
         tied_tables=chip.container.tied_tables,
         ranges_of_rows=chip.runtime.ranges_of_rows,
+        group_formats=chip.group_formats(),
     )
     choices = replace(
         choices,

@@ -24,7 +24,7 @@ def scalings_of(
     if choices.primitives == "auto":
         names = [*AUTOMATIC_DIVIDING] if any(node.kind == "softmax" for node in graph.nodes) else []
     names = [name for name in names if name != DYNAMIC or choices.ranges_of_rows]
-    offers = [(name, some) for name in names for some in choices.formats]
+    offers = [(name, some) for name in names for some in (*choices.formats, *choices.group_formats)]
     return input_scalings(engine, graph, plain, calibration, offers, seed, choices.symmetric)
 
 

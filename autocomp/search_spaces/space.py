@@ -266,13 +266,13 @@ class SearchSpace:
 
     @cached_property
     def format_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:
-        """For each node: position of its format knob, if it has one, with (values, 2) int: bits of weights and
-        activations."""
+        """For each node: position of its format knob, if it has one, with (values, 3) int: bits of weights and
+        activations, and the inputs that share a scale, 0 for all."""
         tables: list[list[tuple[int, np.ndarray]]] = [[] for _ in self.graph.nodes]
         for position, knob in enumerate(self.knobs):
             if knob.kind != "format":
                 continue
-            bits = np.array([(f.weight_bits, f.activation_bits) for f in knob.formats])
+            bits = np.array([(f.weight_bits, f.activation_bits, f.group) for f in knob.formats])
             for i, node in enumerate(self.graph.nodes):
                 if node.layer is not None and node.layer in knob.layers:
                     tables[i].append((position, bits))

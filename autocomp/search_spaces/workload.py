@@ -71,8 +71,16 @@ class Workload:
         weight = np.full(len(self), FLOAT_BITS)
         activation = weight
         for position, bits in self.space.format_tables[node]:
-            weight, activation = bits[self._columns[position]].T
+            weight, activation, _ = bits[self._columns[position]].T
         return weight, activation
+
+    def group_of(self, node: int) -> np.ndarray:
+        """(n,) int: how many inputs of an output of a layer share a scale; 0 for all."""
+        found = np.zeros(len(self), np.int64)
+        if self.graph.nodes[node].attributes.replaces is None:  # layers of chains have one scale for each output
+            for position, bits in self.space.format_tables[node]:
+                found = bits[self._columns[position], 2]
+        return found
 
     def sparse_of(self, node: int) -> np.ndarray:
         """(n,) bool: whether two of every four weights of a layer are zero."""

@@ -16,7 +16,7 @@ from autocomp.deployment.file_sizes import FileSizes
 from autocomp.hardware_models import Device, device
 from autocomp.measurement.processor import TEMPLATE
 from autocomp.primitives.choices import Choices
-from autocomp.primitives.export.onnx_packed import packed_blocks
+from autocomp.primitives.export.onnx_blocks import packed_blocks
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.jobs import evaluator_of
 from autocomp.search_spaces import BLOCK, Format, Plan

@@ -69,7 +69,8 @@ def test_a_plan_of_any_values_can_be_carried_out(knobs: tuple[Subject, tuple[Kno
     subject, found = knobs
     name, importance = found[0].primitive, np.arange(subject.graph.unit_count, dtype=float)
     known = {name: importance} if name in rated() else {}
-    space = search_space(subject.graph, subject.parameters, Choices(FORMATS, 4, name, importance=known))
+    choices = Choices(FORMATS, 4, name, importance=known, ranges_of_rows=True)
+    space = search_space(subject.graph, subject.parameters, choices)
     plan = space.decode(space.random(np.random.default_rng(0), 1)[0])
     assert space.kept(plan).any() and set(space.formats(plan)) <= set(subject.graph.layers)
 
@@ -81,8 +82,9 @@ def test_the_trained_ones_name_their_algorithm() -> None:
             untrained = name == "adaround" or isinstance(made, NamedFormats)
             assert made.trains == (name in trainers()) != untrained
             found = made.algorithm(weight_bits=4, activation_bits=8)
-            _, _, strength = name.partition("smooth-quant-")
-            assert found.name == name.removesuffix(f"-{strength}") and (not strength or found.alpha == float(strength))
+            _, _, setting = name.partition("smooth-quant-")
+            assert found.name == name.removesuffix(f"-{setting}")
+            assert not setting or (found.dynamic if setting == "dynamic" else found.alpha == float(setting))
 
 
 def test_slb_reaches_four_bits_at_most(named_subject: Callable[[str], Subject]) -> None:

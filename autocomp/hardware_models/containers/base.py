@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autocomp.hardware_models.gemm import gemm_of
 from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.operators import Operator, Program
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, Node
@@ -78,8 +79,17 @@ class Container:
         outputs: (n,) its channels out.
         """
         bits, activation_bits = lowered.workload.bits_of(index)
-        stored = np.where(bits <= 8, outputs * SCALE + self.unpacking(bits), 0)
+        stored = np.where(bits <= 8, self.scales(lowered, index, outputs) + self.unpacking(bits), 0)
         return stored + np.where(activation_bits <= 8, self.rounded, 0)
+
+    @staticmethod
+    def scales(lowered: LoweredNetwork, index: int, outputs: np.ndarray) -> np.ndarray:
+        """(n,) bytes of the scales of a layer's weight: of each output, or of each group of its inputs."""
+        group = lowered.workload.group_of(index)
+        if not group.any():
+            return outputs * SCALE
+        parts = gemm_of(lowered, index).channels_in // np.maximum(group, 1)
+        return outputs * SCALE * np.where(group > 0, np.maximum(parts, 1), 1)
 
     def of_division(self, lowered: LoweredNetwork, index: int) -> np.ndarray:
         """(n,) bytes of the scales that a layer's input is divided by, and of the product."""

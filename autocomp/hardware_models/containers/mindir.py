@@ -57,7 +57,7 @@ class MindirContainer(Container):
         named = 3 * len(".weight") + _stored(weight + len(".scale"), rank)
         read = lowered.device.runtime.reads_stored(lowered, index)  # with scales in float16, and not unpacked
         unpacked = np.where(read, self.integers - outputs * SCALE / 2, self.unpacking(bits))
-        stored = np.where(bits <= 8, outputs * SCALE + unpacked + named, 0)
+        stored = np.where(bits <= 8, self.scales(lowered, index, outputs) + unpacked + named, 0)
         names = sum(_stored(len(str(node.layer)) + len(name), 0) for name in (".0.scale", ".0.low", ".0.high"))
         return stored + np.where(activation_bits <= 8, self.rounded + names, 0)
 

@@ -105,7 +105,9 @@ class OnnxContainer(NamedContainer):
         plain = np.where(both, self.whole_integers + 5 * name, self.integers + 4 * name)
         if lowered.device.symmetric_inputs:  # DequantizeLinear for all, no zero points, and biases in floats
             packed = plain = np.asarray(self._dequantized(name))
-        found = stored * (outputs * SCALE + np.where(bits <= 4, packed, plain)) + self._rounded_again(lowered, index)
+        in_groups = (lowered.workload.group_of(index) > 0) * self._parted(name)
+        scales = self.scales(lowered, index, outputs)
+        found = stored * (scales + np.where(bits <= 4, packed, plain) + in_groups) + self._rounded_again(lowered, index)
         packed_here = lowered.device.runtime.reads_stored(lowered, index)
         if np.any(packed_here):
             found = np.where(packed_here, self._multiplied_packed(lowered, index), found)
@@ -147,12 +149,20 @@ class OnnxContainer(NamedContainer):
         return protobuf.operator("Mul", (name + len(".steps"), name + len("#scale")), name + len(".product")) + 14
 
     @staticmethod
+    def _parted(weight: int) -> int:
+        """Of the Reshape of a weight with a scale for each group. weight: letters of its name."""
+        name, floats = weight + len(".rows"), weight + len(".float")
+        return protobuf.operator("Reshape", (name, len("#100")), floats) + protobuf.tensor(len("#100")) + 2 * 8
+
+    @staticmethod
     def _multiplied_packed(lowered: LoweredNetwork, index: int) -> np.ndarray:
         """(n,) bytes of a scale for each block of a row, and of what fills the last one; the operator has attributes
         and a domain that others have not."""
         layer, more = gemm_of(lowered, index), 145 + 2 * letters_of(lowered.graph.nodes[index])
-        blocks = np.ceil(layer.channels_in / BLOCK)
-        return layer.channels_out * (blocks * SCALE + (blocks * BLOCK - layer.channels_in) / 2) + more
+        group = lowered.workload.group_of(index)
+        block = np.where(group > 0, group, BLOCK)
+        blocks = np.ceil(layer.channels_in / block)
+        return layer.channels_out * (blocks * SCALE + (blocks * block - layer.channels_in) / 2) + more
 
     @staticmethod
     def _dequantized(weight: int) -> int:

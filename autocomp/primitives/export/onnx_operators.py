@@ -21,7 +21,7 @@ from .onnx_convolutions import conv, transposed_conv, volume_conv
 from .onnx_elementwise import ELEMENTWISE, binary, unary
 from .onnx_indexing import INDEXING
 from .onnx_inputs import dense_of_rows, in_steps
-from .onnx_packed import packed_dense
+from .onnx_packed import multiplies_packed, packed_dense
 from .onnx_padding import PADDING
 from .onnx_reductions import REDUCTIONS
 from .onnx_shapes import SHAPES, argument_shape, operand, source_shape
@@ -48,7 +48,7 @@ def dense(w: Writer, node: Node) -> str:
     if node.layer is None:
         return plain_dense(w, node) if node.op == "Dense" else matmul(w, node)
     state = w.state(node.layer)
-    if w.multiplies_packed(node, state):
+    if multiplies_packed(w, node, state):
         return packed_dense(w, node, state)
     if state.row_bits is not None and w.multiplies_integers(node, in_steps(state)):
         return dense_of_rows(w, node, state)

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from autocomp.primitives.numerics.plan_compressor import LayerState
-from autocomp.search_spaces import BLOCK, Node
+from autocomp.search_spaces import Node, packs
 
+from .onnx_blocks import block_of, packed_blocks
 from .onnx_writer import MICROSOFT, Writer
 
-MIDDLE = 8  # what onnxruntime takes from an unsigned integer of 4 bits that has no zero point
+
+def multiplies_packed(w: Writer, node: Node, state: LayerState) -> bool:
+    """Whether onnxruntime reads the weight of a layer in floats as it is stored."""
+    quantized = state.quantized
+    if quantized is None or state.activation is not None or not w.style.packed_dense or quantized.bits != 4:
+        return False
+    plain = quantized.zero_point is None and state.row_bits is None and block_of(quantized) is not None
+    return plain and packs(w.graph, w.graph.layers[str(node.layer)])
 
 
 def packed_dense(w: Writer, node: Node, state: LayerState) -> str:
-    """``MatMulNBits``: y = x W^T + b in float32, with a scale for each BLOCK inputs of an output, all equal."""
+    """``MatMulNBits``: y = x W^T + b in float32, with a scale for each block of inputs of an output: all equal, or
+    those of the format's groups."""
     assert state.quantized is not None
     outputs, inputs = state.quantized.integers.shape
-    weight, scales = packed_blocks(state.quantized.integers, state.quantized.with_positive_scale().scale)
+    block, positive = block_of(state.quantized), state.quantized.with_positive_scale()
+    assert block is not None
+    weight, scales = packed_blocks(positive.integers, positive.scale, block)
     stored = [w.initializer(f"{node.weight}.packed", weight), w.initializer(f"{node.weight}.blocks", scales)]
     bias = ["", "", *w.layer_bias(node, state)] if state.bias is not None else []
-    settings = {"K": inputs, "N": outputs, "bits": 4, "block_size": BLOCK}
+    settings = {"K": inputs, "N": outputs, "bits": 4, "block_size": block}
     source = w.layer_input(node, state)
     return w.emit("MatMulNBits", [source, *stored, *bias], node.name, domain=MICROSOFT, **settings)
-
-
-def packed_blocks(levels: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """levels: (out, in), -8 to 7; scale: (out,). Returns (out, blocks, BLOCK / 2) uint8, the earlier integer in the low
-    half, and (out * blocks,) float32. The last block is filled with zeros."""
-    outputs, inputs = levels.shape
-    blocks = -(-inputs // BLOCK)
-    whole = np.full((outputs, blocks * BLOCK), MIDDLE, np.uint8)
-    whole[:, :inputs] = levels.astype(np.int16) + MIDDLE
-    halves = (whole[:, ::2] | (whole[:, 1::2] << 4)).reshape(outputs, blocks, BLOCK // 2)
-    return halves, np.repeat(np.asarray(scale, np.float32).reshape(-1), blocks)

@@ -23,7 +23,7 @@ from autocomp.primitives.numerics.quantizers import (
 from autocomp.primitives.tracing.batch_axis import growing_axes
 from autocomp.primitives.tracing.nodes import CONSTANT
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
-from autocomp.search_spaces import MAX_POOLS, Argument, NetworkGraph, Node, foldable, packs
+from autocomp.search_spaces import MAX_POOLS, Argument, NetworkGraph, Node, foldable
 
 from .onnx_inputs import divided, rounded_by_row
 from .onnx_tables import whole_table
@@ -237,6 +237,10 @@ class Writer:
             return self.emit("DequantizeLinear", [integers, scale], f"{name}.float", axis=0)
         # A row for each scale. onnxruntime's integer convolution takes no zero point for a channel: the Reshape keeps
         # the layer in float.
+        if folded and weight.zero_point is None:
+            stored = self._integers(name, weight.integers.reshape(weight.scale.size, -1), weight.bits)
+            parted = self._unpacked(stored, weight.scale.reshape(-1), 2)
+            return self.emit("Reshape", [parted, self.constant(list(weight.integers.shape))], f"{name}.whole")
         scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
         arguments = [self._integers(name, weight.integers.reshape(weight.scale.size, -1), weight.bits), scale]
         if weight.zero_point is not None:
@@ -278,14 +282,6 @@ class Writer:
             return False
         flows = bool(self.compressed.tensors) or self.compressed.flows
         return flows and quantized.scale.ndim == 1 and quantized.zero_point is None
-
-    def multiplies_packed(self, node: Node, state: LayerState) -> bool:
-        """Whether onnxruntime reads the weight of a layer in floats as it is stored."""
-        quantized = state.quantized
-        if quantized is None or state.activation is not None or not self.style.packed_dense or quantized.bits != 4:
-            return False
-        plain = quantized.scale.ndim == 1 and quantized.zero_point is None
-        return plain and packs(self.graph, self.graph.layers[str(node.layer)])
 
     def batchnorm(self, node: Node) -> str:
         assert node.layer is not None

@@ -20,7 +20,7 @@ from .patches import Hessian
 from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation
 from .scaled_inputs import MigrationErrors, best_activation_scales, best_migration
 from .sequential_rounding import sequential_rounding
-from .weight_grids import fit_grid
+from .weight_grids import fit_grid, parts_of
 
 SMOOTH, AWQ, GPTQ = "smooth-quant", "awq", "gptq"
 STRENGTHS = (0.25, 0.5, 0.75)  # migration strengths that are choices of their own; else each tensor has its best
@@ -79,12 +79,15 @@ def input_scaling(
     """
     bits, dynamic = (some.weight_bits, some.activation_bits), primitive == DYNAMIC
     if primitive == AWQ:
-        scale, exponent = best_activation_scales(weights, seen.rows, seen.magnitudes, partial(_unclipped, bits[0]))
+        parts = parts_of(len(seen.peaks), some.group or None)
+        rounding = partial(_unclipped, bits[0], parts)
+        scale, exponent = best_activation_scales(weights, seen.rows, seen.magnitudes, rounding)
     else:
         _, _, strength = primitive.partition(f"{SMOOTH}-")
         alpha = float(strength) if strength and not dynamic else None
         scale, exponent = best_migration(weights, seen.rows, seen.peaks, bits, alpha=alpha, dynamic=dynamic)
-    errors, plain = (MigrationErrors(weights, seen.rows, bits, dynamic=rows) for rows in (dynamic, False))
+    plain = MigrationErrors(weights, seen.rows, bits)
+    errors = MigrationErrors(weights, seen.rows, bits, dynamic=dynamic, group=some.group or None)
     gain = errors(scale) / max(plain(np.ones_like(scale)), 1e-30)
     if dynamic:
         return InputScaling(scale, float(exponent), float(gain), row_bits=bits[1])
@@ -95,22 +98,28 @@ def input_scaling(
     return InputScaling(scale, float(exponent), float(gain), activation)
 
 
-def _unclipped(bits: int, weight: np.ndarray) -> np.ndarray:
+def _unclipped(bits: int, parts: int, weight: np.ndarray) -> np.ndarray:
     """To nearest without clipping, as AWQ compares scales."""
-    return fit_grid(weight, bits, clips=False).nearest(weight)
+    return fit_grid(weight, bits, parts, clips=False).nearest(weight)
 
 
-def rounded_by(primitive: str, weight: np.ndarray, bits: int, patches: Hessian, centred: bool) -> QuantizedWeight:
+def to_nearest(weight: np.ndarray, some: Format) -> QuantizedWeight:
+    """A weight, (out, in), with a scale for each of the format's groups, to nearest."""
+    return fit_grid(weight, some.weight_bits, parts_of(weight.shape[1], some.group)).stored(weight)
+
+
+def rounded_by(primitive: str, weight: np.ndarray, some: Format, patches: Hessian, centred: bool) -> QuantizedWeight:
     """A weight, (out, in / groups, ...), by AWQ or GPTQ.
 
     patches: of the input that it is multiplied with, divided by AWQ's scales. centred: whether a shift of an output's
     mean is compensated.
     """
-    rows = weight.reshape(len(weight), -1)
+    rows, bits = weight.reshape(len(weight), -1), some.weight_bits
+    parts = parts_of(weight.shape[1], some.group or None)
     if primitive == AWQ:
         (importance,) = np.einsum("gkk->gk", patches.damped(centred))
-        return fit_grid(rows, bits, importance=importance).stored(weight)
-    grid, moments = fit_grid(rows, bits), patches.damped(centred)
+        return fit_grid(rows, bits, parts, importance=importance).stored(weight)
+    grid, moments = fit_grid(rows, bits, parts), patches.damped(centred)
     count = len(rows) // len(moments)
     found = [
         sequential_rounding(rows[i : i + count], grid.rows(i, i + count), moment)

@@ -24,7 +24,7 @@ from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph,
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
-from .divided_inputs import AWQ, GPTQ, InputScaling, Key, rounded_by
+from .divided_inputs import AWQ, GPTQ, InputScaling, Key, rounded_by, to_nearest
 from .factorisation import OutputBasis
 from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
@@ -203,7 +203,8 @@ class PlanCompressor:
         own, names = graph if chains or skipped else None, tuple(block.name for block in skipped)
         tables = self._tables(graph, formats)
         found = CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names, tables=tables)
-        return replace(found, flows=bool(self.tensors) and not self.symmetric)
+        flows = not all(one.symmetric for one in self.tensors.values())  # TensorRT's are
+        return replace(found, flows=flows)
 
     def _tables(self, graph: NetworkGraph, formats: Mapping[str, Format]) -> dict[str, QuantizedWeight]:
         """Embedding -> its table, rounded to nearest: what a row is multiplied with later is not known."""
@@ -359,6 +360,7 @@ class PlanCompressor:
         adapts = primitive not in NEAREST and bits < 8 and layer in self.patches
         how: Hashable = (str(some), primitive) if (layer, str(some), primitive) in self.scalings else adapts
         how = primitive if primitive == GPTQ and adapts and not sparse else how
+        how = (how, some.group) if some.group else how
         key = (layer, bits, np.packbits(columns).tobytes(), how, sparse)
         return self._rounded.get(
             key, weight.size, lambda: self._round_anew(node, weight, some, columns, primitive, sparse)
@@ -369,6 +371,8 @@ class PlanCompressor:
     ) -> tuple[QuantizedWeight, np.ndarray]:
         layer, bits = str(node.layer), some.weight_bits
         halves = bits == 1  # there is no zero between the two levels of a bit
+        if some.group and (sparse or layer not in self.patches):
+            return to_nearest(weight, some), np.zeros(len(weight), np.float32)
         if primitive in NEAREST or bits >= 8 or layer not in self.patches:
             paired = bool(self.tensors) and not node.channelwise  # which multiplies in more bits
             nearest = nearest_halves(weight, bits) if halves else quantize_weight(weight, bits, paired=paired)
@@ -380,7 +384,7 @@ class PlanCompressor:
         corrected = node.bias is not None
         centred = corrected or layer in self._normalised
         if primitive in (AWQ, GPTQ) and not sparse and not halves:
-            rounded = rounded_by(primitive, weight, bits, patches, centred)
+            rounded = rounded_by(primitive, weight, some, patches, centred)
         else:  # other plans cut other channels, which are rounded again
             quick = not columns.all() and len(weight[0].reshape(-1)) > WIDE
             rounded = adaptive_rounding(weight, bits, patches.damped(centred), quick, halves, keeps_zeros=sparse)

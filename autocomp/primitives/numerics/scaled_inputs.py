@@ -20,7 +20,7 @@ from autocomp.search_spaces import FLOAT_BITS
 
 from .calibrators import Calibration, fit_range
 from .quantizers import LEAST_SCALE
-from .weight_grids import fit_grid
+from .weight_grids import fit_grid, parts_of
 
 ALPHAS = tuple(np.linspace(0.0, 0.9, 10).round(2))  # 0: the weights alone decide; 0.5: the paper's usual value
 RATIOS = tuple(np.linspace(0.0, 0.95, 20).round(2))
@@ -83,7 +83,10 @@ class MigrationErrors:
         bits: tuple[int, int],
         calibration: Calibration = "mse",
         dynamic: bool = False,
+        group: int | None = None,
     ) -> None:
+        """group: so many inputs of an output share a scale; None: all."""
+        self.parts = parts_of(rows.shape[1], group)
         self.weights, self.rows, self.bits = weights, rows, bits
         self.calibration, self.dynamic = calibration, dynamic
         self.wanted = [rows @ weight.T for weight in weights]
@@ -94,7 +97,7 @@ class MigrationErrors:
         if self.bits[1] < FLOAT_BITS:
             bits = self.bits[1]
             x = rounded_rows(x, bits) if self.dynamic else fit_range([x], bits, self.calibration)(x)
-        found = [x @ _nearest(weight * scales, self.bits[0]).T for weight in self.weights]
+        found = [x @ _nearest(weight * scales, self.bits[0], self.parts).T for weight in self.weights]
         return sum(_relative(mine - true, true) for mine, true in zip(found, self.wanted, strict=True))
 
 
@@ -111,8 +114,8 @@ def _relative(change: np.ndarray, wanted: np.ndarray) -> float:
     return float(((change**2).sum(1) / np.maximum(squares, 1e-6 * squares.mean() + LEAST**2)).mean())
 
 
-def _nearest(weight: np.ndarray, bits: int) -> np.ndarray:
-    return weight if bits == FLOAT_BITS else fit_grid(weight, bits).nearest(weight)
+def _nearest(weight: np.ndarray, bits: int, parts: int = 1) -> np.ndarray:
+    return weight if bits == FLOAT_BITS else fit_grid(weight, bits, parts).nearest(weight)
 
 
 def best_activation_scales(

@@ -102,3 +102,10 @@ def _grid(low: np.ndarray, high: np.ndarray, bits: int, symmetric: bool) -> Weig
         return WeightGrid(scale, np.zeros_like(scale), bits, True)
     scale = np.maximum((high - low) / (2**bits - 1), least).astype(np.float32)
     return WeightGrid(scale, np.rint(-low / scale).astype(np.float32), bits, False)
+
+
+def parts_of(inputs: int, at_most: int | None) -> int:
+    """The number of equal parts of a row of so many inputs, each with at most ``at_most`` inputs."""
+    if at_most is None or inputs <= at_most:
+        return 1
+    return next(inputs // size for size in range(at_most, 0, -1) if inputs % size == 0)

@@ -8,11 +8,10 @@ from autocomp.primitives.arguments import RULES
 from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.quantizers import QuantizedWeight
 from autocomp.primitives.numerics.scaled_inputs import activation_scales, best_activation_scales
-from autocomp.primitives.numerics.weight_grids import fit_grid
+from autocomp.primitives.numerics.weight_grids import fit_grid, parts_of
 from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS, Node
 
-from .ranged_weight import parts_of
 from .scaled_quantization import ScaledQuantization
 
 

@@ -10,12 +10,11 @@ from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.patches import MOST_WIDTH, PATCHES, PatchSums, patch_width, sample_patches
 from autocomp.primitives.numerics.quantizers import QuantizedWeight
 from autocomp.primitives.numerics.sequential_rounding import sequential_rounding
-from autocomp.primitives.numerics.weight_grids import fit_grid
+from autocomp.primitives.numerics.weight_grids import fit_grid, parts_of
 from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS, Node
 
 from .layerwise import LayerwiseRounding
-from .ranged_weight import parts_of
 
 
 class GPTQ(LayerwiseRounding):

@@ -15,11 +15,11 @@ from autocomp.primitives.cells.layers import parameter
 from autocomp.primitives.cells.trained_layers import TrainedLayer
 from autocomp.primitives.numerics.calibrators import Calibration, range_of, seen_in
 from autocomp.primitives.numerics.quantizers import QuantizedWeight
-from autocomp.primitives.numerics.weight_grids import WeightGrid, fit_grid, grid_of
+from autocomp.primitives.numerics.weight_grids import WeightGrid, fit_grid, grid_of, parts_of
 from autocomp.rules import checked
 from autocomp.search_spaces import FLOAT_BITS, Node, Plan
 
-from .ranged_weight import RangedWeight, check_zero_points, parts_of
+from .ranged_weight import RangedWeight, check_zero_points
 from .round_to_nearest import RoundToNearest
 from .rounding_settings import RoundingSettings
 from .trained_quantization import CALIBRATED

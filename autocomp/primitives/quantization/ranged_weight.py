@@ -10,6 +10,7 @@ from mindspore import ops
 from autocomp.primitives.cells.fake_quant import WeightFakeQuant, assign, number, rounded
 from autocomp.primitives.cells.layers import parameter
 from autocomp.primitives.numerics.quantizers import CLIP_RATIOS, LEAST_SCALE, QuantizedWeight
+from autocomp.primitives.numerics.weight_grids import parts_of
 
 
 class RangedWeight(WeightFakeQuant):
@@ -97,13 +98,6 @@ class RangedWeight(WeightFakeQuant):
         top = self.quant_max.asnumpy() if self.symmetric else self.levels.asnumpy()
         low = -top if self.symmetric else np.zeros_like(zero)
         return np.clip(np.rint(parted * (1 / scale)) + zero, low, top)
-
-
-def parts_of(inputs: int, at_most: int | None) -> int:
-    """The number of equal parts of a row of so many inputs, each with at most ``at_most`` inputs."""
-    if at_most is None or inputs <= at_most:
-        return 1
-    return next(inputs // size for size in range(at_most, 0, -1) if inputs % size == 0)
 
 
 def check_zero_points(symmetric_weights: bool, per_channel: bool) -> None:

@@ -18,7 +18,8 @@ from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.numerics.quantizers import quantize_weight
-from autocomp.primitives.quantization.ranged_weight import RangedWeight, parts_of
+from autocomp.primitives.numerics.weight_grids import parts_of
+from autocomp.primitives.quantization.ranged_weight import RangedWeight
 from autocomp.primitives.tracing.platform import execution_mode, forward, load_mindspore
 from autocomp.search_spaces import FLOAT_BITS
 from tests.networks import NETWORKS, images, randomised

@@ -78,7 +78,8 @@ class Onnxruntime(Runtime):
     def weight_bytes(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
         """With a scale for each part of a row."""
         stored, widths = self.reads_stored(lowered, layer), super().weight_bytes(lowered, layer)
-        return np.where(stored, widths + SCALE_BYTES / BLOCK, widths)
+        group = lowered.workload.group_of(layer)
+        return np.where(stored, widths + SCALE_BYTES / np.where(group > 0, group, BLOCK), widths)
 
     def weight_traffic(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
         """Its kernel is bound by unpacking."""
