@@ -21,7 +21,7 @@ from autocomp.evaluators import Measurement, OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, check_trainable, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
-from autocomp.primitives.registry import GROUPS, primitive
+from autocomp.primitives.registry import known_names
 from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.float32_form import half_note
 from autocomp.primitives.tracing.tracer import as_float32, check_cell, example_inputs
@@ -131,10 +131,10 @@ def search(
     check_sampler(sampler)
     deadline = Deadline(time_limit)
     seed = integer(seed, "seed")
-    tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
+    tuning, names = settings_of(fine_tune, seed), known_names(primitives)
     restrictions = (restrict,) if isinstance(restrict, Restrict) else tuple(restrict)
     for one in restrictions:
-        _primitive_names(one.primitives or ())
+        known_names(one.primitives or ())
     if inputs is not None:
         inputs = example_inputs(inputs)
     chip, samples = find_device(device), Data.coerce(data)
@@ -304,13 +304,3 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     net = as_float32(net)
     given = Data.coerce(data)
     return restore(net, folder, given.evaluation, given.measure)
-
-
-def _primitive_names(given: str | Iterable[str]) -> str | tuple[str, ...]:
-    if given == "auto":
-        return "auto"
-    names = (given,) if isinstance(given, str) else tuple(given)
-    for name in names:
-        if name not in GROUPS:
-            primitive(name)
-    return names

@@ -190,6 +190,17 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
 
 
+def known_names(given: str | Iterable[str]) -> str | tuple[str, ...]:
+    """"auto", or names of primitives and of groups; ValueError for one that is neither."""
+    if given == "auto":
+        return "auto"
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        if name not in GROUPS:
+            primitive(name)
+    return names
+
+
 def trainers() -> frozenset[str]:
     """Names of the primitives that carry a choice out by training."""
     return frozenset(name for name, made in _REGISTRY.items() if getattr(made, "trains", False))

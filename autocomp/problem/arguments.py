@@ -153,6 +153,17 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "seed": SEED,
         "progress": SWITCH.or_none(),
     },
+    "train_elastic": {
+        "net": CELL,
+        "device": DEVICE,
+        "train": TRAINING,
+        "exclude": Rule("names or patterns of layers", is_names),
+        "restrict": Rule("autocomp.Restrict, one or several", _is_restrictions),
+        "primitives": NAMES,
+        "storage": PATH.or_none(),
+        "seed": SEED,
+        "progress": SWITCH.or_none(),
+    },
     "search_choices": {
         "choices": CHOICES,
         "accuracy": Rule("a function of a network", callable),
