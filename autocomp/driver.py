@@ -69,6 +69,7 @@ def search(
     storage: str | Path | None = None,
     fine_tune: int | FineTuning = EPOCHS,
     train_budget: float | None = None,
+    elastic: float = 0,
     seed: int = 0,
     progress: bool | None = True,
     on_evaluation: Callable[[Measurement], object] | None = None,
@@ -108,6 +109,9 @@ def search(
         train_budget: epochs over ``data.train`` that plans near the front are trained in all, in rounds, the better
             half of them further; by the primitives that train. None: so many that the search takes a few times as long
             as without; 0: none.
+        elastic: epochs over ``data.train`` that one elastic network is trained for all plans (see
+            :func:`train_elastic`). It is checked on the plans that were trained in the first round; where it ranks them
+            better than their accuracies without training do, it chooses further plans to train. ``front.notes`` says.
         seed: the same seed gives the same front.
         progress: a progress bar on standard error; None shows it where that is a terminal.
         on_evaluation: called with each new measurement, for a display of one's own; what it raises is logged.
@@ -124,8 +128,8 @@ def search(
     check(
         "search", net=net, budget=budget, device=device, exclude=exclude, restrict=restrict, primitives=primitives,
         trials=trials, time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
-        train_budget=train_budget, seed=seed, progress=progress, resources=resources, evaluation_limit=evaluation_limit,
-        on_evaluation=on_evaluation, batch=batch,
+        train_budget=train_budget, elastic=elastic, seed=seed, progress=progress, resources=resources,
+        evaluation_limit=evaluation_limit, on_evaluation=on_evaluation, batch=batch,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
@@ -161,7 +165,7 @@ def search(
     front = _front(job, study, deployer, names, samples.notes + halves)
     front.settings["call"] = call
     if tuner is not None and study.stopped != INTERRUPTED:
-        _train(front, tuner, job, samples, trials, train_budget)
+        _train(front, tuner, job, trials, train_budget, elastic)
     if not front.feasible:
         log.warning("%s", front.notes[0])
     return front
@@ -266,11 +270,13 @@ def _tuner(
     return tuner
 
 
-def _train(front: ParetoSet, tuner: Tuner, job: Job, data: Data, trials: int, train_budget: float | None) -> None:
+def _train(front: ParetoSet, tuner: Tuner, job: Job, trials: int, train_budget: float | None, elastic: float) -> None:
     """Plans near the front recover; where still none keeps the accuracy that is asked for, some are trained longer."""
     epochs = usual_epochs(trials, len(job.evaluator.inputs[0]), tuner) if train_budget is None else train_budget
     if epochs and any(knob.trainers for knob in job.space.knobs):
-        Recovery(tuner, job.space, epochs).run(front)
+        shared = tuner.elastic(elastic) if elastic else None
+        predict = None if shared is None else lambda plan: shared.evaluate(plan).accuracy
+        Recovery(tuner, job.space, epochs, predict).run(front)
     if not front.feasible and front.budget.bounds_accuracy and tuner.study.seconds_left > 0:
         tuner.reach_budget(front)
 

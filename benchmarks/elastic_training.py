@@ -8,7 +8,7 @@ they have with its weights on the 2,000 images that a search evaluates on. Each 
 the float network, and measured on the 10,000 test images: this accuracy is what should have been predicted. Beside it
 the rank correlation of the accuracy without training, on the same 2,000 images, and of the sum of the scores. All
 trainings have batches of 64; an elastic network costs as many seconds of processor time as some fine-tunings. A step
-is timed against a step of the float network, in turns.
+is timed against a step of the float network: medians of processor time.
 
 Finished rows are kept in runs/elastic_training.jsonl. The last line is ``elastic_spearman: <value> correlation``.
 """
@@ -98,16 +98,12 @@ def elastic_row(job: Job, train: Any, steps: int, plans: list[Plan]) -> Row:
         }
         for plan in plans
     }
-    return {"row": f"elastic {steps}", "seconds": seconds, "predicted": predicted, **steps_in_turns(job, train)}
+    return {"row": f"elastic {steps}", "seconds": seconds, "predicted": predicted, **median_steps(job, train)}
 
 
-def steps_in_turns(job: Job, train: Any, rounds: int = 3) -> Row:
-    """Median seconds of processor time of a step of the float network and of the elastic one."""
-    found: dict[str, list[float]] = {"float step": [], "elastic step": []}
-    for _ in range(rounds):
-        for name, run in (("float step", float_steps), ("elastic step", elastic_steps)):
-            found[name] += run(job, train)[3:]
-    return {name: median(times) for name, times in found.items()}
+def median_steps(job: Job, train: Any) -> Row:
+    """Seconds of processor time of a step of the float network and of the elastic one."""
+    return {name: median(run(job, train)[3:]) for name, run in STEPS.items()}
 
 
 class Clock:
@@ -122,7 +118,7 @@ class Clock:
 
 
 def float_steps(job: Job, train: Any) -> list[float]:
-    samples, clock = TrainingSamples(job.evaluator, train, FineTuning(steps=15, batch=BATCH)), Clock()
+    samples, clock = TrainingSamples(job.evaluator, train, FineTuning(steps=25, batch=BATCH)), Clock()
     with execution_mode(graph=True):
         samples.train(copy_network(load_network()).set_train(), None, [], clock)
     return clock.times
@@ -130,15 +126,16 @@ def float_steps(job: Job, train: Any) -> list[float]:
 
 def elastic_steps(job: Job, train: Any) -> list[float]:
     clock = Clock()
-    train_shared(load_network(), job.evaluator, train, FineTuning(steps=15, batch=BATCH), clock)
+    train_shared(load_network(), job.evaluator, train, FineTuning(steps=25, batch=BATCH), clock)
     return clock.times
+
+
+STEPS = {"float step": float_steps, "elastic step": elastic_steps}
 
 
 def tuned_row(job: Job, on_test: PlanEvaluator, plan: Plan, train: Any, steps: int) -> Row:
     started = time.process_time()
-    tuned = fine_tune(
-        load_network(), job.evaluator, plan, train, FineTuning(steps=steps, batch=BATCH), job.calibration
-    )
+    tuned = fine_tune(load_network(), job.evaluator, plan, train, FineTuning(steps=steps, batch=BATCH), job.calibration)
     seconds = time.process_time() - started
     reached = on_test.accuracy_of(outputs_of(tuned, on_test))
     return {"row": f"{steps} steps of {plan}", "seconds": seconds, "accuracy": reached}

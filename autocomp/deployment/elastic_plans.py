@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from autocomp.evaluators import Measurement
+from autocomp.evaluators import Measurement, PlanEvaluator
 from autocomp.evaluators.elastic.inherited import inheriting, with_parameters
 from autocomp.evaluators.elastic.training import ElasticWeights, train_shared
 from autocomp.evaluators.fine_tuning import FineTuning
@@ -90,7 +91,8 @@ def train_elastic(
     check_cell(net)
     net, settings = as_float32(net), train if isinstance(train, FineTuning) else FineTuning(epochs=train, seed=seed)
     job = prepare(net, chip, samples, inputs, names, seed, progress, exclude, restrict=restrictions)
-    return TrainedElastic(net, job, _trained(net, job, samples, settings, storage, progress))
+    weights = elastic_weights(net, job.evaluator, *training_set(samples), settings, storage, progress)
+    return TrainedElastic(net, job, weights)
 
 
 class TrainedElastic:
@@ -137,25 +139,45 @@ class TrainedElastic:
         return self._deployer.export(self.plan(plan), path)
 
 
-def _trained(
-    net: Any, job: Job, data: Data, settings: FineTuning, storage: str | Path | None, progress: bool | None
+def training_set(data: Data) -> tuple[Any, str]:
+    """What is trained on, a batched dataset or arrays (x, y), and what tells it from other samples."""
+    if is_dataset(data.train) and is_batched(data.train):
+        return data.train, f"{data.train.get_dataset_size()} batches"
+    samples = data.training
+    assert samples is not None
+    if len(samples.x) != 1:
+        raise ValueError(f"train_elastic takes networks with one input, but train has {len(samples.x)}")
+    return (samples.x[0], samples.y), samples.fingerprint
+
+
+def elastic_weights(
+    net: Any,
+    evaluator: PlanEvaluator,
+    train: Any,
+    samples: str,
+    settings: FineTuning,
+    storage: str | Path | None = None,
+    progress: bool | None = None,
+    left: Callable[[], float] = lambda: math.inf,
 ) -> ElasticWeights:
-    streams = is_dataset(data.train) and is_batched(data.train)
-    training = None if streams else data.training
-    told = f"{data.train.get_dataset_size()} batches" if training is None else training.fingerprint
-    key = elastic_key(job.evaluator.key, settings, told)
+    """Trained now, or read from the file where the same training was made before.
+
+    samples: tells those that it is trained on from others. left: seconds that are left; TimeoutError where there are
+    none.
+    """
+    decides = json.dumps([VERSION, evaluator.key, asdict(settings), samples])
+    key = hashlib.blake2b(decides.encode(), digest_size=16).hexdigest()
     if storage is not None and (known := read_elastic(Path(storage), key)) is not None:
         return known
-    samples = data.train if training is None else (training.x[0], training.y)
     with training_bar(progress) as report:
-        found = train_shared(net, job.evaluator, samples, settings, report)
+
+        def step(number: int, steps: int, loss: float) -> None:
+            report(number, steps, loss)
+            if left() <= 0:
+                raise TimeoutError(f"the time limit was reached at step {number} of {steps}")
+
+        found = train_shared(net, evaluator, train, settings, step)
     log.info("trained an elastic network: %d steps, one plan each", found.steps)
     if storage is not None:
         write_elastic(Path(storage), key, found)
     return found
-
-
-def elastic_key(evaluator: str, settings: FineTuning, samples: str) -> str:
-    """Of a training. samples: the fingerprint of those that it is trained on."""
-    decides = json.dumps([VERSION, evaluator, asdict(settings), samples])
-    return hashlib.blake2b(decides.encode(), digest_size=16).hexdigest()

@@ -191,7 +191,7 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def known_names(given: str | Iterable[str]) -> str | tuple[str, ...]:
-    """"auto", or names of primitives and of groups; ValueError for one that is neither."""
+    """ "auto", or names of primitives and of groups; ValueError for one that is neither."""
     if given == "auto":
         return "auto"
     names = (given,) if isinstance(given, str) else tuple(given)

@@ -150,6 +150,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "train_budget": Rule(
             "a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf
         ).or_none(),
+        "elastic": NOT_NEGATIVE,
         "seed": SEED,
         "progress": SWITCH.or_none(),
     },

@@ -68,5 +68,5 @@ def _engine(net: Any, evaluator: PlanEvaluator, parameters: Parameters) -> Any:
     engine = evaluator.engine
     if isinstance(engine, OnnxEngine):
         return OnnxEngine(engine.graph, parameters, engine.threads, engine.described_outputs)
-    own = MindSporeEngine(with_parameters(net, parameters), engine.graph, engine.described_outputs)
+    own = MindSporeEngine(with_parameters(net, parameters), evaluator.space.graph, engine.described_outputs)
     return with_structures(own, with_parameters(net, parameters), evaluator.space)

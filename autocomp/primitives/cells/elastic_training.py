@@ -15,14 +15,13 @@ from autocomp.primitives.numerics.quantizers import LEAST_SCALE, ActivationQuant
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, Node, Plan, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, Format, Node, Plan, SearchSpace
 
 from .blocks import elastic_blocks
 from .fake_quant import assign, rounded, scaled_gradient
-from .layers import StandIn, ms, parameter
-from .masks import UnitGate
-from .trained_layers import lies_in_rows, trained_layer, trains_rounded
-
+from .layers import ms, parameter
+from .masks import GatedInput, UnitGate
+from .trained_layers import trained_layer, trains_rounded
 
 
 @dataclass(frozen=True)
@@ -121,17 +120,6 @@ class GatedWeight(nn.Cell):
         return self.gate(self.rounding(self.gate(weight)))
 
 
-class GatedLayer(StandIn):
-    """A layer that cannot be rounded in training, whose inputs are zero where their units are cut."""
-
-    def __init__(self, layer: Any, gate: UnitGate) -> None:
-        super().__init__()
-        self.layer, self.gate = layer, gate
-
-    def construct(self, x: Any) -> Any:
-        return self.layer(self.gate(x))
-
-
 class TrainableElasticNetwork:
     """A copy of a network that trains for every plan of a space; :meth:`set` compiles nothing.
 
@@ -161,7 +149,7 @@ class TrainableElasticNetwork:
         self.chosen_inputs = parameter(np.zeros((len(self.rows) or 1, len(self.input_bits) or 1), np.float32), "bits")
         self.weights: dict[str, ElasticWeight] = {}
         self.inputs: dict[str, ElasticRange] = {}
-        cells = {}
+        cells: dict[str, Any] = {}
         for layer, i in graph.layers.items():
             made = self._layer(cell_at(self.cell, layer), graph.nodes[i], ranges, symmetric)
             cells |= {} if made is None else {layer: made}
@@ -177,7 +165,7 @@ class TrainableElasticNetwork:
         reads = not node.depthwise and bool((units >= 0).any())
         if not trains_rounded(layer):
             shape = (1, -1, *[1] * (len(graph.nodes[node.inputs[0]].shape) - 2))
-            return GatedLayer(layer, UnitGate(self.kept, units, shape)) if reads else None
+            return GatedInput(layer, UnitGate(self.kept, units, shape)) if reads else None
         weight = weight_of(node, {layer.weight.name: layer.weight.asnumpy()})
         bits, input_bits = self._offered.get(path, ((), ()))
         gate: Any = nn.Identity()
@@ -228,10 +216,12 @@ class TrainableElasticNetwork:
 
 def _offered(space: SearchSpace) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Layer -> the numbers of bits that its knob offers for weight and input; embeddings are left out."""
-    found = {}
+    found: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     for knob in space.knobs:
         if knob.kind == "format":
-            weights, inputs = ({b for b in column if b < FLOAT_BITS} for column in zip(*_bits(knob.formats), strict=True))
+            weights, inputs = (
+                {b for b in column if b < FLOAT_BITS} for column in zip(*_bits(knob.formats), strict=True)
+            )
             found |= {
                 layer: (tuple(sorted(weights)), tuple(sorted(inputs)))
                 for layer in knob.layers
