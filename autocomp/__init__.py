@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autocomp.deployment.deployed import load_deployed
-    from autocomp.deployment.elastic_plans import train_elastic
+    from autocomp.deployment.elastic.plans import train_elastic
     from autocomp.deployment.inspection.profiler import profile
     from autocomp.deployment.rebuilding import rebuild
     from autocomp.deployment.standalone_export import export
@@ -78,7 +78,7 @@ _MODULES = {
     "profile": "autocomp.deployment.inspection.profiler",
     "rebuild": "autocomp.deployment.rebuilding",
     "search": "autocomp.driver",
-    "train_elastic": "autocomp.deployment.elastic_plans",
+    "train_elastic": "autocomp.deployment.elastic.plans",
     "validate_ascend": "autocomp.deployment.validation",
 }
 

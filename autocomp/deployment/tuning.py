@@ -23,7 +23,7 @@ from autocomp.results.front import ParetoSet, Point
 from autocomp.study.study import Study
 
 from .deploy import NetworkDeployer
-from .elastic_plans import elastic_weights
+from .elastic.plans import elastic_weights
 from .tuned_files import TrainedWeights
 
 log = logging.getLogger("autocomp")

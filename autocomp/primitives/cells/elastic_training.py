@@ -25,7 +25,7 @@ from .trained_layers import trained_layer, trains_rounded
 
 
 @dataclass(frozen=True)
-class Levels:
+class RoundingLevels:
     """The levels of numbers of bits: low to high in steps of a scale, moved by ``shift`` steps; arrays (bits,)."""
 
     bits: tuple[int, ...]
@@ -34,17 +34,17 @@ class Levels:
     shift: np.ndarray
 
     @staticmethod
-    def of_weights(bits: Sequence[int]) -> Levels:
+    def of_weights(bits: Sequence[int]) -> RoundingLevels:
         """Around zero, as in :func:`quantize_weight`; the two of 1 bit are -1/2 and 1/2."""
         halves = np.array([b == 1 for b in bits], np.float32)
         high = np.array([2 ** (b - 1) - 1 for b in bits], np.float32)
-        return Levels(tuple(bits), -high - halves, high, halves / 2)
+        return RoundingLevels(tuple(bits), -high - halves, high, halves / 2)
 
     @staticmethod
-    def of_inputs(bits: Sequence[int], positive: bool) -> Levels:
+    def of_inputs(bits: Sequence[int], positive: bool) -> RoundingLevels:
         low = np.array([0 if positive else -(2 ** (b - 1)) for b in bits], np.float32)
         high = np.array([2**b - 1 for b in bits], np.float32) + low
-        return Levels(tuple(bits), low, high, np.zeros(len(bits), np.float32))
+        return RoundingLevels(tuple(bits), low, high, np.zeros(len(bits), np.float32))
 
 
 class ElasticRounding(nn.Cell):
@@ -53,7 +53,7 @@ class ElasticRounding(nn.Cell):
     chosen: a parameter (rows, bits); ``row`` of it has a 1 at the bits that are chosen, or zeros for no rounding.
     """
 
-    def __init__(self, levels: Levels, chosen: Any, row: int, bounded_below: bool) -> None:
+    def __init__(self, levels: RoundingLevels, chosen: Any, row: int, bounded_below: bool) -> None:
         super().__init__()
         self.levels, self.chosen, self.row, self.bounded_below = levels, chosen, row, bounded_below
         self.low, self.high, self.shift = (ms.Tensor(values) for values in (levels.low, levels.high, levels.shift))
@@ -77,7 +77,7 @@ class ElasticWeight(ElasticRounding):
     shares: (bits, out, 1, ...) float32.
     """
 
-    def __init__(self, shares: np.ndarray, levels: Levels, chosen: Any, row: int) -> None:
+    def __init__(self, shares: np.ndarray, levels: RoundingLevels, chosen: Any, row: int) -> None:
         super().__init__(levels, chosen, row, bounded_below=True)
         self.shares = ms.Tensor(shares)
         self.column = (len(levels.bits), *[1] * (shares.ndim - 1))
@@ -94,7 +94,7 @@ class ElasticRange(ElasticRounding):
     scales: (bits,) float32.
     """
 
-    def __init__(self, scales: np.ndarray, levels: Levels, chosen: Any, row: int, positive: bool) -> None:
+    def __init__(self, scales: np.ndarray, levels: RoundingLevels, chosen: Any, row: int, positive: bool) -> None:
         super().__init__(levels, chosen, row, bounded_below=not positive)
         self.scales = parameter(scales, "scales", trains=True)
 
@@ -178,13 +178,13 @@ class TrainableElasticNetwork:
         positive = not symmetric and all(graph.never_negative(call.inputs[0]) for call in graph.calls(path))
         if input_bits:
             scales = np.array([_start(ranges.get((path, b)), b, positive) for b in self.input_bits], np.float32)
-            levels, row = Levels.of_inputs(self.input_bits, positive), self.rows[path]
+            levels, row = RoundingLevels.of_inputs(self.input_bits, positive), self.rows[path]
             rounds_input = self.inputs[path] = ElasticRange(scales, levels, self.chosen_inputs, row, positive)
         return trained_layer(layer, GatedWeight(rounding, gate), rounds_input, None, None)
 
     def _of_weight(self, weight: np.ndarray, path: str) -> ElasticWeight:
         shares = np.stack([_share(weight, bits) for bits in self.bits])
-        return ElasticWeight(shares, Levels.of_weights(self.bits), self.chosen, self.rows[path])
+        return ElasticWeight(shares, RoundingLevels.of_weights(self.bits), self.chosen, self.rows[path])
 
     def set(self, plan: Plan) -> None:
         """Choose the plan that trains. Chains and zeros of 2:4 are left out."""

@@ -10,7 +10,7 @@ import pytest
 
 from autocomp.evaluators import OnnxEngine
 from autocomp.evaluators.elastic.training import sandwich
-from autocomp.primitives.cells.elastic_training import Levels, TrainableElasticNetwork
+from autocomp.primitives.cells.elastic_training import RoundingLevels, TrainableElasticNetwork
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor
 from autocomp.primitives.tracing.platform import execution_mode, forward, load_mindspore
 from autocomp.search_spaces import Plan, SearchSpace
@@ -91,7 +91,7 @@ def test_the_sandwich(named_subject: Callable[[str], Subject]) -> None:
 
 
 def test_levels_of_one_bit_have_no_zero() -> None:
-    found = Levels.of_weights((1, 2, 8))
+    found = RoundingLevels.of_weights((1, 2, 8))
     assert (found.low + found.shift).tolist() == [-0.5, -1, -127]
     assert (found.high + found.shift).tolist() == [0.5, 1, 127]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import autocomp
-from autocomp.deployment import elastic_plans
-from autocomp.deployment.elastic_plans import TrainedElastic
+from autocomp.deployment.elastic import plans as elastic_plans
+from autocomp.deployment.elastic.plans import TrainedElastic
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.tracing.platform import forward

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.evaluators import Measurement, PlanEvaluator
 from autocomp.evaluators.elastic.inherited import inheriting, with_parameters
 from autocomp.evaluators.elastic.training import ElasticWeights, train_shared
@@ -32,8 +33,7 @@ from autocomp.process.training_bar import training_bar
 from autocomp.results.front import ExportReport
 from autocomp.search_spaces import Plan, SearchSpace, Value
 
-from .deploy import NetworkDeployer
-from .elastic_files import read_elastic, write_elastic
+from .files import read_elastic, write_elastic
 
 log = logging.getLogger("autocomp")
 
