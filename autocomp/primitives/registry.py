@@ -12,6 +12,7 @@ from autocomp.errors import NoEffectError, nearest
 from autocomp.primitives.arguments import RULES
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
+from autocomp.primitives.pruning.head_knobs import HeadKnobs
 from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
 from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
@@ -223,6 +224,7 @@ GROUPS = {
 register(ChannelPruning())
 register(RTN())
 register(TrainedFormats("adaround", "AdaRound", trains=False))
+register(HeadKnobs(), automatic=False)
 register(SparsityKnobs(), automatic=False)
 register(LowRankKnobs(), automatic=False)
 register(GhostKnobs(), automatic=False)
