@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autocomp.deployment.deployed import load_deployed
+    from autocomp.deployment.elastic.plans import train_elastic
     from autocomp.deployment.inspection.profiler import profile
     from autocomp.deployment.rebuilding import rebuild
     from autocomp.deployment.standalone_export import export
@@ -54,6 +55,7 @@ __all__ = [
     "profile",
     "rebuild",
     "search",
+    "train_elastic",
     "validate_ascend",
 ]
 
@@ -76,6 +78,7 @@ _MODULES = {
     "profile": "autocomp.deployment.inspection.profiler",
     "rebuild": "autocomp.deployment.rebuilding",
     "search": "autocomp.driver",
+    "train_elastic": "autocomp.deployment.elastic.plans",
     "validate_ascend": "autocomp.deployment.validation",
 }
 

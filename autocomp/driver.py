@@ -21,7 +21,7 @@ from autocomp.evaluators import Measurement, OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, check_trainable, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
-from autocomp.primitives.registry import GROUPS, primitive
+from autocomp.primitives.registry import known_names
 from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.float32_form import half_note
 from autocomp.primitives.tracing.tracer import as_float32, check_cell, example_inputs
@@ -69,6 +69,7 @@ def search(
     storage: str | Path | None = None,
     fine_tune: int | FineTuning = EPOCHS,
     train_budget: float | None = None,
+    elastic: float = 0,
     seed: int = 0,
     progress: bool | None = True,
     on_evaluation: Callable[[Measurement], object] | None = None,
@@ -108,6 +109,9 @@ def search(
         train_budget: epochs over ``data.train`` that plans near the front are trained in all, in rounds, the better
             half of them further; by the primitives that train. None: so many that the search takes a few times as long
             as without; 0: none.
+        elastic: epochs over ``data.train`` that one elastic network is trained for all plans (see
+            :func:`train_elastic`). It is checked on the plans that were trained in the first round; where it ranks them
+            better than their accuracies without training do, it chooses further plans to train. ``front.notes`` says.
         seed: the same seed gives the same front.
         progress: a progress bar on standard error; None shows it where that is a terminal.
         on_evaluation: called with each new measurement, for a display of one's own; what it raises is logged.
@@ -124,17 +128,17 @@ def search(
     check(
         "search", net=net, budget=budget, device=device, exclude=exclude, restrict=restrict, primitives=primitives,
         trials=trials, time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
-        train_budget=train_budget, seed=seed, progress=progress, resources=resources, evaluation_limit=evaluation_limit,
-        on_evaluation=on_evaluation, batch=batch,
+        train_budget=train_budget, elastic=elastic, seed=seed, progress=progress, resources=resources,
+        evaluation_limit=evaluation_limit, on_evaluation=on_evaluation, batch=batch,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
     deadline = Deadline(time_limit)
     seed = integer(seed, "seed")
-    tuning, names = settings_of(fine_tune, seed), _primitive_names(primitives)
+    tuning, names = settings_of(fine_tune, seed), known_names(primitives)
     restrictions = (restrict,) if isinstance(restrict, Restrict) else tuple(restrict)
     for one in restrictions:
-        _primitive_names(one.primitives or ())
+        known_names(one.primitives or ())
     if inputs is not None:
         inputs = example_inputs(inputs)
     chip, samples = find_device(device), Data.coerce(data)
@@ -161,7 +165,7 @@ def search(
     front = _front(job, study, deployer, names, samples.notes + halves)
     front.settings["call"] = call
     if tuner is not None and study.stopped != INTERRUPTED:
-        _train(front, tuner, job, samples, trials, train_budget)
+        _train(front, tuner, job, trials, train_budget, elastic)
     if not front.feasible:
         log.warning("%s", front.notes[0])
     return front
@@ -266,11 +270,13 @@ def _tuner(
     return tuner
 
 
-def _train(front: ParetoSet, tuner: Tuner, job: Job, data: Data, trials: int, train_budget: float | None) -> None:
+def _train(front: ParetoSet, tuner: Tuner, job: Job, trials: int, train_budget: float | None, elastic: float) -> None:
     """Plans near the front recover; where still none keeps the accuracy that is asked for, some are trained longer."""
     epochs = usual_epochs(trials, len(job.evaluator.inputs[0]), tuner) if train_budget is None else train_budget
     if epochs and any(knob.trainers for knob in job.space.knobs):
-        Recovery(tuner, job.space, epochs).run(front)
+        shared = tuner.elastic(elastic) if elastic else None
+        predict = None if shared is None else lambda plan: shared.evaluate(plan).accuracy
+        Recovery(tuner, job.space, epochs, predict).run(front)
     if not front.feasible and front.budget.bounds_accuracy and tuner.study.seconds_left > 0:
         tuner.reach_budget(front)
 
@@ -304,13 +310,3 @@ def load(folder: str | Path, net: Any = None, data: Any = None) -> ParetoSet:
     net = as_float32(net)
     given = Data.coerce(data)
     return restore(net, folder, given.evaluation, given.measure)
-
-
-def _primitive_names(given: str | Iterable[str]) -> str | tuple[str, ...]:
-    if given == "auto":
-        return "auto"
-    names = (given,) if isinstance(given, str) else tuple(given)
-    for name in names:
-        if name not in GROUPS:
-            primitive(name)
-    return names

@@ -4,6 +4,7 @@
     python benchmarks/scaling.py --price             # hypervolume at so many evaluations, by batch
     python benchmarks/scaling.py --workers           # plans a minute of 1 and 2 Ray workers and of threads
     python benchmarks/scaling.py --memory            # of a worker, over 550 evaluations
+    python benchmarks/scaling.py --searches          # of a driver, over ten searches
     python benchmarks/scaling.py --cluster           # seconds until a node that joins works, and of a first evaluation
     python benchmarks/scaling.py --quick             # each of the first two, small
 
@@ -209,6 +210,10 @@ def some_plans(space: Any, count: int) -> list[Plan]:
 def resident(evaluator: Any, plan: Plan) -> float:
     """Evaluates, and returns the process's memory in MB."""
     evaluator.evaluate(plan)
+    return resident_mb()
+
+
+def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -220,6 +225,21 @@ def memory(count: int) -> None:
     found = [answers[i] for i in sorted(answers)]
     print(f"a worker's memory: {found[49]:.0f} MB after 50 evaluations, {found[-1]:.0f} MB after {count}, ", end="")
     print(f"{found[-1] / found[49] - 1:+.1%}")
+
+
+def searches(count: int) -> None:
+    """The memory of one process over so many searches of a network, each whole."""
+    import autocomp
+    from autocomp.quickstart import load_network, load_samples
+
+    net, data = load_network(), load_samples("evaluate")
+    found: list[float] = []
+    for seed in range(count):
+        settings: dict[str, Any] = {"inputs": (256, 1, 28, 28), "trials": 24, "seed": seed, "progress": False}
+        autocomp.search(net, "latency<60%", "ascend-310p3", data, **settings)
+        found.append(resident_mb())
+        print(f"  after {seed + 1} searches: {found[-1]:.0f} MB", flush=True)
+    print(f"a driver's memory grows by {found[-1] - found[0]:.0f} MB from the first to the last of {count} searches")
 
 
 def cluster() -> None:
@@ -264,7 +284,7 @@ def worked(evaluator: Any, plan: Plan) -> int:
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("simulate", "price", "workers", "memory", "cluster", "quick"):
+    for name in ("simulate", "price", "workers", "memory", "searches", "cluster", "quick"):
         made.add_argument(f"--{name}", action="store_true")
     made.add_argument("--trials", type=int, default=20_000)
     made.add_argument("--slow", action="store_true", help="one evaluation in a hundred takes four times as long")
@@ -283,6 +303,8 @@ def main() -> None:
         workers()
     if options.memory:
         memory(550)
+    if options.searches:
+        searches(10)
     if options.cluster:
         cluster()
 

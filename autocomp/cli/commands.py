@@ -121,6 +121,15 @@ def search(
             show_default="as the evaluations take",
         ),
     ] = None,
+    elastic: Annotated[
+        float,
+        typer.Option(
+            "--elastic",
+            metavar="EPOCHS",
+            min=0.0,
+            help="Epochs over the data's train samples of one network for all plans, to choose those that train.",
+        ),
+    ] = 0.0,
     seed: Seed = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"A quick search: {QUICK_TRIALS} evaluations on {QUICK_SAMPLES} samples.")
@@ -155,6 +164,7 @@ def search(
         storage=storage,
         fine_tune=fine_tune,
         train_budget=train_budget,
+        elastic=elastic,
         seed=seed,
         progress=True,
     )

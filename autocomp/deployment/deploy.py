@@ -85,6 +85,11 @@ class NetworkDeployer:
         self._float, self.evaluator, self.calibration = net, evaluator, calibration
         self.choices, self.batch, self._evaluates, self._sizes = choices, batch, evaluates, sizes
 
+    @property
+    def float_net(self) -> Any:
+        """The user's network."""
+        return self._float
+
     def net(self, plan: Plan) -> Any:
         """The converted network, in evaluation mode."""
         return convert(

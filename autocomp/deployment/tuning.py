@@ -6,11 +6,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
+from autocomp.evaluators import PlanEvaluator
+from autocomp.evaluators.elastic.inherited import inheriting
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import is_dataset
@@ -21,6 +23,7 @@ from autocomp.results.front import ParetoSet, Point
 from autocomp.study.study import Study
 
 from .deploy import NetworkDeployer
+from .elastic.plans import elastic_weights
 from .tuned_files import TrainedWeights
 
 log = logging.getLogger("autocomp")
@@ -123,6 +126,24 @@ class Tuner:
             except OSError as error:
                 log.warning("%s; the fine-tuned network is in memory alone", error)
         return point.trained(deployer, found)
+
+    def elastic(self, epochs: float) -> PlanEvaluator | None:
+        """Plans with weights that they inherit from an elastic network, trained now for so many epochs or read from the
+        folder; None where the training fails, which is logged, or the time is over."""
+        deployer, settings = self.deployer, self.settings
+        steps = max(1, round(epochs * self.steps_in_epoch))
+        path = None if self.folder is None else self.folder / "elastic.npz"
+        train = (self.train_set.x[0], self.train_set.y) if isinstance(self.train_set, Samples) else self.train_set
+        try:
+            found = elastic_weights(
+                deployer.float_net, deployer.evaluator, train, self._samples_key, replace(settings, steps=steps),
+                path, self.study.progress, lambda: self.study.seconds_left,
+            )  # fmt: skip
+        except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
+            said = first_line(error)
+            log.warning("no elastic network was trained: %s", said, exc_info=not isinstance(error, EXPECTED))
+            return None
+        return inheriting(deployer.float_net, deployer.evaluator, found, deployer.calibration)
 
     def _path(self, point: Point, history: Sequence[FineTuning]) -> Path | None:
         if self.folder is None:

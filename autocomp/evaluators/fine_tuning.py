@@ -122,33 +122,49 @@ def fine_tune(
     Raises:
         ValueError: the network has several inputs or outputs; the plan rounds a layer that cannot be trained rounded.
     """
-    check_trainable(evaluator)
-    augments = is_dataset(train)
-    x, y = _first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
-    x = as_type(np.asarray(x) if augments else x, evaluator.inputs[0].dtype)
-    classes, y = trains_classes(evaluator), training_classes(y, evaluator)
-    _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
-    if not augments:
-        x, y = _used(x, y, settings)
+    samples = TrainingSamples(evaluator, train, settings)
     check_sparse(evaluator, plan, settings.algorithm)
     smaller = pruned_only(net, evaluator, plan, calibration if start is None else ())
     algorithm, student = begun(smaller, evaluator, plan, settings.algorithm, calibration, start)
-    taught = bool(settings.teacher) or y is None
-    held = not augments and len(x) * sum(output[0].nbytes for output in evaluator.plain_outputs) <= HELD_BYTES
-    if augments:
-        dataset = _as_trained(train, x.dtype, y is not None)
-        samples = train.get_dataset_size() * len(x)
-    else:
-        expected = evaluator.engine.outputs(evaluator.compress(Plan()), (x,)) if taught and held else ()
-        source = Shuffled([x, *expected, *(() if y is None else (y,))], settings.batch, settings.seed)
-        dataset, samples = source.dataset(), len(source) * source.batch
-    compares: Literal["classes", "values"] = "classes" if classes else "values"
-    trained, criterion = _with_loss(student, None if held else net, y is not None, taught, compares, settings)
     zeros = kept_sparse(smaller, student, evaluator.space.of_plan(plan).sparse(plan))
     with execution_mode(graph=True):
         callbacks = [*algorithm.callbacks(), *zeros]
-        steps = _train(trained, criterion, student, dataset, settings, callbacks, progress)
-    return replace(_tuned(algorithm, student, evaluator), samples=samples, steps=steps)
+        steps = samples.train(student, net, callbacks, progress)
+    return replace(_tuned(algorithm, student, evaluator), samples=samples.count, steps=steps)
+
+
+class TrainingSamples:
+    """Samples to train the networks of one search on, with the float network's outputs where they can be held.
+
+    train: see :func:`fine_tune`. count: samples in an epoch.
+    """
+
+    def __init__(self, evaluator: PlanEvaluator, train: Any, settings: FineTuning) -> None:
+        check_trainable(evaluator)
+        augments, self.settings = is_dataset(train), settings
+        x, y = _first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
+        x = as_type(np.asarray(x) if augments else x, evaluator.inputs[0].dtype)
+        classes, y = trains_classes(evaluator), training_classes(y, evaluator)
+        _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
+        if not augments:
+            x, y = _used(x, y, settings)
+        self.labelled, self.taught = y is not None, bool(settings.teacher) or y is None
+        self.held = not augments and len(x) * sum(output[0].nbytes for output in evaluator.plain_outputs) <= HELD_BYTES
+        if augments:
+            self.dataset = _as_trained(train, x.dtype, y is not None)
+            self.count = train.get_dataset_size() * len(x)
+        else:
+            holds = self.taught and self.held
+            expected = evaluator.engine.outputs(evaluator.compress(Plan()), (x,)) if holds else ()
+            source = Shuffled([x, *expected, *(() if y is None else (y,))], settings.batch, settings.seed)
+            self.dataset, self.count = source.dataset(), len(source) * source.batch
+        self.compares: Literal["classes", "values"] = "classes" if classes else "values"
+
+    def train(self, student: Any, teacher: Any, callbacks: Sequence[Any], progress: Progress | None) -> int:
+        """Train a network towards the float network and the labels; the number of steps that were made."""
+        teacher = None if self.held else teacher
+        with_loss = _with_loss(student, teacher, self.labelled, self.taught, self.compares, self.settings)
+        return _train(*with_loss, student, self.dataset, self.settings, callbacks, progress)
 
 
 def _used(x: np.ndarray, y: np.ndarray | None, settings: FineTuning) -> tuple[np.ndarray, np.ndarray | None]:

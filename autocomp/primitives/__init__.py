@@ -20,6 +20,7 @@ from autocomp.primitives.verification.standalone import channel_groups, fold_bat
 
 if TYPE_CHECKING:
     from autocomp.primitives.distillation.distilled import Distilled
+    from autocomp.primitives.pruning.attention import open_attention
     from autocomp.primitives.pruning.channel_pruner import ChannelPruner
     from autocomp.primitives.pruning.head_pruning import HeadPruning
     from autocomp.primitives.pruning.one_shot_sparsity import SparseGPT, Wanda
@@ -61,6 +62,7 @@ LAZY = {
     "SparseGPT": "pruning.one_shot_sparsity",
     "Sparsity": "pruning.sparsity",
     "UniPruning": "pruning.unipruning",
+    "open_attention": "pruning.attention",
     "Wanda": "pruning.one_shot_sparsity",
 }
 
@@ -86,6 +88,7 @@ __all__ = [
     "Wanda",
     "channel_groups",
     "fold_batchnorm",
+    "open_attention",
     "prune_channels",
     "reestimate_batchnorm",
     "register",

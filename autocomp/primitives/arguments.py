@@ -173,6 +173,7 @@ RULES: Mapping[str, Rules] = {
     "mask": {"share": SHARE.or_none()},
     "channel_groups": {"net": CELL},
     "fold_batchnorm": {"net": CELL},
+    "open_attention": {"net": CELL},
     "prune_channels": {
         "net": CELL,
         "removed": Rule("a mapping of names to lists of integers", _is_removed, INDICES, _are_indices),

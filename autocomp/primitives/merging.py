@@ -15,6 +15,7 @@ from itertools import chain, repeat
 from autocomp.primitives.numerics.plan_compressor import NEAREST
 from autocomp.search_spaces import FLOAT_BITS, Format, Knob, Value, carried_out_by, split_value
 
+HEADS = "head-pruning"
 EXACT_BITS = 8  # from which on rounding to nearest is as good as any other
 
 
@@ -110,8 +111,12 @@ def _weight_bits(value: Value) -> int:
 
 
 def _orders(offers: Sequence[Knob]) -> Knob:
-    """The ratios of all, from the mildest to the strongest, each in the orders of the primitives that offer it."""
+    """The ratios of all, from the mildest to the strongest, each in the orders of the primitives that offer it. Heads
+    are cut in the order of channel-pruning: beside it head-pruning offers nothing of its own."""
+    offers = [knob for knob in offers if knob.primitive != HEADS] if len(offers) > 1 else offers
     first = offers[0]
+    if len(offers) == 1:
+        return first
     named = [first.values[1:], *(map(_named, knob.values[1:], repeat(knob.primitive)) for knob in offers[1:])]
     ranked = sorted(dict.fromkeys(chain(*named)), key=lambda value: -float(split_value(value)[0]))
     orders = {knob.primitive: knob.order for knob in offers if knob.order is not None}

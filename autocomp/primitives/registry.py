@@ -13,6 +13,7 @@ from autocomp.primitives.arguments import RULES
 from autocomp.primitives.numerics.divided_inputs import AWQ, DYNAMIC, SMOOTH, STRENGTHS
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
+from autocomp.primitives.pruning.head_knobs import HeadKnobs
 from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
 from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
@@ -211,6 +212,17 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
 
 
+def known_names(given: str | Iterable[str]) -> str | tuple[str, ...]:
+    """ "auto", or names of primitives and of groups; ValueError for one that is neither."""
+    if given == "auto":
+        return "auto"
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        if name not in GROUPS:
+            primitive(name)
+    return names
+
+
 def trainers() -> frozenset[str]:
     """Names of the primitives that carry a choice out by training."""
     return frozenset(name for name, made in _REGISTRY.items() if getattr(made, "trains", False))
@@ -253,6 +265,7 @@ for _strength in STRENGTHS:
     _settings = (("alpha", _strength),)
     _smooth = NamedFormats(f"{SMOOTH}-{_strength}", "SmoothQuant", module="smooth_quant", settings=_settings)
     register(_smooth, automatic=False)
+register(HeadKnobs(), automatic=False)
 register(SparsityKnobs(), automatic=False)
 register(LowRankKnobs(), automatic=False)
 register(GhostKnobs(), automatic=False)

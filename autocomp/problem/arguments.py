@@ -150,6 +150,18 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "train_budget": Rule(
             "a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf
         ).or_none(),
+        "elastic": NOT_NEGATIVE,
+        "seed": SEED,
+        "progress": SWITCH.or_none(),
+    },
+    "train_elastic": {
+        "net": CELL,
+        "device": DEVICE,
+        "train": TRAINING,
+        "exclude": Rule("names or patterns of layers", is_names),
+        "restrict": Rule("autocomp.Restrict, one or several", _is_restrictions),
+        "primitives": NAMES,
+        "storage": PATH.or_none(),
         "seed": SEED,
         "progress": SWITCH.or_none(),
     },

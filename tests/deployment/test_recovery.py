@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,8 +14,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from autocomp.deployment import recovery as module
 from autocomp.deployment.deploy import NetworkDeployer
-from autocomp.deployment.recovery import COMPARED, LEAST_STEPS, POOL, ROUNDS, Recovery, usual_epochs
+from autocomp.deployment.recovery import (
+    COMPARED,
+    FURTHER,
+    LEAST_STEPS,
+    POOL,
+    ROUNDS,
+    Recovery,
+    rank_correlation,
+    usual_epochs,
+)
 from autocomp.deployment.tuned_files import TrainedWeights
 from autocomp.deployment.tuning import Tuner
 from autocomp.evaluators import Measurement
@@ -109,6 +120,60 @@ class TestRounds:
         known = {point.vector: point for point in front.evaluated}
         for point in front.tuned:
             assert (SPACE.encode(point.plan) == point.vector).all() and point.cost == known[point.vector].cost
+
+
+def chosen_by(predict: Callable[[Plan], float], front: ParetoSet) -> Trainer:
+    """What is trained where an elastic network predicts so."""
+    trainer = Trainer()
+    given = recovery(trainer, study())
+    Recovery(given.tuner, SPACE, 18.0, predict).run(front)
+    return trainer
+
+
+class TestElasticNetwork:
+    """Half of the rounds' plans win back what their accuracy before does not say."""
+
+    @staticmethod
+    def hidden(plan: Plan) -> float:
+        """What plans win back here: nothing where the first layer is rounded."""
+        return 0.5 if "format/l0" in plan else 0.9
+
+    def test_better_than_before_it_chooses_further_plans(
+        self, front: ParetoSet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def tuned(self: Trainer, plan: Plan, *_: Any) -> tuple[Any, Measurement]:
+            self.made.append((plan, cast(FineTuning, _[1]), None))
+            found = Measurement(TestElasticNetwork.hidden(plan) + len(plan) / 1000, samples=2000, fidelity="1 step")
+            return self.trained(TrainedWeights(plan, "lsq", {}, found, 1)), found
+
+        monkeypatch.setattr(Trainer, "fine_tune", tuned)
+        trainer = chosen_by(lambda plan: self.hidden(plan) + len(plan) / 1000 - 0.3, front)
+        told = next(note for note in front.notes if "the elastic network ranks" in note)
+        assert re.search(r"^the elastic network ranks \d trained plans with a correlation of 1\.00, accuracies", told)
+        assert re.search(r"without training with -?0\.\d\d: it chose", told)
+        assert told.endswith(f"it chose {FURTHER} further plans")
+        first = 180 // (ROUNDS * POOL)
+        in_first_round = [plan for plan, settings, _ in trainer.made if settings.steps == first]
+        assert len(in_first_round) == len(set(in_first_round)) == POOL + FURTHER
+        assert all(len(plan) for plan in in_first_round[POOL:])
+
+    def test_no_better_than_before_it_chooses_none(self, front: ParetoSet) -> None:
+        trainer = chosen_by(lambda plan: 1 - toy_accuracy(SPACE, plan), front)
+        assert any(note.endswith("it chose no plans") for note in front.notes)
+        alone = Trainer()
+        recovery(alone, study()).run(again := front_of(study()))
+        assert [plan for plan, _, _ in trainer.made] == [plan for plan, _, _ in alone.made]
+        assert list(again) == list(front)
+
+    def test_too_few_plans_say_nothing(self, front: ParetoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "POOL", 2)
+        chosen_by(lambda plan: toy_accuracy(SPACE, plan), front)
+        assert any("trained plans are too few to check it" in note for note in front.notes)
+
+    def test_ranks(self) -> None:
+        assert rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == pytest.approx(1)
+        assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+        assert rank_correlation([1, 1, 1, 1], [4, 3, 2, 1]) == 0
 
 
 class TestAssignments:

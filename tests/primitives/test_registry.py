@@ -12,13 +12,16 @@ from autocomp.errors import NoEffectError
 from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.primitives import register, registry
 from autocomp.primitives.choices import Choices
+from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.pruning.rated_pruning import RatedPruning
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.named_formats import NamedFormats
 from autocomp.primitives.registry import DEPTH, automatic, primitive, primitives, rated, search_space, trainers
+from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import Format, Knob, NetworkGraph
 from tests import third_party as third_party_examples
 from tests.conftest import Subject
+from tests.primitives.heads import Heads
 
 
 class Renamed(TrainedFormats):
@@ -42,11 +45,17 @@ def _with_blocks(subject: Subject) -> Subject:
     return replace(subject, graph=replace(subject.graph, blocks=blocks))
 
 
+def _with_heads(subject: Subject) -> Subject:
+    net = Heads()
+    return replace(subject, net=net, graph=trace(net, (subject.x[:1],)), parameters=parameters_of(net))
+
+
 @pytest.fixture(params=(*primitives(), third_party_examples.PRIMITIVE))
 def knobs(
     request: pytest.FixtureRequest, named_subject: Callable[[str], Subject], third_party: None
 ) -> tuple[Subject, tuple[Knob, ...]]:
     subject = _with_blocks(named_subject("deep")) if request.param in DEPTH else named_subject("residual")
+    subject = _with_heads(subject) if request.param == "head-pruning" else subject
     made = primitive(request.param)
     if request.param in rated():
         made = RatedPruning(request.param, np.arange(subject.graph.unit_count, dtype=float))

@@ -60,6 +60,7 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "teacher": (-0.1, 1.1, True, math.nan, "0.5"),
     "exclude": (5, None, [5], True),
     "restrict": (5, None, ["head"], True),
+    "elastic": (-1, "2", True, float("nan"), None),
     "train_budget": (-1, "2", True, float("nan")),
     "lower_is_better": (1, "yes", 0.0),
     "key": (5, True, [], ("x",), ("x", 5)),

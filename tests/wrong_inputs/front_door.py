@@ -51,6 +51,7 @@ def searches() -> list[Case]:
         "primitives": ([], None, 5, [5], ""), "trials": (None, *COUNTS), "time_limit": (True, "60", 0, -1, NAN, [60]),
         "patience": COUNTS, "sampler": (None, 5, ["random"]), "workers": (1.5, True, "two", "", [2], 0, -1),
         "storage": FOLDERS[1:], "fine_tune": (None, True, 1.5, -1, "2"), "train_budget": (-1, "2", True, NAN, INF, [2]),
+        "elastic": (-1, "2", True, NAN, INF, [2], None),
         "seed": SEEDS, "progress": SHOWN, "resources": (5, "GPU", ["GPU"], {"GPU": 0}, {"GPU": "1"}, {1: 1}),
         "evaluation_limit": (True, "60", 0, -1, NAN, [60]), "on_evaluation": (5, "print", [print]),
         "batch": (0, -1, 1.5, True, None, "many", ""),
@@ -71,6 +72,29 @@ def searches() -> list[Case]:
         ({"fine_tune": FineTuning}, "^fine_tune must be a number of epochs or FineTuning, but got type"),
     ]
     return [*of_rule(search, {}, wrong), *saying(search, *said)]
+
+
+def elastic_trainings() -> list[Case]:
+    usual = {
+        "net": Residual(), "device": "ascend-310p3", "data": autocomp.Data(train=(X, Y)), "progress": False,
+    }  # fmt: skip
+
+    def train_elastic(**given: Any) -> Any:
+        return autocomp.train_elastic(**{**usual, **given})
+
+    wrong = {
+        "net": (None, *NETS), "device": DEVICES, "train": (None, 0, 1.5, True, "4"), "exclude": (5, None, [5], True),
+        "restrict": (5, None, "head", ["head"], True), "primitives": ([], None, 5, [5], ""), "storage": FOLDERS[1:],
+        "seed": SEEDS, "progress": SHOWN,
+    }  # fmt: skip
+    said: list[tuple[dict[str, Any], str]] = [
+        ({"device": "ascend-31"}, "^unknown device 'ascend-31'"),
+        ({"primitives": "magic"}, "^unknown primitive 'magic'"),
+        ({"inputs": "1,3"}, "^inputs must be"),
+        ({"data": X}, "^train_elastic needs samples to train on: give data="),
+        ({"data": None}, "^train_elastic needs samples to train on: give data="),
+    ]
+    return [*of_rule(train_elastic, {}, wrong), *saying(train_elastic, *said)]
 
 
 def restrictions() -> list[Case]:
@@ -334,6 +358,7 @@ def choices() -> list[Case]:
 def cases() -> dict[str, list[Case]]:
     return {
         "search": searches(),
+        "train_elastic": elastic_trainings(),
         "Restrict": restrictions(),
         "Data": data(),
         "Budget": budgets(),

@@ -223,6 +223,7 @@ def cases() -> dict[str, list[Case]]:
                                                                                  {"net": NETS})],
         "fold_batchnorm": [*saying(primitives.fold_batchnorm, *traced), *of_rule(primitives.fold_batchnorm, {},
                                                                                  {"net": NETS})],
+        "open_attention": of_rule(primitives.open_attention, {}, {"net": (*NETS, True, 0.5, b"net", [], {}, ())}),
         "prune_channels": of_rule(primitives.prune_channels, {"net": network(), "removed": {}}, {
             "net": NETS, "removed": (None, 5, "stem", [("stem", [0])], {5: [0]}, {"stem": 0}, {"stem": [0.5]},
                                      {"stem": [True]}, {"stem": "0"}, {"stem": None}),

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from mindspore import nn, ops
 
+from autocomp.primitives.arguments import RULES
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import rename_parameters, replace_cells
+from autocomp.rules import checked
 
 
 class Attention(nn.Cell):
@@ -57,11 +59,13 @@ class Attention(nn.Cell):
         return ops.transpose(ops.reshape(x, (x.shape[0], x.shape[1], -1, self.head_dim)), (0, 2, 1, 3))
 
 
+@checked(RULES["open_attention"])
 def open_attention(net: Any) -> Any:
-    """A copy of the network in which every ``nn.MultiheadAttention`` is an :class:`Attention`.
+    """A copy of the network in which every ``nn.MultiheadAttention`` has dense layers of its own, see
+    :class:`Attention`: a search can round them, and cut their heads.
 
     This includes those in ``nn.TransformerEncoder``. Where there are none it is the network itself. Subclasses, and
-    cells with ``add_bias_kv`` or ``add_zero_attn``, are not replaced.
+    cells with ``add_bias_kv`` or ``add_zero_attn``, are not replaced. TypeError: net is no Cell.
     """
     twin = copy_network(net)
     found = {path: cell for path, cell in twin.cells_and_names() if _is_plain(cell)}

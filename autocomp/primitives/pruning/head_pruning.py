@@ -23,6 +23,7 @@ from autocomp.rules import checked
 from autocomp.search_spaces import ChannelGroup, NetworkGraph
 
 from .attention import open_attention
+from .head_knobs import is_of_heads
 from .selection import Share
 from .trained_pruning import Batch, Batches, TrainedPruning
 
@@ -101,7 +102,7 @@ class HeadPruning(TrainedPruning):
         return super().apply(open_attention(net) if isinstance(net, nn.Cell) else net, inputs)
 
     def _graph(self, graph: NetworkGraph) -> NetworkGraph:
-        groups = [group for group in graph.channel_groups if _is_of_heads(graph, group)]
+        groups = [group for group in graph.channel_groups if is_of_heads(graph, group)]
         if not groups:
             reasons = (
                 "; ".join(sorted({why for why in graph.whole.values() if "heads" in why})) or "it has no attention"
@@ -229,16 +230,6 @@ def _gates(net_p: Any) -> Gates:
     if not isinstance(found, Gates):
         raise ValueError(f"{type(net_p).__name__} has no gates on heads: it did not come from HeadPruning.apply(net)")
     return found
-
-
-def _is_of_heads(graph: NetworkGraph, group: ChannelGroup) -> bool:
-    """Whether a product of activations runs once for each of the group's units."""
-    return any(
-        node.kind == "matmul"
-        and node.channel_axis < len(node.shape) - 2
-        and ((node.units >= group.start) & (node.units < group.stop)).any()
-        for node in graph.nodes
-    )
 
 
 def only(graph: NetworkGraph, groups: list[ChannelGroup]) -> NetworkGraph:
