@@ -37,6 +37,12 @@ class Hessian:
             return self
         return Hessian(self.mean[:, places], self.covariance[:, places][:, :, places], self.count)
 
+    def parted(self, groups: int) -> Hessian:
+        """Of one group the moments in so many groups, each of which reads an equal part of the patch."""
+        parts = np.split(np.arange(self.mean.shape[1]), groups)
+        covariance = np.stack([self.covariance[0][np.ix_(part, part)] for part in parts])
+        return Hessian(self.mean.reshape(groups, -1), covariance, self.count)
+
     def mean_output(self, weight: np.ndarray) -> np.ndarray:
         """(out,): the mean output of a weight (out, in / groups, ...) for the patches."""
         rows = weight.reshape(len(self.mean), -1, self.mean.shape[1])

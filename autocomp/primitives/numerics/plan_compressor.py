@@ -24,7 +24,7 @@ from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph,
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
-from .factorisation import OutputBasis
+from .layer_fits.factorisation import OutputBasis
 from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation, quantize_weight
@@ -229,9 +229,7 @@ class PlanCompressor:
         layer = str(node.attributes.replaces)
         own = self.graph.nodes[self.graph.layers[layer]]
         rows, columns = self._places(self.graph, own, kept)
-        first = node if node.attributes.narrowing is not None else graph.nodes[node.inputs[0]]
-        narrowing = first.attributes.narrowing
-        assert narrowing is not None
+        first = node if graph.starts_chain(i) else graph.nodes[node.inputs[0]]
         key = (first.layer, np.packbits(rows).tobytes(), np.packbits(columns).tobytes())
 
         def basis(weight: np.ndarray, seen: np.ndarray | None, centred: bool) -> OutputBasis:
@@ -241,7 +239,7 @@ class PlanCompressor:
         def made() -> Factored:
             whole, shift = self._read(own, columns)
             bias = None if own.bias is None else self.parameters[own.bias][rows] + shift[rows]
-            seen = self.samples.of(layer, narrowing)
+            seen = self.samples.of(layer, first.attributes.form)
             patches = self.patches.get(layer)
             places, weight, normalised = (rows, columns), whole[rows], layer in self._normalised
             return Factored.of(first, places, weight, bias, seen, patches, normalised, basis)
@@ -252,15 +250,14 @@ class PlanCompressor:
         self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, adapts: bool, sparse: bool
     ) -> LayerState:
         factored, node = self._factored_layer(graph, i, kept), graph.nodes[i]
-        first = node.attributes.narrowing is not None
         paired = bool(self.tensors) and not node.channelwise
         bits = chosen.weight_bits
         key = (node.layer, factored.key, bits, adapts, sparse)
         found = self._of_chains.get(
-            key, factored.elements, lambda: weights_of(factored, first, bits, adapts, sparse, paired)
+            key, factored.elements, lambda: weights_of(factored, node, bits, adapts, sparse, paired)
         )
-        rows, columns = factored.places(first, node)
-        if first:
+        rows, columns = factored.places(node)
+        if graph.starts_chain(i):
             activation = self._range(str(node.attributes.replaces), chosen.activation_bits)
         else:
             activation = self._inner_range(graph, i, kept, chosen.activation_bits)
