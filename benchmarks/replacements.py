@@ -53,7 +53,7 @@ def main() -> None:
     print(f"float {whole:.4f} on {len(test.x)} test images; {layers} layers")
     print(f"{'value':12} {'MACs':>6} {'points lost':>12} {'most':>6}  where")
     for value, found in sorted(rows.items(), key=lambda item: -np.mean([macs for macs, _, _ in item[1]])):
-        macs, lost = (float(np.mean([row[i] for row in found])) for i in (0, 1))
+        macs, lost = np.mean([row[:2] for row in found], axis=0)
         _, worst, where = max(found, key=lambda row: row[1])
         print(f"{value:12} {macs:6.3f} {100 * lost:12.2f} {100 * worst:6.2f}  {where}", flush=True)
     print(f"lost by {SHOWN} in one layer: {100 * np.mean([lost for _, lost, _ in rows[SHOWN]]):.2f} points")

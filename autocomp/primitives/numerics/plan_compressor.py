@@ -25,6 +25,7 @@ from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph,
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
 from .layer_fits.factorisation import OutputBasis
+from .layer_fits.output_error import output_error
 from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation, quantize_weight
@@ -245,6 +246,13 @@ class PlanCompressor:
             return Factored.of(first, places, weight, bias, seen, patches, normalised, basis)
 
         return self._factored.get(key, math.prod(own.weight_shape or (1,)) + len(rows) * 100, made)
+
+    def output_error(self, layer: str, chain: LayerChain) -> float:
+        """The share of the layer's output, with all channels, that the chain in its place lacks on the samples."""
+        own, graph = self.graph.nodes[self.graph.layers[layer]], self.space.specialised({layer: chain}).graph
+        fit = self._factored_layer(graph, graph.layers[chain.layers[0]], np.ones(self.graph.unit_count, bool))
+        samples, centred = self.samples.of(layer, chain.form), own.bias is not None or layer in self._normalised
+        return output_error(chain.form, (fit.first, fit.last), weight_of(own, self.parameters), samples, centred)
 
     def _in_chain(
         self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, adapts: bool, sparse: bool

@@ -14,8 +14,7 @@ from autocomp.primitives.cells.chains import layer_in_chain
 from autocomp.primitives.cells.elastic import ElasticNetwork
 from autocomp.primitives.cells.fake_quant import assign
 from autocomp.primitives.numerics.chain_layers import fitted
-from autocomp.primitives.numerics.layer_fits.convolution_fit import in_one_layer
-from autocomp.primitives.numerics.layer_fits.factorisation import LayerFactors
+from autocomp.primitives.numerics.layer_fits.output_error import output_error
 from autocomp.primitives.numerics.patches import normalised_layers, sample_patches
 from autocomp.primitives.tracing.surgery import cell_at
 from autocomp.primitives.verification.refit_replaced import Part
@@ -204,16 +203,7 @@ def _replacement(cell: Any, chain: LayerChain, samples: np.ndarray | None, norma
         assign(list(cells.values())[-1].bias, bias + factors.shift)
     made = nn.SequentialCell(OrderedDict(cells)) if len(cells) > 1 else next(iter(cells.values()))
     last = Part(list(cells)[-1] if len(cells) > 1 else "", np.arange(len(weight)))
-    lost = _lost(chain.nodes[0], weight, factors, samples, bias is not None or normalised)
+    centred = bias is not None or normalised
+    lost = output_error(chain.form, (factors.first, factors.last), weight, samples, centred)
     elements = sum(p.size for p in made.get_parameters())
     return Replacement(made, sum(map(macs_of_node, chain.nodes)), elements, lost, (last,))
-
-
-def _lost(first: Node, weight: np.ndarray, factors: LayerFactors, samples: np.ndarray | None, centred: bool) -> float:
-    """The share of the output's energy, or without samples of the weight's, that the new layers lack."""
-    whole = weight.reshape(len(weight), -1).astype(np.float64)
-    missing = whole - in_one_layer(first.attributes.form, factors, weight.shape)
-    if samples is None:
-        return float(np.square(missing).sum() / max(np.square(whole).sum(), 1e-30))
-    error = samples @ missing.T - (factors.shift if centred else 0.0)
-    return float(np.square(error).sum() / max(np.square(samples @ whole.T).sum(), 1e-30))

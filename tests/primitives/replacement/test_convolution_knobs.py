@@ -13,13 +13,9 @@ from autocomp.evaluators.engines import MindSporeEngine
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import norm_error
-from autocomp.primitives.numerics.layer_fits.convolution_fit import (
-    in_groups,
-    in_one_layer,
-    separable,
-    with_smaller_kernel,
-)
+from autocomp.primitives.numerics.layer_fits.convolution_fit import in_groups, separable, with_smaller_kernel
 from autocomp.primitives.numerics.layer_fits.factorisation import LayerFactors
+from autocomp.primitives.numerics.layer_fits.output_error import in_one_layer
 from autocomp.primitives.numerics.patches import Hessian
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.registry import primitive, search_space
@@ -116,7 +112,7 @@ def test_samples_make_the_outputs_nearer(form: str) -> None:
     whole, errors = WEIGHT.reshape(6, -1), []
     for how in ((None, True), (SAMPLES, False), (SAMPLES, True)):
         factors = FITS[form](*how)
-        outputs = SAMPLES @ in_one_layer(form, factors, WEIGHT.shape).T + factors.shift
+        outputs = SAMPLES @ in_one_layer(form, (factors.first, factors.last), WEIGHT.shape).T + factors.shift
         errors.append(float(np.square(outputs - SAMPLES @ whole.T).sum()))
     assert errors[2] < errors[1] < 0.7 * errors[0]
 
@@ -125,16 +121,19 @@ def test_samples_make_the_outputs_nearer(form: str) -> None:
 def test_what_the_cheaper_layer_can_compute_is_found(form: str) -> None:
     """A layer that is one already stays what it computes."""
     own = FITS[form](None, False)
-    weight = in_one_layer(form, own, WEIGHT.shape).reshape(WEIGHT.shape).astype(np.float32)
+    weight = in_one_layer(form, (own.first, own.last), WEIGHT.shape).reshape(WEIGHT.shape).astype(np.float32)
     again = {"kernel": with_smaller_kernel, "grouped": in_groups, "separable": separable}[form]
     factors = again(weight, {"kernel": 1, "grouped": 2, "separable": 1}[form], SAMPLES, True)
-    found = in_one_layer(form, factors, WEIGHT.shape).reshape(WEIGHT.shape)
+    found = in_one_layer(form, (factors.first, factors.last), WEIGHT.shape).reshape(WEIGHT.shape)
     assert norm_error(found, weight) < 0.01
 
 
 def test_all_kernels_of_each_channel_are_the_layer() -> None:
     factors = separable(WEIGHT[:2], 2, SAMPLES, True)
-    assert norm_error(in_one_layer("separable", factors, (2, 4, 3, 3)), WEIGHT[:2].reshape(2, -1)) < 0.02
+    assert (
+        norm_error(in_one_layer("separable", (factors.first, factors.last), (2, 4, 3, 3)), WEIGHT[:2].reshape(2, -1))
+        < 0.02
+    )
     more = separable(WEIGHT[:2], 3, SAMPLES, True)  # more kernels than outputs
     assert more.first is not None and len(more.first) == 12 and np.isfinite(more.last).all()
 

@@ -75,24 +75,6 @@ def separable(weight: np.ndarray, multiplier: int, samples: np.ndarray | None, c
     return LayerFactors(first, last, shift.astype(np.float32), inner)
 
 
-def in_one_layer(form: str, factors: LayerFactors, shape: tuple[int, ...]) -> np.ndarray:
-    """(out, in * kh * kw): what the fitted layers do to a patch, as one matrix. shape: of the layer's weight."""
-    outputs, inputs, *kernel = shape
-    last, width = _matrix(factors.last), int(np.prod(shape[1:]))
-    if form == "separable":
-        assert factors.first is not None
-        kernels = factors.first.reshape(inputs, -1, int(np.prod(kernel)))
-        return np.einsum("oic,ict->oit", last.reshape(outputs, inputs, -1), kernels).reshape(outputs, width)
-    found = np.zeros((outputs, width))
-    if form == "kernel":
-        found[:, np.tile(centre_taps(tuple(kernel), factors.last.shape[-1]), inputs)] = last
-    else:
-        groups = width // last.shape[1]
-        for rows, columns in zip(*(np.split(np.arange(n), groups) for n in (outputs, width)), strict=True):
-            found[np.ix_(rows, columns)] = last[rows]
-    return found
-
-
 def _matrix(weight: np.ndarray) -> np.ndarray:
     return np.asarray(weight.reshape(len(weight), -1), np.float64)
 
