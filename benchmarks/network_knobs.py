@@ -146,9 +146,9 @@ def show(rows: Sequence[Row]) -> None:
         if row["way"] == "knobs":
             same = {name: row[name] for name in ("network", "device", "seed")}
             (other,) = (one for one in rows if one["way"] == "bits" and same.items() <= one.items())
-            ratio = row["hypervolume"] / other["hypervolume"]
+            ratio = row["hypervolume"] / max(other["hypervolume"], 1e-9)
             ratios.append(ratio)
             name = "measured hypervolume"
-            measured = f", measured {row[name] / other[name]:.4f}" if name in row else ""
+            measured = f", measured {row[name] / max(other[name], 1e-9):.4f}" if name in row else ""
             print(f"{row['network']} on {row['device']}, seed {row['seed']}: {ratio:.4f}{measured}")
     print(f"hypervolume with the knobs, over that of bits and channels: {np.mean(ratios):.4f} times")
