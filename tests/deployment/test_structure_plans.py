@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.file_sizes import FileSizes
 from autocomp.deployment.restore import restore
 from autocomp.evaluators.engines import MindSporeEngine
-from autocomp.evaluators.fine_tuning import FineTuning, fine_tune, rebuilt
+from autocomp.evaluators.fine_tuning import FineTuning, fine_tune, pruned_only, rebuilt
 from autocomp.hardware_models import CostTables, device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import norm_error, run_mindir, run_onnx
@@ -24,6 +25,7 @@ from autocomp.problem.jobs import evaluator_of
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Format, Plan
 from tests.conftest import Subject
+from tests.networks import images
 
 PRIMITIVES = ("channel-pruning", "adaround", "operators", "sparsity")
 CHOICES = Choices([Format.parse(text) for text in ("w8", "w8a8", "w4", "w4a8")], 4, PRIMITIVES, quantizes_tensors=True)
@@ -207,6 +209,24 @@ def test_the_size_of_files_is_predicted(made: Made, tmp_path: Path) -> None:
     for plan, ending in ((CONVOLUTIONS, "onnx"), (CONVOLUTIONS, "mindir"), (PLAN, "onnx")):
         report = deployer.export(plan, tmp_path / f"net.{ending}")
         assert report.size_mb == pytest.approx(report.predicted_mb, abs=0.0025), "MB of names and shapes"
+
+
+@pytest.mark.parametrize("engine", ["onnx", "mindspore"])
+def test_training_begins_with_layers_fitted_to_the_whole_network(in_floats: Made, engine: str) -> None:
+    """One after the other, in either engine: with cut channels, in groups, behind replaced layers."""
+    subject, evaluator = in_floats
+    plan = Plan(dict(CONVOLUTIONS) | {"structure/blocks.1.conv1": GHOST})
+    if engine == "mindspore":
+        described, chains = evaluator.engine.described_outputs, evaluator.space.structure(plan)
+        own = {layer: (chain,) for layer, chain in chains.items()}
+        evaluator = copy.copy(evaluator)
+        evaluator.engine = MindSporeEngine(subject.net, subject.graph, described, own)
+    others = images(64, seed=9)
+    expected, errors = forward(subject.net, (others,), graph=False)[0], []
+    for seen in ((), (images(128),)):
+        smaller = pruned_only(subject.net, evaluator, plan, seen)
+        errors.append(norm_error(forward(smaller, (others,), graph=False)[0], expected))
+    assert errors[1] < 0.8 * errors[0]
 
 
 def test_cheaper_convolutions_train_in_their_formats(made: Made) -> None:
