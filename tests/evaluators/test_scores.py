@@ -164,7 +164,7 @@ def test_scores_of_a_network(subject: Subject) -> None:
     def measure(plans: Sequence[Plan]) -> list[float]:
         return [scoring.divergence(evaluator, plan, 64) for plan in plans]
 
-    alone = scoring._scores(space, measure, 150)
+    alone = scoring._scores(space, measure, 150, {})
     for k, knob in enumerate(space.knobs):
         if knob.kind == "keep":
             outputs = evaluator.engine.outputs(evaluator.compress(Plan({knob.name: knob.values[-1]})), (subject.x,))[0]
