@@ -2,6 +2,8 @@
 
     python benchmarks/nas.py --shared ../shared [--quick] [--seeds 20] [--trials 50]
     python benchmarks/nas.py --declared --shared ../shared [--quick]
+    python benchmarks/nas.py --knobs --shared ../shared [--quick] [--seconds 120] [--trained]
+    python benchmarks/nas.py --resnet50 [--quick]
 
 NAS-Bench-Macro (Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR 2021; Apache-2.0):
 6,561 networks of eight layers, three choices each, trained three times on CIFAR-10. The table answers as an evaluator
@@ -10,7 +12,9 @@ evolution (Real et al., AAAI 2019), Optuna's TPE and NSGA-II, and random network
 is counted from (accuracy 0, the dearest network) and, stricter, from (the least accuracy in the table, the dearest
 network), as shares of the true front's.
 
-``--declared`` searches a declared network that is trained from new weights: ``declared_networks.py``.
+``--declared`` searches a declared network that is trained from new weights: ``declared_networks.py``. ``--knobs``
+searches operators, kernels and depth of trained networks: ``network_knobs.py``. ``--resnet50`` compares all forms of
+plans over all knobs: ``resnet50_plans.py``.
 """
 
 from __future__ import annotations
@@ -42,7 +46,22 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=50, help="evaluations of each search")
     parser.add_argument("--quick", action="store_true", help="two seeds; a few networks")
     parser.add_argument("--declared", action="store_true", help="a declared network instead of the table")
+    parser.add_argument("--knobs", action="store_true", help="trained networks instead of the table")
+    parser.add_argument("--seconds", type=float, default=120, help="with --knobs: of each search")
+    parser.add_argument("--networks", default="resnet20,quickstart", help="with --knobs: which, joined by commas")
+    parser.add_argument("--trained", action="store_true", help="with --knobs: training images for both searches")
+    parser.add_argument("--resnet50", action="store_true", help="plans of mindcv's ResNet-50 in every form")
     options = parser.parse_args()
+    if options.resnet50:
+        from resnet50_plans import run as compare_forms
+
+        compare_forms(options)
+        return
+    if options.knobs:
+        from network_knobs import run as compare_knobs
+
+        compare_knobs(options)
+        return
     if options.declared:
         from declared_networks import run
 

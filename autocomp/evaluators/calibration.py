@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autocomp.primitives.numerics.chain_layers import ChainSamples, is_ghost
+from autocomp.primitives.numerics.chain_layers import GHOST, ChainSamples
 from autocomp.primitives.numerics.divided_inputs import InputScaling, Key, TensorSamples, input_scaling, takes
 from autocomp.primitives.numerics.patches import (
     PATCHES,
@@ -283,7 +283,7 @@ def chain_samples(
     engine: Engine, space: SearchSpace, plain: CompressedWeights, inputs: Arrays, seed: int = 0
 ) -> ChainSamples:
     """Samples of the inputs of layers that chains may replace: at most 2,000 for each, fewer of wide ones."""
-    ghosts = {layer: [is_ghost(chain.narrowing) for chain in chains] for layer, chains in space.chains.items()}
+    ghosts = {layer: [chain.form == GHOST for chain in chains] for layer, chains in space.chains.items()}
     patches: dict[str, list[np.ndarray]] = {layer: [] for layer, found in ghosts.items() if not all(found)}
     around: dict[str, list[np.ndarray]] = {layer: [] for layer, found in ghosts.items() if any(found)}
     rng, most = np.random.default_rng(seed), min(SAMPLED_NUMBERS, ALL_NUMBERS // max(len(ghosts), 1))

@@ -229,16 +229,24 @@ def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays =
     """The network without the plan's pruned channels, the layers that read them reconstructed, and with its chains in
     the place of layers; not rounded, not folded.
 
-    images: inputs to fit those layers on, one after the other, to their outputs before pruning; not where the plan
-        replaces layers.
+    images: inputs to fit the layers on, one after the other, to their outputs in the whole network.
     """
     cuts = Plan({name: value for name, value in plan.items() if not name.startswith("format/")})
     compressed = evaluator.compress(cuts)
-    if images and not compressed.kept.all() and compressed.graph is None:
-        from autocomp.primitives.verification.refit import refitted, to_fit_on
-
-        compressed = refitted(net, evaluator.space.graph, compressed.with_statistics({}), to_fit_on([images]))
+    if images and not (compressed.kept.all() and compressed.graph is None):
+        compressed = _refitted(net, evaluator, compressed.with_statistics({}), images)
     return convert(net, evaluator.space.graph, evaluator.parameters, compressed, folds=False)
+
+
+def _refitted(net: Any, evaluator: PlanEvaluator, compressed: CompressedWeights, images: Arrays) -> CompressedWeights:
+    from autocomp.primitives.verification.refit import refitted, to_fit_on
+    from autocomp.primitives.verification.refit_plan import refitted_plan
+
+    graph, batches = evaluator.space.graph, to_fit_on([images])
+    if compressed.graph is None:
+        return refitted(net, graph, compressed, batches)
+    plain, inputs_of = evaluator.compress(Plan()), evaluator.engine.layer_inputs
+    return refitted_plan(graph, evaluator.parameters, plain, compressed, inputs_of, batches)
 
 
 def _check_single(graph: NetworkGraph) -> None:

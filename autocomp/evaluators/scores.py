@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,6 +29,9 @@ LEAST_PLANS = 28
 FORMATS_SHARE = 2 / 3  # largest share of the plans
 NEGLIGIBLE = 1e-3  # nats, for a format in all layers together: below it no layer is measured by itself
 JOINT_SHARE = 1 / 4  # largest share of the plans
+
+POWER = 1.35  # of a layer's output error, to which the sensitivity of what replaces it is proportional: of ResNet-20
+LEAST_ERROR = 1e-6
 
 TINY, UNKNOWN = 1e-9, 0.1  # nats: the least that is told apart; of a plan, where none was measured
 
@@ -81,8 +84,9 @@ def score(
     Sensitivities that are not measured are derived. Formats of 8 bits are measured in all layers at once, and in halves
     only where their sensitivity is not negligible. Coarser weights are measured layer by layer, or in runs of
     neighbours where there are many. The sensitivities of coarse weights and of rounded inputs are added. Between two
-    keep ratios the logarithm of the sensitivity is interpolated. Then a few random joint plans are measured, and each
-    knob's sensitivities get a weight (:mod:`autocomp.evaluators.joint_scores`).
+    keep ratios the logarithm of the sensitivity is interpolated. Of what may replace a layer one value is measured, and
+    more where there is room; for the others the errors of the layer's output tell. Then a few random joint plans are
+    measured, and each knob's sensitivities get a weight (:mod:`autocomp.evaluators.joint_scores`).
 
     measure: gives the divergences of plans, :func:`divergence` of each, NaN for those that it has no time for; these
         are estimated from the others. None computes them here, one after the other.
@@ -100,7 +104,7 @@ def score(
 
     most = affordable_plans(evaluator, samples) if most is None else most
     joint = min(JOINT, int(JOINT_SHARE * most)) if len(evaluator.space.knobs) > 1 else 0
-    sensitivity = _scores(evaluator.space, counted, most - joint)
+    sensitivity = _scores(evaluator.space, counted, most - joint, output_errors(evaluator))
     if joint:
         vectors = joint_vectors(sensitivity, joint)
         sensitivity = weighed(sensitivity, vectors, counted([evaluator.space.decode(vector) for vector in vectors]))
@@ -150,27 +154,41 @@ def _or_ruined(evaluator: PlanEvaluator, plan: Plan, samples: int) -> float:
         return RUINED
 
 
-def _scores(space: SearchSpace, measure: Measure, most: int) -> tuple[tuple[float, ...], ...]:
-    """All plans that need no earlier result are measured in one call: many workers may share the plans of one call."""
+def output_errors(evaluator: PlanEvaluator) -> dict[str, np.ndarray]:
+    """Knob that replaces a layer -> for each value the share of the layer's output that is lost, 0 for the first."""
+    return {
+        knob.name: np.array([
+            0.0, *(evaluator.compressor.output_error(knob.layers[0], knob.chains[value]) for value in knob.values[1:])
+        ])
+        for knob in evaluator.space.knobs
+        if knob.chains
+    }  # fmt: skip
+
+
+def _scores(
+    space: SearchSpace, measure: Measure, most: int, errors: Mapping[str, np.ndarray]
+) -> tuple[tuple[float, ...], ...]:
+    """All plans that need no earlier result are measured in one call: many workers may share the plans of one call.
+
+    errors: see :func:`output_errors`."""
     formats = [knob for knob in space.knobs if knob.kind == "format"]
     others = [knob for knob in space.knobs if knob.kind != "format"]
     for_formats = max(1, int(FORMATS_SHARE * most))
     left = most - min(for_formats, sum(len(_measured_alone(knob)) for knob in formats))
-    chains = [(knob, chain) for knob in others for chain in _chains(knob)]
-    counts = _shares([len(chain) for _, chain in chains], left)
-    positions = [_positions(chain, count) for (_, chain), count in zip(chains, counts, strict=True)]
+    orders = [order for knob in others for order in _orders(knob, errors.get(knob.name))]
+    counts = _shares([len(order.positions) for order in orders], left)
+    ranks = [order.measured(count) for order, count in zip(orders, counts, strict=True)]
     mild, rough = _mild(formats), _rough(formats, for_formats)
-    of_others = [
-        Plan({knob.name: knob.values[i]}) for (knob, _), own in zip(chains, positions, strict=True) for i in own
-    ]
+    of_others = [order.plan(rank) for order, own in zip(orders, ranks, strict=True) for rank in own]
     asked = [*map(_plan, mild), *map(_plan, rough), *of_others]
     found = iter(_filled(asked, measure(asked)))
     whole = [next(found) for _ in mild]
     known = _divided(rough, [next(found) for _ in rough]) | _by_halves(mild, whole, measure)
     sensitivity: dict[str, tuple[float, ...]] = {knob.name: (0.0,) * len(knob.values) for knob in others}
-    for (knob, chain), own in zip(chains, positions, strict=True):
-        values = dict(zip(chain, _sensitivity(knob, chain, own, found), strict=True))
-        sensitivity[knob.name] = tuple(values.get(i, value) for i, value in enumerate(sensitivity[knob.name]))
+    for order, own in zip(orders, ranks, strict=True):
+        name = order.knob.name
+        values = dict(zip(order.positions, order.sensitivities(own, [next(found) for _ in own]), strict=True))
+        sensitivity[name] = tuple(float(values.get(i, value)) for i, value in enumerate(sensitivity[name]))
     return tuple(
         sensitivity[knob.name] if knob.name in sensitivity else _format_sensitivity(knob, known) for knob in space.knobs
     )
@@ -288,31 +306,57 @@ def _shares(wanted: Sequence[int], left: int) -> list[int]:
     return counts
 
 
-def _chains(knob: Knob) -> list[tuple[int, ...]]:
-    """The positions of the values that one primitive carries out, rising; without the first, which changes nothing."""
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """Values of a knob in the order of their strength.
+
+    positions: of the values, without the first, which changes nothing. strengths: rising; the share of units that a
+    value cuts, for other knobs the value's rank, or the logarithm of the error of the replaced layer's output.
+    """
+
+    knob: Knob
+    positions: tuple[int, ...]
+    strengths: np.ndarray
+    by_error: bool = False
+
+    def plan(self, rank: int) -> Plan:
+        return Plan({self.knob.name: self.knob.values[self.positions[rank]]})
+
+    def measured(self, count: int) -> np.ndarray:
+        """(count,) ranks, rising: the strongest and others at even distances; of errors the middle one, if one."""
+        last = len(self.positions) - 1
+        if count == 1 and self.by_error:
+            return np.array([last // 2])
+        ranks = np.linspace(last, 0, count + 1 if count == 1 else count).round().astype(int)[:count]
+        return np.unique(ranks)
+
+    def sensitivities(self, ranks: np.ndarray, found: Sequence[float]) -> np.ndarray:
+        """Of every value, from those at these ranks. Between them the logarithm is interpolated linearly."""
+        measured, x = np.maximum(found, TINY), self.strengths
+        known = x[ranks]
+        logs = np.interp(x, known, np.log(measured))
+        below = x < known[0]
+        if self.by_error:
+            logs[below] -= POWER * (known[0] - x[below])
+            logs[x > known[-1]] += POWER * (x[x > known[-1]] - known[-1])
+            return np.minimum(np.exp(logs), RUINED)
+        # Below the mildest measured value the sensitivity is proportional to the square of the share that is cut.
+        logs[below] = np.log(measured[0]) + 2 * np.log(np.maximum(x[below], 1e-9) / known[0])
+        return np.asarray(np.exp(logs))
+
+
+def _orders(knob: Knob, errors: np.ndarray | None) -> list[_Order]:
+    """One for each primitive that carries out some of the values; for what replaces a layer one of all values.
+
+    errors: of the layer's output under each value.
+    """
+    if errors is not None:
+        positions = tuple(int(i) for i in np.argsort(errors[1:], kind="stable") + 1)
+        return [_Order(knob, positions, np.log(np.maximum(errors[list(positions)], LEAST_ERROR)), by_error=True)]
     found: dict[str, list[int]] = {}
     for i, value in enumerate(knob.values[1:], start=1):
         found.setdefault(split_value(value)[1], []).append(i)
-    return [tuple(chain) for chain in found.values()]
-
-
-def _positions(chain: Sequence[int], count: int) -> np.ndarray:
-    """(count,) int, rising: the measured ones of these positions, the strongest and others at even distances."""
-    last = len(chain)
-    ranks = np.linspace(last, 1, count + 1 if count == 1 else count).round().astype(int)[:count]
-    return np.unique(np.array(chain)[ranks - 1])
-
-
-def _sensitivity(knob: Knob, chain: Sequence[int], measured_at: np.ndarray, found: Iterator[float]) -> np.ndarray:
-    """The sensitivity of each value of the chain, from the next measured ones in ``found``. Between them the logarithm
-    is interpolated linearly."""
-    measured = np.array([max(next(found), 1e-9) for _ in measured_at])
-    x, known = (np.array([_strength(knob, i) for i in positions]) for positions in (chain, measured_at))
-    logs = np.interp(x, known, np.log(measured))
-    below = x < known[0]
-    # Below the mildest measured value the sensitivity is proportional to the square of the share that is cut.
-    logs[below] = np.log(measured[0]) + 2 * np.log(np.maximum(x[below], 1e-9) / known[0])
-    return np.exp(logs)
+    return [_Order(knob, tuple(own), np.array([_strength(knob, i) for i in own])) for own in found.values()]
 
 
 def _strength(knob: Knob, i: int) -> float:

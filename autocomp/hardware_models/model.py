@@ -76,7 +76,7 @@ def _operators(device: Device, program: Program, workload: Workload) -> list[Loo
             node = program.graph.nodes[operator.head]
             replaced = node.attributes.replaces
             if replaced is not None:
-                bytes_more = 0.0 if node.attributes.narrowing is None else more[replaced]
+                bytes_more = more[replaced] if program.graph.starts_chain(operator.head) else 0.0
                 present = where_present(in_variant(lookup, variant), space, node.layer, bytes_more)
                 found.append(unless_skipped(present, skips.get(replaced)))
     return found + [_saved(device, workload, position) for position in space.blocks]

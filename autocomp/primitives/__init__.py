@@ -5,7 +5,8 @@ the quantizers that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :cla
 :class:`RTN`, :class:`AdaRound`, :class:`GPTQ`, :class:`AWQ` and :class:`SmoothQuant`; :class:`Distilled` trains towards
 the float network; for pruning :class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`,
 :class:`HeadPruning`, and without training :class:`Wanda` and :class:`SparseGPT`; for replacing layers by cheaper ones
-:class:`LowRank`, :class:`Ghost`. MindSpore is loaded when one is used.
+:class:`LowRank`, :class:`Ghost`, :class:`SmallerKernel`, :class:`Grouped` and :class:`Separable`. MindSpore is loaded
+when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from autocomp.primitives.quantization.slb import SLB
     from autocomp.primitives.quantization.smooth_quant import SmoothQuant
     from autocomp.primitives.registry import register
+    from autocomp.primitives.replacement.convolutions import Grouped, Separable, SmallerKernel
     from autocomp.primitives.replacement.ghost import Ghost
     from autocomp.primitives.replacement.low_rank import LowRank
     from autocomp.primitives.verification.batchnorm_statistics import reestimate_batchnorm
@@ -50,6 +52,7 @@ LAZY = {
     "Distilled": "distillation.distilled",
     "GPTQ": "quantization.gptq",
     "Ghost": "replacement.ghost",
+    "Grouped": "replacement.convolutions",
     "HeadPruning": "pruning.head_pruning",
     "LSQ": "quantization.lsq",
     "LowRank": "replacement.low_rank",
@@ -57,7 +60,9 @@ LAZY = {
     "RTN": "quantization.rtn",
     "SCOP": "pruning.scop",
     "SLB": "quantization.slb",
+    "Separable": "replacement.convolutions",
     "SimQAT": "quantization.simqat",
+    "SmallerKernel": "replacement.convolutions",
     "SmoothQuant": "quantization.smooth_quant",
     "SparseGPT": "pruning.one_shot_sparsity",
     "Sparsity": "pruning.sparsity",
@@ -78,9 +83,12 @@ __all__ = [
     "ChannelPruner",
     "Distilled",
     "Ghost",
+    "Grouped",
     "HeadPruning",
     "LowRank",
+    "Separable",
     "SimQAT",
+    "SmallerKernel",
     "SmoothQuant",
     "SparseGPT",
     "Sparsity",

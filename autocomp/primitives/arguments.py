@@ -93,6 +93,7 @@ _PRUNED: Rules = {
     "reconstruct": SWITCH,
     "exclude": PATTERNS,
 }
+_CHEAPER: Rules = {"macs": NUMBER.or_none(), "layers": LAYERS, "reconstruct": SWITCH}
 
 RULES: Mapping[str, Rules] = {
     "LSQ": _QUANTIZED,
@@ -152,10 +153,11 @@ RULES: Mapping[str, Rules] = {
     "Ghost": {
         "ratio": INTEGER,
         "kernel": INTEGER,
-        "macs": NUMBER.or_none(),
-        "layers": LAYERS,
-        "reconstruct": SWITCH,
+        **_CHEAPER,
     },
+    "SmallerKernel": {"kernel": INTEGER, **_CHEAPER},
+    "Grouped": {"groups": INTEGER, **_CHEAPER},
+    "Separable": {"multiplier": INTEGER, **_CHEAPER},
     "Distilled": {
         "student": CELL,
         "teacher": CELL,

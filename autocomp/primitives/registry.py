@@ -19,6 +19,7 @@ from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.named_formats import NamedFormats
 from autocomp.primitives.quantization.rtn import RTN
+from autocomp.primitives.replacement.convolution_knobs import GROUPED, SEPARABLE, SMALLER_KERNEL
 from autocomp.primitives.replacement.ghost_knobs import GhostKnobs
 from autocomp.primitives.replacement.low_rank_knobs import LowRankKnobs
 from autocomp.primitives.replacement.skip_knobs import SkipKnobs
@@ -31,7 +32,8 @@ from .choices import Choices
 from .merging import merged
 from .restrictions import restricted
 
-OPERATORS = ("low-rank", "ghost")  # their values are offered where the device gains from them
+# their values are offered where the device gains from them
+OPERATORS = ("low-rank", "ghost", "smaller-kernel", "grouped", "separable")
 DEPTH = ("block-skipping",)
 DEVICE_DEPENDENT = ("sparsity",)  # "auto" takes them where the device gains from them
 PLUGINS = "autocomp.primitives"  # the group of entry points
@@ -147,12 +149,21 @@ def _with_zeros(knobs: Sequence[Knob]) -> list[Knob]:
 
 
 def _dividing(graph: NetworkGraph, knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
-    """The knobs without chains that need a multiple of a number of outputs where plans may cut the layer between."""
+    """The knobs without chains that need a multiple of a number of channels where plans may cut the layer between."""
     tables = SearchSpace(graph, knobs).channel_tables
+
+    def divides(node: int, number: int) -> bool:
+        return not any((removed % number).any() for _, removed in tables[node])
+
     found = []
     for knob in knobs:
-        removed = [table for layer in knob.layers for _, table in tables[graph.layers[layer]]] if knob.chains else []
-        odd = {v for v, chain in knob.chains.items() if any((table % chain.multiple).any() for table in removed)}
+        places = [graph.layers[layer] for layer in knob.layers] if knob.chains else []
+        odd = {
+            value
+            for value, chain in knob.chains.items()
+            for i in places
+            if not (divides(i, chain.multiple) and divides(graph.nodes[i].inputs[0], chain.input_multiple))
+        }
         values = tuple(value for value in knob.values if value not in odd)
         if len(values) > 1:
             found.append(knob if not odd else replace(knob, values=values))
@@ -269,6 +280,9 @@ register(HeadKnobs(), automatic=False)
 register(SparsityKnobs(), automatic=False)
 register(LowRankKnobs(), automatic=False)
 register(GhostKnobs(), automatic=False)
+register(SMALLER_KERNEL, automatic=False)
+register(GROUPED, automatic=False)
+register(SEPARABLE, automatic=False)
 register(SkipKnobs(), automatic=False)
 register(TrainedFormats("simqat", "SimQAT"), automatic=False)
 register(TrainedFormats("lsq", "LSQ"), automatic=False)

@@ -1,4 +1,4 @@
-"""Chains: several layers in the place of one, and the graph of a network in which some layers are replaced by them."""
+"""Chains: layers in the place of one, and the graph of a network in which some layers are replaced by them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .node_attributes import Argument, Narrowing
+from .node_attributes import Argument
 
 if TYPE_CHECKING:
     from .graph import NetworkGraph, Node
@@ -16,22 +16,22 @@ WHOLE = "whole"  # the value of a knob of kind ``structure`` that leaves the lay
 
 @dataclass(frozen=True)
 class LayerChain:
-    """Layers in the place of one, each of which reads the output of the one before it.
+    """One or more layers in the place of one, each of which reads the output of the one before it.
 
     nodes: their ``replaces`` names the layer; what they read is filled in by :func:`with_chains`. sparse: whether two
-        of every four of its weights may be zero. multiple: the layer's kept outputs must be a multiple of it.
+        of every four of its weights may be zero. multiple, input_multiple: the kept outputs and the kept inputs of the
+        layer must be multiples of them.
     """
 
     nodes: tuple[Node, ...]
     sparse: bool = True
     multiple: int = 1
+    input_multiple: int = 1
 
     @property
-    def narrowing(self) -> Narrowing:
-        """Of the first layer."""
-        found = self.nodes[0].attributes.narrowing
-        assert found is not None
-        return found
+    def form(self) -> str:
+        """What it is, ``"product"``, ``"ghost"``, ..."""
+        return self.nodes[0].attributes.form
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -236,6 +236,12 @@ class NetworkGraph:
             last = self.consumers[last][0]
         return self.nodes[i].inputs[0], last
 
+    def starts_chain(self, i: int) -> bool:
+        """Whether a layer of a chain is its first: it reads what the replaced layer read."""
+        node = self.nodes[i]
+        layer = node.attributes.replaces
+        return layer is not None and self.nodes[node.inputs[0]].attributes.replaces != layer
+
     def never_negative(self, i: int) -> bool:
         """Whether the node's output cannot be negative: it is a ReLU or similar, or a pooling of one."""
         node = self.nodes[i]

@@ -56,14 +56,18 @@ class Narrowing:
     """How many channels a layer gives that only the next layer of its chain reads: a share of the chain's outputs.
 
     share: in (0, 1]. taps: the numbers that the layer reads from each input channel; no more channels are counted as
-        outputs than it reads numbers. None: all outputs are counted.
+        outputs than it reads numbers. None: all outputs are counted. multiplier: channels that it gives for each input
+        channel, whatever the outputs are; 0: a share of the outputs.
     """
 
-    share: float
+    share: float = 1.0
     taps: int | None = None
+    multiplier: int = 0
 
     def channels(self, inputs: np.ndarray | int, outputs: np.ndarray | int) -> np.ndarray:
         """inputs, outputs: channels that the chain reads and gives, of n plans."""
+        if self.multiplier:
+            return np.asarray(inputs, np.int64) * self.multiplier
         most = np.asarray(outputs if self.taps is None else np.minimum(outputs, np.asarray(inputs) * self.taps))
         return np.maximum(np.ceil(most * self.share), 1).astype(np.int64)
 
@@ -115,7 +119,8 @@ class NodeAttributes:
         makes heads that are cut whole.
     grows: the axes of the output whose sizes grow with the batch, None where the network was traced with one size.
     replaces: of a layer in a chain, the path of the layer in whose place the chain stands. narrowing: of such a layer
-        before the last, how many channels it gives.
+        before the last, how many channels it gives. form: of a layer in a chain, what the chain is: ``product``,
+        ``ghost``, ``kernel``, ``grouped`` or ``separable``.
     """
 
     arguments: tuple[Argument, ...] = ()
@@ -140,3 +145,4 @@ class NodeAttributes:
     grows: tuple[int, ...] | None = None
     replaces: str | None = None
     narrowing: Narrowing | None = None
+    form: str = ""

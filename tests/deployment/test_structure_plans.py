@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 import autocomp
 from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.deployment.file_sizes import FileSizes
 from autocomp.deployment.restore import restore
 from autocomp.evaluators.engines import MindSporeEngine
-from autocomp.evaluators.fine_tuning import FineTuning, fine_tune, rebuilt
+from autocomp.evaluators.fine_tuning import FineTuning, fine_tune, pruned_only, rebuilt
 from autocomp.hardware_models import CostTables, device
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import norm_error, run_mindir, run_onnx
@@ -23,6 +25,7 @@ from autocomp.problem.jobs import evaluator_of
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Format, Plan
 from tests.conftest import Subject
+from tests.networks import images
 
 PRIMITIVES = ("channel-pruning", "adaround", "operators", "sparsity")
 CHOICES = Choices([Format.parse(text) for text in ("w8", "w8a8", "w4", "w4a8")], 4, PRIMITIVES, quantizes_tensors=True)
@@ -31,6 +34,16 @@ GHOST = "ghost2@ghost"
 RANK = "rank0.5@low-rank"
 PLAN = Plan(
     {"structure/blocks.0.conv2": RANK, "format/blocks.0.conv2": "w4", "keep/stem": 0.5, "keep/blocks.1.conv1": 0.5}
+)
+CONVOLUTIONS = Plan(
+    {
+        "structure/blocks.0.conv1": "separable2@separable",
+        "structure/blocks.0.conv2": "groups2@grouped",
+        "structure/blocks.1.conv2": "kernel1@smaller-kernel",
+        "keep/stem": 0.75,
+        "keep/blocks.0.conv1": 0.75,
+        "format/blocks.0.conv2": "w4",
+    }
 )
 Made = tuple[Subject, Any]
 
@@ -69,7 +82,7 @@ def test_files_agree_with_the_converted_network(in_floats: Made, tmp_path: Path)
     subject, evaluator = in_floats
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), IN_FLOATS)
     x = (subject.x[:1],)
-    for number, plan in enumerate([PLAN, *_drawn(evaluator, 1, 5)]):
+    for number, plan in enumerate([PLAN, CONVOLUTIONS, *_drawn(evaluator, 1, 5)]):
         expected = forward(deployer.net(plan), x)[0]
         assert norm_error(evaluator.engine.outputs(evaluator.compress(plan), x)[0], expected) < 1e-4
         for ending, run in ((".onnx", run_onnx), (".mindir", run_mindir)):
@@ -78,14 +91,18 @@ def test_files_agree_with_the_converted_network(in_floats: Made, tmp_path: Path)
             assert norm_error(run(path, x)[0], expected) < 1e-4, plan
 
 
-def test_files_in_integers_agree_with_what_was_evaluated(made: Made, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("plan", "within"),
+    [(PLAN, "blocks.0.conv2.rank0_5_first"), (CONVOLUTIONS, "blocks.0.conv1.separable2_kernels")],
+)
+def test_files_in_integers_agree_with_what_was_evaluated(made: Made, tmp_path: Path, plan: Plan, within: str) -> None:
     subject, evaluator = made
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), CHOICES)
-    plan = Plan(dict(PLAN) | {knob.name: "w8a8" for knob in evaluator.space.knobs if knob.kind == "format"})
+    plan = Plan(dict(plan) | {knob.name: "w8a8" for knob in evaluator.space.knobs if knob.kind == "format"})
     compressed = evaluator.compress(plan)
     assert compressed.graph is not None
     inner = [compressed.graph.nodes[i].layer for i in compressed.tensors]
-    assert "blocks.0.conv2.rank0_5_first" in inner, "the tensor within the chain stays in integers"
+    assert within in inner, "the tensor within the chain stays in integers"
     deployer.export(plan, tmp_path / "net.onnx")
     found, expected = (
         run_onnx(tmp_path / "net.onnx", (subject.x,))[0],
@@ -143,7 +160,7 @@ def test_a_rank_follows_the_channels_that_are_left(made: Made) -> None:
 def test_a_replaced_network_is_rebuilt(made: Made, tmp_path: Path) -> None:
     ms, (subject, evaluator) = load_mindspore(), made
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), CHOICES)
-    plan = Plan(dict(PLAN) | {"structure/blocks.1.conv1": GHOST, "format/blocks.1.conv1": "w8a8"})
+    plan = Plan(dict(CONVOLUTIONS) | {"structure/blocks.1.conv1": GHOST, "format/blocks.1.conv1": "w8a8"})
     small = deployer.net(plan)
     again = autocomp.rebuild(subject.net, plan, subject.x[:1])
     missing, unused = ms.load_param_into_net(again, {p.name: p for p in small.get_parameters()}, True)
@@ -161,7 +178,7 @@ def test_a_replaced_network_is_rebuilt(made: Made, tmp_path: Path) -> None:
     [
         ("nowhere", RANK, "dense layers and of convolutions with one group: .*; but got 'nowhere'"),
         ("head", "rank2@low-rank", "must be rank<share>, share in"),
-        ("blocks.0.conv2", "half", "must be rank<share>, share in .0, 1., or ghost2 but got"),
+        ("blocks.0.conv2", "half", "must be rank<share>, share in .0, 1., .*, ghost2; but got"),
     ],
 )
 def test_a_structure_that_there_is_not_is_named(made: Made, place: str, value: str, text: str) -> None:
@@ -183,6 +200,51 @@ def test_the_space_and_its_numbers_are_restored(made: Made, tmp_path: Path, monk
 
 def test_a_point_names_who_replaces_a_layer(made: Made) -> None:
     assert set(made[1].space.primitives(PLAN).values()) == {"low-rank", "adaround", "channel-pruning"}
+
+
+def test_the_size_of_files_is_predicted(made: Made, tmp_path: Path) -> None:
+    subject, evaluator = made
+    sizes = FileSizes(device("ascend"), evaluator.space)
+    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), CHOICES, sizes=sizes)
+    for plan, ending in ((CONVOLUTIONS, "onnx"), (CONVOLUTIONS, "mindir"), (PLAN, "onnx")):
+        report = deployer.export(plan, tmp_path / f"net.{ending}")
+        assert report.size_mb == pytest.approx(report.predicted_mb, abs=0.0025), "MB of names and shapes"
+
+
+@pytest.mark.parametrize("engine", ["onnx", "mindspore"])
+def test_training_begins_with_layers_fitted_to_the_whole_network(in_floats: Made, engine: str) -> None:
+    """One after the other, in either engine: with cut channels, in groups, behind replaced layers."""
+    subject, evaluator = in_floats
+    plan = Plan(dict(CONVOLUTIONS) | {"structure/blocks.1.conv1": GHOST})
+    if engine == "mindspore":
+        described, chains = evaluator.engine.described_outputs, evaluator.space.structure(plan)
+        own = {layer: (chain,) for layer, chain in chains.items()}
+        evaluator = copy.copy(evaluator)
+        evaluator.engine = MindSporeEngine(subject.net, subject.graph, described, own)
+    others = images(64, seed=9)
+    expected, errors = forward(subject.net, (others,), graph=False)[0], []
+    for seen in ((), (images(128),)):
+        smaller = pruned_only(subject.net, evaluator, plan, seen)
+        errors.append(norm_error(forward(smaller, (others,), graph=False)[0], expected))
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_cheaper_convolutions_train_in_their_formats(made: Made) -> None:
+    subject, evaluator = made
+    formats = {f"format/{name.partition('/')[2]}": "w4a8" for name in CONVOLUTIONS if name.startswith("structure/")}
+    plan = Plan(dict(CONVOLUTIONS) | formats)
+    tuned = fine_tune(subject.net, evaluator, plan, (subject.x, None), FineTuning(epochs=1, batch=16), (subject.x,))
+    shapes = {
+        "blocks.0.conv1.separable2_kernels": (24, 1, 3, 3),
+        "blocks.0.conv1.separable2_mixing": (12, 24, 1, 1),
+        "blocks.0.conv2.groups2": (16, 6, 3, 3),
+        "blocks.1.conv2.kernel1": (32, 32, 1, 1),
+    }
+    before = evaluator.compress(plan).layers
+    for layer, shape in shapes.items():
+        state = tuned.compressed.layers[layer]
+        assert state.weight.shape == shape and state.quantized is not None and state.quantized.bits == 4
+        assert np.abs(state.weight - before[layer].weight).max() > 1e-4, "it is trained"
 
 
 def test_a_replaced_layer_trains_in_its_format(made: Made) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,9 @@ from scipy.stats import spearmanr
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import PlanEvaluator, Scores, score
 from autocomp.evaluators import scores as scoring
-from autocomp.search_spaces import ChannelGroup, Knob, NetworkGraph, Plan, SearchSpace
+from autocomp.primitives.choices import Choices
+from autocomp.problem.jobs import evaluator_of
+from autocomp.search_spaces import ChannelGroup, Format, Knob, NetworkGraph, Plan, SearchSpace
 from tests.conftest import Subject
 
 FORMATS = ("float", "w8", "w8a8", "w4", "w4a8")
@@ -51,8 +53,8 @@ def expected(subject: Known) -> list[list[float]]:
     return [[0.0, *(subject.table[k.name, v] for v in k.values[1:])] for k in subject.space.knobs]
 
 
-def measured(subject: Known, most: int) -> list[list[float]]:
-    return [list(sensitivity) for sensitivity in scoring._scores(subject.space, subject, most)]
+def measured(subject: Known, most: int, errors: Mapping[str, np.ndarray] | None = None) -> list[list[float]]:
+    return [list(sensitivity) for sensitivity in scoring._scores(subject.space, subject, most, errors or {})]
 
 
 class Impatient(Known):
@@ -116,6 +118,36 @@ def test_between_measured_ratios_the_logarithm_is_interpolated() -> None:
     np.testing.assert_allclose(alone, expected(subject)[0], atol=1e-12)  # as the square of what is cut
 
 
+def test_what_replaces_a_layer_is_told_from_the_errors_of_its_output() -> None:
+    """Sensitivities proportional to a power of the error: one measured value of each layer tells all the others."""
+    errors = {f"structure/l{i}": np.array([0, 0.2, 0.01, 0.4, 0.05, 0.1]) * (1 + i) / 3 for i in range(3)}
+    values = ("whole", "kernel1@smaller-kernel", *(f"rank{r}@low-rank" for r in (0.75, 0.125, 0.5, 0.25)))
+    knobs = [Knob(name, "low-rank", (name[-2:],), values) for name in errors]
+    sensitivities = {knob.name: (7 + i) * errors[knob.name] ** scoring.POWER for i, knob in enumerate(knobs)}
+    table = {(k.name, v): float(d) for k in knobs for v, d in zip(values, sensitivities[k.name], strict=True)}
+    subject = Known(SearchSpace(NetworkGraph((), ()), tuple(knobs)), table)
+    found = measured(subject, 3, errors)
+    assert subject.measured == 3
+    np.testing.assert_allclose(found, np.stack(list(sensitivities.values())), rtol=1e-6)
+    more = Known(subject.space, {key: 2 * value for key, value in table.items()})
+    np.testing.assert_allclose(measured(more, 15, errors), 2 * np.array(found), rtol=1e-6)
+    assert more.measured == 15, "all that is affordable is measured"
+
+
+def test_errors_of_outputs_rank_what_replaces_a_layer(named_subject: Callable[[str], Subject]) -> None:
+    subject = named_subject("residual")
+    choices = Choices([Format.parse("w8")], 4, "operators")
+    evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
+    errors = scoring.output_errors(evaluator)
+    ranks = []
+    for knob in evaluator.space.knobs:
+        if knob.chains:
+            assert errors[knob.name][0] == 0 and (errors[knob.name][1:] > 0).all()
+            found = [scoring.divergence(evaluator, Plan({knob.name: value})) for value in knob.values[1:]]
+            ranks.append(spearmanr(errors[knob.name][1:], found).statistic)
+    assert len(ranks) >= 6 and np.mean(ranks) > 0.6, ranks
+
+
 def test_many_layers_are_measured_with_their_neighbours() -> None:
     subject = known(layers=40, inputs=0.0)
     found = measured(subject, 30)
@@ -132,7 +164,7 @@ def test_scores_of_a_network(subject: Subject) -> None:
     def measure(plans: Sequence[Plan]) -> list[float]:
         return [scoring.divergence(evaluator, plan, 64) for plan in plans]
 
-    alone = scoring._scores(space, measure, 150)
+    alone = scoring._scores(space, measure, 150, {})
     for k, knob in enumerate(space.knobs):
         if knob.kind == "keep":
             outputs = evaluator.engine.outputs(evaluator.compress(Plan({knob.name: knob.values[-1]})), (subject.x,))[0]

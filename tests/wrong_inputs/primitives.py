@@ -20,9 +20,12 @@ from autocomp.primitives import (
     ChannelPruner,
     Distilled,
     Ghost,
+    Grouped,
     HeadPruning,
     LowRank,
+    Separable,
     SimQAT,
+    SmallerKernel,
     SmoothQuant,
     SparseGPT,
     Sparsity,
@@ -208,6 +211,19 @@ def cases() -> dict[str, list[Case]]:
             *replacing(Ghost, {}, ratio=(2.5, True, None, "2"), kernel=(2.5, True, None), macs=(True, NAN, "0.5")),
             *saying(Ghost, ({"ratio": 1}, "ratio.* got .*1"), ({"kernel": 2}, "kernel.* got .*2"),
                     ({"macs": 1.5}, "macs.* got macs=1.5")),
+        ],
+        "SmallerKernel": [
+            *replacing(SmallerKernel, {}, kernel=(2.5, True, None, "3"), macs=(True, NAN, "0.5")),
+            *saying(SmallerKernel, ({"kernel": 2}, "kernel must be odd .* got kernel=2"),
+                    ({"macs": 1.5}, "macs.* got macs=1.5")),
+        ],
+        "Grouped": [
+            *replacing(Grouped, {}, groups=(2.5, True, None, "2"), macs=(True, NAN, "0.5")),
+            *saying(Grouped, ({"groups": 1}, "groups must be 2 or more, but got groups=1")),
+        ],
+        "Separable": [
+            *replacing(Separable, {}, multiplier=(2.5, True, None, "2"), macs=(True, NAN, "0.5")),
+            *saying(Separable, ({"multiplier": 0}, "multiplier must be 1 or more, but got multiplier=0")),
         ],
         "Distilled": [
             *of_rule(distilled, {}, {

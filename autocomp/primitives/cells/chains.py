@@ -14,6 +14,8 @@ from autocomp.search_spaces import NetworkGraph, Node
 from .layers import StandIn, ms, nn, parameter
 from .one_dimensional import is_one_dimensional
 
+WINDOW_OF_LAYER = ("product", "ghost")  # forms whose first layer has the window of the layer
+
 
 class ElasticStructure(StandIn):
     """A layer and the chains that may replace it. ``gates``, (1 + chains,), has 1 for the one whose output counts."""
@@ -50,11 +52,14 @@ def layer_in_chain(node: Node, like: Any, apart: bool = True) -> Any:
     groups = node.groups if apart else 1
     window: dict[str, Any] = {"group": groups, "has_bias": node.bias is not None, "weight_init": "zeros"}
     form = nn.Conv1d if is_one_dimensional(like) else nn.Conv2d
-    if not last:
+    inputs, own = inputs * node.groups, node.convolution
+    if node.attributes.form in WINDOW_OF_LAYER and not last:
         window |= {"pad_mode": like.pad_mode, "padding": like.padding, "dilation": like.dilation}
         return form(inputs, outputs, _plain(like, like.kernel_size), _plain(like, like.stride), **_plain(like, window))
-    kernel, reach = node.convolution.kernel[-1], node.convolution.pad[-1]
-    return form(inputs * node.groups, outputs, kernel, 1, pad_mode="pad", padding=reach, **window)
+    if is_one_dimensional(like):
+        return form(inputs, outputs, own.kernel[-1], 1, pad_mode="pad", padding=own.pad[-1], **window)
+    window |= {"pad_mode": "pad", "padding": own.pad, "dilation": own.dilation}
+    return form(inputs, outputs, own.kernel, own.stride, **window)
 
 
 def _plain(like: Any, value: Any) -> Any:

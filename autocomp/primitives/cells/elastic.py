@@ -70,13 +70,12 @@ class ElasticNetwork:
         """The cell of a layer and its chains. names: of parameters by id, to which those of the chains are added."""
         whole, cells = self.inputs[layer], []
         for chain in chains:
-            for node in chain.nodes:
+            for place, node in enumerate(chain.nodes):
                 cell = layer_in_chain(node, whole.layer, apart=False)
                 named = {node.weight: cell.weight} | ({} if node.bias is None else {node.bias: cell.bias})
                 names |= {id(one): name for name, one in named.items()}
                 self.floats |= {name: np.array(one.asnumpy()) for name, one in named.items()}
-                first = node.attributes.narrowing is not None
-                self.inputs[str(node.layer)] = ElasticInput(cell, not first or whole.bounded_below)
+                self.inputs[str(node.layer)] = ElasticInput(cell, place > 0 or whole.bounded_below)
             cells.append(nn.SequentialCell([self.inputs[name] for name in chain.layers]))
         return ElasticStructure(whole, cells)
 
@@ -89,7 +88,9 @@ class ElasticNetwork:
             block.set(path in compressed.skipped)
         for layer, state in compressed.layers.items():
             node = graph.nodes[graph.layers[layer]]
-            weight = _scattered(weight_of(node, self.floats), _apart(node, state))
+            if node.attributes.replaces is not None and node.groups > 1:
+                state = _apart(node, state, _read_channels(graph, node, compressed))
+            weight = _scattered(weight_of(node, self.floats), state)
             self._assign(node.weight, to_out_first_layout(weight, node.groups) if node.transposed else weight)
             if state.bias is not None:
                 assert node.bias is not None
@@ -158,14 +159,22 @@ def _moments(calls: Sequence[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray,
     return mean[kept], variance[kept]
 
 
-def _apart(node: Node, state: LayerState) -> LayerState:
-    """A layer of a chain whose groups have one channel each, as a layer with one group: plans differ in groups."""
-    if node.attributes.replaces is None or not node.depthwise:
-        return state
-    outputs, groups = len(state.weight), groups_left(node, len(state.weight))
-    weight = np.zeros((outputs, groups, *state.weight.shape[2:]), np.float32)
-    weight[np.arange(outputs), np.arange(outputs) * groups // outputs] = state.weight[:, 0]
-    return replace(state, weight=weight, columns=np.arange(node.groups) < groups)
+def _read_channels(graph: NetworkGraph, node: Node, compressed: CompressedWeights) -> np.ndarray:
+    """(in,) bool: the channels that a layer of a chain in groups reads."""
+    if graph.starts_chain(graph.layers[str(node.layer)]):
+        return kept_channels(graph.input_units(node), compressed.kept)
+    weight = compressed.layers[str(node.layer)].weight
+    assert node.weight_shape is not None
+    return np.arange(node.weight_shape[1] * node.groups) < weight.shape[1] * groups_left(node, len(weight))
+
+
+def _apart(node: Node, state: LayerState, columns: np.ndarray) -> LayerState:
+    """A layer of a chain in groups, as a layer with one group: plans differ in groups. columns: what it reads."""
+    outputs, inputs, groups = *state.weight.shape[:2], groups_left(node, len(state.weight))
+    weight = np.zeros((outputs, groups * inputs, *state.weight.shape[2:]), np.float32)
+    own = (np.arange(outputs) * groups // outputs * inputs)[:, None] + np.arange(inputs)
+    weight[np.arange(outputs)[:, None], own] = state.weight
+    return replace(state, weight=weight, columns=columns)
 
 
 def _whole_scale(state: LayerState) -> np.ndarray | None:

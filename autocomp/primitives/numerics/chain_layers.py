@@ -8,52 +8,48 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autocomp.search_spaces import FLOAT_BITS, Narrowing, Node
+from autocomp.search_spaces import FLOAT_BITS, Node
 
 from .adaptive_rounding import WIDE, adaptive_rounding
-from .factorisation import OutputBasis, factorised
-from .ghost_fit import ghosted
+from .layer_fits.convolution_fit import centre_taps, in_groups, separable, with_smaller_kernel
+from .layer_fits.factorisation import LayerFactors, OutputBasis, factorised
+from .layer_fits.ghost_fit import ghosted
 from .nearest_levels import nearest_halves
 from .patches import Hessian, PatchSums
 from .quantizers import ActivationQuantizer, QuantizedWeight, quantize_weight
 from .semi_structured import compensated, two_of_four
 
 Masks = tuple[np.ndarray, np.ndarray]
+GHOST = "ghost"  # the form that is fitted to the outputs around each position, too
 
 
 @dataclass(frozen=True, eq=False)
 class ChainSamples:
     """Inputs of the layers that chains may replace, as their weights are multiplied with them.
 
-    patches: layer -> (n, k), for products of lower rank. around: layer -> (n, 9, k), with the eight positions around
-    each, for Ghost layers.
+    patches: layer -> (n, k). around: layer -> (n, 9, k), with the eight positions around each, for Ghost layers.
     """
 
     patches: Mapping[str, np.ndarray] = field(default_factory=dict)
     around: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def of(self, layer: str, narrowing: Narrowing) -> np.ndarray | None:
-        return (self.around if is_ghost(narrowing) else self.patches).get(layer)
-
-
-def is_ghost(narrowing: Narrowing) -> bool:
-    """Whether a chain computes some channels and makes the others from them, rather than being a product."""
-    return narrowing.taps is None
+    def of(self, layer: str, form: str) -> np.ndarray | None:
+        return (self.around if form == GHOST else self.patches).get(layer)
 
 
 @dataclass(frozen=True, eq=False)
 class Factored:
-    """A layer as a chain of two, in floats, for the channels that a plan keeps.
+    """A layer as a chain of one or two, in floats, for the channels that a plan keeps.
 
-    rows, columns: (out,), (in,) bool, those of the layer. first, last: weights; bias: of the last. inner: (n, channels)
-        what the first gives for samples. before: moments of the patches that the first reads. normalised: whether a
-        BatchNorm makes up for a shift of the output's mean. ranges: bits -> quantizer of the inner tensor, as they are
-        asked for.
+    rows, columns: (out,), (in,) bool, those of the layer. first, last: weights, first None in a chain of one; bias: of
+        the last. inner: (n, channels) what the first gives for samples. before: moments of the patches that the chain
+        reads. normalised: whether a BatchNorm makes up for a shift of the output's mean. ranges: bits -> quantizer of
+        the inner tensor, as they are asked for.
     """
 
     rows: np.ndarray
     columns: np.ndarray
-    first: np.ndarray
+    first: np.ndarray | None
     last: np.ndarray
     bias: np.ndarray | None
     inner: np.ndarray | None
@@ -78,15 +74,8 @@ class Factored:
         rows, columns = places
         taps = np.repeat(columns, int(np.prod(weight.shape[2:])))
         seen = None if samples is None else samples[..., taps]
-        before = None if patches is None else patches.of(taps)
-        narrowing = first.attributes.narrowing
-        assert narrowing is not None
-        centred = bias is not None or normalised
-        if is_ghost(narrowing):
-            found = ghosted(weight, seen, centred)
-        else:
-            rank = int(narrowing.channels(weight.shape[1], len(weight)))
-            found = factorised(weight, rank, seen, basis(weight, seen, centred))
+        before = None if patches is None else _read(first, weight, patches.of(taps))
+        found = fitted(first, weight, seen, bias is not None or normalised, basis)
         shifted = None if bias is None else bias + found.shift
         return cls(rows, columns, found.first, found.last, shifted, found.inner, before, normalised)
 
@@ -96,15 +85,66 @@ class Factored:
 
     @property
     def elements(self) -> int:
-        return self.first.size + self.last.size
+        return self.last.size + (0 if self.first is None else self.first.size)
 
-    def places(self, first: bool, node: Node) -> Masks:
-        """The kept outputs and inputs of the first layer, or of the last, in their full shape."""
+    def places(self, node: Node) -> Masks:
+        """The kept outputs and inputs of one of the layers, in their full shape."""
         assert node.weight_shape is not None
         outputs, inputs = node.weight_shape[:2]
-        if first:
-            return np.arange(outputs) < len(self.first), self.columns
-        return self.rows, np.ones(1, bool) if node.depthwise else np.arange(inputs) < self.last.shape[1]
+        own = self.first if self.is_first(node) else self.last
+        assert own is not None
+        rows = np.arange(outputs) < len(own) if self.is_first(node) else self.rows
+        reads_all = node.groups == 1 and (own is self.first or self.first is None)
+        return rows, self.columns if reads_all else np.arange(inputs) < own.shape[1]
+
+    def is_first(self, node: Node) -> bool:
+        """Whether the node is the first of two."""
+        return self.first is not None and node.attributes.narrowing is not None
+
+
+def fitted(
+    first: Node,
+    weight: np.ndarray,
+    samples: np.ndarray | None,
+    centred: bool,
+    basis: Callable[[np.ndarray, np.ndarray | None, bool], OutputBasis] = OutputBasis.of,
+) -> LayerFactors:
+    """The weights of the chain that begins with this node, fitted to those of the layer; see :meth:`Factored.of`.
+
+    centred: whether a bias can make up for a shift of the output's mean.
+    """
+    match first.attributes.form:
+        case "ghost":
+            return ghosted(weight, samples, centred)
+        case "kernel":
+            return with_smaller_kernel(weight, first.convolution.kernel[0], samples, centred)
+        case "grouped":
+            return in_groups(weight, first.groups, samples, centred)
+        case "separable":
+            return separable(weight, multiplier_of(first), samples, centred)
+    narrowing = first.attributes.narrowing
+    assert narrowing is not None
+    rank = int(narrowing.channels(weight.shape[1], len(weight)))
+    return factorised(weight, rank, samples, basis(weight, samples, centred))
+
+
+def multiplier_of(first: Node) -> int:
+    """Of a separable convolution, the kernels of each input channel."""
+    assert first.attributes.narrowing is not None
+    return first.attributes.narrowing.multiplier
+
+
+def _read(first: Node, weight: np.ndarray, patches: Hessian) -> Hessian:
+    """The moments of what the chain's first layer is multiplied with, of those of the layer. weight: of the layer."""
+    inputs, kernel = weight.shape[1], weight.shape[2:]
+    match first.attributes.form:
+        case "kernel":
+            return patches.of(np.tile(centre_taps(kernel, first.convolution.kernel[0]), inputs))
+        case "grouped":
+            return patches.parted(first.groups)
+        case "separable":
+            return patches.parted(inputs)
+    return patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +154,16 @@ class ChainWeights:
     quantized: QuantizedWeight | None
 
 
-def weights_of(factored: Factored, first: bool, bits: int, adapts: bool, sparse: bool, paired: bool) -> ChainWeights:
-    """The first layer of a chain, or the last, under a plan. See :class:`PlanCompressor`."""
+def weights_of(factored: Factored, node: Node, bits: int, adapts: bool, sparse: bool, paired: bool) -> ChainWeights:
+    """A layer of a chain under a plan. See :class:`PlanCompressor`."""
+    first = factored.is_first(node)
     weight = factored.first if first else factored.last
+    assert weight is not None
     bias = None if first else factored.bias
     measured = sparse or (adapts and bits < 8)
-    patches = None if not measured else factored.before if first else _moments(factored)
+    patches = None
+    if measured:
+        patches = factored.before if first or factored.first is None else _moments(factored)
     centred = not first and (bias is not None or factored.normalised)
     corrects = bias is not None and not factored.normalised
     start, quantized = weight, None

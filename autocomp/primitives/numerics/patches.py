@@ -42,6 +42,12 @@ class Hessian:
         factor = (1 / scale).astype(np.float32)
         return Hessian(self.mean * factor, self.covariance * np.outer(factor, factor), self.count)
 
+    def parted(self, groups: int) -> Hessian:
+        """Of one group the moments in so many groups, each of which reads an equal part of the patch."""
+        parts = np.split(np.arange(self.mean.shape[1]), groups)
+        covariance = np.stack([self.covariance[0][np.ix_(part, part)] for part in parts])
+        return Hessian(self.mean.reshape(groups, -1), covariance, self.count)
+
     def mean_output(self, weight: np.ndarray) -> np.ndarray:
         """(out,): the mean output of a weight (out, in / groups, ...) for the patches."""
         rows = weight.reshape(len(self.mean), -1, self.mean.shape[1])

@@ -25,7 +25,8 @@ from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph,
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
 from .divided_inputs import AWQ, GPTQ, InputScaling, Key, rounded_by, to_nearest
-from .factorisation import OutputBasis
+from .layer_fits.factorisation import OutputBasis
+from .layer_fits.output_error import output_error
 from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation, quantize_weight
@@ -248,9 +249,7 @@ class PlanCompressor:
         layer = str(node.attributes.replaces)
         own = self.graph.nodes[self.graph.layers[layer]]
         rows, columns = self._places(self.graph, own, kept)
-        first = node if node.attributes.narrowing is not None else graph.nodes[node.inputs[0]]
-        narrowing = first.attributes.narrowing
-        assert narrowing is not None
+        first = node if graph.starts_chain(i) else graph.nodes[node.inputs[0]]
         key = (first.layer, np.packbits(rows).tobytes(), np.packbits(columns).tobytes())
 
         def basis(weight: np.ndarray, seen: np.ndarray | None, centred: bool) -> OutputBasis:
@@ -260,26 +259,32 @@ class PlanCompressor:
         def made() -> Factored:
             whole, shift = self._read(own, columns)
             bias = None if own.bias is None else self.parameters[own.bias][rows] + shift[rows]
-            seen = self.samples.of(layer, narrowing)
+            seen = self.samples.of(layer, first.attributes.form)
             patches = self.patches.get(layer)
             places, weight, normalised = (rows, columns), whole[rows], layer in self._normalised
             return Factored.of(first, places, weight, bias, seen, patches, normalised, basis)
 
         return self._factored.get(key, math.prod(own.weight_shape or (1,)) + len(rows) * 100, made)
 
+    def output_error(self, layer: str, chain: LayerChain) -> float:
+        """The share of the layer's output, with all channels, that the chain in its place lacks on the samples."""
+        own, graph = self.graph.nodes[self.graph.layers[layer]], self.space.specialised({layer: chain}).graph
+        fit = self._factored_layer(graph, graph.layers[chain.layers[0]], np.ones(self.graph.unit_count, bool))
+        samples, centred = self.samples.of(layer, chain.form), own.bias is not None or layer in self._normalised
+        return output_error(chain.form, (fit.first, fit.last), weight_of(own, self.parameters), samples, centred)
+
     def _in_chain(
         self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, primitive: str, sparse: bool
     ) -> LayerState:
         factored, node, adapts = self._factored_layer(graph, i, kept), graph.nodes[i], primitive not in NEAREST
-        first = node.attributes.narrowing is not None
         paired = bool(self.tensors) and not node.channelwise
         bits = chosen.weight_bits
         key = (node.layer, factored.key, bits, adapts, sparse)
         found = self._of_chains.get(
-            key, factored.elements, lambda: weights_of(factored, first, bits, adapts, sparse, paired)
+            key, factored.elements, lambda: weights_of(factored, node, bits, adapts, sparse, paired)
         )
-        rows, columns = factored.places(first, node)
-        if first:
+        rows, columns = factored.places(node)
+        if graph.starts_chain(i):
             activation = self._range(str(node.attributes.replaces), chosen.activation_bits)
         else:
             activation = self._inner_range(graph, i, kept, chosen.activation_bits)

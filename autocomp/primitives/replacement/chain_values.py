@@ -5,6 +5,7 @@ from __future__ import annotations
 from autocomp.search_spaces import LayerChain, NetworkGraph
 
 from .chains import replaceable
+from .convolution_knobs import convolution_chains
 from .ghost_knobs import GHOST, ghost_chain, ghostable
 from .low_rank_knobs import low_rank_chain
 
@@ -17,13 +18,15 @@ def chain_of(graph: NetworkGraph, layer: str, value: str) -> LayerChain:
         known = ", ".join(replaceable(graph))
         raise ValueError(f"a plan changes the structure of dense layers and of convolutions with one group: {known}; "
                          f"but got {layer!r}")  # fmt: skip
-    own = graph.nodes[graph.layers[layer]]
-    if value == GHOST and layer in ghostable(graph):
-        return ghost_chain(own)
+    own, others = graph.nodes[graph.layers[layer]], convolution_chains(graph, layer)
+    if layer in ghostable(graph):
+        others[GHOST] = ghost_chain(own)
+    if value in others:
+        return others[value]
     share = _number(value.removeprefix(RANK)) if value.startswith(RANK) else 0.0
     if not 0 < share < 1:
-        ghost = f" or {GHOST}" if layer in ghostable(graph) else ""
-        raise ValueError(f"the structure of {layer} must be rank<share>, share in (0, 1),{ghost} but got {value!r}")
+        known = "".join(f", {one}" for one in others)
+        raise ValueError(f"the structure of {layer} must be rank<share>, share in (0, 1){known}; but got {value!r}")
     return low_rank_chain(own, share)
 
 

@@ -23,8 +23,10 @@ def _is_replaceable(graph: NetworkGraph, layer: str, node: Node) -> bool:
     return len(graph.nodes[node.inputs[0]].units) == node.weight_shape[1] and len(node.units) == node.weight_shape[0]
 
 
-def in_chain(own: Node, name: str, channels: int, weight_shape: tuple[int, ...]) -> Node:
-    """A layer of a chain in the place of ``own``, called ``name``, without bias: it gives so many channels."""
+def in_chain(own: Node, form: str, name: str, channels: int, weight_shape: tuple[int, ...]) -> Node:
+    """A layer of a chain in the place of ``own``, called ``name``, without bias: it gives so many channels.
+
+    form: see :class:`autocomp.search_spaces.NodeAttributes`."""
     layer = f"{own.layer}.{name}"
     shape = (*own.shape[:-1], channels) if own.kind == "dense" else (own.shape[0], channels, *own.shape[2:])
     attributes = replace(
@@ -34,6 +36,7 @@ def in_chain(own: Node, name: str, channels: int, weight_shape: tuple[int, ...])
         parameters=(f"{layer}.weight",),
         parameter_shapes=(weight_shape,),
         replaces=own.layer,
+        form=form,
     )
     return Node(layer, own.kind, own.op, (), shape, layer, weight_shape, attributes, np.full(channels, -1))
 

@@ -21,7 +21,7 @@ from autocomp.primitives.verification.refit_replaced import Part
 from autocomp.rules import checked
 from autocomp.search_spaces import NetworkGraph
 
-from .replacing import Replacement, Replacing, macs_of
+from .replacing import Replacement, Replacing, enough, macs_of
 
 FITTED = 32  # images to which the cheap convolutions are fitted
 NOISE = 8  # images of noise, where none are given
@@ -104,7 +104,7 @@ class Ghost(Replacing):
             parts = (Part("primary", fit.primary), Part("cheap", fit.others))
             elements = sum(p.size for p in new.get_parameters())
             found[path] = Replacement(new, self._macs(graph, path), elements, fit.lost, parts)
-        return found if self.macs is None else _enough(graph, found, self.macs)
+        return found if self.macs is None else enough(graph, found, self.macs)
 
     def _layers(self, net: Any, graph: NetworkGraph) -> list[str]:
         first_last = first_and_last(graph)
@@ -197,20 +197,3 @@ def _values(weight: np.ndarray, bias: np.ndarray | None) -> dict[str, Any]:
     if bias is None:
         return given | {"has_bias": False}
     return given | {"has_bias": True, "bias_init": ms.Tensor(np.ascontiguousarray(bias, np.float32))}
-
-
-def _enough(graph: NetworkGraph, found: dict[str, Replacement], share: float) -> dict[str, Replacement]:
-    """The layers that lose least for the MACs that they save, until the share is met."""
-    saved = {path: macs_of(graph, path) - replacement.macs for path, replacement in found.items()}
-    chosen: dict[str, Replacement] = {}
-    left = graph.macs
-    for path in sorted(found, key=lambda path: found[path].lost / saved[path]):
-        if left <= share * graph.macs:
-            break
-        chosen[path] = found[path]
-        left -= saved[path]
-    if left > share * graph.macs:
-        raise ValueError(
-            f"macs={share} cannot be reached: with all layers replaced {left / graph.macs:.3f} of them stay"
-        )
-    return {path: chosen[path] for path in found if path in chosen}

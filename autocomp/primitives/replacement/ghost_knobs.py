@@ -9,7 +9,7 @@ import numpy as np
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives.numerics.first_last_layers import first_and_last
-from autocomp.primitives.numerics.ghost_fit import SIZE
+from autocomp.primitives.numerics.layer_fits.ghost_fit import SIZE
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.search_spaces import (
     WHOLE,
@@ -32,8 +32,8 @@ class GhostKnobs:
     """A knob for each convolution with one group, an even number of outputs and images of more than one row.
 
     The first layer has the kernel and half of the outputs, the second makes two outputs of each by depthwise 3 x 3
-    kernels (:mod:`autocomp.primitives.numerics.ghost_fit`). The first and the last layer of a network stay whole, and
-    so does a layer whose channels may be cut to an odd number. No weights of it are sparse.
+    kernels (:mod:`autocomp.primitives.numerics.layer_fits.ghost_fit`). The first and the last layer of a network stay
+    whole, and so does a layer whose channels may be cut to an odd number. No weights of it are sparse.
     """
 
     name = "ghost"
@@ -72,8 +72,8 @@ def ghost_chain(own: Node) -> LayerChain:
     assert own.weight_shape is not None
     outputs, inputs, *kernel = own.weight_shape
     half, reach = outputs // RATIO, SIZE // 2
-    first = in_chain(own, f"{GHOST}_primary", half, (half, inputs, *kernel))
+    first = in_chain(own, "ghost", f"{GHOST}_primary", half, (half, inputs, *kernel))
     first = replace(first, attributes=replace(first.attributes, narrowing=Narrowing(1 / RATIO)))
-    last = in_chain(own, f"{GHOST}_cheap", outputs, (outputs, 1, SIZE, SIZE))
+    last = in_chain(own, "ghost", f"{GHOST}_cheap", outputs, (outputs, 1, SIZE, SIZE))
     window = Convolution((SIZE, SIZE), (1, 1), (reach, reach, reach, reach), groups=half)
     return LayerChain((first, as_last(last, own, window)), sparse=False, multiple=RATIO)

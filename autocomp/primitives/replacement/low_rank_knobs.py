@@ -22,7 +22,7 @@ class LowRankKnobs:
 
     The first has the kernel and gives ``share * rank`` channels, the second multiplies each pixel. The largest rank is
     that of the layer as it is pruned: its outputs, or the numbers that it reads where these are fewer.
-    :mod:`autocomp.primitives.numerics.factorisation` makes their weights. Offered are shares that save
+    :mod:`autocomp.primitives.numerics.layer_fits.factorisation` makes their weights. Offered are shares that save
     multiply-accumulates.
     """
 
@@ -58,7 +58,7 @@ def low_rank_chain(own: Node, share: float) -> LayerChain:
     outputs, inputs, *kernel = own.weight_shape
     narrowing = Narrowing(share, math.prod(kernel))
     rank, name = int(narrowing.channels(inputs, outputs)), f"rank{share:g}".replace(".", "_")
-    first = in_chain(own, f"{name}_first", rank, (rank, inputs, *kernel))
+    first = in_chain(own, "product", f"{name}_first", rank, (rank, inputs, *kernel))
     first = replace(first, attributes=replace(first.attributes, narrowing=narrowing))
-    last = in_chain(own, f"{name}_last", outputs, (outputs, rank, *[1] * len(kernel)))
+    last = in_chain(own, "product", f"{name}_last", outputs, (outputs, rank, *[1] * len(kernel)))
     return LayerChain((first, as_last(last, own, None if own.kind == "dense" else ONE_BY_ONE)))

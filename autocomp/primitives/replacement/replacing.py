@@ -159,3 +159,20 @@ def macs_of(graph: NetworkGraph, path: str) -> int:
 
 def parameters_of_layer(net: Any, path: str) -> int:
     return sum(p.size for p in cell_at(net, path).get_parameters())
+
+
+def enough(graph: NetworkGraph, found: dict[str, Replacement], share: float) -> dict[str, Replacement]:
+    """The layers that lose least for the MACs that they save, until the share is met."""
+    saved = {path: macs_of(graph, path) - replacement.macs for path, replacement in found.items()}
+    chosen: dict[str, Replacement] = {}
+    left = graph.macs
+    for path in sorted(found, key=lambda path: found[path].lost / saved[path]):
+        if left <= share * graph.macs:
+            break
+        chosen[path] = found[path]
+        left -= saved[path]
+    if left > share * graph.macs:
+        raise ValueError(
+            f"macs={share} cannot be reached: with all layers replaced {left / graph.macs:.3f} of them stay"
+        )
+    return {path: chosen[path] for path in found if path in chosen}

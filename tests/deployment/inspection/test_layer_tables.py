@@ -21,7 +21,7 @@ from tests.fronts import record
 from tests.hardware_models.networks import Builder
 
 FORMATS = tuple(map(Format.parse, ("float", "w8a8", "w4a8")))
-NAMES = ("adaround", "channel-pruning", "low-rank", "ghost")
+NAMES = ("adaround", "channel-pruning", "operators")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from autocomp.errors import NoEffectError
-from autocomp.primitives import SCOP, ChannelPruner, Ghost, HeadPruning, LowRank, Sparsity, UniPruning
+from autocomp.primitives import SCOP, ChannelPruner, Ghost, HeadPruning, LowRank, Separable, Sparsity, UniPruning
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.pruning.attention import open_attention
 from autocomp.primitives.pruning.trained_pruning import TrainedPruning
@@ -59,6 +59,7 @@ FORMS = {
     "unstructured": Form(lambda: Sparsity("unstructured", 0.8, ramp=0.5), UNMASKED, adds=("mask",)),
     "low-rank": Form(lambda: LowRank(macs=0.6), DEAR, adds=("weight", "bias")),
     "ghost": Form(lambda: Ghost(macs=0.7), DEAR, adds=("weight",)),
+    "separable": Form(lambda: Separable(macs=0.6), DEAR, adds=("weight",)),
 }
 RESHAPING = [name for name in FORMS if name not in ("2:4", "unstructured")]
 
@@ -132,7 +133,7 @@ def test_the_checkpoint_loads_again(compressed: Compressed, tmp_path: Path) -> N
         np.testing.assert_array_equal(smaller[name], value)
 
 
-@pytest.mark.parametrize("compressed", ["scop", "heads", "low-rank", "ghost"], indirect=True)
+@pytest.mark.parametrize("compressed", ["scop", "heads", "low-rank", "ghost", "separable"], indirect=True)
 def test_its_files_compute_the_same(compressed: Compressed, tmp_path: Path) -> None:
     expected = forward(compressed.smaller, (X[:4],), graph=False)[0]
     for found in outputs_of_files(compressed.smaller, X[:4], tmp_path):

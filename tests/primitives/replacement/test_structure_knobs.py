@@ -10,9 +10,9 @@ import pytest
 from autocomp.errors import NoEffectError
 from autocomp.hardware_models import device
 from autocomp.primitives.choices import Choices
-from autocomp.primitives.numerics.factorisation import OutputBasis, factorised
 from autocomp.primitives.numerics.first_last_layers import first_and_last
-from autocomp.primitives.numerics.ghost_fit import ghosted
+from autocomp.primitives.numerics.layer_fits.factorisation import OutputBasis, factorised
+from autocomp.primitives.numerics.layer_fits.ghost_fit import ghosted
 from autocomp.primitives.registry import expanded, primitive, search_space
 from autocomp.primitives.restrictions import Restrict
 from autocomp.problem.gains import device_gains, not_offered
@@ -50,7 +50,7 @@ def test_a_network_without_such_layers_is_refused(residual: Subject) -> None:
 
 
 def test_a_group_needs_one_member_that_finds_something(named_subject: Callable[[str], Subject]) -> None:
-    assert set(expanded(["operators"])) == {"low-rank", "ghost"}
+    assert set(expanded(["operators"])) == {"low-rank", "ghost", "smaller-kernel", "grouped", "separable"}
     flat = named_subject("sounds")
     knobs = _space(flat, Choices(FORMATS, 4, "operators")).knobs
     assert knobs and {knob.primitive for knob in knobs} == {"low-rank"}
@@ -148,6 +148,7 @@ def test_ghost_kernels_are_fitted_to_the_outputs() -> None:
     errors = []
     for known in (None, around):
         found = ghosted(weight[:, :, None, None], known, centred=True)
+        assert found.first is not None
         computed = np.repeat(around @ found.first[:, :, 0, 0].T, 2, axis=2)
         made = (computed * found.last.reshape(6, 9).T).sum(1) + found.shift
         errors.append(np.square(made - wanted).sum(0))
@@ -162,8 +163,10 @@ def test_samples_make_the_product_nearer_in_the_output() -> None:
     errors = []
     for known in (None, samples):
         found = factorised(weight, 4, known, OutputBasis.of(weight, known, True))
+        assert found.first is not None
         outputs = samples @ (found.last @ found.first).T + found.shift
         errors.append(float(np.square(outputs - samples @ weight.T).sum()))
     assert errors[1] < 0.9 * errors[0]
     whole = factorised(weight, 10, samples, OutputBasis.of(weight, samples, False))
+    assert whole.first is not None
     np.testing.assert_allclose(whole.last @ whole.first, weight, atol=1e-4)

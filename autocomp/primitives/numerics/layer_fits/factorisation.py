@@ -18,10 +18,11 @@ RIDGE = 1e-3  # of the variance: a share as if all inputs had the same variance,
 class LayerFactors:
     """first: (rank, in, ...), last: (out, rank, 1, 1) or (out, rank). shift: (out,), to be added to the bias.
 
+    first is None where one layer stands in the place of one; last is its weight.
     inner: (n, rank) what the first gives for sampled inputs; None without samples.
     """
 
-    first: np.ndarray
+    first: np.ndarray | None
     last: np.ndarray
     shift: np.ndarray
     inner: np.ndarray | None
