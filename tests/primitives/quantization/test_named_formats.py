@@ -86,9 +86,9 @@ class TestValues:
     def test_each_stands_behind_the_same_format(self, evaluator: Any) -> None:
         knob = next(knob for knob in evaluator.space.knobs if knob.name == "format/query")
         formats = [split_value(value)[0] for value in knob.values]
-        assert list(dict.fromkeys(formats)) == ["float", "w8", "w8a8", "w4", "w4a8"] and formats == sorted(
-            formats, key=[str(one) for one in FORMATS].index
-        )
+        order = [str(one) for one in FORMATS]
+        assert list(dict.fromkeys(formats)) == ["float", "w8", "w8a8", "w4", "w4a8"]
+        assert formats == sorted(formats, key=lambda text: order.index(str(text)))
         assert {"w4@gptq", "w4@awq", "w4a8@gptq", "w8a8@smooth-quant", "w4a8@smooth-quant-0.5"} <= set(knob.values)
         assert not {"w8@smooth-quant", "w8@awq", "w4a8@awq", "w8@gptq"} & set(knob.values), "not made for these"
         assert [knob.divides(v) for v in ("w8a8", "w4@gptq", "w4@awq", "w8a8@smooth-quant-0.75")] == [False] * 2 + [
