@@ -14,6 +14,7 @@ from __future__ import annotations
 import autocomp  # isort: skip  # before MindSpore, for which it sets the environment
 
 import argparse
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -24,11 +25,12 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal
 
-from autocomp.primitives import AWQ, GPTQ, RTN, SmoothQuant, SparseGPT
+from autocomp.primitives import AWQ, GPTQ, RTN, IntegerCache, SmoothQuant, SparseGPT
 
 SPREAD = Normal(0.05)  # of weights before the training
 LENGTH, BATCH, DEPTH, HEADS_OF_A_KEY = 64, 16, 32, 2  # DEPTH: numbers of a head
 HELD_OUT, CALIBRATED = 64, 64  # sequences
+TRAINED, WRITTEN = 16, 32  # batches after the search; tokens that are generated
 FAR = -1e4  # added to the score of a key that may not be seen
 
 
@@ -179,7 +181,11 @@ def train(net: SmallLlama, text: np.ndarray, steps: int, rate: float = 5e-3) -> 
 
 
 def perplexity(net: Any, tokens: np.ndarray) -> float:
-    logits = net(Tensor(tokens)).asnumpy()[:, :-1].astype(np.float64)
+    return of_logits(net(Tensor(tokens)).asnumpy(), tokens)
+
+
+def of_logits(found: np.ndarray, tokens: np.ndarray) -> float:
+    logits = found[:, :-1].astype(np.float64)
     logits -= logits.max(-1, keepdims=True)
     true = np.take_along_axis(logits, tokens[:, 1:, None], -1)[..., 0]
     return float(np.exp((np.log(np.exp(logits).sum(-1)) - true).mean()))
@@ -204,7 +210,7 @@ def searched(net: SmallLlama, learnt: np.ndarray, calibrate: np.ndarray, tokens:
     )  # fmt: skip
     print(front)
     best = max((point for point in front if not point.is_float), key=lambda point: point.accuracy)
-    return best.fine_tune(sequences(learnt, 16 * BATCH, np.random.default_rng(3)), 1, batch=BATCH, progress=False)
+    return best.fine_tune(sequences(learnt, TRAINED * BATCH, np.random.default_rng(3)), 1, batch=BATCH, progress=False)
 
 
 def empty_cache(net: Any, context: int, n: int = 1) -> list[np.ndarray]:
@@ -220,6 +226,26 @@ def export_decoder(net: Any, folder: Path, context: int = LENGTH) -> tuple[Any, 
         print(autocomp.export(Decoder(net, context, count), folder / f"{name}.onnx", inputs))
     step, prefill = (autocomp.load_deployed(folder / f"{name}.onnx") for name in ("step", "prefill"))
     return step, prefill
+
+
+def through_cache(step: Any, tokens: np.ndarray) -> np.ndarray:
+    """(n, length, words): the logits of a file that runs a token at a time, whatever its cache holds."""
+    cache = [np.zeros((len(tokens), *part.shape[1:]), part.dtype) for part in step.inputs[2:]]
+    found = []
+    for i in range(tokens.shape[1]):
+        logits, *added = step.run(tokens[:, i : i + 1], np.full((len(tokens), 1), i, np.int32), *cache)
+        found.append(logits)
+        for part, more in zip(cache, added, strict=True):
+            part[:, :, i : i + 1] = more
+    return np.concatenate(found, 1)
+
+
+def export_integer_cache(net: Any, path: Path, bits: int, context: int = LENGTH) -> Any:
+    """``step.onnx`` with a cache in integers, loaded again."""
+    step = IntegerCache(Decoder(net, context), bits)
+    inputs = (np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32), *step.empty(empty_cache(net, context)))
+    print(autocomp.export(step, path, inputs))
+    return autocomp.load_deployed(path)
 
 
 def greedy(net: Any, prompt: np.ndarray, count: int) -> np.ndarray:
@@ -259,11 +285,16 @@ def main(
         place = Path(folder) if out is None else out
         print(point.export(place / "net.onnx"))
         step, prefill = export_decoder(point.net, place)
+        short = [export_integer_cache(point.net, place / f"step{bits}.onnx", bits) for bits in (8, 4)]
+    for kind, file in zip(("floats", "8 bits", "4 bits"), (step, *short), strict=True):
+        held = sum(math.prod(part.shape[1:]) * np.dtype(part.dtype).itemsize for part in file.inputs[2:])
+        found[f"cache in {kind}"] = of_logits(through_cache(file, tokens), tokens)
+        print(f"cache in {kind}, {held:,} bytes a text: perplexity {found[f'cache in {kind}']:.3f}")
     prompt, started = tokens[:4, :16], time.perf_counter()
-    texts = step.generate(prompt, 32, prefill)
+    texts = step.generate(prompt, WRITTEN, prefill)
     seconds = time.perf_counter() - started
-    same = np.array_equal(texts, greedy(point.net, prompt, 32))
-    print(f"32 tokens after 16, in four texts: {seconds:.2f} seconds with the cache", end=", ")
+    same = np.array_equal(texts, greedy(point.net, prompt, WRITTEN))
+    print(f"{WRITTEN} tokens after 16, in four texts: {seconds:.2f} seconds with the cache", end=", ")
     print("the Cell's own" if same else "but NOT what the Cell finds")
     return found
 

@@ -54,14 +54,20 @@ def test_a_small_llama_learns_and_is_compressed(
     monkeypatch.syspath_prepend(ROOT / "examples")  # MindSpore looks for the module of a network's class
     example = importlib.import_module("small_llama")
     kept = ("w4, GPTQ",)
+    for name, value in {"HELD_OUT": 16, "CALIBRATED": 16, "TRAINED": 2, "WRITTEN": 3}.items():
+        monkeypatch.setattr(example, name, value)
     monkeypatch.setattr(example, "ALGORITHMS", {name: example.ALGORITHMS[name] for name in kept})
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 100)
     found = example.main(tmp_path / "text.txt", steps=30, width=64, blocks=1, trials=4, out=tmp_path)
-    assert list(found)[:2] == ["float", *kept] and len(found) == 3
+    assert list(found)[:2] == ["float", *kept] and len(found) == 6
     assert found["float"] < 10  # of 18 characters
     assert found["w4, GPTQ"] < 1.5 * found["float"]
     assert {path.name for path in tmp_path.glob("*.mindir")} == {"w4__GPTQ.mindir"}
-    assert {path.name for path in tmp_path.glob("*.onnx")} == {"net.onnx", "step.onnx", "prefill.onnx"}
+    assert {path.name for path in tmp_path.glob("*.onnx")} == {
+        f"{name}.onnx" for name in ("net", "step", "prefill", "step8", "step4")
+    }
+    caches = [found[f"cache in {kind}"] for kind in ("floats", "8 bits", "4 bits")]
+    assert caches == pytest.approx([caches[0]] * 3, rel=0.05) and len(set(caches)) == 3
     assert "seconds with the cache, the Cell's own" in capsys.readouterr().out
 
 

@@ -78,7 +78,8 @@ class TestAddedCosts:
             np.testing.assert_allclose(getattr(found, metric.attribute), getattr(expected, metric.attribute))
 
     def test_what_does_not_is_left_out(self) -> None:
-        assert AddedCosts(LARGE, partial(toy_costs, LARGE)).metrics == set()  # a layer's inputs are another's channels
+        found = AddedCosts(LARGE, partial(toy_costs, LARGE))
+        assert found.metrics == CONTEXT  # a layer's inputs are another's channels
 
     @pytest.mark.parametrize(
         ("name", "metrics"),
