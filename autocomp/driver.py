@@ -26,7 +26,7 @@ from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.float32_form import half_note
 from autocomp.primitives.tracing.tracer import as_float32, check_cell, example_inputs
 from autocomp.problem.arguments import check, check_workers
-from autocomp.problem.budget import Budget, check_reachable, objectives
+from autocomp.problem.budget import Budget, check_context, check_reachable, objectives
 from autocomp.problem.data import Data, Samples
 from autocomp.problem.jobs import Job, cheapest, prepare
 from autocomp.process.deadline import Deadline
@@ -70,6 +70,8 @@ def search(
     fine_tune: int | FineTuning = EPOCHS,
     train_budget: float | None = None,
     elastic: float = 0,
+    context: int | None = None,
+    cache_bits: int | None = None,
     seed: int = 0,
     progress: bool | None = True,
     on_evaluation: Callable[[Measurement], object] | None = None,
@@ -112,6 +114,10 @@ def search(
         elastic: epochs over ``data.train`` that one elastic network is trained for all plans (see
             :func:`train_elastic`). It is checked on the plans that were trained in the first round; where it ranks them
             better than their accuracies without training do, it chooses further plans to train. ``front.notes`` says.
+        context: of a language model, the tokens that a further one attends to, itself among them. Then ``tpot``, the
+            time of a further token, and ``cache``, the bytes of keys and values, are costs, and ``memory`` has the
+            cache; ``latency`` is that of the samples' length, the prompt.
+        cache_bits: 8 or 4, where keys and values are held in integers; None: in the device's floats.
         seed: the same seed gives the same front.
         progress: a progress bar on standard error; None shows it where that is a terminal.
         on_evaluation: called with each new measurement, for a display of one's own; what it raises is logged.
@@ -129,7 +135,8 @@ def search(
         "search", net=net, budget=budget, device=device, exclude=exclude, restrict=restrict, primitives=primitives,
         trials=trials, time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
         train_budget=train_budget, elastic=elastic, seed=seed, progress=progress, resources=resources,
-        evaluation_limit=evaluation_limit, on_evaluation=on_evaluation, batch=batch,
+        evaluation_limit=evaluation_limit, on_evaluation=on_evaluation, batch=batch, context=context,
+        cache_bits=cache_bits,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
@@ -144,6 +151,7 @@ def search(
     chip, samples = find_device(device), Data.coerce(data)
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
+    check_context(objectives(bounds), context, cache_bits)
     check_cell(net)
     check_storage(storage)
     check_workers_load(workers, {} if workers is None else _sent(samples))
@@ -152,6 +160,7 @@ def search(
         net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None, restrictions,
         exact_bits=not {"bops", "weight_bytes"}.isdisjoint(objectives(bounds)),
     )  # fmt: skip
+    job.context, job.cache_bits = context, cache_bits
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience, "evaluation_limit": evaluation_limit}
@@ -180,11 +189,17 @@ def _study(job: Job, bounds: Budget, running: Executor, storage: str | Path | No
         job.costs,
         objectives=minimised,
         budget=bounds,
-        ledger=Ledger(job.space, storage, f"{job.evaluator.key}-{job.device.key}", minimised),
+        ledger=Ledger(job.space, storage, _key(job), minimised),
         scores=lambda measure: score(job.evaluator, measure=measure),
         evaluate_subset=evaluate_subset if job.evaluator.evaluates_subsets else None,
         **settings,
     )
+
+
+def _key(job: Job) -> str:
+    """Changes with the network, the samples, the settings and the device, and with the context where there is one."""
+    generates = "" if job.context is None else f"-{job.context}-{job.cache_bits}"
+    return f"{job.evaluator.key}-{job.device.key}{generates}"
 
 
 def _front(
@@ -206,6 +221,8 @@ def _front(
         "samples": f"{evaluator.judged_on}, {evaluator.key[:12]}",
         "versions": _versions(),
     }
+    if job.context is not None:
+        settings |= {"context": job.context, "cache_bits": job.cache_bits}
     return ParetoSet(
         records,
         deployer,

@@ -10,21 +10,43 @@ from typing import Any
 import numpy as np
 
 from autocomp.hardware_models import Cost, Device, OperatorCost, devices
+from autocomp.hardware_models.generation import costs_of
 from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, trace
 from autocomp.problem.arguments import check
+from autocomp.problem.budget import check_context
 from autocomp.search_spaces import Format, Knob, NetworkGraph, SearchSpace, Workload
 
 
-def estimate(net: Any, device: str | Path | Device, inputs: Any = None, precision: str | None = None) -> Cost:
+def estimate(
+    net: Any,
+    device: str | Path | Device,
+    inputs: Any = None,
+    precision: str | None = None,
+    context: int | None = None,
+    cache_bits: int | None = None,
+) -> Cost:
     """Predicted costs of the network as it is; latency, energy and MACs are those of the whole batch.
 
     inputs: one shape with its batch, a list of shapes, or arrays; None probes the network with the usual image sizes.
     precision: a format for every layer, ``"w8a8"``; None is the device's own float format (fp16 on Ascend).
+    context: of a language model, the tokens that a further one attends to, itself among them: then the costs have
+        ``tpot_ms``, that token's time, and ``cache_mb``, and ``latency_ms`` is that of the prompt.
+    cache_bits: 8 or 4, where keys and values are held in integers.
+
+    ValueError: a context for a network that reads no tokens, or in which none attends to earlier ones.
     """
-    check("estimate", net=net, device=device, precision=precision)
+    check("estimate", net=net, device=device, precision=precision, context=context, cache_bits=cache_bits)
+    check_context((), context, cache_bits)
     chip = find_device(device)
-    return chip.costs(uniform_workload(net, chip, inputs, precision))[0]
+    return costs_in(chip, uniform_workload(net, chip, inputs, precision), context, cache_bits)
+
+
+def costs_in(chip: Device, workload: Workload, context: int | None = None, cache_bits: int | None = None) -> Cost:
+    """Of a workload of one plan."""
+    if context is None:
+        return chip.costs(workload)[0]
+    return costs_of(chip, workload.space, workload.batch, context, cache_bits)(workload.vectors)[0]
 
 
 def compare(
@@ -32,13 +54,17 @@ def compare(
     devices: Iterable[str | Path | Device] | None = None,
     inputs: Any = None,
     precision: str | None = None,
+    context: int | None = None,
+    cache_bits: int | None = None,
 ) -> dict[str, Cost]:
     """Name of each device -> predicted costs, as :func:`estimate` gives them; the network is traced once.
 
     devices: None takes all that are shipped. A device that does not offer ``precision`` is left out.
     """
-    check("compare", net=net, devices=devices, precision=precision)
-    return {chip.name: chip.costs(workload)[0] for chip, workload in workloads(net, devices, inputs, precision)}
+    check("compare", net=net, devices=devices, precision=precision, context=context, cache_bits=cache_bits)
+    check_context((), context, cache_bits)
+    rows = workloads(net, devices, inputs, precision)
+    return {chip.name: costs_in(chip, workload, context, cache_bits) for chip, workload in rows}
 
 
 def workloads(

@@ -48,17 +48,27 @@ def test_the_sampler_anneals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert best < 0.35, "random plans reach 0.5"
 
 
-def test_a_small_llama_learns_and_is_compressed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_small_llama_learns_and_is_compressed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.syspath_prepend(ROOT / "examples")  # MindSpore looks for the module of a network's class
     example = importlib.import_module("small_llama")
-    kept = ("w8a8, SmoothQuant", "w4, GPTQ")
+    kept = ("w4, GPTQ",)
+    for name, value in {"HELD_OUT": 16, "CALIBRATED": 16, "TRAINED": 2, "WRITTEN": 3}.items():
+        monkeypatch.setattr(example, name, value)
     monkeypatch.setattr(example, "ALGORITHMS", {name: example.ALGORITHMS[name] for name in kept})
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 100)
-    found = example.main(tmp_path / "text.txt", steps=30, width=64, blocks=1, out=tmp_path)
-    assert list(found) == ["float", *kept]
+    found = example.main(tmp_path / "text.txt", steps=30, width=64, blocks=1, trials=4, out=tmp_path)
+    assert list(found)[:2] == ["float", *kept] and len(found) == 6
     assert found["float"] < 10  # of 18 characters
-    assert found["w8a8, SmoothQuant"] < 1.05 * found["float"] and found["w4, GPTQ"] < 1.5 * found["float"]
-    assert {path.name for path in tmp_path.glob("*.mindir")} == {"w8a8__SmoothQuant.mindir", "w4__GPTQ.mindir"}
+    assert found["w4, GPTQ"] < 1.5 * found["float"]
+    assert {path.name for path in tmp_path.glob("*.mindir")} == {"w4__GPTQ.mindir"}
+    assert {path.name for path in tmp_path.glob("*.onnx")} == {
+        f"{name}.onnx" for name in ("net", "step", "prefill", "step8", "step4")
+    }
+    caches = [found[f"cache in {kind}"] for kind in ("floats", "8 bits", "4 bits")]
+    assert caches == pytest.approx([caches[0]] * 3, rel=0.05) and len(set(caches)) == 3
+    assert "seconds with the cache, the Cell's own" in capsys.readouterr().out
 
 
 def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from autocomp.process.interrupts import interruptible
 from . import device_commands as cli_devices
 from . import front_commands as cli_fronts
 from . import status_command as cli_status
-from .options import DeviceName, Inputs, Json, Net, Samples, Weights
+from .options import Context, DeviceName, Inputs, Json, Net, Samples, Weights
 
 QUICK_TRIALS = 24
 QUICK_SAMPLES = 500
@@ -111,6 +111,7 @@ def search(
             help="Train the best plans on the data's train samples, where none keeps the budget's accuracy.",
         ),
     ] = 2,
+    context: Context = None,
     train_budget: Annotated[
         float | None,
         typer.Option(
@@ -165,6 +166,7 @@ def search(
         fine_tune=fine_tune,
         train_budget=train_budget,
         elastic=elastic,
+        context=context,
         seed=seed,
         progress=True,
     )

@@ -12,7 +12,7 @@ import typer
 import autocomp
 
 from .front_commands import compare_fronts
-from .options import NET_HELP, DeviceName, Inputs, Json, Net, Precision, Weights
+from .options import NET_HELP, Context, DeviceName, Inputs, Json, Net, Precision, Weights
 
 Threads = Annotated[int, typer.Option("--threads", min=1, max=99, help="Threads of onnxruntime.")]
 
@@ -24,17 +24,18 @@ def estimate(
     weights: Weights = None,
     precision: Precision = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show the cost of each operator.")] = False,
+    context: Context = None,
     as_json: Json = False,
 ) -> None:
     """The costs of an uncompressed network on a device."""
-    from autocomp.estimates import uniform_workload
+    from autocomp.estimates import costs_in, uniform_workload
 
     from . import sources, tables
 
     shapes = sources.parse_shapes(inputs or ())
     chip = autocomp.device(device)
     workload = uniform_workload(sources.load_net(net, weights), chip, shapes, precision)
-    cost = chip.costs(workload)[0]
+    cost = costs_in(chip, workload, context)
     if as_json:
         found = {"device": chip.name, "precision": precision or f"fp{chip.float_bits}", "cost": asdict(cost)}
         rows = {"layers": [asdict(row) for row in chip.cost_table(workload)]} if layers else {}

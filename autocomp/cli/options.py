@@ -27,6 +27,15 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--inputs", metavar="SHAPE", help="Input shape, batch first: 8,3,224,224. Once for each input."),
 ]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        "--context",
+        metavar="TOKENS",
+        min=1,
+        help="Of a language model: also the time of a token (tpot) behind so many, and the cache of keys and values.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON in the place of a table.")]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="Format of every layer, as in w8a8; the device's float if none.")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from autocomp.estimates import in_format
 from autocomp.hardware_models.runtimes.registry import others_of, title_of
-from autocomp.problem.metrics import METRICS, significant
+from autocomp.problem.metrics import METRICS, OF_A_CONTEXT, significant
 from autocomp.search_spaces import Format
 
 WIDEST = 140
@@ -127,6 +127,8 @@ def cost_table(cost: Cost, errors: LatencyErrors | None = None) -> Table:
     table = Table(show_header=False)
     for metric in METRICS.values():
         value = float(getattr(cost, metric.attribute))
+        if metric.name in OF_A_CONTEXT and not value:
+            continue
         between = f"{_interval(value, errors)} in 9 of 10 networks" if metric.name == "latency" and errors else ""
         table.add_row(metric.name, metric.format(value), *([between] if errors else []))
     return table

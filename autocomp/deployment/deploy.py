@@ -172,7 +172,9 @@ class NetworkDeployer:
         search."""
         known = self.evaluator
         own = None if isinstance(data, (Data, Mapping)) else known.measure
-        given = Data(evaluate=data, metric=own.function, lower_is_better=own.lower) if own else Data.coerce(data)
+        metric: dict[str, Any] = {} if own is None else {"metric": own.function, "lower_is_better": own.lower}
+        metric = {"metric": own.name} if own is not None and own.reduce is not None else metric
+        given = Data(evaluate=data, **metric) if own else Data.coerce(data)
         if given.evaluation is None:
             raise ValueError("evaluate needs samples: arrays (x, y), x alone, a dataset or Data")
         compared_by = given.compared_by or (known.compared_by if given.evaluation.y is None else "")

@@ -18,6 +18,7 @@ from autocomp.primitives.tracing.platform import execution_mode, load_mindspore,
 from autocomp.problem.arguments import check
 
 from .file_forms import runnable
+from .generation import generate
 
 Arrays = tuple[np.ndarray, ...]
 NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool"}
@@ -56,6 +57,28 @@ class DeployedNetwork:
             raise ValueError(f"{self.path} takes {len(self.inputs)} inputs, but got {len(inputs)}")
         arrays = tuple(_checked(array, expected) for array, expected in zip(inputs, self.inputs, strict=True))
         return self._run(arrays)
+
+    def generate(self, tokens: Any, count: int, prefill: DeployedNetwork | None = None) -> np.ndarray:
+        """A language model's next tokens, (n, count), each the most likely one after all before it.
+
+        >>> step = autocomp.load_deployed("step.onnx")
+        >>> step.generate(prompt, 32)                           # prompt: (n, length) integers
+
+        The file has one of two forms. Without a cache it takes tokens (n, length) and gives logits (n, length, words):
+        all tokens run again for each new one. With a cache it takes tokens (n, s), their position (n, 1), which counts
+        the tokens before them, and the parts of the cache, (n, ..., context, ...) each, zeros at first; it gives the
+        logits (n, s, words) and for each part what the tokens add, (n, ..., s, ...), or the whole part. Places of the
+        cache from the position on hold anything and must not count.
+
+        Args:
+            tokens: (n, length) integers, as many in each row.
+            count: how many more.
+            prefill: the same network for more tokens in a run, with the same cache: it runs the given tokens.
+
+        Raises:
+            ValueError: the file has another form, or no room for so many tokens.
+        """
+        return generate(self, tokens, count, prefill)
 
 
 def load_deployed(path: str | os.PathLike[str], threads: int = 1) -> DeployedNetwork:

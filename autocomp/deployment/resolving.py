@@ -92,6 +92,11 @@ class ScoreResolver:
         return Record(plan, tuple(vector.tolist()), found, cost, 0.0)
 
 
+def _each(costs: Cost, attribute: str) -> np.ndarray:
+    """(n,): one number may stand for all plans."""
+    return np.broadcast_to(np.asarray(getattr(costs, attribute), np.float64), (len(costs),))
+
+
 class AddedCosts:
     """Costs of plans as sums over their knobs, for those costs that are such sums: with formats alone the size is.
 
@@ -107,12 +112,12 @@ class AddedCosts:
         probed = costs(np.concatenate([alone, some]))
         self._plain = costs(np.zeros((1, len(space.knobs)), np.int64))[0]
         self._steps = {
-            metric.attribute: getattr(probed, metric.attribute)[: len(alone)] - getattr(self._plain, metric.attribute)
+            metric.attribute: _each(probed, metric.attribute)[: len(alone)] - getattr(self._plain, metric.attribute)
             for metric in METRICS.values()
         }
         sums, rest = self(some), slice(len(alone), None)
         pairs = {
-            name: (getattr(sums, metric.attribute), getattr(probed, metric.attribute)[rest])
+            name: (getattr(sums, metric.attribute), _each(probed, metric.attribute)[rest])
             for name, metric in METRICS.items()
         }
         self.metrics = frozenset(name for name, pair in pairs.items() if np.allclose(*pair, rtol=1e-9, atol=0))

@@ -10,7 +10,8 @@ import numpy as np
 from autocomp.evaluators import PlanEvaluator, Scores, score, synthetic_inputs
 from autocomp.evaluators.accuracy import AGREEMENT, FIDELITY
 from autocomp.evaluators.user_metric import UserMetric
-from autocomp.hardware_models import CostTables, Device
+from autocomp.hardware_models import Device
+from autocomp.hardware_models.generation import costs_of
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.restrictions import Restrict
@@ -155,7 +156,8 @@ def _resolver(folder: Path, evaluator: PlanEvaluator, batch: int, with_samples: 
     space, chip = evaluator.space, Device.parse(saved["device"], str(folder))
     ledger = Ledger(space)
     ledger.remember(SCORES, saved["scores"] or "")
-    costs = RepeatedCosts(CostTables(chip, space, batch))
+    generates = (read(folder).settings.get(name) for name in ("context", "cache_bits"))
+    costs = RepeatedCosts(costs_of(chip, space, batch, *generates))
     known = evaluator if with_samples else None
     return ScoreResolver(space, costs, chip, measured, known, ledger)
 

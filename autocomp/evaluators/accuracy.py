@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -317,15 +317,19 @@ class PlanEvaluator:
         return outputs
 
     def run(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
-        """The outputs as the metric takes them: where it reduces them, those of a part of the samples are held."""
+        """The outputs as the metric takes them."""
+        return self.reduced(partial(self.engine.outputs, compressed), inputs)
+
+    def reduced(self, run: Callable[[Arrays], Arrays], inputs: Arrays) -> Arrays:
+        """The outputs that ``run`` gives for the inputs; where the metric reduces them, those of a part are held."""
         reduce = None if self.measure is None else self.measure.reduce
         if reduce is None:
-            return self.engine.outputs(compressed, inputs)
+            return run(inputs)
         numbers = max(self.space.graph.nodes[i].elements for i in self.space.graph.outputs)
         size, parts = max(1, HELD // numbers), []
         for start in range(0, len(inputs[0]), size):
             some = tuple(array[start : start + size] for array in inputs)
-            parts.append(reduce(self.engine.outputs(compressed, some), some))
+            parts.append(reduce(run(some), some))
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def plain_accuracy(self) -> float:

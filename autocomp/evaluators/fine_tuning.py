@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -149,7 +150,8 @@ class TrainingSamples:
         if not augments:
             x, y = _used(x, y, settings)
         self.labelled, self.taught = y is not None, bool(settings.teacher) or y is None
-        self.held = not augments and len(x) * sum(output[0].nbytes for output in evaluator.plain_outputs) <= HELD_BYTES
+        nodes, outputs = evaluator.space.graph.nodes, evaluator.space.graph.outputs  # before a metric reduces them
+        self.held = not augments and 4 * len(x) * sum(nodes[i].elements for i in outputs) <= HELD_BYTES
         if augments:
             self.dataset = _as_trained(train, x.dtype, y is not None)
             self.count = train.get_dataset_size() * len(x)
@@ -214,15 +216,19 @@ def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator) -> Tuned:
 
 
 def outputs_of(tuned: Tuned, evaluator: PlanEvaluator) -> Arrays:
-    """The trained network's outputs for the evaluator's inputs: by onnxruntime where the search used it, else by
-    MindSpore."""
+    """The trained network's outputs for the evaluator's inputs, as its metric takes them: by onnxruntime where the
+    search used it, else by MindSpore."""
+    outputs = evaluator.engine.described_outputs
     if isinstance(evaluator.engine, OnnxEngine):
-        engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads, evaluator.engine.described_outputs)
-        return engine.outputs(tuned.compressed, evaluator.inputs)
+        engine = OnnxEngine(tuned.graph, tuned.parameters, evaluator.engine.threads, outputs)
+        return evaluator.reduced(partial(engine.outputs, tuned.compressed), evaluator.inputs)
     size = batch_of(tuned.graph)
-    (x,) = evaluator.inputs
-    parts = [forward(tuned.net, (x[i : i + size],)) for i in range(0, len(x), size)]
-    return joined(evaluator.engine.described_outputs, parts)
+
+    def run(inputs: Arrays) -> Arrays:
+        batches = (tuple(x[i : i + size] for x in inputs) for i in range(0, len(inputs[0]), size))
+        return joined(outputs, [forward(tuned.net, batch) for batch in batches])
+
+    return evaluator.reduced(run, evaluator.inputs)
 
 
 def pruned_only(net: Any, evaluator: PlanEvaluator, plan: Plan, images: Arrays = ()) -> Any:

@@ -24,6 +24,8 @@ class Cost:
     bops: bit operations of the whole batch: multiply-accumulates times the bits of both factors; floats count 32.
     weight_bytes: of the layers' weights at their exact bits, and of embeddings and the like at 32; without scales,
         biases, normalisations and the file around them. As papers state it, whatever a runtime stores or executes.
+    tpot_ms: of a language model at a context, the time of one further token for the whole batch; 0 without a context.
+    cache_mb: of its keys and values at that context, for the whole batch; part of ``memory_mb``. 0 without a context.
     """
 
     latency_ms: Number
@@ -34,6 +36,8 @@ class Cost:
     params: Number
     bops: Number = 0.0
     weight_bytes: Number = 0.0
+    tpot_ms: Number = 0.0
+    cache_mb: Number = 0.0
 
     @classmethod
     def metrics(cls) -> tuple[str, ...]:

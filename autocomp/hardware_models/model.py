@@ -46,7 +46,8 @@ def costs(device: Device, workload: Workload) -> Cost:
 def cost_of(totals: np.ndarray, peak: np.ndarray) -> Cost:
     """totals: (n, COLUMNS); peak: (n,) bytes of live activations."""
     seconds, weights, file, joules, *counts = np.ascontiguousarray(totals.T)
-    return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, *counts)
+    of_a_context = np.zeros((2, len(totals)))
+    return Cost(seconds * 1e3, (weights + peak) / 1e6, file / 1e6, joules * 1e3, *counts, *of_a_context)
 
 
 def _constant(device: Device, workload: Workload) -> np.ndarray:

@@ -5,8 +5,8 @@ the quantizers that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :cla
 :class:`RTN`, :class:`AdaRound`, :class:`GPTQ`, :class:`AWQ` and :class:`SmoothQuant`; :class:`Distilled` trains towards
 the float network; for pruning :class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`,
 :class:`HeadPruning`, and without training :class:`Wanda` and :class:`SparseGPT`; for replacing layers by cheaper ones
-:class:`LowRank`, :class:`Ghost`, :class:`SmallerKernel`, :class:`Grouped` and :class:`Separable`. MindSpore is loaded
-when one is used.
+:class:`LowRank`, :class:`Ghost`, :class:`SmallerKernel`, :class:`Grouped` and :class:`Separable`; for the cache of a
+decoder :class:`IntegerCache`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -20,6 +20,7 @@ from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import channel_groups, fold_batchnorm, prune_channels
 
 if TYPE_CHECKING:
+    from autocomp.primitives.cells.integer_cache import IntegerCache
     from autocomp.primitives.distillation.distilled import Distilled
     from autocomp.primitives.pruning.attention import open_attention
     from autocomp.primitives.pruning.channel_pruner import ChannelPruner
@@ -54,6 +55,7 @@ LAZY = {
     "Ghost": "replacement.ghost",
     "Grouped": "replacement.convolutions",
     "HeadPruning": "pruning.head_pruning",
+    "IntegerCache": "cells.integer_cache",
     "LSQ": "quantization.lsq",
     "LowRank": "replacement.low_rank",
     "PACT": "quantization.pact",
@@ -85,6 +87,7 @@ __all__ = [
     "Ghost",
     "Grouped",
     "HeadPruning",
+    "IntegerCache",
     "LowRank",
     "Separable",
     "SimQAT",

@@ -142,6 +142,7 @@ RULES: Mapping[str, Rules] = {
         "ramp": NUMBER,
         "first_last_layers": SWITCH,
     },
+    "IntegerCache": {"net": CELL, "bits": Rule("an integer", INTEGER.is_kind, "8 or 4", lambda v: v in (8, 4))},
     "LowRank": {
         "energy": NUMBER.or_none(),
         "macs": NUMBER.or_none(),

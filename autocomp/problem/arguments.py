@@ -126,6 +126,10 @@ CHOICES = Rule(
     "at least one choice, each of at least one value",
     lambda v: bool(v) and all(v.values()),
 )
+CONTEXT = {
+    "context": whole(1).or_none(),
+    "cache_bits": Rule("an integer", is_integer, "8 or 4", lambda v: v in (8, 4)).or_none(),
+}
 NOT_NEGATIVE = Rule("a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf)
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -146,6 +150,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "evaluation_limit": SECONDS,
         "on_evaluation": CALLBACK,
         "storage": PATH.or_none(),
+        **CONTEXT,
         "fine_tune": EPOCHS,
         "train_budget": Rule(
             "a number", is_number, "a finite number, 0 or more", lambda v: 0 <= v < math.inf
@@ -199,11 +204,12 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "seed": SEED,
         "progress": SWITCH.or_none(),
     },
-    "estimate": {"net": CELL, "device": DEVICE, "precision": PRECISION},
-    "compare": {"net": CELL, "devices": DEVICES, "precision": PRECISION},
+    "estimate": {"net": CELL, "device": DEVICE, "precision": PRECISION, **CONTEXT},
+    "compare": {"net": CELL, "devices": DEVICES, "precision": PRECISION, **CONTEXT},
     "export_network": {"net": CELL, "path": PATH},
     "load": {"folder": PATH, "net": CELL.or_none()},
     "load_deployed": {"path": PATH, "threads": whole(1)},
+    "generate": {"count": whole(1)},
     "profile": {
         "net": Rule("a mindspore.nn.Cell or the path of an .onnx file", lambda v: CELL.is_kind(v) or _is_onnx(v)),
         "plan": Rule("a plan: point.plan, a mapping or its text", _is_plan, may_be_none=True),

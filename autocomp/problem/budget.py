@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from statistics import NormalDist
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from autocomp.errors import BudgetError
 from autocomp.rules import Rule
 
-from .metrics import METRICS, rounded_up
+from .metrics import METRICS, OF_A_CONTEXT, rounded_up
 
 if TYPE_CHECKING:
     from autocomp.hardware_models import Cost, LatencyErrors
@@ -25,6 +25,7 @@ DEFAULT_OBJECTIVES = ("latency", "size")
 LEAST_CONFIDENCE, MOST_CONFIDENCE = Decimal("0.5"), Decimal("0.95")  # as hardware_models/uncertainty.py has them
 MOST_OF_ACCURACY = Decimal("0.999")
 _NAMES = (*METRICS, ACCURACY)
+NEEDS_CONTEXT = "{} is a cost of generating and needs the tokens that a further one attends to: give context=4096"
 LEAST = 1e-12  # accuracy: what a metric where lower is better has at its worst, 0, is never enough
 _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 
@@ -148,11 +149,12 @@ class Budget:
     def parse(cls, text: str | Budget | None, lower: str = "") -> Budget:
         """Read ``"latency<5ms, accuracy>-1%"``; bounds are joined by commas or ``and``; None means no bounds.
 
-        Costs (latency, memory, size, energy, macs, params, bops, weight_bytes) take ``<`` or ``<=``, which mean the
-        same, and a unit or ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage point less than
-        the float network, ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%`` requires that nine of
-        ten networks with such a prediction measure less than 5 ms, ``accuracy>-1%@95%`` that the accuracy on other
-        samples is so high with this probability. A mistake raises ValueError, which marks the position.
+        Costs (latency, memory, size, energy, macs, params, bops, weight_bytes, tpot, cache) take ``<`` or ``<=``,
+        which mean the same, and a unit or ``%`` of the float network's cost. ``accuracy>-1%`` allows one percentage
+        point less than the float network, ``accuracy>90%`` and ``accuracy>0.9`` are absolute. ``latency<5ms@90%``
+        requires that nine of ten networks with such a prediction measure less than 5 ms, ``accuracy>-1%@95%`` that the
+        accuracy on other samples is so high with this probability. A mistake raises ValueError, which marks the
+        position.
 
         lower: the name of a metric where lower is better, which takes ``<`` in place of the accuracy: ``wer<0.1``, or
         ``wer<+5%`` for at most 5 % more than the float network's.
@@ -212,6 +214,8 @@ class Budget:
         result = np.zeros((n, len(self.bounds)))
         for column, bound in zip(result.T, self.bounds, strict=True):
             if bound.metric != ACCURACY:
+                if bound.metric in OF_A_CONTEXT and not getattr(float_cost, METRICS[bound.metric].attribute):
+                    raise ValueError(NEEDS_CONTEXT.format(bound.metric))
                 value = np.asarray(getattr(cost, METRICS[bound.metric].attribute), np.float64)
                 limit = bound.limit(float_cost, None)
                 # The float network's cost is 0: a share of it cannot be a limit.
@@ -243,6 +247,14 @@ class Budget:
 def objectives(budget: Budget) -> tuple[str, ...]:
     """The costs that a search minimises: those that the budget names; latency and size where it names none."""
     return budget.metrics or DEFAULT_OBJECTIVES
+
+
+def check_context(metrics: Iterable[str], context: int | None, cache_bits: int | None) -> None:
+    """ValueError for a cost of generating, or bits of a cache, without a context."""
+    if context is None:
+        asked = [name for name in metrics if name in OF_A_CONTEXT] + ["cache_bits"] * (cache_bits is not None)
+        if asked:
+            raise ValueError(NEEDS_CONTEXT.format(asked[0]))
 
 
 def check_reachable(budget: Budget, costs: Cost, float_cost: Cost, device: str) -> None:

@@ -24,7 +24,8 @@ from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
 from autocomp.evaluators.engines import check_sent_to_workers, with_structures
 from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.evaluators.user_metric import UserMetric
-from autocomp.hardware_models import Cost, CostTables, Device
+from autocomp.hardware_models import Cost, Device
+from autocomp.hardware_models.generation import costs_of
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import Parameters, PlanCompressor, parameters_of
 from autocomp.primitives.registry import DEPTH, DEVICE_DEPENDENT, OPERATORS, chosen, expanded, search_space
@@ -81,6 +82,7 @@ class Job:
     """A network that is ready to be searched.
 
     choices: what its search space was made from. calibration: the calibration samples. remarks: the warnings.
+    context, cache_bits: see :func:`autocomp.search`.
     """
 
     device: Device
@@ -90,6 +92,8 @@ class Job:
     inputs: Arrays
     batch: int
     remarks: tuple[str, ...] = ()
+    context: int | None = None
+    cache_bits: int | None = None
 
     @property
     def space(self) -> SearchSpace:
@@ -98,7 +102,7 @@ class Job:
     @cached_property
     def costs(self) -> RepeatedCosts:
         """Gives the costs of vectors, (n, knobs) int."""
-        return RepeatedCosts(CostTables(self.device, self.space, self.batch))
+        return RepeatedCosts(costs_of(self.device, self.space, self.batch, self.context, self.cache_bits))
 
     @cached_property
     def float_cost(self) -> Cost:

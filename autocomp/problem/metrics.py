@@ -63,8 +63,13 @@ METRICS: Mapping[str, Metric] = {
         Metric("params", "params", _COUNT, {"K": "1e3"}),
         Metric("bops", "bops", _COUNT, {"K": "1e3"}),
         Metric("weight_bytes", "weight_bytes", _SMALL_BYTES, _SMALL_BINARY),
+        Metric("tpot", "tpot_ms", _TIME, {}),
+        Metric("cache", "cache_mb", _BYTES, _BINARY),
     )
 }
+
+
+OF_A_CONTEXT = ("tpot", "cache")  # costs of a language model that generates
 
 
 def shown(accuracy: float, scale: float = 0.0) -> str:

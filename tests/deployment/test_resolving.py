@@ -25,6 +25,7 @@ from autocomp.study.study import Study
 from tests.conftest import Subject
 from tests.toy import SENSITIVITY, ToyEvaluator, toy_accuracy, toy_costs, toy_space
 
+CONTEXT = {"tpot", "cache"}  # without one they are 0
 SMALL, LARGE = toy_space(2), toy_space(6)
 
 
@@ -77,14 +78,18 @@ class TestAddedCosts:
             np.testing.assert_allclose(getattr(found, metric.attribute), getattr(expected, metric.attribute))
 
     def test_what_does_not_is_left_out(self) -> None:
-        assert AddedCosts(LARGE, partial(toy_costs, LARGE)).metrics == set()  # a layer's inputs are another's channels
+        found = AddedCosts(LARGE, partial(toy_costs, LARGE))
+        assert found.metrics == CONTEXT  # a layer's inputs are another's channels
 
     @pytest.mark.parametrize(
         ("name", "metrics"),
         [
-            ("ascend-310p3", {"latency", "size", "memory", "energy", "macs", "params", "bops", "weight_bytes"}),
+            (
+                "ascend-310p3",
+                {"latency", "size", "memory", "energy", "macs", "params", "bops", "weight_bytes", *CONTEXT},
+            ),
             # What a layer stores, and which tensors a file rounds, depends on the formats of its readers.
-            ("nvidia-t4", {"macs", "params", "bops", "weight_bytes"}),
+            ("nvidia-t4", {"macs", "params", "bops", "weight_bytes"} | CONTEXT),
         ],
     )
     def test_costs_of_a_network_do(self, name: str, metrics: set[str], named_subject: Callable[[str], Subject]) -> None:

@@ -175,7 +175,7 @@ def test_a_cost_reads_as_one_or_many() -> None:
     assert len(cost) == 3
     assert [one.latency_ms for one in cost] == cost.latency_ms.tolist()
     names = ("latency_ms", "memory_mb", "size_mb", "energy_mj", "macs", "params", "bops", "weight_bytes")
-    assert Cost.metrics() == names
+    assert Cost.metrics() == (*names, "tpot_ms", "cache_mb")
     with pytest.raises(TypeError, match="one plan has no length"):
         len(cost[0])
 

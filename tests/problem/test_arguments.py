@@ -73,6 +73,9 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "space": (None, 5, "space"),
     "costs": (None, 5, "costs"),
     "objectives": ("latency", 5, None, [5]),
+    "context": (0, -1, 1.5, True, "4096"),
+    "cache_bits": (0, 3, 16, 4.0, True, "8"),
+    "count": (0, -1, 1.5, True, None, "2"),
 }
 
 

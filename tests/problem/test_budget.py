@@ -79,7 +79,8 @@ def test_written_in_the_largest_fitting_unit() -> None:
         (
             "latncy<5ms",
             0,
-            "one of latency, memory, size, energy, macs, params, bops, weight_bytes, accuracy here, but got 'latncy",
+            "one of latency, memory, size, energy, macs, params, bops, weight_bytes, tpot, cache, accuracy here, "
+            "but got 'latncy",
         ),
         ("weight_bytes<5", 14, "a unit (B, KB, MB, GB"),
         ("latency>5ms", 7, "< or <= here (latency is bounded from above), but got '>5ms'"),
@@ -144,7 +145,7 @@ def test_unknown_accuracy_violates_nothing() -> None:
         Budget.parse("accuracy>-1%").violation(cost(), 0.5, cost(), None)
 
 
-@given(st.lists(bounds, min_size=1, max_size=4), st.lists(positive, min_size=8, max_size=8), st.floats(0, 1))
+@given(st.lists(bounds, min_size=1, max_size=4), st.lists(positive, min_size=10, max_size=10), st.floats(0, 1))
 def test_resolving_changes_no_violation(parts: list[Bound], values: list[float], accuracy: float) -> None:
     budget, of_float = Budget(tuple(parts)), cost(**dict(zip(ATTRIBUTES, values, strict=True)))
     plan = cost()

@@ -44,6 +44,9 @@ def search(**given: Any) -> Any:
     return autocomp.search(**{**usual, **given})
 
 
+CONTEXTS, CACHE_BITS = (0, -1, 1.5, True, "4096", [64]), (0, 3, 16, 4.0, True, "8")
+
+
 def searches() -> list[Case]:
     wrong = {
         "net": (None, *NETS), "budget": BUDGETS, "device": DEVICES, "exclude": (5, None, [5], True),
@@ -54,13 +57,15 @@ def searches() -> list[Case]:
         "elastic": (-1, "2", True, NAN, INF, [2], None),
         "seed": SEEDS, "progress": SHOWN, "resources": (5, "GPU", ["GPU"], {"GPU": 0}, {"GPU": "1"}, {1: 1}),
         "evaluation_limit": (True, "60", 0, -1, NAN, [60]), "on_evaluation": (5, "print", [print]),
-        "batch": (0, -1, 1.5, True, None, "many", ""),
+        "batch": (0, -1, 1.5, True, None, "many", ""), "context": CONTEXTS, "cache_bits": CACHE_BITS,
     }  # fmt: skip
     said: list[tuple[dict[str, Any], str]] = [
         ({"device": "ascend-31"}, "^unknown device 'ascend-31'"),
         ({"device": "no.toml"}, "there is no device file no.toml"),
         ({"sampler": "magic"}, "^unknown sampler 'magic'"),
         ({"primitives": "magic"}, "^unknown primitive 'magic'"),
+        ({"budget": "tpot<2ms"}, "^tpot is a cost of generating and needs the tokens .*: give context=4096"),
+        ({"cache_bits": 8}, "^cache_bits is a cost of generating and needs the tokens"),
         ({"inputs": "1,3"}, "^inputs must be"),
         ({"inputs": np.full((1, 3, 12, 12), NAN)}, "^inputs must be finite, but input 0 has NaN at"),
         ({"data": 5}, "must have a first axis that counts the samples, but got one number"),
@@ -264,12 +269,15 @@ def others() -> dict[str, list[Case]]:
     return {
         "estimate": [
             *of_rule(autocomp.estimate, {**net, "device": "ascend"},
-                     {"net": (None, *NETS), "device": DEVICES, "precision": PRECISIONS}),
-            *saying(estimate, *inputs, ({"precision": "w99"}, "w99"), ({"device": "ascend-31"}, "^unknown device")),
+                     {"net": (None, *NETS), "device": DEVICES, "precision": PRECISIONS, "context": CONTEXTS,
+                      "cache_bits": CACHE_BITS}),
+            *saying(estimate, ({"context": 64}, "^a context needs a network that reads tokens"), *inputs,
+                    ({"precision": "w99"}, "w99"), ({"device": "ascend-31"}, "^unknown device")),
         ],
         "compare": [
             *of_rule(autocomp.compare, net,
-                     {"net": (None, *NETS), "devices": ("ascend", [], [5], 5, True), "precision": PRECISIONS}),
+                     {"net": (None, *NETS), "devices": ("ascend", [], [5], 5, True), "precision": PRECISIONS,
+                      "context": CONTEXTS, "cache_bits": CACHE_BITS}),
             *saying(compare, *inputs, ({"precision": "w99"}, "w99"), ({"devices": ["ascend-31"]}, "^unknown device")),
         ],
         "profile": [

@@ -22,6 +22,7 @@ from autocomp.primitives import (
     Ghost,
     Grouped,
     HeadPruning,
+    IntegerCache,
     LowRank,
     Separable,
     SimQAT,
@@ -197,6 +198,10 @@ def cases() -> dict[str, list[Case]]:
             ),
         ],
         **{made.__name__: one_shot(made) for made in (Wanda, SparseGPT)},
+        "IntegerCache": [
+            *of_rule(IntegerCache, {"net": network()}, {"net": NETS, "bits": (0, -1, 2, 16, 8.0, True, "8", None)}),
+            *saying(IntegerCache(network(), 4).empty, ({"cache": [X[..., :7]]}, "^a cache of 4 bits needs an even")),
+        ],
         "LowRank": [
             *replacing(
                 LowRank, {"macs": 0.5}, macs=(True, NAN, INF, "0.5"), channel_divisor=(0, 1.5, True, None),

@@ -16,11 +16,12 @@ Width = tuple[int, int]  # the axis of the input that has the channels, and how 
 def dead_layers(net: Any, graph: NetworkGraph) -> dict[str, Width]:
     """Path -> width, of the dead cells of MindSpore's that take one number of channels alone."""
     read = {name for node in graph.nodes for name in node.attributes.parameters}
+    alive = {node.layer for node in graph.nodes}  # a network that became part of another has other names of parameters
     widths = _widths()
     found = {}
     for path, cell in net.cells_and_names():
         names = [parameter.name for parameter in cell.get_parameters()]
-        if path and names and not read.intersection(names) and type(cell) in widths:
+        if path and path not in alive and names and not read.intersection(names) and type(cell) in widths:
             found[path] = widths[type(cell)](cell)
     return found
 
