@@ -25,6 +25,7 @@ from .base import Measurement
 from .calibration import calibrate_ranges, calibrate_tensors, moved_statistics, shared_ranges
 from .chance import chance_of, suspicions
 from .class_scores import are_class_scores
+from .distances import explained
 from .engines import Arrays, Engine
 from .lazy_arrays import add_to, at_rows
 from .low_fidelity import FIRST, estimate
@@ -347,7 +348,7 @@ class PlanEvaluator:
         right = self.right(found)
         if right is not None:
             return float(np.mean(right))
-        return float(np.mean([_explained(a, b) for a, b in zip(found, self.plain_judged, strict=True)]))
+        return float(np.mean([explained(a, b) for a, b in zip(found, self.plain_judged, strict=True)]))
 
     def right(self, found: list[np.ndarray]) -> np.ndarray | None:
         """(n,) bool: of judged outputs for the first n samples, which answers are correct; None for the fidelity."""
@@ -437,16 +438,3 @@ def moves_statistics(compressed: CompressedWeights) -> bool:
     sparse = any(state.sparse for state in compressed.layers.values())
     replaced = compressed.graph is not None
     return replaced or sparse or not bool(compressed.kept.all()) or min(bits, default=8) < 8
-
-
-def _explained(found: np.ndarray, expected: np.ndarray) -> float:
-    """The share of the outputs' variance over the samples that is kept, 0 to 1: 1 minus the ratio of noise to signal.
-
-    The mean over the samples is subtracted, since it does not depend on the input. With one sample, or equal ones, it
-    is the share of their square. For integers (classes, masks) it is the share that agrees: the distance between class
-    numbers has no meaning.
-    """
-    if expected.dtype.kind != "f":
-        return float(np.mean(found == expected)) if expected.size else 1.0
-    square = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
-    return float(np.clip(1 - ((found - expected) ** 2).sum() / square, 0, 1))

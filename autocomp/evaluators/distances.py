@@ -19,6 +19,19 @@ def squared_error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(((found.astype(np.float64) - expected) ** 2).sum()) / spread
 
 
+def explained(found: np.ndarray, expected: np.ndarray) -> float:
+    """The share of the outputs' variance over the samples that is kept, 0 to 1: 1 minus the ratio of noise to signal.
+
+    The mean over the samples is subtracted, since it does not depend on the input. With one sample, or equal ones, it
+    is the share of their square. For integers (classes, masks) it is the share that agrees: the distance between class
+    numbers has no meaning.
+    """
+    if expected.dtype.kind != "f":
+        return float(np.mean(found == expected)) if expected.size else 1.0
+    square = float(((expected - expected.mean(0)) ** 2).sum()) or float((expected**2).sum()) or 1.0
+    return float(np.clip(1 - ((found - expected) ** 2).sum() / square, 0, 1))
+
+
 def _log_probabilities(outputs: np.ndarray) -> np.ndarray:
     outputs = outputs.astype(np.float64)
     if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-3):

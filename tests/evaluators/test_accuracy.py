@@ -12,7 +12,7 @@ import pytest
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator, Measurement, OnnxEngine, PlanEvaluator, synthetic_inputs
-from autocomp.evaluators.accuracy import _explained
+from autocomp.evaluators.distances import explained
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
@@ -89,9 +89,9 @@ def test_fidelity_is_one_less_noise_to_signal(residual: Subject) -> None:
 def test_what_all_outputs_have_in_common_is_no_signal() -> None:
     y = np.random.default_rng(0).normal(0, 1, (50, 3)).astype(np.float32)
     found = y + np.float32(0.1) * y[::-1]
-    assert _explained(found, y) == pytest.approx(0.99, abs=0.001)
-    assert _explained(found + 300, y + 300) == pytest.approx(_explained(found, y), abs=1e-4)
-    assert _explained(np.ones((4, 2)), np.ones((4, 2))) == 1 and _explained(np.zeros((4, 2)), np.ones((4, 2))) == 0
+    assert explained(found, y) == pytest.approx(0.99, abs=0.001)
+    assert explained(found + 300, y + 300) == pytest.approx(explained(found, y), abs=1e-4)
+    assert explained(np.ones((4, 2)), np.ones((4, 2))) == 1 and explained(np.zeros((4, 2)), np.ones((4, 2))) == 0
 
 
 def test_outputs_that_are_not_finite(residual: Subject) -> None:
