@@ -82,7 +82,7 @@ def test_files_agree_with_the_converted_network(in_floats: Made, tmp_path: Path)
     subject, evaluator = in_floats
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), IN_FLOATS)
     x = (subject.x[:1],)
-    for number, plan in enumerate([PLAN, CONVOLUTIONS, *_drawn(evaluator, 1, 5)]):
+    for number, plan in enumerate([CONVOLUTIONS, *_drawn(evaluator, 1, 5)]):
         expected = forward(deployer.net(plan), x)[0]
         assert norm_error(evaluator.engine.outputs(evaluator.compress(plan), x)[0], expected) < 1e-4
         for ending, run in ((".onnx", run_onnx), (".mindir", run_mindir)):
@@ -206,7 +206,7 @@ def test_the_size_of_files_is_predicted(made: Made, tmp_path: Path) -> None:
     subject, evaluator = made
     sizes = FileSizes(device("ascend"), evaluator.space)
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), CHOICES, sizes=sizes)
-    for plan, ending in ((CONVOLUTIONS, "onnx"), (CONVOLUTIONS, "mindir"), (PLAN, "onnx")):
+    for plan, ending in ((CONVOLUTIONS, "onnx"), (CONVOLUTIONS, "mindir")):
         report = deployer.export(plan, tmp_path / f"net.{ending}")
         assert report.size_mb == pytest.approx(report.predicted_mb, abs=0.0025), "MB of names and shapes"
 

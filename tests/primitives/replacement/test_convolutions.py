@@ -35,7 +35,9 @@ def test_a_kernel_that_is_zero_around_its_centre_becomes_that_centre() -> None:
     np.testing.assert_allclose(forward(net_k, (X,), graph=False)[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("algorithm", [SmallerKernel(1, reconstruct=False), Grouped(2, macs=0.8), Separable(2)])
+@pytest.mark.parametrize(
+    "algorithm", [SmallerKernel(1, reconstruct=False), Grouped(2, macs=0.8, reconstruct=False), Separable(2)]
+)
 def test_calibration_brings_the_outputs_nearer(algorithm: Any) -> None:
     net, errors = randomised(NETWORKS["residual"]()), []
     for calibrate in (None, SMOOTH):
