@@ -52,7 +52,7 @@ def main() -> None:
                 if not options.quick:
                     FILE.parent.mkdir(exist_ok=True)
                     FILE.write_text("".join(f"{json.dumps(row)}\n" for row in done.values()))
-    show(done)
+            show(done)
 
 
 def arguments() -> argparse.Namespace:
