@@ -30,7 +30,7 @@ from .engines import Arrays, Engine
 from .lazy_arrays import add_to, at_rows
 from .low_fidelity import FIRST, estimate
 from .paired import compared, metric_of_groups
-from .token_losses import HELD
+from .token_losses import HELD, in_parts
 from .user_metric import UserMetric
 
 log = logging.getLogger("autocomp")
@@ -327,11 +327,7 @@ class PlanEvaluator:
         if reduce is None:
             return run(inputs)
         numbers = max(self.space.graph.nodes[i].elements for i in self.space.graph.outputs)
-        size, parts = max(1, HELD // numbers), []
-        for start in range(0, len(inputs[0]), size):
-            some = tuple(array[start : start + size] for array in inputs)
-            parts.append(reduce(run(some), some))
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        return in_parts(run, reduce, inputs, max(1, HELD // numbers))
 
     def plain_accuracy(self) -> float:
         """The float network's accuracy. It is computed on copies: the user's metric may write into its arguments."""

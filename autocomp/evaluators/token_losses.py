@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,17 @@ from .user_metric import Arrays, UserMetric
 
 HELD = 2**26  # logits of one part of the samples, 256 MB
 MOST = 80.0  # nats; beyond it the perplexity would not be a number
+
+
+def in_parts(
+    run: Callable[[Arrays], Arrays], reduce: Callable[[Arrays, Arrays], Arrays], inputs: Arrays, size: int
+) -> Arrays:
+    """What ``reduce`` makes of the outputs and inputs of all samples, ``size`` of which run at a time."""
+    parts = []
+    for start in range(0, len(inputs[0]), size):
+        some = tuple(array[start : start + size] for array in inputs)
+        parts.append(reduce(run(some), some))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
 def token_losses(outputs: Arrays, inputs: Arrays) -> Arrays:

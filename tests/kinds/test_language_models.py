@@ -15,7 +15,7 @@ import autocomp
 from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.evaluators.token_losses import PERPLEXITY
-from autocomp.primitives import RTN, IntegerCache
+from autocomp.primitives import RTN, IntegerCache, SmoothQuant
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.tracing.platform import forward
@@ -109,17 +109,18 @@ def test_a_decoder_keeps_the_integers(made: Made, files: dict[str, Any]) -> None
     assert files["step"].path.stat().st_size < 0.8 * numbers, "a byte each, without the integers of 4 bits"
 
 
-def test_a_converted_network_is_exported_for_inputs_of_other_shapes(made: Made, tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", [RTN(4, 8), SmoothQuant(8, 8), SmoothQuant(8, 8, dynamic=True)])
+def test_a_converted_network_is_exported_for_inputs_of_other_shapes(algorithm: Any, tmp_path: Path) -> None:
     """The integers are those that were found at the first shape."""
-    rng, net = np.random.default_rng(1), nn.SequentialCell([nn.Dense(16, 8, activation="relu")])
-    rtn, rows = RTN(4, 8), rng.standard_normal((32, 6, 16)).astype(np.float32)
-    converted = rtn.convert(rtn.apply(net, calibrate=rows))
+    rng, net = np.random.default_rng(1), nn.SequentialCell([nn.Dense(16, 8, activation="relu"), nn.Dense(8, 8)])
+    rows = rng.standard_normal((32, 6, 16)).astype(np.float32)
+    converted = algorithm.convert(algorithm.apply(net, calibrate=rows))
     for shape in ((2, 16), (1, 2, 5, 16)):
         x = rng.standard_normal(shape).astype(np.float32)
         report = autocomp.export(converted, tmp_path / "net.onnx", x)
-        assert report.max_relative_error < 1e-4 and report.size_mb < 1e-3 * (16 * 8 / 2 + 8 * 4 + 1500)
+        assert report.max_relative_error < 0.02 and report.size_mb < 0.006  # an input may lie at half a step
         (found,) = autocomp.load_deployed(report.path).run(x)
-        assert norm_error(found, forward(converted, (x,), graph=False)[0]) < 1e-4
+        assert norm_error(found, forward(converted, (x,), graph=False)[0]) < 0.02
 
 
 def test_a_point_judged_by_perplexity_is_trained_and_measured_anew(made: Made) -> None:

@@ -16,6 +16,7 @@ from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, repl
 from autocomp.search_spaces import NetworkGraph, foldable
 
 from .conversion import MADE_OF, MadeOf, converted
+from .layer_pass import ScaledLayer
 from .layers import QuantizedDense, RoundedLayer, ms, nn
 from .tables import QuantizedEmbedding
 
@@ -49,7 +50,9 @@ def integers_apart(net: Any) -> Apart | None:
         for layer, state in _states(made):
             path = f"{prefix}.{layer}" if prefix else layer
             cell = cell_at(inner, layer)
-            dense = cell[1] if isinstance(cell, RoundedLayer) else cell
+            dense = cell
+            while isinstance(dense, (RoundedLayer, ScaledLayer)):
+                dense = dense[1]
             if isinstance(dense, QuantizedDense):
                 new[path], layers[path] = _in_floats(dense, state), state
         for layer, table in made.compressed.tables.items():
