@@ -22,7 +22,11 @@ from .documented import PAGES, blocks_of, commands, promised, samples, searched,
 
 CHEAP = ("devices", "estimate", "compare", "resolve", "show")  # commands that are run, not only read
 CLUSTER = ["it needs a cluster"]
-LEFT_OUT = {"docs/guide/resume.md": CLUSTER, "docs/guide/cluster.md": CLUSTER}
+LANGUAGE = [
+    f"needs a language model; tests/{name}.py runs it"
+    for name in ("kinds/test_language_models", "kinds/test_language_models", "hardware_models/test_generation")
+]
+LEFT_OUT = {"docs/guide/resume.md": CLUSTER, "docs/guide/cluster.md": CLUSTER, "docs/guide/language.md": LANGUAGE}
 WITH_CODE = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
 
 

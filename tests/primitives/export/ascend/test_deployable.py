@@ -48,9 +48,9 @@ def test_a_file_for_atc_computes_what_the_search_evaluated(name: str, text: str)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_for_the_toolkit_computes_what_the_search_evaluated(name: str, text: str) -> None:
     """Its biases are floats: nothing is rounded that the search did not round. A scale that is divided by a whole
-    factor moves a few inputs to the other side of a half."""
+    factor moves a few inputs to the other side of a half, and so does a processor that adds in another order."""
     found = run_onnx(model(name, text, "training").SerializeToString(), (rounded(name).x,))[0]
-    assert norm_error(found, simulated(name, text)) < (5e-3 if text == "w4a8" else 1e-5)
+    assert norm_error(found, simulated(name, text)) < {"w4a8": 5e-3, "w8a8": 1e-3}.get(text, 1e-5)
 
 
 def on_steps(name: str) -> CompressedWeights:
