@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import FLOAT_BITS, Workload, once
+from autocomp.search_spaces import FLOAT_BITS, Workload, constant_bytes, once
 
 from .cost import Cost, OperatorCost
 from .lookup import Lookup
@@ -57,7 +57,9 @@ def _constant(device: Device, workload: Workload) -> np.ndarray:
     lowered = LoweredNetwork(device, program, workload)
     norms = sum(len(node.units) for node in graph.nodes if node.kind == "batchnorm") * lowered.norm_params_per_channel
     others = float(graph.other_params - norms)
+    constants = constant_bytes(graph)
     memory, file = others * device.float_bits / 8, others * 4 + device.container.of_network(program, graph)
+    memory, file = memory + constants * device.float_bits / 32, file + constants
     return np.array([device.rates.inference_s, memory, file, 0.0, 0.0, others, 0.0, others * FLOAT_BITS / 8])
 
 

@@ -5,6 +5,7 @@ if __name__ != "autocomp.search_spaces":
 
 from .blocks import SKIPPED, ResidualBlock, kept_nodes, without_blocks
 from .chains import WHOLE, LayerChain, origins, with_chains
+from .constants import SMALL, constant_bytes
 from .formats import FLOAT_BITS, Format
 from .graph import ChannelGroup, NetworkGraph, Node
 from .knob import DENSE, SPARSE, Knob, kept_units
@@ -24,6 +25,7 @@ __all__ = [
     "MAX_POOLS",
     "SEPARATOR",
     "SKIPPED",
+    "SMALL",
     "SPARSE",
     "SPLITS",
     "WEIGHTED",
@@ -47,6 +49,7 @@ __all__ = [
     "Value",
     "Workload",
     "carried_out_by",
+    "constant_bytes",
     "foldable",
     "kept_nodes",
     "kept_units",

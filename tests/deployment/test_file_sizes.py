@@ -16,11 +16,14 @@ from autocomp.measurement.processor import TEMPLATE
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.ascend.deployable import deployable_model
 from autocomp.primitives.export.ascend.training_form import training_model
+from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
+from autocomp.primitives.tracing.tracer import trace
 from autocomp.results.point import ExportReport
 from autocomp.search_spaces import Format, Plan
 from tests.conftest import Subject
 from tests.primitives.export.integer_networks import FORMATS, rounded
+from tests.primitives.quantization.small_llama import LENGTH, small_llama, tokens
 
 
 @pytest.mark.parametrize(("name", "form"), [("ascend", "atc"), ("ascend-910b1:mindspore", "mindir"), ("gpu", "onnx")])
@@ -89,3 +92,19 @@ def test_sizes_of_onnx_files_are_predicted(name: str) -> None:
         assert 1e6 * FileSizes(device("ascend"), space).predicted_mb(plan, "qat") == pytest.approx(
             for_toolkit, rel=0.02
         )
+
+
+def test_a_mask_that_all_blocks_read_stands_once_in_a_file_and_in_its_size() -> None:
+    """So do rotary tables: in a long context they would outweigh the parameters."""
+    net, x = small_llama(), tokens(2)
+    graph, parameters = trace(net, (x,)), parameters_of(net)
+    masks = [
+        a.value for node in graph.nodes for a in node.arguments if getattr(a.value, "shape", 0) == (LENGTH, LENGTH)
+    ]
+    assert len(masks) == 2
+    space = search_space(graph, parameters, Choices([Format.parse("w8")], 4, "rtn"))
+    for plan in (Plan(), Plan({f"format/{layer}": "w8" for layer in graph.layers})):
+        written = onnx_bytes(graph, parameters, PlanCompressor(space, parameters)(plan))
+        assert written.count(masks[0].tobytes()) == 1
+        predicted = 1e6 * FileSizes(device("gpu"), space).predicted_mb(plan, "onnx")
+        assert predicted == pytest.approx(len(written), rel=0.02)

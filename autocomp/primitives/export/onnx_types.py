@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
-from autocomp.search_spaces import Node
+from autocomp.search_spaces import SMALL, Node
 
 if TYPE_CHECKING:
     from .onnx_writer import Writer
@@ -46,11 +46,22 @@ def common_type(w: Writer, node: Node, count: int = 2) -> Type:
     return _in_onnx(np.result_type(*types)) if types else FLOAT
 
 
+def shared(w: Writer, name: str, array: np.ndarray) -> str:
+    """The tensor that has these numbers already, or a new one of this name: each block has the same mask and the same
+    rotary tables. Small ones, which share little, keep names of their own."""
+    if array.nbytes <= SMALL:
+        return w.initializer(name, array)
+    key = array.dtype.str, array.shape, array.tobytes()
+    if key not in w.held:
+        w.held[key] = w.initializer(name, array)
+    return w.held[key]
+
+
 def typed(w: Writer, node: Node, position: int, dtype: Type) -> str:
     """The argument at this position, of this type."""
     argument = node.arguments[position]
     if argument[0] == "constant" and isinstance(argument[1], (int, float, np.ndarray)):
-        return w.initializer(f"{node.name}.argument{position}", np.asarray(argument[1]).astype(dtype))
+        return shared(w, f"{node.name}.argument{position}", np.asarray(argument[1]).astype(dtype))
     found = argument_type(w, argument)
     name = w.argument(argument)
     return name if found in (None, dtype) else cast_to(w, name, dtype, f"{node.name}.cast{position}")

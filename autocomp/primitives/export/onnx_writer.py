@@ -27,6 +27,7 @@ from autocomp.search_spaces import MAX_POOLS, Argument, NetworkGraph, Node, fold
 
 from .onnx_inputs import divided, rounded_by_row
 from .onnx_tables import whole_table
+from .onnx_types import shared
 
 OPSET, OPSET_INT4, IR_VERSION = 18, 21, 10
 ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError)  # of unexpected arguments
@@ -67,6 +68,7 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.unpacking: list[onnx.NodeProto] = []  # nodes that convert stored integers to floats
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self.held: dict[tuple[Any, ...], str] = {}  # type, shape and numbers of large constants -> name
         self.inputs: list[onnx.ValueInfoProto] = []
         self.extra_outputs: list[str] = []
         self.names: list[tuple[str, ...]] = []
@@ -120,8 +122,9 @@ class Writer:
         if kind == "parameter":
             return value if value in self.initializers else self.initializer(value, self.parameter(value))
         if kind == "constant" and isinstance(value, (int, float, np.ndarray)):
-            if isinstance(value, np.ndarray) and value.dtype.kind in "iub":
-                return self.initializer(f"#constant{len(self.initializers)}", value)
+            if isinstance(value, np.ndarray):
+                whole = value.dtype.kind in "iub"
+                return shared(self, f"#constant{len(self.initializers)}", value if whole else value.astype(np.float32))
             return self.constant(value, np.float32)
         raise ExportError(f"a constant of type {type(value).__name__} cannot be written to ONNX")
 
