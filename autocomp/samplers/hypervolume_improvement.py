@@ -23,8 +23,13 @@ class ExpectedHypervolumeImprovement:
     def __init__(self, costs: np.ndarray, accuracies: np.ndarray, min_accuracy: float) -> None:
         self._edges = [self._cut(column, costs.shape[1]) for column in costs.T]
         self._best = np.full([len(edges) - 1 for edges in self._edges], min_accuracy)
-        for cost, accuracy in zip(costs, accuracies, strict=True):
-            self._raise(cost, accuracy)
+        # Each plan raises the cells from its own on: first those where plans lie, then along each axis.
+        columns = zip(self._edges, costs.T, strict=True)
+        places = np.array([np.searchsorted(edges[:-1], column - 1e-12) for edges, column in columns])
+        inside = (places < np.array(self._best.shape)[:, None]).all(0)
+        np.maximum.at(self._best, tuple(places[:, inside]), accuracies[inside])
+        for axis in range(self._best.ndim):
+            np.maximum.accumulate(self._best, axis, out=self._best)
 
     @staticmethod
     def _cut(column: np.ndarray, objectives: int) -> np.ndarray:

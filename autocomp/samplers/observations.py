@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import moocore
@@ -10,6 +11,9 @@ import numpy as np
 from autocomp.evaluators import Scores
 
 from .frontier_surrogate import MOST, Surrogate
+
+CELLS = 1 << 22  # of a table of the front's costs; where a row has more, each plan is compared with each of the front
+TOLERANCE = 1e-12  # costs that differ by less are equal
 
 
 class Observations:
@@ -88,5 +92,33 @@ def below_front(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
     if not len(costs):
         return np.empty(0)
     best = moocore.is_nondominated(np.column_stack([costs, -accuracies]))
-    reached = (costs[None, best] <= costs[:, None] + 1e-12).all(2)
-    return np.asarray(np.where(reached, accuracies[best], -np.inf).max(1) - accuracies)
+    return reachable(costs[best], accuracies[best], costs) - accuracies
+
+
+def reachable(front: np.ndarray, accuracies: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """(n,): for each of the costs, (n, objectives), the best of the accuracies (m,) of plans that cost no more, (m,
+    objectives); -inf where there is none."""
+    edges = [np.unique(column) for column in front.T]
+    shape = [len(some) + 1 for some in edges]
+    if math.prod(shape[1:]) > CELLS:
+        within = (front[None] <= costs[:, None] + TOLERANCE).all(2)
+        return np.asarray(np.where(within, accuracies, -np.inf).max(1))
+    # A table of the best accuracy up to each edge of all costs, so many rows of it at a time.
+    places, cells = (
+        np.array([np.searchsorted(some, column + more, "right") for some, column in zip(edges, given.T, strict=True)])
+        for given, more in ((front, 0.0), (costs, TOLERANCE))
+    )
+    found, carried = np.empty(len(costs)), np.full(shape[1:], -np.inf)
+    step = max(1, CELLS // math.prod(shape[1:]))
+    for start in range(0, shape[0], step):
+        table = np.full([min(step, shape[0] - start), *shape[1:]], -np.inf)
+        some, asked = (np.flatnonzero((rank[0] >= start) & (rank[0] < start + step)) for rank in (places, cells))
+        np.maximum.at(table, (places[0, some] - start, *places[1:, some]), accuracies[some])
+        for axis in range(1, table.ndim):
+            np.maximum.accumulate(table, axis, out=table)
+        table[0] = np.maximum(table[0], carried)
+        np.maximum.accumulate(table, 0, out=table)
+        carried = table[-1]
+        at = (cells[0, asked] - start, *cells[1:, asked])
+        found[asked] = table[at]
+    return found

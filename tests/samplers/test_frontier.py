@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autocomp.evaluators import Scores
-from autocomp.samplers import FrontierSampler, Outcome, Problem, Proposals, sampler
+from autocomp.samplers import FrontierSampler, Outcome, Problem, Proposals, observations, sampler
 from autocomp.samplers.frontier import CELLS, ranked, spread_out
 from autocomp.samplers.frontier_solver import Solver, directions
 from autocomp.samplers.frontier_surrogate import RESOLUTION, Surrogate
@@ -128,6 +128,20 @@ class TestSolver:
         assert len(around) == SMALL.sizes.sum()
         assert ((around != 1).sum(1) <= 1).all()
         assert len(np.unique(around, axis=0)) == SMALL.sizes.sum() - len(SMALL.sizes) + 1
+
+
+@pytest.mark.parametrize("cells", [1, 40, observations.CELLS])  # each with each, a few rows at a time, all at once
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_below_the_front_is_by_how_much_a_cheaper_plan_is_better(
+    objectives: int, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observations, "CELLS", cells)
+    rng = np.random.default_rng(objectives)
+    costs = rng.random((200, objectives)).round(2)
+    accuracies = (costs.sum(1) + rng.random(200) / 5).round(2)
+    cheaper = (costs[None] <= costs[:, None]).all(2)
+    best = np.where(cheaper, accuracies, -np.inf).max(1)
+    np.testing.assert_array_equal(observations.below_front(costs, accuracies), best - accuracies)
 
 
 class TestGain:
