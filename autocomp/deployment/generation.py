@@ -22,17 +22,36 @@ FORMS = (
 def generate(network: DeployedNetwork, tokens: Any, count: int, prefill: DeployedNetwork | None = None) -> np.ndarray:
     """See :meth:`autocomp.deployment.deployed.DeployedNetwork.generate`."""
     check("generate", count=count)
-    prompt = np.asarray(tokens.asnumpy() if hasattr(tokens, "asnumpy") else tokens)
-    if prompt.ndim != 2 or prompt.dtype.kind not in "iu" or not prompt.size:
-        raise ValueError(
-            "tokens to go on from must be integers (n, length), a text a row, but got "
-            f"{prompt.dtype.name} {prompt.shape}"
-        )
+    prompt = _prompt(tokens)
+    if prefill is not None and not isinstance(prefill, type(network)):
+        raise ValueError(f"prefill must be a network that load_deployed gives, but got {type(prefill).__name__}")
     if len(network.inputs) == 1:
         if prefill is not None:
             raise ValueError(f"prefill fills a cache, but {network.path} takes none: leave it out")
         return _without_cache(network, prompt, count)
     return _Cached(network, prompt, count).generated(prefill or network)
+
+
+def _prompt(tokens: Any) -> np.ndarray:
+    """(n, length) integers of at least 32 bits: the tokens that are found have its type."""
+    wanted = "tokens to go on from must be integers (n, length), a text a row"
+    try:
+        prompt = np.asarray(tokens.asnumpy() if hasattr(tokens, "asnumpy") else tokens)
+    except ValueError:
+        raise ValueError(f"{wanted}, but got rows of several lengths: generate from those of one length") from None
+    if prompt.ndim != 2 or prompt.dtype.kind not in "iu" or not prompt.size:
+        raise ValueError(f"{wanted}, but got {prompt.dtype.name} {prompt.shape}")
+    if prompt.min() < 0:
+        raise ValueError(f"{wanted}, none below 0, but got {prompt.min()}")
+    return prompt if prompt.dtype.itemsize >= 4 else prompt.astype(np.int32)
+
+
+def _check_words(tokens: np.ndarray, logits: np.ndarray) -> None:
+    """ValueError for tokens that the network has no word for. The logits are those of a run of zeros before: no runtime
+    says so itself, and MindSpore runs nothing more in its process after such a failure."""
+    words = logits.shape[-1]
+    if tokens.max() >= words:
+        raise ValueError(f"tokens must be below {words}, the words of the network, but got {tokens.max()}")
 
 
 def _without_cache(network: DeployedNetwork, prompt: np.ndarray, count: int) -> np.ndarray:
@@ -43,6 +62,7 @@ def _without_cache(network: DeployedNetwork, prompt: np.ndarray, count: int) -> 
     length, known = taken.shape[1], prompt.shape[1]
     _check_room(network, length, known, count)
     row = np.zeros((len(prompt), length + 1), prompt.dtype)
+    _check_words(prompt, _outputs(network, network.run(row[:, :length]), 1, length)[0])
     row[:, :known] = prompt
     for place in range(known, known + count):
         (logits,) = _outputs(network, network.run(row[:, :length]), 1, length)
@@ -65,6 +85,7 @@ class _Cached:
     def generated(self, prefill: DeployedNetwork) -> np.ndarray:
         known, found = self.prompt.shape[1], np.zeros((len(self.prompt), self.count), self.prompt.dtype)
         step = _tokens_of(prefill, self.network)
+        _check_words(self.prompt, self.outputs(self.network, np.zeros_like(self.prompt[:, :1]))[0])
         for start in range(0, known, step):
             last = self.run(prefill, self.prompt[:, start : start + step])
         for i in range(self.count):
@@ -75,16 +96,19 @@ class _Cached:
 
     def run(self, network: DeployedNetwork, tokens: np.ndarray) -> np.ndarray:
         """(n, words) logits of the last of these tokens, which the cache then holds."""
-        size, new = _tokens_of(network, self.network), tokens.shape[1]
-        filled = np.zeros((len(tokens), size), tokens.dtype)
-        filled[:, :new] = tokens
-        position = np.full((len(tokens), 1), self.filled, np.int32)
-        outputs = network.run(filled, position, *self.cache)
-        logits, *added = _outputs(network, outputs, 1 + len(self.cache), size)
+        new = tokens.shape[1]
+        logits, *added = self.outputs(network, tokens)
         for number, (part, more) in enumerate(zip(self.cache, added, strict=True)):
             self._add(network, number, part, more, new)
         self.filled += new
         return np.asarray(logits[:, new - 1])
+
+    def outputs(self, network: DeployedNetwork, tokens: np.ndarray) -> Arrays:
+        size = _tokens_of(network, self.network)
+        filled = np.zeros((len(tokens), size), tokens.dtype)
+        filled[:, : tokens.shape[1]] = tokens
+        position = np.full((len(tokens), 1), self.filled, np.int32)
+        return _outputs(network, network.run(filled, position, *self.cache), 1 + len(self.cache), size)
 
     def _add(self, network: DeployedNetwork, number: int, part: np.ndarray, more: np.ndarray, new: int) -> None:
         if more.shape == part.shape:  # all of it

@@ -186,6 +186,9 @@ def test_a_file_with_a_cache_in_integers_does_what_the_cell_does(
         (np.zeros((1, 3), np.int32), 0, "count must be at least 1"),
         (np.zeros((1, 3), np.int32), 23, "has places for 24 tokens, but got 3 and is to add 23"),
         (np.zeros((1, 25), np.int32), 1, "has places for 24 tokens, but got 25"),
+        ([[1, 2], [3]], 2, "must be integers .* but got rows of several lengths"),
+        ([[1, -2]], 2, "must be integers .* none below 0, but got -2"),
+        ([[1, WORDS]], 2, f"must be below {WORDS}, the words of the network, but got {WORDS}"),
     ],
 )
 def test_wrong_tokens_get_a_sentence(files: dict[str, Any], tokens: Any, count: int, sentence: str) -> None:
@@ -193,10 +196,24 @@ def test_wrong_tokens_get_a_sentence(files: dict[str, Any], tokens: Any, count: 
         files["step"].generate(tokens, count)
 
 
+def test_tokens_of_few_bits_give_the_same(files: dict[str, Any]) -> None:
+    def more_words(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return (np.pad(files["whole"].run(*arrays)[0] + 100, ((0, 0), (0, 0), (300, 0))),)
+
+    wide = replace(files["whole"], _run=more_words)
+    expected = wide.generate(np.full((1, 3), 5, np.int32), 1)
+    assert expected.min() >= 300
+    np.testing.assert_array_equal(wide.generate(np.full((1, 3), 5, np.uint8), 1), expected)
+
+
 def test_other_files_get_a_sentence(made: Made, files: dict[str, Any]) -> None:
     prompt = made.tokens[:1, :3]
     with pytest.raises(ValueError, match=r"prefill fills a cache, but .* takes none"):
         files["whole"].generate(prompt, 2, prefill=files["four"])
+    with pytest.raises(ValueError, match="prefill must be a network that load_deployed gives, but got str"):
+        files["step"].generate(prompt, 2, prefill="four.onnx")
+    with pytest.raises(ValueError, match=f"tokens must be below {WORDS}, the words"):
+        files["whole"].generate(prompt + WORDS, 2)
     with pytest.raises(ValueError, match="has places for 64 tokens, but got 3 and is to add 63"):
         files["whole"].generate(prompt, 63)
     with pytest.raises(ValueError, match="prefill must take the cache of"):
