@@ -149,6 +149,9 @@ def search(
     if inputs is not None:
         inputs = example_inputs(inputs)
     chip, samples = find_device(device), Data.coerce(data)
+    if elastic and (samples.train is None or train_budget == 0):
+        needed = "data=autocomp.Data(train=(x, y), ...)" if samples.train is None else "a train_budget above 0, or none"
+        raise ValueError(f"elastic is checked on plans that are trained, and none would be: give {needed}")
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
     check_context(objectives(bounds), context, cache_bits)

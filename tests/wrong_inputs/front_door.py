@@ -66,6 +66,11 @@ def searches() -> list[Case]:
         ({"primitives": "magic"}, "^unknown primitive 'magic'"),
         ({"budget": "tpot<2ms"}, "^tpot is a cost of generating and needs the tokens .*: give context=4096"),
         ({"cache_bits": 8}, "^cache_bits is a cost of generating and needs the tokens"),
+        ({"elastic": 1}, "^elastic is checked on plans that are trained, and none would be: give data="),
+        (
+            {"elastic": 1, "train_budget": 0, "data": autocomp.Data(train=(X, Y))},
+            "none would be: give a train_budget above 0",
+        ),
         ({"inputs": "1,3"}, "^inputs must be"),
         ({"inputs": np.full((1, 3, 12, 12), NAN)}, "^inputs must be finite, but input 0 has NaN at"),
         ({"data": 5}, "must have a first axis that counts the samples, but got one number"),
