@@ -149,9 +149,8 @@ def search(
     if inputs is not None:
         inputs = example_inputs(inputs)
     chip, samples = find_device(device), Data.coerce(data)
-    if elastic and (samples.train is None or train_budget == 0):
-        needed = "data=autocomp.Data(train=(x, y), ...)" if samples.train is None else "a train_budget above 0, or none"
-        raise ValueError(f"elastic is checked on plans that are trained, and none would be: give {needed}")
+    if elastic:
+        _check_trains(samples, train_budget, tuning)
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
     check_context(objectives(bounds), context, cache_bits)
@@ -176,7 +175,7 @@ def search(
     tuner = _tuner(deployer, tuning, samples, study, storage)
     front = _front(job, study, deployer, names, samples.notes + halves)
     front.settings["call"] = call
-    if tuner is not None and study.stopped != INTERRUPTED:
+    if study.stopped != INTERRUPTED:
         _train(front, tuner, job, trials, train_budget, elastic)
     if not front.feasible:
         log.warning("%s", front.notes[0])
@@ -290,14 +289,35 @@ def _tuner(
     return tuner
 
 
-def _train(front: ParetoSet, tuner: Tuner, job: Job, trials: int, train_budget: float | None, elastic: float) -> None:
+def _check_trains(data: Data, train_budget: float | None, tuning: FineTuning | None) -> None:
+    """ValueError where a search that is to train an elastic network trains no plans."""
+    needed = {
+        "data=autocomp.Data(train=(x, y), ...)": data.train is None,
+        "a train_budget above 0, or none": train_budget == 0,
+        "fine_tune=1, or more epochs": tuning is None,
+    }
+    for what, missing in needed.items():
+        if missing:
+            raise ValueError(f"elastic is checked on plans that are trained, and none would be: give {what}")
+
+
+def _train(
+    front: ParetoSet, tuner: Tuner | None, job: Job, trials: int, train_budget: float | None, elastic: float
+) -> None:
     """Plans near the front recover; where still none keeps the accuracy that is asked for, some are trained longer."""
-    epochs = usual_epochs(trials, len(job.evaluator.inputs[0]), tuner) if train_budget is None else train_budget
-    if epochs and any(knob.trainers for knob in job.space.knobs):
-        shared = tuner.elastic(elastic) if elastic else None
-        predict = None if shared is None else lambda plan: shared.evaluate(plan).accuracy
-        Recovery(tuner, job.space, epochs, predict).run(front)
-    if not front.feasible and front.budget.bounds_accuracy and tuner.study.seconds_left > 0:
+    shared, recovers = None, False
+    if tuner is not None:
+        epochs = usual_epochs(trials, len(job.evaluator.inputs[0]), tuner) if train_budget is None else train_budget
+        recovers = bool(epochs) and any(knob.trainers for knob in job.space.knobs)
+        if recovers:
+            shared = tuner.elastic(elastic) if elastic else None
+            predict = None if shared is None else lambda plan: shared.evaluate(plan).accuracy
+            Recovery(tuner, job.space, epochs, predict).run(front)
+    if elastic and shared is None:
+        why = "its training failed, see the log" if recovers else "no plan is trained that it could be checked on"
+        front.remarks += (f"no elastic network was trained: {why}",)
+    bounded = not front.feasible and front.budget.bounds_accuracy
+    if tuner is not None and bounded and tuner.study.seconds_left > 0:
         tuner.reach_budget(front)
 
 

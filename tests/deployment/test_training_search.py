@@ -89,3 +89,9 @@ def test_rated_by_labelled_samples(tmp_path: Path) -> None:
     loaded = autocomp.load(tmp_path / "front", NET, (X, Y))
     cut = next(point for point in loaded.evaluated if "scop" in point.primitives)
     assert np.isfinite(forward(cut.net, (X[:2],))[0]).all()
+
+
+def test_an_elastic_network_that_is_not_trained_is_noted(tmp_path: Path) -> None:
+    """Cut channels alone have no primitive that trains them, so that there is nothing to check the network on."""
+    found = search(tmp_path / "search.db", trials=3, elastic=1, primitives=["channel-pruning"], fine_tune=1)
+    assert "no elastic network was trained: no plan is trained that it could be checked on" in found.notes

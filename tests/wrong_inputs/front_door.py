@@ -71,6 +71,7 @@ def searches() -> list[Case]:
             {"elastic": 1, "train_budget": 0, "data": autocomp.Data(train=(X, Y))},
             "none would be: give a train_budget above 0",
         ),
+        ({"elastic": 1, "fine_tune": 0, "data": autocomp.Data(train=(X, Y))}, "none would be: give fine_tune=1"),
         ({"inputs": "1,3"}, "^inputs must be"),
         ({"inputs": np.full((1, 3, 12, 12), NAN)}, "^inputs must be finite, but input 0 has NaN at"),
         ({"data": 5}, "must have a first axis that counts the samples, but got one number"),

@@ -76,5 +76,8 @@ def format_knobs(
     if not layers:
         raise NoEffectError(f"{name} found no nn.Conv2d and no nn.Dense whose weight it could round")
     if len(values) == 1:
-        raise NoEffectError(f"{name} found no number format that it can reach and the device offers")
+        raise NoEffectError(
+            f"{name} found no number format that it can reach and the device offers: leave {name} out of primitives, "
+            "or give another device"
+        )
     return tuple(Knob(f"format/{layer}", name, (layer,), values) for layer in layers)

@@ -14,8 +14,10 @@ def need_listener(workers: str) -> None:
     address = os.environ.get("RAY_ADDRESS", "") if workers == "auto" else workers
     if not address or address == "auto":
         return  # Ray looks for a cluster on this machine, and says at once where there is none
-    place = urlsplit(address if "://" in address else f"//{address}")
     try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        if workers == "auto" and place.port is None:
+            return  # a word of Ray's, such as "local"
         socket.create_connection((place.hostname or "", place.port or 0), CONNECT_S).close()
     except (OSError, ValueError) as error:
         asked = "" if address == workers else f" (RAY_ADDRESS={address})"
