@@ -252,9 +252,11 @@ def objectives(budget: Budget) -> tuple[str, ...]:
 def check_context(metrics: Iterable[str], context: int | None, cache_bits: int | None) -> None:
     """ValueError for a cost of generating, or bits of a cache, without a context."""
     if context is None:
-        asked = [name for name in metrics if name in OF_A_CONTEXT] + ["cache_bits"] * (cache_bits is not None)
-        if asked:
-            raise ValueError(NEEDS_CONTEXT.format(asked[0]))
+        for name in metrics:
+            if name in OF_A_CONTEXT:
+                raise ValueError(NEEDS_CONTEXT.format(name))
+        if cache_bits is not None:
+            raise ValueError(f"cache_bits={cache_bits} counts the cache of a context: give context=4096, too")
 
 
 def check_reachable(budget: Budget, costs: Cost, float_cost: Cost, device: str) -> None:

@@ -65,7 +65,7 @@ def searches() -> list[Case]:
         ({"sampler": "magic"}, "^unknown sampler 'magic'"),
         ({"primitives": "magic"}, "^unknown primitive 'magic'"),
         ({"budget": "tpot<2ms"}, "^tpot is a cost of generating and needs the tokens .*: give context=4096"),
-        ({"cache_bits": 8}, "^cache_bits is a cost of generating and needs the tokens"),
+        ({"cache_bits": 8}, "^cache_bits=8 counts the cache of a context: give context=4096"),
         ({"elastic": 1}, "^elastic is checked on plans that are trained, and none would be: give data="),
         (
             {"elastic": 1, "train_budget": 0, "data": autocomp.Data(train=(X, Y))},
