@@ -63,7 +63,7 @@ def searched(subject: Subject, asked: Row, shared: Path) -> Row:
     started = time.monotonic()
     front = autocomp.search(
         subject.network,
-        "latency<80%",
+        "latency<95%",
         asked["device"],
         autocomp.Data(calibrate=subject.calibrate, evaluate=subject.evaluate, train=train),
         inputs=(batch, *subject.calibrate.shape[1:]),

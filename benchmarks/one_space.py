@@ -3,7 +3,7 @@
     python benchmarks/one_space.py --shared ../shared [--quick] [--seeds 1] [--rows joint,after] [--again]
 
 The quick start's network, its 2,000 images to evaluate on, 20,000 training images of Fashion-MNIST (from the folder
-``--shared``), budget ``latency<75%, size<50%`` on an Ascend 310P3. Rows, a search each:
+``--shared``), budget ``latency<75%, size<50%`` on ``ascend-310p3:mindspore``, which reads 1 to 8 bits. Rows, a search each:
 
 * ``joint``: the primitives of ``"auto"``, plans near the front trained in rounds;
 * ``after``: rounding and pruning alone, then three points of its front fine-tuned by LSQ with as many steps as the
@@ -32,7 +32,7 @@ from autocomp.quickstart import load_network, load_samples
 from autocomp.results.front import ParetoSet, Point
 
 FILE = Path("runs/one_space.jsonl")
-BUDGET, DEVICE, BATCH, TRAINED = "latency<75%, size<50%", "ascend-310p3", 256, 20_000
+BUDGET, DEVICE, BATCH, TRAINED = "latency<75%, size<50%", "ascend-310p3:mindspore", 256, 20_000
 AFTERWARDS, SIZE = 3, 0.06  # points that are trained; the share of the size at which accuracy is told
 AUTO = ("channel-pruning", "rtn", "adaround", "lsq", "slb")
 OTHERS = ("simqat", "pact", "taylor", "scop", "low-rank", "ghost", "block-skipping")

@@ -80,10 +80,10 @@ class Simulated:
     def show(self, values: Mapping[str, float]) -> None:
         pass
 
-    def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Any], None, None]:
-        return self.ask(None, plans)
+    def map(self, plans: Sequence[Plan], more: Any = None) -> Generator[tuple[int, Any], None, None]:
+        return self.ask(None, plans, more)
 
-    def ask(self, question: Any, plans: Sequence[Plan]) -> Generator[tuple[int, Any], None, None]:
+    def ask(self, question: Any, plans: Sequence[Plan], more: Any = None) -> Generator[tuple[int, Any], None, None]:
         free = [self.now] * self.width  # when each worker is idle
         running: list[tuple[float, int]] = []
         begun = 0
@@ -96,6 +96,9 @@ class Simulated:
                 heapq.heappush(free, end)
                 heapq.heappush(running, (end, begun))
                 begun += 1
+            if more is not None and more():
+                continue
+            more = None
             end, i = heapq.heappop(running)
             self.now = max(end, self.now)
             found = self.evaluator.evaluate(plans[i])
@@ -115,6 +118,7 @@ class Simulated:
 
     def _spent(self) -> None:
         spent = time.process_time() - self._last
+        self._last += spent
         self.driver += spent
         self.now += spent
 

@@ -28,6 +28,7 @@ CELLS = 20  # into so many intervals each cost is divided; plans are taken from 
 FOCUS = 0.05  # largest loss of accuracy for which every other plan counts
 ROUNDS = 8  # in which many plans are chosen: from twice as many on, several in each
 CLIMBED = 32  # beside one plan in so many that are wanted, neighbours are tried
+DRAWN = 4  # where neighbours are few, so many plans are drawn for each that is wanted
 EXPLORED = 8  # one plan in so many is chosen with doubled standard deviation
 
 
@@ -166,7 +167,21 @@ class FrontierSampler:
             changed = solver.neighbours(best).reshape(-1, len(self._space.knobs))
             pool = distinct(np.concatenate([pool, changed, _crossed(rng, best)]))
             pool = self._promising(self._new(pool), surrogate, gains, max(SHORTLIST, 2 * self._wanted))
+        if len(pool) < 2 * self._wanted:  # late, all of these neighbours are known
+            pool = distinct(np.concatenate([pool, self._new(self._near_front(rng, DRAWN * self._wanted))]))
+            pool = self._promising(pool, surrogate, gains, max(SHORTLIST, 2 * self._wanted))
         return pool
+
+    def _near_front(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Plans near those that were evaluated on the front or next to it: crossed with each other, and some of their
+        knobs drawn again."""
+        near = np.argsort(self._observed.below, kind="stable")[: max(SHORTLIST, count)]
+        if not len(near):
+            return np.empty((0, len(self._space.knobs)), np.int64)
+        parents = self._observed.vectors[near[rng.integers(0, len(near), count)]]
+        share = np.exp(rng.uniform(np.log(1 / parents.shape[1]), np.log(0.5), (count, 1)))
+        anew = np.where(rng.random(parents.shape) < share, self._space.random(rng, count), parents)
+        return np.concatenate([anew, _crossed(rng, parents)])
 
     def _starts(self, rng: np.random.Generator) -> np.ndarray:
         """Uniform, evaluated and random plans; fewer in each round, since earlier solutions are kept."""

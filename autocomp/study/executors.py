@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol
 
@@ -38,15 +38,18 @@ class Executor(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
+    def map(
+        self, plans: Sequence[Plan], more: Callable[[], bool] | None = None
+    ) -> Generator[tuple[int, Result], None, None]:
         """The index of a plan and its result, as soon as it is finished; an error is a value, which names the plan.
 
-        Plans that are appended while it runs are evaluated, too.
+        Plans that are appended while it runs are evaluated, too. more: appends some, and says whether it did; it is
+        called until it does not, before the first result, while the workers begin with what is there.
         """
         ...
 
     def ask(
-        self, question: Question[Found], plans: Sequence[Plan]
+        self, question: Question[Found], plans: Sequence[Plan], more: Callable[[], bool] | None = None
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
         """Like ``map``, with the answer to the question; where the question raises, the error is a value."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -50,12 +50,16 @@ class InProcess:
     def show(self, values: Mapping[str, float]) -> None:
         """There is nobody to show it to."""
 
-    def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
-        return self.ask(evaluate, plans)
+    def map(
+        self, plans: Sequence[Plan], more: Callable[[], bool] | None = None
+    ) -> Generator[tuple[int, Result], None, None]:
+        return self.ask(evaluate, plans, more)
 
     def ask(
-        self, question: Question[Found], plans: Sequence[Plan]
+        self, question: Question[Found], plans: Sequence[Plan], more: Callable[[], bool] | None = None
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
+        while more is not None and more():
+            pass
         if self._at_once > 1:
             with one_blas_thread():
                 yield from self._in_threads(question, plans)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from autocomp.samplers import Outcome, Problem, Proposals, Sampler, Vector, chec
 from autocomp.search_spaces import Plan, SearchSpace
 
 from .announcing import Announcer
+from .answers import evaluate
 from .constraints import ConstraintEvaluator
 from .failures import Failures
 from .groups import Group, InOrder, divided, usual_batch
@@ -159,7 +160,8 @@ class Study:
         network cannot be evaluated: EvaluationError.
         """
         self._reset()
-        self.bar = SearchProgress(self.objectives[0], self.trials, self._bar_limit, self.progress)
+        limit = None if self._limit.seconds is None else self._limit.left
+        self.bar = SearchProgress(self.objectives[0], self.trials, limit, self.progress)
         try:
             with interruptible(), self.ledger.held(), self.executor, self.bar:
                 with suppress(_TimeUp):
@@ -181,10 +183,6 @@ class Study:
     def seconds_left(self) -> float:
         """Seconds until the time limit, which counts from the start of the run or of the deadline."""
         return self._limit.left
-
-    @property
-    def _bar_limit(self) -> float | None:
-        return None if self._limit.seconds is None else self._limit.left
 
     def _search(self) -> None:
         origin = (0,) * len(self.space.knobs)
@@ -303,31 +301,39 @@ class Study:
 
         The outcomes of a group are told in its own order when it and all groups before it have ended.
         """
-        part = self.evaluate_subset is not None and bool(self.records)  # the float network is measured on all samples
+        # The float network is measured on all samples.
+        part, question = (True, self.evaluate_subset) if self.evaluate_subset and self.records else (False, evaluate)
         plans: list[Plan] = []
         places: list[tuple[Group, int]] = []
         window: deque[Group] = deque()
         order = InOrder(self.records)
 
-        def fill() -> None:
-            while len(window) < groups and (vectors := next(proposed, [])):
-                window.append(group := self._begin(vectors))
-                for i, plan in enumerate(group.plans):
-                    if (known := self.ledger.get(plan, part)) is not None:
-                        self.reused += 1
-                        self._finish(group, i, known, order, new=False)
-                    else:
-                        plans.append(plan)
-                        places.append((group, i))
+        def more() -> bool:
+            """Proposes a group, where fewer than ``groups`` are under way."""
+            if len(window) >= groups or not (vectors := next(proposed, [])):
+                return False
+            window.append(group := self._begin(vectors))
+            for i, plan in enumerate(group.plans):
+                if (known := self.ledger.get(plan, part)) is not None:
+                    self.reused += 1
+                    self._finish(group, i, known, order, new=False)
+                else:
+                    plans.append(plan)
+                    places.append((group, i))
+            return True
 
-        fill()
-        with closing(self._measure(plans, part)) as results:
+        while more() and not plans:  # with the first plan that is not known the workers begin
+            pass
+        with closing(self.executor.ask(question, plans, more)) as results:
+            begun = not plans
             while window:
-                if window[0].complete:
+                if begun and window[0].complete:
                     tell(self._outcomes(window.popleft()))
-                    fill()
+                    while more():
+                        pass
                     continue
                 found, result = next(results)
+                begun = True
                 self._finish(*places[found], result, order)
                 if self._over():
                     return
@@ -363,11 +369,6 @@ class Study:
             added = sum(record is not None for _, record in found)
             self.rounds.append((self.rounds or [1])[-1] + added)
         return [self._outcome(group.vectors[i], record) for i, record in found]
-
-    def _measure(self, plans: Sequence[Plan], part: bool) -> Generator[tuple[int, Result], None, None]:
-        if part and self.evaluate_subset is not None:
-            return self.executor.ask(self.evaluate_subset, plans)
-        return self.executor.map(plans)
 
     def _confirm(self) -> None:
         """Measure a quarter of the plans on all samples: those that contribute most to the front (successive halving).

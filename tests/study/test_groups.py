@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from autocomp.search_spaces import Plan
-from autocomp.study.executors import InProcess
+from autocomp.study.executors import InProcess, executor
 from autocomp.study.groups import divided, usual_batch
 from autocomp.study.ledger import Ledger
 from autocomp.study.study import Study
@@ -27,9 +27,11 @@ class Shuffled(InProcess):
         super().__init__(ToyEvaluator(SPACE))
         self._rng, self._slowest, self.begun_before = np.random.default_rng(seed), slowest, 0
 
-    def ask(self, question: Any, plans: Sequence[Plan]) -> Generator[tuple[int, Any], None, None]:
+    def ask(self, question: Any, plans: Sequence[Plan], more: Any = None) -> Generator[tuple[int, Any], None, None]:
         left: list[int] = []
         begun = 0
+        while more is not None and more():
+            pass
         while left or begun < len(plans):
             left += range(begun, len(plans))
             begun = len(plans)
@@ -76,8 +78,8 @@ def test_a_slow_plan_holds_up_what_is_a_batch_behind_it_and_nothing_before() -> 
 
 def test_a_wide_search_that_was_stopped_is_continued(tmp_path: Path) -> None:
     class Stopping(Shuffled):
-        def ask(self, question: Any, plans: Sequence[Plan]) -> Generator[tuple[int, Any], None, None]:
-            for number, answer in enumerate(super().ask(question, plans)):
+        def ask(self, question: Any, plans: Sequence[Plan], more: Any = None) -> Generator[tuple[int, Any], None, None]:
+            for number, answer in enumerate(super().ask(question, plans, more)):
                 yield answer
                 if number == 50:
                     raise KeyboardInterrupt
@@ -97,3 +99,34 @@ def test_how_a_batch_is_divided() -> None:
 def test_the_usual_batch() -> None:
     assert [usual_batch(workers, 200) for workers in (1, 8, 9, 64, 1000)] == [8, 8, 96, 96, 1000]
     assert [usual_batch(workers, 20_000) for workers in (8, 9, 64, 1000)] == [8, 128, 512, 8000]
+
+
+def test_workers_begin_while_the_rest_of_a_batch_is_proposed() -> None:
+    seen: list[tuple[int, bool]] = []
+
+    class Watching(InProcess):
+        def ask(self, question: Any, plans: Sequence[Plan], more: Any = None) -> Generator[tuple[int, Any], None, None]:
+            def watched() -> bool:
+                seen.append((len(plans), more()))
+                return seen[-1][1]
+
+            yield from super().ask(question, plans, watched)
+
+    found(study(Watching(ToyEvaluator(SPACE)), 24))
+    float_network, batch = seen[0], seen[1:]
+    assert float_network == (1, False)
+    assert batch == [(8, True), (16, True), (24, False)]
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_plans_that_join_are_evaluated(workers: int | None) -> None:
+    plans = [SPACE.decode((i % 5, i % 4, 1, 1, 0, 0, 0, 0)) for i in range(6)]
+    begun = plans[:2]
+
+    def more() -> bool:
+        begun.extend(plans[len(begun) : len(begun) + 2])
+        return len(begun) < len(plans)
+
+    with executor(ToyEvaluator(SPACE), workers) as running:
+        results = dict(running.map(begun, more))
+    assert results == {i: ToyEvaluator(SPACE).evaluate(plan) for i, plan in enumerate(plans)}

@@ -80,9 +80,9 @@ class Scoring(InProcess):
         self.at, self.error, self.asked = at, error, 0
         self.wait: Callable[[], None] = lambda: None
 
-    def ask(self, question: Any, plans: Sequence[Plan]) -> Generator[tuple[int, Any], None, None]:
+    def ask(self, question: Any, plans: Sequence[Plan], more: Any = None) -> Generator[tuple[int, Any], None, None]:
         if question is not divergence:
-            yield from super().ask(question, plans)
+            yield from super().ask(question, plans, more)
             return
         for i in reversed(range(len(plans))):
             self.asked += 1
@@ -169,8 +169,8 @@ class Failing(Scoring):
         super().__init__()
         self.fails = fails
 
-    def ask(self, question: Any, plans: Sequence[Plan]) -> Generator[tuple[int, Any], None, None]:
-        for number, (i, found) in enumerate(super().ask(question, plans)):
+    def ask(self, question: Any, plans: Sequence[Plan], more: Any = None) -> Generator[tuple[int, Any], None, None]:
+        for number, (i, found) in enumerate(super().ask(question, plans, more)):
             reason = self.fails(number) if question is divergence else ""
             yield i, EvaluationError(f"plan {plans[i]} could not be scored: {reason}") if reason else found
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import count
 from types import ModuleType, TracebackType
 from typing import Any
@@ -83,13 +83,16 @@ class RayWorkers:
             self._link.end()
         self._link = None
 
-    def map(self, plans: Sequence[Plan]) -> Generator[tuple[int, Result], None, None]:
-        return self.ask(evaluate, plans)
+    def map(
+        self, plans: Sequence[Plan], more: Callable[[], bool] | None = None
+    ) -> Generator[tuple[int, Result], None, None]:
+        return self.ask(evaluate, plans, more)
 
     def ask(
-        self, question: Question[Found], plans: Sequence[Plan]
+        self, question: Question[Found], plans: Sequence[Plan], more: Callable[[], bool] | None = None
     ) -> Generator[tuple[int, Found | EvaluationError], None, None]:
         begun, left = 0, dict[int, int]()
+        self._tell_limit()
         try:
             while self._link is not None and (left or begun < len(plans)):
                 for i in range(begun, len(plans)):
@@ -97,6 +100,9 @@ class RayWorkers:
                     left[number] = i
                     self._submit(number, self._ray.cloudpickle.dumps((question, plans[i])))
                 begun = max(begun, len(plans))
+                if more is not None and more():
+                    continue
+                more = None
                 for number, found in self._step():
                     i = left.pop(number)
                     yield i, failure(plans[i], found) if isinstance(found, str) else pickle.loads(found)
@@ -104,7 +110,7 @@ class RayWorkers:
             self._sent.clear()
             self._tell("cancel")
         rest = _Rest(plans, [*left.values()], begun)
-        for k, result in InProcess(self._evaluator).ask(question, rest):
+        for k, result in InProcess(self._evaluator).ask(question, rest, more):
             yield rest.rows[k], result
 
     def show(self, values: Mapping[str, float]) -> None:
@@ -123,13 +129,16 @@ class RayWorkers:
         except BrokerLostError as error:
             logger.debug("a message was lost: %s", error)
 
+    def _tell_limit(self) -> None:
+        if self._limit != self.evaluation_limit:
+            self._limit = self.evaluation_limit
+            self._tell("limit", self._limit)
+
     def _step(self) -> list[Done]:
         """What has been done; where no worker can load the evaluator, the reason for every plan; nothing while Ray is
         started again, and where it is given up."""
         assert self._link is not None
-        if self._limit != self.evaluation_limit:
-            self._limit = self.evaluation_limit
-            self._tell("limit", self._limit)
+        self._tell_limit()
         try:
             kind, *given = self._link.receive() or ("alive",)
         except BrokerLostError as error:
