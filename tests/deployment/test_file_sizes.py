@@ -13,16 +13,18 @@ from autocomp.deployment.deploy import onnx_bytes
 from autocomp.deployment.file_sizes import FileSizes
 from autocomp.hardware_models import device
 from autocomp.measurement.processor import TEMPLATE
+from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.ascend.deployable import deployable_model
 from autocomp.primitives.export.ascend.training_form import training_model
+from autocomp.primitives.export.files import export_mindir
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.registry import search_space
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.results.point import ExportReport
 from autocomp.search_spaces import Format, Plan
 from tests.conftest import Subject
-from tests.primitives.export.integer_networks import FORMATS, rounded
+from tests.primitives.export.integer_networks import FORMATS, NETWORKS, OTHERS, rounded
 from tests.primitives.quantization.small_llama import LENGTH, small_llama, tokens
 
 
@@ -92,6 +94,26 @@ def test_sizes_of_onnx_files_are_predicted(name: str) -> None:
         assert 1e6 * FileSizes(device("ascend"), space).predicted_mb(plan, "qat") == pytest.approx(
             for_toolkit, rel=0.02
         )
+
+
+@pytest.mark.parametrize("name", ["residual", "rows"])
+def test_sizes_of_mindir_files_are_predicted_and_packed_layers_cost_little_more(name: str, tmp_path: Path) -> None:
+    """Each layer in 4 bits has less than 100 bytes more around its weight than in 8."""
+    some, net = rounded(name), (NETWORKS | OTHERS)[name]()
+    formats, layers = ("float", "w8", "w4", "w3"), some.graph.layers
+    space = search_space(some.graph, some.parameters, Choices([Format.parse(text) for text in formats], 4, "rtn"))
+    sizes, compressor = FileSizes(device("gpu"), space), PlanCompressor(space, some.parameters)
+    around = {}
+    for text in formats[1:]:
+        plan = Plan({f"format/{layer}": text for layer in layers})
+        cell = convert(net, some.graph, some.parameters, compressor(plan))
+        export_mindir(cell, (some.x[:1],), tmp_path / "net.mindir")
+        written = (tmp_path / "net.mindir").stat().st_size
+        assert 1e6 * sizes.predicted_mb(plan, "mindir") == pytest.approx(written, rel=0.02)
+        around[text] = written - sum(parameter.nbytes for parameter in cell.get_parameters())
+    shared = 180  # the primitives and the constants of all layers
+    assert around["w4"] - around["w8"] < 100 * len(layers) + shared
+    assert around["w4"] < around["w3"]
 
 
 def test_a_mask_that_all_blocks_read_stands_once_in_a_file_and_in_its_size() -> None:

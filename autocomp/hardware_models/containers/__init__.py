@@ -14,8 +14,8 @@ from .onnx import OnnxContainer
 
 CONTAINERS: dict[str, Container] = {
     "mindir": MindirContainer(
-        406, 75, 107, 342, 288, divided=470, exact=True, whole=480, rows=306, halves=705, tied_tables=False,
-        shares_divided=False,
+        406, 75, 107, 145, 288, divided=195, exact=True, whole=640, rows=306, halves=705, tied_tables=False,
+        shares_divided=False, shared=133, shared_packed=306, shared_divided=480,
     ),
     "onnx": OnnxContainer(
         110, 60, 150, 102, 250, quantizes_tensors=True, constant=14, whole=99, whole_integers=136, whole_packed=164,

@@ -23,12 +23,17 @@ class MindirContainer(Container):
 
     layer, other: of the attributes of a convolution, and of another operator; convolutions that have all in common
         share them. integers, packed, divided, rounded: of the operators, without what they read. whole: the file
-        itself. rows, halves: of the operators that make floats of an embedding's rows, of 8 and of 4 bits.
+        itself. rows, halves: of the operators that make floats of an embedding's rows, of 8 and of 4 bits. shared,
+        shared_packed, shared_divided: what all layers of whole bytes, of several integers in a byte, and of integers
+        across bytes have in common, of which each counts its share: primitives, and constants to shift by.
     """
 
     whole: int = 0
     rows: int = 0
     halves: int = 0
+    shared: int = 0
+    shared_packed: int = 0
+    shared_divided: int = 0
 
     def of_network(self, program: Program, graph: NetworkGraph) -> float:
         folded = {i for one in program.operators if _weighted(graph, one.head) for i in one.nodes[1:]}
@@ -56,10 +61,16 @@ class MindirContainer(Container):
         rank, weight = len(node.weight_shape or ()), letters_of(node)
         named = 3 * len(".weight") + _stored(weight + len(".scale"), rank)
         read = lowered.device.runtime.reads_stored(lowered, index)  # with scales in float16, and not unpacked
-        unpacked = np.where(read, self.integers - outputs * SCALE / 2, self.unpacking(bits))
+        unpacked = self.unpacking(bits) + self._share(bits, len(lowered.graph.layers))
+        unpacked = np.where(read, self.integers - outputs * SCALE / 2, unpacked)
         stored = np.where(bits <= 8, self.scales(lowered, index, outputs) + unpacked + named, 0)
         names = sum(_stored(len(str(node.layer)) + len(name), 0) for name in (".0.scale", ".0.low", ".0.high"))
         return stored + np.where(activation_bits <= 8, self.rounded + names, 0)
+
+    def _share(self, bits: np.ndarray, layers: int) -> np.ndarray:
+        """Of what all layers of such a width have in common."""
+        below = np.where(np.isin(bits, (1, 2, 4)), self.shared_packed, self.shared_divided)
+        return np.where(bits < 8, below, self.shared) / max(layers, 1)
 
     def _product(self, graph: NetworkGraph, index: int) -> int:
         return self.other + _stored(len(str(graph.nodes[index].layer)) + len(".0.factor"), 1)
