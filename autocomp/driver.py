@@ -14,6 +14,7 @@ from typing import Any
 from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.file_sizes import FileSizes
 from autocomp.deployment.recovery import Recovery, usual_epochs
+from autocomp.deployment.remote.plan_trainer import Team
 from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
 from autocomp.deployment.tuning import Tuner, settings_of
@@ -172,7 +173,7 @@ def search(
     )  # fmt: skip
     sizes = FileSizes(chip, job.space, job.batch)
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch, sizes=sizes)
-    tuner = _tuner(deployer, tuning, samples, study, storage)
+    tuner = _tuner(deployer, tuning, samples, study, storage, _team(workers, resources))
     front = _front(job, study, deployer, names, samples.notes + halves)
     front.settings["call"] = call
     if study.stopped != INTERRUPTED:
@@ -272,7 +273,12 @@ def _versions() -> str:
 
 
 def _tuner(
-    deployer: NetworkDeployer, settings: FineTuning | None, data: Data, study: Study, storage: str | Path | None
+    deployer: NetworkDeployer,
+    settings: FineTuning | None,
+    data: Data,
+    study: Study,
+    storage: str | Path | None,
+    team: Team | None,
 ) -> Tuner | None:
     """The fine-tuning for this search; None where nothing would be trained. It reads the training samples now, so that
     an error in them is raised before the search."""
@@ -283,10 +289,15 @@ def _tuner(
     except ValueError as error:
         log.warning("no point is fine-tuned: %s", error)
         return None
-    tuner = Tuner(deployer, settings, data, study, sibling(storage, "tuned"))
+    tuner = Tuner(deployer, settings, data, study, sibling(storage, "tuned"), team)
     if isinstance(tuner.train_set, Samples):
         training_classes(tuner.train_set.y, deployer.evaluator)
     return tuner
+
+
+def _team(workers: int | str | None, resources: Mapping[str, float] | None) -> Team | None:
+    """Makes the workers on which plans are trained; None: in this process."""
+    return None if workers in (None, 1) else lambda trainer: executor(trainer, workers, resources)
 
 
 def _check_trains(data: Data, train_budget: float | None, tuning: FineTuning | None) -> None:

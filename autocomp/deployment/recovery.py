@@ -2,7 +2,8 @@
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016) over pairs of a plan and the primitives that train its layers:
 in each round all that are left are trained on, then the half stays whose points together have the largest hypervolume.
-Every round costs the same number of steps. What a round trained is kept and continued, never repeated.
+Every round costs the same number of steps. What a round trained is kept and continued, never repeated. The plans of a
+round are trained side by side where the search has several workers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from autocomp.problem.pareto import by_worth
 from autocomp.results.front import ParetoSet, Point
 from autocomp.search_spaces import Format, Plan, SearchSpace, Value, carried_out_by, split_value
 
-from .tuning import EXPECTED, Tuner
+from .tuning import EXPECTED, PointTraining, Tuner
 
 log = logging.getLogger("autocomp")
 
@@ -76,7 +77,7 @@ class Recovery:
         try:
             for number in range(ROUNDS):
                 pool = self._better_half(front, pool) if number and pool else pool
-                pool = [found for one in pool if (found := self._trained(front, one, number)) is not None]
+                pool = self._trained(front, pool, number)
                 done += [one.point for one in pool]
                 if number == 0 and self.predict is not None:
                     further = self._further(front, pool, self.predict)
@@ -84,6 +85,8 @@ class Recovery:
                     pool += further
         except KeyboardInterrupt:
             front.remarks += ("the training was interrupted",)
+        finally:
+            self.tuner.close()
         if done:
             log.info("%d plans were trained in %d trainings", len({point.plan for point in done}), len(done))
 
@@ -124,8 +127,7 @@ class Recovery:
         points = [point for point in self._within(front) if point.plan not in reached]
         chosen = self._best(front, points, pool, lambda plan: predict(plan) + gained)
         front.remarks += (f"{told}: it chose {len(chosen)} further plans",)
-        found = [self._trained(front, Trained(replace(p, plan=self.assignments(p.plan)[0])), 0) for p in chosen]
-        return [one for one in found if one is not None]
+        return self._trained(front, [Trained(replace(p, plan=self.assignments(p.plan)[0])) for p in chosen], 0)
 
     def _best(
         self, front: ParetoSet, points: Sequence[Point], pool: Sequence[Trained], predict: Callable[[Plan], float]
@@ -184,23 +186,31 @@ class Recovery:
         able = [name for name in order if name in offered and _reaches(name, bits)]
         return carried_out_by(chosen, able[0]) if able else value
 
-    def _trained(self, front: ParetoSet, one: Trained, number: int) -> Trained | None:
-        """Trained on for this round; None where that failed, or there is no time left."""
-        if self.tuner.study.seconds_left <= 0:
-            return None
+    def _trained(self, front: ParetoSet, pool: Sequence[Trained], number: int) -> list[Trained]:
+        """Those of the pool trained on for this round, without those for which that failed or no time is left."""
         own = self.tuner.settings
         now = replace(own, steps=self.steps * 2**number, seed=own.seed + number)
-        settings = (*one.settings, now)
-        try:
-            found = self.tuner.train(replace(one.point, tuned=False), settings, one.point if one.settings else None)
-        except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
-            said = first_line(error)
-            log.warning("training ended without a network: %s", said, exc_info=not isinstance(error, EXPECTED))
-            front.remarks += (f"training {one.point.name} ended without a network: {said}",)
-            return None
-        front.add(found)
-        log.info("trained: %s", found.summary())
-        return Trained(found, settings)
+        histories = [(*one.settings, now) for one in pool]
+        trainings = [
+            PointTraining(replace(one.point, tuned=False), history, one.point if one.settings else None)
+            for one, history in zip(pool, histories, strict=True)
+        ]
+        kept = []
+        for i, found in self.tuner.train_all(trainings):
+            if isinstance(found, Exception):
+                self._failed(front, pool[i].point, found)
+                continue
+            front.add(found)
+            log.info("trained: %s", found.summary())
+            kept.append(Trained(found, histories[i]))
+        return kept
+
+    @staticmethod
+    def _failed(front: ParetoSet, point: Point, error: Exception) -> None:
+        said = first_line(error)
+        traced = error if error.__traceback__ is not None and not isinstance(error, EXPECTED) else None
+        log.warning("training ended without a network: %s", said, exc_info=traced)
+        front.remarks += (f"training {point.name} ended without a network: {said}",)
 
     def _better_half(self, front: ParetoSet, pool: Sequence[Trained]) -> list[Trained]:
         rows = _rows(front, [one.point for one in pool])

@@ -37,6 +37,12 @@ def answer(question: Question[Found], evaluator: Evaluator, plan: Plan) -> Found
     return failure(plan, f"{type(last).__name__}: {last}", last)
 
 
+def question_of(question: Question[Found], plan: Plan) -> Question[Found]:
+    """The question as it is sent for this plan: one that knows more than that leaves it out in ``of_plan``."""
+    part: Callable[[Plan], Question[Found]] | None = getattr(question, "of_plan", None)
+    return question if part is None else part(plan)
+
+
 def failure(plan: Plan, reason: str, cause: Exception | None = None) -> EvaluationError:
     error = EvaluationError(f"plan {plan} could not be evaluated: {reason}")
     error.__cause__ = cause

@@ -26,6 +26,7 @@ from autocomp.deployment.recovery import (
     rank_correlation,
     usual_epochs,
 )
+from autocomp.deployment.remote.plan_trainer import PlanTrainer, Training
 from autocomp.deployment.tuned_files import TrainedWeights
 from autocomp.deployment.tuning import Tuner
 from autocomp.evaluators import Measurement
@@ -33,6 +34,7 @@ from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.problem.data import Data
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import Format, Plan, SearchSpace, split_value
+from autocomp.study.answers import question_of
 from autocomp.study.executors import InProcess
 from autocomp.study.study import Study
 from tests.clock import FakeClock
@@ -255,6 +257,88 @@ class TestEnd:
         alone = ParetoSet(records, device="cpu", objectives=("latency", "size"))
         recovery(trainer, study()).run(alone)
         assert not trainer.made and list(alone) == [replace(of_float, deployer=None)]
+
+
+class Team(InProcess):
+    """Two workers that are this process; questions travel as they do to workers."""
+
+    started = 0
+
+    def __enter__(self) -> InProcess:
+        Team.started += 1
+        return super().__enter__()
+
+    def ask(self, question: Any, plans: Any) -> Any:
+        for i, plan in enumerate(plans):
+            part = question_of(question, plan)
+            assert part is question or (set(part.settings) == {plan} and set(part.starts) <= {plan})
+            for _, found in super().ask(part, [plan]):
+                yield i, found
+
+
+def side_by_side(trainer: Trainer, given: Study, folder: Path | None = None) -> Recovery:
+    tuner = Tuner(cast(NetworkDeployer, trainer), FineTuning(batch=64), DATA, given, folder, Team)
+    return Recovery(tuner, SPACE, 18.0)
+
+
+class TestWorkers:
+    def test_the_front_is_that_of_one(self, front: ParetoSet, tmp_path: Path) -> None:
+        alone, together = Trainer(), Trainer()
+        Team.started = 0
+        recovery(alone, study()).run(front)
+        several = front_of(study())
+        side_by_side(together, study(), tmp_path).run(several)
+        assert Team.started == 1 and list(several) == list(front) and several.tuned == front.tuned
+        assert [(plan, given) for plan, given, _ in together.made] == [(plan, given) for plan, given, _ in alone.made]
+        starts = [start and start.steps for _, _, start in alone.made]
+        assert [start and start.steps for _, _, start in together.made] == starts
+        again, third = front_of(study()), Trainer()
+        side_by_side(third, study(), tmp_path).run(again)
+        assert not third.made and list(again) == list(front), "nothing is trained twice"
+
+    def test_what_was_stopped_goes_on(self, front: ParetoSet, tmp_path: Path) -> None:
+        whole, stopped, rest = Trainer(), Trainer(), Trainer()
+        recovery(whole, study()).run(front)
+
+        def killed(_: Any) -> None:
+            if len(stopped.made) == POOL + 2:
+                raise KeyboardInterrupt
+
+        stopped.meanwhile = killed
+        side_by_side(stopped, study(), tmp_path).run(cut := front_of(study()))
+        assert "the training was interrupted" in cut.notes and len(cut.tuned) == POOL
+        side_by_side(rest, study(), tmp_path).run(again := front_of(study()))
+        assert len(stopped.made) - 1 + len(rest.made) == len(whole.made)
+        assert list(again) == list(front)
+
+    def test_a_failed_training_costs_one_plan_and_is_not_tried_again(self, front: ParetoSet) -> None:
+        trainer = Trainer()
+
+        def fails_once(_: Any) -> None:
+            trainer.meanwhile = lambda progress: None
+            raise RuntimeError("out of memory\n\n----\n- C++ Call Stack: (For framework developers)")
+
+        trainer.meanwhile = fails_once
+        side_by_side(trainer, study()).run(front)
+        assert len(front.tuned) == POOL - 1
+        assert any(note.endswith("ended without a network: out of memory") for note in front.notes)
+
+    def test_the_time_limit_ends_a_training(self, front: ParetoSet) -> None:
+        trainer = Trainer()
+        tuner = side_by_side(trainer, study()).tuner
+        trainer.meanwhile = lambda progress: progress(3, 10, 0.5)
+        found = Training({Plan(): FineTuning()}, {}, 0.0)(PlanTrainer(tuner.deployer, cast(Any, None)), Plan())
+        assert found == "the time limit was reached at step 3 of 10"
+
+    def test_without_workers_that_can_be_sent_to_it_goes_on_here(self, front: ParetoSet) -> None:
+        def none(_: Any) -> Any:
+            raise TypeError("an evaluator for Ray workers must be picklable, but got evaluator.net (a Net)")
+
+        trainer, alone = Trainer(), Trainer()
+        tuner = Tuner(cast(NetworkDeployer, trainer), FineTuning(batch=64), DATA, study(), None, none)
+        Recovery(tuner, SPACE, 18.0).run(front)
+        recovery(alone, study()).run(again := front_of(study()))
+        assert list(front) == list(again) and len(trainer.made) == len(alone.made)
 
 
 @pytest.mark.parametrize(("trials", "samples"), [(24, 100), (200, 2000), (200, 10_000), (1000, 2000)])

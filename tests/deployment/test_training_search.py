@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 import autocomp
+from autocomp import driver
 from autocomp.deployment import recovery
 from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.deployment.tuned_files import TrainedWeights
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.tracing.platform import forward
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import split_value
+from autocomp.study.executors import InProcess
 from tests.networks import NETWORKS, randomised
 from tests.primitives.contract import X, Y
 
@@ -64,6 +67,33 @@ def test_nothing_is_trained_again(front: ParetoSet, storage: Path, monkeypatch: 
     monkeypatch.setattr(NetworkDeployer, "fine_tune", train)
     again = search(storage)
     assert list(again) == list(front) and again.tuned == front.tuned
+
+
+def test_two_workers_train_the_same_networks(
+    front: ParetoSet, storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In processes of their own: the plans of the first round are not trained in this one."""
+    for name, value in SMALL.items():
+        monkeypatch.setattr(recovery, name, value)
+    here: list[int | None] = []
+    train = NetworkDeployer.fine_tune
+
+    def counted(*given: Any) -> Any:
+        here.append(given[3].steps)
+        return train(*given)
+
+    monkeypatch.setattr(NetworkDeployer, "fine_tune", counted)
+    monkeypatch.setattr(driver, "_executor", lambda job, *_: InProcess(job.evaluator))  # to save a start of Ray
+    found = search(tmp_path / "search.db", workers=2)
+    assert list(found) == list(front) and found.tuned == front.tuned
+    assert len(here) == 1, "the last round has one plan, which is trained here"
+    stored = list(storage.parent.glob("search.db.tuned/*.npz"))
+    assert len(stored) == 3
+    for own, other in ((path, tmp_path / "search.db.tuned" / path.name) for path in stored):
+        ours, theirs = TrainedWeights.read(own), TrainedWeights.read(other)
+        assert ours.steps == theirs.steps and ours.plan == theirs.plan
+        for key, array in ours.parameters.items():
+            np.testing.assert_array_equal(array, theirs.parameters[key])
 
 
 def test_saved_loaded_and_exported(front: ParetoSet, tmp_path: Path) -> None:

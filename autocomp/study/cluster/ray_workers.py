@@ -14,7 +14,7 @@ from typing import Any
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Evaluator
 from autocomp.search_spaces import Plan
-from autocomp.study.answers import Found, Question, Result, evaluate, failure
+from autocomp.study.answers import Found, Question, Result, evaluate, failure, question_of
 from autocomp.study.in_process import InProcess
 
 from .address import need_listener
@@ -98,7 +98,7 @@ class RayWorkers:
                 for i in range(begun, len(plans)):
                     number = next(self._numbers)
                     left[number] = i
-                    self._submit(number, self._ray.cloudpickle.dumps((question, plans[i])))
+                    self._submit(number, self._ray.cloudpickle.dumps((question_of(question, plans[i]), plans[i])))
                 begun = max(begun, len(plans))
                 if more is not None and more():
                     continue
