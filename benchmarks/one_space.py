@@ -3,7 +3,8 @@
     python benchmarks/one_space.py --shared ../shared [--quick] [--seeds 1] [--rows joint,after] [--again]
 
 The quick start's network, its 2,000 images to evaluate on, 20,000 training images of Fashion-MNIST (from the folder
-``--shared``), budget ``latency<75%, size<50%`` on ``ascend-310p3:mindspore``, which reads 1 to 8 bits. Rows, a search each:
+``--shared``), budget ``latency<75%, size<50%`` on ``ascend-310p3:mindspore``, which reads 1 to 8 bits.
+Rows, a search each:
 
 * ``joint``: the primitives of ``"auto"``, plans near the front trained in rounds;
 * ``after``: rounding and pruning alone, then three points of its front fine-tuned by LSQ with as many steps as the

@@ -268,9 +268,9 @@ class Team(InProcess):
         Team.started += 1
         return super().__enter__()
 
-    def ask(self, question: Any, plans: Any) -> Any:
+    def ask(self, question: Any, plans: Any, more: Any = None) -> Any:
         for i, plan in enumerate(plans):
-            part = question_of(question, plan)
+            part: Any = question_of(question, plan)
             assert part is question or (set(part.settings) == {plan} and set(part.starts) <= {plan})
             for _, found in super().ask(part, [plan]):
                 yield i, found
