@@ -13,7 +13,7 @@ from .gemm import Gemm, gemm_of, multiplied
 from .layouts import contiguous, whole_blocks
 from .lowered import LoweredNetwork
 from .operators import Operator
-from .rates import FLOAT, PRECISIONS, Demand
+from .rates import FLOAT, INT8, PRECISIONS, Demand
 from .runtimes.base import MOST_GROUPED
 from .tables_of_rows import in_integers, saved_by_table
 
@@ -90,7 +90,17 @@ def _arithmetic(lowered: LoweredNetwork, operator: Operator) -> Arithmetic:
         return Arithmetic(layer.macs, layer, matrix, layer.macs)
     units = lowered.device.matrix
     matrix |= {name: layer.matrix_macs(units, name) for name in lowered.device.rates.macs_per_s}
-    return Arithmetic(layer.macs, layer, matrix, none)
+    return Arithmetic(layer.macs, layer, matrix | _of_product(lowered, operator.head, matrix), none)
+
+
+def _of_product(lowered: LoweredNetwork, index: int, matrix: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Multiply-accumulates of a product of two activations, where its runtime takes another time for it in integers
+    than for a layer: so many that they take that time, in whatever precision."""
+    share, rates = lowered.device.runtime.product_share, lowered.device.rates.macs_per_s
+    if share is None or "int8" not in rates or not lowered.is_product(index):
+        return {}
+    floats = matrix["float"] * np.where(lowered.precision(index) == INT8, share, 1.0)
+    return {"float": floats, "int8": floats * (rates["int8"] / rates["float"])}
 
 
 def _grouped(lowered: LoweredNetwork, index: int, layer: Gemm) -> bool:
