@@ -122,7 +122,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
     others = lowered.program.other_live_activations[position] * lowered.workload.batch * lowered.device.float_bits / 8
     widths, before = lowered.device.bytes_per_element, lowered.divisions(operator.head)
     divided = before * lowered.elements(operator.reads[0]) if operator.reads else 0.0 * before
-    traffic = _traffic(lowered, position) + 2 * floats * divided
+    traffic = _traffic(lowered, position) + 2 * floats * divided + _packed_operands(lowered, operator)
     windows, traffic_each = _window_elements(lowered, operator), _bytes_read(lowered, operator.head)
     return Demand(
         matrix=arithmetic.matrix,
@@ -200,6 +200,15 @@ def _traffic(lowered: LoweredNetwork, position: int) -> np.ndarray:
     for i, node in enumerate(operator.reads):
         total = total + lowered.stored_bytes(node) * (share if i else 1.0)
     return total
+
+
+def _packed_operands(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
+    """(n,) more bytes of a product's operands in integers, where its kernel gains nothing from them: as in floats."""
+    if lowered.device.runtime.product_share is None or not lowered.is_product(operator.head):
+        return np.zeros(len(lowered.workload))
+    floats = float(lowered.device.bytes_per_element[FLOAT])
+    both = (lowered.stored_bytes(node, floats) - lowered.stored_bytes(node) for node in operator.reads[:2])
+    return sum(both, np.zeros(len(lowered.workload)))
 
 
 def _misaligned(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray:
