@@ -142,7 +142,8 @@ def timed(files: dict[str, File], inputs: tuple[np.ndarray, ...], quick: bool) -
     found: dict[str, dict[int, float]] = {name: {} for name in files}
     for count, runs in TIMED.items():
         sessions = {name: file.session() for name, file in files.items()}
-        some, spent = tuple(x[:count] for x in inputs), {name: [] for name in files}
+        some = tuple(x[:count] for x in inputs)
+        spent: dict[str, list[float]] = {name: [] for name in files}
         for _ in range(5 if quick else runs):
             for name, session in sessions.items():
                 started = time.process_time()

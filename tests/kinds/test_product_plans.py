@@ -251,5 +251,7 @@ def test_a_search_finds_exports_and_reads_them_back(name: str, tmp_path: Path) -
 def test_a_network_is_rebuilt_from_a_plan_with_products() -> None:
     """Its products are in floats, as in every Cell."""
     own = made("swin")
-    small = autocomp.rebuild(own.net, str(Plan(own.layers | own.products)), own.x[:1])
-    assert {p.name: p.shape for p in small.get_parameters()} == {p.name: p.shape for p in own.net.get_parameters()}
+    plan = Plan(own.layers | own.products)
+    small = autocomp.rebuild(own.net, str(plan), own.x[:1])
+    made_by_search = NetworkDeployer(own.net, own.evaluator, (own.x,), own.choices).net(plan)
+    assert {p.name: p.shape for p in small.get_parameters()} == {p.name: p.shape for p in made_by_search.get_parameters()}
