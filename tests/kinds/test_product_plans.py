@@ -253,5 +253,5 @@ def test_a_network_is_rebuilt_from_a_plan_with_products() -> None:
     own = made("swin")
     plan = Plan(own.layers | own.products)
     small = autocomp.rebuild(own.net, str(plan), own.x[:1])
-    made_by_search = NetworkDeployer(own.net, own.evaluator, (own.x,), own.choices).net(plan)
-    assert {p.name: p.shape for p in small.get_parameters()} == {p.name: p.shape for p in made_by_search.get_parameters()}
+    cell = NetworkDeployer(own.net, own.evaluator, (own.x,), own.choices).net(plan)
+    assert {p.name: p.shape for p in small.get_parameters()} == {p.name: p.shape for p in cell.get_parameters()}
