@@ -310,8 +310,8 @@ def export(
             expected = evaluated(shown)
         error = compare(run, draft, shown, expected, tolerance, evaluated if tolerance == ROUNDED else None)
         size = draft.stat().st_size
-    rounded = any(state.activation is not None for state in compressed.layers.values())
-    return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error, form=form_written(device, ending, rounded))
+    form = form_written(device, ending, _rounds(compressed))
+    return ExportReport(pathlib.Path(path), ending[1:], size / 1e6, error, form=form)
 
 
 def export_weights(
@@ -340,9 +340,14 @@ def _expected(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[Arrays, Ar
 
 
 def _tolerance(graph: NetworkGraph, compressed: CompressedWeights) -> float:
-    if any(state.activation is not None for state in compressed.layers.values()):
+    if _rounds(compressed):
         return ROUNDED
     return HALF_STEP if rounds_to_half(graph) else EXACT
+
+
+def _rounds(compressed: CompressedWeights) -> bool:
+    """Whether a tensor is rounded: the input of a layer, or both operands of a product."""
+    return bool(compressed.tensors) or any(state.activation is not None for state in compressed.layers.values())
 
 
 def onnx_bytes(

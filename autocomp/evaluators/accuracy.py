@@ -172,9 +172,10 @@ class PlanEvaluator:
     def _ranges(self, plain: CompressedWeights, calibration: Arrays) -> Any:
         samples, graph = calibrated_on(self.space.graph, calibration), self.space.graph
         ranges = calibrate_ranges(self.engine, self.space, plain, samples, self.seed, self.symmetric)
-        if not self.quantizes_tensors or not any(bits == 8 for _, bits in ranges):
+        products = graph.products.keys() & {place for knob in self.space.knobs for place in knob.layers}
+        if not self.quantizes_tensors or not (products or any(bits == 8 for _, bits in ranges)):
             return ranges, {}
-        tensors = calibrate_tensors(self.engine, graph, plain, samples, self.seed, self.symmetric)
+        tensors = calibrate_tensors(self.engine, graph, plain, samples, self.seed, self.symmetric, products)
         return shared_ranges(graph, ranges, tensors), tensors
 
     def _classifies(self) -> bool:

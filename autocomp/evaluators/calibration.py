@@ -66,6 +66,7 @@ def calibrate_ranges(
         for knob in space.knobs
         if knob.kind == "format"
         for layer in knob.layers
+        if layer in space.graph.layers
         if (bits := sorted({f.activation_bits for f in knob.formats} - {FLOAT_BITS}))
     }
     readers = _readers(space.graph, wanted)
@@ -95,13 +96,15 @@ def calibrate_tensors(
     inputs: Arrays,
     seed: int = 0,
     symmetric: bool = False,
+    products: Collection[str] = (),
 ) -> dict[int, ActivationQuantizer]:
     """Node -> 8-bit quantizer of its output, for all that some plan may keep in integers.
 
-    The arguments are those of :func:`calibrate_ranges`. Empty where the engine cannot read nodes.
+    The arguments are those of :func:`calibrate_ranges`. products: those of two activations that some plan runs in
+    integers. Empty where the engine cannot read nodes.
     """
     flow = graph.integer_flow
-    wanted = {flow.source[i] for i in flow.tensors(dict.fromkeys(graph.layers, True))}
+    wanted = {flow.source[i] for i in flow.tensors(dict.fromkeys((*graph.layers, *products), True))}
     if symmetric:
         wanted &= flow.shared
     lows, highs = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0)
@@ -121,14 +124,19 @@ def calibrate_tensors(
 
 
 def with_tensors(
-    engine: Engine, graph: NetworkGraph, trained: CompressedWeights, inputs: Arrays, symmetric: bool = False
+    engine: Engine,
+    graph: NetworkGraph,
+    trained: CompressedWeights,
+    inputs: Arrays,
+    symmetric: bool = False,
+    products: Collection[str] = (),
 ) -> CompressedWeights:
     """A trained network whose tensors between layers in integers are rounded, too.
 
     A tensor has the trained quantizer of the first layer that reads it with 8 bits; others are calibrated on
-    ``inputs``, arrays (n, ...).
+    ``inputs``, arrays (n, ...). products: those of two activations that run in integers.
     """
-    calibrated = calibrate_tensors(engine, graph, trained, inputs, symmetric=symmetric)
+    calibrated = calibrate_tensors(engine, graph, trained, inputs, symmetric=symmetric, products=products)
     flow, quantizers = graph.integer_flow, dict(calibrated)
     for layer, i in reversed(graph.layers.items()):
         quantizer = trained.layers[layer].activation
@@ -138,6 +146,7 @@ def with_tensors(
         layer: state.activation is not None and state.quantized is not None and state.quantized.bits <= 8
         for layer, state in trained.layers.items()
     }
+    integers |= dict.fromkeys(products, True)
     chosen = {i: flow.source[i] for i in flow.tensors(integers)}
     return replace(trained, tensors={i: quantizers[s] for i, s in chosen.items() if s in calibrated})
 

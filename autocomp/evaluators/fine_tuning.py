@@ -23,7 +23,7 @@ from .accuracy import PlanEvaluator
 from .calibration import with_tensors
 from .engines import Arrays, OnnxEngine, batch_of, joined
 from .lazy_arrays import as_type
-from .students import begun, check_sparse, kept_sparse
+from .students import begun, check_sparse, kept_sparse, products_of
 
 log = logging.getLogger("autocomp")
 
@@ -131,7 +131,7 @@ def fine_tune(
     with execution_mode(graph=True):
         callbacks = [*algorithm.callbacks(), *zeros]
         steps = samples.train(student, net, callbacks, progress)
-    return replace(_tuned(algorithm, student, evaluator), samples=samples.count, steps=steps)
+    return replace(_tuned(algorithm, student, evaluator, plan), samples=samples.count, steps=steps)
 
 
 class TrainingSamples:
@@ -201,17 +201,19 @@ def _with_loss(
 
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
     """The network that :func:`fine_tune` trained, rebuilt from its trained parameters; nothing is trained."""
-    return _tuned(*begun(pruned_only(net, evaluator, plan), evaluator, plan, algorithm, (), parameters), evaluator)
+    started = begun(pruned_only(net, evaluator, plan), evaluator, plan, algorithm, (), parameters)
+    return _tuned(*started, evaluator, plan)
 
 
-def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator) -> Tuned:
+def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator, plan: Plan) -> Tuned:
     from autocomp.primitives.cells.compression_state import state_of
 
     graph, parameters = state_of(student).graph, parameters_of(student)
     compressed = algorithm.quantized(student)
     if evaluator.compressor.tensors:
         engine, images = OnnxEngine(graph, parameters), evaluator.statistics_inputs
-        compressed = with_tensors(engine, graph, compressed, images, evaluator.symmetric)
+        products = products_of(evaluator.space, plan, graph)
+        compressed = with_tensors(engine, graph, compressed, images, evaluator.symmetric, products)
     return Tuned(algorithm.convert(student), graph, parameters, compressed)
 
 

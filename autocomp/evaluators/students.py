@@ -9,7 +9,7 @@ from autocomp.primitives.numerics.plan_compressor import Parameters, parameters_
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import primitive, trainers
 from autocomp.primitives.tracing.platform import load_mindspore
-from autocomp.search_spaces import Format, Plan, SearchSpace, split_value
+from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace, split_value
 
 from .accuracy import PlanEvaluator
 from .engines import Arrays
@@ -43,14 +43,24 @@ def begun(
 
 
 def in_layers(space: SearchSpace, plan: Plan) -> Plan:
-    """The plan's formats, by the layers of the network in which its chains stand."""
+    """The plan's formats, by the layers of the network in which its chains stand. Products of two activations train in
+    floats."""
     chains = space.structure(plan)
     formats = {name.partition("/")[2]: value for name, value in plan.items() if name.startswith("format/")}
     return Plan({
         f"format/{one}": value
         for layer, value in formats.items()
+        if layer not in space.graph.products
         for one in (chains[layer].layers if layer in chains else (layer,))
     })  # fmt: skip
+
+
+def products_of(space: SearchSpace, plan: Plan, graph: NetworkGraph) -> list[str]:
+    """The products of two activations in ``graph``, the trained network's, which the plan runs in integers: tracing may
+    number them otherwise, but in the same order."""
+    formats, own = space.formats(plan), list(space.of_plan(plan).graph.products)
+    alike = len(own) == len(graph.products)
+    return [new for old, new in zip(own, graph.products, strict=True) if old in formats] if alike else []
 
 
 def _take(student: Any, parameters: Parameters) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import NetworkGraph, Workload
+from autocomp.search_spaces import WEIGHTED, NetworkGraph, Workload
 
 from .gemm import padded
 from .operators import Operator, Program
@@ -97,12 +97,20 @@ class LoweredNetwork:
     def quantized(self, node: int) -> np.ndarray:
         """(n,) bool: whether the node's output is kept in integers, where the runtime does so at all."""
         condition = self.program.flow.conditions[node]
-        chosen = {layer: self._reads_integers(self.graph.layers[layer]) for layer in condition.layers}
+        chosen = {layer: self._reads_integers(self.graph.multiplying[layer]) for layer in condition.layers}
         return np.broadcast_to(np.asarray(condition(chosen)), (len(self.workload),))
 
     def deciding(self, node: int) -> set[int]:
         """The layers whose formats decide whether the node's output is kept in integers."""
-        return {self.graph.layers[layer] for layer in self.program.flow.conditions[node].layers}
+        return {self.graph.multiplying[layer] for layer in self.program.flow.conditions[node].layers}
+
+    def is_product(self, node: int) -> bool:
+        """Whether the node multiplies two activations."""
+        return self.graph.products.get(self.graph.nodes[node].name) == node
+
+    def multiplies(self, node: int) -> bool:
+        """Whether the node is a layer or a product of two activations: what a format may run in integers."""
+        return self.graph.nodes[node].kind in WEIGHTED or self.is_product(node)
 
     @property
     def one_integer_width(self) -> bool:

@@ -13,7 +13,7 @@ from .gemm import Gemm, gemm_of, multiplied
 from .layouts import contiguous, whole_blocks
 from .lowered import LoweredNetwork
 from .operators import Operator
-from .rates import FLOAT, PRECISIONS, Demand
+from .rates import FLOAT, INT8, PRECISIONS, Demand
 from .runtimes.base import MOST_GROUPED
 from .tables_of_rows import in_integers, saved_by_table
 
@@ -90,7 +90,17 @@ def _arithmetic(lowered: LoweredNetwork, operator: Operator) -> Arithmetic:
         return Arithmetic(layer.macs, layer, matrix, layer.macs)
     units = lowered.device.matrix
     matrix |= {name: layer.matrix_macs(units, name) for name in lowered.device.rates.macs_per_s}
-    return Arithmetic(layer.macs, layer, matrix, none)
+    return Arithmetic(layer.macs, layer, matrix | _of_product(lowered, operator.head, matrix), none)
+
+
+def _of_product(lowered: LoweredNetwork, index: int, matrix: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Multiply-accumulates of a product of two activations, where its runtime takes another time for it in integers
+    than for a layer: so many that they take that time, in whatever precision."""
+    share, rates = lowered.device.runtime.product_share, lowered.device.rates.macs_per_s
+    if share is None or "int8" not in rates or not lowered.is_product(index):
+        return {}
+    floats = matrix["float"] * np.where(lowered.precision(index) == INT8, share, 1.0)
+    return {"float": floats, "int8": floats * (rates["int8"] / rates["float"])}
 
 
 def _grouped(lowered: LoweredNetwork, index: int, layer: Gemm) -> bool:
@@ -112,7 +122,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
     others = lowered.program.other_live_activations[position] * lowered.workload.batch * lowered.device.float_bits / 8
     widths, before = lowered.device.bytes_per_element, lowered.divisions(operator.head)
     divided = before * lowered.elements(operator.reads[0]) if operator.reads else 0.0 * before
-    traffic = _traffic(lowered, position) + 2 * floats * divided
+    traffic = _traffic(lowered, position) + 2 * floats * divided + _packed_operands(lowered, operator)
     windows, traffic_each = _window_elements(lowered, operator), _bytes_read(lowered, operator.head)
     return Demand(
         matrix=arithmetic.matrix,
@@ -190,6 +200,15 @@ def _traffic(lowered: LoweredNetwork, position: int) -> np.ndarray:
     for i, node in enumerate(operator.reads):
         total = total + lowered.stored_bytes(node) * (share if i else 1.0)
     return total
+
+
+def _packed_operands(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
+    """(n,) more bytes of a product's operands in integers, where its kernel gains nothing from them: as in floats."""
+    if lowered.device.runtime.product_share is None or not lowered.is_product(operator.head):
+        return np.zeros(len(lowered.workload))
+    floats = float(lowered.device.bytes_per_element[FLOAT])
+    both = (lowered.stored_bytes(node, floats) - lowered.stored_bytes(node) for node in operator.reads[:2])
+    return sum(both, np.zeros(len(lowered.workload)))
 
 
 def _misaligned(lowered: LoweredNetwork, index: int, layer: Gemm | None) -> np.ndarray:

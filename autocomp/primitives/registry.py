@@ -18,6 +18,7 @@ from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
 from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.named_formats import NamedFormats
+from autocomp.primitives.quantization.product_knobs import PRODUCTS, ProductKnobs
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.primitives.replacement.convolution_knobs import GROUPED, SEPARABLE, SMALLER_KERNEL
 from autocomp.primitives.replacement.ghost_knobs import GhostKnobs
@@ -35,7 +36,7 @@ from .restrictions import restricted
 # their values are offered where the device gains from them
 OPERATORS = ("low-rank", "ghost", "smaller-kernel", "grouped", "separable")
 DEPTH = ("block-skipping",)
-DEVICE_DEPENDENT = ("sparsity",)  # "auto" takes them where the device gains from them
+DEVICE_DEPENDENT = ("sparsity", PRODUCTS)  # "auto" takes them where the device gains from them
 PLUGINS = "autocomp.primitives"  # the group of entry points
 
 _REGISTRY: dict[str, Primitive] = {}
@@ -95,11 +96,10 @@ def search_space(
     knobs: list[Knob] = []
     for name in chosen(choices):
         made = RatedPruning(name, choices.importance[name]) if name in choices.importance else primitive(name)
-        if name == DYNAMIC and name in asked and not choices.ranges_of_rows:
-            raise NoEffectError(
-                f"{name} gives each row of an input a range of its own, which this device's runtime does not compute: "
-                "onnxruntime does, on a cpu that was measured"
-            )
+        if (lacking := _lacking(name, choices)) and name in asked:
+            raise NoEffectError(lacking)
+        if lacking:
+            continue
         try:
             offered = (*formats, *choices.low_formats) if getattr(made, "low_bits", False) else formats
             offered = (*offered, *choices.group_formats) if getattr(made, "in_groups", False) else offered
@@ -134,6 +134,21 @@ def search_space(
     if not found:
         raise NoEffectError("there is nothing to compress: plans may cut every layer to an odd number of channels")
     return SearchSpace(graph, found)
+
+
+def _lacking(name: str, choices: Choices) -> str:
+    """What the device's runtime does not do, in a sentence, without which the primitive has no effect; "" for none."""
+    if name == DYNAMIC and not choices.ranges_of_rows:
+        return (
+            f"{name} gives each row of an input a range of its own, which this device's runtime does not compute: "
+            "onnxruntime does, on a cpu that was measured"
+        )
+    if name == PRODUCTS and not choices.quantizes_tensors:
+        return (
+            f"{name} rounds both operands of a product, which needs a network with an ONNX form, and a runtime that "
+            "keeps tensors in integers: onnxruntime, on a cpu that was measured, or TensorRT"
+        )
+    return ""
 
 
 def _with_zeros(knobs: Sequence[Knob]) -> list[Knob]:
@@ -173,8 +188,6 @@ def _dividing(graph: NetworkGraph, knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
 def _paying(knob: Knob, choices: Choices) -> Knob | None:
     """The knob without formats whose scales of the input do not pay, where that was measured; None where only float is
     left."""
-    if knob.primitive == DYNAMIC and not choices.ranges_of_rows:
-        return None
     if choices.paying is None or knob.primitive not in dividing():
         return knob
     pays = [value for value in knob.values[1:] if (knob.layers[0], str(value), knob.primitive) in choices.paying]
@@ -276,6 +289,7 @@ for _strength in STRENGTHS:
     _settings = (("alpha", _strength),)
     _smooth = NamedFormats(f"{SMOOTH}-{_strength}", "SmoothQuant", module="smooth_quant", settings=_settings)
     register(_smooth, automatic=False)
+register(ProductKnobs(), automatic=False)
 register(HeadKnobs(), automatic=False)
 register(SparsityKnobs(), automatic=False)
 register(LowRankKnobs(), automatic=False)

@@ -8,6 +8,7 @@ import numpy as np
 
 from autocomp.errors import NoEffectError
 from autocomp.hardware_models import Device
+from autocomp.primitives.quantization.product_knobs import PRODUCTS
 from autocomp.primitives.registry import DEVICE_DEPENDENT, OPERATORS, primitive
 from autocomp.search_spaces import FLOAT_BITS, Format, Knob, NetworkGraph, SearchSpace, Value, split_value
 
@@ -34,13 +35,14 @@ def device_gains(chip: Device, graph: NetworkGraph, batch: int, names: Sequence[
 def _gains(name: str, chip: Device, graph: NetworkGraph, batch: int) -> Gains:
     if not (knobs := device_knobs(name, chip, graph)):
         return {}
-    formats = _integers(chip, graph) if name in OPERATORS else ()
+    formats = _integers(chip, graph) if name in (*OPERATORS, PRODUCTS) else ()
     return gains_of(chip, SearchSpace(graph, (*knobs, *formats)), batch)
 
 
 def gains_of(chip: Device, space: SearchSpace, batch: int) -> Gains:
-    """Values that pay alone; where the space has formats, alone in float or beside the strongest format everywhere."""
-    formats = np.array([knob.kind == "format" for knob in space.knobs])
+    """Values that pay alone; where the space has formats of layers, alone in float or beside the strongest format
+    everywhere."""
+    formats = np.array([knob.kind == "format" and knob.primitive != PRODUCTS for knob in space.knobs])
     bases = [np.zeros(len(space.knobs), np.int64)]
     bases += [np.where(formats, space.sizes - 1, 0)] if formats.any() else []
     choices = [(i, v) for i, knob in enumerate(space.knobs) if not formats[i] for v in range(1, len(knob.values))]
@@ -92,6 +94,8 @@ def _integers(chip: Device, graph: NetworkGraph) -> tuple[Knob, ...]:
 def device_knobs(name: str, chip: Device, graph: NetworkGraph) -> Sequence[Knob]:
     """The primitive's knobs, whatever they gain."""
     parameters: Mapping[str, np.ndarray] = {}
+    if name == PRODUCTS and not chip.runtime.multiplies_activations(chip.rates.macs_per_s):
+        return ()
     try:
         return primitive(name).knobs(graph, parameters, chip.formats, chip.channel_divisor, {})
     except NoEffectError:

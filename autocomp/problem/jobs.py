@@ -21,7 +21,7 @@ from autocomp.evaluators.calibration import (
     rounded_layers,
 )
 from autocomp.evaluators.distilled_inputs import distils, inputs_without_data
-from autocomp.evaluators.engines import check_sent_to_workers, with_structures
+from autocomp.evaluators.engines import OnnxEngine, check_sent_to_workers, with_structures
 from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.evaluators.user_metric import UserMetric
 from autocomp.hardware_models import Cost, Device
@@ -289,7 +289,7 @@ def _prepared(
 
 
 def _gains(chip: Device, graph: NetworkGraph, batch: int, names: str | Sequence[str]) -> Gains | None:
-    """None where every value of the primitives is offered. 2:4 is offered everywhere to who asks for it."""
+    """None where every value of the primitives is offered. Who asks for 2:4 or products of activations gets them."""
     if names == "auto":
         return device_gains(chip, graph, batch)
     asked = expanded((names,) if isinstance(names, str) else names)
@@ -305,7 +305,7 @@ def _log_alike(chip: Device, formats: Sequence[Format]) -> None:
 
 
 def _restricted(net: Any, graph: NetworkGraph, restriction: Restrict) -> tuple[frozenset[str], Restrict]:
-    layers = frozenset(graph.rounded_places) & cells_named(net, tuple(restriction.layers), "layers of Restrict")
+    layers = graph.places_within(cells_named(net, tuple(restriction.layers), "layers of Restrict"))
     names = restriction.primitives
     return layers, restriction if names is None else replace(restriction, primitives=expanded(names))
 
@@ -352,9 +352,9 @@ def evaluator_of(
     if {*DEPTH} & {*chosen(choices)}:
         graph = replace(graph, blocks=skippable_blocks(net, graph, check))
     engine = choose_engine(net, graph, parameters, plain, check, *known)
+    choices = replace(choices, quantizes_tensors=choices.quantizes_tensors and isinstance(engine, OnnxEngine))
     used = calibration_within(engine, plain, calibration, deadline)
-    if synthetic and len(used[0]) < len(calibration[0]):
-        x = used
+    x = used if synthetic and len(used[0]) < len(calibration[0]) else x
     calibration = used
     moments = layer_moments(engine, graph, plain, calibration, seed)
     scalings = scalings_of(engine, graph, plain, calibration, choices, seed)

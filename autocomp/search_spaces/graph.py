@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .blocks import ResidualBlock
-from .node_attributes import WEIGHTED, Argument, Convolution, NodeAttributes, Normalization, SplitPart
+from .node_attributes import FLOAT32, WEIGHTED, Argument, Convolution, NodeAttributes, Normalization, SplitPart
 from .quantized_tensors import IntegerFlow
 
 Held = TypeVar("Held")
@@ -65,6 +65,16 @@ class Node:
         if value is None:
             raise ValueError(f"{self.name} must be {what}, but it is a {self.op} of kind {self.kind}")
         return value
+
+    @property
+    def place(self) -> str:
+        """What a format is chosen for at this node: its layer, or the node itself, as a product of two activations."""
+        return self.layer or self.name
+
+    @property
+    def cell(self) -> str:
+        """Path of the cell whose code runs the operator; empty for that of the network itself."""
+        return self.attributes.cell.rpartition(":")[0]
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
@@ -220,10 +230,38 @@ class NetworkGraph:
                 found.setdefault(node.layer, i)
         return found
 
+    @cached_property
+    def products(self) -> dict[str, int]:
+        """Name of each matrix product of two activations, as attention has two of them -> index of its node."""
+        return {node.name: i for i, node in enumerate(self.nodes) if self._multiplies_activations(node)}
+
+    def _multiplies_activations(self, node: Node) -> bool:
+        operands = node.arguments[:2]
+        return (
+            node.kind == "matmul"
+            and node.op != "Dense"
+            and node.attributes.type == FLOAT32
+            and len(operands) == 2
+            and all(one.kind == "node" and not one.part and self._is_matrix(one.value) for one in operands)
+        )
+
+    def _is_matrix(self, i: int) -> bool:
+        return self.fed[i] and len(self.nodes[i].shape) > 1
+
+    @cached_property
+    def multiplying(self) -> dict[str, int]:
+        """The layers and the products of two activations, which may run in integers -> index of the (first) node."""
+        return {**self.layers, **self.products}
+
     @property
     def rounded_places(self) -> tuple[str, ...]:
-        """The layers and the embeddings: all that a format can be chosen for."""
-        return (*self.layers, *self.embeddings)
+        """The layers, the embeddings and the products of two activations: all that a format can be chosen for."""
+        return (*self.layers, *self.embeddings, *self.products)
+
+    def places_within(self, cells: Container[str]) -> frozenset[str]:
+        """Of these the ones that belong to these cells; a product belongs to the cell whose code computes it."""
+        inside = {name for name, i in self.products.items() if self.nodes[i].cell in cells}
+        return frozenset(inside.union(place for place in self.rounded_places if place in cells))
 
     def calls(self, layer: str) -> list[Node]:
         """The nodes of a conv or dense layer, in execution order: several where it runs several times."""

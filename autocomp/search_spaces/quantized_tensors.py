@@ -1,6 +1,7 @@
 """Which tensors of a network are rounded to 8 bits, so that its runtime goes from layer to layer in integers.
 
-A layer in integers reads rounded numbers, and a convolution also writes them, as does a curve behind it. Between two
+A layer in integers reads rounded numbers, as does a product of two activations in integers, which reads two of them. A
+convolution also writes them, as does a curve behind it. Between two
 such layers an addition, a concatenation or an average of rounded tensors runs in integers too, where a layer in
 integers reads the result. An operator that moves elements only, such as a max pool, passes integers on with the scale
 that they have. (Jacob et al., CVPR 2018, sections 2.4 and A.2: "Quantization of addition, concatenation".)
@@ -35,7 +36,7 @@ AVERAGING = ("AvgPool", "AdaptiveAvgPool2D", "AdaptiveAvgPool2DExt", "ReduceMean
 CURVES = ("Sigmoid", "SiLU", "LeakyReLU", "LeakyReLUExt")
 
 Flags = Any  # np.bool_, or (n,) of them for n plans
-Chosen = Mapping[str, Flags]  # layer -> whether it runs in integers
+Chosen = Mapping[str, Flags]  # layer or product of activations -> whether it runs in integers
 NONE: Flags = np.False_
 
 
@@ -127,10 +128,12 @@ class IntegerFlow:
     def shared(self) -> frozenset[int]:
         """The sources that TensorRT rounds: what layers read, and one operand of each addition. It adds that one within
         the convolution that gives the other, if that convolution's output is not rounded."""
-        possible = {self.source[i] for i in self.tensors(dict.fromkeys(self.graph.layers, True))}
-        inputs = {node.inputs[0] for layer in self.graph.layers for node in self.graph.calls(layer)}
+        graph = self.graph
+        possible = {self.source[i] for i in self.tensors(dict.fromkeys(graph.multiplying, True))}
+        inputs = {node.inputs[0] for layer in graph.layers for node in graph.calls(layer)}
+        inputs = inputs.union(*(graph.nodes[i].inputs[:2] for i in graph.products.values()))
         found = possible & {self.source[i] for i in inputs}
-        for node in self.graph.nodes:
+        for node in graph.nodes:
             operands = {self.source[i] for i in node.inputs} & possible
             if node.kind == "add" and len(node.inputs) > 1 and operands and not operands & found:
                 found.add(min(operands))
@@ -139,7 +142,7 @@ class IntegerFlow:
     def tensors(self, chosen: Chosen) -> dict[int, Flags]:
         """Node -> whether its output is rounded; nodes that no plan rounds are left out.
 
-        chosen: the layers that run in integers.
+        chosen: the layers and products of activations that run in integers.
         """
         found = {i: condition(chosen) for i, condition in enumerate(self.conditions) if condition.any or condition.all}
         return {i: flags for i, flags in found.items() if np.any(flags)}
@@ -153,7 +156,7 @@ class _Structure:
     """
 
     def __init__(self, graph: NetworkGraph) -> None:
-        self.graph, count = graph, len(graph.nodes)
+        self.graph, count, self.products = graph, len(graph.nodes), frozenset(graph.products.values())
         folded = foldable(graph)
         self.end, self.source = list(range(count)), list(range(count))
         for i in reversed(range(count)):
@@ -161,7 +164,8 @@ class _Structure:
                 self.end[i] = self.end[graph.consumers[i][0]]
         self.whole = [_one_tensor(graph, i, folded, self.end[i]) for i in range(count)]
         for i, node in enumerate(graph.nodes):
-            if _moves(node) and self.whole[i] and self.whole[node.inputs[0]]:
+            moves = _moves(node) and self.whole[i] and self.whole[node.inputs[0]]
+            if moves and not (_cuts(node) and self._multiplied_alone(i)):
                 self.source[i] = self.source[node.inputs[0]]
         self.reads: list[frozenset[str]] = [frozenset()] * count
         for i in reversed(range(count)):
@@ -174,8 +178,8 @@ class _Structure:
         writer = self.writers[i]
         node = self.graph.nodes[writer]
         needed: tuple[frozenset[str], ...] = ()
-        if node.kind == "dense" and node.layer is not None:
-            needed = (frozenset([node.layer]),)
+        if (node.kind == "dense" and node.layer is not None) or writer in self.products:
+            needed = (frozenset([node.place]),)
         elif self.computes(node) or self.source[writer] != writer:
             needed = tuple(self._rounded(k) for k in node.inputs)
         readers: list[frozenset[str]] = [self._rounded(self.end[k]) for k in self._operators(i)]
@@ -209,7 +213,20 @@ class _Structure:
         if self.source[reader] != reader:
             return self.reads[reader]
         multiplies = node.kind in WEIGHTED and node.layer is not None and node.inputs[0] == i
-        return frozenset([str(node.layer)]) if multiplies else frozenset()
+        both = reader in self.products and i in node.inputs[:2]
+        return frozenset([node.place]) if multiplies or both else frozenset()
+
+    def _multiplied_alone(self, i: int) -> bool:
+        """Whether products of activations alone read it, maybe moved."""
+        readers = self.graph.consumers[i]
+        return (
+            bool(readers)
+            and i not in self.graph.outputs
+            and all(
+                reader in self.products or (_moves(self.graph.nodes[reader]) and self._multiplied_alone(reader))
+                for reader in readers
+            )
+        )
 
     def _operators(self, i: int) -> Iterator[int]:
         """Operators in integers that are no layers and read a tensor, also through those that move elements."""
@@ -250,6 +267,12 @@ def _one_tensor(graph: NetworkGraph, i: int, folded: Mapping[str, str], end: int
 def _moves(node: Node) -> bool:
     """Whether the operator puts elements of its one input elsewhere, and computes nothing."""
     return len(node.inputs) == 1 and (node.op in MOVING or node.kind in MOVING_KINDS)
+
+
+def _cuts(node: Node) -> bool:
+    """Whether it gives a part of its input. Queries, keys and values that one layer gives have other ranges each: a
+    part that products of activations read is rounded by itself."""
+    return node.op == "Part" or node.op in ("StridedSlice", "SliceExt", "Narrow")
 
 
 def averages_images(graph: NetworkGraph, node: Node) -> bool:

@@ -81,9 +81,11 @@ class SearchSpace:
 
     def _left_out(self, values: Mapping[str, Value]) -> set[str]:
         """Names of the knobs all of whose layers are skipped."""
-        gone = {layer for block in self._skipped(values) for layer in block.layers}
-        if not gone:
+        skipped = self._skipped(values)
+        if not skipped:
             return set()
+        gone = {layer for block in skipped for layer in block.layers}
+        gone |= {name for name, i in self.graph.products.items() if any(i in block.nodes for block in skipped)}
         knobs = [self.knobs[self._position[name]] for name in values]
         return {knob.name for knob in knobs if knob.block is None and gone.issuperset(knob.layers)}
 
@@ -274,7 +276,7 @@ class SearchSpace:
                 continue
             bits = np.array([(f.weight_bits, f.activation_bits, f.group) for f in knob.formats])
             for i, node in enumerate(self.graph.nodes):
-                if node.layer is not None and node.layer in knob.layers:
+                if node.place in knob.layers:
                     tables[i].append((position, bits))
         return tuple(map(tuple, tables))
 

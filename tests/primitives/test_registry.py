@@ -16,6 +16,7 @@ from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.pruning.rated_pruning import RatedPruning
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.named_formats import NamedFormats
+from autocomp.primitives.quantization.product_knobs import PRODUCTS
 from autocomp.primitives.registry import DEPTH, automatic, primitive, primitives, rated, search_space, trainers
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import Format, Knob, NetworkGraph
@@ -55,7 +56,7 @@ def knobs(
     request: pytest.FixtureRequest, named_subject: Callable[[str], Subject], third_party: None
 ) -> tuple[Subject, tuple[Knob, ...]]:
     subject = _with_blocks(named_subject("deep")) if request.param in DEPTH else named_subject("residual")
-    subject = _with_heads(subject) if request.param == "head-pruning" else subject
+    subject = _with_heads(subject) if request.param in ("head-pruning", PRODUCTS) else subject
     made = primitive(request.param)
     if request.param in rated():
         made = RatedPruning(request.param, np.arange(subject.graph.unit_count, dtype=float))
@@ -68,7 +69,7 @@ def test_knobs_bind_layers_of_the_graph(knobs: tuple[Subject, tuple[Knob, ...]])
     subject, found = knobs
     assert found and len({knob.name for knob in found}) == len(found)
     for knob in found:
-        assert knob.layers and set(knob.layers) <= set(subject.graph.layers)
+        assert knob.layers and set(knob.layers) <= set(subject.graph.multiplying)
         assert len(knob.values) > 1 and knob.values[0] in ("float", 1.0, "dense", "whole"), (
             "the first leaves the network as it is"
         )
@@ -78,10 +79,10 @@ def test_a_plan_of_any_values_can_be_carried_out(knobs: tuple[Subject, tuple[Kno
     subject, found = knobs
     name, importance = found[0].primitive, np.arange(subject.graph.unit_count, dtype=float)
     known = {name: importance} if name in rated() else {}
-    choices = Choices(FORMATS, 4, name, importance=known, ranges_of_rows=True)
+    choices = Choices(FORMATS, 4, name, importance=known, quantizes_tensors=True, ranges_of_rows=True)
     space = search_space(subject.graph, subject.parameters, choices)
     plan = space.decode(space.random(np.random.default_rng(0), 1)[0])
-    assert space.kept(plan).any() and set(space.formats(plan)) <= set(subject.graph.layers)
+    assert space.kept(plan).any() and set(space.formats(plan)) <= set(subject.graph.multiplying)
 
 
 def test_the_trained_ones_name_their_algorithm() -> None:

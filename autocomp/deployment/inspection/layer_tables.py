@@ -13,7 +13,7 @@ from autocomp.hardware_models.memory import Memory
 from autocomp.hardware_models.operators import Program
 from autocomp.results.layers import DrawnOperator, LayerCosts, LayerTables
 from autocomp.results.point import carried_out_by_default
-from autocomp.search_spaces import ChannelGroup, Node, Plan, SearchSpace, Workload, split_value
+from autocomp.search_spaces import ChannelGroup, Plan, SearchSpace, Workload, split_value
 
 KEEP = "keep/"
 LEAST_GAIN = 1e-3  # share of a plan's latency; less is no gain
@@ -76,16 +76,16 @@ class LayerCounter:
         workload = self.space.workload(self.space.encode(plan)[None], self.batch)
         program, formats, primitives = self._program, self.space.formats(plan), self._primitives(plan)
         found, memory = self._counted(workload), self._memory(workload)
-        rows = []
+        rows, places = [], {place for knob in self.space.knobs for place in knob.layers} | {*self.space.graph.layers}
         for one, live in zip(program.operators, memory, strict=True):
-            node, taken = program.graph.nodes[one.head], found.get(_name(program.graph.nodes[one.head]), [])
+            node, taken = program.graph.nodes[one.head], found.get(program.graph.nodes[one.head].place, [])
             costs = taken if len({cost.name for cost in taken}) > 1 else taken[:1]
-            found[_name(node)] = taken[len(costs) :]
+            found[node.place] = taken[len(costs) :]
             rows.append(
                 LayerCosts(
                     int(workload.channels_of(one.head)[0]) if node.units.size else 0,
-                    str(formats.get(str(node.layer), "float")) if node.weight_shape or node.attributes.table else "",
-                    primitives.get(str(node.layer), ()),
+                    str(formats.get(node.place, "float")) if node.place in places else "",
+                    primitives.get(node.place, ()),
                     sum(cost.latency_ms for cost in costs),
                     sum(cost.bytes for cost in costs),
                     max(costs, key=lambda cost: cost.latency_ms).bound if costs else "",
@@ -110,7 +110,7 @@ class LayerCounter:
         program, found = self.device.program(workload.specialised.graph), dict[str, list[OperatorCost]]()
         for one, cost in zip(program.operators, self.device.cost_table(workload), strict=True):
             node = program.graph.nodes[one.head]
-            found.setdefault(node.attributes.replaces or _name(node), []).append(cost)
+            found.setdefault(node.attributes.replaces or node.place, []).append(cost)
         return found
 
     def _primitives(self, plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -128,7 +128,3 @@ class LayerCounter:
         nodes = self.space.graph.nodes
         cut = {name: nodes[i].units for name, i in self.space.graph.layers.items()}
         return [name for name, units in cut.items() if ((units >= group.start) & (units < group.stop)).any()]
-
-
-def _name(node: Node) -> str:
-    return node.layer or node.name

@@ -185,6 +185,9 @@ class OnnxContainer(NamedContainer):
             readers = len(lowered.graph.consumers[i])
             each = sum(self.rounded + 12 * letters for letters in _tensors(lowered.graph.nodes[i]))
             count = count + lowered.quantized(i) * (each + 10.0 * readers)
+        for i, operand in _turned_operands(lowered, operator):
+            letters = len(lowered.graph.nodes[i].name) + len(".b")
+            count = count + lowered.quantized(operand) * float(self.rounded + 12 * letters)
         return count
 
 
@@ -230,6 +233,14 @@ def _made(lowered: LoweredNetwork, operator: Operator) -> set[int]:
                 found.add(source)
                 ahead.append(source)
     return {i for i in found if not _split_whole(graph.nodes[i])}
+
+
+def _turned_operands(lowered: LoweredNetwork, operator: Operator) -> Iterator[tuple[int, int]]:
+    """Products of two activations at an operator, each with an operand that it transposes itself: the file rounds that
+    again behind the transpose."""
+    for i in filter(lowered.is_product, operator.nodes):
+        node = lowered.graph.nodes[i]
+        yield from ((i, operand) for operand, turned in zip(node.inputs, node.turns, strict=False) if turned)
 
 
 def _split_whole(node: Node) -> bool:

@@ -50,6 +50,8 @@ class Runtime:
     ranges_of_rows: whether it rounds each row of a dense layer's input with a range that it finds while the network
         runs, and multiplies these integers.
     recognises: whether it runs a function as one operator however a network writes it.
+    product_share: the time of a product of two activations in integers, relative to that in floats; None: such a
+        product gains what a layer does.
     rates: the constants for the runtime's own work; in device files they are under [rates].
     """
 
@@ -65,6 +67,7 @@ class Runtime:
     quantizes_tensors: bool = False
     ranges_of_rows: bool = False
     recognises: bool = True
+    product_share: float | None = None
     rates: type[RuntimeRates] = RuntimeRates
 
     def executes(self, some: Format, precisions: Collection[str]) -> bool:
@@ -73,16 +76,21 @@ class Runtime:
         able = (bits <= 8 and "int8" in precisions) or (bits <= 4 and "int4" in precisions)
         return able and not self.floats_alone
 
+    def multiplies_activations(self, precisions: Collection[str]) -> bool:
+        """Whether it multiplies two activations in integers: its files round tensors that no layer reads, too."""
+        return self.quantizes_tensors and self.executes(Format(8, 8), precisions)
+
     def multiplies_integers(self, node: Node) -> bool:
         """Whether a layer runs in integers in a format that is executed; else the format is not offered for it."""
         return not self.floats_alone
 
     def precision(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
-        """(n,) index into PRECISIONS: the arithmetic in which a layer runs.
+        """(n,) index into PRECISIONS: the arithmetic in which a layer, or a product of two activations, runs.
 
         At most 8 bits: no file has products of 4-bit integers, whatever the chip could do.
         """
         able = self.multiplies_integers(lowered.graph.nodes[layer])
+        able = able and (self.quantizes_tensors or not lowered.is_product(layer))
         return np.minimum(lowered.asked(layer), INT8 if able else FLOAT)
 
     def reads_stored(self, lowered: LoweredNetwork, layer: int) -> np.ndarray:
@@ -110,8 +118,9 @@ class Runtime:
         widest = np.zeros(len(lowered.workload))
         for position in lowered.program.readers[node]:
             operator = lowered.program.operators[position]
-            is_layer = lowered.graph.nodes[operator.head].kind in WEIGHTED
-            if is_layer and operator.reads[0] == node not in operator.reads[1:]:
+            operands = 2 if lowered.is_product(operator.head) else 1
+            multiplies = operands == 2 or lowered.graph.nodes[operator.head].kind in WEIGHTED
+            if multiplies and node in operator.reads[:operands] and node not in operator.reads[operands:]:
                 found = widths[self.precision(lowered, operator.head)]
                 divided = lowered.workload.divided_of(operator.head)
                 widest = np.maximum(widest, np.where(divided, widths[FLOAT], found))

@@ -78,7 +78,10 @@ def matmul(w: Writer, node: Node) -> str:
     for i in np.flatnonzero(transposed):
         rank = len(argument_shape(w, node, int(i)))
         swap = [*range(rank - 2), rank - 1, rank - 2]
+        quantizer = w.on_grid.get(operands[i])  # a rounded operand is rounded again behind its transpose
         operands[i] = w.emit("Transpose", [operands[i]], f"{node.name}.{'ab'[i]}", perm=swap)
+        if quantizer is not None:
+            operands[i] = w.rounded(operands[i], quantizer, f"{operands[i]}#quantized")
     return w.emit("MatMul", operands, node.name)
 
 

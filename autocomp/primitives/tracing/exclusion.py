@@ -28,7 +28,7 @@ def excluded_layers(net: Any, graph: NetworkGraph, patterns: Patterns = ()) -> f
         ValueError: a pattern fits no cell; it names the nearest.
     """
     wanted = cells_named(net, (patterns,) if isinstance(patterns, str) else tuple(patterns))
-    named = {place for place in graph.rounded_places if place in wanted}
+    named = graph.places_within(wanted)
     frozen = _frozen(net, graph)
     if frozen - named:
         log.info("layers with frozen weights stay as they are: %s", ", ".join(sorted(frozen - named)))

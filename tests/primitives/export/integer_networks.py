@@ -128,16 +128,11 @@ class Rounded:
 
     def kernels(self, compressed: CompressedWeights, folder: Path) -> Counter[str]:
         """How often each kernel ran, as onnxruntime's profile says."""
-        options = onnxruntime.SessionOptions()
-        options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
-        session = self._session(compressed, Style(integer_weights=True), options=options)
-        session.run(None, {"x": self.x})
-        events = json.loads(Path(session.end_profiling()).read_text())
-        ran = [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
-        return Counter(event["args"]["op_name"] for event in ran)
+        model = onnx_network(self.graph, self.parameters, compressed, Style(integer_weights=True))
+        return kernels_of(model.SerializeToString(), self.x, folder)
 
-    def _session(self, compressed: CompressedWeights, style: Style, optimized: bool = True, options: Any = None) -> Any:
-        options = options or onnxruntime.SessionOptions()
+    def _session(self, compressed: CompressedWeights, style: Style, optimized: bool = True) -> Any:
+        options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if not optimized:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -148,6 +143,18 @@ class Rounded:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=[] if style.integer_weights else REWRITES,
         )
+
+
+def kernels_of(model: bytes, x: np.ndarray, folder: Path) -> Counter[str]:
+    """How often each kernel ran for an input, as onnxruntime's profile says."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.enable_profiling = 3, True
+    options.profile_file_prefix = str(folder / "profile")
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session.run(None, {session.get_inputs()[0].name: x})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    ran = [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
+    return Counter(event["args"]["op_name"] for event in ran)
 
 
 @cache

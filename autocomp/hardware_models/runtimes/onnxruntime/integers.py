@@ -1,4 +1,5 @@
-"""What onnxruntime runs in integers: layers whose weights and inputs have 8 bits or fewer, and what lies between them.
+"""What onnxruntime runs in integers: layers whose weights and inputs have 8 bits or fewer, products of two activations
+of 8 bits, and what lies between them.
 
 Exported files round the tensors between such layers, so that its integer kernels follow one another; see
 :class:`autocomp.search_spaces.IntegerFlow`.
@@ -24,7 +25,7 @@ def precision(lowered: LoweredNetwork, layer: int) -> np.ndarray:
 
 def in_integers(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     """(n,) bool: whether the operator's kernel reads and writes integers."""
-    if lowered.graph.nodes[operator.head].kind in WEIGHTED:
+    if lowered.multiplies(operator.head):
         return precision(lowered, operator.head) == INT8
     if _pools(lowered, operator):  # files pool floats where floats are written, and round then
         return _written_in_integers(lowered, operator.reads[0]) & _on_grid(lowered, operator.reads[0])
@@ -35,7 +36,7 @@ def in_integers(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
 
 def deciding_integers(lowered: LoweredNetwork, operator: Operator) -> set[int]:
     """Layers whose formats decide whether the operator's kernel reads and writes integers."""
-    if lowered.graph.nodes[operator.head].kind in WEIGHTED:
+    if lowered.multiplies(operator.head):
         return {operator.head}
     found = lowered.deciding(operator.output).union(*(lowered.deciding(node) for node in operator.reads))
     if _pools(lowered, operator) and operator.reads[0] in lowered.program.writer:
@@ -98,7 +99,9 @@ def _written_in_integers(lowered: LoweredNetwork, node: int) -> np.ndarray:
 
 def passes(lowered: LoweredNetwork, operator: Operator) -> np.ndarray:
     """(n,) how often separate kernels in integers read and write the output again: for additions after a layer, and for
-    activations that no rounding includes."""
+    activations that no rounding includes. Behind a product of activations they are as in floats."""
+    if lowered.is_product(operator.head):
+        return np.zeros(len(lowered.workload))
     fused = [lowered.graph.nodes[i] for i in operator.nodes[1:]]
     count = sum(
         node.kind in ("add", "mul") or (node.kind == "activation" and node.op not in CLIPPING) for node in fused

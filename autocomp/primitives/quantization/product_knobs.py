@@ -1,0 +1,41 @@
+"""Knobs for products of two activations, as attention has two of them: queries by keys, and weights by values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from autocomp.errors import NoEffectError
+from autocomp.primitives.numerics.reconstruction import Moments
+from autocomp.search_spaces import Format, Knob, NetworkGraph
+
+PRODUCTS = "activation-products"
+BOTH = Format(8, 8)  # of the two operands
+
+
+class ProductKnobs:
+    """A knob for each product of two activations: in floats, or of two operands with 8 bits each.
+
+    Both operands are rounded with ranges that calibration finds, one scale for a tensor; a softmax's result has levels
+    from 0 on. The product is then one of integers (I-BERT, Kim et al., ICML 2021, section 3; FQ-ViT, Lin et al., IJCAI
+    2022). Files have it where the runtime rounds tensors between layers, onnxruntime and TensorRT; MindSpore's forms of
+    a plan compute it in floats.
+    """
+
+    name = PRODUCTS
+
+    def knobs(
+        self,
+        graph: NetworkGraph,
+        parameters: Mapping[str, np.ndarray],
+        formats: Sequence[Format],
+        channel_divisor: int,
+        moments: Mapping[str, Moments],
+    ) -> tuple[Knob, ...]:
+        if not graph.products:
+            raise NoEffectError(f"{self.name} found no product of two activations, as in attention")
+        if BOTH not in formats:
+            raise NoEffectError(f"{self.name} needs a device that multiplies integers of 8 bits: {BOTH} is not offered")
+        values = (str(Format()), str(BOTH))
+        return tuple(Knob(f"format/{name}", self.name, (name,), values) for name in graph.products)
