@@ -17,6 +17,7 @@ from autocomp.deployment.recovery import Recovery, usual_epochs
 from autocomp.deployment.remote.plan_trainer import Team
 from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
+from autocomp.deployment.timing import can_time, time_points
 from autocomp.deployment.tuning import Tuner, settings_of
 from autocomp.evaluators import Measurement, OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, check_trainable, integer, training_classes
@@ -178,6 +179,8 @@ def search(
     front.settings["call"] = call
     if study.stopped != INTERRUPTED:
         _train(front, tuner, job, trials, train_budget, elastic)
+        if "latency" in bounds.metrics and can_time(chip):
+            time_points(front, chip, deployer.samples, lambda: study.seconds_left)
     if not front.feasible:
         log.warning("%s", front.notes[0])
     return front

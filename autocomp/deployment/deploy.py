@@ -105,11 +105,11 @@ class NetworkDeployer:
         """
         compressed, known = self.evaluator.compress(plan), self.evaluator
         if holds_weights(path):
-            return export_weights(self.net(plan), self._float, (plan, compressed.kept), self._samples, path)
+            return export_weights(self.net(plan), self._float, (plan, compressed.kept), self.samples, path)
         net = convert(self._float, known.space.graph, known.parameters, compressed)
         weights = (compressed.graph or known.space.graph, known.parameters, compressed)
-        report = export(net, *weights, self._samples, path, not known.symmetric, _device(self._sizes), form)
-        report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
+        report = export(net, *weights, self.samples, path, not known.symmetric, _device(self._sizes), form)
+        report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self.samples)
         judge = self._judge if check_accuracy else None
         return report if judge is None else judge.beside_reported(report)
 
@@ -130,7 +130,8 @@ class NetworkDeployer:
         return FileAccuracy(self.evaluator) if self._evaluates else None
 
     @property
-    def _samples(self) -> Arrays:
+    def samples(self) -> Arrays:
+        """Of the search, for one inference of the deployment's batch."""
         return tuple(np.resize(x[: self.batch], (self.batch, *x.shape[1:])) for x in self.evaluator.inputs)
 
     @interruptible()
@@ -190,7 +191,7 @@ class NetworkDeployer:
 
     def _tuned(self, weights: TrainedWeights, make: Callable[[], Tuned]) -> TunedDeployer:
         zero_points = not self.evaluator.symmetric
-        return TunedDeployer(weights, make, self._samples, zero_points, self._sizes, self._judge, self._on, self._float)
+        return TunedDeployer(weights, make, self.samples, zero_points, self._sizes, self._judge, self._on, self._float)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
@@ -217,7 +218,7 @@ class TunedDeployer:
         base: Any = None,
     ) -> None:
         self._judge, self._on, self._float = judge, on, base
-        self.weights, self._make, self._samples = weights, make, samples
+        self.weights, self._make, self.samples = weights, make, samples
         self._zero_points, self._sizes = zero_points, sizes
 
     @cached_property
@@ -234,10 +235,10 @@ class TunedDeployer:
         self._check(plan)
         tuned = self.tuned
         if holds_weights(path):
-            return export_weights(tuned.net, self._float, (plan, None), self._samples, path)
-        known = (tuned.graph, tuned.parameters, tuned.compressed, self._samples)
+            return export_weights(tuned.net, self._float, (plan, None), self.samples, path)
+        known = (tuned.graph, tuned.parameters, tuned.compressed, self.samples)
         report = export(tuned.net, *known, path, self._zero_points, _device(self._sizes), form)
-        report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self._samples)
+        report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self.samples)
         return self._judge.beside_reported(report) if self._judge is not None and check_accuracy else report
 
     def fine_tune(

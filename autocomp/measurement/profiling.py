@@ -61,6 +61,30 @@ def typical_ms(
     return float(np.median(taken)) * 1e3
 
 
+def in_turns(
+    models: Sequence[bytes], inputs: Sequence[np.ndarray], threads: int = 1, seconds: float = SECONDS
+) -> list[float]:
+    """Milliseconds of the median run of each model. They run in turns, so that what slows the machine slows all.
+
+    seconds: of all models together. inputs: of each of them.
+    """
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    sessions = [_session(model, threads) for model in models]
+    feeds = [
+        {spec.name: array for spec, array in zip(session.get_inputs(), inputs, strict=True)} for session in sessions
+    ]
+    taken: list[list[float]] = [[] for _ in sessions]
+    for session, feed in zip(sessions, feeds, strict=True):
+        session.run(None, feed)
+    end = time.perf_counter() + seconds
+    while len(taken[0]) < RUNS or time.perf_counter() < end:
+        for session, feed, times in zip(sessions, feeds, taken, strict=True):
+            began = clock()
+            session.run(None, feed)
+            times.append(clock() - began)
+    return [float(np.median(times)) * 1e3 for times in taken]
+
+
 def measure(
     shapes: Sequence[OperatorShape], threads: int = 1, report: Report | None = None, passes: int = PASSES
 ) -> list[MeasuredShape]:

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from autocomp.problem.metrics import shown
+
 from .front_protocol import Front
 from .point import Point
 from .shrinkage import Changes, shrunk
@@ -51,6 +53,21 @@ def least_accuracy(of_float: Point, chance: float | None) -> float:
         return 0.0
     kept = KEPT_FIDELITY if of_float.metric == MEAN_OF_SAMPLES else KEPT
     return chance + kept * (of_float.accuracy - chance)
+
+
+def not_shown(front: Front, nondominated: Sequence[Point]) -> tuple[str, ...]:
+    """A note where points are below the least accuracy."""
+    of_float, chance, least = front.float_point, front.chance, front.min_accuracy
+    below = [point for point in nondominated if point.accuracy < least]
+    if not below or chance is None:
+        return ()
+    kept = (least - chance) / (of_float.accuracy - chance)
+    limit = f"{of_float.metric} {shown(least, of_float.scale)}"
+    share = f"{round(100 * kept)} % of what the float network has above chance ({shown(chance, of_float.scale)})"
+    if len(below) == len(nondominated) - any(point.is_float for point in nondominated):
+        return (f"no point keeps {limit}, {share}: all are shown",)
+    advice = "accuracy>0% in the budget shows them, front.evaluated has them"
+    return (f"{len(below)} further points are not shown, since they do not keep {limit}, {share}: {advice}",)
 
 
 def estimated_on_part(front: Front) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from autocomp.hardware_models import LatencyErrors
 from autocomp.problem.arguments import RULES, check
 from autocomp.problem.budget import ACCURACY, Budget, objectives
-from autocomp.problem.metrics import METRICS, shown
+from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import hypervolume, knee, on_front
 from autocomp.problem.record import Record
 from autocomp.rules import checked
@@ -24,7 +24,7 @@ from autocomp.search_spaces import Plan
 from . import front_table
 from .details import FILE as DETAILS
 from .details import FrontDetails
-from .estimates import estimated_on_part, expected, least_accuracy
+from .estimates import estimated_on_part, expected, least_accuracy, not_shown
 from .front_table import LINES, render
 from .html_table import table_html
 from .layers import FILE as LAYERS
@@ -32,6 +32,7 @@ from .layers import LayerTables
 from .point import Deployer, ExportReport, Point
 from .prediction import Prediction, Resolver, StoredResolver
 from .stored import FILE, read, to_json, write_text
+from .timed import Timed
 from .wording import short
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class ParetoSet(Sequence[Point]):
     errors: of the device's predicted latencies, for bounds such as ``latency<5ms@90%``.
     details: see :class:`autocomp.results.details.FrontDetails`.
     layers: each point operator by operator; None where the network is not at hand and was not when the front was saved.
+    timed: milliseconds that were measured of points; in the budget they count in place of the predicted ones.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class ParetoSet(Sequence[Point]):
         tuned: Iterable[tuple[Record, Deployer | None]] = (),
         layers: LayerTables | None = None,
         details: FrontDetails | None = None,
+        timed: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.deployer, self.resolver, self.chance = deployer, resolver, chance
         self.device = device
@@ -92,17 +95,18 @@ class ParetoSet(Sequence[Point]):
         if of_float is None:
             raise ValueError(f"a front needs the float network's record, but none of {len(records)} has an empty plan")
         self.float_point = Point.of(of_float, deployer=deployer)
-        self.budget = self._bounds(budget)
+        self.budget, self.timed = self._bounds(budget), Timed(timed)
         self.objectives = _objectives(self.budget, objectives)
         self.reference = (1.0,) * (1 + len(self.objectives))
         self._observed = tuple(
             self.float_point if record is of_float else Point.of(record, self.float_point, deployer)
             for record in records
         )
-        self.evaluated = self._expected()
+        self.evaluated = self._observed
         self.tuned = tuple(
             replace(Point.of(record, self.float_point, deployer), tuned=True) for record, deployer in tuned
         )
+        self.evaluated = self._expected()
         self.remarks = tuple(notes)
         self._layers, self._details = layers, details
         self._points = self._find()
@@ -170,30 +174,11 @@ class ParetoSet(Sequence[Point]):
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of the table."""
-        remarks = (*estimated_on_part(self), *self._hidden, *self.remarks)
+        remarks = (*estimated_on_part(self), *not_shown(self, self._nondominated), *self.remarks)
         if self.feasible:
             return remarks
         advice = self._advice(self.budget)
         return (f"no evaluated plan meets the budget {self.budget}: these come nearest{advice}", *remarks)
-
-    @property
-    def _hidden(self) -> tuple[str, ...]:
-        """A note where points are below the least accuracy."""
-        below = [point for point in self._nondominated if point.accuracy < self.min_accuracy]
-        if not below or self.chance is None:
-            return ()
-        scale = self.float_point.scale
-        limit = f"{self.float_point.metric} {shown(self.min_accuracy, scale)}"
-        share = f"{round(100 * self._kept)} % of what the float network has above chance ({shown(self.chance, scale)})"
-        if len(below) == len(self._nondominated) - any(point.is_float for point in self._nondominated):
-            return (f"no point keeps {limit}, {share}: all are shown",)
-        advice = "accuracy>0% in the budget shows them, front.evaluated has them"
-        return (f"{len(below)} further points are not shown, since they do not keep {limit}, {share}: {advice}",)
-
-    @property
-    def _kept(self) -> float:
-        of_float, chance = self.float_point.accuracy, self.chance or 0.0
-        return (self.min_accuracy - chance) / (of_float - chance)
 
     def short_of_accuracy(self, bounds: Budget | None = None) -> list[Point]:
         """Evaluated plans that miss only the bound on the accuracy, by default of the budget.
@@ -277,9 +262,8 @@ class ParetoSet(Sequence[Point]):
         return self._points[knee(self._matrix(self._points))]
 
     def _constraint_violation(self, bounds: Budget, point: Point) -> float:
-        of_float = self.float_point
-        known = (point.cost, point.accuracy, of_float.cost, of_float.accuracy)
-        return float(bounds.violation(*known, point.errors)[0])
+        cost, of_float = self.timed.costs(point, self.float_point, self._every)
+        return float(bounds.violation(cost, point.accuracy, of_float, self.float_point.accuracy, point.errors)[0])
 
     def _preference(self, bounds: Budget, point: Point) -> tuple[float, ...]:
         costs = [point.value(name) for name in self.objectives]
@@ -341,6 +325,21 @@ class ParetoSet(Sequence[Point]):
         added = replace(point, reference=own, violation=self._constraint_violation(self.budget, point))
         self.tuned = (*(other for other in self.tuned if other.plan != point.plan), added)
         self._renew()
+
+    def take_latency(self, plan: Plan, own_ms: float, float_ms: float) -> None:
+        """Milliseconds of a plan's file and of the float network's, which ran in turns on the device: from now on they,
+        and not the predicted ones, say whether points meet the budget."""
+        self.timed.add(plan, own_ms, float_ms)
+        self.float_point.measured["latency_ms"] = self.timed.float_ms
+        for point in self._every:
+            if point.plan == plan:
+                point.measured["latency_ms"] = own_ms
+        self._observed, self.tuned = map(self._judged, (self._observed, self.tuned))
+        self.evaluated = self._expected()
+        self._renew()
+
+    def _judged(self, points: Iterable[Point]) -> tuple[Point, ...]:
+        return tuple(replace(point, violation=self._constraint_violation(self.budget, point)) for point in points)
 
     def _renew(self) -> None:
         self._points = self._find()
@@ -436,6 +435,7 @@ class ParetoSet(Sequence[Point]):
             resolver=resolver,
             chance=saved.chance,
             tuned=[(record, deployer and deployer.restored(Path(folder), record.plan)) for record in saved.tuned],
+            timed=saved.timed,
             layers=LayerTables.read(Path(folder)),
             details=FrontDetails.read(Path(folder)),
         )

@@ -12,6 +12,7 @@ from .details import FrontDetails
 from .layers import LayerTables
 from .point import Point
 from .prediction import Resolver
+from .timed import Timed
 
 
 class Front(Collection[Point], Protocol):
@@ -52,6 +53,10 @@ class Front(Collection[Point], Protocol):
     def chance(self) -> float | None: ...
     @property
     def resolver(self) -> Resolver | None: ...
+    @property
+    def min_accuracy(self) -> float: ...
+    @property
+    def timed(self) -> Timed: ...
     @property
     def layers(self) -> LayerTables | None: ...
     @property

@@ -38,7 +38,7 @@ class StoredFront:
 
     tuned: records of plans whose networks were fine-tuned. measured, measured_tuned: measured costs of each plan, by
         its key.
-    resolver: data to solve for other budgets, where it is known.
+    resolver: data to solve for other budgets, where it is known. timed: see :class:`Timed`.
     """
 
     device: str
@@ -53,6 +53,7 @@ class StoredFront:
     tuned: tuple[Record, ...] = ()
     measured_tuned: dict[str, MeasuredFiles] = field(default_factory=dict)
     chance: float | None = None
+    timed: dict[str, list[float]] = field(default_factory=dict)
 
     def tell(self, front: Front) -> None:
         """Give the front's points what was measured of them."""
@@ -74,6 +75,7 @@ def to_json(front: Front) -> str:
         "settings": front.settings,
         "notes": front.remarks,
         "chance": front.chance,
+        "timed": front.timed.measured,
         "errors": front.errors and front.errors.as_dict(),
         "records": [_record(point) for point in front.evaluated],
         "tuned": [_record(point) for point in front.tuned],
@@ -137,6 +139,7 @@ def _stored(value: dict[str, Any]) -> StoredFront:
         measured_tuned=_measured(value.get("tuned", ())),
         resolver=value.get("resolver"),
         chance=value.get("chance"),
+        timed=value.get("timed", {}),
         errors=LatencyErrors.parse(value["errors"]) if value.get("errors") else None,
     )
 
