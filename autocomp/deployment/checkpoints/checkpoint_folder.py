@@ -89,6 +89,10 @@ def _apart(net: Any, layout: str) -> Apart:
         raise ValueError(
             f"{layout} holds embeddings in float, but {next(iter(apart.tables))} is in integers: exclude it"
         )
+    for product in (made.compressed.graph or made.graph).products:
+        if f"format/{product}" in made.compressed.plan:
+            raise ValueError(f"{layout} holds dense layers in integers, but {product} is a product of activations: "
+                             f"exclude it")  # fmt: skip
     for layer, state in made.compressed.layers.items():
         if layer not in apart.layers and (state.quantized is not None or state.activation is not None):
             raise ValueError(f"{layout} holds dense layers in integers, but {layer} is a convolution: exclude it")

@@ -23,7 +23,7 @@ from autocomp.primitives.numerics.quantizers import ActivationQuantizer, quantiz
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.jobs import evaluator_of
 from autocomp.search_spaces import Format, Plan
-from tests.networks import nn
+from tests.networks import nn, ops
 
 RNG = np.random.default_rng(0)
 CONVERTED = {"compressed-tensors": "model.safetensors", "ascend-v1": "quant_model_weights.safetensors"}
@@ -154,6 +154,28 @@ def test_a_convolution_in_integers_is_refused(tmp_path: Path) -> None:
     converted = algorithm.convert(algorithm.apply(net, calibrate=images))
     with pytest.raises(ValueError, match="but 0 is a convolution: exclude it"):
         export_checkpoint(converted, tmp_path, "compressed-tensors")
+
+
+class Attention(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = nn.Dense(4, 4), nn.Dense(4, 4)
+
+    def construct(self, x: Any) -> Any:
+        return ops.matmul(self.q(x), self.k(x).transpose((0, 2, 1)))
+
+
+def test_a_product_of_activations_in_integers_is_refused(tmp_path: Path) -> None:
+    x, net = RNG.standard_normal((4, 3, 4)).astype(np.float32), Attention()
+    graph = trace(net, (x[:1],))
+    (product,) = graph.products
+    formats, used = [Format.parse(text) for text in ("w8", "w8a8")], ("post-training", "activation-products")
+    choices = Choices(formats, 1, used, quantizes_tensors=True)
+    own = NetworkDeployer(net, evaluator_of(net, graph, choices, (x,), None, (x,)), (x,), choices)
+    value = next(knob.values[-1] for knob in own.evaluator.space.knobs if knob.name == f"format/{product}")
+    own.export(Plan({"format/q": "w8"}), tmp_path / "fine", form="ascend-v1")
+    with pytest.raises(ValueError, match=f"but {product} is a product of activations: exclude it"):
+        own.export(Plan({"format/q": "w8", f"format/{product}": value}), tmp_path / "no", form="ascend-v1")
 
 
 @pytest.mark.parametrize(
