@@ -46,7 +46,8 @@ def export(
     weights: Weights = None,
     point: Annotated[str, typer.Option("--point", metavar="POINT", help=POINT_HELP)] = "knee",
     form: Annotated[
-        str | None, typer.Option("--form", help="qat or simulated, in the place of what the device's runtime takes.")
+        str | None,
+        typer.Option("--form", help="qat, simulated, compressed-tensors or ascend-v1, in place of the device's."),
     ] = None,
     as_json: Json = False,
 ) -> None:

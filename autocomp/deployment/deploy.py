@@ -47,6 +47,7 @@ from autocomp.results.layers import LayerTables
 from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
 
+from .checkpoints.checkpoint_folder import LAYOUTS, export_checkpoint
 from .file_accuracy import FileAccuracy
 from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
@@ -103,6 +104,8 @@ class NetworkDeployer:
 
         check_accuracy: whether the file's accuracy is measured where the samples of the search have labels.
         """
+        if form in LAYOUTS:
+            return export_checkpoint(self.net(plan), path, form)
         compressed, known = self.evaluator.compress(plan), self.evaluator
         if holds_weights(path):
             return export_weights(self.net(plan), self._float, (plan, compressed.kept), self.samples, path)
@@ -234,6 +237,8 @@ class TunedDeployer:
     ) -> ExportReport:
         self._check(plan)
         tuned = self.tuned
+        if form in LAYOUTS:
+            return export_checkpoint(tuned.net, path, form)
         if holds_weights(path):
             return export_weights(tuned.net, self._float, (plan, None), self.samples, path)
         known = (tuned.graph, tuned.parameters, tuned.compressed, self.samples)

@@ -251,7 +251,11 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "save": {"folder": PATH},
     "evaluate": {"plan": Rule("a Plan or a Prediction", lambda v: _is_plan(v) and not isinstance(v, str))},
     "add": {"point": Rule("a fine-tuned Point", lambda v: hasattr(v, "tuned") and hasattr(v, "deployer"))},
-    "export": {"path": PATH, "form": one_of("qat", "simulated").or_none(), "check_accuracy": SWITCH},
+    "export": {
+        "path": PATH,
+        "form": one_of("qat", "simulated", "compressed-tensors", "ascend-v1").or_none(),
+        "check_accuracy": SWITCH,
+    },
     "fine_tune": {
         "epochs": whole(1),
         "batch": whole(1),

@@ -45,7 +45,7 @@ class ExportReport:
     of_cost: whether ``point.cost`` is predicted for files of this form.
     form: "deployable", which the device's runtime takes; "qat", which ``amct_onnx.convert_qat_model`` converts;
         "simulated", with rounding in operators that every computer runs, and no integer kernel; empty where no layer is
-        in integers.
+        in integers; "compressed-tensors" or "ascend-v1" for a checkpoint folder, of which the weights are compared.
     commands: what to run in a shell to bring the file onto the device.
     accuracy: of the file, 0 to 1, on ``samples`` samples with labels; None where it was not measured.
     scale: as in :class:`Point`.
@@ -260,6 +260,8 @@ class Point:
 
         form: None: the one that the device's runtime takes, where there is one for this ending. "qat": for
             ``amct_onnx.convert_qat_model``, on a device under atc. "simulated": with operators that any computer runs.
+            "compressed-tensors" (vLLM) or "ascend-v1" (msModelSlim, vLLM Ascend): the path is a folder; dense layers in
+            integers and the rest in float, under the network's own names.
         check_accuracy: whether onnxruntime also runs an ONNX file on all samples of the search, where these have
             labels; a difference of more than 0.2 points to the reported accuracy is a warning.
         """

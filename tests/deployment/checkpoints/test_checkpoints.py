@@ -1,0 +1,205 @@
+"""Folders in the layouts of compressed-tensors and AscendV1: written, read by their rules, refused when broken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from autocomp.deployment.checkpoints import ascend_v1, compressed_tensors
+from autocomp.deployment.checkpoints.checkpoint_folder import export_checkpoint, read_checkpoint
+from autocomp.deployment.checkpoints.compressed_tensors import pack, unpack
+from autocomp.deployment.checkpoints.stored_layer import StoredLayer
+from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.primitives import RTN
+from autocomp.primitives.choices import Choices
+from autocomp.primitives.numerics.plan_compressor import LayerState
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer, quantize_weight
+from autocomp.primitives.tracing.tracer import trace
+from autocomp.problem.jobs import evaluator_of
+from autocomp.search_spaces import Format, Plan
+from tests.networks import nn, ops
+
+RNG = np.random.default_rng(0)
+CONVERTED = {"compressed-tensors": "model.safetensors", "ascend-v1": "quant_model_weights.safetensors"}
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    return RNG.standard_normal((8, 16)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def deployer(x: np.ndarray) -> NetworkDeployer:
+    net = nn.SequentialCell([nn.Dense(16, 12), nn.ReLU(), nn.Dense(12, 10, has_bias=False), nn.Dense(10, 3)])
+    choices = Choices([Format.parse(text) for text in ("w8", "w4", "w8a8")], 1, ("post-training",))
+    return NetworkDeployer(net, evaluator_of(net, trace(net, (x[:1],)), choices, (x,), None, (x,)), (x,), choices)
+
+
+def layer(bits: int = 8, parts: int = 1, per_token: bool = False) -> StoredLayer:
+    integers = RNG.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (5, 12)).astype(np.int8)
+    return StoredLayer("a.b", integers, RNG.uniform(0.1, 1, (5, parts)).astype(np.float32), bits, per_token)
+
+
+def state(bits: int = 8) -> LayerState:
+    weight = quantize_weight(RNG.standard_normal((3, 4)).astype(np.float32), bits)
+    return LayerState(np.ones(3, bool), np.ones(4, bool), weight.dequantized(), None, weight)
+
+
+def test_the_first_value_lies_in_the_lowest_bits() -> None:
+    assert pack(np.array([[-8, -7, -6, -5, -4, -3, -2, 7]]), 4).view(np.uint32).tolist() == [[0xF6543210]]
+    assert pack(np.array([[-128, 127, 0, 1, -127]]), 8).view(np.uint32).tolist() == [[0x8180FF00, 0x00000001]]
+
+
+@pytest.mark.parametrize(("bits", "columns"), [(4, 8), (4, 13), (8, 4), (8, 9)])
+def test_packed_values_come_back(bits: int, columns: int) -> None:
+    integers = RNG.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (3, columns)).astype(np.int8)
+    words = pack(integers, bits)
+    assert words.dtype == np.int32 and words.shape == (3, -(-columns * bits // 32))
+    np.testing.assert_array_equal(unpack(words, bits, integers.shape), integers)
+
+
+@pytest.mark.parametrize("stored", [layer(), layer(4), layer(4, 3), layer(8, 2), layer(per_token=True)])
+def test_compressed_tensors_hold_each_format(stored: StoredLayer) -> None:
+    config = compressed_tensors.described([stored], [])
+    found = compressed_tensors.read_layers(compressed_tensors.tensors_of(stored), config)
+    np.testing.assert_array_equal(found["a.b"], stored.dequantized())
+    (group,) = config["config_groups"].values()
+    assert group["weights"]["num_bits"] == stored.bits and (group["input_activations"] is None) != stored.per_token
+    assert group["weights"]["group_size"] == (None if stored.scale.shape[1] == 1 else stored.group_size)
+
+
+@pytest.mark.parametrize("stored", [layer(), layer(per_token=True)])
+def test_ascend_v1_holds_both_formats(stored: StoredLayer) -> None:
+    tensors = ascend_v1.tensors_of(stored)
+    description = ascend_v1.described([stored], tensors)
+    assert set(description.values()) == {"1.0.0", "W8A8_DYNAMIC" if stored.per_token else "W8A16"}
+    np.testing.assert_array_equal(ascend_v1.read_layers(tensors, description)["a.b"], stored.dequantized())
+
+
+@pytest.mark.parametrize(
+    ("module", "stored", "sentence"),
+    [
+        (compressed_tensors, layer(3), "^compressed-tensors holds .* but a.b has w3: choose"),
+        (compressed_tensors, layer(4, per_token=True), "a.b has w4a8 per token: choose"),
+        (ascend_v1, layer(4), "^ascend-v1 holds .* but a.b has w4: choose"),
+        (ascend_v1, layer(8, 3), "a.b has w8g4: choose"),
+    ],
+)
+def test_other_formats_are_refused(module: Any, stored: StoredLayer, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        module.tensors_of(stored)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"activation": ActivationQuantizer(0.1, 3, 8)}, "but fc has one of 8 bits: choose"),
+        ({"scale": np.ones(4, np.float32)}, "but fc divides its input"),
+        ({"row_bits": 4}, "but fc has 4: choose a8"),
+        ({"quantized": None}, "fc rounds its input alone"),
+        ({"quantized": replace(state().quantized, zero_point=np.ones(3, np.int8))}, "those of fc .* are not"),  # type: ignore[type-var]
+    ],
+)
+def test_what_no_layout_holds_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        StoredLayer.of("fc", replace(state(), **changes), "ascend-v1")
+
+
+@pytest.mark.parametrize(("form", "file"), CONVERTED.items())
+def test_a_plan_is_exported_and_read_again(form: str, file: str, deployer: NetworkDeployer, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "own", "quantization_config": {"quant_method": "old"}}')
+    second = "w4" if form == "compressed-tensors" else "w8"
+    plan = Plan({"format/0": "w8", "format/2": second})
+    report = deployer.export(plan, tmp_path, form=form)
+    expected = deployer.evaluator.compress(plan).layers
+    found = read_checkpoint(tmp_path)
+    assert set(found) == {"0", "2"} and report.kind == f"safetensors, {form}"
+    for name, weight in found.items():
+        np.testing.assert_array_equal(weight, expected[name].weight)
+    tensors = load_file(tmp_path / file)
+    assert {"0.bias", "3.weight", "3.bias"} < set(tensors) and tensors["3.weight"].dtype == np.float32
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model_type"] == "own" and ("quantization_config" in config) == (form == "compressed-tensors")
+    if form == "compressed-tensors":
+        assert config["quantization_config"]["ignore"] == ["3"]
+        assert config["quantization_config"]["format"] == "pack-quantized"
+    else:
+        description = json.loads((tmp_path / "quant_model_description.json").read_text())
+        assert description["0.weight"] == "W8A16" and description["0.bias"] == "W8A16"
+        assert description["3.weight"] == "FLOAT"
+
+
+def test_plans_that_no_folder_holds_write_nothing(deployer: NetworkDeployer, tmp_path: Path) -> None:
+    for plan, sentence in (
+        ({}, "has none: export a .safetensors file"), ({"format/0": "w8a8"}, "but 0 has one of 8 bits"),
+        ({"format/0": "w4"}, "but 0 has w4"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=sentence):
+            deployer.export(Plan(plan), tmp_path / "folder", form="ascend-v1")
+    with pytest.raises(ValueError, match=r"is a folder, but got '.*\.onnx'"):
+        deployer.export(Plan({"format/0": "w8"}), tmp_path / "net.onnx", form="ascend-v1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_convolution_in_integers_is_refused(tmp_path: Path) -> None:
+    images = RNG.standard_normal((4, 1, 4, 4)).astype(np.float32)
+    net = nn.SequentialCell([nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Dense(32, 2)])
+    algorithm = RTN(8, 32)
+    converted = algorithm.convert(algorithm.apply(net, calibrate=images))
+    with pytest.raises(ValueError, match="but 0 is a convolution: exclude it"):
+        export_checkpoint(converted, tmp_path, "compressed-tensors")
+
+
+class Attention(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = nn.Dense(4, 4), nn.Dense(4, 4)
+
+    def construct(self, x: Any) -> Any:
+        return ops.matmul(self.q(x), self.k(x).transpose((0, 2, 1)))
+
+
+def test_a_product_of_activations_in_integers_is_refused(tmp_path: Path) -> None:
+    x, net = RNG.standard_normal((4, 3, 4)).astype(np.float32), Attention()
+    graph = trace(net, (x[:1],))
+    (product,) = graph.products
+    formats, used = [Format.parse(text) for text in ("w8", "w8a8")], ("post-training", "activation-products")
+    choices = Choices(formats, 1, used, quantizes_tensors=True)
+    own = NetworkDeployer(net, evaluator_of(net, graph, choices, (x,), None, (x,)), (x,), choices)
+    value = next(knob.values[-1] for knob in own.evaluator.space.knobs if knob.name == f"format/{product}")
+    own.export(Plan({"format/q": "w8"}), tmp_path / "fine", form="ascend-v1")
+    with pytest.raises(ValueError, match=f"but {product} is a product of activations: exclude it"):
+        own.export(Plan({"format/q": "w8", f"format/{product}": value}), tmp_path / "no", form="ascend-v1")
+
+
+@pytest.mark.parametrize(
+    ("form", "change", "sentence"),
+    [
+        ("compressed-tensors", {"0.weight_scale": np.ones((3, 1), np.float32)}, r"must have the shape \(12, 1\)"),
+        ("compressed-tensors", {"0.weight_shape": np.array([12, 99])}, "cannot have the shape"),
+        ("compressed-tensors", {"0.weight_packed": np.ones((12, 4), np.int8)}, "needs 0.weight_packed in int32"),
+        ("compressed-tensors", {"7.weight_scale": np.ones((3, 1), np.float32)}, "no group of the description names"),
+        ("compressed-tensors", {"3.weight_scale": np.ones((3, 1), np.float32)}, "but 'ignore' names it"),
+        ("ascend-v1", {"0.weight_offset": np.ones((3, 1), np.float32)}, r"must have the shape \(12, 1\)"),
+        ("ascend-v1", {"0.weight": np.ones((12, 16), np.float32)}, "needs 0.weight in int8"),
+        ("ascend-v1", {"7.weight": np.ones(3, np.float32)}, "lacks 7.weight"),
+        ("ascend-v1", {"3.weight": np.ones((3, 10), np.int8)}, "is FLOAT, but holds int8"),
+    ],
+)
+def test_broken_folders_are_refused(
+    form: str, change: dict[str, Any], sentence: str, deployer: NetworkDeployer, tmp_path: Path
+) -> None:
+    deployer.export(Plan({"format/0": "w8"}), tmp_path, form=form)
+    file = tmp_path / CONVERTED[form]
+    save_file(load_file(file) | change, file)
+    with pytest.raises(ValueError, match=sentence):
+        read_checkpoint(tmp_path)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_checkpoint(tmp_path)
