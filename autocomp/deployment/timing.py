@@ -40,7 +40,16 @@ def time_points(
 
     inputs: arrays of the deployment's batch. left: seconds until the search's time limit.
     """
-    threads = threads_of(device.name) or 1
+    try:
+        _time_points(front, threads_of(device.name) or 1, inputs, left)
+    except (KeyboardInterrupt, Exception) as error:  # what the search has found is not lost
+        log.warning("points were not measured on this processor: %s", str(error) or "interrupted")
+    slow = sum(point.violation > 0 for point in front.evaluated if point.plan in front.timed)
+    if slow and front.feasible:
+        front.remarks += (f"{slow} points seemed to meet the budget, but took longer on this processor: left out",)
+
+
+def _time_points(front: ParetoSet, threads: int, inputs: tuple[np.ndarray, ...], left: Callable[[], float]) -> None:
     failed: set[str] = set()
     with tempfile.TemporaryDirectory() as folder, counted("points of the front") as report:
         whole = _file(front.float_point, Path(folder) / "float.onnx")
@@ -58,9 +67,6 @@ def time_points(
                 continue
             front.take_latency(point.plan, *in_turns((own, whole), inputs, threads, SECONDS))
             report(number + 1, MOST)
-    slow = sum(point.violation > 0 for point in front.evaluated if point.plan in front.timed)
-    if slow and front.feasible:
-        front.remarks += (f"{slow} points seemed to meet the budget, but took longer on this processor: left out",)
 
 
 def _file(point: Point, path: Path) -> bytes:

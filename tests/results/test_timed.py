@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import autocomp
+from autocomp.deployment.timing import time_points
+from autocomp.errors import ExportError
 from autocomp.hardware_models import Device, device
 from autocomp.measurement.processor import TEMPLATE
 from autocomp.results.front import ParetoSet
@@ -86,3 +88,16 @@ def test_a_search_for_this_processor_runs_its_points(tmp_path: Path) -> None:
     again = autocomp.load(found.save(tmp_path), net, images(16))
     assert [point.plan for point in again] == [point.plan for point in found]
     assert [point.measured for point in again] == [point.measured for point in found]
+
+
+@pytest.mark.parametrize("error", [ExportError("no form"), OSError("the disk is full"), KeyboardInterrupt()])
+def test_what_was_found_is_not_lost(
+    found: ParetoSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    def failing(*_: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr("autocomp.deployment.timing._file", failing)
+    time_points(found, device(TEMPLATE), ())
+    assert names(found) == ["1", "2", "3", "4"]
+    assert f"points were not measured on this processor: {str(error) or 'interrupted'}" in caplog.text
