@@ -120,7 +120,9 @@ def search(
             time of a further token, and ``cache``, the bytes of keys and values, are costs, and ``memory`` has the
             cache; ``latency`` is that of the samples' length, the prompt.
         cache_bits: 8 or 4, where keys and values are held in integers; None: in the device's floats.
-        seed: the same seed gives the same front.
+        seed: the same seed gives the same front; on this machine's processor, once measured, the same evaluations, of
+            which points of the front are run in the end where the budget bounds the latency, see
+            :class:`autocomp.results.timed.Timed`.
         progress: a progress bar on standard error; None shows it where that is a terminal.
         on_evaluation: called with each new measurement, for a display of one's own; what it raises is logged.
 

@@ -65,7 +65,7 @@ def _time_points(front: ParetoSet, threads: int, inputs: tuple[np.ndarray, ...],
                 log.warning("%s could not be measured: %s", point.name, error)
                 failed.add(point.plan.key)
                 continue
-            front.take_latency(point.plan, *in_turns((own, whole), inputs, threads, SECONDS))
+            front.take_latency(point, *in_turns((own, whole), inputs, threads, SECONDS))
             report(number + 1, MOST)
 
 

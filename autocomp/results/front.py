@@ -102,11 +102,10 @@ class ParetoSet(Sequence[Point]):
             self.float_point if record is of_float else Point.of(record, self.float_point, deployer)
             for record in records
         )
-        self.evaluated = self._observed
+        self.evaluated = self._expected()
         self.tuned = tuple(
             replace(Point.of(record, self.float_point, deployer), tuned=True) for record, deployer in tuned
         )
-        self.evaluated = self._expected()
         self.remarks = tuple(notes)
         self._layers, self._details = layers, details
         self._points = self._find()
@@ -262,7 +261,7 @@ class ParetoSet(Sequence[Point]):
         return self._points[knee(self._matrix(self._points))]
 
     def _constraint_violation(self, bounds: Budget, point: Point) -> float:
-        cost, of_float = self.timed.costs(point, self.float_point, self._every)
+        cost, of_float = self.timed.costs(point, self.float_point)
         return float(bounds.violation(cost, point.accuracy, of_float, self.float_point.accuracy, point.errors)[0])
 
     def _preference(self, bounds: Budget, point: Point) -> tuple[float, ...]:
@@ -326,13 +325,13 @@ class ParetoSet(Sequence[Point]):
         self.tuned = (*(other for other in self.tuned if other.plan != point.plan), added)
         self._renew()
 
-    def take_latency(self, plan: Plan, own_ms: float, float_ms: float) -> None:
-        """Milliseconds of a plan's file and of the float network's, which ran in turns on the device: from now on they,
-        and not the predicted ones, say whether points meet the budget."""
-        self.timed.add(plan, own_ms, float_ms)
+    def take_latency(self, measured: Point, own_ms: float, float_ms: float) -> None:
+        """Milliseconds of a point's file and of the float network's, which ran in turns on the device: from now on
+        they, and not the predicted ones, say whether points meet the budget."""
+        self.timed.add(measured, own_ms, float_ms)
         self.float_point.measured["latency_ms"] = self.timed.float_ms
         for point in self._every:
-            if point.plan == plan:
+            if point.plan == measured.plan:
                 point.measured["latency_ms"] = own_ms
         self._observed, self.tuned = map(self._judged, (self._observed, self.tuned))
         self.evaluated = self._expected()

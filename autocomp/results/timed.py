@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,36 +21,36 @@ class Timed:
     Runs in turns see the same machine; a share of the float network's latency is formed of these two alone. Points that
     were not measured are expected to be as much slower or faster than predicted as the measured ones in the median.
 
-    measured: by the plan's key.
+    measured: by the plan's key: both, and the share that was predicted.
     """
 
     def __init__(self, measured: Mapping[str, Sequence[float]] | None = None) -> None:
-        self.measured = {key: (float(own), float(whole)) for key, (own, whole) in (measured or {}).items()}
+        rows = (measured or {}).items()
+        self.measured = {key: (float(own), float(whole), float(share)) for key, (own, whole, share) in rows}
 
     def __contains__(self, plan: Plan) -> bool:
         return plan.key in self.measured
 
-    def add(self, plan: Plan, own_ms: float, float_ms: float) -> None:
-        self.measured[plan.key] = (own_ms, float_ms)
+    def add(self, point: Point, own_ms: float, float_ms: float) -> None:
+        self.measured[point.plan.key] = (own_ms, float_ms, point.ratio("latency"))
 
     @property
     def float_ms(self) -> float:
-        return float(np.median([whole for _, whole in self.measured.values()]))
+        return float(np.median([whole for _, whole, _ in self.measured.values()]))
 
-    def costs(self, point: Point, of_float: Point, points: Iterable[Point]) -> tuple[Cost, Cost]:
-        """The costs of the point and of the float network for a budget. points: all that may have been measured."""
+    def costs(self, point: Point, of_float: Point) -> tuple[Cost, Cost]:
+        """The costs of the point and of the float network for a budget."""
         if point.plan in self:
-            own, whole = self.measured[point.plan.key]
+            own, whole, _ = self.measured[point.plan.key]
         elif len(self.measured) < FEWEST:
             return point.cost, of_float.cost
         else:
             whole = self.float_ms
-            own = whole if point.is_float else whole * point.ratio("latency") * self._slower(points)
+            own = whole if point.is_float else whole * point.ratio("latency") * self._slower
         return replace(point.cost, latency_ms=own), replace(of_float.cost, latency_ms=whole)
 
-    def _slower(self, points: Iterable[Point]) -> float:
+    @property
+    def _slower(self) -> float:
         """How many times as long as predicted the measured points take, as shares of the float network."""
-        shares = {point.plan.key: point.ratio("latency") for point in points if point.plan in self}
-        pairs = ((self.measured[key], share) for key, share in shares.items() if share > 0)
-        found = [own / whole / share for (own, whole), share in pairs]
+        found = [own / whole / share for own, whole, share in self.measured.values() if share > 0]
         return float(np.median(found)) if found else 1.0

@@ -124,8 +124,9 @@ def test_plans_that_join_are_evaluated(workers: int | None) -> None:
     begun = plans[:2]
 
     def more() -> bool:
-        begun.extend(plans[len(begun) : len(begun) + 2])
-        return len(begun) < len(plans)
+        further = plans[len(begun) : len(begun) + 2]
+        begun.extend(further)
+        return bool(further)
 
     with executor(ToyEvaluator(SPACE), workers) as running:
         results = dict(running.map(begun, more))

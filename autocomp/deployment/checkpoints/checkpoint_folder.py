@@ -38,6 +38,8 @@ def export_checkpoint(net: Any, folder: str | os.PathLike[str], layout: str) -> 
     target = Path(folder)
     if target.suffix.lower() in (".mindir", ".onnx", ".safetensors") or target.is_file():
         raise ValueError(f"{layout} is a folder, but got {os.fspath(folder)!r}")
+    if layout != ascend_v1.NAME and (target / ascend_v1.DESCRIPTION).is_file():
+        raise ValueError(f"{layout} needs a folder of its own, but {target} has the {ascend_v1.DESCRIPTION} of another")
     apart = _apart(net, layout)
     layers = [StoredLayer.of(name, state, layout) for name, state in apart.layers.items()]
     tensors = _tensors(apart, layers, layout)

@@ -147,6 +147,14 @@ def test_plans_that_no_folder_holds_write_nothing(deployer: NetworkDeployer, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_two_layouts_need_two_folders(deployer: NetworkDeployer, tmp_path: Path) -> None:
+    deployer.export(Plan({"format/0": "w8"}), tmp_path, form="ascend-v1")
+    before = sorted((file.name, file.read_bytes()) for file in tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"compressed-tensors needs a folder of its own, but .* of another"):
+        deployer.export(Plan({"format/0": "w8"}), tmp_path, form="compressed-tensors")
+    assert sorted((file.name, file.read_bytes()) for file in tmp_path.iterdir()) == before
+
+
 def test_a_convolution_in_integers_is_refused(tmp_path: Path) -> None:
     images = RNG.standard_normal((4, 1, 4, 4)).astype(np.float32)
     net = nn.SequentialCell([nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Dense(32, 2)])
