@@ -23,8 +23,13 @@ from .documented import PAGES, blocks_of, commands, promised, samples, searched,
 CHEAP = ("devices", "estimate", "compare", "resolve", "show")  # commands that are run, not only read
 CLUSTER = ["it needs a cluster"]
 LANGUAGE = [
-    f"needs a language model; tests/{name}.py runs it"
-    for name in ("kinds/test_language_models", "kinds/test_language_models", "hardware_models/test_generation")
+    f"needs a language model; tests/{test}"
+    for test in (
+        "kinds/test_language_models.py runs it",
+        "kinds/test_language_models.py runs it",
+        "deployment/checkpoints tests it on small networks",
+        "hardware_models/test_generation.py runs it",
+    )
 ]
 LEFT_OUT = {"docs/guide/resume.md": CLUSTER, "docs/guide/cluster.md": CLUSTER, "docs/guide/language.md": LANGUAGE}
 WITH_CODE = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
