@@ -106,7 +106,7 @@ def search(
             next multiple of 8 where more workers are wanted; a storage keeps it for the same call.
         resources: what each worker takes besides a processor, by Ray's names: ``{"GPU": 1}``, ``{"NPU": 1}``.
         evaluation_limit: seconds for one evaluation, after which it has failed and its worker is replaced; None: a
-            minute and 20 times the seconds of the float network.
+            minute, 20 times the seconds of the float network, and half a minute for each million weights.
         storage: a path or an Optuna storage URL; the same call continues there what was stopped.
         fine_tune: epochs over ``data.train``, or :class:`FineTuning`. Where no plan keeps the accuracy that the budget
             asks for, up to three are trained, one after the other, until one does. 0: nothing is trained.

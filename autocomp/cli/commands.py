@@ -91,7 +91,7 @@ def search(
             metavar="SECONDS",
             min=0.1,
             help="Of one evaluation, after which it has failed.",
-            show_default="a minute and 20 times the float network's",
+            show_default="a minute, 20 times the float network's and 30 s per million weights",
         ),
     ] = None,
     storage: Annotated[

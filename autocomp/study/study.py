@@ -31,6 +31,7 @@ from .constraints import ConstraintEvaluator
 from .failures import Failures
 from .groups import Group, InOrder, divided, usual_batch
 from .ledger import SCORES, Ledger
+from .limits import usual_limit
 from .progress import Growth, RunningFront, SearchProgress
 from .scoring import ScoringPass
 
@@ -44,7 +45,6 @@ logger = logging.getLogger("autocomp")
 
 BATCH = 8
 WIDTH = "batch"  # the ledger's key
-LIMIT_S, LIMIT_FLOATS = 60.0, 20.0  # the usual limit of an evaluation: seconds, and times those of the float network
 SCORING_SHARE = 0.5  # of the time that is left, for measuring scores
 HALVING, FEWEST = 4, 8  # one plan in four, but at least eight, is measured on all samples in the end
 INTERRUPTED, ERROR = "interrupted", "an error"
@@ -78,8 +78,8 @@ class Study:
     evaluate_subset: if given, it measures plans on a part of the samples, and in the end a quarter of the plans are
         measured on all samples.
     progress: a line on standard error; None shows it where that is a terminal.
-    evaluation_limit: seconds for one plan, after which it has failed and its worker is replaced. None: a minute and 20
-        times the seconds of the float network.
+    evaluation_limit: seconds for one plan, after which it has failed and its worker is replaced. None: a minute, 20
+        times the seconds of the float network, and half a minute for each million weights.
     on_evaluation: called with each new measurement; what it raises is logged.
     """
 
@@ -194,7 +194,7 @@ class Study:
             raise EvaluationError(f"the float network could not be evaluated: {self._failure}")
         self._constraints.float_accuracy = self.records[0].measurement.accuracy
         if self.evaluation_limit is None:
-            self.executor.evaluation_limit = LIMIT_S + LIMIT_FLOATS * self.records[0].measurement.seconds
+            self.executor.evaluation_limit = usual_limit(self.space, self.records[0].measurement.seconds)
         if not self.space.knobs:
             self.stopped = "no more plans: there is nothing to choose in this network"
             return

@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from autocomp.evaluators import Measurement
-from autocomp.search_spaces import Plan
+from autocomp.search_spaces import NetworkGraph, Node, Plan, SearchSpace
 from autocomp.study.executors import InProcess
 from autocomp.study.ledger import Ledger
+from autocomp.study.limits import usual_limit
 from autocomp.study.study import Study
 from tests.toy import ToyEvaluator, toy_costs, toy_space
 
@@ -63,6 +65,12 @@ def test_the_usual_limit_follows_from_the_float_network(monkeypatch: pytest.Monk
     given = study(evaluation_limit=7)
     given.run()
     assert given.executor.evaluation_limit == 7
+
+
+def test_a_large_network_has_more_time_to_round_its_weights() -> None:
+    layer = Node("conv", "conv", (), (1, 512, 7, 7), np.arange(512), weight_shape=(512, 512, 3, 3))
+    space = SearchSpace(NetworkGraph((layer, layer), (1,)), ())
+    assert usual_limit(space, 1.0) == pytest.approx(80 + 2 * 512 * 512 * 9 * 30e-6)
 
 
 def test_each_measurement_is_reported_and_an_error_in_the_report_ends_nothing(
