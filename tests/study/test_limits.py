@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from autocomp.evaluators import Measurement
@@ -68,7 +67,7 @@ def test_the_usual_limit_follows_from_the_float_network(monkeypatch: pytest.Monk
 
 
 def test_a_large_network_has_more_time_to_round_its_weights() -> None:
-    layer = Node("conv", "conv", (), (1, 512, 7, 7), np.arange(512), weight_shape=(512, 512, 3, 3))
+    layer = Node("conv", "conv", "Conv2D", (), (1, 512, 7, 7), weight_shape=(512, 512, 3, 3))
     space = SearchSpace(NetworkGraph((layer, layer), (1,)), ())
     assert usual_limit(space, 1.0) == pytest.approx(80 + 2 * 512 * 512 * 9 * 30e-6)
 
