@@ -29,8 +29,9 @@ from autocomp.primitives.tracing.float32_form import half_note
 from autocomp.primitives.tracing.tracer import as_float32, check_cell, example_inputs
 from autocomp.problem.arguments import check, check_workers
 from autocomp.problem.budget import Budget, check_context, check_reachable, objectives
+from autocomp.problem.cheapest_plans import cheapest
 from autocomp.problem.data import Data, Samples
-from autocomp.problem.jobs import Job, cheapest, prepare
+from autocomp.problem.jobs import Job, prepare
 from autocomp.process.deadline import Deadline
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import ParetoSet
@@ -119,7 +120,8 @@ def search(
         context: of a language model, the tokens that a further one attends to, itself among them. Then ``tpot``, the
             time of a further token, and ``cache``, the bytes of keys and values, are costs, and ``memory`` has the
             cache; ``latency`` is that of the samples' length, the prompt.
-        cache_bits: 8 or 4, where keys and values are held in integers; None: in the device's floats.
+        cache_bits: 8 or 4: the costs count keys and values in integers, whatever the plan; None: in the device's floats,
+            or as plans choose, with the knobs ``cache/<attention>`` of ``cache-quantization``, which "auto" has then.
         seed: the same seed gives the same front; on this machine's processor, once measured, the same evaluations, of
             which points of the front are run in the end where the budget bounds the latency, see
             :class:`autocomp.results.timed.Timed`.
@@ -164,9 +166,8 @@ def search(
     halves, net = half_note(net), as_float32(net)
     job = prepare(
         net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None, restrictions,
-        exact_bits=not {"bops", "weight_bytes"}.isdisjoint(objectives(bounds)),
+        exact_bits=not {"bops", "weight_bytes"}.isdisjoint(objectives(bounds)), context=context, cache_bits=cache_bits,
     )  # fmt: skip
-    job.context, job.cache_bits = context, cache_bits
     bounds = bounds.scaled(job.evaluator.scale)
     check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience, "evaluation_limit": evaluation_limit}

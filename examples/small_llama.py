@@ -112,7 +112,7 @@ class Decoder(nn.Cell):
     """One step of generation: the same network, which reads the keys and values of earlier tokens from a cache.
 
     tokens: (n, s) int32. position: (n, 1) int32, how many tokens came before. cache: keys and values of each block in
-    turn, (n, heads, CONTEXT, DEPTH), of which the first ``position`` count; keys are held before their turn.
+    turn, (n, heads, CONTEXT, DEPTH), of which the first ``position`` count; keys are held turned.
     Returns the logits (n, s, words), and what the tokens add to each part of the cache, (n, heads, s, DEPTH).
     """
 
@@ -121,7 +121,7 @@ class Decoder(nn.Cell):
         self.net, self.tokens = net, tokens
         self.left = [i for i, block in enumerate(net.blocks) if isinstance(block, Block)]  # others are skipped
         every, past = turns(context), np.arange(context + tokens)
-        self.cos, self.sin, self.angles = Tensor(np.cos(every)), Tensor(np.sin(every)), Tensor(every)
+        self.angles = Tensor(every)
         self.steps = Tensor(np.arange(tokens, dtype=np.int32))
         self.places = Tensor(np.where(past < context, past, -1).astype(np.int32))  # the tokens' own keys always count
         later = np.triu(np.full((tokens, tokens), FAR, np.float32), 1)
@@ -138,8 +138,9 @@ class Decoder(nn.Cell):
             block = self.net.blocks[place]
             own, y = block.attention, block.norm1(x)
             q, k, v = own.parted(own.q(y)), own.parted(own.k(y)), own.parted(own.v(y))
-            keys = ops.concat((turned(cache[2 * i], self.cos, self.sin), turned(k, cos, sin)), 2)
-            x = block.wide(x + own.seen(turned(q, cos, sin), keys, ops.concat((cache[2 * i + 1], v), 2), mask))
+            k = turned(k, cos, sin)
+            keys, values = ops.concat((cache[2 * i], k), 2), ops.concat((cache[2 * i + 1], v), 2)
+            x = block.wide(x + own.seen(turned(q, cos, sin), keys, values, mask))
             added += [k, v]
         return (ops.matmul(self.net.norm(x), self.net.words.embedding_table.T), *added)
 
@@ -240,7 +241,7 @@ def through_cache(step: Any, tokens: np.ndarray) -> np.ndarray:
     return np.concatenate(found, 1)
 
 
-def export_integer_cache(net: Any, path: Path, bits: int, context: int = LENGTH) -> Any:
+def export_integer_cache(net: Any, path: Path, bits: Any, context: int = LENGTH) -> Any:
     """``step.onnx`` with a cache in integers, loaded again."""
     step = IntegerCache(Decoder(net, context), bits)
     inputs = (np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32), *step.empty(empty_cache(net, context)))

@@ -106,15 +106,18 @@ class NetworkDeployer:
         """
         if form in LAYOUTS:
             return export_checkpoint(self.net(plan), path, form)
-        compressed, known = self.evaluator.compress(plan), self.evaluator
+        compressed, known = replace(self.evaluator.compress(plan), cache={}), self.evaluator
         if holds_weights(path):
             return export_weights(self.net(plan), self._float, (plan, compressed.kept), self.samples, path)
         net = convert(self._float, known.space.graph, known.parameters, compressed)
         weights = (compressed.graph or known.space.graph, known.parameters, compressed)
         report = export(net, *weights, self.samples, path, not known.symmetric, _device(self._sizes), form)
         report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self.samples)
-        judge = self._judge if check_accuracy else None
+        judge = self._judge if check_accuracy and not known.space.cache(plan) else None  # a file has no cache
         return report if judge is None else judge.beside_reported(report)
+
+    def cache_bits(self, plan: Plan) -> tuple[int | None, ...]:
+        return self.evaluator.space.cache_parts(plan)
 
     def layers(self, plans: Iterable[Plan]) -> LayerTables | None:
         if self._sizes is None:
@@ -194,7 +197,8 @@ class NetworkDeployer:
 
     def _tuned(self, weights: TrainedWeights, make: Callable[[], Tuned]) -> TunedDeployer:
         zero_points = not self.evaluator.symmetric
-        return TunedDeployer(weights, make, self.samples, zero_points, self._sizes, self._judge, self._on, self._float)
+        own = self._sizes, self._judge, self._on, self._float, self.cache_bits(weights.plan)
+        return TunedDeployer(weights, make, self.samples, zero_points, *own)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
@@ -206,7 +210,7 @@ class TunedDeployer:
 
     make: returns that network; called once, when it is needed. zero_points: whether the device's runtime takes them.
     sizes: predicts the sizes of files. judge: measures their accuracy. on: the evaluator for other data. base: the
-        float network.
+        float network. cache_bits: see :attr:`autocomp.results.point.Point.cache_bits`.
     """
 
     def __init__(
@@ -219,8 +223,10 @@ class TunedDeployer:
         judge: FileAccuracy | None = None,
         on: Callable[[Any], PlanEvaluator] | None = None,
         base: Any = None,
+        cache_bits: tuple[int | None, ...] = (),
     ) -> None:
-        self._judge, self._on, self._float = judge, on, base
+        self._on, self._float, self._cache_bits = on, base, cache_bits
+        self._judge = None if any(cache_bits) else judge  # a file has no cache
         self.weights, self._make, self.samples = weights, make, samples
         self._zero_points, self._sizes = zero_points, sizes
 
@@ -241,7 +247,7 @@ class TunedDeployer:
             return export_checkpoint(tuned.net, path, form)
         if holds_weights(path):
             return export_weights(tuned.net, self._float, (plan, None), self.samples, path)
-        known = (tuned.graph, tuned.parameters, tuned.compressed, self.samples)
+        known = (tuned.graph, tuned.parameters, replace(tuned.compressed, cache={}), self.samples)
         report = export(tuned.net, *known, path, self._zero_points, _device(self._sizes), form)
         report = report if self._sizes is None else self._sizes.beside_measured(plan, report, self.samples)
         return self._judge.beside_reported(report) if self._judge is not None and check_accuracy else report
@@ -263,6 +269,10 @@ class TunedDeployer:
         for plan in plans:
             self._check(plan)
             self.weights.write(folder / file_of(plan))
+
+    def cache_bits(self, plan: Plan) -> tuple[int | None, ...]:
+        self._check(plan)
+        return self._cache_bits
 
     def layers(self, plans: Iterable[Plan]) -> LayerTables | None:
         return None  # the front's own deployer has those of every point

@@ -56,6 +56,8 @@ class SearchedNetwork:
             "ranges_of_rows": self.choices.ranges_of_rows,
             "group_formats": list(map(str, self.choices.group_formats)),
             "paying": None if self.choices.paying is None else sorted(map(list, self.choices.paying)),
+            "context": self.choices.context,
+            "cache_bits": self.choices.cache_bits,
             "channel_divisor": self.choices.channel_divisor,
             "strict_divisor": self.choices.strict_divisor,
             "excluded": sorted(self.choices.excluded),

@@ -116,10 +116,12 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
             chains |= {} if value == WHOLE else {place: chain_of(graph, place, str(value))}
         elif kind == "skip":
             skipped |= set() if value == WHOLE else {place}
+        elif kind == "cache":  # of a cache, which the network itself does not have
+            continue
         else:
             raise ValueError(
-                "a plan's choices are 'keep/<group>', 'structure/<layer>', 'skip/<cell>', 'sparsity/<layer>' and "
-                f"'format/<layer>', but got {name!r}"
+                "a plan's choices are 'keep/<group>', 'structure/<layer>', 'skip/<cell>', 'sparsity/<layer>', "
+                f"'cache/<attention>' and 'format/<layer>', but got {name!r}"
             )
     if stays is not None:
         if stays.shape != kept.shape:

@@ -13,7 +13,7 @@ from autocomp.errors import BudgetError, EvaluationError
 from autocomp.evaluators import Evaluator, Scores
 from autocomp.hardware_models import Cost, Device
 from autocomp.problem.budget import Budget, check_reachable
-from autocomp.problem.jobs import Costs, cheapest
+from autocomp.problem.cheapest_plans import Costs, cheapest
 from autocomp.problem.metrics import METRICS
 from autocomp.problem.record import Record
 from autocomp.process.blas_threads import one_blas_thread

@@ -82,6 +82,8 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         None if paying is None else frozenset((layer, some, name) for layer, some, name in paying),
         description.get("ranges_of_rows", False),
         tuple(map(Format.parse, description.get("group_formats", ()))),
+        description.get("context"),
+        description.get("cache_bits"),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

@@ -172,7 +172,8 @@ class PlanEvaluator:
     def _ranges(self, plain: CompressedWeights, calibration: Arrays) -> Any:
         samples, graph = calibrated_on(self.space.graph, calibration), self.space.graph
         ranges = calibrate_ranges(self.engine, self.space, plain, samples, self.seed, self.symmetric)
-        products = graph.products.keys() & {place for knob in self.space.knobs for place in knob.layers}
+        formats = [knob for knob in self.space.knobs if knob.kind == "format"]
+        products = graph.products.keys() & {place for knob in formats for place in knob.layers}
         if not self.quantizes_tensors or not (products or any(bits == 8 for _, bits in ranges)):
             return ranges, {}
         tensors = calibrate_tensors(self.engine, graph, plain, samples, self.seed, self.symmetric, products)

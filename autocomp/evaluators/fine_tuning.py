@@ -23,7 +23,7 @@ from .accuracy import PlanEvaluator
 from .calibration import with_tensors
 from .engines import Arrays, OnnxEngine, batch_of, joined
 from .lazy_arrays import as_type
-from .students import begun, check_sparse, kept_sparse, products_of
+from .students import begun, cache_of, check_sparse, kept_sparse, products_of
 
 log = logging.getLogger("autocomp")
 
@@ -214,6 +214,7 @@ def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator, plan: Plan) -
         engine, images = OnnxEngine(graph, parameters), evaluator.statistics_inputs
         products = products_of(evaluator.space, plan, graph)
         compressed = with_tensors(engine, graph, compressed, images, evaluator.symmetric, products)
+    compressed = replace(compressed, cache=cache_of(evaluator.space, plan, graph))
     return Tuned(algorithm.convert(student), graph, parameters, compressed)
 
 

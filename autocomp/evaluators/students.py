@@ -9,7 +9,7 @@ from autocomp.primitives.numerics.plan_compressor import Parameters, parameters_
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import primitive, trainers
 from autocomp.primitives.tracing.platform import load_mindspore
-from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace, split_value
+from autocomp.search_spaces import Format, NetworkGraph, Plan, RoundedRead, SearchSpace, split_value
 
 from .accuracy import PlanEvaluator
 from .engines import Arrays
@@ -61,6 +61,14 @@ def products_of(space: SearchSpace, plan: Plan, graph: NetworkGraph) -> list[str
     formats, own = space.formats(plan), list(space.of_plan(plan).graph.products)
     alike = len(own) == len(graph.products)
     return [new for old, new in zip(own, graph.products, strict=True) if old in formats] if alike else []
+
+
+def cache_of(space: SearchSpace, plan: Plan, graph: NetworkGraph) -> dict[str, RoundedRead]:
+    """How the products of ``graph``, the trained network's, round what they read from the cache: see
+    :func:`products_of`."""
+    rounded, own = space.cache(plan), list(space.of_plan(plan).graph.products)
+    alike = len(own) == len(graph.products)
+    return {new: rounded[old] for old, new in zip(own, graph.products, strict=True) if old in rounded} if alike else {}
 
 
 def _take(student: Any, parameters: Parameters) -> None:

@@ -18,8 +18,8 @@ from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.tracing.tracer import one_image
 from autocomp.problem.arguments import check, check_workers
 from autocomp.problem.budget import Budget, check_reachable, objectives
+from autocomp.problem.cheapest_plans import cheapest
 from autocomp.problem.data import Data
-from autocomp.problem.jobs import cheapest
 from autocomp.problem.record import Record
 from autocomp.samplers import check_sampler
 from autocomp.study.executors import executor

@@ -52,6 +52,16 @@ def _is_ranks(value: Any) -> bool:
     )
 
 
+def _is_cache_bits(value: Any) -> bool:
+    return INTEGER.is_kind(value) or (
+        isinstance(value, (tuple, list)) and all(one is None or INTEGER.is_kind(one) for one in value)
+    )
+
+
+def _are_cache_bits(value: Any) -> bool:
+    return value in (8, 4) if INTEGER.is_kind(value) else all(one in (8, 4, None) for one in value)
+
+
 SAMPLES = Rule("an array of samples, (n, ...), or a tuple of them", _is_samples, "samples of finite numbers", _finite)
 PLAN = Rule("a plan, such as {'format/conv1': 'w4a8'}", lambda v: isinstance(v, Mapping)).or_none()
 LAYERS = Rule("a list of names of layers", lambda v: not isinstance(v, str) and is_names(v)).or_none()
@@ -142,7 +152,10 @@ RULES: Mapping[str, Rules] = {
         "ramp": NUMBER,
         "first_last_layers": SWITCH,
     },
-    "IntegerCache": {"net": CELL, "bits": Rule("an integer", INTEGER.is_kind, "8 or 4", lambda v: v in (8, 4))},
+    "IntegerCache": {
+        "net": CELL,
+        "bits": Rule("an integer, or one for each part", _is_cache_bits, "8 or 4, or these and None", _are_cache_bits),
+    },
     "LowRank": {
         "energy": NUMBER.or_none(),
         "macs": NUMBER.or_none(),

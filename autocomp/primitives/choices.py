@@ -29,7 +29,9 @@ class Choices:
     read, too. paying: layer, format and primitive, for primitives that divide inputs and pay there; the others are not
     offered. None: all are, to who asks for them. ranges_of_rows: whether the device's runtime rounds each row of an
     input with a range of its own, found while the network runs. group_formats: further ones, with a scale for each
-    group of inputs, for primitives that are made for them.
+    group of inputs, for primitives that are made for them. context: of a language model, None: it does not generate.
+    cache_bits: in which its cache is counted, whatever plans choose; None: as they choose. has_onnx_form: whether
+    onnxruntime evaluates plans.
     """
 
     formats: Sequence[Format]
@@ -50,6 +52,9 @@ class Choices:
     paying: frozenset[tuple[str, str, str]] | None = None
     ranges_of_rows: bool = False
     group_formats: tuple[Format, ...] = ()
+    context: int | None = None
+    cache_bits: int | None = None
+    has_onnx_form: bool = True
 
     @property
     def ordered(self) -> tuple[Format, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from autocomp.primitives.pruning.rated_pruning import RATES, RatedPruning
 from autocomp.primitives.pruning.sparsity_knobs import SparsityKnobs
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.named_formats import NamedFormats
-from autocomp.primitives.quantization.product_knobs import PRODUCTS, ProductKnobs
+from autocomp.primitives.quantization.product_knobs import CACHE, PRODUCTS, CacheKnobs, ProductKnobs
 from autocomp.primitives.quantization.rtn import RTN
 from autocomp.primitives.replacement.convolution_knobs import GROUPED, SEPARABLE, SMALLER_KERNEL
 from autocomp.primitives.replacement.ghost_knobs import GhostKnobs
@@ -116,7 +116,7 @@ def search_space(
                     f"this device cuts in multiples of {channel_divisor} channels, and no channel group has more than "
                     "that"
                 )
-    excluded = choices.excluded
+    excluded, knobs = choices.excluded, _apart(knobs, asked)
     every, knobs = bool(knobs), [knob for knob in knobs if not set(knob.layers) & excluded]
     if every and not knobs:
         raise NoEffectError(f"there is nothing to compress: all {len(excluded)} layers are excluded or frozen")
@@ -148,7 +148,27 @@ def _lacking(name: str, choices: Choices) -> str:
             f"{name} rounds both operands of a product, which needs a network with an ONNX form, and a runtime that "
             "keeps tensors in integers: onnxruntime, on a cpu that was measured, or TensorRT"
         )
+    return _without_cache(choices) if name == CACHE else ""
+
+
+def _without_cache(choices: Choices) -> str:
+    """Why plans cannot choose the bits of the cache; "" where they can."""
+    if choices.context is None:
+        return f"{CACHE} chooses the bits of a language model's cache, which has a context: give context=4096, too"
+    if choices.cache_bits is not None:
+        return f"{CACHE} chooses the bits of the cache, which cache_bits={choices.cache_bits} fixes: leave one of them out"
+    if not choices.has_onnx_form:
+        return f"{CACHE} rounds what products of attention read, which needs a network with an ONNX form"
     return ""
+
+
+def _apart(knobs: list[Knob], asked: Collection[str]) -> list[Knob]:
+    """Without products in integers whose operands a plan may round in the cache. NoEffectError where both are asked
+    for."""
+    cached = {name for knob in knobs if knob.primitive == CACHE for name in knob.layers}
+    if cached and {CACHE, PRODUCTS} <= {*asked}:
+        raise NoEffectError(f"{CACHE} and {PRODUCTS} round the same keys and values: ask for one of them")
+    return [knob for knob in knobs if knob.primitive != PRODUCTS or not cached & {*knob.layers}]
 
 
 def _with_zeros(knobs: Sequence[Knob]) -> list[Knob]:
@@ -227,7 +247,8 @@ def chosen(choices: Choices) -> tuple[str, ...]:
     if choices.primitives == "auto":
         gaining = DEVICE_DEPENDENT if choices.gains else ()
         scaling = AUTOMATIC_DIVIDING if choices.paying else ()
-        return (*automatic(), *gaining, *scaling, *(AUTOMATIC_TRAINERS if choices.trains else ()))
+        holding = () if _without_cache(choices) else (CACHE,)
+        return (*automatic(), *gaining, *scaling, *holding, *(AUTOMATIC_TRAINERS if choices.trains else ()))
     return expanded((choices.primitives,) if isinstance(choices.primitives, str) else choices.primitives)
 
 
@@ -290,6 +311,7 @@ for _strength in STRENGTHS:
     _smooth = NamedFormats(f"{SMOOTH}-{_strength}", "SmoothQuant", module="smooth_quant", settings=_settings)
     register(_smooth, automatic=False)
 register(ProductKnobs(), automatic=False)
+register(CacheKnobs(), automatic=False)
 register(HeadKnobs(), automatic=False)
 register(SparsityKnobs(), automatic=False)
 register(LowRankKnobs(), automatic=False)

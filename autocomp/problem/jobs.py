@@ -38,10 +38,9 @@ from autocomp.primitives.tracing.tracer import example_inputs, find_inputs, one_
 from autocomp.primitives.verification.trial_cut import LATE, verify_channel_groups
 from autocomp.process.deadline import Deadline
 from autocomp.process.steps import Steps
-from autocomp.samplers import Solver
 from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace
 
-from .budget import Budget
+from .cheapest_plans import Costs
 from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_input
 from .gains import Gains, device_gains, device_knobs, not_offered
 from .metrics import METRICS
@@ -54,10 +53,8 @@ from .unrounded import stays_float
 log = logging.getLogger("autocomp")
 
 Arrays = tuple[np.ndarray, ...]
-Costs = Callable[[np.ndarray], Cost]  # gives the costs of vectors, (n, knobs) int
 VARIANCE = "moving_variance"  # how the names of BatchNorms' variances end
 CHECKED = 4  # images for which the engine must reproduce MindSpore's outputs
-PROBED_PLANS = 4096  # random plans whose costs are computed before a budget is called unreachable
 OPTIONAL_SHARE = 0.5  # of the time limit, for the steps of preparation that a search can do without
 FIXED_SHARE = 0.5  # share of the latency above which a note says that compression does not lower fixed costs
 
@@ -141,38 +138,6 @@ class Job:
         )
 
 
-def cheapest(space: SearchSpace, costs: Costs, budget: Budget, of_float: Cost, seed: int = 0) -> Cost:
-    """Costs of plans that span the space; where none meets a bound, also of the plan at the end of a descent from the
-    nearest one."""
-    vectors = spanning(space, seed)
-    found = costs(vectors)
-    over = budget.violations(found, None, of_float, None).min(axis=0)
-    missed = [METRICS[bound.metric].attribute for bound, least in zip(budget.bounds, over, strict=True) if least > 0]
-    descended = [_descended(space, costs, name, vectors[getattr(found, name).argmin()]) for name in missed]
-    return costs(np.concatenate([vectors, *descended])) if descended else found
-
-
-def _descended(space: SearchSpace, costs: Costs, attribute: str, start: np.ndarray) -> np.ndarray:
-    """(1, knobs): the end of a descent from ``start``, (knobs,), where no change of one knob lowers this cost."""
-    nothing = np.zeros((1, 1))
-    solver = Solver(space, lambda vectors: getattr(costs(vectors), attribute), lambda _: nothing, lambda _: nothing[0])
-    return solver.descend(start[None], nothing)
-
-
-def spanning(space: SearchSpace, seed: int = 0) -> np.ndarray:
-    """Vectors that nearly contain the cheapest plan of every cost: each knob's cheapest values, alone and together.
-
-    Costs fall with every knob's strength, except for formats, where size and speed can differ. So it includes every
-    format in all layers, with all channel groups cut as far as possible, and also random plans.
-    """
-    formats = max((len(knob.values) for knob in space.knobs if knob.kind == "format"), default=1)
-    strongest = space.sizes - 1
-    rows = [np.zeros(len(space.knobs), np.int64), strongest]
-    is_format = np.array([knob.kind == "format" for knob in space.knobs])
-    rows += [np.where(is_format, np.minimum(i, strongest), strongest) for i in range(formats)]
-    return np.concatenate([np.stack(rows), space.random(np.random.default_rng(seed), PROBED_PLANS)])
-
-
 def prepare(
     net: Any,
     chip: Device,
@@ -186,18 +151,20 @@ def prepare(
     sent_to_workers: bool = False,
     restrict: Sequence[Restrict] = (),
     exact_bits: bool = False,
+    context: int | None = None,
+    cache_bits: int | None = None,
 ) -> Job:
     """progress: whether a line says what is done; None shows it where standard error is a terminal.
 
     deadline: of the search. What the search can do without takes at most half of the time that is left.
     sent_to_workers: EvaluationError for a network that workers cannot run. exact_bits: whether the search counts the
-    bits of weights as they are, instead of those that files store.
+    bits of weights as they are, instead of those that files store. context, cache_bits: see :func:`autocomp.search`.
     """
     formats = chip.formats if exact_bits else chip.distinct_formats()
     with Steps(progress) as steps:
         return _prepared(
             *(net, chip, data, inputs, names, seed, exclude, steps, deadline or Deadline()),
-            *(sent_to_workers, restrict, formats),
+            *(sent_to_workers, restrict, formats, context, cache_bits),
         )
 
 
@@ -214,6 +181,8 @@ def _prepared(
     sent_to_workers: bool,
     restrict: Sequence[Restrict],
     formats: Sequence[Format],
+    context: int | None,
+    cache_bits: int | None,
 ) -> Job:
     steps.begin("tracing the network")
     arrays = deployment_inputs(net, data, inputs)
@@ -254,6 +223,8 @@ def _prepared(
         tied_tables=chip.container.tied_tables,
         ranges_of_rows=chip.runtime.ranges_of_rows,
         group_formats=chip.group_formats(),
+        context=context,
+        cache_bits=cache_bits,
     )
     choices = replace(
         choices,
@@ -285,7 +256,7 @@ def _prepared(
     for text in remarks:
         log.warning("%s", text)
     calibrate = tuple(array[: evaluator.calibrated] for array in calibrate)
-    return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks)
+    return Job(chip, choices, evaluator, calibrate, arrays, batch, remarks, context, cache_bits)
 
 
 def _gains(chip: Device, graph: NetworkGraph, batch: int, names: str | Sequence[str]) -> Gains | None:
@@ -352,7 +323,8 @@ def evaluator_of(
     if {*DEPTH} & {*chosen(choices)}:
         graph = replace(graph, blocks=skippable_blocks(net, graph, check))
     engine = choose_engine(net, graph, parameters, plain, check, *known)
-    choices = replace(choices, quantizes_tensors=choices.quantizes_tensors and isinstance(engine, OnnxEngine))
+    onnx = isinstance(engine, OnnxEngine)
+    choices = replace(choices, quantizes_tensors=choices.quantizes_tensors and onnx, has_onnx_form=onnx)
     used = calibration_within(engine, plain, calibration, deadline)
     x = used if synthetic and len(used[0]) < len(calibration[0]) else x
     calibration = used

@@ -113,6 +113,10 @@ class Deployer(Protocol):
         """The plans operator by operator; None where the device is not known."""
         ...
 
+    def cache_bits(self, plan: Plan) -> tuple[int | None, ...]:
+        """See :attr:`Point.cache_bits`."""
+        ...
+
     def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
         """What a report shows beside the front. scores: as JSON. evaluated: points known. shown: whose losses are."""
         ...
@@ -253,6 +257,15 @@ class Point:
     def net(self) -> Any:
         """The network as a Cell of its own: pruned channels are removed, weights are integers."""
         return self.applied_by.net(self.plan)
+
+    @property
+    def cache_bits(self) -> tuple[int | None, ...]:
+        """Of a language model: 8, 4 or None, floats, for the keys and for the values of each attention that is left,
+        as the plan chooses them; empty where no token attends to earlier ones.
+
+        >>> autocomp.export(IntegerCache(Decoder(point.net, context), point.cache_bits), "step.onnx", inputs)
+        """
+        return self.applied_by.cache_bits(self.plan)
 
     def export(self, path: str | Path, form: str | None = None, check_accuracy: bool = True) -> ExportReport:
         """Write the network to ``path`` (.mindir or .onnx), or its weights (.safetensors, which ``autocomp.rebuild``
@@ -402,7 +415,7 @@ def carried_out_by_default(name: str, value: Value) -> str:
     """The primitive that a value names, or else the usual one of its knob's kind."""
     kind, (chosen, named) = name.partition("/")[0], split_value(value)
     if named or kind not in ("format", "keep"):
-        return named or kind
+        return named or ("cache-quantization" if kind == "cache" else kind)
     if kind == "keep":
         return "channel-pruning"
     return "adaround" if Format.parse(str(chosen)).weight_bits < 8 else "rtn"

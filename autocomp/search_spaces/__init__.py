@@ -4,6 +4,7 @@ if __name__ != "autocomp.search_spaces":
     raise ImportError(f"import autocomp.search_spaces, not {__name__}")
 
 from .blocks import SKIPPED, ResidualBlock, kept_nodes, without_blocks
+from .cached import CACHE_BITS, RoundedRead
 from .chains import WHOLE, LayerChain, origins, with_chains
 from .constants import SMALL, constant_bytes
 from .formats import FLOAT_BITS, Format
@@ -19,6 +20,7 @@ from .workload import Workload, once
 
 __all__ = [
     "BLOCK",
+    "CACHE_BITS",
     "CLIPPING",
     "DENSE",
     "FLOAT_BITS",
@@ -44,6 +46,7 @@ __all__ = [
     "Normalization",
     "Plan",
     "ResidualBlock",
+    "RoundedRead",
     "SearchSpace",
     "SplitPart",
     "Value",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,10 +21,37 @@ NO_ATTENTION = (
 class CachedTensor(NamedTuple):
     """A tensor that later tokens read again: keys or values of one attention.
 
-    node: its index. depth: numbers of a token and head.
+    node: its index. depth: numbers of a token and head. product: name of the first product that reads it.
     """
 
     node: int
+    depth: int
+    product: str = ""
+
+
+class CachedRead(NamedTuple):
+    """A product of two activations whose second operand is read from the cache.
+
+    product: its index. source: the operand's node. depth: numbers of a token and head. keys: whether it reads keys, of
+    which each token is a column, or values, over whose tokens it sums.
+    """
+
+    product: int
+    source: int
+    depth: int
+    keys: bool
+
+
+class CachedAttention(NamedTuple):
+    """One attention of a language model.
+
+    name: the path of the cell that holds the layers which make its keys and values, or the name of its first product
+    where there is none, or another attention has this path, too. products: names of the product that reads keys and of the one that reads values. depth: as above, the
+    larger one's that is odd, or else the keys'.
+    """
+
+    name: str
+    products: tuple[str, str]
     depth: int
 
 
@@ -53,26 +80,77 @@ def decoding(graph: NetworkGraph, context: int) -> Decoding:
 
     ValueError: the first input has no tokens, or nothing attends to them.
     """
-    first = next((node for node in graph.nodes if node.kind == "input"), None)
-    if first is None or len(first.shape) != 2 or first.shape[1] < 2:
+    length = _length(graph)
+    if not length:
+        first = next((node for node in graph.nodes if node.kind == "input"), None)
         raise ValueError(NO_TOKENS.format("none" if first is None else first.shape))
-    length = first.shape[1]
-    axes: list[_Tokens] = []
-    read: dict[int, int] = {}  # operand that is read from the cache -> depth
-    for i, node in enumerate(graph.nodes):
-        axes.append(_axes(graph, i, axes, length))
-        if node.kind == "matmul" and (found := _cached_operand(graph, node, axes)) is not None:
-            read[found.node] = found.depth
+    axes, reads = _followed(graph, length)
     wide: set[int] = set()
     cached: dict[int, CachedTensor] = {}
-    for operand, depth in read.items():
-        for i in _moved_from(graph, operand):
+    for read in reads:
+        for i in _moved_from(graph, read.source):
             wide.add(i)
-        cached[i] = CachedTensor(i, depth)
+        cached.setdefault(i, CachedTensor(i, read.depth, graph.nodes[read.product].name))
     if not cached:
         raise ValueError(NO_ATTENTION)
     nodes = tuple(_of_one_token(node, axes[i], context, i in wide) for i, node in enumerate(graph.nodes))
     return Decoding(replace(graph, nodes=nodes), context, tuple(cached.values()))
+
+
+def attentions(graph: NetworkGraph) -> tuple[CachedAttention, ...]:
+    """Those that read earlier tokens, in execution order; none where the first input has no tokens (1, length)."""
+    length = _length(graph)
+    if not length:
+        return ()
+    keys: dict[int, CachedRead] = {}
+    found: list[tuple[CachedRead, CachedRead]] = []
+    for read in _followed(graph, length)[1]:
+        if graph.nodes[read.product].name not in graph.products:
+            continue
+        if read.keys:
+            keys[read.product] = read
+        elif (before := _key_product(graph, read.product, keys)) is not None:
+            found.append((keys[before], read))
+    cells = [graph.cell_before((key.source, value.source)) for key, value in found]
+    names = [graph.nodes[key.product].name for key, _ in found]
+    return tuple(
+        CachedAttention(
+            cell if cell and cells.count(cell) == 1 else name,
+            (name, graph.nodes[value.product].name),
+            next((one.depth for one in (key, value) if one.depth % 2), key.depth),
+        )
+        for (key, value), cell, name in zip(found, cells, names, strict=True)
+    )
+
+
+def _key_product(graph: NetworkGraph, product: int, keys: Mapping[int, CachedRead]) -> int | None:
+    """The nearest product that reads keys, of which a product's first operand is made."""
+    waiting, seen = [graph.nodes[product].arguments[0].value], set()
+    while waiting:
+        i = max(waiting)
+        waiting.remove(i)
+        if i in keys:
+            return int(i)
+        seen.add(i)
+        waiting += [source for source in set(graph.nodes[i].inputs) if source not in seen and source not in waiting]
+    return None
+
+
+def _length(graph: NetworkGraph) -> int:
+    """The tokens of the first input, (1, length); 0 where it has none."""
+    first = next((node for node in graph.nodes if node.kind == "input"), None)
+    return first.shape[1] if first is not None and len(first.shape) == 2 and first.shape[1] > 1 else 0
+
+
+def _followed(graph: NetworkGraph, length: int) -> tuple[list[_Tokens], list[CachedRead]]:
+    """The axes of tokens of each node, and the products that read the cache."""
+    axes: list[_Tokens] = []
+    reads: list[CachedRead] = []
+    for i, node in enumerate(graph.nodes):
+        axes.append(_axes(graph, i, axes, length))
+        if node.kind == "matmul" and (found := _cached_operand(graph, i, axes)) is not None:
+            reads.append(found)
+    return axes, reads
 
 
 def _moved_from(graph: NetworkGraph, i: int) -> list[int]:
@@ -160,17 +238,18 @@ def _of_product(graph: NetworkGraph, node: Node, axes: Sequence[_Tokens]) -> _To
     return _Tokens(own, seen)
 
 
-def _cached_operand(graph: NetworkGraph, node: Node, axes: Sequence[_Tokens]) -> CachedTensor | None:
+def _cached_operand(graph: NetworkGraph, i: int, axes: Sequence[_Tokens]) -> CachedRead | None:
     """The second operand of a product that reads tokens by tokens: keys, whose tokens are its columns, or values, which
     it sums over."""
+    node = graph.nodes[i]
     if len(node.arguments) < 2:
         return None
-    (left, row, summed_left, one), (right, column, summed, two) = (_places(graph, node, axes, i) for i in (0, 1))
+    (left, row, summed_left, one), (right, column, summed, two) = (_places(graph, node, axes, n) for n in (0, 1))
     if not (one and two) or right.own is None:
         return None
     source = node.arguments[1].value
     if left.own == row and right.own == column:
-        return CachedTensor(source, graph.nodes[source].shape[summed])
+        return CachedRead(i, source, graph.nodes[source].shape[summed], keys=True)
     if left.seen == summed_left and right.own == summed:
-        return CachedTensor(source, node.shape[-1])
+        return CachedRead(i, source, node.shape[-1], keys=False)
     return None

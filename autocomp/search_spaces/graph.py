@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import numpy as np
@@ -260,8 +261,28 @@ class NetworkGraph:
 
     def places_within(self, cells: Container[str]) -> frozenset[str]:
         """Of these the ones that belong to these cells; a product belongs to the cell whose code computes it."""
-        inside = {name for name, i in self.products.items() if self.nodes[i].cell in cells}
+        inside = {name for name, i in self.products.items() if self.cell_of(i) in cells}
         return frozenset(inside.union(place for place in self.rounded_places if place in cells))
+
+    def cell_of(self, i: int) -> str:
+        """Path of the cell whose code runs an operator. MindSpore gives those of repeated blocks the path in the first
+        block: where the layers before it lie elsewhere, it is the cell that holds them."""
+        own, near = self.nodes[i].cell, self.cell_before(self.nodes[i].inputs)
+        within = f"{own}.".startswith(f"{near}.") or f"{near}.".startswith(f"{own}.")
+        return own if within or not own or not near else near
+
+    def cell_before(self, nodes: Sequence[int]) -> str:
+        """Path of the cell that holds the nearest layers before these nodes, themselves among them; empty for none."""
+        waiting, paths, seen = list(nodes), list[list[str]](), set(nodes)
+        while waiting:
+            node = self.nodes[waiting.pop()]
+            if node.layer is not None and node.kind in WEIGHTED:
+                paths.append(node.layer.split(".")[:-1])
+                continue
+            new = [source for source in node.inputs if source not in seen]
+            seen.update(new)
+            waiting += new
+        return ".".join(parts[0] for parts in takewhile(lambda parts: len({*parts}) == 1, zip(*paths, strict=False)))
 
     def calls(self, layer: str) -> list[Node]:
         """The nodes of a conv or dense layer, in execution order: several where it runs several times."""

@@ -29,7 +29,8 @@ class Knob:
     values: of kind ``format`` strings as :class:`Format` reads them (``"float"``, ``"w8"``, ``"w4a8"``,
         ``"w4a8@lsq"``); of kind ``keep`` the share of the group's units kept, 1.0 first; of kind ``sparsity``
         ``"dense"`` and ``"2:4"``; of kind ``structure`` ``"whole"`` and names of chains, ``"rank0.5@low-rank"``; of
-        kind ``skip`` ``"whole"`` and ``"skipped@block-skipping"``.
+        kind ``skip`` ``"whole"`` and ``"skipped@block-skipping"``; of kind ``cache`` ``"float"``, ``"int8"`` and
+        ``"int4"``: of keys and values, which the two products read that are its layers.
     group, order: of kind ``keep``: the channel group, and its units (indices within the group) from the most to the
         least important; a ratio keeps the first of them, so that stronger choices are subsets of milder ones.
     channel_divisor: of kind ``keep``: the number of units kept is a multiple of it (or all of them).

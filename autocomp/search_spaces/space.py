@@ -12,7 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from .blocks import ResidualBlock, kept_nodes, without_blocks
+from .cached import CACHE_BITS, RoundedRead
 from .chains import WHOLE, LayerChain, origins, with_chains
+from .decoding import attentions
 from .formats import Format
 from .graph import NetworkGraph
 from .knob import SPARSE, Knob
@@ -220,6 +222,23 @@ class SearchSpace:
             if value == SPARSE and (knob := self.knobs[self._position[name]]).kind == "sparsity"
             for layer in knob.layers
         )
+
+    def cache(self, plan: Plan) -> dict[str, RoundedRead]:
+        """Product of two activations -> how what it reads from the cache is rounded, where the plan rounds it."""
+        found: dict[str, RoundedRead] = {}
+        for name, value in plan.items():
+            knob = self.knobs[self._position[name]]
+            if knob.kind == "cache" and (bits := CACHE_BITS[str(value)]) is not None:
+                keys, values = knob.layers
+                found |= {keys: RoundedRead(bits, keys=True), values: RoundedRead(bits, keys=False)}
+        return found
+
+    def cache_parts(self, plan: Plan) -> tuple[int | None, ...]:
+        """Bits of the keys and of the values of each attention that the plan leaves, in execution order; None: in
+        floats."""
+        rounded = self.cache(plan)
+        names = [name for one in attentions(self.of_plan(plan).graph) for name in one.products]
+        return tuple(rounded[name].bits if name in rounded else None for name in names)
 
     @cached_property
     def sparse_tables(self) -> tuple[tuple[tuple[int, np.ndarray], ...], ...]:

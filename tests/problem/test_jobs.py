@@ -8,7 +8,7 @@ import pytest
 from autocomp.errors import BudgetError
 from autocomp.hardware_models import Cost
 from autocomp.problem.budget import Budget, check_reachable
-from autocomp.problem.jobs import cheapest, spanning
+from autocomp.problem.cheapest_plans import cheapest, spanning
 from tests.toy import BYTES, FORMATS, toy_space
 
 LAYERS = 16

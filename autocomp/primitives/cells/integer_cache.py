@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from autocomp.primitives.arguments import RULES
-from autocomp.rules import checked
+from autocomp.rules import checked, is_integer
 
 from .layers import ms, nn, ops
 
@@ -28,47 +29,68 @@ class IntegerCache(nn.Cell):
         integers: (n, ..., context, depth) int8; of 4 bits (n, ..., context, depth / 2), two in a byte.
         scales: (n, ..., context, 1) float32, the largest magnitude of the token in that head divided by 127 or 7.
 
+    bits: 8 or 4, of all parts; or one for each part, None for floats, as :attr:`Point.cache_bits` gives them: such a
+        part is one array, as the decoder has it.
+
     What the tokens of a run add is rounded when the cache takes it: they attend to their own keys and values in floats.
     """
 
     @checked(RULES["IntegerCache"])
-    def __init__(self, net: Any, bits: int = 8) -> None:
+    def __init__(self, net: Any, bits: int | Sequence[int | None] = 8) -> None:
         super().__init__()
-        self.net, self.bits, self.top = net, bits, float(2 ** (bits - 1) - 1)
+        self.net, self.bits = net, int(bits) if is_integer(bits) else tuple(bits)  # type: ignore[call-overload, arg-type]
+
+    def bits_of(self, count: int) -> tuple[int | None, ...]:
+        """Of each of so many parts; ValueError where ``bits`` are for another number of them."""
+        found = (self.bits,) * count if isinstance(self.bits, int) else self.bits
+        if len(found) != count:
+            raise ValueError(f"bits must be one for each of the {count} parts of the cache, but got {len(found)}")
+        return found
 
     def empty(self, cache: Any) -> tuple[Any, ...]:
         """Integers and scales, zeros, in the place of parts of a cache in floats: NumPy arrays (n, ..., depth).
 
-        ValueError: a depth that two integers of 4 bits in a byte do not fill.
+        ValueError: a depth that two integers of 4 bits in a byte do not fill, or bits for another number of parts.
         """
         found: list[Any] = []
-        for part in cache:
+        for part, bits in zip(cache, self.bits_of(len(cache)), strict=True):
             depth = part.shape[-1]
-            if self.bits == 4 and depth % 2:
+            if bits == 4 and depth % 2:
                 raise ValueError(f"a cache of 4 bits needs an even depth, but got {tuple(part.shape)}")
-            found += [part.astype("int8")[..., : depth * self.bits // 8] * 0, part[..., :1].astype("float32") * 0]
+            if bits is None:
+                found.append(part)
+            else:
+                found += [part.astype("int8")[..., : depth * bits // 8] * 0, part[..., :1].astype("float32") * 0]
         return tuple(found)
 
     def construct(self, tokens: Any, position: Any, *cache: Any) -> Any:
-        parts = [self.in_floats(cache[i], cache[i + 1]) for i in range(0, len(cache), 2)]
+        every = (self.bits,) * (len(cache) // 2) if isinstance(self.bits, int) else self.bits
+        parts, place = [], 0
+        for bits in every:
+            if bits is None:
+                parts.append(cache[place])
+                place += 1
+            else:
+                parts.append(self.in_floats(cache[place], cache[place + 1], bits))
+                place += 2
         logits, *added = self.net(tokens, position, *parts)
         found = [logits]
-        for more in added:
-            found += self.rounded(more)
+        for i, more in enumerate(added):
+            found += [more] if every[i] is None else self.rounded(more, every[i])
         return tuple(found)
 
-    def in_floats(self, integers: Any, scale: Any) -> Any:
+    def in_floats(self, integers: Any, scale: Any, bits: int) -> Any:
         levels = integers.astype(ms.float32)
-        if self.bits == 4:
+        if bits == 4:
             high = ops.floor(levels * (1 / HALF_BYTE))
             levels = ops.concat((high, levels - high * HALF_BYTE - HALF_BYTE / 2), -1)
         return levels * scale
 
-    def rounded(self, x: Any) -> list[Any]:
+    def rounded(self, x: Any, bits: int) -> list[Any]:
         """The integers and the scales of (n, ..., s, depth) floats."""
-        scale = ops.maximum(ops.amax(ops.abs(x), -1, keepdims=True) * (1 / self.top), LEAST)
+        scale = ops.maximum(ops.amax(ops.abs(x), -1, keepdims=True) * (1 / float(2 ** (bits - 1) - 1)), LEAST)
         levels = ops.round(x / scale)
-        if self.bits == 4:
+        if bits == 4:
             half = levels.shape[-1] // 2
             levels = levels[..., :half] * HALF_BYTE + (levels[..., half:] + HALF_BYTE / 2)
         return [levels.astype(ms.int8), scale]

@@ -17,6 +17,7 @@ from .forms.places import PLACES
 from .forms.recurrent import lstm
 from .forms.running import RUNNING
 from .forms.windows import WINDOWS
+from .onnx_cache import cached_product
 from .onnx_convolutions import conv, transposed_conv, volume_conv
 from .onnx_elementwise import ELEMENTWISE, binary, unary
 from .onnx_indexing import INDEXING
@@ -82,6 +83,8 @@ def matmul(w: Writer, node: Node) -> str:
         operands[i] = w.emit("Transpose", [operands[i]], f"{node.name}.{'ab'[i]}", perm=swap)
         if quantizer is not None:
             operands[i] = w.rounded(operands[i], quantizer, f"{operands[i]}#quantized")
+    if (read := w.compressed.cache.get(node.name)) is not None:
+        return cached_product(w, node, operands, read)
     return w.emit("MatMul", operands, node.name)
 
 

@@ -20,7 +20,17 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from autocomp.primitives.tracing.weight_layout import weight_of
-from autocomp.search_spaces import FLOAT_BITS, Format, LayerChain, NetworkGraph, Node, Plan, ResidualBlock, SearchSpace
+from autocomp.search_spaces import (
+    FLOAT_BITS,
+    Format,
+    LayerChain,
+    NetworkGraph,
+    Node,
+    Plan,
+    ResidualBlock,
+    RoundedRead,
+    SearchSpace,
+)
 
 from .adaptive_rounding import WIDE, adaptive_rounding
 from .chain_layers import ChainSamples, ChainWeights, Factored, weights_of
@@ -73,7 +83,8 @@ class CompressedWeights:
     flows: whether onnxruntime runs it, which keeps tensors between layers in integers, though maybe none of this
         plan's.
     skipped: paths of the cells that the identity stands for. tables: embedding -> its rounded table; those that stay in
-    floats are not in it.
+    floats are not in it. cache: product of two activations -> how it rounds keys or values of earlier tokens, as a
+    cache in integers does; files have no cache and do not round them.
     """
 
     plan: Plan
@@ -85,6 +96,7 @@ class CompressedWeights:
     skipped: tuple[str, ...] = ()
     tables: Mapping[str, QuantizedWeight] = field(default_factory=dict)
     flows: bool = False
+    cache: Mapping[str, RoundedRead] = field(default_factory=dict)
 
     def with_statistics(self, statistics: Statistics) -> CompressedWeights:
         return replace(self, statistics=statistics)
@@ -170,7 +182,8 @@ class PlanCompressor:
         chains, skipped = self.space.structure(plan), self.space.skipped(plan)
         space = self.space.specialised(chains, skipped)
         named, sparse = space.rounded_by(plan), space.sparse(plan)
-        return self.of(space.kept(plan), space.formats(plan), plan, named, sparse, chains, skipped)
+        found = self.of(space.kept(plan), space.formats(plan), plan, named, sparse, chains, skipped)
+        return replace(found, cache=self.space.cache(plan))
 
     def of(
         self,

@@ -1,4 +1,5 @@
-"""Knobs for products of two activations, as attention has two of them: queries by keys, and weights by values."""
+"""Knobs for products of two activations, as attention has two of them: queries by keys, and weights by values; and for
+the cache from which a language model reads keys and values."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ import numpy as np
 
 from autocomp.errors import NoEffectError
 from autocomp.primitives.numerics.reconstruction import Moments
-from autocomp.search_spaces import Format, Knob, NetworkGraph
+from autocomp.search_spaces import CACHE_BITS, Format, Knob, NetworkGraph
+from autocomp.search_spaces.decoding import attentions
 
 PRODUCTS = "activation-products"
+CACHE = "cache-quantization"
 BOTH = Format(8, 8)  # of the two operands
 
 
@@ -39,3 +42,32 @@ class ProductKnobs:
             raise NoEffectError(f"{self.name} needs a device that multiplies integers of 8 bits: {BOTH} is not offered")
         values = (str(Format()), str(BOTH))
         return tuple(Knob(f"format/{name}", self.name, (name,), values) for name in graph.products)
+
+
+class CacheKnobs:
+    """A knob for each attention of a language model: keys and values in floats, in 8 or in 4 bits.
+
+    Each token and head has a scale, around zero, as KIVI (Liu et al., ICML 2024) rounds values token by token; here
+    keys, too, as they enter the product. :class:`IntegerCache` computes the same; an odd depth takes no 4 bits.
+    """
+
+    name = CACHE
+
+    def knobs(
+        self,
+        graph: NetworkGraph,
+        parameters: Mapping[str, np.ndarray],
+        formats: Sequence[Format],
+        channel_divisor: int,
+        moments: Mapping[str, Moments],
+    ) -> tuple[Knob, ...]:
+        found = attentions(graph)
+        if not found:
+            raise NoEffectError(
+                f"{self.name} found no attention whose tokens attend to those before them: its first input must be "
+                "tokens (n, length)"
+            )
+        values = tuple(CACHE_BITS)
+        return tuple(
+            Knob(f"cache/{one.name}", self.name, one.products, values[:2] if one.depth % 2 else values) for one in found
+        )
