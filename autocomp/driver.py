@@ -23,7 +23,8 @@ from autocomp.evaluators import Measurement, OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, check_trainable, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
-from autocomp.primitives.registry import known_names
+from autocomp.primitives.quantization.product_knobs import CACHE
+from autocomp.primitives.registry import expanded, known_names, refuses_cache
 from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.float32_form import half_note
 from autocomp.primitives.tracing.tracer import as_float32, check_cell, example_inputs
@@ -120,8 +121,8 @@ def search(
         context: of a language model, the tokens that a further one attends to, itself among them. Then ``tpot``, the
             time of a further token, and ``cache``, the bytes of keys and values, are costs, and ``memory`` has the
             cache; ``latency`` is that of the samples' length, the prompt.
-        cache_bits: 8 or 4: the costs count keys and values in integers, whatever the plan; None: in the device's floats,
-            or as plans choose, with the knobs ``cache/<attention>`` of ``cache-quantization``, which "auto" has then.
+        cache_bits: 8 or 4: the costs count keys and values in integers, whatever the plan; None: in floats, or as plans
+            choose, with the knobs ``cache/<attention>`` of ``cache-quantization``, which "auto" has then.
         seed: the same seed gives the same front; on this machine's processor, once measured, the same evaluations, of
             which points of the front are run in the end where the budget bounds the latency, see
             :class:`autocomp.results.timed.Timed`.
@@ -160,6 +161,8 @@ def search(
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
     bounds = Budget.parse(budget, lower).on(chip.errors, chip.name)
     check_context(objectives(bounds), context, cache_bits)
+    if CACHE in expanded(names) and (refused := refuses_cache(context, cache_bits)):
+        raise ValueError(refused)
     check_cell(net)
     check_storage(storage)
     check_workers_load(workers, {} if workers is None else _sent(samples))

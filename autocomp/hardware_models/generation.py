@@ -16,7 +16,7 @@ from .tables import CostTables
 SCALE_BYTES = 4  # of each token and head, where keys and values are integers
 
 
-# elementwise operations that make floats of an integer: a cast and a product; of half a byte, which is parted first, more
+# elementwise operations that make a float of an integer: a cast and a product; more of 4 bits, which are parted first
 OPERATIONS = {8: 2.0, 4: 5.0}
 
 
@@ -28,7 +28,7 @@ class GenerationCosts:
 
     context: tokens. cache_bits: of keys and values in the cache, each token and head with a scale; None: the device's
     floats, or what the space's knobs ``cache/<attention>`` choose. What a plan holds in integers is made floats before
-    each product, in an operator of its own that reads and writes all of it; ``cache_bits`` leaves the time as in floats.
+    each product, in an operator of its own that reads and writes it; ``cache_bits`` leaves the time as in floats.
 
     ValueError: the network reads no tokens, or nothing in it attends to earlier ones.
     """
@@ -51,7 +51,7 @@ class GenerationCosts:
 
     def _held(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) bytes of the whole batch's keys and values, all blocks together, and (n,) seconds that make floats of
-        those that a plan holds in integers, for one token; heads that a plan cuts and blocks that it skips have none."""
+        those in integers, for one token; heads that a plan cuts and blocks that it skips have none."""
         workload: Workload = self.token.space.workload(vectors, self.batch)
         total, seconds = np.zeros((2, len(workload)))
         for cached in self.form.cached:

@@ -151,15 +151,21 @@ def _lacking(name: str, choices: Choices) -> str:
     return _without_cache(choices) if name == CACHE else ""
 
 
-def _without_cache(choices: Choices) -> str:
-    """Why plans cannot choose the bits of the cache; "" where they can."""
-    if choices.context is None:
+def refuses_cache(context: int | None, cache_bits: int | None) -> str:
+    """Why plans cannot choose the bits of the cache, for arguments of a search; "" where they can."""
+    if context is None:
         return f"{CACHE} chooses the bits of a language model's cache, which has a context: give context=4096, too"
-    if choices.cache_bits is not None:
-        return f"{CACHE} chooses the bits of the cache, which cache_bits={choices.cache_bits} fixes: leave one of them out"
-    if not choices.has_onnx_form:
-        return f"{CACHE} rounds what products of attention read, which needs a network with an ONNX form"
+    if cache_bits is not None:
+        return f"{CACHE} chooses the bits of the cache, which cache_bits={cache_bits} fixes: leave one of them out"
     return ""
+
+
+def _without_cache(choices: Choices) -> str:
+    """The same, and where the network lacks what it needs."""
+    if refused := refuses_cache(choices.context, choices.cache_bits):
+        return refused
+    need = f"{CACHE} rounds what products of attention read, which needs a network with an ONNX form"
+    return "" if choices.has_onnx_form else need
 
 
 def _apart(knobs: list[Knob], asked: Collection[str]) -> list[Knob]:

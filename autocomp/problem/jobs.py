@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,7 +43,6 @@ from autocomp.search_spaces import Format, NetworkGraph, Plan, SearchSpace
 from .cheapest_plans import Costs
 from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_input
 from .gains import Gains, device_gains, device_knobs, not_offered
-from .metrics import METRICS
 from .rating import channel_importance
 from .scalings import scalings_of, with_paying
 from .streams import is_batched

@@ -46,8 +46,8 @@ class CachedAttention(NamedTuple):
     """One attention of a language model.
 
     name: the path of the cell that holds the layers which make its keys and values, or the name of its first product
-    where there is none, or another attention has this path, too. products: names of the product that reads keys and of the one that reads values. depth: as above, the
-    larger one's that is odd, or else the keys'.
+    where there is none, or another attention has this path, too. products: names of the product that reads keys and of
+    the one that reads values. depth: as above, one that is odd, or else the keys'.
     """
 
     name: str

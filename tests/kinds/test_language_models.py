@@ -26,7 +26,7 @@ from tests.networks import Tensor, nn
 
 WORDS, LENGTH, CONTEXT, WIDTH = 11, 64, 24, 128
 FORMATS = [Format.parse(text) for text in ("w8", "w4a8")]
-CHOICES = Choices(FORMATS, 4, ("channel-pruning", "post-training", "depth"))
+CHOICES = Choices(FORMATS, 4, ("channel-pruning", "post-training", "depth", "cache-quantization"), context=LENGTH)
 PLAN = Plan({
     "keep/blocks.0.attention.q": 0.5,
     "keep/blocks.0.gate": 0.5,
@@ -146,32 +146,45 @@ def test_a_cache_in_integers_has_a_scale_for_each_token_and_head(bits: int, top:
     x = np.random.default_rng(2).standard_normal((2, 3, 5, 6)).astype(np.float32)
     x[0, 1, 2] = 0
     cache = IntegerCache(Recorder(), bits)
-    integers, scale = (part.asnumpy() for part in cache.rounded(Tensor(x)))
+    integers, scale = (part.asnumpy() for part in cache.rounded(Tensor(x), bits))
     assert integers.dtype == np.int8 and integers.shape == (2, 3, 5, 6 * bits // 8) and scale.shape == (2, 3, 5, 1)
     expected = np.maximum(np.abs(x).max(-1, keepdims=True) / top, 1e-8)
     np.testing.assert_allclose(scale, expected, rtol=1e-6)
-    back = cache.in_floats(Tensor(integers), Tensor(scale)).asnumpy()
+    back = cache.in_floats(Tensor(integers), Tensor(scale), bits).asnumpy()
     assert (np.abs(back - x) <= 0.5001 * expected).all() and (back[0, 1, 2] == 0).all()
     empty = cache.empty([x])
     assert [(part.shape, part.dtype) for part in empty] == [(integers.shape, np.int8), (scale.shape, np.float32)]
     tokens, position = Tensor(np.ones((2, 1), np.int32)), Tensor(np.zeros((2, 1), np.int32))
     _, new, its_scale = (part.asnumpy() for part in cache(tokens, position, Tensor(integers), Tensor(scale)))
-    again = cache.in_floats(Tensor(new), Tensor(its_scale)).asnumpy()
+    again = cache.in_floats(Tensor(new), Tensor(its_scale), bits).asnumpy()
     np.testing.assert_allclose(again, -back[:, :, :1], atol=1e-6)
 
 
-def test_a_file_with_a_cache_in_integers_does_what_the_cell_does(
-    made: Made, files: dict[str, Any], tmp_path: Path
-) -> None:
-    file = made.example.export_integer_cache(made.small, tmp_path / "step4.onnx", 4, CONTEXT)
-    tokens, floats = made.tokens[:, :6], made.example.through_cache(files["step"], made.tokens[:, :6])
-    found = made.example.through_cache(file, tokens)
-    assert 1e-3 < norm_error(found, floats) < 0.3
-    cell, rng = IntegerCache(made.example.Decoder(made.small, CONTEXT), 4), np.random.default_rng(3)
+def test_a_plan_of_the_cache_generates_what_was_evaluated(made: Made, files: dict[str, Any], tmp_path: Path) -> None:
+    """The simulated rounding is that of the cache which the file holds, in the bits that the plan chooses."""
+    plan, evaluator = Plan({**PLAN, "cache/blocks.0.attention": "int4"}), made.deployer.evaluator
+    bits = made.deployer.cache_bits(plan)
+    assert bits == (4, 4) and made.deployer.cache_bits(PLAN) == (None, None), "the other block is skipped"
+    file = made.example.export_integer_cache(made.small, tmp_path / "step4.onnx", bits, CONTEXT)
+    assert [one.dtype for one in file.inputs[2:]] == ["int8", "float32"] * 2
+    compressed = evaluator.compress(plan)
+
+    def simulated(tokens: np.ndarray) -> np.ndarray:
+        return np.asarray(evaluator.engine.outputs(compressed, (tokens,))[0])
+
+    expected, plain = simulated(made.tokens), evaluator.engine.outputs(evaluator.compress(PLAN), (made.tokens,))[0]
+    found = made.example.through_cache(file, made.tokens[:, :CONTEXT])
+    assert norm_error(found, expected[:, :CONTEXT]) < 0.02 < norm_error(expected, plain)  # a few lie at half a step
+    row = np.zeros((3, LENGTH), np.int32)
+    row[:, :7] = made.tokens[:3, :7]
+    for i in range(7, 13):
+        row[:, i] = simulated(row)[:, i - 1].argmax(-1)
+    np.testing.assert_array_equal(file.generate(row[:, :7], 6), row[:, 7:13])
+    cell, rng = IntegerCache(made.example.Decoder(made.small, CONTEXT), bits), np.random.default_rng(3)
     empty = cell.empty(made.example.empty_cache(made.small, CONTEXT))
     cache = [rng.integers(-112, 112, part.shape).astype(np.int8) for part in empty]
     cache[1::2] = [rng.uniform(0.01, 0.1, part.shape).astype(np.float32) for part in empty[1::2]]
-    inputs = (tokens[:1, :1], np.full((1, 1), 9, np.int32), *cache)
+    inputs = (made.tokens[:1, :1], np.full((1, 1), 9, np.int32), *cache)
     for one, other in zip(file.run(*inputs), forward(cell, inputs, graph=False), strict=True):
         assert one.dtype == other.dtype and norm_error(one.astype(np.float32), other.astype(np.float32)) < 1e-3
 

@@ -16,13 +16,14 @@ from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.pruning.rated_pruning import RatedPruning
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.named_formats import NamedFormats
-from autocomp.primitives.quantization.product_knobs import PRODUCTS
+from autocomp.primitives.quantization.product_knobs import CACHE, PRODUCTS
 from autocomp.primitives.registry import DEPTH, automatic, primitive, primitives, rated, search_space, trainers
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.search_spaces import Format, Knob, NetworkGraph
 from tests import third_party as third_party_examples
 from tests.conftest import Subject
 from tests.primitives.heads import Heads
+from tests.primitives.quantization.small_llama import LENGTH, small_llama
 
 
 class Renamed(TrainedFormats):
@@ -51,12 +52,19 @@ def _with_heads(subject: Subject) -> Subject:
     return replace(subject, net=net, graph=trace(net, (subject.x[:1],)), parameters=parameters_of(net))
 
 
+def _that_generates(subject: Subject) -> Subject:
+    net = small_llama()
+    graph = trace(net, (np.zeros((1, LENGTH), np.int32),))
+    return replace(subject, net=net, graph=graph, parameters=parameters_of(net))
+
+
 @pytest.fixture(params=(*primitives(), third_party_examples.PRIMITIVE))
 def knobs(
     request: pytest.FixtureRequest, named_subject: Callable[[str], Subject], third_party: None
 ) -> tuple[Subject, tuple[Knob, ...]]:
     subject = _with_blocks(named_subject("deep")) if request.param in DEPTH else named_subject("residual")
     subject = _with_heads(subject) if request.param in ("head-pruning", PRODUCTS) else subject
+    subject = _that_generates(subject) if request.param == CACHE else subject
     made = primitive(request.param)
     if request.param in rated():
         made = RatedPruning(request.param, np.arange(subject.graph.unit_count, dtype=float))
@@ -79,7 +87,7 @@ def test_a_plan_of_any_values_can_be_carried_out(knobs: tuple[Subject, tuple[Kno
     subject, found = knobs
     name, importance = found[0].primitive, np.arange(subject.graph.unit_count, dtype=float)
     known = {name: importance} if name in rated() else {}
-    choices = Choices(FORMATS, 4, name, importance=known, quantizes_tensors=True, ranges_of_rows=True)
+    choices = Choices(FORMATS, 4, name, importance=known, quantizes_tensors=True, ranges_of_rows=True, context=64)
     space = search_space(subject.graph, subject.parameters, choices)
     plan = space.decode(space.random(np.random.default_rng(0), 1)[0])
     assert space.kept(plan).any() and set(space.formats(plan)) <= set(subject.graph.multiplying)

@@ -187,6 +187,9 @@ class Recorder:
     def layers(self, plans: Iterable[Plan]) -> None:
         return None
 
+    def cache_bits(self, plan: Plan) -> tuple[int | None, ...]:
+        return ()
+
     def details(self, *given: Any) -> None:
         return None
 

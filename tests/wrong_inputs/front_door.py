@@ -66,6 +66,11 @@ def searches() -> list[Case]:
         ({"primitives": "magic"}, "^unknown primitive 'magic'"),
         ({"budget": "tpot<2ms"}, "^tpot is a cost of generating and needs the tokens .*: give context=4096"),
         ({"cache_bits": 8}, "^cache_bits=8 counts the cache of a context: give context=4096"),
+        ({"primitives": "cache-quantization"}, "^cache-quantization chooses the bits .* give context=4096, too"),
+        (
+            {"primitives": ["rtn", "cache-quantization"], "context": 64, "cache_bits": 4},
+            "^cache-quantization chooses the bits of the cache, which cache_bits=4 fixes: leave one of them out",
+        ),
         ({"elastic": 1}, "^elastic is checked on plans that are trained, and none would be: give data="),
         (
             {"elastic": 1, "train_budget": 0, "data": autocomp.Data(train=(X, Y))},

@@ -199,7 +199,15 @@ def cases() -> dict[str, list[Case]]:
         ],
         **{made.__name__: one_shot(made) for made in (Wanda, SparseGPT)},
         "IntegerCache": [
-            *of_rule(IntegerCache, {"net": network()}, {"net": NETS, "bits": (0, -1, 2, 16, 8.0, True, "8", None)}),
+            *of_rule(
+                IntegerCache, {"net": network()},
+                {"net": NETS, "bits": (0, -1, 2, 16, 8.0, True, "8", None, [8, 5], (4, True), [8.0], "88", {8: 8})},
+            ),
+            *saying(
+                IntegerCache(network(), [8, None]).empty,
+                ({"cache": [X]}, "^bits must be one for each of the 1 parts of the cache, but got 2"),
+                ({"cache": [X] * 3}, "^bits must be one for each of the 3 parts of the cache, but got 2"),
+            ),
             *saying(IntegerCache(network(), 4).empty, ({"cache": [X[..., :7]]}, "^a cache of 4 bits needs an even")),
         ],
         "LowRank": [

@@ -38,7 +38,7 @@ class IntegerCache(nn.Cell):
     @checked(RULES["IntegerCache"])
     def __init__(self, net: Any, bits: int | Sequence[int | None] = 8) -> None:
         super().__init__()
-        self.net, self.bits = net, int(bits) if is_integer(bits) else tuple(bits)  # type: ignore[call-overload, arg-type]
+        self.net, self.bits = net, int(bits) if is_integer(bits) else tuple(bits)  # type: ignore[arg-type]
 
     def bits_of(self, count: int) -> tuple[int | None, ...]:
         """Of each of so many parts; ValueError where ``bits`` are for another number of them."""
@@ -75,8 +75,8 @@ class IntegerCache(nn.Cell):
                 place += 2
         logits, *added = self.net(tokens, position, *parts)
         found = [logits]
-        for i, more in enumerate(added):
-            found += [more] if every[i] is None else self.rounded(more, every[i])
+        for more, bits in zip(added, every, strict=False):
+            found += [more] if bits is None else self.rounded(more, bits)
         return tuple(found)
 
     def in_floats(self, integers: Any, scale: Any, bits: int) -> Any:
