@@ -64,7 +64,7 @@ class IntegerCache(nn.Cell):
         return tuple(found)
 
     def construct(self, tokens: Any, position: Any, *cache: Any) -> Any:
-        every = (self.bits,) * (len(cache) // 2) if isinstance(self.bits, int) else self.bits
+        every: Any = (self.bits,) * (len(cache) // 2) if isinstance(self.bits, int) else self.bits
         parts, place = [], 0
         for bits in every:
             if bits is None:
@@ -75,8 +75,8 @@ class IntegerCache(nn.Cell):
                 place += 2
         logits, *added = self.net(tokens, position, *parts)
         found = [logits]
-        for more, bits in zip(added, every, strict=False):
-            found += [more] if bits is None else self.rounded(more, bits)
+        for i, more in enumerate(added):
+            found += [more] if every[i] is None else self.rounded(more, every[i])
         return tuple(found)
 
     def in_floats(self, integers: Any, scale: Any, bits: int) -> Any:
