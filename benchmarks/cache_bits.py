@@ -1,4 +1,4 @@
-"""Bits of a language model's cache chosen by a search: what is evaluated is what an exported file with that cache computes.
+"""Bits of a language model's cache chosen by a search: what is evaluated is what a file with that cache computes.
 
     python benchmarks/cache_bits.py --shared ../shared
 
@@ -16,6 +16,7 @@ import argparse
 import math
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="30 steps of training, 8 evaluations")
     options = parser.parse_args()
     sys.path.insert(0, str(EXAMPLES))
-    import small_llama as example
+    example = import_module("small_llama")
 
     numbers, words = example.read(options.shared / TEXT)
     learnt, held_out = np.split(numbers, [len(numbers) * 9 // 10])
