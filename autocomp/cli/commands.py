@@ -233,7 +233,10 @@ def quickstart(
     workers: Workers = None,
     seed: Seed = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer evaluations and images.")] = False,
-    train: Annotated[bool, typer.Option("--train", help="Train plans near the front, too, for ascend-310p3:mindspore: some minutes more.")] = False,
+    train: Annotated[
+        bool,
+        typer.Option("--train", help="Train plans near the front, too, for ascend-310p3:mindspore: some minutes more."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """A complete run on shipped data: a Fashion-MNIST network is searched for ascend-310p3, exported and checked."""
