@@ -13,7 +13,6 @@ import numpy as np
 
 from autocomp.errors import ExportError
 from autocomp.primitives.export.files import FORMATS
-from autocomp.primitives.export.onnx_writer import FILE_REWRITES
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import execution_mode, load_mindspore, plain_place, to_arrays, to_tensors
 from autocomp.problem.arguments import check
@@ -115,8 +114,7 @@ def _onnx(file: Path, threads: int) -> DeployedNetwork:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": FILE_REWRITES}
-    session = onnxruntime.InferenceSession(runnable(file), options, **as_it_is)
+    session = onnxruntime.InferenceSession(runnable(file), options, providers=["CPUExecutionProvider"])
     inputs = tuple(
         DeployedInput(
             spec.name,

@@ -27,7 +27,7 @@ from autocomp.primitives.tracing.platform import (
 from autocomp.process.bounded_files import plain_mode
 
 from .mindir_file import compact
-from .onnx_writer import FILE_REWRITES, REWRITES
+from .onnx_writer import REWRITES
 
 Arrays = tuple[np.ndarray, ...]
 FORMATS, WEIGHTS = (".mindir", ".onnx"), ".safetensors"
@@ -96,7 +96,7 @@ def run_onnx(model: pathlib.Path | bytes, inputs: Arrays) -> Arrays:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES + FILE_REWRITES}
+    as_it_is = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": REWRITES}
     session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, **as_it_is)
     feed = {spec.name: array for spec, array in zip(session.get_inputs(), inputs, strict=True)}
     return tuple(session.run(None, feed))

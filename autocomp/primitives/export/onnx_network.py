@@ -12,8 +12,9 @@ import onnx
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.search_spaces import NetworkGraph
 
+from .onnx_moved import round_moved
 from .onnx_operators import OPERATORS
-from .onnx_writer import Style, Writer
+from .onnx_writer import OPSET_INT4, Style, Writer
 
 
 def onnx_network(
@@ -21,4 +22,8 @@ def onnx_network(
 ) -> onnx.ModelProto:
     """ExportError where an operator has no ONNX form here; the message names it."""
     graph = compressed.graph or graph
-    return Writer(graph, parameters, compressed, style or Style()).model(OPERATORS)
+    writer = Writer(graph, parameters, compressed, style or Style())
+    model = writer.model(OPERATORS)
+    if writer.signed and writer.opset == OPSET_INT4:
+        round_moved(model)
+    return model

@@ -34,7 +34,6 @@ ARGUMENTS = (AttributeError, IndexError, KeyError, StopIteration, TypeError, Val
 MEAN, VARIANCE, TAP, OUTPUT = "#mean", "#variance", "#input", "#output"
 MICROSOFT = "com.microsoft"  # the domain of onnxruntime's own operators
 REWRITES = ["WeightBiasQuantization"]  # disabled: it rounds weights and biases of layers with rounded inputs
-FILE_REWRITES = ["QDQS8ToU8Transformer"]  # disabled: it breaks files of opset 21 whose inputs are rounded around zero
 
 
 @dataclass
