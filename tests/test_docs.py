@@ -29,6 +29,7 @@ LANGUAGE = [
         "kinds/test_language_models.py runs it",
         "kinds/test_cache_plans.py runs such searches",
         "deployment/checkpoints tests it on small networks",
+        "deployment/checkpoints tests it on small networks",
         "hardware_models/test_generation.py runs it",
     )
 ]

@@ -48,6 +48,7 @@ from autocomp.results.point import NO_SAMPLES
 from autocomp.search_spaces import NetworkGraph, Plan
 
 from .checkpoints.checkpoint_folder import LAYOUTS, export_checkpoint
+from .checkpoints.tensor_names import Names
 from .file_accuracy import FileAccuracy
 from .file_forms import file_form, form_written
 from .file_sizes import FileSizes
@@ -98,14 +99,19 @@ class NetworkDeployer:
         )
 
     def export(
-        self, plan: Plan, path: str | os.PathLike[str], form: str | None = None, check_accuracy: bool = True
+        self,
+        plan: Plan,
+        path: str | os.PathLike[str],
+        form: str | None = None,
+        check_accuracy: bool = True,
+        names: Names | None = None,
     ) -> ExportReport:
         """Write the file, load it again, compare it, and only then move it to its place.
 
         check_accuracy: whether the file's accuracy is measured where the samples of the search have labels.
         """
         if form in LAYOUTS:
-            return export_checkpoint(self.net(plan), path, form)
+            return export_checkpoint(self.net(plan), path, form, names)
         compressed, known = replace(self.evaluator.compress(plan), cache={}), self.evaluator
         if holds_weights(path):
             return export_weights(self.net(plan), self._float, (plan, compressed.kept), self.samples, path)
@@ -239,12 +245,17 @@ class TunedDeployer:
         return self.tuned.net
 
     def export(
-        self, plan: Plan, path: str | os.PathLike[str], form: str | None = None, check_accuracy: bool = True
+        self,
+        plan: Plan,
+        path: str | os.PathLike[str],
+        form: str | None = None,
+        check_accuracy: bool = True,
+        names: Names | None = None,
     ) -> ExportReport:
         self._check(plan)
         tuned = self.tuned
         if form in LAYOUTS:
-            return export_checkpoint(tuned.net, path, form)
+            return export_checkpoint(tuned.net, path, form, names)
         if holds_weights(path):
             return export_weights(tuned.net, self._float, (plan, None), self.samples, path)
         known = (tuned.graph, tuned.parameters, replace(tuned.compressed, cache={}), self.samples)

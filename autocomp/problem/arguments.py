@@ -55,6 +55,11 @@ def _is_restrictions(value: Any) -> bool:
     return isinstance(value, Restrict) or is_many(value, lambda one: isinstance(one, Restrict))
 
 
+def _are_new_names(value: Any) -> bool:
+    texts = isinstance(value, Mapping) and all(isinstance(one, str) for pair in value.items() for one in pair)
+    return texts or callable(value)
+
+
 def _is_numbers(value: Any) -> bool:
     return not isinstance(value, str) and is_many(value, lambda v: is_number(v) and math.isfinite(v))
 
@@ -255,6 +260,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "path": PATH,
         "form": one_of("qat", "simulated", "compressed-tensors", "ascend-v1").or_none(),
         "check_accuracy": SWITCH,
+        "names": Rule("a mapping of patterns to names, or a function", _are_new_names).or_none(),
     },
     "fine_tune": {
         "epochs": whole(1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html as markup
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from .wording import share, short
 log = logging.getLogger("autocomp")
 
 DEPLOYABLE = "deployable"
+CHECKPOINTS = ("compressed-tensors", "ascend-v1")  # forms that are folders
 FILE_ACCURACY = 0.002  # most that a file's accuracy may differ from the reported one: two right runtimes round apart
 INTERVAL = 1.96  # standard errors on each side of a 95 % interval
 NO_SAMPLES = "evaluating a plan needs the data of the search: use autocomp.load(folder, net, data)"
@@ -93,9 +94,14 @@ class Deployer(Protocol):
     def net(self, plan: Plan) -> Any: ...
 
     def export(
-        self, plan: Plan, path: str | Path, form: str | None = None, check_accuracy: bool = True
+        self,
+        plan: Plan,
+        path: str | Path,
+        form: str | None = None,
+        check_accuracy: bool = True,
+        names: Mapping[str, str] | Callable[[str], str] | None = None,
     ) -> ExportReport:
-        """form: see :meth:`Point.export`. check_accuracy: whether the file's accuracy is measured, where there are
+        """form, names: see :meth:`Point.export`. check_accuracy: whether the file's accuracy is measured, where there are
         samples with labels."""
         ...
 
@@ -267,7 +273,13 @@ class Point:
         """
         return self.applied_by.cache_bits(self.plan)
 
-    def export(self, path: str | Path, form: str | None = None, check_accuracy: bool = True) -> ExportReport:
+    def export(
+        self,
+        path: str | Path,
+        form: str | None = None,
+        check_accuracy: bool = True,
+        names: Mapping[str, str] | Callable[[str], str] | None = None,
+    ) -> ExportReport:
         """Write the network to ``path`` (.mindir or .onnx), or its weights (.safetensors, which ``autocomp.rebuild``
         reads), load the file again and compare; ``files`` gets the report.
 
@@ -277,9 +289,14 @@ class Point:
             integers and the rest in float, under the network's own names.
         check_accuracy: whether onnxruntime also runs an ONNX file on all samples of the search, where these have
             labels; a difference of more than 0.2 points to the reported accuracy is a warning.
+        names: of the tensors of a checkpoint folder, as a server's model expects them: regular expressions with their
+            replacements, applied in order to the names of parameters, or a function of such a name.
         """
-        check("export", path=path, form=form, check_accuracy=check_accuracy)
-        report = self.applied_by.export(self.plan, path, form, check_accuracy)
+        check("export", path=path, form=form, check_accuracy=check_accuracy, names=names)
+        if names is not None and form not in CHECKPOINTS:
+            raise ValueError(f"names are of a checkpoint's tensors: give form='{CHECKPOINTS[0]}' or '{CHECKPOINTS[1]}'")
+        given = () if names is None else (names,)
+        report = self.applied_by.export(self.plan, path, form, check_accuracy, *given)
         self._take_accuracy(report)
         self.files[report.kind] = report
         if report.of_cost:

@@ -53,6 +53,7 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "path": (None, 5, "", True),
     "form": (5, True, "", "onnx"),
     "check_accuracy": (0, 1, None, "no"),
+    "names": (5, "a", ["a"], {"a": 5}, {5: "a"}),
     "epochs": (0, 1.5, True, None, "2"),
     "batch": (0, 1.5, True, None),
     "rate": (0, True, math.nan, math.inf, "0.1", None),

@@ -174,7 +174,7 @@ class Recorder:
         return SimpleNamespace(plan=plan)
 
     def export(
-        self, plan: Plan, path: str | Path, form: str | None = None, check_accuracy: bool = True
+        self, plan: Plan, path: str | Path, form: str | None = None, check_accuracy: bool = True, names: Any = None
     ) -> ExportReport:
         return ExportReport(Path(path), "onnx", 0.25, 1e-7, latency_ms=1.5)
 

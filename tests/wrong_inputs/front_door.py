@@ -245,6 +245,15 @@ def of_points() -> list[Case]:
     return [
         *of_rule(point.export, {"path": "net.onnx"}, {"path": FOLDERS, "form": (5, True, "", "onnx", ["qat"])}),
         *of_rule(point.export, {"path": "net.onnx"}, {"check_accuracy": (0, 1, None, "no")}),
+        *of_rule(point.export, {"path": "net.onnx"}, {"names": (5, "a", ["a"], {"a": 5}, {5: "a"})}),
+        *saying(
+            point.export,
+            (
+                {"path": "net.onnx", "names": {"a": "b"}},
+                "^names are of a checkpoint's tensors: give form='compressed-tensors' or",
+            ),
+            ({"path": "net", "form": "qat", "names": str.upper}, "^names are of a checkpoint's tensors: give form="),
+        ),
         *of_rule(point.fine_tune, {"train": X}, training),
         *of_rule(point.fine_tune, {"train": X}, {"algorithm": ("slb", "")}),
         *of_rule(point.value, {}, {"metric": names}),

@@ -20,17 +20,20 @@ from autocomp.results.point import ExportReport
 
 from . import ascend_v1, compressed_tensors
 from .stored_layer import StoredLayer
+from .tensor_names import Names, new_names
 
 LAYOUTS = {compressed_tensors.NAME: compressed_tensors, ascend_v1.NAME: ascend_v1}
 CONFIG, KEY = "config.json", "quantization_config"
 
 
-def export_checkpoint(net: Any, folder: str | os.PathLike[str], layout: str) -> ExportReport:
+def export_checkpoint(
+    net: Any, folder: str | os.PathLike[str], layout: str, names: Names | None = None
+) -> ExportReport:
     """Write the weights of a converted network into the folder, read them again, and compare them bit by bit.
 
     A ``config.json`` that the folder has, the model's own, keeps its other keys. Tensors have the network's names.
 
-    layout: "compressed-tensors" or "ascend-v1".
+    layout: "compressed-tensors" or "ascend-v1". names: others for the network's parameters, see :func:`new_names`.
 
     Raises:
         ValueError: the layout does not hold a layer's format. ExportError: the files hold other weights.
@@ -41,13 +44,15 @@ def export_checkpoint(net: Any, folder: str | os.PathLike[str], layout: str) -> 
     if layout != ascend_v1.NAME and (target / ascend_v1.DESCRIPTION).is_file():
         raise ValueError(f"{layout} needs a folder of its own, but {target} has the {ascend_v1.DESCRIPTION} of another")
     apart = _apart(net, layout)
-    layers = [StoredLayer.of(name, state, layout) for name, state in apart.layers.items()]
-    tensors = _tensors(apart, layers, layout)
+    renamed = new_names(names, [*dict.fromkeys(p.name for p in apart.net.get_parameters())])
+    paths = {path: _path(renamed, path) for path in _dense(apart.net)}
+    layers = [StoredLayer.of(name, state, layout).called(paths.get(name, name)) for name, state in apart.layers.items()]
+    tensors = _tensors(apart, layers, layout, renamed)
     config = _config(target)
     config.pop(KEY, None)
     if layout == compressed_tensors.NAME:
         stored = {layer.name for layer in layers}
-        floats = [path for path in _dense(apart.net) if path not in stored]
+        floats = [path for path in paths.values() if path not in stored]
         config[KEY] = compressed_tensors.described(layers, floats)
     else:
         _write(target / ascend_v1.DESCRIPTION, ascend_v1.described(layers, tensors))
@@ -101,9 +106,18 @@ def _apart(net: Any, layout: str) -> Apart:
     return apart
 
 
-def _tensors(apart: Apart, layers: list[StoredLayer], layout: str) -> dict[str, np.ndarray]:
+def _path(renamed: dict[str, str], path: str) -> str:
+    """The new path of a dense layer. ValueError where its weight gets no name of a weight."""
+    new = renamed.get(f"{path}.weight", f"{path}.weight")
+    if not new.endswith(".weight"):
+        raise ValueError(f"names must call a dense layer's weight '<layer>.weight', but {path}.weight gets {new}")
+    return new.removesuffix(".weight")
+
+
+def _tensors(apart: Apart, layers: list[StoredLayer], layout: str, renamed: dict[str, str]) -> dict[str, np.ndarray]:
     stored = {f"{layer.name}.weight" for layer in layers}
-    found = {p.name: np.array(p.asnumpy(), order="C") for p in apart.net.get_parameters() if p.name not in stored}
+    arrays = {renamed[p.name]: p for p in apart.net.get_parameters()}
+    found = {name: np.array(p.asnumpy(), order="C") for name, p in arrays.items() if name not in stored}
     for layer in layers:
         found |= {name: np.ascontiguousarray(value) for name, value in LAYOUTS[layout].tensors_of(layer).items()}
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,9 @@ class StoredLayer:
         weight = weight.with_positive_scale()
         scale = weight.scale.reshape(len(weight.scale), -1).astype(np.float32)
         return cls(name, weight.integers, scale, weight.bits, state.row_bits is not None)
+
+    def called(self, name: str) -> StoredLayer:
+        return replace(self, name=name)
 
     def dequantized(self) -> np.ndarray:
         """(out, in) float32."""

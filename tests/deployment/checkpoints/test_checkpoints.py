@@ -135,6 +135,52 @@ def test_a_plan_is_exported_and_read_again(form: str, file: str, deployer: Netwo
         assert description["3.weight"] == "FLOAT"
 
 
+@pytest.mark.parametrize(("form", "file"), CONVERTED.items())
+def test_tensors_bear_the_names_that_a_server_expects(
+    form: str, file: str, deployer: NetworkDeployer, tmp_path: Path
+) -> None:
+    plan = Plan({"format/0": "w8"})
+    patterns = {r"^0\.": "model.layers.0.up_proj.", r"^(\d)\.": r"model.layers.\1.down_proj."}
+    deployer.export(plan, tmp_path / "own", form=form)
+    deployer.export(plan, tmp_path / "patterns", form=form, names=patterns)
+    deployer.export(plan, tmp_path / "function", form=form, names=lambda name: f"model.{name}")
+    own, new, called = (load_file(tmp_path / folder / file) for folder in ("own", "patterns", "function"))
+
+    def renamed(name: str) -> str:
+        layer, _, part = name.partition(".")
+        return f"model.layers.{layer}.{'up' if layer == '0' else 'down'}_proj.{part}"
+
+    assert set(new) == {renamed(name) for name in own} and set(called) == {f"model.{name}" for name in own}
+    for name, value in own.items():
+        np.testing.assert_array_equal(new[renamed(name)], value)
+    (first,) = read_checkpoint(tmp_path / "patterns")
+    assert first == "model.layers.0.up_proj"
+    config = json.loads((tmp_path / "patterns" / "config.json").read_text())
+    if form == "compressed-tensors":
+        assert config["quantization_config"]["ignore"] == [f"model.layers.{i}.down_proj" for i in (2, 3)]
+    else:
+        description = json.loads((tmp_path / "patterns" / "quant_model_description.json").read_text())
+        assert description["model.layers.0.up_proj.weight"] == "W8A16" and set(new) < set(description)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ({"(": "a"}, r"^names must be regular expressions, but '\(' with 'a': "),
+        ({r"^0": r"\3"}, r"^names must be regular expressions, but '\^0' with "),
+        ({"attention": "self_attn"}, "^names has 'attention', which fits none of the names; the first is 0.weight"),
+        ({r".*": ""}, "^names must give each tensor a name, but 0.weight gets ''"),
+        (lambda name: 5, "^names must give each tensor a name, but 0.weight gets 5"),
+        ({r"^\d": "layer"}, "a name of its own, but 0.weight, 2.weight, 3.weight get layer.weight"),
+        (lambda name: f"{name}.data", "a dense layer's weight '<layer>.weight', but 0.weight gets 0.weight.data"),
+    ],
+)  # fmt: skip
+def test_wrong_names_get_a_sentence(names: Any, sentence: str, deployer: NetworkDeployer, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        deployer.export(Plan({"format/0": "w8"}), tmp_path / "folder", form="compressed-tensors", names=names)
+    assert not list(tmp_path.iterdir())
+
+
 def test_plans_that_no_folder_holds_write_nothing(deployer: NetworkDeployer, tmp_path: Path) -> None:
     for plan, sentence in (
         ({}, "has none: export a .safetensors file"), ({"format/0": "w8a8"}, "but 0 has one of 8 bits"),
