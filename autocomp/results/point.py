@@ -101,8 +101,8 @@ class Deployer(Protocol):
         check_accuracy: bool = True,
         names: Mapping[str, str] | Callable[[str], str] | None = None,
     ) -> ExportReport:
-        """form, names: see :meth:`Point.export`. check_accuracy: whether the file's accuracy is measured, where there are
-        samples with labels."""
+        """form, names: see :meth:`Point.export`. check_accuracy: whether the file's accuracy is measured, where there
+        are samples with labels."""
         ...
 
     def fine_tune(

@@ -47,8 +47,9 @@ def export_checkpoint(
     renamed = new_names(names, [*dict.fromkeys(p.name for p in apart.net.get_parameters())])
     paths = {path: _path(renamed, path) for path in _dense(apart.net)}
     layers = [StoredLayer.of(name, state, layout).called(paths.get(name, name)) for name, state in apart.layers.items()]
-    tensors = _tensors(apart, layers, layout, renamed)
     config = _config(target)
+    half = "float16" in (config.get("torch_dtype"), config.get("dtype"))
+    tensors = _tensors(apart, layers, layout, renamed, half)
     config.pop(KEY, None)
     if layout == compressed_tensors.NAME:
         stored = {layer.name for layer in layers}
@@ -114,12 +115,15 @@ def _path(renamed: dict[str, str], path: str) -> str:
     return new.removesuffix(".weight")
 
 
-def _tensors(apart: Apart, layers: list[StoredLayer], layout: str, renamed: dict[str, str]) -> dict[str, np.ndarray]:
+def _tensors(
+    apart: Apart, layers: list[StoredLayer], layout: str, renamed: dict[str, str], half: bool
+) -> dict[str, np.ndarray]:
     stored = {f"{layer.name}.weight" for layer in layers}
     arrays = {renamed[p.name]: p for p in apart.net.get_parameters()}
     found = {name: np.array(p.asnumpy(), order="C") for name, p in arrays.items() if name not in stored}
     for layer in layers:
-        found |= {name: np.ascontiguousarray(value) for name, value in LAYOUTS[layout].tensors_of(layer).items()}
+        made = ascend_v1.tensors_of(layer, half) if layout == ascend_v1.NAME else compressed_tensors.tensors_of(layer)
+        found |= {name: np.ascontiguousarray(value) for name, value in made.items()}
     return found
 
 

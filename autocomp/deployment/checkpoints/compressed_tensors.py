@@ -2,7 +2,8 @@
 ``config.json``.
 
 ``pack-quantized``: weights of 4 or 8 bits in int32, along the inputs, the first value in the lowest bits, each moved by
-2^(bits - 1). ``int-quantized``: int8 weights, one scale for each output, inputs rounded for each token.
+2^(bits - 1). ``int-quantized``: int8 weights, one scale for each output, inputs rounded for each token, or with one
+range: ``input_scale`` (1,) float32, and ``input_zero_point`` (1,) int8 where that is not around zero.
 
 Source: vllm-project/compressed-tensors, ``compressors/pack_quantized`` (base.py, helpers.py),
 ``naive_quantized/base.py`` and ``quantization/quant_config.py``, ``quant_scheme.py``, as read in November 2026.
@@ -20,6 +21,7 @@ from .stored_layer import StoredLayer
 
 NAME, WEIGHTS = "compressed-tensors", "model.safetensors"
 PACKED, BYTES = "pack-quantized", "int-quantized"
+TOKEN, TENSOR, OFFSET = "token", "tensor", "tensor with a zero point"  # how inputs are rounded
 
 
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:
@@ -43,12 +45,18 @@ def unpack(words: np.ndarray, bits: int, shape: Sequence[int]) -> np.ndarray:
 
 def tensors_of(layer: StoredLayer) -> dict[str, np.ndarray]:
     """ValueError for a format that the layout does not hold."""
-    fits = layer.bits == 8 and layer.scale.shape[1] == 1 if layer.per_token else layer.bits in (4, 8)
+    rounds = layer.per_token or layer.static is not None
+    fits = layer.bits == 8 and layer.scale.shape[1] == 1 if rounds else layer.bits in (4, 8)
     if not fits:
-        raise ValueError(f"{NAME} holds w4, w8, both in groups, and w8a8 per token, but {layer.name} has "
+        raise ValueError(f"{NAME} holds w4, w8, both in groups, and w8a8, but {layer.name} has "
                          f"{layer.format}: choose one of these for it, or exclude it")  # fmt: skip
-    if layer.per_token:
-        return {f"{layer.name}.weight": layer.integers, f"{layer.name}.weight_scale": layer.scale}
+    if rounds:
+        found = {f"{layer.name}.weight": layer.integers, f"{layer.name}.weight_scale": layer.scale}
+        if layer.static is not None:
+            found[f"{layer.name}.input_scale"] = np.array([layer.static.scale], np.float32)
+            if layer.static.offset:
+                found[f"{layer.name}.input_zero_point"] = np.array([layer.static.offset], np.int8)
+        return found
     return {
         f"{layer.name}.weight_packed": pack(layer.integers, layer.bits),
         f"{layer.name}.weight_scale": layer.scale,
@@ -58,10 +66,13 @@ def tensors_of(layer: StoredLayer) -> dict[str, np.ndarray]:
 
 def described(layers: Sequence[StoredLayer], floats: Sequence[str]) -> dict[str, Any]:
     """The value of ``quantization_config``. floats: dense layers that stay in float."""
-    groups: dict[tuple[int, bool, int], list[str]] = {}
+    groups: dict[tuple[int, str, int], list[str]] = {}
     for layer in layers:
         size = layer.group_size if layer.scale.shape[1] > 1 else 0
-        groups.setdefault((layer.bits, layer.per_token, size), []).append(layer.name)
+        inputs = TOKEN if layer.per_token else ""
+        if layer.static is not None:
+            inputs = OFFSET if layer.static.offset else TENSOR
+        groups.setdefault((layer.bits, inputs, size), []).append(layer.name)
     made = {f"group_{i}": _group(*how, names) for i, (how, names) in enumerate(groups.items())}
     formats = {group["format"] for group in made.values()}
     return {
@@ -71,13 +82,14 @@ def described(layers: Sequence[StoredLayer], floats: Sequence[str]) -> dict[str,
     }  # fmt: skip
 
 
-def _group(bits: int, per_token: bool, size: int, names: list[str]) -> dict[str, Any]:
+def _group(bits: int, inputs: str, size: int, names: list[str]) -> dict[str, Any]:
+    """inputs: TOKEN, TENSOR, OFFSET, or empty for floats."""
     weights = {"num_bits": bits, "type": "int", "symmetric": True, "strategy": "group" if size else "channel",
                "group_size": size or None, "dynamic": False, "actorder": None}  # fmt: skip
-    token = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "group_size": None, "dynamic": True,
-             "actorder": None}  # fmt: skip
-    return {"format": BYTES if per_token else PACKED, "targets": [f"re:{re.escape(name)}$" for name in names],
-            "weights": weights, "input_activations": token if per_token else None,
+    rounded = {"num_bits": 8, "type": "int", "symmetric": inputs != OFFSET, "group_size": None, "actorder": None,
+               "strategy": "token" if inputs == TOKEN else "tensor", "dynamic": inputs == TOKEN}  # fmt: skip
+    return {"format": BYTES if inputs else PACKED, "targets": [f"re:{re.escape(name)}$" for name in names],
+            "weights": weights, "input_activations": rounded if inputs else None,
             "output_activations": None}  # fmt: skip
 
 
@@ -107,6 +119,7 @@ def _read(layer: str, tensors: Mapping[str, np.ndarray], group: Mapping[str, Any
     kind = np.dtype(np.int8 if group["format"] == BYTES else np.int32)
     if key not in tensors or tensors[key].dtype != kind:
         raise ValueError(f"{group['format']} needs {key} in {kind}")
+    _check_range(layer, tensors, group.get("input_activations"))
     levels = tensors[key]
     if group["format"] == PACKED:
         shape = tensors.get(f"{layer}.weight_shape")
@@ -120,3 +133,16 @@ def _read(layer: str, tensors: Mapping[str, np.ndarray], group: Mapping[str, Any
     if scale.shape != (len(levels), parts):
         raise ValueError(f"{layer}.weight_scale must have the shape ({len(levels)}, {parts}), but has {scale.shape}")
     return StoredLayer(layer, levels, scale, bits, group["format"] == BYTES).dequantized()
+
+
+def _check_range(layer: str, tensors: Mapping[str, np.ndarray], inputs: Mapping[str, Any] | None) -> None:
+    """ValueError where the range of the input is not that which the description says."""
+    static = inputs is not None and not inputs["dynamic"]
+    wanted = {"input_scale": (static, np.float32),
+              "input_zero_point": (static and inputs is not None and not inputs["symmetric"], np.int8)}  # fmt: skip
+    for part, (needed, kind) in wanted.items():
+        value = tensors.get(f"{layer}.{part}")
+        if (value is not None) != needed:
+            raise ValueError(f"{layer}.{part} is {'missing' if needed else 'there'}, which the description denies")
+        if value is not None and (value.dtype != kind or value.shape != (1,)):
+            raise ValueError(f"{layer}.{part} must be one {np.dtype(kind)}, but is {value.dtype} {value.shape}")

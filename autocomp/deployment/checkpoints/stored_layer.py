@@ -10,20 +10,33 @@ from autocomp.primitives.numerics.plan_compressor import LayerState
 
 
 @dataclass(frozen=True)
+class StoredRange:
+    """The one range of 8 bits that a layer's input has: ``round(x / scale) + offset``, -128 to 127. The same in both
+    layouts: the levels of :class:`ActivationQuantizer`, moved by 128."""
+
+    scale: float
+    offset: int
+
+
+@dataclass(frozen=True)
 class StoredLayer:
     """integers: (out, in) int8. scale: (out, parts) float32, parts equal groups of inputs. per_token: whether each
-    row of the input is rounded to 8 bits while the network runs."""
+    row of the input is rounded to 8 bits while the network runs. static: the calibrated range of the input, if it has
+    one. bias: (out,) float32 or None."""
 
     name: str
     integers: np.ndarray
     scale: np.ndarray
     bits: int
     per_token: bool
+    static: StoredRange | None = None
+    bias: np.ndarray | None = None
 
     @property
     def format(self) -> str:
         groups = f"g{self.group_size}" if self.scale.shape[1] > 1 else ""
-        return f"w{self.bits}{'a8 per token' if self.per_token else ''}{groups}"
+        inputs = "a8 per token" if self.per_token else "a8" if self.static is not None else ""
+        return f"w{self.bits}{inputs}{groups}"
 
     @property
     def group_size(self) -> int:
@@ -38,11 +51,8 @@ class StoredLayer:
             raise ValueError(
                 f"{layout} holds layers with integer weights, but {name} rounds its input alone: exclude it"
             )
-        if state.activation is not None:
-            raise ValueError(
-                f"{layout} holds no calibrated ranges of inputs here, but {name} has one of {state.activation.bits} "
-                f"bits: choose a format of weights alone, or smooth-quant-dynamic"
-            )
+        if state.activation is not None and state.activation.bits != 8:
+            raise ValueError(f"{layout} rounds inputs to 8 bits, but {name} has {state.activation.bits}: choose a8")
         if state.scale is not None:
             raise ValueError(
                 f"{layout} has no place for a scale in front of a layer, but {name} divides its input: round it with "
@@ -55,7 +65,9 @@ class StoredLayer:
             raise ValueError(f"{layout} rounds tokens to 8 bits, but {name} has {state.row_bits}: choose a8")
         weight = weight.with_positive_scale()
         scale = weight.scale.reshape(len(weight.scale), -1).astype(np.float32)
-        return cls(name, weight.integers, scale, weight.bits, state.row_bits is not None)
+        own = state.activation
+        static = None if own is None else StoredRange(float(np.float32(own.scale)), own.zero_point - 128)
+        return cls(name, weight.integers, scale, weight.bits, state.row_bits is not None, static, state.bias)
 
     def called(self, name: str) -> StoredLayer:
         return replace(self, name=name)

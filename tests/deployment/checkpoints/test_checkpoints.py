@@ -82,6 +82,57 @@ def test_ascend_v1_holds_both_formats(stored: StoredLayer) -> None:
     np.testing.assert_array_equal(ascend_v1.read_layers(tensors, description)["a.b"], stored.dequantized())
 
 
+@pytest.mark.parametrize("point", [3, 128, 255])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_server_computes_the_layer_from_the_tensors_of_one_range(point: int, half: bool) -> None:
+    """By the rules of both layouts, in integers, is what the network computes."""
+    quantizer, x = ActivationQuantizer(0.05, point, 8), RNG.standard_normal((7, 4)).astype(np.float32) * 3
+    own = replace(state(), activation=quantizer, bias=RNG.standard_normal(3).astype(np.float32))
+    stored = StoredLayer.of("fc", own, "ascend-v1")
+    expected = quantizer(x) @ own.weight.T + own.bias
+    held = ascend_v1.tensors_of(stored, half)
+    levels = np.clip(np.rint(x / held["fc.input_scale"]) + held["fc.input_offset"], -128, 127).astype(np.int64)
+    step = held["fc.deq_scale"]
+    step = step.astype(np.int32).view(np.float32) if half else step
+    found = (levels @ held["fc.weight"].T.astype(np.int64) + held["fc.quant_bias"]) * step
+    assert step.dtype == np.float32 and np.abs(found - expected).max() <= 0.501 * step.max()  # of the bias's rounding
+    description = ascend_v1.described([stored], held)
+    assert set(description.values()) == {"1.0.0", "W8A8"}
+    np.testing.assert_array_equal(ascend_v1.read_layers(held, description)["fc"], stored.dequantized())
+    held, config = compressed_tensors.tensors_of(stored), compressed_tensors.described([stored], [])
+    (group,) = config["config_groups"].values()
+    inputs = group["input_activations"]
+    assert (inputs["strategy"], inputs["dynamic"], inputs["symmetric"]) == ("tensor", False, point == 128)
+    zero = held.get("fc.input_zero_point", np.zeros(1, np.int8))
+    levels = np.clip(np.rint(x / held["fc.input_scale"]) + zero, -128, 127) - zero
+    found = (levels * held["fc.input_scale"]) @ (held["fc.weight"] * held["fc.weight_scale"]).T + own.bias
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(compressed_tensors.read_layers(held, config)["fc"], stored.dequantized())
+
+
+@pytest.mark.parametrize(
+    ("form", "change", "sentence"),
+    [
+        ("ascend-v1", {"0.deq_scale": np.ones(12, np.float32)}, "^0.deq_scale must be input_scale"),
+        ("ascend-v1", {"0.quant_bias": np.ones(12, np.float32)}, "^W8A8 needs 0.quant_bias in int32"),
+        ("ascend-v1", {"0.input_offset": np.ones(2, np.int8)}, r"^W8A8 needs 0.input_offset in int8, of shape \(1,\)"),
+        ("compressed-tensors", {"0.input_scale": np.ones(12, np.float32)}, "^0.input_scale must be one float32"),
+        ("compressed-tensors", {"0.input_zero_point": np.ones(1, np.float32)}, "^0.input_zero_point must be one int8"),
+    ],
+)
+def test_one_range_of_an_input_is_written_and_read_again(
+    form: str, change: dict[str, Any], sentence: str, deployer: NetworkDeployer, tmp_path: Path
+) -> None:
+    plan = Plan({"format/0": "w8a8", "format/2": "w8"})
+    assert deployer.evaluator.compress(plan).layers["0"].activation.zero_point != 128
+    deployer.export(plan, tmp_path, form=form)
+    assert set(read_checkpoint(tmp_path)) == {"0", "2"}
+    file = tmp_path / CONVERTED[form]
+    save_file(load_file(file) | change, file)
+    with pytest.raises(ValueError, match=sentence):
+        read_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("module", "stored", "sentence"),
     [
@@ -99,7 +150,7 @@ def test_other_formats_are_refused(module: Any, stored: StoredLayer, sentence: s
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"activation": ActivationQuantizer(0.1, 3, 8)}, "but fc has one of 8 bits: choose"),
+        ({"activation": ActivationQuantizer(0.1, 3, 4)}, "^ascend-v1 rounds inputs to 8 bits, but fc has 4: choose a8"),
         ({"scale": np.ones(4, np.float32)}, "but fc divides its input"),
         ({"row_bits": 4}, "but fc has 4: choose a8"),
         ({"quantized": None}, "fc rounds its input alone"),
@@ -183,7 +234,7 @@ def test_wrong_names_get_a_sentence(names: Any, sentence: str, deployer: Network
 
 def test_plans_that_no_folder_holds_write_nothing(deployer: NetworkDeployer, tmp_path: Path) -> None:
     for plan, sentence in (
-        ({}, "has none: export a .safetensors file"), ({"format/0": "w8a8"}, "but 0 has one of 8 bits"),
+        ({}, "has none: export a .safetensors file"),
         ({"format/0": "w4"}, "but 0 has w4"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=sentence):
