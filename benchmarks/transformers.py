@@ -37,7 +37,7 @@ from autocomp.search_spaces import Plan, SearchSpace
 
 PIXELS, IMAGES, PLANS = 224, 8, 2
 AGREES = 1e-2
-DEVICES = {"ascend-310p3": "ascend-310p3", "nvidia-t4": "nvidia-t4", "cpu": TEMPLATE}
+DEVICES: dict[str, str | Path] = {"ascend-310p3": "ascend-310p3", "nvidia-t4": "nvidia-t4", "cpu": TEMPLATE}
 
 
 def vit() -> Any:

@@ -80,8 +80,10 @@ def moved(op: str, times: int) -> onnx.ModelProto:
     }  # fmt: skip
     attributes: dict[str, Any] = {"Transpose": {"perm": [0, 1, 3, 2]}, "MaxPool": {"kernel_shape": [1, 1]}}.get(op, {})
     tensors = [
-        numpy_helper.from_array(np.float32(0.02), "scale"), numpy_helper.from_array(np.int8(0), "zero"),
-        numpy_helper.from_array(np.float32(0.01), "step"), numpy_helper.from_array(np.array([-1, 16]), "rows"),
+        numpy_helper.from_array(np.array(0.02, np.float32), "scale"),
+        numpy_helper.from_array(np.array(0, np.int8), "zero"),
+        numpy_helper.from_array(np.array(0.01, np.float32), "step"),
+        numpy_helper.from_array(np.array([-1, 16]), "rows"),
         onnx.TensorProto(
             name="weight", data_type=onnx.TensorProto.INT4, dims=(16, 8),
             raw_data=pack_bits(np.ones((16, 8), int), 4).tobytes(),
