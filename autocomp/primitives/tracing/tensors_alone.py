@@ -1,8 +1,8 @@
 """Cells that stand in a copied network while it is exported.
 
-One makes a tuple of the outputs that MindSpore's export refuses: tuples, lists and dicts of None alone. Others stand for
-``nn.SiLU`` and ``nn.GELU``, which call a function that is compiled once for a network: all its operators seem to belong
-to the cell that runs first.
+One makes a tuple of the outputs that MindSpore's export refuses: tuples, lists and dicts of None alone. Others stand
+for ``nn.SiLU`` and ``nn.GELU``, which call a function that is compiled once for a network: all its operators seem to
+belong to the cell that runs first.
 """
 
 from __future__ import annotations
