@@ -90,6 +90,42 @@ class Depthwise(nn.Cell):
         return self.head(ops.mean(x, (2, 3)))
 
 
+class Swish(nn.Cell):
+    """SiLU as two operators, as networks of collections write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sigmoid = nn.Sigmoid()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x * self.sigmoid(x)
+
+
+class Curved(nn.Cell):
+    """Functions like a ReLU behind a BatchNorm, behind a biased layer, before a gate, in a block and behind a dense
+    layer; one of them runs twice and one belongs to a cell with layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.SequentialCell(conv(3, 16, 3, 2), nn.BatchNorm2d(16), Swish())
+        self.expand = nn.SequentialCell(conv(16, 32, 1), nn.BatchNorm2d(32), nn.HSwish())
+        self.depthwise = nn.SequentialCell(conv(32, 32, 3, group=32), nn.BatchNorm2d(32), nn.HSwish())
+        self.squeeze, self.excite = nn.Dense(32, 8), nn.Dense(8, 32)
+        self.project = nn.SequentialCell(conv(32, 16, 1), nn.BatchNorm2d(16))
+        self.wide = nn.Conv2d(16, 24, 3, 1, "pad", 1, has_bias=True)
+        self.leaky = nn.LeakyReLU(0.1)
+        self.hidden, self.gelu, self.head = nn.Dense(24, 24), nn.GELU(), nn.Dense(24, 5)
+        self.twice = nn.SiLU()
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.depthwise(self.expand(x))
+        gate = ops.sigmoid(self.excite(self.twice(self.squeeze(ops.mean(y, (2, 3))))))
+        x = x + self.project(y * gate.reshape(gate.shape[0], -1, 1, 1))
+        x = ops.mean(self.leaky(self.wide(x)), (2, 3))
+        return self.head(self.twice(ops.elu(self.gelu(self.hidden(x)))))
+
+
 class Encoder(nn.Cell):
     """Two layers of ``nn.TransformerEncoder``, four heads each, over the patches of an image."""
 
@@ -189,7 +225,7 @@ class Tokens(nn.Cell):
         return self.head(self.norm(self.mix(mixed) + x).mean(1))
 
 
-OTHERS = {"sounds": Sounds, "deep": Deep, "tokens": Tokens}
+OTHERS = {"sounds": Sounds, "deep": Deep, "tokens": Tokens, "curved": Curved}
 NETWORKS = {"residual": Residual, "concatenating": Concatenating, "depthwise": Depthwise}
 
 

@@ -22,6 +22,8 @@ from autocomp.problem.arguments import check
 from autocomp.rules import is_number, shown
 from autocomp.search_spaces import (
     FLOAT_BITS,
+    KEPT,
+    RELU,
     SPARSE,
     WHOLE,
     ChannelGroup,
@@ -32,6 +34,7 @@ from autocomp.search_spaces import (
     ResidualBlock,
     SearchSpace,
     Value,
+    replaceable_activations,
     split_value,
 )
 
@@ -94,6 +97,7 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     named: dict[str, str] = {}
     chains: dict[str, LayerChain] = {}
     skipped: set[str] = set()
+    relus: set[str] = set()
     for name, value in plan.items():
         kind, _, place = name.partition("/")
         value, primitive = split_value(value)
@@ -116,12 +120,14 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
             chains |= {} if value == WHOLE else {place: chain_of(graph, place, str(value))}
         elif kind == "skip":
             skipped |= set() if value == WHOLE else {place}
+        elif kind == "activation":
+            relus |= set() if value == KEPT else {_activation(graph, place, value)}
         elif kind == "cache":  # of a cache, which the network itself does not have
             continue
         else:
             raise ValueError(
-                "a plan's choices are 'keep/<group>', 'structure/<layer>', 'skip/<cell>', 'sparsity/<layer>', "
-                f"'cache/<attention>' and 'format/<layer>', but got {name!r}"
+                "a plan's choices are 'keep/<group>', 'structure/<layer>', 'skip/<cell>', 'activation/<cell>', "
+                f"'sparsity/<layer>', 'cache/<attention>' and 'format/<layer>', but got {name!r}"
             )
     if stays is not None:
         if stays.shape != kept.shape:
@@ -140,7 +146,9 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
     compressor = PlanCompressor(SearchSpace(graph, ()), parameters, ranges, scalings=scalings)
     sparse = {part for layer in sparse for part in (chains[layer].sparse_layers if layer in chains else (layer,))}
     blocks = _blocks(net, graph, skipped, inputs) if skipped else ()
-    return convert(net, graph, parameters, compressor.of(kept, formats, plan, named, sparse, chains, blocks))
+    chosen = [one for one in replaceable_activations(graph) if one.name in relus]
+    compressed = compressor.of(kept, formats, plan, named, sparse, chains, blocks, chosen)
+    return convert(net, graph, parameters, compressed)
 
 
 def _any_scales(graph: NetworkGraph, layer: str, some: Format, primitive: str) -> InputScaling:
@@ -158,6 +166,16 @@ def _blocks(net: Any, graph: NetworkGraph, names: Collection[str], inputs: Any) 
     if missing := sorted(names - known.keys()):
         raise ValueError(f"the plan must skip cells that can be left out, {', '.join(known)}; but got {missing[0]!r}")
     return tuple(known[name] for name in sorted(names))
+
+
+def _activation(graph: NetworkGraph, place: str, value: Value) -> str:
+    known = [one.name for one in replaceable_activations(graph)]
+    if place not in known or value != RELU:
+        there = ", ".join(known) or "of which there is none"
+        raise ValueError(
+            f"the plan must put {RELU!r} in the place of an activation, {there}; but got {place!r}: {value!r}"
+        )
+    return place
 
 
 def _parts(chains: Mapping[str, LayerChain], layer: str) -> tuple[str, ...]:

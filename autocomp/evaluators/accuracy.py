@@ -22,7 +22,7 @@ from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.search_spaces import NetworkGraph, Plan, SearchSpace
 
 from .base import Measurement
-from .calibration import calibrate_ranges, calibrate_tensors, moved_statistics, shared_ranges
+from .calibration import calibrate_ranges, calibrate_tensors, correction, moved_statistics, shared_ranges
 from .chance import chance_of, suspicions
 from .class_scores import are_class_scores
 from .distances import explained
@@ -123,8 +123,9 @@ class PlanEvaluator:
         self._shuffle()
         plain = PlanCompressor(space, parameters)(Plan())
         ranges, tensors = self._ranges(plain, calibration)
+        corrects = correction(engine, space, plain, calibration)
         self.compressor = PlanCompressor(
-            *(space, parameters, ranges, moments, patches, tensors, samples, symmetric, scalings)
+            *(space, parameters, ranges, moments, patches, tensors, samples, symmetric, scalings, corrects)
         )
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
@@ -176,7 +177,8 @@ class PlanEvaluator:
         products = graph.products.keys() & {place for knob in formats for place in knob.layers}
         if not self.quantizes_tensors or not (products or any(bits == 8 for _, bits in ranges)):
             return ranges, {}
-        tensors = calibrate_tensors(self.engine, graph, plain, samples, self.seed, self.symmetric, products)
+        relus = tuple(self.space.activations.values())
+        tensors = calibrate_tensors(self.engine, graph, plain, samples, self.seed, self.symmetric, products, relus)
         return shared_ranges(graph, ranges, tensors), tensors
 
     def _classifies(self) -> bool:

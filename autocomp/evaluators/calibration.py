@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from autocomp.primitives.numerics.activation_offsets import corrected, mean_difference
 from autocomp.primitives.numerics.chain_layers import GHOST, ChainSamples
 from autocomp.primitives.numerics.divided_inputs import InputScaling, Key, TensorSamples, input_scaling, takes
 from autocomp.primitives.numerics.patches import (
@@ -19,12 +21,18 @@ from autocomp.primitives.numerics.patches import (
     sample_around,
     sample_patches,
 )
-from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, Statistics, kept_channels
+from autocomp.primitives.numerics.plan_compressor import (
+    CompressedWeights,
+    Corrects,
+    Parameters,
+    Statistics,
+    kept_channels,
+)
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer, fit_activation
 from autocomp.primitives.numerics.reconstruction import MOST_CHANNELS, Moments, moments_of
 from autocomp.primitives.numerics.scale_takers import SharedInput, shared_inputs
 from autocomp.process.deadline import Deadline
-from autocomp.search_spaces import FLOAT_BITS, Format, NetworkGraph, SearchSpace
+from autocomp.search_spaces import FLOAT_BITS, Activation, Format, NetworkGraph, SearchSpace, with_relus
 
 from .engines import Arrays, BatchStatistics, Engine
 
@@ -36,6 +44,7 @@ SAMPLED_PATCHES = 256, 2_000  # of a layer that may be replaced: fewest and most
 SAMPLED_NUMBERS, ALL_NUMBERS = 2_000_000, 25_000_000  # in them: of a layer, and of all layers together
 AROUND = 9  # times fewer patches where those around each are needed, too
 COMPARED_ROWS = 256  # of a tensor, on which the scales of its channels are compared
+ACTIVATION_IMAGES = 32  # on which ReLUs are compared with the activations in whose place they stand
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
 
 
@@ -97,16 +106,18 @@ def calibrate_tensors(
     seed: int = 0,
     symmetric: bool = False,
     products: Collection[str] = (),
+    relus: Collection[Activation] = (),
 ) -> dict[int, ActivationQuantizer]:
     """Node -> 8-bit quantizer of its output, for all that some plan may keep in integers.
 
     The arguments are those of :func:`calibrate_ranges`. products: those of two activations that some plan runs in
-    integers. Empty where the engine cannot read nodes.
+    integers. relus: activations that some plan puts a ReLU in the place of. Empty where the engine cannot read nodes.
     """
-    flow = graph.integer_flow
-    wanted = {flow.source[i] for i in flow.tensors(dict.fromkeys((*graph.layers, *products), True))}
-    if symmetric:
-        wanted &= flow.shared
+    wanted: set[int] = set()
+    for one in (graph, with_relus(graph, relus)) if relus else (graph,):
+        flow = one.integer_flow
+        found = {flow.source[i] for i in flow.tensors(dict.fromkeys((*one.layers, *products), True))}
+        wanted |= found & flow.shared if symmetric else found
     lows, highs = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0)
     samples: dict[int, list[np.ndarray]] = {i: [] for i in wanted}
     rng, count = np.random.default_rng(seed), len(inputs[0])
@@ -305,6 +316,22 @@ def chain_samples(
             around[layer].append(sample_around(node, values, math.ceil(count / AROUND * share), rng))
     joined = ({layer: np.concatenate(some) for layer, some in found.items() if some} for found in (patches, around))
     return ChainSamples(*joined)
+
+
+def correction(engine: Engine, space: SearchSpace, plain: CompressedWeights, inputs: Arrays) -> Corrects | None:
+    """Puts what a plan's ReLUs shift, as the first images tell, into its biases; None where the space has no ReLUs, or
+    the engine cannot read nodes."""
+    graph, relus = space.graph, tuple(space.activations.values())
+    found: dict[str, list[np.ndarray]] = {one.name: [] for one in relus}
+    wanted = {i for one in relus for i in (one.source, one.output)}
+    for i in range(min(len(inputs[0]), ACTIVATION_IMAGES) if relus else 0):
+        values = engine.node_outputs(plain, tuple(array[i : i + 1] for array in inputs), wanted)
+        for one in relus:
+            if values:
+                axis = graph.nodes[one.output].channel_axis
+                found[one.name].append(mean_difference(values[one.source], values[one.output], axis))
+    offsets = {name: np.mean(parts, 0).astype(np.float32) for name, parts in found.items() if parts}
+    return partial(corrected, offsets) if offsets else None
 
 
 def moved_statistics(

@@ -17,7 +17,7 @@ from autocomp.primitives.export.onnx_writer import MEAN, OUTPUT, REWRITES, TAP, 
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.network_outputs import NetworkOutput
-from autocomp.search_spaces import LayerChain, NetworkGraph, ResidualBlock, SearchSpace
+from autocomp.search_spaces import Activation, LayerChain, NetworkGraph, ResidualBlock, SearchSpace
 
 log = logging.getLogger("autocomp")
 
@@ -180,14 +180,15 @@ class MindSporeEngine:
         chains: Mapping[str, Sequence[LayerChain]] | None = None,
         blocks: Collection[ResidualBlock] = (),
         by_row: Collection[str] = (),
+        activations: Collection[Activation] = (),
     ) -> None:
         """chains: those that plans may put in the place of a layer. blocks: those that plans may skip. by_row: layers
-        whose inputs plans may round with a range for each row."""
+        whose inputs plans may round with a range for each row. activations: those that ReLUs may stand for."""
         from autocomp.primitives.cells.elastic import ElasticNetwork
 
         self.graph = graph
         self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
-        self.elastic = ElasticNetwork(net, graph, chains, blocks, by_row)
+        self.elastic = ElasticNetwork(net, graph, chains, blocks, by_row, activations)
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         self.elastic.set(compressed)
@@ -271,12 +272,13 @@ def choose_engine(
 
 
 def with_structures(engine: Engine, net: Any, space: SearchSpace) -> Engine:
-    """The engine, which also runs plans that put chains in the place of layers, skip blocks or round rows."""
+    """The engine, which also runs plans that put chains in the place of layers or ReLUs in that of other activations,
+    skip blocks or round rows."""
     by_row = {layer for knob in space.knobs if any(map(knob.by_row, knob.values)) for layer in knob.layers}
-    if not isinstance(engine, MindSporeEngine) or not (space.chains or space.blocks or by_row):
+    if not isinstance(engine, MindSporeEngine) or not (space.chains or space.blocks or by_row or space.activations):
         return engine
-    blocks = tuple(space.blocks.values())
-    return MindSporeEngine(net, engine.graph, engine.described_outputs, space.chains, blocks, by_row)
+    blocks, activations = tuple(space.blocks.values()), tuple(space.activations.values())
+    return MindSporeEngine(net, engine.graph, engine.described_outputs, space.chains, blocks, by_row, activations)
 
 
 def _resolution(array: np.ndarray) -> float:

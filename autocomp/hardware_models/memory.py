@@ -13,8 +13,9 @@ from autocomp.search_spaces import SearchSpace, Workload
 from .lookup import Lookup
 from .lowered import LoweredNetwork
 from .operators import Program
+from .rectified import RectifiedBuffers, RectifiedPrograms
 from .runtimes.base import Buffers
-from .structures import BlockMemory, ChainMemory, chain_positions, in_variant
+from .structures import BlockMemory, ChainMemory, chain_positions, in_variant, knobs_that_skip
 
 if TYPE_CHECKING:
     from .device_model import Device
@@ -41,8 +42,19 @@ class Memory:
         tensors = {
             node: Lookup(_tensor_knobs(lowered, node), _tensor(device, program, node)) for node in program.readers
         }
-        blocks = tuple(BlockMemory.of(lowered.workload.space, program))
-        return cls(program, tensors, device.runtime.buffers(lowered), tuple(_chains(lowered)), blocks)
+        space, buffers = lowered.workload.space, device.runtime.buffers(lowered)
+        blocks = BlockMemory.of(space.graph, program, knobs_that_skip(space), space.blocks)
+        if space.activations:
+            programs = RectifiedPrograms(device, space)
+            tensors |= {
+                node: programs.lookup(~node, LoweredNetwork.stored_bytes, _tensor_knobs)
+                for node in tensors
+                if programs.deciding(~node)
+            }
+            buffers = _rectified_buffers(programs, program, buffers)
+            blocks += BlockMemory.of(space.graph, program, _vanishing(programs, program), space.activations)
+        blocks = sorted(blocks, key=lambda block: min(block.operators))
+        return cls(program, tensors, buffers, tuple(_chains(lowered)), tuple(blocks))
 
     def tabulated(self, tabulate: Callable[[Lookup], Lookup]) -> Memory:
         """With every function as a table, where ``tabulate`` makes one."""
@@ -122,6 +134,41 @@ def _chains(lowered: LoweredNetwork) -> Iterator[ChainMemory]:
             rooms = (buffers.at(position) for position in positions)
             found = tuple(None if room is None else in_variant(room, variant) for room in rooms)
             yield ChainMemory(heads[layer], knob, int(values.argmax()), inner, found)
+
+
+def _vanishing(programs: RectifiedPrograms, program: Program) -> dict[str, int]:
+    """Name of a node whose operator a ReLU leaves out -> the position of the ReLU's knob."""
+    nodes = program.graph.nodes
+    return {
+        nodes[operator.head].name: position
+        for position, one in programs.space.activations.items()
+        for operator in program.operators
+        if operator.head in one.nodes and programs.vanishes(operator.head, position)
+    }
+
+
+def _rectified_buffers(programs: RectifiedPrograms, program: Program, buffers: Buffers) -> Buffers:
+    made: dict[int, Buffers] = {}
+
+    def room(lowered: LoweredNetwork, position: int) -> Lookup | None:
+        if id(lowered.program) not in made:  # which the programs keep
+            made[id(lowered.program)] = lowered.device.runtime.buffers(lowered)
+        return made[id(lowered.program)].at(position)
+
+    def rows(lowered: LoweredNetwork, position: int) -> np.ndarray:
+        found = room(lowered, position)
+        return np.zeros(len(lowered.workload)) if found is None else found.function(lowered.workload)
+
+    def knobs(lowered: LoweredNetwork, position: int) -> tuple[int, ...]:
+        found = room(lowered, position)
+        return () if found is None else found.knobs
+
+    changed = {
+        position: programs.lookup(operator.head, rows, knobs)
+        for position, operator in enumerate(program.operators)
+        if programs.deciding(operator.head) and buffers.at(position) is not None
+    }
+    return RectifiedBuffers(buffers, changed) if changed else buffers
 
 
 def _lookup(lowered: LoweredNetwork, node: int, variant: SearchSpace) -> Lookup:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autocomp.search_spaces import FLOAT_BITS, Workload, constant_bytes, once
+from autocomp.search_spaces import FLOAT_BITS, LayerChain, SearchSpace, Workload, constant_bytes, once
 
 from .cost import Cost, OperatorCost
 from .lookup import Lookup
 from .lowered import LoweredNetwork
 from .memory import Memory
 from .operators import Program
+from .rectified import RectifiedPrograms
 from .roofline import work
 from .structures import in_variant, knobs_that_skip, unless_skipped, where_present
 
@@ -64,50 +65,76 @@ def _constant(device: Device, workload: Workload) -> np.ndarray:
 
 
 def _operators(device: Device, program: Program, workload: Workload) -> list[Lookup]:
-    """Those of the network, and those of the chains that may replace its layers; without those of skipped blocks."""
+    """Those of the network, and those of the chains that may replace its layers; without those of skipped blocks, and
+    with ReLUs where plans have them."""
     space, own, skips = workload.space, program.graph.nodes, knobs_that_skip(workload.space)
-    lookups = zip(program.operators, _lookups(device, program, workload), strict=True)
     found = []
-    for operator, lookup in lookups:
-        head = own[operator.head]
+    for index, lookup in _rectified(device, program, workload).items():
+        head = own[index]
         found.append(unless_skipped(where_present(lookup, space, head.layer), skips.get(head.name)))
-    for variant in space.variants:
+    for variant, chains in zip(space.variants, space.chains_of_variants, strict=True):
         lowered = Workload(variant, workload.vectors, workload.batch)
         program = device.program(variant.graph)
         more = device.container.of_chains(workload.graph, variant.graph)
-        for operator, lookup in zip(program.operators, _lookups(device, program, lowered), strict=True):
-            node = program.graph.nodes[operator.head]
+        for index, lookup in _rectified(device, program, lowered, space, chains).items():
+            node = program.graph.nodes[index]
             replaced = node.attributes.replaces
             if replaced is not None:
-                bytes_more = more[replaced] if program.graph.starts_chain(operator.head) else 0.0
+                bytes_more = more[replaced] if program.graph.starts_chain(index) else 0.0
                 present = where_present(in_variant(lookup, variant), space, node.layer, bytes_more)
                 found.append(unless_skipped(present, skips.get(replaced)))
-    return found + [_saved(device, workload, position) for position in space.blocks]
+    return found + [_saved(device, workload, position) for position in (*space.blocks, *space.activations)]
+
+
+def _rectified(
+    device: Device,
+    program: Program,
+    workload: Workload,
+    space: SearchSpace | None = None,
+    chains: Mapping[str, LayerChain] | None = None,
+) -> dict[int, Lookup]:
+    """The lookups of a network's operators by their first nodes, also with the ReLUs that plans put in the place of
+    activations. space: of the network in which these chains stand."""
+    heads = [operator.head for operator in program.operators]
+    found = dict(zip(heads, _lookups(device, program, workload), strict=True))
+    if not (space or workload.space).activations:
+        return found
+    programs = RectifiedPrograms(device, space or workload.space, chains)
+    return {
+        head: programs.lookup(head, _columns, _knobs) if programs.deciding(head) else found[head]
+        for head in programs.heads
+    }
 
 
 def _saved(device: Device, workload: Workload, position: int) -> Lookup:
-    """What belongs to no operator and is gone without a block, negative, under the plans that skip it."""
-    shorter = workload.space.specialised({}, (workload.space.blocks[position],))
+    """What belongs to no operator and is gone without a block, or with a ReLU in the place of an activation, negative,
+    under the plans that choose that."""
+    blocks, activations = workload.space.blocks, workload.space.activations
+    skipped = (blocks[position],) if position in blocks else ()
+    shorter = workload.space.specialised({}, skipped, () if skipped else (activations[position],))
     less = _constant(device, Workload(shorter, workload.vectors, workload.batch)) - _constant(device, workload)
     return Lookup((), lambda some: np.tile(less, (len(some), 1)), where=((position, (0.0, 1.0)),))
 
 
 def _lookups(device: Device, program: Program, workload: Workload) -> list[Lookup]:
     def rows(position: int) -> Callable[[Workload], np.ndarray]:
-        def function(some: Workload) -> np.ndarray:
-            lowered = LoweredNetwork(device, program, some)
-            w = work(lowered, position)
-            seconds = device.rates.seconds(w.demand).total * device.table.factor(lowered, position)
-            columns = (seconds, w.memory_bytes, w.file_bytes, w.energy_j, w.macs, w.params, w.bops, w.weight_bytes)
-            return np.stack(columns, axis=1)
-
-        return function
+        return lambda some: _columns(LoweredNetwork(device, program, some), position)
 
     lowered = LoweredNetwork(device, program, workload)
-    return [
-        Lookup(once({*lowered.knobs(operator), *device.runtime.layout_knobs(lowered, operator)}), rows(i))
-        for i, operator in enumerate(program.operators)
-    ]
+    return [Lookup(_knobs(lowered, i), rows(i)) for i in range(len(program.operators))]
+
+
+def _columns(lowered: LoweredNetwork, position: int) -> np.ndarray:
+    """(n, COLUMNS) of an operator."""
+    device, w = lowered.device, work(lowered, position)
+    seconds = device.rates.seconds(w.demand).total * device.table.factor(lowered, position)
+    columns = (seconds, w.memory_bytes, w.file_bytes, w.energy_j, w.macs, w.params, w.bops, w.weight_bytes)
+    return np.stack(columns, axis=1)
+
+
+def _knobs(lowered: LoweredNetwork, position: int) -> tuple[int, ...]:
+    operator = lowered.program.operators[position]
+    return once({*lowered.knobs(operator), *lowered.device.runtime.layout_knobs(lowered, operator)})
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,18 @@ blocks, and those of its chains.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autocomp.search_spaces import SearchSpace, Workload
+from autocomp.search_spaces import Activation, NetworkGraph, ResidualBlock, SearchSpace, Workload
 
 from .lookup import Lookup
 from .operators import Program
 
 FILE = 2  # the column of bytes in the file
+Place = ResidualBlock | Activation
 
 
 def in_variant(lookup: Lookup, space: SearchSpace) -> Lookup:
@@ -60,7 +61,8 @@ def knobs_that_skip(space: SearchSpace) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class BlockMemory:
-    """A block that plans may skip, in a network's program: then its output is its source.
+    """A block that plans may skip, or an activation that a ReLU within the layer before may stand for, in a network's
+    program: then its output is its source.
 
     knob: its position. operators: positions of those that run for it. tensors: stored nodes that it writes, without its
     output. source, output: the stored nodes that hold them.
@@ -73,8 +75,12 @@ class BlockMemory:
     output: int
 
     @classmethod
-    def of(cls, space: SearchSpace, program: Program) -> list[BlockMemory]:
-        knobs, nodes = knobs_that_skip(space), program.graph.nodes
+    def of(
+        cls, graph: NetworkGraph, program: Program, knobs: Mapping[str, int], places: Mapping[int, Place]
+    ) -> list[BlockMemory]:
+        """knobs: name of a first node of an operator -> the position of the knob without which it is there. places:
+        position -> what the knob leaves out."""
+        nodes = program.graph.nodes
         inside: dict[int, list[int]] = {}
         for i, operator in enumerate(program.operators):
             if (knob := knobs.get(nodes[operator.head].name)) is not None:
@@ -83,11 +89,10 @@ class BlockMemory:
         for knob, positions in inside.items():
             written = [program.operators[i].output for i in positions]
             entries = [node for i in positions for node in program.operators[i].reads if node not in written]
-            block = space.blocks[knob]
             named = {nodes[node].name: node for node in entries}
-            source = named.get(space.graph.nodes[block.source].name, entries[0] if entries else written[0])
+            source = named.get(graph.nodes[places[knob].source].name, entries[0] if entries else written[0])
             found.append(cls(knob, frozenset(positions), frozenset(written[:-1]), source, written[-1]))
-        return sorted(found, key=lambda block: min(block.operators))
+        return found
 
     def skips(self, workload: Workload) -> np.ndarray:
         """(n,) bool: the plans without the block."""

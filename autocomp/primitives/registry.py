@@ -20,6 +20,7 @@ from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.quantization.named_formats import NamedFormats
 from autocomp.primitives.quantization.product_knobs import CACHE, PRODUCTS, CacheKnobs, ProductKnobs
 from autocomp.primitives.quantization.rtn import RTN
+from autocomp.primitives.replacement.activation_knobs import ActivationKnobs
 from autocomp.primitives.replacement.convolution_knobs import GROUPED, SEPARABLE, SMALLER_KERNEL
 from autocomp.primitives.replacement.ghost_knobs import GhostKnobs
 from autocomp.primitives.replacement.low_rank_knobs import LowRankKnobs
@@ -34,7 +35,7 @@ from .merging import merged
 from .restrictions import restricted
 
 # their values are offered where the device gains from them
-OPERATORS = ("low-rank", "ghost", "smaller-kernel", "grouped", "separable")
+OPERATORS = ("low-rank", "ghost", "smaller-kernel", "grouped", "separable", "activations")
 DEPTH = ("block-skipping",)
 DEVICE_DEPENDENT = ("sparsity", PRODUCTS)  # "auto" takes them where the device gains from them
 PLUGINS = "autocomp.primitives"  # the group of entry points
@@ -325,6 +326,7 @@ register(GhostKnobs(), automatic=False)
 register(SMALLER_KERNEL, automatic=False)
 register(GROUPED, automatic=False)
 register(SEPARABLE, automatic=False)
+register(ActivationKnobs(), automatic=False)
 register(SkipKnobs(), automatic=False)
 register(TrainedFormats("simqat", "SimQAT"), automatic=False)
 register(TrainedFormats("lsq", "LSQ"), automatic=False)

@@ -27,7 +27,7 @@ def short(plan: Plan) -> str:
 
 def _choice(name: str, value: Value) -> str:
     kind = name.partition("/")[0]
-    if kind == "structure":
+    if kind in ("structure", "activation"):
         return str(split_value(value)[0])
     if kind == "skip":
         return kind

@@ -3,6 +3,7 @@
 if __name__ != "autocomp.search_spaces":
     raise ImportError(f"import autocomp.search_spaces, not {__name__}")
 
+from .activations import KEPT, RELU, Activation, replaceable_activations, with_relus
 from .blocks import SKIPPED, ResidualBlock, kept_nodes, without_blocks
 from .cached import CACHE_BITS, RoundedRead
 from .chains import WHOLE, LayerChain, origins, with_chains
@@ -24,7 +25,9 @@ __all__ = [
     "CLIPPING",
     "DENSE",
     "FLOAT_BITS",
+    "KEPT",
     "MAX_POOLS",
+    "RELU",
     "SEPARATOR",
     "SKIPPED",
     "SMALL",
@@ -32,6 +35,7 @@ __all__ = [
     "SPLITS",
     "WEIGHTED",
     "WHOLE",
+    "Activation",
     "Argument",
     "ChannelGroup",
     "Convolution",
@@ -59,7 +63,9 @@ __all__ = [
     "once",
     "origins",
     "packs",
+    "replaceable_activations",
     "split_value",
     "with_chains",
+    "with_relus",
     "without_blocks",
 ]

@@ -31,11 +31,14 @@ class ResidualBlock:
     nodes: frozenset[int]
 
 
-def without_blocks(graph: NetworkGraph, blocks: Collection[ResidualBlock]) -> NetworkGraph:
-    """The graph in which what reads the output of one of these blocks reads its source."""
-    if not blocks:
+def without_blocks(
+    graph: NetworkGraph, blocks: Collection[ResidualBlock], unread: Collection[int] = ()
+) -> NetworkGraph:
+    """The graph in which what reads the output of one of these blocks reads its source. unread: further nodes that are
+    gone, whose output nothing reads."""
+    if not blocks and not unread:
         return graph
-    kept = kept_nodes(graph, blocks)
+    kept = kept_nodes(graph, blocks, unread)
     moved = {old: new for new, old in enumerate(kept)}
     around = {block.output: block.source for block in blocks}
     for output in sorted(around):  # a block's source may be the output of one before it
@@ -52,7 +55,7 @@ def _other_params(graph: NetworkGraph, block: ResidualBlock) -> int:
     return sum(map(math.prod, shapes))
 
 
-def kept_nodes(graph: NetworkGraph, blocks: Collection[ResidualBlock]) -> tuple[int, ...]:
-    """The indices of the nodes that stay without these blocks."""
-    gone = frozenset[int]().union(*(block.nodes for block in blocks))
+def kept_nodes(graph: NetworkGraph, blocks: Collection[ResidualBlock], unread: Collection[int] = ()) -> tuple[int, ...]:
+    """The indices of the nodes that stay without these blocks and nodes."""
+    gone = frozenset(unread).union(*(block.nodes for block in blocks))
     return tuple(i for i in range(len(graph.nodes)) if i not in gone)

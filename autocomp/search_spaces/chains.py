@@ -50,6 +50,8 @@ def _reads_fours(node: Node) -> bool:
 def with_chains(graph: NetworkGraph, chains: Mapping[str, LayerChain]) -> NetworkGraph:
     """The graph with a chain in the place of each of these layers, which run once. The last layer of a chain stands
     where the layer stood: it has the same output."""
+    if not chains:
+        return graph
     nodes: list[Node] = []
     moved: dict[int, int] = {}
     for i, node in enumerate(graph.nodes):

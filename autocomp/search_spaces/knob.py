@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .activations import Activation
 from .blocks import ResidualBlock
 from .chains import LayerChain
 from .formats import Format
@@ -29,8 +30,9 @@ class Knob:
     values: of kind ``format`` strings as :class:`Format` reads them (``"float"``, ``"w8"``, ``"w4a8"``,
         ``"w4a8@lsq"``); of kind ``keep`` the share of the group's units kept, 1.0 first; of kind ``sparsity``
         ``"dense"`` and ``"2:4"``; of kind ``structure`` ``"whole"`` and names of chains, ``"rank0.5@low-rank"``; of
-        kind ``skip`` ``"whole"`` and ``"skipped@block-skipping"``; of kind ``cache`` ``"float"``, ``"int8"`` and
-        ``"int4"``: of keys and values, which the two products read that are its layers.
+        kind ``skip`` ``"whole"`` and ``"skipped@block-skipping"``; of kind ``activation`` ``"kept"`` and
+        ``"relu@activations"``; of kind ``cache`` ``"float"``, ``"int8"`` and ``"int4"``: of keys and values, which the
+        two products read that are its layers.
     group, order: of kind ``keep``: the channel group, and its units (indices within the group) from the most to the
         least important; a ratio keeps the first of them, so that stronger choices are subsets of milder ones.
     channel_divisor: of kind ``keep``: the number of units kept is a multiple of it (or all of them).
@@ -39,7 +41,7 @@ class Knob:
     trainers: primitives that carry out a value by training, after a search has chosen it; a plan names one of them
         (``"w4a8@lsq"``) although it is no value of its own.
     chains: of kind ``structure``: the layers that a value puts in the place of the layer.
-    block: of kind ``skip``: what is left out.
+    block: of kind ``skip``: what is left out. activation: of kind ``activation``: what a ReLU stands for.
     dividing: primitives whose values divide the layer's input by a scale for each channel, which its weight takes.
     ranging: those of them that round each row of the input with a range of its own.
     """
@@ -56,6 +58,7 @@ class Knob:
     trainers: tuple[str, ...] = ()
     chains: Mapping[Value, LayerChain] = field(default_factory=dict, compare=False)
     block: ResidualBlock | None = field(default=None, compare=False)
+    activation: Activation | None = field(default=None, compare=False)
     dividing: tuple[str, ...] = ()
     ranging: tuple[str, ...] = ()
 

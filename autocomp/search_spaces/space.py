@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .activations import KEPT, Activation, with_relus
 from .blocks import ResidualBlock, kept_nodes, without_blocks
 from .cached import CACHE_BITS, RoundedRead
 from .chains import WHOLE, LayerChain, origins, with_chains
@@ -99,6 +100,11 @@ class SearchSpace:
         """The blocks that the plan leaves out."""
         return self._skipped(dict(plan))
 
+    def relus(self, plan: Plan) -> tuple[Activation, ...]:
+        """The activations that the plan puts a ReLU in the place of."""
+        found = (self.knobs[self._position[name]].activation for name, value in plan.items() if value != KEPT)
+        return tuple(one for one in found if one is not None)
+
     def _chains(self, values: Mapping[str, Value]) -> dict[str, LayerChain]:
         """Layer -> the chain that replaces it."""
         found = {}
@@ -112,32 +118,44 @@ class SearchSpace:
         """Layer -> the chain that replaces it, for the layers that the plan replaces."""
         return self._chains(dict(plan))
 
-    def specialised(self, chains: Mapping[str, LayerChain], skipped: Collection[ResidualBlock] = ()) -> SearchSpace:
-        """The space of the network in which these chains stand, without the skipped blocks: it has the same knobs,
-        whose layers are those of the chains where these replace some, so that it takes the same plans and vectors."""
-        if not chains and not skipped:
+    def specialised(
+        self,
+        chains: Mapping[str, LayerChain],
+        skipped: Collection[ResidualBlock] = (),
+        relus: Collection[Activation] = (),
+    ) -> SearchSpace:
+        """The space of the network in which these chains stand, and ReLUs for these activations, without the skipped
+        blocks: it has the same knobs, whose layers are those of the chains where these replace some, so that it takes
+        the same plans and vectors."""
+        if not chains and not skipped and not relus:
             return self
         replaced = tuple((layer, chain.layers) for layer, chain in sorted(chains.items()))
-        key = replaced, tuple(sorted(block.name for block in skipped))
+        key = replaced, tuple(sorted(block.name for block in skipped)), tuple(sorted(one.name for one in relus))
         if key not in self._specialised:
             if len(self._specialised) >= MOST_SPECIALISED:
                 self._specialised.clear()
             knobs = tuple(_on_chains(knob, chains) for knob in self.knobs)
-            graph = with_chains(without_blocks(self.graph, skipped), chains)
+            graph = with_chains(self._without(skipped, relus), chains)
             self._specialised[key] = SearchSpace(graph, knobs)
         return self._specialised[key]
 
+    def _without(self, skipped: Collection[ResidualBlock], relus: Collection[Activation]) -> NetworkGraph:
+        return without_blocks(with_relus(self.graph, relus), skipped, _inner(relus))
+
     def of_plan(self, plan: Plan) -> SearchSpace:
-        """The space of the network in which the plan's chains stand, without the blocks that it skips."""
-        return self.specialised(self.structure(plan), self.skipped(plan))
+        """The space of the network in which the plan's chains and ReLUs stand, without the blocks that it skips."""
+        return self.specialised(self.structure(plan), self.skipped(plan), self.relus(plan))
 
     def origins(
-        self, chains: Mapping[str, LayerChain], skipped: Collection[ResidualBlock] = ()
+        self,
+        chains: Mapping[str, LayerChain],
+        skipped: Collection[ResidualBlock] = (),
+        relus: Collection[Activation] = (),
     ) -> tuple[int | None, ...]:
-        """For each node of the specialised space's graph the node of the graph with the same output; None within a
-        chain."""
-        kept = kept_nodes(self.graph, skipped)
-        found = origins(without_blocks(self.graph, skipped), chains)
+        """For each node of the specialised space's graph the node of the graph with the same output, or of which a ReLU
+        has the place; None within a chain."""
+        kept = kept_nodes(self.graph, skipped, _inner(relus))
+        found = origins(self._without(skipped, relus), chains)
         return tuple(None if i is None else kept[i] for i in found)
 
     @cached_property
@@ -148,10 +166,11 @@ class SearchSpace:
     def variants(self) -> tuple[SearchSpace, ...]:
         """Specialised spaces in which together every chain of every layer stands; the k-th has the k-th of each layer
         that has so many."""
-        return tuple(self.specialised(chains) for chains in self._chains_of_variants)
+        return tuple(self.specialised(chains) for chains in self.chains_of_variants)
 
     @cached_property
-    def _chains_of_variants(self) -> tuple[dict[str, LayerChain], ...]:
+    def chains_of_variants(self) -> tuple[dict[str, LayerChain], ...]:
+        """Layer -> the chain in its place, for each of the variants."""
         most = max(map(len, self.chains.values()), default=0)
         return tuple({layer: found[k] for layer, found in self.chains.items() if k < len(found)} for k in range(most))
 
@@ -165,6 +184,11 @@ class SearchSpace:
     def blocks(self) -> dict[int, ResidualBlock]:
         """Position of each knob that skips a block -> the block."""
         return {position: knob.block for position, knob in enumerate(self.knobs) if knob.block is not None}
+
+    @cached_property
+    def activations(self) -> dict[int, Activation]:
+        """Position of each knob that puts a ReLU in the place of an activation -> the activation."""
+        return {position: knob.activation for position, knob in enumerate(self.knobs) if knob.activation is not None}
 
     @cached_property
     def structure_tables(self) -> dict[str, tuple[int, np.ndarray]]:
@@ -334,8 +358,8 @@ class SearchSpace:
 
 def _on_chains(knob: Knob, chains: Mapping[str, LayerChain]) -> Knob:
     """The knob with the layers of chains in the place of those that they replace; what it put there itself stands."""
-    if knob.chains or knob.block is not None:
-        return replace(knob, chains={}, block=None)
+    if knob.chains or knob.block is not None or knob.activation is not None:
+        return replace(knob, chains={}, block=None, activation=None)
     if not chains.keys() & set(knob.layers):
         return knob
     sparse = knob.kind == "sparsity"
@@ -344,6 +368,11 @@ def _on_chains(knob: Knob, chains: Mapping[str, LayerChain]) -> Knob:
     ]
     whole = [layer for layer in knob.layers if layer not in chains]
     return replace(knob, layers=(*whole, *(layer for layers in found for layer in layers)))
+
+
+def _inner(relus: Collection[Activation]) -> frozenset[int]:
+    """The nodes that are gone where ReLUs stand."""
+    return frozenset().union(*(one.inner for one in relus))
 
 
 def _described(knob: Knob) -> list[object]:

@@ -63,6 +63,7 @@ def knobs(
     request: pytest.FixtureRequest, named_subject: Callable[[str], Subject], third_party: None
 ) -> tuple[Subject, tuple[Knob, ...]]:
     subject = _with_blocks(named_subject("deep")) if request.param in DEPTH else named_subject("residual")
+    subject = named_subject("curved") if request.param == "activations" else subject
     subject = _with_heads(subject) if request.param in ("head-pruning", PRODUCTS) else subject
     subject = _that_generates(subject) if request.param == CACHE else subject
     made = primitive(request.param)
@@ -78,7 +79,7 @@ def test_knobs_bind_layers_of_the_graph(knobs: tuple[Subject, tuple[Knob, ...]])
     assert found and len({knob.name for knob in found}) == len(found)
     for knob in found:
         assert knob.layers and set(knob.layers) <= set(subject.graph.multiplying)
-        assert len(knob.values) > 1 and knob.values[0] in ("float", 1.0, "dense", "whole"), (
+        assert len(knob.values) > 1 and knob.values[0] in ("float", 1.0, "dense", "whole", "kept"), (
             "the first leaves the network as it is"
         )
 

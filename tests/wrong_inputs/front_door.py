@@ -285,6 +285,8 @@ def others() -> dict[str, list[Case]]:
         ('{"keep/stem": "half"}', r"^the plan must keep a share of stem in \(0, 1\], but got keep='half'"),
         ('{"keep/stem": 1.5}', r"but got keep=1\.5"), ('{"keep/stem": 0}', "but got keep=0"),
         ('{"keep/stem": true}', "but got keep=True"), ("w8a8", "^a plan's text must be JSON"),
+        *((f'{{"activation/{cell}": {value}}}', f"put 'relu' in the place of an activation, .* but got '{cell}'")
+          for cell in ("stem", "") for value in ('"relu"', '"gelu"', '"relu@rtn"', "true", "5", "0.5")),
     )  # fmt: skip
     return {
         "estimate": [

@@ -32,7 +32,7 @@ def inheriting(net: Any, evaluator: PlanEvaluator, trained: ElasticWeights, cali
     before = evaluator.compressor
     found.compressor = PlanCompressor(
         before.space, found.parameters, {**before.ranges, **trained.ranges}, tensors=before.tensors,
-        samples=before.samples, symmetric=before.symmetric,
+        samples=before.samples, symmetric=before.symmetric, corrects=before.corrects,
     )  # fmt: skip
     plain = found.compressor(Plan())
     found.plain_statistics = found.engine.batch_statistics(plain, evaluator.statistics_inputs)

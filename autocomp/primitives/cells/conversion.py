@@ -15,6 +15,7 @@ from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, repl
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout
 from autocomp.search_spaces import NetworkGraph, Node, foldable
 
+from .activations import put_relus
 from .blocks import skip_blocks
 from .chains import put_chains
 from .layer_pass import DividedInput, ScaledLayer
@@ -44,6 +45,7 @@ def convert(
     """
     graph = compressed.graph or graph
     twin = copy_network(net).set_train(False)
+    put_relus(twin, compressed.relus)
     skip_blocks(twin, compressed.skipped)
     put_chains(twin, graph)
     folded = {layer: bn for bn, layer in foldable(graph).items()} if folds else {}
@@ -55,7 +57,8 @@ def convert(
             norm = norms[folded[layer]]
             state = fold(state, *norm_factors(norm, parameters, compressed))
             new[folded[layer]] = nn.Identity()
-        if layer in folded or _changes(state) or node.attributes.replaces is not None:
+        changed = _changes(state) or (compressed.relus and _moves(state, node, parameters))
+        if layer in folded or changed or node.attributes.replaces is not None:
             new[layer] = _layer(cell_at(twin, layer), node, state)
     for name, node in norms.items():
         cut = not kept_channels(node.units, compressed.kept).all()
@@ -116,6 +119,11 @@ def _stores_integers(state: LayerState) -> bool:
 def _changes(state: LayerState) -> bool:
     whole = state.rows.all() and state.columns.all()
     return not whole or state.sparse or state.quantized is not None or state.activation is not None
+
+
+def _moves(state: LayerState, node: Node, parameters: Parameters) -> bool:
+    """Whether a layer that is whole takes in what a ReLU before it shifts."""
+    return node.bias is not None and state.bias is not None and not np.array_equal(state.bias, parameters[node.bias])
 
 
 def _layer(cell: Any, node: Node, state: LayerState) -> Any:

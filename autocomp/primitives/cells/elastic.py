@@ -14,8 +14,9 @@ from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import execution_mode, to_arrays, to_tensors
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.weight_layout import groups_left, to_out_first_layout, weight_of
-from autocomp.search_spaces import LayerChain, NetworkGraph, Node, ResidualBlock
+from autocomp.search_spaces import Activation, LayerChain, NetworkGraph, Node, ResidualBlock
 
+from .activations import elastic_activations
 from .blocks import elastic_blocks
 from .chains import ElasticStructure, layer_in_chain
 from .layer_pass import inputs_of_calls
@@ -40,14 +41,16 @@ class ElasticNetwork:
         chains: Mapping[str, Sequence[LayerChain]] | None = None,
         blocks: Collection[ResidualBlock] = (),
         by_row: Collection[str] = (),
+        activations: Collection[Activation] = (),
     ) -> None:
         """chains: those that plans may put in the place of a layer. blocks: those that plans may skip. by_row: layers
-        whose inputs plans may round with a range for each row."""
+        whose inputs plans may round with a range for each row. activations: those that ReLUs may stand for."""
         self.graph = graph
         self.cell = copy_network(net).set_train(False)
         self.parameters = {p.name: p for p in self.cell.get_parameters()}
         self.floats = {name: np.array(p.asnumpy()) for name, p in self.parameters.items()}
         names = {id(p): name for name, p in self.parameters.items()}
+        self.activations = elastic_activations(self.cell, activations)
         self.inputs: dict[str, ElasticInput] = {}
         self._tables: dict[str, QuantizedWeight | None] = {}
         for layer in graph.layers:
@@ -86,6 +89,8 @@ class ElasticNetwork:
             structure.set(places[0] if places else 0)
         for path, block in self.blocks.items():
             block.set(path in compressed.skipped)
+        for path, activation in self.activations.items():
+            activation.set(path in compressed.relus)
         for layer, state in compressed.layers.items():
             node = graph.nodes[graph.layers[layer]]
             if node.attributes.replaces is not None and node.groups > 1:

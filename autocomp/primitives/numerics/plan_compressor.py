@@ -22,6 +22,7 @@ import numpy as np
 from autocomp.primitives.tracing.weight_layout import weight_of
 from autocomp.search_spaces import (
     FLOAT_BITS,
+    Activation,
     Format,
     LayerChain,
     NetworkGraph,
@@ -47,6 +48,9 @@ CACHED_WEIGHTS = 200_000_000  # elements of one byte each
 NEAREST = frozenset({"rtn", "simqat", "pact"})  # primitives whose weights are, or start, at the nearest of the levels
 Found = TypeVar("Found")
 Parameters = Mapping[str, np.ndarray]  # of the float network, by name
+Corrects = Callable[
+    ["CompressedWeights", NetworkGraph, Collection[Activation], NetworkGraph, Parameters], "CompressedWeights"
+]
 Statistics = Mapping[str, tuple[np.ndarray, np.ndarray]]  # BatchNorm layer -> (mean, variance) of all its channels
 
 
@@ -78,13 +82,13 @@ class CompressedWeights:
     """The numbers of a network under a plan.
 
     kept: (units,) bool. tensors: node -> the quantizer of its output, for those that the runtime keeps in integers.
-    graph: that of the plan, where chains stand in the place of layers and blocks are left out: ``layers`` and
-        ``tensors`` are of its nodes. None: the network's own.
+    graph: that of the plan, where chains and ReLUs stand and blocks are left out: ``layers`` and ``tensors`` are of its
+        nodes. None: the network's own.
     flows: whether onnxruntime runs it, which keeps tensors between layers in integers, though maybe none of this
         plan's.
-    skipped: paths of the cells that the identity stands for. tables: embedding -> its rounded table; those that stay in
-    floats are not in it. cache: product of two activations -> how it rounds keys or values of earlier tokens, as a
-    cache in integers does; files have no cache and do not round them.
+    skipped: paths of the cells that the identity stands for; relus: of those that a ReLU stands for. tables: embedding
+        -> its rounded table; those that stay in floats are not in it. cache: product of two activations -> how it
+        rounds keys or values of earlier tokens, as a cache in integers does; files have no cache and do not round them.
     """
 
     plan: Plan
@@ -94,6 +98,7 @@ class CompressedWeights:
     tensors: Mapping[int, ActivationQuantizer] = field(default_factory=dict)
     graph: NetworkGraph | None = None
     skipped: tuple[str, ...] = ()
+    relus: tuple[str, ...] = ()
     tables: Mapping[str, QuantizedWeight] = field(default_factory=dict)
     flows: bool = False
     cache: Mapping[str, RoundedRead] = field(default_factory=dict)
@@ -144,6 +149,7 @@ class PlanCompressor:
         inner tensors must have ranges.
     symmetric: whether ranges are symmetric around zero.
     scalings: layer, format, primitive -> what its input is divided by, where a plan chooses that.
+    corrects: puts what a plan's ReLUs shift into its biases (``activation_offsets.py``); None: nothing does.
     """
 
     def __init__(
@@ -157,7 +163,9 @@ class PlanCompressor:
         samples: ChainSamples | None = None,
         symmetric: bool = False,
         scalings: Mapping[Key, InputScaling] | None = None,
+        corrects: Corrects | None = None,
     ) -> None:
+        self.corrects = corrects
         self.scalings = dict(scalings or {})
         self.space, self.samples, self.symmetric = space, samples or ChainSamples(), symmetric
         self.tensors = dict(tensors or {})
@@ -179,10 +187,10 @@ class PlanCompressor:
         return self.space.graph
 
     def __call__(self, plan: Plan) -> CompressedWeights:
-        chains, skipped = self.space.structure(plan), self.space.skipped(plan)
-        space = self.space.specialised(chains, skipped)
+        structure = self.space.structure(plan), self.space.skipped(plan), self.space.relus(plan)
+        space = self.space.specialised(*structure)
         named, sparse = space.rounded_by(plan), space.sparse(plan)
-        found = self.of(space.kept(plan), space.formats(plan), plan, named, sparse, chains, skipped)
+        found = self.of(space.kept(plan), space.formats(plan), plan, named, sparse, *structure)
         return replace(found, cache=self.space.cache(plan))
 
     def of(
@@ -194,16 +202,17 @@ class PlanCompressor:
         sparse: Collection[str] = (),
         chains: Mapping[str, LayerChain] | None = None,
         skipped: Collection[ResidualBlock] = (),
+        relus: Collection[Activation] = (),
     ) -> CompressedWeights:
         """The weights for these kept units, (units,) bool, and formats by layer.
 
         named: layer -> the primitive that rounds it. Without one, weights of fewer than 8 bits are rounded for the
             least error of the layer's output where its input is known. sparse: layers in which two of every four
             weights are zero. chains: layer -> the layers in its place, which ``formats``, ``named`` and ``sparse``
-            name. skipped: blocks that are left out.
+            name. skipped: blocks that are left out. relus: activations that a ReLU stands for.
         """
         plan, chains, named = Plan() if plan is None else plan, chains or {}, named or {}
-        graph = self.space.specialised(chains, skipped).graph
+        graph = self.space.specialised(chains, skipped, relus).graph
         layers: dict[str, LayerState] = {}
         for layer, i in graph.layers.items():
             how = formats.get(layer, Format()), named.get(layer, ""), layer in sparse
@@ -213,12 +222,15 @@ class PlanCompressor:
             layer: chosen.in_integers and (layer not in layers or layers[layer].scale is None)
             for layer, chosen in formats.items()
         }
-        tensors = self._quantized_tensors(graph, self.space.origins(chains, skipped), integers, kept)
-        own, names = graph if chains or skipped else None, tuple(block.name for block in skipped)
+        tensors = self._quantized_tensors(graph, self.space.origins(chains, skipped, relus), integers, kept)
+        own, names = graph if chains or skipped or relus else None, tuple(block.name for block in skipped)
         tables = self._tables(graph, formats)
         found = CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names, tables=tables)
         flows = not all(one.symmetric for one in self.tensors.values())  # TensorRT's are
-        return replace(found, flows=flows)
+        found = replace(found, flows=flows, relus=tuple(one.name for one in relus))
+        if self.corrects is None or not relus:
+            return found
+        return self.corrects(found, graph, relus, self.graph, self.parameters)
 
     def _tables(self, graph: NetworkGraph, formats: Mapping[str, Format]) -> dict[str, QuantizedWeight]:
         """Embedding -> its table, rounded to nearest: what a row is multiplied with later is not known."""
@@ -246,7 +258,8 @@ class PlanCompressor:
                 inner = self._inner_range(graph, graph.consumers[source][0], kept, 8)
                 quantizers |= {} if inner is None else {i: inner}
             elif before in self.tensors:
-                quantizers[i] = self.tensors[before]
+                rectified = graph.never_negative(source) and not self.graph.never_negative(before)
+                quantizers[i] = self.tensors[before].above_zero if rectified else self.tensors[before]
         return quantizers
 
     @staticmethod
@@ -299,6 +312,7 @@ class PlanCompressor:
         rows, columns = factored.places(node)
         if graph.starts_chain(i):
             activation = self._range(str(node.attributes.replaces), chosen.activation_bits)
+            activation = self._rectified(graph, node, activation)
         else:
             activation = self._inner_range(graph, i, kept, chosen.activation_bits)
         return LayerState(rows, columns, found.weight, found.bias, found.quantized, activation, sparse)
@@ -338,8 +352,18 @@ class PlanCompressor:
             weight, shift = quantized.dequantized(), shift - moved
         bias = None if node.bias is None else self.parameters[node.bias][rows] + shift[rows]
         activation = self._range(node.layer, chosen.activation_bits) if scaling is None else scaling.activation
+        activation = self._rectified(graph, node, activation)
         row_bits = None if scaling is None else scaling.row_bits
         return LayerState(rows, columns, weight, bias, quantized, activation, sparse, scale, row_bits)
+
+    def _rectified(
+        self, graph: NetworkGraph, node: Node, activation: ActivationQuantizer | None
+    ) -> ActivationQuantizer | None:
+        """The quantizer of what a layer reads, without levels below zero where a ReLU stands for another activation."""
+        own = self.graph.nodes[self.graph.layers[node.attributes.replaces or str(node.layer)]]
+        if activation is None or not graph.never_negative(node.inputs[0]) or self.graph.never_negative(own.inputs[0]):
+            return activation
+        return activation.above_zero
 
     def _read(self, node: Node, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weight of all outputs for the kept inputs, reconstructed where that is possible, and the change of the

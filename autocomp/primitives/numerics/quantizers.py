@@ -87,6 +87,13 @@ class ActivationQuantizer:
         """The lowest and the highest level of round(x / scale), without the zero point."""
         return float(-self.zero_point), float(2**self.bits - 1 - self.zero_point)
 
+    @property
+    def above_zero(self) -> ActivationQuantizer:
+        """All levels for the part of the range above zero; a symmetric range stays."""
+        if self.symmetric or not 0 < self.zero_point < 2**self.bits - 1:
+            return self
+        return ActivationQuantizer(self.scale * self.bounds[1] / (2**self.bits - 1), 0, self.bits)
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         scale = np.float32(self.scale)
         return np.clip(np.rint(x / scale), *self.bounds).astype(np.float32) * scale

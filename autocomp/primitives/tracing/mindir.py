@@ -86,6 +86,9 @@ class Graph:
 def export_graph(net: Any, inputs: tuple[np.ndarray, ...]) -> Graph:
     """The graph of a network in evaluation mode. A copy is exported; the network itself is not changed."""
     twin = copy_network(net, shares=True).set_train(False)
+    from .tensors_alone import tell_apart  # loads MindSpore
+
+    tell_apart(twin)
     try:
         return _exported(twin, inputs)
     except Exception as error:  # MindSpore's compiler lets errors of every kind through

@@ -69,7 +69,7 @@ def _places(graph: NetworkGraph, own: NetworkGraph, compressed: CompressedWeight
         fits = layer in narrow and not compressed.layers[layer].sparse and not node.transposed
         return fits and node.attributes.narrowing is None and (in_chain or node.groups == 1)
 
-    changed = list(nodes) if compressed.skipped else list(dropwhile(same, nodes))
+    changed = list(nodes) if compressed.skipped or compressed.relus else list(dropwhile(same, nodes))
     return {layer: nodes[layer].attributes.replaces or layer for layer in changed if moves(layer)}
 
 

@@ -50,7 +50,14 @@ def test_a_network_without_such_layers_is_refused(residual: Subject) -> None:
 
 
 def test_a_group_needs_one_member_that_finds_something(named_subject: Callable[[str], Subject]) -> None:
-    assert set(expanded(["operators"])) == {"low-rank", "ghost", "smaller-kernel", "grouped", "separable"}
+    assert set(expanded(["operators"])) == {
+        "low-rank",
+        "ghost",
+        "smaller-kernel",
+        "grouped",
+        "separable",
+        "activations",
+    }
     flat = named_subject("sounds")
     knobs = _space(flat, Choices(FORMATS, 4, "operators")).knobs
     assert knobs and {knob.primitive for knob in knobs} == {"low-rank"}
