@@ -40,6 +40,7 @@ SAMPLES = 50_000  # values of a tensor that its range is fitted to
 ROWS = 20_000  # pixels of a layer's input whose moments are computed
 LEAST_SAMPLES = 4  # of the calibration samples, however short the time is
 PASSES, PASSES_SHARE = 6, 0.5  # passes over them, in runs of the network; their share of the time that is left
+SCALES_SHARE = 0.25  # of the time that is left, for comparing scales of inputs
 SAMPLED_PATCHES = 256, 2_000  # of a layer that may be replaced: fewest and most
 SAMPLED_NUMBERS, ALL_NUMBERS = 2_000_000, 25_000_000  # in them: of a layer, and of all layers together
 AROUND = 9  # times fewer patches where those around each are needed, too
@@ -227,11 +228,14 @@ def input_scalings(
     offers: Sequence[tuple[str, Format]],
     seed: int = 0,
     symmetric: bool = False,
+    deadline: Deadline | None = None,
 ) -> dict[Key, InputScaling]:
     """Layer, format, primitive -> the scales of its input, for dense layers that run once.
 
-    offers: primitives that divide inputs, and formats. symmetric: whether ranges are symmetric around zero.
+    offers: primitives that divide inputs, and formats. symmetric: whether ranges are symmetric around zero. deadline:
+    the last layers get none where they would take more than a quarter of the time that is left.
     """
+    within = (deadline or Deadline()).part(SCALES_SHARE)
     offers = [(primitive, some) for primitive, some in offers if takes(primitive, some)]
     firsts = {shared.layers[0]: shared for shared in shared_inputs(graph)} if offers else {}
     found: dict[Key, InputScaling] = {}
@@ -241,6 +245,8 @@ def input_scalings(
         for primitive, some in offers:
             scaling = input_scaling(primitive, some, weights, seen, symmetric)
             found |= {(layer, str(some), primitive): scaling for layer in layers}
+        if within.passed:
+            break
     return found
 
 

@@ -44,7 +44,7 @@ from .cheapest_plans import Costs
 from .data import Data, Samples, as_floats, as_integers, as_truths, is_integer_input
 from .gains import Gains, device_gains, device_knobs, not_offered
 from .rating import channel_importance
-from .scalings import scalings_of, with_paying
+from .scalings import scalings_of, with_paying, without_scales
 from .streams import is_batched
 from .tokens import check_tokens, what_is_wrong
 from .unrounded import stays_float
@@ -249,7 +249,10 @@ def _prepared(
         log.info(text, left, chip.channel_divisor, chip.name)
     _log_alike(chip, formats)
     left_out = _left_out(graph, x, seed, evaluation is None, optional)
-    few = _few(evaluator.calibrated, len(calibrate[0]))
+    few = (
+        *_few(evaluator.calibrated, len(calibrate[0])),
+        *(() if deadline.seconds is None else without_scales(graph, evaluator.compressor.scalings)),
+    )
     dear = () if names == "auto" else not_offered(chip, graph, choices.gains or {}, chosen(choices))
     remarks = (*evaluator.remarks, *stays_float(net, space), *left_out, *few, *dear)
     for text in remarks:
@@ -328,7 +331,7 @@ def evaluator_of(
     x = used if synthetic and len(used[0]) < len(calibration[0]) else x
     calibration = used
     moments = layer_moments(engine, graph, plain, calibration, seed)
-    scalings = scalings_of(engine, graph, plain, calibration, choices, seed)
+    scalings = scalings_of(engine, graph, plain, calibration, choices, seed, deadline)
     space = search_space(graph, parameters, with_paying(choices, scalings), moments)
     patches = layer_hessians(engine, graph, plain, calibration, rounded_layers(space), seed)
     samples = chain_samples(engine, space, plain, calibration, seed)

@@ -25,6 +25,7 @@ from .weight_grids import fit_grid, parts_of
 ALPHAS = tuple(np.linspace(0.0, 0.9, 10).round(2))  # 0: the weights alone decide; 0.5: the paper's usual value
 RATIOS = tuple(np.linspace(0.0, 0.95, 20).round(2))
 LEAST = 1e-5  # of a magnitude that divides
+COMPARED = 128  # outputs of a layer, at most, whose errors scales are compared by
 Rounding = Callable[[np.ndarray], np.ndarray]  # of a weight, (out, in)
 
 
@@ -72,8 +73,13 @@ def best_migration(
     return tried[best], best
 
 
+def compared_outputs(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Of each weight, (out, in), evenly spread rows, at most 128: the same for all scales that are compared."""
+    return [weight[np.linspace(0, len(weight) - 1, min(len(weight), COMPARED)).astype(int)] for weight in weights]
+
+
 class MigrationErrors:
-    """The error of the outputs of the layers that read a tensor, whose weights and input are rounded with scales; the
+    """The error of outputs of the layers that read a tensor, whose weights and input are rounded with scales; the
     arguments are those of :func:`best_migration`."""
 
     def __init__(
@@ -87,9 +93,9 @@ class MigrationErrors:
     ) -> None:
         """group: so many inputs of an output share a scale; None: all."""
         self.parts = parts_of(rows.shape[1], group)
-        self.weights, self.rows, self.bits = weights, rows, bits
+        self.weights, self.rows, self.bits = compared_outputs(weights), rows, bits
         self.calibration, self.dynamic = calibration, dynamic
-        self.wanted = [rows @ weight.T for weight in weights]
+        self.wanted = [rows @ weight.T for weight in self.weights]
 
     def __call__(self, scales: np.ndarray) -> float:
         """scales: (in,)."""
@@ -125,6 +131,7 @@ def best_activation_scales(
 
     weights: (out, in) each. rows: (n, in), samples of the tensor. magnitudes: (in,), its mean magnitudes.
     """
+    weights = compared_outputs(weights)
     wanted = [rows @ weight.T for weight in weights]
 
     def error(ratio: float) -> float:

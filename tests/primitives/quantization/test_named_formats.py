@@ -29,7 +29,8 @@ from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.platform import forward, load_mindspore
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.jobs import evaluator_of
-from autocomp.problem.scalings import PAYS, with_paying
+from autocomp.problem.scalings import PAYS, scalings_of, with_paying, without_scales
+from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import Format, Plan, split_value
 from tests.networks import Residual, Tokens, images, randomised, tokens
 
@@ -275,6 +276,16 @@ class TestAutomatically:
                 assert not knob.divides(value) or gains[knob.layers[0], str(some), primitive] <= PAYS
         named = {split_value(value)[1] for knob in space.knobs for value in knob.values}
         assert "smooth-quant" in named and "smooth-quant-0.5" not in named
+
+    def test_where_the_time_is_short_the_last_layers_get_none(self, graph: Any, evaluator: Any) -> None:
+        plain, choices = evaluator.compress(Plan()), Choices(FORMATS, 4)
+        found = scalings_of(evaluator.engine, graph, plain, (X,), choices, 0, Deadline(0.0))
+        assert {layer for layer, _, _ in found} == {"query", "key", "value"}  # they read one tensor
+        (note,) = without_scales(graph, found)
+        assert (
+            note.startswith("the time limit left no time to compare scales for the inputs of ") and "from mix" in note
+        )
+        assert without_scales(graph, evaluator.compressor.scalings) == ()
 
     def test_where_nothing_pays_there_are_none(self, graph: Any, evaluator: Any) -> None:
         worse = {key: replace(scaling, gain=0.9) for key, scaling in evaluator.compressor.scalings.items()}
