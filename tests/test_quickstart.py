@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import autocomp
 from autocomp.quickstart import load_network, load_samples
 from autocomp.quickstart import run as quickstart
 from autocomp.quickstart.run import Extent, accuracy, of_cell
+from autocomp.search_spaces import Plan
 from tests.results.browser import BROWSER, seen_by_browser
 
 
@@ -53,6 +55,20 @@ def test_incomplete_batches_count_every_sample_once() -> None:
 
     assert accuracy(first_hundred_right, samples) == pytest.approx(100 / 300)
     assert seen == [256, 256]
+
+
+def test_integers_that_no_processor_multiplies_are_tested_by_the_cell(tmp_path: Path) -> None:
+    data = autocomp.Data(calibrate=load_samples("calibrate").take(64), evaluate=load_samples("evaluate").take(64))
+    front = autocomp.search(
+        load_network(), "size<90%", quickstart.TRAINED_ON, data, inputs=(quickstart.BATCH, 1, 28, 28), trials=2,
+        primitives="rtn", progress=False,
+    )  # fmt: skip
+    point = replace(front.float_point, plan=Plan({"format/head": "w4a8@rtn"}))
+    table = quickstart._files({"float": front.float_point, "head": point}, load_samples("test").take(300), tmp_path)
+    assert b"QuantV2" in (tmp_path / "head.mindir").read_bytes()
+    assert list(table.columns[0].cells) == ["float.mindir", "head.mindir", "float.onnx", "head.onnx"]
+    accuracies = [float(str(cell).rstrip(" %")) for cell in table.columns[3].cells]
+    assert min(accuracies) > 85
 
 
 def test_the_notice_is_shipped() -> None:
