@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gguf_files import read_gguf
+from rich.console import Console
 from smollm2 import TEXT, network, package, peak_memory, sequences
 
 LENGTH, CHOSEN, CALIBRATED, HELD_OUT = 128, 8, 16, 16
@@ -43,7 +44,7 @@ def main() -> None:
         trials=options.trials, time_limit=60 * options.minutes, storage="runs/smollm2-search",
     )  # fmt: skip
     minutes = (time.monotonic() - started) / 60
-    print(front.table(), *front.notes, sep="\n")
+    Console().print(front.table(), *front.notes, sep="\n")
     print(f"{len(front.evaluated)} plans, {minutes:.1f} minutes, {peak_memory():.1f} GiB at most\n", flush=True)
     rows = {f"point {i}": point for i, point in enumerate(front)} | uniform(front)
     print("| | size, MB | perplexity, chosen on | held out |\n|---|---|---|---|")
