@@ -4,46 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import autocomp
 from autocomp.deployment.deploy import NetworkDeployer
-from autocomp.evaluators.engines import MindSporeEngine
-from autocomp.hardware_models import CostTables, device
-from autocomp.primitives.choices import Choices
-from autocomp.primitives.export.files import norm_error, run_mindir, run_onnx
+from autocomp.primitives.export.files import norm_error, run_onnx
 from autocomp.primitives.tracing.platform import forward, load_mindspore
-from autocomp.problem.jobs import evaluator_of
-from autocomp.search_spaces import Format, Plan
+from autocomp.search_spaces import Plan
 from tests.conftest import Subject
 
+from .plan_forms import Made, check_elastic, check_files, choices_of, cost_errors, drawn, made_of
+
 PRIMITIVES = ("channel-pruning", "adaround", "low-rank", "depth")
-IN_FLOATS = Choices([Format.parse(text) for text in ("w8", "w4")], 4, PRIMITIVES)
-CHOICES = Choices([Format.parse(text) for text in ("w8", "w8a8", "w4a8")], 4, PRIMITIVES, quantizes_tensors=True)
+IN_FLOATS, CHOICES = choices_of(PRIMITIVES, True), choices_of(PRIMITIVES, False)
 SKIPPED = "skipped@block-skipping"
 BLOCKS = ("first.0", "first.1", "second.0", "second.1")
-Made = tuple[Subject, Any]
-
-
-def _made(subject: Subject, choices: Choices) -> Made:
-    return subject, evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
 
 
 @pytest.fixture(scope="module")
 def in_floats(named_subject: Callable[[str], Subject]) -> Made:
-    return _made(named_subject("deep"), IN_FLOATS)
+    return made_of(named_subject("deep"), IN_FLOATS)
 
 
 @pytest.fixture(scope="module")
 def made(named_subject: Callable[[str], Subject]) -> Made:
-    return _made(named_subject("deep"), CHOICES)
-
-
-def _drawn(evaluator: Any, count: int, seed: int) -> list[Plan]:
-    return [evaluator.space.decode(v) for v in evaluator.space.random(np.random.default_rng(seed), count)]
+    return made_of(named_subject("deep"), CHOICES)
 
 
 def test_each_block_is_a_choice(made: Made) -> None:
@@ -51,28 +38,16 @@ def test_each_block_is_a_choice(made: Made) -> None:
 
 
 def test_the_elastic_network_and_onnx_agree_over_the_whole_space(in_floats: Made) -> None:
-    subject, evaluator = in_floats
-    space, described = evaluator.space, evaluator.engine.described_outputs
-    other = MindSporeEngine(subject.net, subject.graph, described, space.chains, tuple(space.blocks.values()))
-    plans, x = _drawn(evaluator, 24, 3), (subject.x[:8],)
+    plans = drawn(in_floats[1], 24, 3)
     assert {name for plan in plans for name in plan if name.startswith("skip/")} == {f"skip/{name}" for name in BLOCKS}
-    for plan in plans:
-        compressed = evaluator.compress(plan)
-        assert norm_error(other.outputs(compressed, x)[0], evaluator.engine.outputs(compressed, x)[0]) < 1e-4, plan
+    check_elastic(in_floats, plans)
 
 
 def test_files_agree_with_the_converted_network(in_floats: Made, tmp_path: Path) -> None:
     subject, evaluator = in_floats
-    deployer, x = NetworkDeployer(subject.net, evaluator, (subject.x,), IN_FLOATS), (subject.x[:1],)
+    deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), IN_FLOATS)
     plan = Plan({"skip/first.0": "skipped", "skip/second.1": "skipped", "keep/stem.0": 0.5, "format/head": "w4"})
-    expected = forward(deployer.net(plan), x)[0]
-    assert norm_error(evaluator.engine.outputs(evaluator.compress(plan), x)[0], expected) < 1e-4
-    assert norm_error(expected, evaluator.engine.outputs(evaluator.compress(Plan()), x)[0]) > 1e-2
-    for ending, run in ((".onnx", run_onnx), (".mindir", run_mindir)):
-        path = tmp_path / f"net{ending}"
-        deployer.export(plan, path)
-        assert norm_error(run(path, x)[0], expected) < 1e-4, ending
-        assert b"first.0" not in path.read_bytes(), "what is skipped is not in the file"
+    check_files(in_floats, deployer, plan, tmp_path, b"first.0")
 
 
 def test_files_in_integers_agree_with_what_was_evaluated(made: Made, tmp_path: Path) -> None:
@@ -89,13 +64,7 @@ def test_files_in_integers_agree_with_what_was_evaluated(made: Made, tmp_path: P
 @pytest.mark.parametrize("name", ["cpu", "ascend-310p3", "jetson-orin"])
 def test_costs_are_those_of_the_shorter_network(made: Made, name: str) -> None:
     """Size and energy nearly: conversions before a block are those for the layer that would read the tensor in it."""
-    chip, space = device(name), made[1].space
-    vectors = space.random(np.random.default_rng(6), 60)
-    tables = CostTables(chip, space, 2)(vectors)
-    alone = [chip.costs(space.workload(vector, 2).specialised) for vector in vectors]
-    for field in ("macs", "params", "bops", "latency_ms", "memory_mb", "size_mb", "energy_mj"):
-        expected = np.array([float(getattr(cost, field)[0]) for cost in alone])
-        errors = np.abs(getattr(tables, field) / expected - 1)
+    for field, errors in cost_errors(made[1].space, name, 60).items():
         if field in ("size_mb", "energy_mj"):
             assert errors.mean() < 0.04, field
         else:
