@@ -33,6 +33,7 @@ from autocomp.problem.budget import Budget, check_context, check_reachable, obje
 from autocomp.problem.cheapest_plans import cheapest
 from autocomp.problem.data import Data, Samples
 from autocomp.problem.jobs import Job, prepare
+from autocomp.problem.record import Record
 from autocomp.process.deadline import Deadline
 from autocomp.process.interrupts import interruptible
 from autocomp.results.front import ParetoSet
@@ -40,6 +41,7 @@ from autocomp.samplers import check_sampler
 from autocomp.study.cluster.worker_check import check_not_imported_by_worker, check_workers_load
 from autocomp.study.executors import Executor, executor
 from autocomp.study.ledger import Ledger
+from autocomp.study.limits import ended_by_usual, over, usual_bounds
 from autocomp.study.storages import check_storage, sibling
 from autocomp.study.study import INTERRUPTED, Study
 
@@ -62,7 +64,7 @@ def search(
     exclude: str | Iterable[str] = (),
     restrict: Restrict | Iterable[Restrict] = (),
     primitives: str | Iterable[str] = "auto",
-    trials: int = 200,
+    trials: int | None = None,
     time_limit: float | None = None,
     patience: int | None = PATIENCE,
     sampler: str = "auto",
@@ -95,10 +97,11 @@ def search(
             weight has ``requires_grad=False``, unless all have.
         restrict: :class:`Restrict`, one or several: formats, least shares of channels and primitives of some layers.
         primitives: "auto", names, or groups of names ("post-training", "training", "pruning").
-        trials: how many plans are evaluated, the float network among them.
+        trials: how many plans are evaluated, the float network among them; None: 200.
         time_limit: seconds from the call on, after which no further evaluation begins. Preparation and scores count:
             where they take more than their share of it they are shortened, and ``front.notes`` says so. The float
-            network is evaluated in any case.
+            network is evaluated in any case. None: half an hour where ``trials`` is None, too, and the data have no
+            training samples, else no limit.
         patience: batches (of eight evaluations, usually) in which the front's hypervolume must grow by a thousandth,
             or the search ends; None: all trials are made.
         sampler: who proposes plans.
@@ -147,6 +150,8 @@ def search(
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
+    samples = Data.coerce(data)
+    trials, time_limit, usual = usual_bounds(trials, time_limit, trains=samples.train is not None)
     deadline = Deadline(time_limit)
     seed = integer(seed, "seed")
     tuning, names = settings_of(fine_tune, seed), known_names(primitives)
@@ -155,7 +160,7 @@ def search(
         known_names(one.primitives or ())
     if inputs is not None:
         inputs = example_inputs(inputs)
-    chip, samples = find_device(device), Data.coerce(data)
+    chip = find_device(device)
     if elastic:
         _check_trains(samples, train_budget, tuning)
     lower = samples.measure.name if samples.measure is not None and samples.measure.lower else ""
@@ -181,7 +186,10 @@ def search(
     sizes = FileSizes(chip, job.space, job.batch)
     deployer = NetworkDeployer(net, job.evaluator, job.calibration, job.choices, job.batch, sizes=sizes)
     tuner = _tuner(deployer, tuning, samples, study, storage, _team(workers, resources))
-    front = _front(job, study, deployer, names, samples.notes + halves)
+    records = study.run()
+    if usual and study.stopped == over(time_limit or 0):
+        halves += (ended_by_usual(study.done, trials),)
+    front = _front(job, records, study, deployer, names, samples.notes + halves)
     front.settings["call"] = call
     if study.stopped != INTERRUPTED:
         _train(front, tuner, job, trials, train_budget, elastic)
@@ -215,10 +223,15 @@ def _key(job: Job) -> str:
 
 
 def _front(
-    job: Job, study: Study, deployer: NetworkDeployer, primitives: str | tuple[str, ...], notes: tuple[str, ...]
+    job: Job,
+    records: list[Record],
+    study: Study,
+    deployer: NetworkDeployer,
+    primitives: str | tuple[str, ...],
+    notes: tuple[str, ...],
 ) -> ParetoSet:
     """The Pareto set of the study's records, with the deployer and the resolver that it needs."""
-    records, chip, evaluator = study.run(), job.device, job.evaluator
+    chip, evaluator = job.device, job.evaluator
     settings = {
         "batch": job.batch,
         "primitives": primitives if isinstance(primitives, str) else ", ".join(primitives),

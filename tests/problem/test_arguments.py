@@ -27,7 +27,7 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "finalists": (0, -1, 1.5, True, "4"),
     "proxy": (5, "magic", True, ["naswot"]),
     "primitives": ([], None, 5, [5], ""),
-    "trials": (2.5, None, True, 0, -3, "20", math.nan),
+    "trials": (2.5, True, 0, -3, "20", math.nan),
     "time_limit": (True, "60", 0, -1, math.nan),
     "patience": (1.5, True, 0, "8"),
     "sampler": (None, 5, ["random"]),
@@ -96,6 +96,7 @@ def test_workers(workers: Any) -> None:
 
 
 def test_what_is_right_is_taken() -> None:
+    check("search", trials=None, time_limit=None)
     check("search", trials=np.int64(3), time_limit=None, patience=None, seed=np.int32(7), storage=Path("a"))
     check("search", primitives=iter(["rtn"]), fine_tune=0, progress=None, budget=None, time_limit=np.float32(3))
     check("compare", devices=("ascend", Path("a.toml")), precision=None)

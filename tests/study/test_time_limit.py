@@ -12,6 +12,7 @@ import autocomp
 from autocomp.evaluators import OnnxEngine, PlanEvaluator
 from autocomp.problem import jobs
 from autocomp.search_spaces import Plan
+from autocomp.study.limits import usual_bounds
 from tests.clock import FakeClock
 from tests.searching import network, search
 
@@ -62,3 +63,36 @@ def test_what_stands_before_the_first_evaluation_counts(
     assert plans == [Plan()] and found.float_point.accuracy > 0 and len(found.evaluated) == 1
     assert "the time limit of 50 s was over before a plan was evaluated" in " ".join(found.notes)
     assert "preparing: tracing the network" in caplog.text and "prepared in 60.0 s: " in caplog.text
+
+
+class TestUsualLimit:
+    """Half an hour where neither trials nor a time limit are given and nothing is trained."""
+
+    def test_it_ends_a_search_that_takes_longer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, evaluate = FakeClock.install(monkeypatch), PlanEvaluator.evaluate
+
+        def slowly(self: PlanEvaluator, plan: Plan) -> Any:
+            clock.now += 400
+            return evaluate(self, plan)
+
+        monkeypatch.setattr(PlanEvaluator, "evaluate", slowly)
+        found = search(trials=None)
+        assert found.settings["stopped"] == "the time limit of 1800 s" and found.settings["trials"] == 200
+        assert 1 < len(found.evaluated) < 20
+        said = f"the usual time limit of 30 minutes ended the search after {len(found.evaluated)} of 200 evaluations: "
+        assert any(note.startswith(said) for note in found.notes)
+
+    @pytest.mark.parametrize(
+        ("trials", "time_limit", "trains", "bounds"),
+        [
+            (None, None, False, (200, 1800.0, True)),
+            (None, None, True, (200, None, False)),
+            (40, None, False, (40, None, False)),
+            (None, 60.0, False, (200, 60.0, False)),
+            (40, 60.0, True, (40, 60.0, False)),
+        ],
+    )
+    def test_what_is_given_lifts_it(
+        self, trials: int | None, time_limit: float | None, trains: bool, bounds: tuple[int, float | None, bool]
+    ) -> None:
+        assert usual_bounds(trials, time_limit, trains) == bounds
