@@ -95,7 +95,7 @@ class Recovery:
         found: list[Point] = []
         compared = 0
         for point in self._candidates(front):
-            plans = self.assignments(point.plan)
+            plans = assignments(point.plan, self.space)
             several = len(plans) > 1 and compared < COMPARED
             compared += several
             found += [replace(point, plan=plan) for plan in (plans if several else plans[:1])]
@@ -127,7 +127,7 @@ class Recovery:
         points = [point for point in self._within(front) if point.plan not in reached]
         chosen = self._best(front, points, pool, lambda plan: predict(plan) + gained)
         front.remarks += (f"{told}: it chose {len(chosen)} further plans",)
-        return self._trained(front, [Trained(replace(p, plan=self.assignments(p.plan)[0])) for p in chosen], 0)
+        return self._trained(front, [Trained(replace(p, plan=assignments(p.plan, self.space)[0])) for p in chosen], 0)
 
     def _best(
         self, front: ParetoSet, points: Sequence[Point], pool: Sequence[Trained], predict: Callable[[Plan], float]
@@ -165,27 +165,6 @@ class Recovery:
         rows[:, 0] = error + LEFT * np.maximum(rows[:, 0] - error, 0)
         return [points[i] for i in by_worth(rows, np.array(front.reference))[:POOL]]
 
-    def assignments(self, plan: Plan) -> list[Plan]:
-        """The plan, with each layer's format carried out by a primitive that trains: by one in all layers that it
-        reaches, by the first that reaches it in the others."""
-        knobs = {knob.name: knob for knob in self.space.knobs}
-        names = dict.fromkeys(name for knob in knobs.values() for name in knob.trainers)
-        found = []
-        for first in names:
-            order = (first, *(name for name in names if name != first))
-            values = {name: self._by(value, order, knobs[name].trainers) for name, value in plan.items()}
-            found.append(Plan(values))
-        return list(dict.fromkeys(found)) or [plan]
-
-    @staticmethod
-    def _by(value: str | float | int, order: Sequence[str], offered: Sequence[str]) -> str | float | int:
-        chosen = split_value(value)[0]
-        if not offered:
-            return value
-        bits = Format.parse(str(chosen)).weight_bits
-        able = [name for name in order if name in offered and _reaches(name, bits)]
-        return carried_out_by(chosen, able[0]) if able else value
-
     def _trained(self, front: ParetoSet, pool: Sequence[Trained], number: int) -> list[Trained]:
         """Those of the pool trained on for this round, without those for which that failed or no time is left."""
         own = self.tuner.settings
@@ -216,6 +195,27 @@ class Recovery:
         rows = _rows(front, [one.point for one in pool])
         chosen = by_worth(rows, np.array(front.reference))[: -(-len(pool) // 2)]
         return [pool[i] for i in sorted(chosen)]
+
+
+def assignments(plan: Plan, space: SearchSpace) -> list[Plan]:
+    """The plan, with each layer's format carried out by a primitive that trains: by one in all layers that it reaches,
+    by the first that reaches it in the others."""
+    knobs = {knob.name: knob for knob in space.knobs}
+    names = dict.fromkeys(name for knob in knobs.values() for name in knob.trainers)
+    found = []
+    for first in names:
+        order = (first, *(name for name in names if name != first))
+        found.append(Plan({name: _by(value, order, knobs[name].trainers) for name, value in plan.items()}))
+    return list(dict.fromkeys(found)) or [plan]
+
+
+def _by(value: Value, order: Sequence[str], offered: Sequence[str]) -> Value:
+    chosen = split_value(value)[0]
+    if not offered:
+        return value
+    bits = Format.parse(str(chosen)).weight_bits
+    able = [name for name in order if name in offered and _reaches(name, bits)]
+    return carried_out_by(chosen, able[0]) if able else value
 
 
 def _reaches(name: str, bits: int) -> bool:

@@ -23,6 +23,7 @@ from autocomp.deployment.recovery import (
     POOL,
     ROUNDS,
     Recovery,
+    assignments,
     rank_correlation,
     usual_epochs,
 )
@@ -179,27 +180,24 @@ class TestElasticNetwork:
 
 
 class TestAssignments:
-    @pytest.fixture
-    def assignments(self) -> list[Plan]:
-        plan = Plan({"format/l0": "w4a8", "format/l1": "w8a8", "keep/l1": 0.5})
-        return recovery(Trainer(), study()).assignments(plan)
+    PLANS = assignments(Plan({"format/l0": "w4a8", "format/l1": "w8a8", "keep/l1": 0.5}), SPACE)
 
-    def test_each_trainer_where_it_reaches(self, assignments: list[Plan]) -> None:
+    def test_each_trainer_where_it_reaches(self) -> None:
         expected = [{"format/l0": f"w4a8@{by}", "format/l1": "w8a8@lsq", "keep/l1": 0.5} for by in OFFERED]
-        assert [dict(plan) for plan in assignments] == expected
+        assert [dict(plan) for plan in self.PLANS] == expected
 
-    def test_slb_has_four_bits_at_most(self, assignments: list[Plan]) -> None:
-        values = [split_value(value) for plan in assignments for value in plan.values()]
+    def test_slb_has_four_bits_at_most(self) -> None:
+        values = [split_value(value) for plan in self.PLANS for value in plan.values()]
         assert all(Format.parse(str(chosen)).weight_bits <= 4 for chosen, by in values if by == "slb")
 
     def test_one_bit_is_left_to_slb(self) -> None:
-        by = recovery(Trainer(), study())._by
-        assert by("w1a8@slb", ("lsq", "slb"), ("lsq", "slb")) == "w1a8@slb"
-        assert by("w2a8", ("lsq", "slb"), ("lsq", "slb")) == "w2a8@lsq"
+        plan = Plan({"format/l0": "w1a8@slb", "format/l1": "w2a8"})
+        first = assignments(plan, SPACE)[0]
+        assert first["format/l0"] == "w1a8@slb" and first["format/l1"] == "w2a8@lsq"
 
     def test_without_formats_there_is_one(self) -> None:
         plan = Plan({"keep/l1": 0.5})
-        assert recovery(Trainer(), study()).assignments(plan) == [plan]
+        assert assignments(plan, SPACE) == [plan]
 
 
 class TestEnd:
