@@ -25,8 +25,9 @@ def adds_in_16_bits() -> bool:
         helper.make_node("QLinearConv", ["image", "one", "zero", "kernel", "one", "none", "wide", "zero"], ["pixels"]),
     ]
     whole = DEPTH * 255 * 127
-    constants = {name: np.full(shape, 127, np.int8) for name, shape in weights.items()}
-    constants |= {"one": np.float32(1), "zero": np.uint8(0), "none": np.int8(0), "wide": np.float32(whole / 200)}
+    constants: dict[str, np.ndarray] = {name: np.full(shape, 127, np.int8) for name, shape in weights.items()}
+    numbers = {"one": np.float32(1), "zero": np.uint8(0), "none": np.int8(0), "wide": np.float32(whole / 200)}
+    constants |= {name: np.asarray(number) for name, number in numbers.items()}
     made = helper.make_graph(
         nodes,
         "sums",
@@ -35,7 +36,7 @@ def adds_in_16_bits() -> bool:
             helper.make_tensor_value_info("product", TensorProto.INT32, (PIXELS, OUTPUTS)),
             helper.make_tensor_value_info("pixels", TensorProto.UINT8, (1, OUTPUTS, 4, 4)),
         ],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

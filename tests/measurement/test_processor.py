@@ -84,7 +84,7 @@ def test_sums_that_saturate_are_noticed(
 ) -> None:
     """Of a matrix product or of a convolution; onnxruntime's results are moved by these numbers."""
 
-    class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+    class Session(onnxruntime.InferenceSession):
         def run(self, *arguments: Any) -> Any:
             products, pixels = super().run(*arguments)
             real = integer_sums.DEPTH * 255 * 127, 200  # whatever this processor does
