@@ -9,6 +9,9 @@ fp32 export, ours with w8a8 in every layer, and what quantize_static (QDQ, a sca
 with unsigned activations, the faster one counts) makes of the same fp32 file are run in turns, with one thread and one
 image.
 
+Where this processor adds products of 8-bit integers in 32 bits (VNNI), so that they cannot saturate, our weights have
+their whole range, as they have in searches for ``cpu``; ``--limited`` keeps the limit all the same.
+
 Columns: milliseconds of fp32 and int8 (medians), how many times as fast as fp32 ours and the peer's are, the relative
 error of the outputs against fp32 on images that none was calibrated on, and the layers of ours that onnxruntime's
 profile shows in floats.
@@ -25,6 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,6 +42,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from autocomp.deployment.deploy import onnx_bytes
 from autocomp.evaluators.accuracy import synthetic_inputs
 from autocomp.evaluators.engines import OnnxEngine
+from autocomp.measurement.integer_sums import adds_in_16_bits
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
@@ -158,13 +163,14 @@ def kernels(path: Path, x: np.ndarray, folder: Path, layers: set[str]) -> tuple[
     return Counter(e["args"]["op_name"] for e in ran), [name for name in named if name in layers]
 
 
-def examine(name: str, runs: int, seed: int = 0) -> dict[str, Any]:
+def examine(name: str, runs: int, limited: bool = False, seed: int = 0) -> dict[str, Any]:
     make, pixels = NETWORKS[name]
     net = make()
     graph = trace(net, (1, 3, pixels, pixels))
     seen, held = synthetic_inputs(graph, seed)[0][:32], synthetic_inputs(graph, seed + 1)[0][:TESTED]
     net = settled(net, graph, seen, seed)
     choices = Choices([Format(), Format.parse("w8a8")], 1, ["rtn"], quantizes_tensors=True)
+    choices = replace(choices, int16_sums=limited or adds_in_16_bits())
     evaluator = evaluator_of(net, graph, choices, (held,), None, (seen,), True, seed)
     plan = Plan({knob.name: "w8a8" for knob in evaluator.space.knobs})
     with tempfile.TemporaryDirectory() as scratch:
@@ -191,6 +197,7 @@ def examine(name: str, runs: int, seed: int = 0) -> dict[str, Any]:
     peer = min(("signed", "unsigned"), key=lambda key: times[key])
     return {
         "network": name,
+        "limited": choices.int16_sums,
         "fp32": times["fp32"],
         "ours": times["ours"],
         "peer": times[peer],
@@ -216,17 +223,20 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", help=f"of {', '.join(NETWORKS)}; default: all")
     parser.add_argument("--runs", type=int, default=30, help="of each file")
     parser.add_argument("--again", action="store_true", help="forget what is stored of these")
+    parser.add_argument("--limited", action="store_true", help="weights as for a processor without VNNI")
     parser.add_argument("--quick", action="store_true", help="the U-Net alone, 5 runs; nothing is kept")
     options = parser.parse_args()
     if unknown := set(options.networks) - set(NETWORKS):
         parser.error(f"networks must be of {', '.join(NETWORKS)}, but got {', '.join(sorted(unknown))}")
     kept = not options.quick and ROWS.exists() and not options.again
-    stored = {row["network"]: row for row in map(json.loads, ROWS.read_text().splitlines())} if kept else {}
+    rows = list(map(json.loads, ROWS.read_text().splitlines())) if kept else []
+    limited = options.limited or adds_in_16_bits()
+    stored = {row["network"]: row for row in rows if row.get("limited", True) == limited}
     print(f"{'network':16} {'fp32 ms':>8} {'int8 ms':>8} {'ours x':>7} {'peer x':>7} {'peer':>9} {'error':>8} "
           f"{'peer':>8} {'floats':>7} {'MB':>7}")  # fmt: skip
     rows = []
     for name in ["unet"] if options.quick else options.networks or list(NETWORKS):
-        row = stored.get(name) or examine(name, 5 if options.quick else options.runs)
+        row = stored.get(name) or examine(name, 5 if options.quick else options.runs, limited)
         if name not in stored and not options.quick:
             ROWS.parent.mkdir(exist_ok=True)
             with ROWS.open("a") as file:

@@ -7,6 +7,8 @@
 The networks: that of the quick start (Fashion-MNIST) and, with --shared, a ResNet-20 (CIFAR-10), whose ONNX files are
 run on the 10,000 test images, and networks with random weights of other kinds. Every plan draws a value for each knob.
 It is written as ONNX for cpu, for TensorRT, for atc and for the toolkit in front of atc; every fourth one as MindIR.
+Files are compared with the evaluated plan in onnxruntime, so that nothing is compiled for each of them; a plan that is
+written as MindIR is converted to a Cell, and its outputs too are compared with the evaluated plan's.
 
 Columns, for each form: how many files were written and agree with the evaluated plan, the mean and the largest
 difference of their size to the predicted one, how many are within 2 %, and the largest difference of their accuracy to
@@ -24,23 +26,33 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import nn
+from mindspore import Tensor, nn
 
-from autocomp.deployment.deploy import NetworkDeployer
+from autocomp.deployment.deploy import export
+from autocomp.deployment.file_accuracy import FileAccuracy
 from autocomp.deployment.file_sizes import FileSizes
 from autocomp.errors import ExportError
+from autocomp.evaluators import PlanEvaluator
 from autocomp.evaluators.accuracy import synthetic_inputs
-from autocomp.hardware_models import device
+from autocomp.hardware_models import Device, device
+from autocomp.hardware_models.runtimes.ascend import ASCEND
 from autocomp.measurement.processor import TEMPLATE
+from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.choices import Choices
+from autocomp.primitives.export.files import ROUNDED, compare, run_onnx
+from autocomp.primitives.export.onnx_network import onnx_network
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
+from autocomp.primitives.tracing.platform import forward
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.jobs import evaluator_of
 from autocomp.quickstart import load_network, load_samples
-from autocomp.search_spaces import Format
+from autocomp.search_spaces import Format, NetworkGraph
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.branching_networks import shufflenet_v2
@@ -65,7 +77,7 @@ RANDOM: dict[str, tuple[Callable[[], nn.Cell], int]] = {
 }
 LABELLED = ("quickstart", "resnet20")
 SHARES = {"quickstart": 15, "resnet20": 5}  # plans; the others have 16 each
-CALIBRATION = 64
+CALIBRATION, BATCH = 64, 50
 
 
 def subject(name: str, shared: Path | None) -> tuple[nn.Cell, np.ndarray, np.ndarray | None, np.ndarray]:
@@ -88,29 +100,75 @@ def subject(name: str, shared: Path | None) -> tuple[nn.Cell, np.ndarray, np.nda
     return settled(net, graph, images[:32], 0), images[:8], None, images
 
 
-def deployer(name: str, chip_name: str | Path, shared: Path | None) -> tuple[NetworkDeployer, Any]:
+@dataclass(frozen=True)
+class Made:
+    """A network for a device. batch: of the files that have one batch alone, so that many images take fewer runs."""
+
+    net: nn.Cell
+    evaluator: PlanEvaluator
+    chip: Device
+    batch: int
+
+    @property
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        return tuple(x[: self.batch] for x in self.evaluator.inputs)
+
+
+class Evaluated:
+    """Runs a plan as it is evaluated, in the place of the Cell that it is converted to."""
+
+    training = False
+
+    def __init__(self, graph: NetworkGraph, parameters: Parameters, compressed: CompressedWeights) -> None:
+        self.model = onnx_network(graph, parameters, compressed).SerializeToString()
+
+    def set_train(self, mode: bool) -> Evaluated:
+        return self
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(map(Tensor, run_onnx(self.model, tuple(x.asnumpy() for x in inputs))))
+
+
+@lru_cache(1)
+def traced(name: str, shared: Path | None) -> tuple[Any, ...]:
     net, x, y, seen = subject(name, shared)
+    return net, x, y, seen, trace(net, (x[:1],))
+
+
+@lru_cache(1)
+def made_for(name: str, chip_name: str | Path, shared: Path | None) -> Made:
+    net, x, y, seen, graph = traced(name, shared)
     chip = device(chip_name)
-    graph = trace(net, (x[:1],))
     formats = [Format.parse(text) for text in FORMATS]
     choices = Choices(
         formats, 4, ["channel-pruning", "rtn"], symmetric=chip.symmetric_inputs,
         quantizes_tensors=chip.runtime.quantizes_tensors,
     )  # fmt: skip
     evaluator = evaluator_of(net, graph, choices, (x,), y, (seen,), y is None, 0)
-    return NetworkDeployer(net, evaluator, (seen,), choices, sizes=FileSizes(chip, evaluator.space)), evaluator
+    return Made(net, evaluator, chip, BATCH if y is not None and chip.runtime is ASCEND else 1)
 
 
-def examine(made: Any, form: str, seed: int, labelled: bool) -> dict[str, Any]:
-    deploys, evaluator = made
+def examine(made: Made, form: str, seed: int) -> dict[str, Any]:
     _, ending, written = FORMS[form]
+    evaluator, inputs = made.evaluator, made.inputs
     plan = evaluator.space.decode(evaluator.space.random(np.random.default_rng(seed), 1)[0])
+    compressed = evaluator.compress(plan)
+    weights = (evaluator.space.graph, evaluator.parameters, compressed)
+    evaluated: Any = Evaluated(*weights)
+    cell = convert(made.net, *weights) if ending == "mindir" else evaluated
+    sizes, found = FileSizes(made.chip, evaluator.space, made.batch), {}
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"net.{ending}"
         try:
-            report = deploys.export(plan, Path(folder) / f"net.{ending}", written, check_accuracy=labelled)
+            report = export(cell, *weights, inputs, path, not made.chip.symmetric_inputs, made.chip, written)
+            if ending == "mindir":
+                again, expected = partial(forward, evaluated), forward(evaluated, inputs)
+                found["cell"] = compare(lambda _, x: forward(cell, x), path, inputs, expected, ROUNDED, again)
         except ExportError as error:
             return {"failed": str(error)}
-    found = {"mb": report.size_mb, "predicted": report.predicted_mb, "error": report.max_relative_error}
+        predicted = sizes.predicted_mb(plan, sizes.container(report))
+        report = FileAccuracy(evaluator).beside_reported(report)
+    found |= {"mb": report.size_mb, "predicted": predicted, "error": report.max_relative_error}
     if report.accuracy is not None:
         found |= {"accuracy": report.accuracy, "evaluated": evaluator.evaluate(plan).accuracy}
     return found
@@ -119,12 +177,11 @@ def examine(made: Any, form: str, seed: int, labelled: bool) -> dict[str, Any]:
 def rows_of(name: str, count: int, shared: Path | None, stored: set[tuple[str, str, int]]) -> Any:
     """Rows one by one, those of one device after those of another."""
     for form, (chip, ending, _) in FORMS.items():
-        made = None
         for seed in range(0, count, 4 if ending == "mindir" else 1):
             if (name, form, seed) not in stored:
-                made = made or deployer(name, chip, shared)
+                made = made_for(name, chip, shared)
                 started = time.perf_counter()
-                row = examine(made, form, seed, name in LABELLED)
+                row = examine(made, form, seed)
                 yield (
                     {"network": name, "form": form, "seed": seed}
                     | row

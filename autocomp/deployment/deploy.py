@@ -331,10 +331,9 @@ def export(
         else:
             draft.write_bytes(onnx_bytes(graph, parameters, compressed, zero_points, _one_image(device, inputs)))
         run = run_mindir if ending == ".mindir" else run_onnx
-        shown, expected = _expected(net, graph, inputs) if ending == ".onnx" else (inputs, forward(net, inputs))
         if ending == ".onnx" and compressed.tensors:  # the network rounds the inputs of layers alone
             evaluated = partial(run_onnx, onnx_network(graph, parameters, compressed).SerializeToString())
-            expected = evaluated(shown)
+        shown, expected = _expected(evaluated, graph, inputs) if ending == ".onnx" else (inputs, evaluated(inputs))
         error = compare(run, draft, shown, expected, tolerance, evaluated if tolerance == ROUNDED else None)
         size = draft.stat().st_size
     form = form_written(device, ending, _rounds(compressed))
@@ -355,15 +354,15 @@ def export_weights(
     return ExportReport(pathlib.Path(path), WEIGHTS[1:], size / 1e6, error, of_cost=False)
 
 
-def _expected(net: Any, graph: NetworkGraph, inputs: Arrays) -> tuple[Arrays, Arrays]:
+def _expected(evaluated: Callable[[Arrays], Arrays], graph: NetworkGraph, inputs: Arrays) -> tuple[Arrays, Arrays]:
     """Inputs, and the network's outputs for them: two samples where an output is of all samples together, since a file
     of any batch must not have the traced one, 1, as a constant."""
     axes = growing_axes(graph)
     if len(inputs[0]) == 1 and any(graph.fed[node] and axes[node] is None for node in graph.outputs):
         pair = tuple(np.repeat(array, 2, axis=0) for array in inputs)
         with suppress(Exception):  # the network's own code, which may take one sample alone
-            return pair, forward(net, pair)
-    return inputs, forward(net, inputs)
+            return pair, evaluated(pair)
+    return inputs, evaluated(inputs)
 
 
 def _tolerance(graph: NetworkGraph, compressed: CompressedWeights) -> float:

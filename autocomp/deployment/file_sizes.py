@@ -36,9 +36,10 @@ class FileSizes:
 
     def _of_file(self, plan: Plan, report: ExportReport) -> float:
         """Predicted for the form that the file has."""
-        return self.predicted_mb(plan, self._container(report))
+        return self.predicted_mb(plan, self.container(report))
 
-    def _container(self, report: ExportReport) -> str:
+    def container(self, report: ExportReport) -> str:
+        """The name of the form that the file has, as :meth:`predicted_mb` takes it."""
         if report.form == QAT:
             return QAT
         atc = self.device.runtime.container == ATC and report.form != SIMULATED
@@ -57,7 +58,7 @@ class FileSizes:
     def beside_measured(self, plan: Plan, report: ExportReport, inputs: tuple[np.ndarray, ...]) -> ExportReport:
         """The report with the prediction for a file of its form, and its latency where it can be measured."""
         predicted = self._of_file(plan, report)
-        of_cost = self._container(report) == self.device.form
+        of_cost = self.container(report) == self.device.form
         latency = self.measured_ms(report, inputs)
         lines = commands(report, self.device)
         return replace(report, predicted_mb=predicted, of_cost=of_cost, latency_ms=latency, commands=lines)

@@ -68,6 +68,7 @@ class SearchedNetwork:
             ],
             "float_layers": sorted(self.choices.float_layers),
             "symmetric": evaluator.symmetric,
+            "int16_sums": evaluator.compressor.int16_sums,
             "quantizes_tensors": evaluator.quantizes_tensors,
             "seed": evaluator.seed,
             "synthetic": evaluator.synthetic,

@@ -84,6 +84,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         tuple(map(Format.parse, description.get("group_formats", ()))),
         description.get("context"),
         description.get("cache_bits"),
+        int16_sums=description.get("int16_sums", True),
     )
     seed, synthetic = description["seed"], description.get("synthetic", False)
     labels = None

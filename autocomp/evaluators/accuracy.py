@@ -92,7 +92,7 @@ class PlanEvaluator:
     symmetric: activation ranges are symmetric around zero.
     quantizes_tensors: tensors between layers in integers are rounded, too, as the runtime does that runs them.
     samples: inputs of the layers that chains may replace, see :class:`PlanCompressor`.
-    scalings: what plans may divide layers' inputs by, see :class:`PlanCompressor`.
+    scalings, int16_sums: see :class:`PlanCompressor`.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class PlanEvaluator:
         compared_by: str = "",
         samples: ChainSamples | None = None,
         scalings: Mapping[Key, InputScaling] | None = None,
+        int16_sums: bool = True,
     ) -> None:
         self.compared_by = compared_by
         self.quantizes_tensors = quantizes_tensors
@@ -125,7 +126,7 @@ class PlanEvaluator:
         ranges, tensors = self._ranges(plain, calibration)
         corrects = correction(engine, space, plain, calibration)
         self.compressor = PlanCompressor(
-            *(space, parameters, ranges, moments, patches, tensors, samples, symmetric, scalings, corrects)
+            *(space, parameters, ranges, moments, patches, tensors, samples, symmetric, scalings, corrects, int16_sums)
         )
         self.statistics_inputs = _first(calibration, affordable(space.graph, WORK_STATISTICS, 8))
         self.statistics_uncut = _first(self.statistics_inputs, affordable(space.graph, WORK_STATISTICS / 4, 4))
@@ -265,6 +266,7 @@ class PlanEvaluator:
             adapted,
         )
         settings += ("quantized tensors",) if self.compressor.tensors else ()
+        settings += () if self.compressor.int16_sums else ("weights without limits",)
         digest.update(repr(settings + (() if self.measure is None else (self.measure.key,))).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]
         for array in arrays + ([self.labels] if self.labels is not None else []):

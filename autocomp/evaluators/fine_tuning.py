@@ -214,7 +214,8 @@ def _tuned(algorithm: Any, student: Any, evaluator: PlanEvaluator, plan: Plan) -
         engine, images = OnnxEngine(graph, parameters), evaluator.statistics_inputs
         products = products_of(evaluator.space, plan, graph)
         compressed = with_tensors(engine, graph, compressed, images, evaluator.symmetric, products)
-    compressed = replace(compressed, cache=cache_of(evaluator.space, plan, graph))
+    sums, cache = evaluator.compressor.int16_sums, cache_of(evaluator.space, plan, graph)
+    compressed = replace(compressed, cache=cache, int16_sums=sums)
     return Tuned(algorithm.convert(student), graph, parameters, compressed)
 
 

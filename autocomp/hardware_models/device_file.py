@@ -17,7 +17,7 @@ FLOAT_PEAKS = ("fp16_tflops", "fp32_gflops")
 INTEGER_PEAKS = {"int8": "int8_tops", "int4": "int4_tops"}
 ENTRIES = (
     *("name", "like", "aliases", "float_bits", "formats", "channel_divisor", "strict_divisor", "weight_only"),
-    *("group_sizes", "symmetric_inputs", "container", "runtime"),
+    *("group_sizes", "symmetric_inputs", "int16_sums", "container", "runtime"),
     *("specification", "matrix", "fusion", "layout", "rates", "fit", "energy_pj", "measured"),
 )
 MAY_BE_ZERO = (
@@ -131,7 +131,7 @@ def _whole_rules(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, bool]
     yield "container", container, f"one of {', '.join(DEPLOYED)}", container is None or container in DEPLOYED
     for name in ("float_bits", "channel_divisor"):
         yield name, data[name], "an integer above 0", isinstance(data[name], int) and data[name] > 0
-    for name in ("strict_divisor", "symmetric_inputs"):
+    for name in ("strict_divisor", "symmetric_inputs", "int16_sums"):
         yield name, data.get(name, False), "true or false", isinstance(data.get(name, False), bool)
     bits = data.get("weight_only", [])
     yield "weight_only", bits, "a list of numbers of bits from 1 to 8", _numbers_of_bits(bits)

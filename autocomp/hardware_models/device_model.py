@@ -55,6 +55,8 @@ class Device:
     group_sizes: numbers of inputs that may share a scale of weights alone, in dense layers.
     symmetric_inputs: whether the runtime takes only inputs that are rounded symmetrically around zero, as TensorRT
         does.
+    int16_sums: whether a processor adds two products of 8-bit integers in 16 bits, which may saturate: x86-64 without
+        VNNI. Weights that its runtime multiplies in integers are then rounded so that no two of them can.
     runtime: the software that executes networks on it: how it runs, fuses and stores operators and tensors.
     matrix, rates: how the chip divides matrix products, and how fast it is.
     grouped_outside: whether depthwise convolutions run outside the matrix unit.
@@ -87,6 +89,7 @@ class Device:
     layout: Layout
     free_activations: tuple[str, ...] | None = None
     symmetric_inputs: bool = False
+    int16_sums: bool = True
     strict_divisor: bool = False
     weight_only: tuple[int, ...] = ()
     group_sizes: tuple[int, ...] = ()
@@ -198,6 +201,7 @@ class Device:
                 free_activations=_names(data["fusion"].get("free_activations")),
                 layout=Layout(**data.get("layout", {})),
                 symmetric_inputs=data.get("symmetric_inputs", runtime.symmetric_inputs),
+                int16_sums=data.get("int16_sums", True),
                 strict_divisor=data.get("strict_divisor", False),
                 weight_only=tuple(data.get("weight_only", ())),
                 group_sizes=tuple(data.get("group_sizes", ())),

@@ -22,6 +22,7 @@ from autocomp.hardware_models.measurements.shapes import MeasuredShape, table_te
 from autocomp.problem.arguments import check
 from autocomp.results.stored import write_text
 
+from .integer_sums import adds_in_16_bits
 from .profiling import Report, counted, measure
 
 log = logging.getLogger("autocomp")
@@ -30,6 +31,7 @@ TEMPLATE = Path(hardware_models.__file__).parent / "templates" / "onnxruntime.to
 FORMATS = ("float", "w8a8")
 SETTING = "AUTOCOMP_CPU"  # "assumed": never measure, use the shipped device file
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+SUMS = "int16_sums"  # the entry of a device's file
 VERSION = 5  # of the measurement; a cache of another version is measured again
 
 
@@ -50,7 +52,7 @@ def device(name: str | Path | Device, may_measure: bool = True) -> Device:
         return find_device("cpu" if threads is not None else name)
     file = cache_file(threads)
     if file.is_file():
-        return find_device(file)
+        return _with_sums(find_device(file))
     if not may_measure:
         return find_device("cpu")
     with counted("operators of this processor") as report:
@@ -78,10 +80,18 @@ def fitted(rows: Sequence[MeasuredShape], threads: int = 1) -> Device:
     """The device of this processor, fitted to these measured shapes."""
     about: dict[str, Any] = {
         "name": "cpu" if threads == 1 else f"cpu:{threads}",
+        SUMS: adds_in_16_bits(),
         "specification": {"source": description(), "threads": threads},
         "measured": {"table": cache_file(threads).with_suffix(".csv").name},
     }
     return calibrated(find_device(TEMPLATE), rows, about)
+
+
+def _with_sums(found: Device) -> Device:
+    """Files of earlier versions do not say how the processor adds products."""
+    if SUMS in found.data:
+        return found
+    return Device.parse({**found.data, SUMS: adds_in_16_bits()}, found.name)
 
 
 def cache_file(threads: int) -> Path:

@@ -31,7 +31,8 @@ class Choices:
     input with a range of its own, found while the network runs. group_formats: further ones, with a scale for each
     group of inputs, for primitives that are made for them. context: of a language model, None: it does not generate.
     cache_bits: in which its cache is counted, whatever plans choose; None: as they choose. has_onnx_form: whether
-    onnxruntime evaluates plans.
+    onnxruntime evaluates plans. int16_sums: whether the device may saturate where it adds two products of integers, so
+    that weights of 8 bits are limited.
     """
 
     formats: Sequence[Format]
@@ -55,6 +56,7 @@ class Choices:
     context: int | None = None
     cache_bits: int | None = None
     has_onnx_form: bool = True
+    int16_sums: bool = True
 
     @property
     def ordered(self) -> tuple[Format, ...]:

@@ -224,6 +224,7 @@ def _prepared(
         group_formats=chip.group_formats(),
         context=context,
         cache_bits=cache_bits,
+        int16_sums=chip.int16_sums,
     )
     choices = replace(
         choices,
@@ -353,6 +354,7 @@ def evaluator_of(
         compared_by=compared_by,
         samples=samples,
         scalings=scalings,
+        int16_sums=choices.int16_sums,
     )
 
 

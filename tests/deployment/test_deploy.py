@@ -163,7 +163,7 @@ def test_a_space_with_a_strict_divisor_is_restored(
     named_subject: Callable[[str], Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = named_subject("residual")
-    choices = Choices([Format(), Format(8, 8)], 10, strict_divisor=True)
+    choices = Choices([Format(), Format(8, 8)], 10, strict_divisor=True, quantizes_tensors=True, int16_sums=False)
     evaluator = evaluator_of(subject.net, subject.graph, choices, (subject.x,), None, (subject.x,))
     knobs = {knob.name: knob for knob in evaluator.space.knobs if knob.group is not None}
     assert knobs and {knob.channel_divisor for knob in knobs.values()} == {10}
@@ -176,6 +176,11 @@ def test_a_space_with_a_strict_divisor_is_restored(
     monkeypatch.setattr("autocomp.deployment.restore._resolver", lambda *_: None)  # there is no front in the folder
     restored: Any = restore(subject.net, tmp_path)
     assert restored.evaluator.space.key == evaluator.space.key and restored.choices.strict_divisor
+    assert evaluator.compress(Plan()).int16_sums is restored.evaluator.compress(Plan()).int16_sums is False
+    limited = evaluator_of(
+        subject.net, subject.graph, replace(choices, int16_sums=True), (subject.x,), None, (subject.x,)
+    )
+    assert limited.space.key == evaluator.space.key and limited.key != evaluator.key  # other numbers, not other plans
 
 
 def test_nothing_is_collected_for_rounding_to_8_bits(named_subject: Callable[[str], Subject]) -> None:

@@ -247,7 +247,7 @@ def test_cheaper_convolutions_train_in_their_formats(made: Made) -> None:
         assert np.abs(state.weight - before[layer].weight).max() > 1e-4, "it is trained"
 
 
-def test_a_replaced_layer_trains_in_its_format(made: Made) -> None:
+def test_a_replaced_layer_trains_in_its_format(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     subject, evaluator = made
     plan = Plan({"structure/blocks.0.conv2": RANK, "format/blocks.0.conv2": "w4a8", "keep/stem": 0.5})
     settings = FineTuning(epochs=1, batch=16, rate=0.01)
@@ -257,6 +257,8 @@ def test_a_replaced_layer_trains_in_its_format(made: Made) -> None:
         state = tuned.compressed.layers[f"blocks.0.conv2.rank0_5_{part}"]
         assert state.quantized is not None and state.quantized.bits == 4 and state.activation is not None
         assert np.abs(state.weight - before[f"blocks.0.conv2.rank0_5_{part}"].weight).max() > 1e-4, "it is trained"
+    monkeypatch.setattr(evaluator.compressor, "int16_sums", False)
     again = rebuilt(subject.net, evaluator, plan, "lsq", tuned.parameters)
+    assert tuned.compressed.int16_sums and not again.compressed.int16_sums  # its file has the faster kernels
     x = (subject.x[:4],)
     np.testing.assert_allclose(forward(again.net, x)[0], forward(tuned.net, x)[0], atol=1e-4)

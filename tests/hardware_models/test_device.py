@@ -89,6 +89,7 @@ WRONG = {
     "weight_only = [16]": "weight_only of a device file must be a list of numbers of bits from 1 to 8, but {} has",
     "group_sizes = [1]": "group_sizes of a device file must be a list of integers above 1, but {} has",
     'strict_divisor = "no"': "strict_divisor of a device file must be true or false, but {} has 'no'",
+    'int16_sums = "no"': "int16_sums of a device file must be true or false, but {} has 'no'",
     'fusion = { free_activations = "ReLU" }': "free_activations of a device file must be a list of .*, but {} has",
     "layout = { channels = 0 }": "channels of a device file must be an integer above 0, but {} has 0",
     "layout = { channel = 32 }": "of {} has 'channel', which is not read: 'channels' is meant",

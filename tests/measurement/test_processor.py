@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from autocomp.hardware_models.lowered import LoweredNetwork
 from autocomp.hardware_models.measurements.shapes import OPS, MeasuredShape, OperatorShape, read_table
 from autocomp.hardware_models.operators import lower
 from autocomp.hardware_models.rates import INT8
-from autocomp.measurement import own_devices, processor
+from autocomp.measurement import integer_sums, own_devices, processor
 from autocomp.measurement.operator_models import operator_inputs, operator_model
 from autocomp.measurement.profiling import measure, typical_ms
 from benchmarks.peak_memory import peak_mb
@@ -64,6 +65,33 @@ def test_the_processor_is_measured_once(cache: Path) -> None:
 def test_each_number_of_threads_is_a_device(cache: Path) -> None:
     assert autocomp.device("cpu:2").name == "cpu:2"
     assert autocomp.device("cpu:2").key != autocomp.device("cpu").key
+
+
+def test_the_device_says_how_the_processor_adds(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of an earlier version does not; the assumed processor is one that may saturate."""
+    monkeypatch.setattr(processor, "adds_in_16_bits", lambda: False)
+    first = autocomp.device("cpu")
+    assert not first.int16_sums and find_device("cpu").int16_sums
+    (file,) = (cache / "autocomp").glob("*.toml")
+    assert "int16_sums = false\n" in file.read_text()
+    file.write_text(file.read_text().replace("int16_sums = false\n", ""))
+    assert autocomp.device("cpu").key == first.key and not autocomp.device("cpu:lite").int16_sums
+
+
+@pytest.mark.parametrize(("product", "pixel", "narrow"), [(0, 0, False), (-1, 0, True), (0, -90, True)])
+def test_sums_that_saturate_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, product: int, pixel: int, narrow: bool
+) -> None:
+    """Of a matrix product or of a convolution; onnxruntime's results are moved by these numbers."""
+
+    class Session(onnxruntime.InferenceSession):
+        def run(self, *arguments: Any) -> Any:
+            products, pixels = super().run(*arguments)
+            real = integer_sums.DEPTH * 255 * 127, 200  # whatever this processor does
+            return np.full_like(products, real[0] + product), np.full_like(pixels, real[1] + pixel)
+
+    monkeypatch.setattr(integer_sums.onnxruntime, "InferenceSession", Session)
+    assert integer_sums.adds_in_16_bits.__wrapped__() == narrow
 
 
 def test_nothing_is_measured_where_it_may_not(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

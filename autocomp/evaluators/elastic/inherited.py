@@ -33,6 +33,7 @@ def inheriting(net: Any, evaluator: PlanEvaluator, trained: ElasticWeights, cali
     found.compressor = PlanCompressor(
         before.space, found.parameters, {**before.ranges, **trained.ranges}, tensors=before.tensors,
         samples=before.samples, symmetric=before.symmetric, corrects=before.corrects,
+        int16_sums=before.int16_sums,
     )  # fmt: skip
     plain = found.compressor(Plan())
     found.plain_statistics = found.engine.batch_statistics(plain, evaluator.statistics_inputs)

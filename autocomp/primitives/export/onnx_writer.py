@@ -185,7 +185,7 @@ class Writer:
             floats = to_out_first_layout(state.weight, groups) if node.transposed else state.weight
             self.weights[name] = self.initializer(name, floats.T if columns else floats)
         elif self.multiplies_integers(node, state):
-            exact = node.channelwise or not saturates(state.quantized)
+            exact = node.channelwise or not (self.compressed.int16_sums and saturates(state.quantized))
             quantized = state.quantized.with_positive_scale()
             self.weights[name] = self._multiplied(name, quantized, columns, exact, node.kind == "dense")
         else:  # ONNX requires a positive scale
@@ -202,7 +202,7 @@ class Writer:
         unpacks 4 bits once, when it loads the file.
 
         exact: whether its kernel for signed weights adds products without saturation; that for unsigned ones always
-        does, and is slower on processors without VNNI.
+        does, and is slower.
         """
         levels = np.ascontiguousarray(weight.integers.T) if columns else weight.integers
         scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))

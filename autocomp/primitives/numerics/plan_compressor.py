@@ -89,6 +89,7 @@ class CompressedWeights:
     skipped: paths of the cells that the identity stands for; relus: of those that a ReLU stands for. tables: embedding
         -> its rounded table; those that stay in floats are not in it. cache: product of two activations -> how it
         rounds keys or values of earlier tokens, as a cache in integers does; files have no cache and do not round them.
+    int16_sums: whether a processor that multiplies these integers may add two products in 16 bits.
     """
 
     plan: Plan
@@ -102,6 +103,7 @@ class CompressedWeights:
     tables: Mapping[str, QuantizedWeight] = field(default_factory=dict)
     flows: bool = False
     cache: Mapping[str, RoundedRead] = field(default_factory=dict)
+    int16_sums: bool = True
 
     def with_statistics(self, statistics: Statistics) -> CompressedWeights:
         return replace(self, statistics=statistics)
@@ -150,6 +152,7 @@ class PlanCompressor:
     symmetric: whether ranges are symmetric around zero.
     scalings: layer, format, primitive -> what its input is divided by, where a plan chooses that.
     corrects: puts what a plan's ReLUs shift into its biases (``activation_offsets.py``); None: nothing does.
+    int16_sums: whether the processor may add two products of integers in 16 bits: weights of 8 bits are then limited.
     """
 
     def __init__(
@@ -164,15 +167,14 @@ class PlanCompressor:
         symmetric: bool = False,
         scalings: Mapping[Key, InputScaling] | None = None,
         corrects: Corrects | None = None,
+        int16_sums: bool = True,
     ) -> None:
-        self.corrects = corrects
+        self.corrects, self.int16_sums = corrects, int16_sums
         self.scalings = dict(scalings or {})
         self.space, self.samples, self.symmetric = space, samples or ChainSamples(), symmetric
         self.tensors = dict(tensors or {})
-        self.parameters = parameters
-        self.ranges = dict(ranges or {})
-        self.moments = dict(moments or {})
-        self.patches = dict(patches or {})
+        self.parameters, self.ranges = parameters, dict(ranges or {})
+        self.moments, self.patches = dict(moments or {}), dict(patches or {})
         self._normalised = normalised_layers(space.graph)
         self._rounded: Remembered[tuple[QuantizedWeight, np.ndarray]] = Remembered(CACHED_WEIGHTS)
         self._cut: Remembered[tuple[np.ndarray, np.ndarray]] = Remembered(CACHED_WEIGHTS // 4)
@@ -227,7 +229,8 @@ class PlanCompressor:
         tables = self._tables(graph, formats)
         found = CompressedWeights(plan, kept, layers, tensors=tensors, graph=own, skipped=names, tables=tables)
         flows = not all(one.symmetric for one in self.tensors.values())  # TensorRT's are
-        found = replace(found, flows=flows, relus=tuple(one.name for one in relus))
+        names = tuple(one.name for one in relus)
+        found = replace(found, flows=flows, relus=names, int16_sums=self.int16_sums)
         if self.corrects is None or not relus:
             return found
         return self.corrects(found, graph, relus, self.graph, self.parameters)
@@ -303,8 +306,7 @@ class PlanCompressor:
         self, graph: NetworkGraph, i: int, kept: np.ndarray, chosen: Format, primitive: str, sparse: bool
     ) -> LayerState:
         factored, node, adapts = self._factored_layer(graph, i, kept), graph.nodes[i], primitive not in NEAREST
-        paired = bool(self.tensors) and not node.channelwise
-        bits = chosen.weight_bits
+        paired, bits = self._paired(node), chosen.weight_bits
         key = (node.layer, factored.key, bits, adapts, sparse)
         found = self._of_chains.get(
             key, factored.elements, lambda: weights_of(factored, node, bits, adapts, sparse, paired)
@@ -416,8 +418,8 @@ class PlanCompressor:
         if some.group and (sparse or layer not in self.patches):
             return to_nearest(weight, some), np.zeros(len(weight), np.float32)
         if primitive in NEAREST or bits >= 8 or layer not in self.patches:
-            paired = bool(self.tensors) and not node.channelwise  # which multiplies in more bits
-            nearest = nearest_halves(weight, bits) if halves else quantize_weight(weight, bits, paired=paired)
+            paired = self._paired(node)
+            nearest = nearest_halves(weight, bits) if halves else quantize_weight(weight, bits, None, paired)
             return nearest, np.zeros(len(weight), np.float32)
         taps = math.prod(weight.shape[2:])
         patches = self.patches[layer].of(np.repeat(columns, taps))
@@ -434,6 +436,10 @@ class PlanCompressor:
         if corrected and layer not in self._normalised:
             moved = patches.mean_output(rounded.dequantized() - weight)
         return rounded, moved
+
+    def _paired(self, node: Node) -> bool:
+        """Whether weights are limited in pairs; those of one channel each are multiplied in more bits."""
+        return bool(self.tensors) and self.int16_sums and not node.channelwise
 
     def _range(self, layer: str, bits: int) -> ActivationQuantizer | None:
         if bits == FLOAT_BITS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from autocomp.measurement.integer_sums import adds_in_16_bits
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import Style
-from autocomp.primitives.numerics.plan_compressor import CompressedWeights
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, LayerState, PlanCompressor
 from autocomp.primitives.numerics.quantizers import quantize_weight, saturates
 
 from .integer_networks import FORMATS, NAMES, Rounded, rounded
@@ -90,6 +92,32 @@ def test_weights_whose_pairs_do_not_fit_are_stored_unsigned(name: str, tmp_path:
     types = stored(found, compressed)
     assert beyond and {layer for layer, kind in types.items() if kind == TensorProto.UINT8} == beyond
     assert norm_error(found.run(compressed, EXPORT), found.run(compressed, Style())) < 0.02
+    ran = found.kernels(compressed, tmp_path)
+    assert sum(ran[kernel] for kernel in FLOATS) == 0
+
+
+def distance(some: Mapping[str, LayerState], others: Mapping[str, LayerState]) -> float:
+    return sum(norm_error(some[layer].weight, others[layer].weight) for layer in others)
+
+
+@pytest.mark.parametrize("name", ["residual", "concatenating", "rows"])
+def test_where_sums_have_32_bits_weights_have_their_whole_range(name: str, tmp_path: Path) -> None:
+    """They are stored signed, for the faster kernels: evaluation and file have the same numbers."""
+    found = rounded(name)
+    known = found.compressor
+    compressor = PlanCompressor(known.space, found.parameters, known.ranges, tensors=known.tensors, int16_sums=False)
+    limited = found.compressed("w8a8")
+    compressed = compressor(limited.plan)
+    for layer, i in found.graph.layers.items():
+        quantized = compressed.layers[layer].quantized
+        whole = quantize_weight(found.parameters[found.graph.nodes[i].weight], 8)
+        assert quantized is not None and np.array_equal(quantized.integers, whole.integers)
+    assert set(stored(found, compressed).values()) == {TensorProto.INT8}
+    floats = found.compressed("float").layers
+    assert distance(compressed.layers, floats) < distance(limited.layers, floats)
+    evaluated = found.run(compressed, Style())
+    assert norm_error(found.run(compressed, EXPORT, optimized=False), evaluated) < 0.02
+    assert adds_in_16_bits() or norm_error(found.run(compressed, EXPORT), evaluated) < 0.02
     ran = found.kernels(compressed, tmp_path)
     assert sum(ran[kernel] for kernel in FLOATS) == 0
 
