@@ -26,7 +26,7 @@ import numpy as np
 from gguf_files import read_gguf
 from smollm2 import TEXT, GgufFile, RoundedCache, network, package, peak_memory, perplexity, run_cell, sequences
 
-from autocomp.primitives import AWQ, GPTQ, RTN, SmoothQuant
+from autocomp.primitives import AWQ, GPTQ, RTN, Rotation, SmoothQuant
 
 LENGTH, EVALUATED, CALIBRATED = 128, 32, 16  # tokens of a sequence; sequences
 
@@ -55,9 +55,17 @@ ROWS: dict[str, Callable[[Any, np.ndarray], Any]] = {
     "w8a8 RTN": applied(lambda: RTN(8, 8, calibration="minmax")),
     "w8a8 SmoothQuant": applied(SmoothQuant),
     "w8a8 SmoothQuant per token": applied(lambda: SmoothQuant(dynamic=True)),
+    "w8a8 Rotation": applied(lambda: Rotation(8, 8, rounding="nearest")),
+    "w8a8 Rotation per token": applied(lambda: Rotation(8, 8, rounding="nearest", dynamic=True)),
     "w4 RTN": applied(lambda: RTN(4, 32)),
     "w4 GPTQ": applied(GPTQ),
+    "w4 Rotation": applied(lambda: Rotation(4, 32)),
     "w4 AWQ": applied(AWQ),
+    "w4g64 RTN": applied(lambda: RTN(4, 32, group_size=64)),
+    "w4g64 AWQ": applied(lambda: AWQ(group_size=64)),
+    "w4a8 Rotation per token": applied(lambda: Rotation(4, 8, dynamic=True)),
+    "a4 SmoothQuant per token": applied(lambda: SmoothQuant(32, 4, dynamic=True)),
+    "a4 Rotation per token": applied(lambda: Rotation(32, 4, dynamic=True)),
     "kv8": cached(8),
     "kv4": cached(4),
 }

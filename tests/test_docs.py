@@ -25,6 +25,7 @@ CLUSTER = ["it needs a cluster"]
 LANGUAGE = [
     f"needs a language model; tests/{test}"
     for test in (
+        "primitives/quantization/test_rotation.py runs it",
         "kinds/test_language_models.py runs it",
         "kinds/test_language_models.py runs it",
         "kinds/test_cache_plans.py runs such searches",

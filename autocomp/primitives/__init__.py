@@ -1,12 +1,13 @@
 """How a choice changes a network.
 
-Each of these can be used alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`, :func:`fold_batchnorm`;
-the quantizers that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and those that do not,
-:class:`RTN`, :class:`AdaRound`, :class:`GPTQ`, :class:`AWQ` and :class:`SmoothQuant`; :class:`Distilled` trains towards
-the float network; for pruning :class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`,
-:class:`HeadPruning`, and without training :class:`Wanda` and :class:`SparseGPT`; for replacing layers by cheaper ones
-:class:`LowRank`, :class:`Ghost`, :class:`SmallerKernel`, :class:`Grouped` and :class:`Separable`; for the cache of a
-decoder :class:`IntegerCache`. MindSpore is loaded when one is used.
+Each of these can be used alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`,
+:func:`fold_batchnorm`; the quantizers that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and
+those that do not, :class:`RTN`, :class:`AdaRound`, :class:`GPTQ`, :class:`AWQ`, :class:`SmoothQuant` and
+:class:`Rotation`; :class:`Distilled` trains towards the float network; for pruning :class:`ChannelPruner`,
+:class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`, and without training :class:`Wanda` and
+:class:`SparseGPT`; for replacing layers by cheaper ones :class:`LowRank`, :class:`Ghost`, :class:`SmallerKernel`,
+:class:`Grouped` and :class:`Separable`; for the cache of a decoder :class:`IntegerCache`. MindSpore is loaded when
+one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from autocomp.primitives.quantization.simqat import SimQAT
     from autocomp.primitives.quantization.slb import SLB
     from autocomp.primitives.quantization.smooth_quant import SmoothQuant
+    from autocomp.primitives.quantization.transformations.rotation import Rotation
     from autocomp.primitives.registry import register
     from autocomp.primitives.replacement.convolutions import Grouped, Separable, SmallerKernel
     from autocomp.primitives.replacement.ghost import Ghost
@@ -60,6 +62,7 @@ LAZY = {
     "LowRank": "replacement.low_rank",
     "PACT": "quantization.pact",
     "RTN": "quantization.rtn",
+    "Rotation": "quantization.transformations.rotation",
     "SCOP": "pruning.scop",
     "SLB": "quantization.slb",
     "Separable": "replacement.convolutions",
@@ -89,6 +92,7 @@ __all__ = [
     "HeadPruning",
     "IntegerCache",
     "LowRank",
+    "Rotation",
     "Separable",
     "SimQAT",
     "SmallerKernel",

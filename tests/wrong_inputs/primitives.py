@@ -24,6 +24,7 @@ from autocomp.primitives import (
     HeadPruning,
     IntegerCache,
     LowRank,
+    Rotation,
     Separable,
     SimQAT,
     SmallerKernel,
@@ -132,6 +133,13 @@ def cases() -> dict[str, list[Case]]:
         "SmoothQuant": [
             *quantizer(SmoothQuant, alpha=SHARES, dynamic=SWITCHED),
             *of_rule(SmoothQuant().equivalent, {"net": network()}, {"net": NETS, "calibrate": SAMPLES}),
+        ],
+        "Rotation": [
+            *quantizer(
+                Rotation, group_size=GROUPS, rounding=(None, 5, "best"), symmetric_weights=SWITCHED, dynamic=SWITCHED,
+                heads=SWITCHED, seed=(-1, 1.5, True, None, 2**32),
+            ),
+            *of_rule(Rotation().equivalent, {}, {"net": NETS}),
         ],
         "SimQAT": [
             *quantizer(

@@ -9,15 +9,17 @@ import numpy as np
 
 from autocomp.primitives.arguments import RULES, need_samples
 from autocomp.primitives.cells.compression_state import CompressionState, state_of
-from autocomp.primitives.cells.fake_quant import assign
+from autocomp.primitives.cells.conversion import MADE_OF
+from autocomp.primitives.cells.fake_quant import RowInput, assign
 from autocomp.primitives.cells.layer_pass import visit_layers
-from autocomp.primitives.cells.layers import parameter
-from autocomp.primitives.cells.trained_layers import TrainedLayer
+from autocomp.primitives.cells.layers import RoundedLayer, parameter
+from autocomp.primitives.cells.trained_layers import TrainedDense, TrainedLayer
 from autocomp.primitives.numerics.calibrators import Calibration, range_of, seen_in
 from autocomp.primitives.numerics.quantizers import QuantizedWeight
 from autocomp.primitives.numerics.weight_grids import WeightGrid, fit_grid, grid_of, parts_of
+from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.rules import checked
-from autocomp.search_spaces import FLOAT_BITS, Node, Plan
+from autocomp.search_spaces import FLOAT_BITS, NetworkGraph, Node, Plan
 
 from .ranged_weight import RangedWeight, check_zero_points
 from .round_to_nearest import RoundToNearest
@@ -65,6 +67,7 @@ class LayerwiseRounding(RoundToNearest):
     """
 
     name = "layerwise"
+    dynamic = False  # whether each row of a dense layer's input has a range of its own
 
     def __init__(
         self,
@@ -86,6 +89,26 @@ class LayerwiseRounding(RoundToNearest):
                 group_size=group_size,
             )
         )
+
+    def _layer(self, layer: Any, graph: NetworkGraph, path: str, norm: Any) -> TrainedLayer:
+        found = super()._layer(layer, graph, path, norm)
+        if self.dynamic and isinstance(found, TrainedDense):
+            found.input_quantizer = RowInput()
+        return found
+
+    def convert(self, net_q: Any) -> Any:
+        """A new Cell for deployment: BatchNorm folded, weights stored as integers, inputs rounded."""
+        net, layers = super().convert(net_q), state_of(net_q).layers
+        dynamic = {path: layer.input_quantizer.bits for path, layer in layers.items() if is_dynamic(layer)}
+        if not dynamic:
+            return net
+        vars(net).pop(MADE_OF, None)  # it is traced as it is
+        for path, bits in dynamic.items():
+            rounding = RowInput()
+            rounding.set_bits(bits)
+            replace_cells(net, {path: RoundedLayer(rounding, cell_at(net, path))})
+        rename_parameters(net)
+        return net
 
     def rounded(self, node: Node, weight: np.ndarray, bits: int, x: np.ndarray) -> QuantizedWeight:
         """The weight, (out, in / groups, ...), rounded for the layer's input x, (n, ...) float32."""
@@ -147,3 +170,7 @@ def _restore(applied: CompressionState) -> None:
     original = {parameter.name: parameter for parameter in applied.original.get_parameters()}
     for layer in applied.layers.values():
         assign(layer.weight, original[layer.weight.name].asnumpy())
+
+
+def is_dynamic(layer: TrainedLayer) -> bool:
+    return isinstance(layer.input_quantizer, RowInput) and layer.input_quantizer.bits < FLOAT_BITS

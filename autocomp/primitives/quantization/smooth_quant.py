@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from autocomp.primitives.arguments import RULES
-from autocomp.primitives.cells.compression_state import state_of
-from autocomp.primitives.cells.conversion import MADE_OF
-from autocomp.primitives.cells.fake_quant import RowInput
-from autocomp.primitives.cells.layers import RoundedLayer
-from autocomp.primitives.cells.trained_layers import TrainedDense, TrainedLayer
 from autocomp.primitives.numerics.calibrators import Calibration
 from autocomp.primitives.numerics.scaled_inputs import best_migration
-from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.rules import checked
-from autocomp.search_spaces import FLOAT_BITS, NetworkGraph
 
 from .scaled_quantization import ScaledQuantization
 
@@ -61,27 +52,3 @@ class SmoothQuant(ScaledQuantization):
 
     def scales(self, weights: list[np.ndarray], rows: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, float]:
         return best_migration(weights, rows, np.abs(x).max(0), self._bits, self.calibration, self.alpha, self.dynamic)
-
-    def _layer(self, layer: Any, graph: NetworkGraph, path: str, norm: Any) -> TrainedLayer:
-        found = super()._layer(layer, graph, path, norm)
-        if self.dynamic and isinstance(found, TrainedDense):
-            found.input_quantizer = RowInput()
-        return found
-
-    def convert(self, net_q: Any) -> Any:
-        """A new Cell for deployment: BatchNorm folded, weights stored as integers, inputs rounded."""
-        net, layers = super().convert(net_q), state_of(net_q).layers
-        dynamic = {path: layer.input_quantizer.bits for path, layer in layers.items() if is_dynamic(layer)}
-        if not dynamic:
-            return net
-        vars(net).pop(MADE_OF, None)  # it is traced as it is
-        for path, bits in dynamic.items():
-            rounding = RowInput()
-            rounding.set_bits(bits)
-            replace_cells(net, {path: RoundedLayer(rounding, cell_at(net, path))})
-        rename_parameters(net)
-        return net
-
-
-def is_dynamic(layer: TrainedLayer) -> bool:
-    return isinstance(layer.input_quantizer, RowInput) and layer.input_quantizer.bits < FLOAT_BITS

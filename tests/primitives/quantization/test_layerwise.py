@@ -1,4 +1,4 @@
-"""What holds for GPTQ, AWQ and SmoothQuant: on a small Llama with outliers, a perceptron and a CNN."""
+"""What holds for GPTQ, AWQ, SmoothQuant and Rotation: on a small Llama with outliers, a perceptron and a CNN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import autocomp
 from autocomp.errors import NoEffectError
-from autocomp.primitives import AWQ, GPTQ, RTN, SmoothQuant
+from autocomp.primitives import AWQ, GPTQ, RTN, Rotation, SmoothQuant
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.conversion import converted
 from autocomp.primitives.export.files import norm_error
@@ -34,12 +34,14 @@ FORMS: dict[str, Callable[[], Any]] = {
     "gptq in groups": lambda: GPTQ(group_size=8, symmetric_weights=False),
     "awq in groups": lambda: AWQ(group_size=8),
     "smooth": SmoothQuant,
+    "rotation": lambda: Rotation(weight_bits=8, rounding="nearest"),
 }
 ROUNDED_TO_NEAREST: dict[str, Callable[[], Any]] = {
     "gptq": lambda: RTN(4, 32),
     "gptq in groups": lambda: RTN(4, 32, group_size=8, symmetric_weights=False),
     "awq in groups": lambda: RTN(4, 32, group_size=8),
     "smooth": RTN,
+    "rotation": RTN,
 }
 
 

@@ -1,0 +1,158 @@
+"""Rotation as an algorithm: a network whose residual streams are turned, so that no channel stands out, and rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autocomp.errors import NoEffectError
+from autocomp.primitives.arguments import RULES, need_samples
+from autocomp.primitives.cells.layers import ms
+from autocomp.primitives.cells.turned_norm import TurnedGains, TurnedNorm
+from autocomp.primitives.numerics.calibrators import Calibration
+from autocomp.primitives.numerics.plan_compressor import parameters_of
+from autocomp.primitives.numerics.quantizers import QuantizedWeight
+from autocomp.primitives.numerics.rotations.merged import Merged, merged_rotations
+from autocomp.primitives.numerics.rotations.rotated_axes import RotatedAxes, residual_streams, value_heads
+from autocomp.primitives.quantization.gptq import GPTQ
+from autocomp.primitives.quantization.layerwise import LayerwiseRounding
+from autocomp.primitives.tracing.mindir import copy_network
+from autocomp.primitives.tracing.platform import forward
+from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
+from autocomp.primitives.tracing.tracer import as_float32, trace
+from autocomp.primitives.verification.standalone import inputs_for
+from autocomp.rules import checked
+from autocomp.search_spaces import Node, Plan
+
+SAME = 1e-3  # relative difference of outputs, above which parameters are read in a way that was not seen
+
+
+class Rotation(GPTQ):
+    """Weights along a residual stream are multiplied by an orthogonal matrix, which cancels out in float and spreads
+    outliers of the stream over all channels: QuaRot (Ashkboos et al., NeurIPS 2024, arXiv:2404.00456), by the
+    invariance of SliceGPT (Ashkboos et al., ICLR 2024, arXiv:2401.15024). Then weights and inputs are rounded.
+
+    >>> rotation = Rotation(weight_bits=4, activation_bits=8)
+    >>> deploy = rotation.convert(rotation.apply(net, calibrate=tokens))
+    >>> front = autocomp.search(Rotation().equivalent(net, tokens[:1]), "size<30%", "ascend", data)
+
+    Gains of norms move into the layers behind them; embeddings and layers that write the stream are rotated, those that
+    read it are rotated back. The channels of each head are rotated between values and output projection. Only
+    rotations that can be merged into weights are made: none runs in the network, so that inputs of narrowing layers
+    keep their outliers. A head that shares its weight with the embedding cannot take in the last norm's gains, and
+    stays tied: R diag(gains) R^T then stands behind that norm, as a matrix of (channels, channels) in float.
+
+    Args:
+        weight_bits, activation_bits: 2 to 8, or 32 for none. first_last_bits: least number of bits in the first and
+            last layer; None: as all others.
+        group_size: so many inputs of an output channel share a scale, or, where a layer's inputs are not a multiple of
+            it, the largest divisor; None: all of them.
+        rounding: of weights, "gptq" or "nearest". symmetric_weights: ranges of weights symmetric around zero; otherwise
+            they have a zero point, too.
+        calibration: of inputs' ranges: "mse", "minmax", "percentile" or "kl".
+        dynamic: whether each row of a dense layer's input has a range of its own.
+        heads: whether the channels of heads are rotated, too.
+        seed: of the random signs.
+
+    ``rotated`` and ``refused`` say, after ``equivalent`` or ``apply``, what was rotated, and why other streams were
+    not.
+    """
+
+    name = "rotation"
+    rotated: tuple[RotatedAxes, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    @checked(RULES["Rotation"])
+    def __init__(
+        self,
+        weight_bits: int = 4,
+        activation_bits: int = 8,
+        first_last_bits: int | None = None,
+        group_size: int | None = None,
+        rounding: str = "gptq",
+        symmetric_weights: bool = True,
+        calibration: Calibration = "mse",
+        dynamic: bool = False,
+        heads: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            *(weight_bits, activation_bits, first_last_bits, group_size),
+            symmetric_weights=symmetric_weights,
+            calibration=calibration,
+        )
+        self.rounding, self.dynamic, self.heads, self.seed = rounding, dynamic, heads, seed
+
+    @checked(RULES["equivalent"])
+    def equivalent(self, net: Any, inputs: Any = None) -> Any:
+        """A new Cell of the network's own class that computes the same in float, with rotated weights.
+
+        net: a MindSpore Cell; it is copied, never changed. inputs: as ``autocomp.search`` takes them; None tries the
+        usual image sizes.
+
+        Raises:
+            TypeError: net is no Cell. NoEffectError: it has no residual stream that norms read, or none that could be
+            rotated, with the reason.
+        """
+        net = as_float32(net)
+        arrays = inputs_for(net, inputs)
+        graph = trace(net, arrays)
+        streams, refused = residual_streams(graph)
+        if not streams:
+            why = refused[0] if refused else "no LayerNorm and no RMSNorm reads it"
+            raise NoEffectError(f"{self.name} found no residual stream that it can rotate: {why}")
+        taken = {place for axes in streams for place in axes.places}
+        self.rotated = (*streams, *(value_heads(graph, taken) if self.heads else ()))
+        self.refused = tuple(refused)
+        twin = _merged(net, merged_rotations(parameters_of(net), self.rotated, self.seed))
+        self._check_same(net, twin, arrays)
+        return twin.set_train(net.training)
+
+    def _check_same(self, net: Any, twin: Any, arrays: tuple[np.ndarray, ...]) -> None:
+        twins = zip(_outputs(net, arrays), _outputs(twin, arrays), strict=True)
+        error = max(float(np.abs(mine - own).max() / max(np.abs(own).max(), 1e-30)) for own, mine in twins)
+        if not error < SAME:
+            raise NoEffectError(
+                f"{self.name} cannot rotate this network: its outputs would change by {error:.2g} of the largest, "
+                "since its code reads parameters in a way that the traced graph does not show"
+            )
+
+    @checked(RULES["apply"])
+    def apply(
+        self, net: Any, inputs: Any = None, calibrate: Any = None, plan: Plan | Mapping[str, Any] | None = None
+    ) -> Any:
+        """A new Cell with rotated weights that rounds; arguments as for :meth:`TrainedQuantization.apply`.
+
+        ValueError without samples to calibrate on. NoEffectError as for :meth:`equivalent`.
+        """
+        need_samples(self.name, calibrate)
+        rotated = self.equivalent(net, calibrate if inputs is None else inputs)
+        return super().apply(rotated, inputs, calibrate, plan)
+
+    def rounded(self, node: Node, weight: np.ndarray, bits: int, x: np.ndarray) -> QuantizedWeight:
+        if self.rounding == "nearest":
+            return LayerwiseRounding.rounded(self, node, weight, bits, x)
+        return super().rounded(node, weight, bits, x)
+
+
+def _merged(net: Any, merged: Merged) -> Any:
+    twin = copy_network(net)
+    names = {id(parameter): parameter.name for parameter in twin.get_parameters()}
+    for parameter in twin.get_parameters():
+        if parameter.name in merged.parameters:
+            parameter.set_data(ms.Tensor(merged.parameters[parameter.name]))
+    new = {path: TurnedNorm(cell_at(twin, path), TurnedGains(gain)) for path, gain in merged.gains.items()}
+    replace_cells(twin, new)
+    rename_parameters(twin, names)
+    return twin
+
+
+def _outputs(net: Any, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    training = net.training
+    net.set_train(False)
+    try:
+        return [one for one in forward(net, arrays, graph=False) if one.dtype.kind == "f"]
+    finally:
+        net.set_train(training)
