@@ -11,7 +11,7 @@ import numpy as np
 
 from autocomp.evaluators.skippable import skippable_blocks
 from autocomp.primitives.cells.conversion import convert
-from autocomp.primitives.numerics.divided_inputs import DIVIDING, DYNAMIC, InputScaling
+from autocomp.primitives.numerics.divided_inputs import DIVIDING, DYNAMIC, SUPPRESSION, InputScaling
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.primitives.replacement.chain_values import chain_of
@@ -158,7 +158,8 @@ def _any_scales(graph: NetworkGraph, layer: str, some: Format, primitive: str) -
     rounds = some.activation_bits < FLOAT_BITS and not by_row
     activation = ActivationQuantizer(1.0, 0, some.activation_bits) if rounds else None
     ones, row_bits = np.ones(shape[1] if shape else 1, np.float32), some.activation_bits if by_row else None
-    return InputScaling(ones, 0.5, 1.0, activation, row_bits)
+    shift = np.zeros_like(ones) if primitive == SUPPRESSION else None
+    return InputScaling(ones, 0.5, 1.0, activation, row_bits, shift)
 
 
 def _blocks(net: Any, graph: NetworkGraph, names: Collection[str], inputs: Any) -> tuple[ResidualBlock, ...]:

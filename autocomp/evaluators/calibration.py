@@ -254,11 +254,9 @@ def _tensor_samples(
     engine: Engine, plain: CompressedWeights, inputs: Arrays, firsts: Mapping[str, SharedInput], seed: int
 ) -> dict[str, TensorSamples]:
     rows: dict[str, list[np.ndarray]] = {layer: [] for layer in firsts}
-    lows = {layer: np.zeros(shared.width, np.float32) for layer, shared in firsts.items()}
-    highs, sums = (
-        {layer: np.array(low) for layer, low in lows.items()},
-        {layer: low.astype(np.float64) for layer, low in lows.items()},
-    )
+    lows = {layer: np.full(shared.width, np.inf, np.float32) for layer, shared in firsts.items()}
+    highs = {layer: -low for layer, low in lows.items()}
+    sums = {layer: np.zeros(shared.width) for layer, shared in firsts.items()}
     counts, rng = dict.fromkeys(firsts, 0), np.random.default_rng(seed)
     for layer, values, share in _read(engine, plain, inputs, firsts):
         x = values.reshape(-1, firsts[layer].width)

@@ -14,6 +14,7 @@ import numpy as np
 from autocomp.errors import EvaluationError
 from autocomp.primitives.export.onnx_network import onnx_network
 from autocomp.primitives.export.onnx_writer import MEAN, OUTPUT, REWRITES, TAP, VARIANCE, Style
+from autocomp.primitives.numerics.divided_inputs import SUPPRESSION
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
 from autocomp.primitives.tracing.float32_form import rounds_to_half
 from autocomp.primitives.tracing.network_outputs import NetworkOutput
@@ -181,14 +182,16 @@ class MindSporeEngine:
         blocks: Collection[ResidualBlock] = (),
         by_row: Collection[str] = (),
         activations: Collection[Activation] = (),
+        shifted: Collection[str] = (),
     ) -> None:
         """chains: those that plans may put in the place of a layer. blocks: those that plans may skip. by_row: layers
-        whose inputs plans may round with a range for each row. activations: those that ReLUs may stand for."""
+        whose inputs plans may round with a range for each row. activations: those that ReLUs may stand for. shifted:
+        dense layers whose inputs plans may shift."""
         from autocomp.primitives.cells.elastic import ElasticNetwork
 
         self.graph = graph
         self.described_outputs = _samples_first(graph) if described_outputs is None else tuple(described_outputs)
-        self.elastic = ElasticNetwork(net, graph, chains, blocks, by_row, activations)
+        self.elastic = ElasticNetwork(net, graph, chains, blocks, by_row, activations, shifted)
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
         self.elastic.set(compressed)
@@ -273,12 +276,15 @@ def choose_engine(
 
 def with_structures(engine: Engine, net: Any, space: SearchSpace) -> Engine:
     """The engine, which also runs plans that put chains in the place of layers or ReLUs in that of other activations,
-    skip blocks or round rows."""
+    skip blocks, round rows or shift inputs."""
     by_row = {layer for knob in space.knobs if any(map(knob.by_row, knob.values)) for layer in knob.layers}
-    if not isinstance(engine, MindSporeEngine) or not (space.chains or space.blocks or by_row or space.activations):
+    shifted = {layer for knob in space.knobs if SUPPRESSION in knob.dividing for layer in knob.layers}
+    changed = space.chains or space.blocks or by_row or space.activations or shifted
+    if not isinstance(engine, MindSporeEngine) or not changed:
         return engine
     blocks, activations = tuple(space.blocks.values()), tuple(space.activations.values())
-    return MindSporeEngine(net, engine.graph, engine.described_outputs, space.chains, blocks, by_row, activations)
+    outputs = engine.described_outputs
+    return MindSporeEngine(net, engine.graph, outputs, space.chains, blocks, by_row, activations, shifted)
 
 
 def _resolution(array: np.ndarray) -> float:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from autocomp.primitives.quantization.simqat import SimQAT
     from autocomp.primitives.quantization.slb import SLB
     from autocomp.primitives.quantization.smooth_quant import SmoothQuant
+    from autocomp.primitives.quantization.transformations.outlier_suppression import OutlierSuppression
     from autocomp.primitives.quantization.transformations.rotation import Rotation
     from autocomp.primitives.registry import register
     from autocomp.primitives.replacement.convolutions import Grouped, Separable, SmallerKernel
@@ -60,6 +61,7 @@ LAZY = {
     "IntegerCache": "cells.integer_cache",
     "LSQ": "quantization.lsq",
     "LowRank": "replacement.low_rank",
+    "OutlierSuppression": "quantization.transformations.outlier_suppression",
     "PACT": "quantization.pact",
     "RTN": "quantization.rtn",
     "Rotation": "quantization.transformations.rotation",
@@ -92,6 +94,7 @@ __all__ = [
     "HeadPruning",
     "IntegerCache",
     "LowRank",
+    "OutlierSuppression",
     "Rotation",
     "Separable",
     "SimQAT",

@@ -113,6 +113,7 @@ RULES: Mapping[str, Rules] = {
     "GPTQ": _LAYERWISE,
     "AWQ": {**_LAYERWISE, "ratio": SHARE.or_none()},
     "SmoothQuant": {**_QUANTIZED, "alpha": SHARE.or_none(), "dynamic": SWITCH},
+    "OutlierSuppression": {**_QUANTIZED, "threshold": SHARE.or_none()},
     "Rotation": {**_LAYERWISE, "rounding": one_of("gptq", "nearest"), "dynamic": SWITCH, "heads": SWITCH, "seed": SEED},
     "SimQAT": {
         **_QUANTIZED,

@@ -10,7 +10,7 @@ import numpy as np
 
 from autocomp.errors import NoEffectError, nearest
 from autocomp.primitives.arguments import RULES
-from autocomp.primitives.numerics.divided_inputs import AWQ, DYNAMIC, SMOOTH, STRENGTHS
+from autocomp.primitives.numerics.divided_inputs import AWQ, DYNAMIC, SMOOTH, STRENGTHS, SUPPRESSION
 from autocomp.primitives.numerics.reconstruction import Moments
 from autocomp.primitives.pruning.channel_pruning import ChannelPruning, in_multiples
 from autocomp.primitives.pruning.head_knobs import HeadKnobs
@@ -317,6 +317,8 @@ for _strength in STRENGTHS:
     _settings = (("alpha", _strength),)
     _smooth = NamedFormats(f"{SMOOTH}-{_strength}", "SmoothQuant", module="smooth_quant", settings=_settings)
     register(_smooth, automatic=False)
+_module = "transformations.outlier_suppression"
+register(NamedFormats(SUPPRESSION, "OutlierSuppression", module=_module), automatic=False)
 register(ProductKnobs(), automatic=False)
 register(CacheKnobs(), automatic=False)
 register(HeadKnobs(), automatic=False)

@@ -24,6 +24,7 @@ from autocomp.primitives import (
     HeadPruning,
     IntegerCache,
     LowRank,
+    OutlierSuppression,
     Rotation,
     Separable,
     SimQAT,
@@ -133,6 +134,10 @@ def cases() -> dict[str, list[Case]]:
         "SmoothQuant": [
             *quantizer(SmoothQuant, alpha=SHARES, dynamic=SWITCHED),
             *of_rule(SmoothQuant().equivalent, {"net": network()}, {"net": NETS, "calibrate": SAMPLES}),
+        ],
+        "OutlierSuppression": [
+            *quantizer(OutlierSuppression, threshold=SHARES),
+            *of_rule(OutlierSuppression().equivalent, {"net": network()}, {"net": NETS, "calibrate": SAMPLES}),
         ],
         "Rotation": [
             *quantizer(

@@ -141,7 +141,7 @@ def _layer(cell: Any, node: Node, state: LayerState) -> Any:
     _train_alike(new, cell)
     new = new if state.activation is None else RoundedLayer(RoundedInput(state.activation), new)
     new = new if state.row_bits is None else RoundedLayer(RowsInput(state.row_bits), new)
-    return new if state.scale is None else ScaledLayer(DividedInput(state.scale), new)
+    return new if state.scale is None else ScaledLayer(DividedInput(state.scale, state.shift), new)
 
 
 def _train_alike(new: Any, like: Any) -> None:

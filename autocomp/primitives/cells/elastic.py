@@ -19,8 +19,8 @@ from autocomp.search_spaces import Activation, LayerChain, NetworkGraph, Node, R
 from .activations import elastic_activations
 from .blocks import elastic_blocks
 from .chains import ElasticStructure, layer_in_chain
-from .layer_pass import inputs_of_calls
-from .layers import ElasticInput, ElasticRows, ms, nn
+from .layer_pass import inputs_of_calls, with_bias
+from .layers import ElasticInput, ElasticRows, ElasticShift, ms, nn
 
 
 class ElasticNetwork:
@@ -42,9 +42,11 @@ class ElasticNetwork:
         blocks: Collection[ResidualBlock] = (),
         by_row: Collection[str] = (),
         activations: Collection[Activation] = (),
+        shifted: Collection[str] = (),
     ) -> None:
         """chains: those that plans may put in the place of a layer. blocks: those that plans may skip. by_row: layers
-        whose inputs plans may round with a range for each row. activations: those that ReLUs may stand for."""
+        whose inputs plans may round with a range for each row. activations: those that ReLUs may stand for. shifted:
+        dense layers whose inputs plans may shift."""
         self.graph = graph
         self.cell = copy_network(net).set_train(False)
         self.parameters = {p.name: p for p in self.cell.get_parameters()}
@@ -52,14 +54,20 @@ class ElasticNetwork:
         names = {id(p): name for name, p in self.parameters.items()}
         self.activations = elastic_activations(self.cell, activations)
         self.inputs: dict[str, ElasticInput] = {}
+        self.biases: dict[str, Any] = {}  # of layers that have none of their own
         self._tables: dict[str, QuantizedWeight | None] = {}
         for layer in graph.layers:
             bounded_below = not all(graph.never_negative(node.inputs[0]) for node in graph.calls(layer))
             node = graph.nodes[graph.layers[layer]]
             channels = node.weight_shape[1] if node.kind == "dense" and node.weight_shape is not None else None
             kind = ElasticRows if layer in by_row else ElasticInput
-            self.inputs[layer] = kind(cell_at(self.cell, layer), bounded_below, channels)
-        replace_cells(self.cell, self.inputs)
+            cell = cell_at(self.cell, layer)
+            if layer in shifted and node.bias is None:
+                cell = with_bias(cell, np.zeros(len(cell.weight), np.float32))
+                self.biases[layer] = cell.bias
+            self.inputs[layer] = kind(cell, bounded_below or layer in shifted, channels)
+        self.shifts = {layer: ElasticShift(self.inputs[layer]) for layer in shifted}
+        replace_cells(self.cell, {**self.inputs, **self.shifts})
         self.chains = {layer: [chain.layers for chain in found] for layer, found in (chains or {}).items()}
         self.structures = {layer: self._structure(layer, found, names) for layer, found in (chains or {}).items()}
         replace_cells(self.cell, self.structures)
@@ -80,7 +88,7 @@ class ElasticNetwork:
                 self.floats |= {name: np.array(one.asnumpy()) for name, one in named.items()}
                 self.inputs[str(node.layer)] = ElasticInput(cell, place > 0 or whole.bounded_below)
             cells.append(nn.SequentialCell([self.inputs[name] for name in chain.layers]))
-        return ElasticStructure(whole, cells)
+        return ElasticStructure(self.shifts.get(layer, whole), cells)
 
     def set(self, compressed: CompressedWeights) -> None:
         graph = compressed.graph or self.graph
@@ -97,12 +105,18 @@ class ElasticNetwork:
                 state = _apart(node, state, _read_channels(graph, node, compressed))
             weight = _scattered(weight_of(node, self.floats), state)
             self._assign(node.weight, to_out_first_layout(weight, node.groups) if node.transposed else weight)
-            if state.bias is not None:
+            if layer in self.shifts:
+                self.shifts[layer].set(_whole(state, state.shift, 0))
+            if layer in self.biases:
+                moved = np.zeros(len(state.rows), np.float32)
+                moved[state.rows] = 0 if state.bias is None else state.bias
+                self.biases[layer].set_data(ms.Tensor(moved))
+            elif state.bias is not None:
                 assert node.bias is not None
                 bias = np.array(self.floats[node.bias])
                 bias[state.rows] = state.bias
                 self._assign(node.bias, bias)
-            self.inputs[layer].set(state.activation, _whole_scale(state))
+            self.inputs[layer].set(state.activation, _whole(state, state.scale, 1))
             if isinstance(self.inputs[layer], ElasticRows):
                 self.inputs[layer].set_rows(state.row_bits)
         self._set_tables(compressed)
@@ -182,12 +196,12 @@ def _apart(node: Node, state: LayerState, columns: np.ndarray) -> LayerState:
     return replace(state, weight=weight, columns=columns)
 
 
-def _whole_scale(state: LayerState) -> np.ndarray | None:
-    """(in,): the scales of the layer's input, 1 for channels that are cut."""
-    if state.scale is None:
+def _whole(state: LayerState, values: np.ndarray | None, cut: float) -> np.ndarray | None:
+    """(in,): the numbers of the channels of the layer's input; that of those that are cut."""
+    if values is None:
         return None
-    found = np.ones(len(state.columns), np.float32)
-    found[state.columns] = state.scale
+    found = np.full(len(state.columns), cut, np.float32)
+    found[state.columns] = values
     return found
 
 

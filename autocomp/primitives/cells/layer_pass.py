@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from autocomp.errors import EvaluationError
 from autocomp.primitives.tracing.platform import execution_mode, to_tensors
@@ -81,14 +81,24 @@ def visit_layers(net: Any, layers: Mapping[str, Any], inputs: tuple[np.ndarray, 
 
 
 class DividedInput(nn.Cell):
-    """x: (..., channels), each channel divided by a number of its own."""
+    """x: (..., channels), each channel divided by a number of its own, after one of its own was subtracted."""
 
-    def __init__(self, scale: np.ndarray) -> None:
+    def __init__(self, scale: np.ndarray, shift: np.ndarray | None = None) -> None:
         super().__init__()
-        self.factor = parameter((1 / scale).astype(np.float32), "factor")
+        self.factor, self.shifts = parameter((1 / scale).astype(np.float32), "factor"), shift is not None
+        if shift is not None:
+            self.shift = parameter(shift.astype(np.float32), "shift")
 
     def construct(self, x: Any) -> Any:
-        return x * self.factor
+        return (x - self.shift if self.shifts else x) * self.factor
+
+
+def with_bias(like: Any, bias: np.ndarray) -> Any:
+    """A dense layer with the same weight, and with a bias."""
+    outputs, inputs = like.weight.shape
+    dense = nn.Dense(inputs, outputs, "zeros", has_bias=True, bias_init=Tensor(bias.astype(np.float32)))
+    dense.weight, dense.activation, dense.activation_flag = like.weight, like.activation, like.activation_flag
+    return dense
 
 
 class ScaledLayer(StandIn, nn.SequentialCell):

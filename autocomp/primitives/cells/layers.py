@@ -79,6 +79,22 @@ class ElasticInput(StandIn):
             getattr(self, f"input_{name}").set_data(ms.Tensor(np.float32(value)))
 
 
+class ElasticShift(StandIn):
+    """An elastic layer, from whose input a number for each channel is subtracted before."""
+
+    def __init__(self, layer: ElasticInput) -> None:
+        super().__init__()
+        self.layer = layer
+        self.input_shift = parameter(np.zeros(layer.form, np.float32), "input_shift")
+
+    def construct(self, x: Any) -> Any:
+        return self.layer(x - self.input_shift)
+
+    def set(self, shift: np.ndarray | None) -> None:
+        found = np.zeros(self.layer.form, np.float32) if shift is None else shift.astype(np.float32)
+        self.input_shift.set_data(ms.Tensor(found))
+
+
 class RowsInput(nn.Cell):
     """Rounds each row of a tensor, (..., channels), with the scale of its own largest magnitude, symmetric."""
 

@@ -18,12 +18,16 @@ WHOLE = ActivationQuantizer(1.0, 128, 8)  # of rows that are divided by their sc
 
 
 def divided(w: Writer, source: str, state: LayerState, name: str) -> str:
-    """The input of a layer divided by the scales of its channels, where it has some; layers that read one tensor share
-    the product."""
+    """The input of a layer, shifted and divided by the scales of its channels, where it has some; layers that read one
+    tensor share the product."""
     if state.scale is None:
         return source
-    key = f"{source}.divided.{state.scale.tobytes().hex()}"
+    moved = b"" if state.shift is None else state.shift.tobytes()
+    key = f"{source}.divided.{(state.scale.tobytes() + moved).hex()}"
     if key not in w.shared:
+        if state.shift is not None:
+            shift = w.initializer(f"{name}#shift", state.shift.astype(np.float32))
+            source = w.emit("Sub", [source, shift], f"{name}#shifted")
         factor = w.initializer(f"{name}#divided.factor", (1 / state.scale).astype(np.float32))
         w.shared[key] = w.emit("Mul", [source, factor], f"{name}#divided")
     return w.shared[key]

@@ -1,6 +1,7 @@
-"""What SmoothQuant and AWQ choose for one layer of a plan: the scales that its input is divided by.
+"""What SmoothQuant, AWQ and Outlier Suppression+ choose for one layer of a plan: the scales that its input is divided
+by, and the shift that is subtracted before.
 
-    y = W x = (W diag(s)) (diag(s)^-1 x)
+    y = W x = (W diag(s)) (diag(s)^-1 (x - z)) + W z
 
 In a search the scales of a tensor are found once, from the float network's activations, for each format and primitive
 that a knob offers; they do not depend on what else a plan chooses. Layers that read one tensor share them.
@@ -18,15 +19,15 @@ from autocomp.search_spaces import FLOAT_BITS, Format
 
 from .patches import Hessian
 from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation
-from .scaled_inputs import MigrationErrors, best_activation_scales, best_migration
+from .scaled_inputs import MigrationErrors, best_activation_scales, best_migration, best_suppression
 from .sequential_rounding import sequential_rounding
 from .weight_grids import fit_grid, parts_of
 
-SMOOTH, AWQ, GPTQ = "smooth-quant", "awq", "gptq"
+SMOOTH, AWQ, GPTQ, SUPPRESSION = "smooth-quant", "awq", "gptq", "outlier-suppression"
 STRENGTHS = (0.25, 0.5, 0.75)  # migration strengths that are choices of their own; else each tensor has its best
 DYNAMIC = f"{SMOOTH}-dynamic"  # with a range for each row of the input, found while the network runs
 SMOOTHING = (SMOOTH, DYNAMIC, *(f"{SMOOTH}-{strength}" for strength in STRENGTHS))
-DIVIDING = (*SMOOTHING, AWQ)  # primitives that divide inputs
+DIVIDING = (*SMOOTHING, AWQ, SUPPRESSION)  # primitives that divide inputs
 Key = tuple[str, str, str]  # layer, format as text, primitive
 
 
@@ -35,9 +36,10 @@ class InputScaling:
     """A layer's input under a format and a primitive.
 
     scale: (in,) float32, positive: what each channel is divided by, and the layer's weight is multiplied by.
-    exponent: the migration strength, or AWQ's ratio. gain: the error of the outputs of the layers that read the tensor,
-    divided by that without scales and with one range for the tensor. activation: the quantizer of the divided input;
-    None: it has no calibrated range. row_bits: of the divided input, where each row has a range of its own.
+    exponent: the migration strength, AWQ's ratio, or the threshold of outlier suppression. gain: the error of the
+    outputs of the layers that read the tensor, divided by that without scales and with one range for the tensor.
+    activation: the quantizer of the divided input; None: it has no calibrated range. row_bits: of the divided input,
+    where each row has a range of its own. shift: (in,) float32, subtracted from the input before; None: nothing is.
     """
 
     scale: np.ndarray
@@ -45,6 +47,7 @@ class InputScaling:
     gain: float
     activation: ActivationQuantizer | None = None
     row_bits: int | None = None
+    shift: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ class TensorSamples:
 
 
 def takes(primitive: str, some: Format) -> bool:
-    """Whether the primitive is made for the format: SmoothQuant for layers in integers, AWQ for weights alone, GPTQ for
-    weights of few bits."""
-    if primitive in SMOOTHING:
+    """Whether the primitive is made for the format: SmoothQuant and outlier suppression for layers in integers, AWQ for
+    weights alone, GPTQ for weights of few bits."""
+    if primitive in (*SMOOTHING, SUPPRESSION):
         return some.in_integers and some.weight_bits > 1
     return 2 <= some.weight_bits < 8 and (primitive != AWQ or some.activation_bits == FLOAT_BITS)
 
@@ -78,24 +81,30 @@ def input_scaling(
     weights: (out, in) of these layers. symmetric: whether ranges are symmetric around zero.
     """
     bits, dynamic = (some.weight_bits, some.activation_bits), primitive == DYNAMIC
+    shift: np.ndarray | None = None
     if primitive == AWQ:
         parts = parts_of(len(seen.peaks), some.group or None)
         rounding = partial(_unclipped, bits[0], parts)
         scale, exponent = best_activation_scales(weights, seen.rows, seen.magnitudes, rounding)
+    elif primitive == SUPPRESSION:
+        shift, scale, exponent = best_suppression(weights, seen.rows, (seen.lows, seen.highs), bits)
     else:
         _, _, strength = primitive.partition(f"{SMOOTH}-")
         alpha = float(strength) if strength and not dynamic else None
         scale, exponent = best_migration(weights, seen.rows, seen.peaks, bits, alpha=alpha, dynamic=dynamic)
     plain = MigrationErrors(weights, seen.rows, bits)
     errors = MigrationErrors(weights, seen.rows, bits, dynamic=dynamic, group=some.group or None)
-    gain = errors(scale) / max(plain(np.ones_like(scale)), 1e-30)
+    gain = errors(scale, shift) / max(plain(np.ones_like(scale)), 1e-30)
     if dynamic:
         return InputScaling(scale, float(exponent), float(gain), row_bits=bits[1])
     activation = None
     if some.activation_bits < FLOAT_BITS:
-        low, high = float((seen.lows / scale).min()), float((seen.highs / scale).max())
-        activation = fit_activation((seen.rows / scale).reshape(-1), low, high, some.activation_bits, symmetric)
-    return InputScaling(scale, float(exponent), float(gain), activation)
+        lows, highs, rows = (
+            part / scale if shift is None else (part - shift) / scale for part in (seen.lows, seen.highs, seen.rows)
+        )
+        low, high = min(float(lows.min()), 0.0), max(float(highs.max()), 0.0)
+        activation = fit_activation(rows.reshape(-1), low, high, some.activation_bits, symmetric)
+    return InputScaling(scale, float(exponent), float(gain), activation, shift=shift)
 
 
 def _unclipped(bits: int, parts: int, weight: np.ndarray) -> np.ndarray:

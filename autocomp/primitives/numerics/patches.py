@@ -42,6 +42,10 @@ class Hessian:
         factor = (1 / scale).astype(np.float32)
         return Hessian(self.mean * factor, self.covariance * np.outer(factor, factor), self.count)
 
+    def shifted(self, shift: np.ndarray) -> Hessian:
+        """The moments where these numbers, (k,), are subtracted from the input of a dense layer."""
+        return Hessian((self.mean - shift).astype(np.float32), self.covariance, self.count)
+
     def parted(self, groups: int) -> Hessian:
         """Of one group the moments in so many groups, each of which reads an equal part of the patch."""
         parts = np.split(np.arange(self.mean.shape[1]), groups)

@@ -64,6 +64,7 @@ class LayerState:
     sparse: whether two of every four weights are zero.
     scale: (kept in,) float32, by which the input is divided before it is rounded and multiplied by the weight; None: it
         is not. row_bits: of the input, each row of which has a range of its own while the network runs; None: none.
+    shift: (kept in,) float32, subtracted from the input before it is divided; the bias has its product. None: nothing.
     """
 
     rows: np.ndarray
@@ -75,6 +76,7 @@ class LayerState:
     sparse: bool = False
     scale: np.ndarray | None = None
     row_bits: int | None = None
+    shift: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -345,6 +347,8 @@ class PlanCompressor:
             shift = shift - moved
         scaling = self.scalings.get((node.layer, str(chosen), primitive))
         scale = None if scaling is None else scaling.scale[columns]
+        moves = None if scaling is None or scaling.shift is None else scaling.shift[columns]
+        shift = shift if moves is None else shift + whole @ moves
         whole = whole if scale is None else whole * scale
         weight = whole[rows]
         quantized = None
@@ -352,11 +356,12 @@ class PlanCompressor:
             rounded, moved = self._round(node, whole, chosen, columns, primitive, sparse)
             quantized = rounded.rows(rows)
             weight, shift = quantized.dequantized(), shift - moved
-        bias = None if node.bias is None else self.parameters[node.bias][rows] + shift[rows]
+        own = 0 if node.bias is None else self.parameters[node.bias][rows]
+        bias = None if node.bias is None and moves is None else (own + shift[rows]).astype(np.float32)
         activation = self._range(node.layer, chosen.activation_bits) if scaling is None else scaling.activation
-        activation = self._rectified(graph, node, activation)
+        activation = activation if moves is not None else self._rectified(graph, node, activation)
         row_bits = None if scaling is None else scaling.row_bits
-        return LayerState(rows, columns, weight, bias, quantized, activation, sparse, scale, row_bits)
+        return LayerState(rows, columns, weight, bias, quantized, activation, sparse, scale, row_bits, moves)
 
     def _rectified(
         self, graph: NetworkGraph, node: Node, activation: ActivationQuantizer | None
@@ -424,8 +429,9 @@ class PlanCompressor:
         taps = math.prod(weight.shape[2:])
         patches = self.patches[layer].of(np.repeat(columns, taps))
         if scaling := self.scalings.get((layer, str(some), primitive)):
-            patches = patches.divided(scaling.scale[columns])
-        corrected = node.bias is not None
+            moved_in = patches if scaling.shift is None else patches.shifted(scaling.shift[columns])
+            patches = moved_in.divided(scaling.scale[columns])
+        corrected = node.bias is not None or bool(scaling and scaling.shift is not None)
         centred = corrected or layer in self._normalised
         if primitive in (AWQ, GPTQ) and not sparse and not halves:
             rounded = rounded_by(primitive, weight, some, patches, centred)

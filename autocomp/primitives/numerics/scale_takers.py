@@ -27,11 +27,14 @@ class SharedInput:
     """Dense layers that read one tensor.
 
     takers: what can be divided by the scales of the tensor's channels instead of the tensor; None where nothing can.
+    shift_taker: of the takers the one that a shift of the channels can be subtracted from, a bias or a LayerNorm's
+        beta; None where there is none.
     """
 
     layers: tuple[str, ...]
     width: int
     takers: tuple[Taker, ...] | None
+    shift_taker: Taker | None = None
 
 
 def shared_inputs(graph: NetworkGraph) -> tuple[SharedInput, ...]:
@@ -40,23 +43,49 @@ def shared_inputs(graph: NetworkGraph) -> tuple[SharedInput, ...]:
 
 
 def scaled_parameters(
-    parameters: Mapping[str, np.ndarray], graph: NetworkGraph, scales: Mapping[SharedInput, np.ndarray]
+    parameters: Mapping[str, np.ndarray],
+    graph: NetworkGraph,
+    scales: Mapping[SharedInput, np.ndarray],
+    shifts: Mapping[SharedInput, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """The parameters that change: weights times the scales of their inputs, takers divided by them.
 
-    Where nothing takes a scale the input itself must still be divided by it.
+    shifts: of the inputs, before they are divided. A bias takes the weight's product with a shift; that of a layer
+    without one has the name that :func:`bias_of` says. Where nothing takes a scale, or a shift, the input itself must
+    still be divided by it, or shifted.
     """
     found: dict[str, np.ndarray] = {}
     for shared, scale in scales.items():
+        shift = None if shifts is None else shifts.get(shared)
         for layer in shared.layers:
-            name = graph.nodes[graph.layers[layer]].weight
-            found[name] = found.get(name, parameters[name]) * scale
+            node = graph.nodes[graph.layers[layer]]
+            if shift is not None:
+                bias = bias_of(node)
+                own = found.get(bias, np.float64(0) if node.bias is None else parameters[bias])
+                found[bias] = own + parameters[node.weight].astype(np.float64) @ shift
+            found[node.weight] = found.get(node.weight, parameters[node.weight]) * scale
         for name, axis in shared.takers or ():
-            value = found.get(name, parameters[name])
-            form = [1] * value.ndim
-            form[axis] = len(scale)
-            found[name] = value / scale.reshape(form)
+            for one in (name, _fresh_bias(graph, name)):
+                if one in found or one in parameters:
+                    value = found[one] if one in found else parameters[one]
+                    form = [1] * value.ndim
+                    form[axis] = len(scale)
+                    found[one] = value / scale.reshape(form)
+        if shift is not None and shared.takers is not None and shared.shift_taker is not None:
+            name, _ = shared.shift_taker
+            found[name] = found[name] - (shift / scale).reshape(found[name].shape)
     return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+def bias_of(node: Node) -> str:
+    """The name of a dense layer's bias, also where it has none yet."""
+    return node.bias or f"{node.layer}.bias"
+
+
+def _fresh_bias(graph: NetworkGraph, weight: str) -> str:
+    """The name of the bias that a dense layer without one may have got; "" for any other parameter."""
+    nodes = (graph.nodes[i] for i in graph.layers.values())
+    return next((bias_of(n) for n in nodes if n.attributes.weight == weight and n.bias is None and n.layer), "")
 
 
 class _Roads:
@@ -76,7 +105,19 @@ class _Roads:
         assert shape is not None
         readers = {self.graph.layers[layer] for layer in layers}
         alone = root not in self.graph.outputs and self._only_read_by(root, readers)
-        return SharedInput(tuple(layers), shape[1], self._takers(root, shape[1]) if alone else None)
+        takers = self._takers(root, shape[1]) if alone else None
+        return SharedInput(tuple(layers), shape[1], takers, self._shift_taker(root, shape[1]) if takers else None)
+
+    def _shift_taker(self, i: int, width: int) -> Taker | None:
+        """A number for each channel that is added last; only reshapes may follow."""
+        node = self.nodes[i]
+        if self._keeps_channels(node):
+            return self._shift_taker(node.inputs[0], width)
+        if node.kind == "dense" and node.layer is not None:
+            return None if node.bias is None else (node.bias, 0)
+        vectors = self._vectors(node, width)
+        added = vectors[:1] if node.op in SUMS else vectors[1:2] if node.op in NORMS else []
+        return (added[0][0], len(added[0][1]) - 1) if added else None
 
     def _root(self, i: int) -> int:
         """The tensor that a layer reads, before reshapes of it."""

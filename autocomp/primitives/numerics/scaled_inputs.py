@@ -1,13 +1,16 @@
 """Scales that move between a layer's input and its weight: (x / s) (W s)^T = x W^T, one number for each input channel.
+A shift moves, too: ((x - z) / s) (W s)^T + z W^T = x W^T.
 
 * SmoothQuant (Xiao et al., ICML 2023, eq. 4): s_j = max|x_j|^alpha / max|W_j|^(1 - alpha), so that an 8-bit range of
   the input is not spent on a few channels with outliers.
 * AWQ (Lin et al., MLSys 2024, eq. 4 and 5): s_j = mean|x_j|^ratio, normalised; weights that are multiplied with large
   inputs are rounded on a finer grid.
+* Outlier Suppression+ (Wei et al., EMNLP 2023, arXiv:2304.09145): z_j = (max x_j + min x_j) / 2 centres each channel,
+  and s_j = max(1, max|x_j - z_j| / t) divides those beyond a threshold t alone.
 
-The exponent is searched for the least error of the outputs of all layers that read the tensor, relative to each row's
-own outputs: some tokens of a language model have activations a thousand times those of others (Sun et al., "Massive
-activations in large language models", 2024), and would else decide alone.
+The exponent, or the threshold, is searched for the least error of the outputs of all layers that read the tensor,
+relative to each row's own outputs: some tokens of a language model have activations a thousand times those of others
+(Sun et al., "Massive activations in large language models", 2024), and would else decide alone.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from .quantizers import LEAST_SCALE
 from .weight_grids import fit_grid, parts_of
 
 ALPHAS = tuple(np.linspace(0.0, 0.9, 10).round(2))  # 0: the weights alone decide; 0.5: the paper's usual value
+THRESHOLDS = tuple(np.geomspace(1.0, 0.01, 21).round(4))  # of the largest magnitude of a centred channel; 1: no scales
 RATIOS = tuple(np.linspace(0.0, 0.95, 20).round(2))
 LEAST = 1e-5  # of a magnitude that divides
 COMPARED = 128  # outputs of a layer, at most, whose errors scales are compared by
@@ -73,6 +77,37 @@ def best_migration(
     return tried[best], best
 
 
+def suppression_scales(peaks: np.ndarray, share: float) -> np.ndarray:
+    """peaks: (in,), the largest magnitudes of each centred channel; share: of the largest of them, the threshold."""
+    limit = max(share * float(peaks.max()), LEAST)
+    return np.maximum(peaks / limit, 1).astype(np.float32)
+
+
+def best_suppression(
+    weights: Sequence[np.ndarray],
+    rows: np.ndarray,
+    extremes: tuple[np.ndarray, np.ndarray],
+    bits: tuple[int, int],
+    calibration: Calibration = "mse",
+    share: float | None = None,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The shift and the scales, (in,) each, of the layers that read a tensor, and the threshold as a share of the
+    largest magnitude of a centred channel.
+
+    extremes: (in,) each, the least and the largest value of each channel. share: the threshold; None: the one with the
+        least error, with the shift or without it. The other arguments are those of :func:`best_migration`.
+    """
+    low, high = extremes
+    shift, none = ((low + high) / 2).astype(np.float32), np.zeros_like(low)
+    if share is not None or bits[1] == FLOAT_BITS:
+        share = 0.5 if share is None else share
+        return shift, suppression_scales((high - low) / 2, share), share
+    errors, reach = MigrationErrors(weights, rows, bits, calibration), np.maximum(np.abs(low), np.abs(high))
+    tried = [(some, peaks, share) for some, peaks in ((none, reach), (shift, (high - low) / 2)) for share in THRESHOLDS]
+    found, peaks, best = min(tried, key=lambda one: errors(suppression_scales(one[1], one[2]), one[0]))
+    return found, suppression_scales(peaks, best), best
+
+
 def compared_outputs(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Of each weight, (out, in), evenly spread rows, at most 128: the same for all scales that are compared."""
     return [weight[np.linspace(0, len(weight) - 1, min(len(weight), COMPARED)).astype(int)] for weight in weights]
@@ -97,13 +132,15 @@ class MigrationErrors:
         self.calibration, self.dynamic = calibration, dynamic
         self.wanted = [rows @ weight.T for weight in self.weights]
 
-    def __call__(self, scales: np.ndarray) -> float:
-        """scales: (in,)."""
-        x = self.rows / scales
+    def __call__(self, scales: np.ndarray, shift: np.ndarray | None = None) -> float:
+        """scales, shift: (in,)."""
+        x = (self.rows if shift is None else self.rows - shift) / scales
         if self.bits[1] < FLOAT_BITS:
             bits = self.bits[1]
             x = rounded_rows(x, bits) if self.dynamic else fit_range([x], bits, self.calibration)(x)
         found = [x @ _nearest(weight * scales, self.bits[0], self.parts).T for weight in self.weights]
+        if shift is not None:
+            found = [mine + weight @ shift for mine, weight in zip(found, self.weights, strict=True)]
         return sum(_relative(mine - true, true) for mine, true in zip(found, self.wanted, strict=True))
 
 

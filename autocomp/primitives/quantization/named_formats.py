@@ -1,4 +1,4 @@
-"""SmoothQuant, AWQ and GPTQ as choices of a search: values that name them, such as ``"w8a8@smooth-quant"``."""
+"""SmoothQuant, outlier suppression, AWQ and GPTQ as choices of a search: values such as ``"w8a8@smooth-quant"``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from .format_knobs import TrainedFormats, format_knobs
 class NamedFormats(TrainedFormats):
     """An algorithm without training whose formats are values beside those that a search rounds in its own way.
 
-    It is offered the formats that it is made for: SmoothQuant those in integers, AWQ those of weights alone, GPTQ those
-    with weights of few bits. The first two divide inputs: they are offered for dense layers that run once.
+    It is offered the formats that it is made for: SmoothQuant and outlier suppression those in integers, AWQ those of
+    weights alone, GPTQ those with weights of few bits. All but GPTQ divide inputs: they are offered for dense layers
+    that run once.
 
     settings: of the algorithm, such as SmoothQuant's migration strength. in_groups: whether it is also offered the
         device's formats with a scale for each group of inputs, for dense layers that have a multiple of so many.

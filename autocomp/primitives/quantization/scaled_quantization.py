@@ -1,4 +1,4 @@
-"""Quantizers that first move scales between layers' inputs and their weights; in float nothing changes."""
+"""Quantizers that first move scales, or shifts, between layers' inputs and their weights; in float nothing changes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from autocomp.errors import NoEffectError
 from autocomp.primitives.arguments import RULES, need_samples
 from autocomp.primitives.cells.compression_state import state_of
-from autocomp.primitives.cells.layer_pass import DividedInput, ScaledLayer, visit_layers
+from autocomp.primitives.cells.layer_pass import DividedInput, ScaledLayer, visit_layers, with_bias
 from autocomp.primitives.cells.layers import ms
 from autocomp.primitives.numerics.plan_compressor import parameters_of
-from autocomp.primitives.numerics.scale_takers import SharedInput, scaled_parameters, shared_inputs
+from autocomp.primitives.numerics.scale_takers import SharedInput, bias_of, scaled_parameters, shared_inputs
 from autocomp.primitives.tracing.mindir import copy_network
 from autocomp.primitives.tracing.surgery import cell_at, rename_parameters, replace_cells
 from autocomp.primitives.tracing.tracer import as_float32, trace
@@ -25,6 +25,7 @@ from .layerwise import LayerwiseRounding
 from .trained_quantization import CALIBRATED
 
 ROWS = 256  # of a tensor, on which scales are compared
+Move = tuple[np.ndarray, np.ndarray | None]  # the scales and the shift of a tensor's channels
 INSIDE = ".1"  # of a ScaledLayer: the layer
 
 
@@ -39,6 +40,13 @@ class ScaledQuantization(LayerwiseRounding):
         weights: (out, in) of the layers that read the tensor x, (n, in); rows: some of x's.
         """
         raise NotImplementedError
+
+    def moves(
+        self, weights: list[np.ndarray], rows: np.ndarray, x: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None, float]:
+        """The scales, the shift that is subtracted before, (in,) each, and what gave them; arguments of ``scales``."""
+        scales, exponent = self.scales(weights, rows, x)
+        return scales, None, exponent
 
     @checked(RULES["equivalent"])
     def equivalent(self, net: Any, inputs: Any = None, calibrate: Any = None) -> Any:
@@ -59,12 +67,12 @@ class ScaledQuantization(LayerwiseRounding):
         found = self._found(twin, graph, tuple(array[:CALIBRATED] for array in arrays))
         return _moved(net, graph, found).set_train(net.training)
 
-    def _found(self, net: Any, graph: NetworkGraph, arrays: tuple[np.ndarray, ...]) -> dict[SharedInput, np.ndarray]:
+    def _found(self, net: Any, graph: NetworkGraph, arrays: tuple[np.ndarray, ...]) -> dict[SharedInput, Move]:
         """net: a copy of the float network, in which one layer after the other is seen."""
         firsts = {shared.layers[0]: shared for shared in shared_inputs(graph)}
         if not firsts:
             raise NoEffectError(f"{self.name} found no nn.Dense that runs once, whose input it could scale")
-        found: dict[SharedInput, np.ndarray] = {}
+        found: dict[SharedInput, Move] = {}
         self.exponents = {}
         cells = {layer: cell_at(net, layer) for shared in firsts.values() for layer in shared.layers}
 
@@ -73,7 +81,8 @@ class ScaledQuantization(LayerwiseRounding):
             x = values.reshape(-1, shared.width)
             rows = x[np.linspace(0, len(x) - 1, min(ROWS, len(x))).astype(np.int64)]
             weights = [cells[layer].weight.asnumpy() for layer in shared.layers]
-            found[shared], exponent = self.scales(weights, rows, x)
+            scales, shift, exponent = self.moves(weights, rows, x)
+            found[shared] = scales, shift
             self.exponents |= dict.fromkeys(shared.layers, exponent)
 
         visit_layers(net, {path: cells[path] for path in firsts}, arrays, visit)
@@ -96,22 +105,35 @@ class ScaledQuantization(LayerwiseRounding):
         super().set_plan(net_q, None if plan is None else _renamed(plan, state_of(net_q).original))
 
 
-def _moved(net: Any, graph: NetworkGraph, scales: Mapping[SharedInput, np.ndarray]) -> Any:
+def _moved(net: Any, graph: NetworkGraph, found: Mapping[SharedInput, Move]) -> Any:
     twin = copy_network(net)
     names = {id(parameter): parameter.name for parameter in twin.get_parameters()}
-    changed = scaled_parameters(parameters_of(net), graph, scales)
+    scales = {shared: scale for shared, (scale, _) in found.items()}
+    shifts = {shared: shift for shared, (_, shift) in found.items() if shift is not None}
+    changed = scaled_parameters(parameters_of(net), graph, scales, shifts)
     for parameter in twin.get_parameters():
         if parameter.name in changed:
             parameter.set_data(ms.Tensor(changed[parameter.name]))
-    new = {
-        layer: ScaledLayer(DividedInput(scale), cell_at(twin, layer))
-        for shared, scale in scales.items()
-        if shared.takers is None and (scale != 1).any()
-        for layer in shared.layers
-    }
+    new: dict[str, Any] = {}
+    for shared, (scale, shift) in found.items():
+        for layer in shared.layers:
+            node, cell = graph.nodes[graph.layers[layer]], cell_at(twin, layer)
+            cell = with_bias(cell, changed[bias_of(node)]) if node.bias is None and shift is not None else cell
+            before = _before(shared, scale, shift)
+            new[layer] = cell if before is None else ScaledLayer(before, cell)
     replace_cells(twin, new)
     rename_parameters(twin, names)
     return twin
+
+
+def _before(shared: SharedInput, scale: np.ndarray, shift: np.ndarray | None) -> DividedInput | None:
+    """What stands before the layers, where parameters cannot take the scale or the shift."""
+    shift = None if shift is None or not shift.any() else shift
+    if shared.takers is None:
+        return DividedInput(scale, shift) if shift is not None or (scale != 1).any() else None
+    if shift is None or shared.shift_taker is not None:
+        return None
+    return DividedInput(np.ones_like(scale), shift / scale)
 
 
 def _renamed(plan: Plan | Mapping[str, Any], scaled: Any) -> dict[str, Any]:

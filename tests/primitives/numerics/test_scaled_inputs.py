@@ -10,8 +10,10 @@ from autocomp.primitives.numerics.scaled_inputs import (
     activation_scales,
     best_activation_scales,
     best_migration,
+    best_suppression,
     migration_scales,
     rounded_rows,
+    suppression_scales,
 )
 from autocomp.primitives.numerics.weight_grids import fit_grid
 
@@ -54,6 +56,24 @@ def test_the_searched_alpha_errs_less_than_none_and_than_one_that_is_given() -> 
     assert output_error(scales) < 0.3 * output_error(np.ones(16, np.float32))
     given, same = best_migration(WEIGHTS, ROWS, PEAKS, (8, 8), "minmax", alpha=0.1)
     assert same == 0.1 != alpha and output_error(scales) < output_error(given)
+
+
+def test_centred_channels_beyond_the_threshold_alone_are_divided() -> None:
+    np.testing.assert_allclose(suppression_scales(np.array([1.0, 4.0, 0.0, 16.0]), 0.125), [1, 2, 1, 8])
+    rows = ROWS + np.where(np.arange(16) == 9, 300, 0).astype(np.float32)  # a channel far from zero, without a spread
+    extremes = rows.min(0), rows.max(0)
+    shift, scales, share = best_suppression(WEIGHTS, rows, extremes, (8, 8), "minmax")
+    np.testing.assert_allclose(shift, (extremes[0] + extremes[1]) / 2)
+    assert 0.01 <= share < 1 and scales.argmax() == 5 and (scales == 1).sum() > 8
+
+    def error(shift: np.ndarray, scales: np.ndarray) -> float:
+        x = (rows - shift) / scales
+        x = quantizer_of_range(min(0.0, float(x.min())), float(x.max()), 8)(x)
+        return sum(float((((x @ (w * scales).T) + w @ shift - rows @ w.T) ** 2).sum()) for w in WEIGHTS)
+
+    assert error(shift, scales) < 0.1 * error(0 * shift, np.ones(16, np.float32))
+    given = best_suppression(WEIGHTS, rows, extremes, (8, 8), share=0.3)
+    assert given[2] == 0.3
 
 
 def test_where_inputs_are_even_no_scales_are_better_than_bad_ones() -> None:

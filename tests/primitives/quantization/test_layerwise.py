@@ -1,4 +1,4 @@
-"""What holds for GPTQ, AWQ, SmoothQuant and Rotation: on a small Llama with outliers, a perceptron and a CNN."""
+"""What holds for GPTQ, AWQ, SmoothQuant, outlier suppression and rotation: on a Llama, a perceptron and a CNN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 import autocomp
 from autocomp.errors import NoEffectError
-from autocomp.primitives import AWQ, GPTQ, RTN, Rotation, SmoothQuant
+from autocomp.primitives import AWQ, GPTQ, RTN, OutlierSuppression, Rotation, SmoothQuant
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.cells.conversion import converted
 from autocomp.primitives.export.files import norm_error
@@ -34,6 +34,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "gptq in groups": lambda: GPTQ(group_size=8, symmetric_weights=False),
     "awq in groups": lambda: AWQ(group_size=8),
     "smooth": SmoothQuant,
+    "outliers": OutlierSuppression,
     "rotation": lambda: Rotation(weight_bits=8, rounding="nearest"),
 }
 ROUNDED_TO_NEAREST: dict[str, Callable[[], Any]] = {
@@ -41,6 +42,7 @@ ROUNDED_TO_NEAREST: dict[str, Callable[[], Any]] = {
     "gptq in groups": lambda: RTN(4, 32, group_size=8, symmetric_weights=False),
     "awq in groups": lambda: RTN(4, 32, group_size=8),
     "smooth": RTN,
+    "outliers": RTN,
     "rotation": RTN,
 }
 
@@ -119,7 +121,13 @@ def test_another_plan_begins_from_the_float_weights(applied: Applied) -> None:
     applied.algorithm.set_plan(applied.net_q)
 
 
-@pytest.mark.parametrize("make", [SmoothQuant, AWQ, lambda: SmoothQuant(alpha=1.0), lambda: AWQ(ratio=0.8)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(SmoothQuant, AWQ, lambda: SmoothQuant(alpha=1.0), lambda: AWQ(ratio=0.8)),
+        *(OutlierSuppression, lambda: OutlierSuppression(threshold=0.1)),
+    ],
+)
 @pytest.mark.parametrize("made", ["llama", "perceptron"])
 def test_in_float_nothing_changes(make: Callable[[], Any], made: str) -> None:
     x = OTHERS if made == "llama" else np.random.default_rng(0).standard_normal((40, 12)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""SmoothQuant, AWQ and GPTQ as choices of a search, on a small transformer with outliers among its channels."""
+"""SmoothQuant, outlier suppression, AWQ and GPTQ as choices of a search, on a small transformer with outliers among its channels."""
 
 from __future__ import annotations
 
@@ -36,16 +36,24 @@ from tests.networks import Residual, Tokens, images, randomised, tokens
 
 ms = load_mindspore()
 
+from mindspore import nn  # noqa: E402
+
 FORMATS = tuple(map(Format.parse, ("float", "w8", "w8a8", "w4", "w4a8")))
-NAMES = ("rtn", "adaround", "gptq", "awq", "smoothing")
+NAMES = ("rtn", "adaround", "gptq", "awq", "smoothing", "outlier-suppression")
 LAYERS = ("query", "key", "value", "mix", "head")
 X, OTHERS = tokens(48), tokens(8, seed=3)
+
+
+def one_without_bias() -> Any:
+    made = Tokens()
+    made.mix = nn.Dense(16, 16, has_bias=False)
+    return made
 
 
 @pytest.fixture(scope="module")
 def net() -> Any:
     """Two channels of the attention's input are 20 times the others."""
-    made = randomised(Tokens())
+    made = randomised(one_without_bias())
     for table in (made.words.embedding_table, made.places.embedding_table):
         values = table.asnumpy().copy()
         values[:, 2:4] *= 20
@@ -134,6 +142,17 @@ class TestNumbers:
         smooth, plain = (noise(evaluator, value, LAYERS[:3]) for value in ("w8a8@smooth-quant", "w8a8"))
         assert smooth < 0.6 * plain
 
+    def test_channels_are_centred_and_biases_take_the_shift(self, net: Any, evaluator: Any) -> None:
+        state = evaluator.compress(plan_of("w8a8@outlier-suppression")).layers["mix"]
+        scaling = evaluator.compressor.scalings["mix", "w8a8", "outlier-suppression"]
+        (inputs,) = evaluator.engine.layer_inputs(evaluator.compressor(Plan()), (X,))["mix"]
+        rows = inputs.reshape(-1, 16)
+        assert not scaling.shift.any() or np.allclose(scaling.shift, (rows.max(0) + rows.min(0)) / 2, atol=1e-5)
+        np.testing.assert_allclose(state.bias, net.mix.weight.asnumpy() @ state.shift, rtol=1e-4, atol=1e-6)
+        assert (state.scale >= 1).all()
+        suppressed, plain = (noise(evaluator, value, LAYERS[:3]) for value in ("w8a8@outlier-suppression", "w8a8"))
+        assert suppressed < 0.8 * plain
+
     @pytest.mark.parametrize("name", ["gptq", "awq"])
     def test_weights_alone_lose_less_than_to_nearest(self, net: Any, evaluator: Any, name: str) -> None:
         compress = evaluator.compressor
@@ -162,7 +181,7 @@ class TestNumbers:
 
 class TestForms:
     def test_all_forms_agree_for_random_plans(self, net: Any, graph: Any, evaluator: Any, tmp_path: Path) -> None:
-        elastic, inputs, seen = ElasticNetwork(net, graph, by_row=LAYERS), (OTHERS,), set()
+        elastic, inputs, seen = ElasticNetwork(net, graph, by_row=LAYERS, shifted=LAYERS), (OTHERS,), set()
         for vector in evaluator.space.random(np.random.default_rng(2), 6):
             plan = evaluator.space.decode(vector)
             compressed = evaluator.compress(plan)
@@ -182,7 +201,7 @@ class TestForms:
             assert norm_error(expected, evaluator.plain_outputs[0][:0].sum() + forward(net, inputs)[0]) > 1e-3
             for one in found:
                 assert norm_error(one, expected) < (ROUNDED if rounded else EXACT), plan
-        assert {"gptq", "awq", "smooth-quant"} <= seen
+        assert {"gptq", "awq", "smooth-quant", "outlier-suppression"} <= seen
 
     def test_layers_with_scales_run_in_integers(self, flowing: Any, graph: Any) -> None:
         """onnxruntime's kernels need zero points of weights; tensors that layers divide first are not rounded."""
@@ -194,7 +213,9 @@ class TestForms:
         divided = [node.output[0] for node in model.graph.node if node.output[0].endswith("#divided")]
         assert divided == ["query#divided", "mix#divided", "head#divided"], "layers that read one tensor share it"
 
-    @pytest.mark.parametrize("value", ["w8a8@smooth-quant", "w8a8@smooth-quant-dynamic", "w4@awq"])
+    @pytest.mark.parametrize(
+        "value", ["w8a8@smooth-quant", "w8a8@smooth-quant-dynamic", "w4@awq", "w8a8@outlier-suppression"]
+    )
     def test_the_file_computes_what_was_evaluated(self, flowing: Any, graph: Any, tmp_path: Path, value: str) -> None:
         (tmp_path / "net.onnx").write_bytes(file_of(flowing, graph, value).SerializeToString())
         (mine,) = flowing.engine.outputs(flowing.compress(plan_of(value)), (OTHERS,))
@@ -293,15 +314,16 @@ class TestAutomatically:
         assert not any(knob.dividing for knob in space.knobs)
 
 
-def test_a_search_saves_loads_and_rebuilds_them(net: Any, tmp_path: Path) -> None:
-    front = autocomp.search(net, "size<95%", "cpu", X, primitives="smooth-quant", trials=4, progress=False)
+@pytest.mark.parametrize("name", ["smooth-quant", "outlier-suppression"])
+def test_a_search_saves_loads_and_rebuilds_them(net: Any, tmp_path: Path, name: str) -> None:
+    front = autocomp.search(net, "size<95%", "cpu", X, primitives=name, trials=4, progress=False)
     point = next(point for point in front if point.plan)
-    assert set(point.primitives) == {"smooth-quant"}
+    assert set(point.primitives) == {name}
     report = point.export(tmp_path / "net.onnx")
     assert report.max_relative_error < ROUNDED
     front.save(tmp_path / "front")
     loaded = next(one for one in autocomp.load(tmp_path / "front", net) if one.plan == point.plan)
     np.testing.assert_array_equal(forward(loaded.net, (OTHERS,))[0], forward(point.net, (OTHERS,))[0])
     point.export(tmp_path / "net.safetensors")
-    rebuilt = autocomp.rebuild(Tokens(), tmp_path / "net.safetensors")
+    rebuilt = autocomp.rebuild(one_without_bias(), tmp_path / "net.safetensors")
     np.testing.assert_array_equal(forward(rebuilt, (OTHERS,))[0], forward(point.net, (OTHERS,))[0])
