@@ -26,7 +26,7 @@ import numpy as np
 from gguf_files import read_gguf
 from smollm2 import TEXT, GgufFile, RoundedCache, network, package, peak_memory, perplexity, run_cell, sequences
 
-from autocomp.primitives import AWQ, GPTQ, RTN, Rotation, SmoothQuant
+from autocomp.primitives import AWQ, GPTQ, RTN, OutlierSuppression, Rotation, SmoothQuant
 
 LENGTH, EVALUATED, CALIBRATED = 128, 32, 16  # tokens of a sequence; sequences
 
@@ -55,6 +55,7 @@ ROWS: dict[str, Callable[[Any, np.ndarray], Any]] = {
     "w8a8 RTN": applied(lambda: RTN(8, 8, calibration="minmax")),
     "w8a8 SmoothQuant": applied(SmoothQuant),
     "w8a8 SmoothQuant per token": applied(lambda: SmoothQuant(dynamic=True)),
+    "w8a8 OutlierSuppression": applied(OutlierSuppression),
     "w8a8 Rotation": applied(lambda: Rotation(8, 8, rounding="nearest")),
     "w8a8 Rotation per token": applied(lambda: Rotation(8, 8, rounding="nearest", dynamic=True)),
     "w4 RTN": applied(lambda: RTN(4, 32)),

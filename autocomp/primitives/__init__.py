@@ -2,12 +2,12 @@
 
 Each of these can be used alone: :func:`trace`, :func:`channel_groups`, :func:`prune_channels`,
 :func:`fold_batchnorm`; the quantizers that train, :class:`SimQAT`, :class:`LSQ`, :class:`PACT` and :class:`SLB`, and
-those that do not, :class:`RTN`, :class:`AdaRound`, :class:`GPTQ`, :class:`AWQ`, :class:`SmoothQuant` and
-:class:`Rotation`; :class:`Distilled` trains towards the float network; for pruning :class:`ChannelPruner`,
-:class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`, and without training :class:`Wanda` and
-:class:`SparseGPT`; for replacing layers by cheaper ones :class:`LowRank`, :class:`Ghost`, :class:`SmallerKernel`,
-:class:`Grouped` and :class:`Separable`; for the cache of a decoder :class:`IntegerCache`. MindSpore is loaded when
-one is used.
+those that do not, :class:`RTN`, :class:`AdaRound`, :class:`GPTQ`, :class:`AWQ`, :class:`SmoothQuant`,
+:class:`OutlierSuppression` and :class:`Rotation`; :class:`Distilled` trains towards the float network; for pruning
+:class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`, and without
+training :class:`Wanda` and :class:`SparseGPT`; for replacing layers by cheaper ones :class:`LowRank`, :class:`Ghost`,
+:class:`SmallerKernel`, :class:`Grouped` and :class:`Separable`; for the cache of a decoder :class:`IntegerCache`.
+MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":

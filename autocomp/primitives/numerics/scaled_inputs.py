@@ -26,7 +26,7 @@ from .quantizers import LEAST_SCALE
 from .weight_grids import fit_grid, parts_of
 
 ALPHAS = tuple(np.linspace(0.0, 0.9, 10).round(2))  # 0: the weights alone decide; 0.5: the paper's usual value
-THRESHOLDS = tuple(np.geomspace(1.0, 0.01, 21).round(4))  # of the largest magnitude of a centred channel; 1: no scales
+THRESHOLDS = tuple(np.geomspace(1.0, 0.01, 11).round(4))  # of the largest magnitude of a centred channel; 1: no scales
 RATIOS = tuple(np.linspace(0.0, 0.95, 20).round(2))
 LEAST = 1e-5  # of a magnitude that divides
 COMPARED = 128  # outputs of a layer, at most, whose errors scales are compared by

@@ -1,4 +1,4 @@
-"""SmoothQuant, outlier suppression, AWQ and GPTQ as choices of a search, on a small transformer with outliers among its channels."""
+"""SmoothQuant, outlier suppression, AWQ and GPTQ as choices of a search, on a transformer with outliers."""
 
 from __future__ import annotations
 
