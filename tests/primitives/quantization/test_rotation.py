@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import autocomp
 from autocomp.errors import NoEffectError
 from autocomp.primitives import Rotation
 from autocomp.primitives.export.files import norm_error
@@ -150,6 +151,13 @@ def test_outliers_are_spread_over_all_channels() -> None:
     peaks = [np.abs(one.words.embedding_table.asnumpy()) for one in (net, same)]
     before, after = (float(np.median(some.max(1) / np.sqrt((some**2).mean(1)))) for some in peaks)
     assert after < 0.7 * before
+
+
+def test_a_search_takes_the_rotated_network(tmp_path: Path) -> None:
+    x = words(16)
+    turned = Rotation().equivalent(randomised(Tokens()), x)
+    front = autocomp.search(turned, "size<80%", "cpu", x, primitives="rtn", trials=2, progress=False)
+    assert front.pick().plan and front.pick().export(tmp_path / "net.onnx").max_relative_error < 0.05
 
 
 @pytest.mark.parametrize(
