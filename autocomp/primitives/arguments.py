@@ -114,7 +114,14 @@ RULES: Mapping[str, Rules] = {
     "AWQ": {**_LAYERWISE, "ratio": SHARE.or_none()},
     "SmoothQuant": {**_QUANTIZED, "alpha": SHARE.or_none(), "dynamic": SWITCH},
     "OutlierSuppression": {**_QUANTIZED, "threshold": SHARE.or_none()},
-    "Rotation": {**_LAYERWISE, "rounding": one_of("gptq", "nearest"), "dynamic": SWITCH, "heads": SWITCH, "seed": SEED},
+    "Rotation": {
+        **_LAYERWISE,
+        "rounding": one_of("gptq", "nearest"),
+        "dynamic": SWITCH,
+        "heads": SWITCH,
+        "online": SWITCH,
+        "seed": SEED,
+    },
     "SimQAT": {
         **_QUANTIZED,
         "observer": one_of("ema", "minmax"),

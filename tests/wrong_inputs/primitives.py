@@ -142,7 +142,7 @@ def cases() -> dict[str, list[Case]]:
         "Rotation": [
             *quantizer(
                 Rotation, group_size=GROUPS, rounding=(None, 5, "best"), symmetric_weights=SWITCHED, dynamic=SWITCHED,
-                heads=SWITCHED, seed=(-1, 1.5, True, None, 2**32),
+                heads=SWITCHED, online=SWITCHED, seed=(-1, 1.5, True, None, 2**32),
             ),
             *of_rule(Rotation().equivalent, {}, {"net": NETS}),
         ],

@@ -97,12 +97,12 @@ class ScaledQuantization(LayerwiseRounding):
         ValueError without samples to calibrate on.
         """
         scaled = self.equivalent(net, inputs, calibrate)
-        return super().apply(scaled, inputs, calibrate, None if plan is None else _renamed(plan, scaled))
+        return super().apply(scaled, inputs, calibrate, None if plan is None else renamed_plan(plan, scaled))
 
     @checked(RULES["set_plan"])
     def set_plan(self, net_q: Any, plan: Plan | Mapping[str, Any] | None = None) -> None:
         """Round the float network's weights again for these bits, with the same scales; compiles nothing."""
-        super().set_plan(net_q, None if plan is None else _renamed(plan, state_of(net_q).original))
+        super().set_plan(net_q, None if plan is None else renamed_plan(plan, state_of(net_q).original))
 
 
 def _moved(net: Any, graph: NetworkGraph, found: Mapping[SharedInput, Move]) -> Any:
@@ -136,7 +136,7 @@ def _before(shared: SharedInput, scale: np.ndarray, shift: np.ndarray | None) ->
     return DividedInput(np.ones_like(scale), shift / scale)
 
 
-def _renamed(plan: Plan | Mapping[str, Any], scaled: Any) -> dict[str, Any]:
-    """The plan for the network in which products stand before some layers, with the layers' old names."""
+def renamed_plan(plan: Plan | Mapping[str, Any], scaled: Any) -> dict[str, Any]:
+    """The plan for the network in which products stand before some layers, from one with the layers' old names."""
     divided = {path for path, cell in scaled.cells_and_names() if isinstance(cell, ScaledLayer)}
     return {f"{name}{INSIDE}" if name.partition("/")[2] in divided else name: value for name, value in plan.items()}

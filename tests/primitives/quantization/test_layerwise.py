@@ -35,7 +35,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "awq in groups": lambda: AWQ(group_size=8),
     "smooth": SmoothQuant,
     "outliers": OutlierSuppression,
-    "rotation": lambda: Rotation(weight_bits=8, rounding="nearest"),
+    "rotation": lambda: Rotation(weight_bits=8, rounding="nearest", online=True),
 }
 ROUNDED_TO_NEAREST: dict[str, Callable[[], Any]] = {
     "gptq": lambda: RTN(4, 32),

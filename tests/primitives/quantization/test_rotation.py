@@ -14,7 +14,12 @@ import autocomp
 from autocomp.errors import NoEffectError
 from autocomp.primitives import Rotation
 from autocomp.primitives.export.files import norm_error
-from autocomp.primitives.numerics.rotations.matrices import rotated, rotation_matrix
+from autocomp.primitives.numerics.rotations.matrices import (
+    rotated,
+    rotated_by_factors,
+    rotation_factors,
+    rotation_matrix,
+)
 from autocomp.primitives.tracing.platform import forward, load_mindspore
 from tests.networks import Residual, Tokens, images, randomised
 from tests.networks import tokens as words
@@ -98,6 +103,16 @@ class TestMatrices:
         if size >= 45:
             assert np.abs(matrix).max() < (5 if keeps_mean else 1.5) / size**0.5
 
+    @pytest.mark.parametrize(("size", "factors"), [(1536, [64, 8, 3]), (8, [8]), (5, [5]), (1, [1])])
+    def test_factors_multiply_as_their_kronecker_product(self, size: int, factors: list[int]) -> None:
+        found = rotation_factors(size, np.random.default_rng(0))
+        assert [len(one) for one in found] == factors
+        whole, values = np.eye(1), np.random.default_rng(1).standard_normal((2, size))
+        for one in found:
+            whole = np.kron(whole, one)
+        np.testing.assert_allclose(rotated_by_factors(values, found), values @ whole.T, atol=1e-12)
+        np.testing.assert_allclose(whole @ whole.T, np.eye(size), atol=1e-12)
+
     def test_blocks_of_an_axis_are_multiplied(self) -> None:
         matrix = rotation_matrix(4, np.random.default_rng(0))
         values = np.random.default_rng(1).standard_normal((3, 8, 2))
@@ -134,10 +149,13 @@ class TestExactness:
         new = set(values(same)) - set(values(net))
         assert new == ({"norm1.1.matrix", "norm1.1.shift"} if make is Vision else set())
 
-    def test_another_seed_is_another_rotation_and_heads_may_stay(self) -> None:
-        (_, same), rotation = rotated_llama(), Rotation(heads=False, seed=1)
-        other = rotation.equivalent(llama(), X)
-        assert len(rotation.rotated) == 1 and norm_error(outputs(other, OTHERS), outputs(llama(), OTHERS)) < 1e-5
+    def test_another_seed_and_narrowing_layers_turned_online(self, tmp_path: Path) -> None:
+        (_, same), rotation = rotated_llama(), Rotation(heads=False, online=True, seed=1)
+        other, expected = rotation.equivalent(llama(), X), outputs(llama(), OTHERS)
+        for found in (outputs(other, OTHERS), *outputs_of_files(other, OTHERS, tmp_path)):
+            assert norm_error(found, expected) < 1e-5
+        layers = [f"blocks.{i}.{name}" for i in range(2) for name in ("attention.o", "down")]
+        assert len(rotation.rotated) == 1 and sorted(rotation.turned) == layers
         name = "blocks.0.down.weight"
         assert not np.allclose(values(other)[name], values(same)[name], atol=0.01)
 

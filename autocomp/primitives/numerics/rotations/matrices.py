@@ -10,8 +10,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+
+MOST = 64  # rows of a factor of a matrix that multiplies while a network runs
 
 
 def hadamard(size: int) -> np.ndarray:
@@ -56,3 +59,23 @@ def rotated(values: np.ndarray, matrix: np.ndarray, axis: int) -> np.ndarray:
     moved = np.moveaxis(values.astype(np.float64), axis, -1)
     blocks = moved.reshape(*moved.shape[:-1], -1, len(matrix)) @ matrix.T
     return np.moveaxis(blocks.reshape(moved.shape), -1, axis)
+
+
+def rotation_factors(size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Orthogonal matrices whose Kronecker product rotates ``size`` channels: one after the other multiplies in few
+    operations. Powers of two are Hadamard matrices with random signs, of at most 64 rows each."""
+    power, sizes = size & -size, []
+    while power > 1:
+        sizes.append(min(power, MOST))
+        power //= sizes[-1]
+    sizes += [size // (size & -size)] if size & (size - 1) else []
+    return [rotation_matrix(one, rng) for one in sizes] or [np.eye(size)]
+
+
+def rotated_by_factors(values: np.ndarray, factors: Sequence[np.ndarray]) -> np.ndarray:
+    """The values, (..., channels), multiplied along the last axis by the Kronecker product of the factors."""
+    whole = values.astype(np.float64)
+    parts = whole.reshape(-1, *(len(factor) for factor in factors))
+    for axis, factor in enumerate(factors, 1):
+        parts = np.moveaxis(np.tensordot(parts, factor, axes=(axis, 1)), -1, axis)
+    return parts.reshape(whole.shape)
