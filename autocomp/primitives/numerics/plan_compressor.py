@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -42,11 +41,11 @@ from .nearest_levels import nearest_halves
 from .patches import Hessian, normalised_layers
 from .quantizers import ActivationQuantizer, QuantizedWeight, fit_activation, quantize_weight
 from .reconstruction import Moments, reconstruct, reconstructs, taps_seen
+from .remembered import Remembered
 from .semi_structured import compensated, two_of_four
 
 CACHED_WEIGHTS = 200_000_000  # elements of one byte each
 NEAREST = frozenset({"rtn", "simqat", "pact"})  # primitives whose weights are, or start, at the nearest of the levels
-Found = TypeVar("Found")
 Parameters = Mapping[str, np.ndarray]  # of the float network, by name
 Corrects = Callable[
     ["CompressedWeights", NetworkGraph, Collection[Activation], NetworkGraph, Parameters], "CompressedWeights"
@@ -119,26 +118,6 @@ def parameters_of(net: object) -> dict[str, np.ndarray]:
 def kept_channels(units: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """(channels,) bool: the positions of a node's channel axis that stay."""
     return np.where(units < 0, True, kept[np.maximum(units, 0)]) if len(kept) else np.ones(len(units), bool)
-
-
-class Remembered(Generic[Found]):
-    """A cache; it is emptied when it has more than ``most`` elements.
-
-    Several threads may use it: in the worst case two of them compute the same value.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most, self._elements = most, 0
-        self._found: dict[Hashable, Found] = {}
-
-    def get(self, key: Hashable, elements: int, make: Callable[[], Found]) -> Found:
-        if (found := self._found.get(key)) is None:
-            found = make()
-            if self._elements > self.most:
-                self._found, self._elements = {}, 0
-            self._found[key] = found
-            self._elements += elements
-        return found
 
 
 class PlanCompressor:
