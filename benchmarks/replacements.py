@@ -79,8 +79,8 @@ def joint(evaluator: PlanEvaluator, knobs: Sequence[Knob], seen: tuple[np.ndarra
     for value in sorted(knobs[0].values[1:], key=lambda value: -macs_of(evaluator, knobs, value)):
         found = evaluator.compress(Plan({knob.name: value for knob in knobs}))
         started = time.perf_counter()
-        inputs_of, bare = evaluator.engine.layer_inputs, found.with_statistics({})
-        fitted = refitted_plan(graph, evaluator.parameters, plain, bare, inputs_of, to_fit_on([seen]))
+        read, bare = (evaluator.engine.layer_inputs, evaluator.engine.node_outputs), found.with_statistics({})
+        fitted = refitted_plan(graph, evaluator.parameters, plain, bare, read[0], to_fit_on([seen]), read[1])
         seconds = time.perf_counter() - started
         outputs = (evaluator.engine.outputs(one, evaluator.inputs)[0].argmax(1) for one in (found, fitted))
         own, after = (whole - float(np.mean(one == labels)) for one in outputs)

@@ -1,0 +1,60 @@
+"""What a network does with a layer's output: a BatchNorm, the sum with a shortcut, a ReLU; each may be missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from autocomp.primitives.numerics.folding import norm_factors
+from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters
+from autocomp.search_spaces import NetworkGraph
+
+RELUS = ("ReLU", "ReLUExt")
+LEAST = 1e-3  # of the mean square of a BatchNorm's factors: an output that it nearly removes moves little
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTail:
+    """``relu(factor * y + shift + shortcut)`` of a convolution's output y.
+
+    factor, shift: (kept out,). shortcut: the node that is added, or None. rectified: whether a ReLU follows.
+    """
+
+    factor: np.ndarray
+    shift: np.ndarray
+    shortcut: int | None
+    rectified: bool
+
+    @classmethod
+    def of(
+        cls, graph: NetworkGraph, i: int, parameters: Parameters, compressed: CompressedWeights, outputs: int
+    ) -> LayerTail:
+        """Behind node i of the graph, which runs once; outputs: kept ones of it."""
+        factor, shift, shortcut, rectified = np.ones(outputs, np.float32), np.zeros(outputs, np.float32), None, False
+        if (reader := _reader(graph, i)) is not None and graph.nodes[reader].kind == "batchnorm":
+            (factor, shift), i = norm_factors(graph.nodes[reader], parameters, compressed), reader
+        reader = _reader(graph, i)
+        if reader is not None and graph.nodes[reader].kind == "add" and len(graph.nodes[reader].inputs) == 2:
+            first, second = graph.nodes[reader].inputs
+            shortcut, i = (second if first == i else first), reader
+            reader = _reader(graph, i)
+        if reader is not None:
+            rectified = graph.nodes[reader].op in RELUS
+        return cls(factor, shift, shortcut, rectified)
+
+    def behind(self, outputs: np.ndarray, shortcut: np.ndarray | None) -> np.ndarray:
+        """(n, out): what the next layers read, before the ReLU."""
+        found = outputs * self.factor + self.shift
+        return found if shortcut is None else found + shortcut
+
+    def before(self, difference: np.ndarray) -> np.ndarray:
+        """(n, out): the difference of the layer's outputs that makes this difference behind the BatchNorm."""
+        squares = np.square(self.factor)
+        return difference * (self.factor / (squares + max(LEAST * float(squares.mean()), 1e-30)))
+
+
+def _reader(graph: NetworkGraph, i: int) -> int | None:
+    """The one node that reads this one; None where others do, or the network returns it."""
+    readers = graph.consumers[i]
+    return readers[0] if len(readers) == 1 and i not in graph.outputs else None
