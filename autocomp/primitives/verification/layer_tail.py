@@ -18,20 +18,23 @@ LEAST = 1e-3  # of the mean square of a BatchNorm's factors: an output that it n
 class LayerTail:
     """``relu(factor * y + shift + shortcut)`` of a convolution's output y.
 
-    factor, shift: (kept out,). shortcut: the node that is added, or None. rectified: whether a ReLU follows.
+    factor, shift: (kept out,). shortcut: the node that is added, or None. rectified: whether a ReLU follows. settled:
+        whether no layer that runs later than this one changes the shortcut.
     """
 
     factor: np.ndarray
     shift: np.ndarray
     shortcut: int | None
     rectified: bool
+    settled: bool
 
     @classmethod
     def of(
         cls, graph: NetworkGraph, i: int, parameters: Parameters, compressed: CompressedWeights, outputs: int
     ) -> LayerTail:
         """Behind node i of the graph, which runs once; outputs: kept ones of it."""
-        factor, shift, shortcut, rectified = np.ones(outputs, np.float32), np.zeros(outputs, np.float32), None, False
+        start, shortcut = i, None
+        factor, shift = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
         if (reader := _reader(graph, i)) is not None and graph.nodes[reader].kind == "batchnorm":
             (factor, shift), i = norm_factors(graph.nodes[reader], parameters, compressed), reader
         reader = _reader(graph, i)
@@ -39,9 +42,8 @@ class LayerTail:
             first, second = graph.nodes[reader].inputs
             shortcut, i = (second if first == i else first), reader
             reader = _reader(graph, i)
-        if reader is not None:
-            rectified = graph.nodes[reader].op in RELUS
-        return cls(factor, shift, shortcut, rectified)
+        rectified = reader is not None and graph.nodes[reader].op in RELUS
+        return cls(factor, shift, shortcut, rectified, shortcut is None or _settled(graph, shortcut, start))
 
     def behind(self, outputs: np.ndarray, shortcut: np.ndarray | None) -> np.ndarray:
         """(n, out): what the next layers read, before the ReLU."""
@@ -58,3 +60,11 @@ def _reader(graph: NetworkGraph, i: int) -> int | None:
     """The one node that reads this one; None where others do, or the network returns it."""
     readers = graph.consumers[i]
     return readers[0] if len(readers) == 1 and i not in graph.outputs else None
+
+
+def _settled(graph: NetworkGraph, i: int, start: int) -> bool:
+    """Whether node i depends on no layer behind node ``start`` in the order of execution."""
+    if i <= start:
+        return True
+    node = graph.nodes[i]
+    return node.weight_shape is None and all(_settled(graph, source, start) for source in node.inputs)

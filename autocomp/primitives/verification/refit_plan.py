@@ -68,8 +68,12 @@ def refitted_plan(
         target = None
         if layer in pairs:
             whole, tail = pairs[layer]
-            shortcut = _shortcuts(own, {layer: tail}, now, nodes_of, batches).get(layer)
-            target = _target(whole, tail, wanted[place], reached.get(place), shortcut, state.rows)
+            known = reached.get(place)
+            if known is None or tail.settled:
+                shortcut = _shortcuts(own, {layer: tail}, now, nodes_of, batches).get(layer)
+            else:  # layers that are fitted later will take back what it has lost
+                shortcut = known[:, state.rows]
+            target = _target(whole, tail, wanted[place], known, shortcut, state.rows)
         layers[layer] = _fitted(state, seen, wanted[place][:, state.rows], target)
     return replace(compressed, layers=layers)
 
@@ -146,10 +150,15 @@ def _shortcuts(
         assert nodes_of is not None
         values = nodes_of(compressed, batch, set(nodes.values()))
         for layer, shortcut in nodes.items() if values else ():
-            node = graph.nodes[graph.layers[layer]]
-            pixel = replace(node, attributes=replace(node.attributes, convolution=PIXEL))
-            found[layer].append(sampled(pixel, [values[shortcut]], i)[:, 0])
+            found[layer].append(at_places(graph.nodes[graph.layers[layer]], values[shortcut], i))
     return {layer: np.concatenate(parts) for layer, parts in found.items() if parts}
+
+
+def at_places(node: Node, values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(n, channels): of a tensor with the height and width of a convolution's output, what lies at the places of the
+    patches that :func:`~.refit.sampled` takes with this seed. values: (images, channels, height, width)."""
+    pixel = replace(node, attributes=replace(node.attributes, convolution=PIXEL))
+    return sampled(pixel, [values], seed)[:, 0]
 
 
 def _places(graph: NetworkGraph, own: NetworkGraph, compressed: CompressedWeights) -> dict[str, str]:
