@@ -38,10 +38,8 @@ class LayerTail:
         if (reader := _reader(graph, i)) is not None and graph.nodes[reader].kind == "batchnorm":
             (factor, shift), i = norm_factors(graph.nodes[reader], parameters, compressed), reader
         reader = _reader(graph, i)
-        if reader is not None and graph.nodes[reader].kind == "add" and len(graph.nodes[reader].inputs) == 2:
-            first, second = graph.nodes[reader].inputs
-            shortcut, i = (second if first == i else first), reader
-            reader = _reader(graph, i)
+        if reader is not None and (shortcut := _shortcut(graph, reader, i)) is not None:
+            reader = _reader(graph, reader)
         rectified = reader is not None and graph.nodes[reader].op in RELUS
         return cls(factor, shift, shortcut, rectified, shortcut is None or _settled(graph, shortcut, start))
 
@@ -68,3 +66,11 @@ def _settled(graph: NetworkGraph, i: int, start: int) -> bool:
         return True
     node = graph.nodes[i]
     return node.weight_shape is None and all(_settled(graph, source, start) for source in node.inputs)
+
+
+def _shortcut(graph: NetworkGraph, add: int, i: int) -> int | None:
+    """What a node adds to node i; None where it does not add one tensor of the same shape."""
+    others = [source for source in graph.nodes[add].inputs if source != i]
+    if graph.nodes[add].kind != "add" or len(others) != 1 or graph.nodes[others[0]].kind == "split":
+        return None
+    return others[0] if graph.nodes[others[0]].shape == graph.nodes[i].shape else None
