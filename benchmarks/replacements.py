@@ -1,6 +1,6 @@
 """What the replacement of layers costs in accuracy, without training: every value of ``structure/<layer>``.
 
-    python benchmarks/replacements.py --shared ../shared [--images 500] [--joint] [--quick]
+    python benchmarks/replacements.py --shared ../shared [--images 500] [--joint] [--values separable2,...] [--quick]
 
 ResNet-20 for CIFAR-10 (JPEG images). Each value of each layer alone, fitted on 256 training images; of each value the
 mean over the layers that have all of them: the share of the layer's multiply-accumulates, the points of accuracy lost
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/ and models/")
     parser.add_argument("--images", type=int, default=500, help="of the test set, the first")
     parser.add_argument("--joint", action="store_true", help="in all layers at once")
+    parser.add_argument("--values", default="", help="with --joint these alone, separable2 among them")
     parser.add_argument("--quick", action="store_true", help="100 test images")
     options = parser.parse_args()
     cifar = Cifar(options.shared)
@@ -52,7 +53,7 @@ def main() -> None:
     most = max(len(knob.values) for knob in knobs)
     print(f"float {whole:.4f} on {len(test.x)} test images; {sum(len(k.values) == most for k in knobs)} layers")
     if options.joint:
-        joint(evaluator, [knob for knob in knobs if len(knob.values) == most], seen, whole)
+        joint(evaluator, [knob for knob in knobs if len(knob.values) == most], seen, whole, options.values.split(","))
         return
     rows: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     for knob in knobs:
@@ -71,16 +72,19 @@ def main() -> None:
     print(f"lost by {SHOWN} in one layer: {100 * np.mean([lost for _, lost, _ in rows[SHOWN]]):.2f} points")
 
 
-def joint(evaluator: PlanEvaluator, knobs: Sequence[Knob], seen: tuple[np.ndarray, ...], whole: float) -> None:
-    """Each value in the layers of these knobs at once."""
+def joint(
+    evaluator: PlanEvaluator, knobs: Sequence[Knob], seen: tuple[np.ndarray, ...], whole: float, chosen: Sequence[str]
+) -> None:
+    """Each value in the layers of these knobs at once; chosen: names of values, or "" for all."""
     plain, graph = evaluator.compress(Plan({})), evaluator.space.graph
     labels, lost = evaluator.labels, {}
     print(f"{'value':12} {'MACs':>6} {'points lost':>12} {'fitted':>7} {'seconds':>8}")
-    for value in sorted(knobs[0].values[1:], key=lambda value: -macs_of(evaluator, knobs, value)):
+    values = [value for value in knobs[0].values[1:] if chosen == [""] or split_value(value)[0] in chosen]
+    for value in sorted(values, key=lambda value: -macs_of(evaluator, knobs, value)):
         found = evaluator.compress(Plan({knob.name: value for knob in knobs}))
         started = time.perf_counter()
-        inputs_of, bare = evaluator.engine.layer_inputs, found.with_statistics({})
-        fitted = refitted_plan(graph, evaluator.parameters, plain, bare, inputs_of, to_fit_on([seen]))
+        read, bare = (evaluator.engine.layer_inputs, evaluator.engine.node_outputs), found.with_statistics({})
+        fitted = refitted_plan(graph, evaluator.parameters, plain, bare, read[0], to_fit_on([seen]), read[1])
         seconds = time.perf_counter() - started
         outputs = (evaluator.engine.outputs(one, evaluator.inputs)[0].argmax(1) for one in (found, fitted))
         own, after = (whole - float(np.mean(one == labels)) for one in outputs)

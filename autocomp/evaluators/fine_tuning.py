@@ -256,7 +256,8 @@ def _refitted(net: Any, evaluator: PlanEvaluator, compressed: CompressedWeights,
     if compressed.graph is None:
         return refitted(net, graph, compressed, batches)
     plain, inputs_of = evaluator.compress(Plan()), evaluator.engine.layer_inputs
-    return refitted_plan(graph, evaluator.parameters, plain, compressed, inputs_of, batches)
+    nodes_of = evaluator.engine.node_outputs
+    return refitted_plan(graph, evaluator.parameters, plain, compressed, inputs_of, batches, nodes_of)
 
 
 def _check_single(graph: NetworkGraph) -> None:

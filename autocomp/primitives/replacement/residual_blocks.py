@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from autocomp.primitives.verification.layer_tail import RELUS
 from autocomp.search_spaces import WEIGHTED, NetworkGraph, ResidualBlock
 
 BETWEEN = ("add", "activation", "mul", "reshape", "transpose", "other")  # kinds that may stand behind the last layer
@@ -32,9 +33,6 @@ def widened(graph: NetworkGraph, block: ResidualBlock) -> ResidualBlock:
         return block
     (reader,) = readers
     return replace(block, output=reader, nodes=block.nodes | {reader}) if graph.nodes[reader].op in RELUS else block
-
-
-RELUS = ("ReLU", "ReLUExt")
 
 
 def _cells(graph: NetworkGraph) -> dict[str, frozenset[int]]:

@@ -13,7 +13,7 @@ layers before it, which :mod:`autocomp.primitives.numerics.reconstruction`, the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -112,14 +112,40 @@ def fitted_to(
 
     wanted: (n, out); seen: (n, k); weight: (out, k); bias: (out,), or None.
     """
-    seen, weight = seen.astype(np.float64), weight.astype(np.float64)
-    missing = wanted - seen @ weight.T - (0 if bias is None else bias)
-    mean = seen.mean(0) if bias is not None else np.zeros(seen.shape[1])
-    centred = seen - mean
-    moment = centred.T @ centred
-    width = len(moment)
-    ridge = (RIDGE + DOUBT * width / len(seen)) * max(float(np.trace(moment)) / width, 1e-12)
-    moved = np.linalg.solve(moment + ridge * np.eye(width), centred.T @ missing).T
-    if bias is not None:
-        bias = (bias + missing.mean(0) - moved @ mean).astype(np.float32)
-    return (weight + moved).astype(np.float32), bias
+    return Regression.on(seen, bias is not None).fitted(wanted, weight, bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """Ridge regression of outputs on patches that are known once.
+
+    seen: (n, k) float64. mean: (k,), which a bias takes up, or zeros. moment: (k, k), with the ridge.
+    """
+
+    seen: np.ndarray
+    mean: np.ndarray
+    moment: np.ndarray
+
+    @classmethod
+    def on(cls, seen: np.ndarray, biased: bool) -> Regression:
+        seen = seen.astype(np.float64)
+        mean = seen.mean(0) if biased else np.zeros(seen.shape[1])
+        centred = seen - mean
+        moment = centred.T @ centred
+        width = len(moment)
+        ridge = (RIDGE + DOUBT * width / len(seen)) * max(float(np.trace(moment)) / width, 1e-12)
+        return cls(seen, mean, moment + ridge * np.eye(width))
+
+    def outputs(self, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        """(n, out)"""
+        return np.asarray(self.seen @ weight.astype(np.float64).T + (0 if bias is None else bias))
+
+    def fitted(
+        self, wanted: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """See :func:`fitted_to`."""
+        missing = wanted - self.outputs(weight, bias)
+        moved = np.linalg.solve(self.moment, (self.seen - self.mean).T @ missing).T
+        if bias is not None:
+            bias = (bias + missing.mean(0) - moved @ self.mean).astype(np.float32)
+        return (weight + moved).astype(np.float32), bias
