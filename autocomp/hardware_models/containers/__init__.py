@@ -14,7 +14,7 @@ from .onnx import OnnxContainer
 
 CONTAINERS: dict[str, Container] = {
     "mindir": MindirContainer(
-        406, 75, 107, 145, 288, divided=195, exact=True, whole=640, rows=306, halves=705, tied_tables=False,
+        406, 75, 107, 112, 288, divided=162, exact=True, whole=640, rows=306, halves=705, tied_tables=False,
         shares_divided=False, shared=133, shared_packed=306, shared_divided=480,
     ),
     "onnx": OnnxContainer(

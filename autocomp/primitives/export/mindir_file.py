@@ -55,7 +55,8 @@ def _shorten(model: Any) -> None:
 
 
 def _leave_shapes_out(model: Any) -> None:
-    """Without shapes and names of the operators between a packed weight and its reader, four to seven a layer.
+    """Without shapes and names of the operators between a packed weight and its reader, four to seven a layer, and of
+    the constants and scales that they read.
 
     Other operators keep them, for those that read the file otherwise than MindSpore's ``load`` does.
     """
@@ -71,9 +72,10 @@ def _leave_shapes_out(model: Any) -> None:
             if kind == "LeftShift":
                 unpacks.update((node.output[0], node.input[0]))
             elif kind in UNPACKS and unpacks.intersection(node.input[:1]):
-                unpacks.add(node.output[0])
+                unpacks.update((node.output[0], *(name for name in node.input if name in made)))
     for name in unpacks:
-        del made[name].attribute[:]
+        if _kind(made[name], kinds) != "Constant":  # whose attribute is its value
+            del made[name].attribute[:]
         made[name].ClearField("name")
 
 
