@@ -6,8 +6,8 @@ those that do not, :class:`RTN`, :class:`AdaRound`, :class:`GPTQ`, :class:`AWQ`,
 :class:`OutlierSuppression` and :class:`Rotation`; :class:`Distilled` trains towards the float network; for pruning
 :class:`ChannelPruner`, :class:`SCOP`, :class:`UniPruning`, :class:`Sparsity`, :class:`HeadPruning`, and without
 training :class:`Wanda` and :class:`SparseGPT`; for replacing layers by cheaper ones :class:`LowRank`, :class:`Ghost`,
-:class:`SmallerKernel`, :class:`Grouped` and :class:`Separable`; for the cache of a decoder :class:`IntegerCache`.
-MindSpore is loaded when one is used.
+:class:`SmallerKernel`, :class:`Grouped` and :class:`Separable`; :class:`Resolution` for smaller images; for the cache
+of a decoder :class:`IntegerCache`. MindSpore is loaded when one is used.
 """
 
 if __name__ != "autocomp.primitives":
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from autocomp.primitives.replacement.convolutions import Grouped, Separable, SmallerKernel
     from autocomp.primitives.replacement.ghost import Ghost
     from autocomp.primitives.replacement.low_rank import LowRank
+    from autocomp.primitives.replacement.resolution import Resolution
     from autocomp.primitives.verification.batchnorm_statistics import reestimate_batchnorm
 
 LAZY = {
@@ -64,6 +65,7 @@ LAZY = {
     "OutlierSuppression": "quantization.transformations.outlier_suppression",
     "PACT": "quantization.pact",
     "RTN": "quantization.rtn",
+    "Resolution": "replacement.resolution",
     "Rotation": "quantization.transformations.rotation",
     "SCOP": "pruning.scop",
     "SLB": "quantization.slb",
@@ -95,6 +97,7 @@ __all__ = [
     "IntegerCache",
     "LowRank",
     "OutlierSuppression",
+    "Resolution",
     "Rotation",
     "Separable",
     "SimQAT",

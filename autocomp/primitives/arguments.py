@@ -74,6 +74,7 @@ CALIBRATION = Rule(
     lambda v: v in CALIBRATIONS,
 )
 FUNCTION = Rule("a function", callable)
+RATIO = Rule("a number", NUMBER.is_kind, "a share above 0 and below 1", lambda v: 0 < v < 1)
 COUNT = Rule("an integer", INTEGER.is_kind, "1 or more", lambda v: v >= 1)
 INDICES = "for each name a list of integers, such as {'conv1': [0, 5]}"
 
@@ -192,6 +193,8 @@ RULES: Mapping[str, Rules] = {
         "block_weight": NUMBER,
         "compares": one_of("classes", "values"),
     },
+    "Resolution": {"ratio": RATIO},
+    "lower": {"net": CELL, "reestimate": SAMPLES.or_none()},
     "apply": {"net": CELL, "calibrate": SAMPLES.or_none(), "plan": PLAN},
     "equivalent": {"net": CELL, "calibrate": SAMPLES.or_none()},
     "set_plan": {"plan": PLAN},

@@ -25,6 +25,7 @@ from autocomp.primitives import (
     IntegerCache,
     LowRank,
     OutlierSuppression,
+    Resolution,
     Rotation,
     Separable,
     SimQAT,
@@ -232,6 +233,10 @@ def cases() -> dict[str, list[Case]]:
                 LowRank, ({}, "^exactly one of energy, macs and ranks must be given"),
                 ({"energy": 1.5}, r"^energy must be in \(0, 1\), but got energy=1.5"),
             ),
+        ],
+        "Resolution": [
+            *of_rule(Resolution, {}, {"ratio": (0, 1, -0.5, 1.5, True, NAN, INF, "0.5", None)}),
+            *of_rule(Resolution().apply, {"net": network()}, {"net": NETS, "reestimate": SAMPLES[:-3]}),
         ],
         "Ghost": [
             *replacing(Ghost, {}, ratio=(2.5, True, None, "2"), kernel=(2.5, True, None), macs=(True, NAN, "0.5")),
