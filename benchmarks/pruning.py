@@ -84,7 +84,7 @@ class Searched:
         data = autocomp.Data(calibrate=bench.train.x[: 2 * CALIBRATED], evaluate=(held_out.x, held_out.y))
         trials = 16 if bench.quick else self.TRIALS
         front = autocomp.search(net, "macs<50%", "ascend-310p3", data, primitives=self.PRIMITIVES, trials=trials)
-        return max(front, key=lambda point: point.accuracy).apply()
+        return max(front, key=lambda point: point.accuracy).net
 
 
 @dataclass(frozen=True)

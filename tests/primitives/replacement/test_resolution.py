@@ -99,7 +99,11 @@ def test_the_elastic_network_and_onnx_agree(in_floats: Made) -> None:
 def test_files_agree_and_are_built_again(in_floats: Made, tmp_path: Path) -> None:
     subject, evaluator = in_floats
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), IN_FLOATS)
-    chosen: dict[str, str | float | int] = {"skip/network.first.0": "skipped", "keep/network.stem.0": 0.5, "format/network.head": "w4"}
+    chosen: dict[str, str | float | int] = {
+        "skip/network.first.0": "skipped",
+        "keep/network.stem.0": 0.5,
+        "format/network.head": "w4",
+    }
     expected = check_files(in_floats, deployer, Plan(chosen), tmp_path, b"first.0.conv1")
     deployer.export(Plan(chosen), tmp_path / "net.safetensors")
     again = autocomp.rebuild(subject.net, tmp_path / "net.safetensors")

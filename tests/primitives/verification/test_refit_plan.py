@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from autocomp.primitives.registry import search_space
 from autocomp.primitives.verification.layer_tail import LayerTail
 from autocomp.primitives.verification.refit import sampled
 from autocomp.primitives.verification.refit_plan import at_places, refitted_plan
-from autocomp.search_spaces import Format, Plan, SearchSpace
+from autocomp.search_spaces import Format, Plan, SearchSpace, Value
 from tests.conftest import Subject
 from tests.networks import images
 
@@ -66,11 +67,12 @@ def test_the_block_s_output_is_a_better_target_than_the_layer_s(
 ) -> None:
     engine, compress = OnnxEngine(residual.graph, residual.parameters), PlanCompressor(space, residual.parameters)
     plain = compress(Plan())
-    chosen = {knob.name: value for knob in space.knobs if value in knob.values}
+    chosen: dict[str, Value] = {knob.name: value for knob in space.knobs if value in knob.values}
     chosen |= {knob.name: knob.values[1] for knob in space.knobs if cuts and knob.kind == "keep"}
     bare, expected = compress(Plan(chosen)), engine.outputs(plain, (OTHERS,))[0]
     errors = []
-    for nodes_of in (None, lambda *_: {}, engine.node_outputs):
+    ways: tuple[Any, ...] = (None, lambda *_: {}, engine.node_outputs)
+    for nodes_of in ways:
         how = (residual.graph, residual.parameters, plain, bare, engine.layer_inputs, [(SEEN,)])
         found = refitted_plan(*how, nodes_of)
         errors.append(float(np.square(engine.outputs(found, (OTHERS,))[0] - expected).mean()))
