@@ -56,10 +56,20 @@ def calibration_within(
     half of their number, a quarter and so on, at least 4."""
     if deadline is None or deadline.seconds is None or len(calibration[0]) <= LEAST_SAMPLES:
         return calibration
-    running, count = Deadline(), len(calibration[0])
-    engine.layer_inputs(plain, tuple(array[:1] for array in calibration))
-    seconds = PASSES * running.spent
-    while count > LEAST_SAMPLES and count * seconds > PASSES_SHARE * deadline.left:
+
+    def seconds(samples: int) -> float:
+        running = Deadline()
+        engine.layer_inputs(plain, tuple(array[:samples] for array in calibration))
+        return running.spent
+
+    count, alone = len(calibration[0]), seconds(1)
+    if count * PASSES * alone <= PASSES_SHARE * deadline.left:
+        return calibration
+    each = max(0.0, seconds(LEAST_SAMPLES) - alone) / (LEAST_SAMPLES - 1)
+    while count > LEAST_SAMPLES:
+        begun = max(0.0, alone - each) * math.ceil(count / CHUNK)  # what a pass takes for however few samples
+        if PASSES * (begun + each * count) <= PASSES_SHARE * deadline.left:
+            break
         count = max(count // 2, LEAST_SAMPLES)
     return tuple(array[:count] for array in calibration)
 

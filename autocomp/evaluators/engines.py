@@ -102,9 +102,11 @@ class OnnxEngine:
         return joined(self.described_outputs, parts)
 
     def layer_inputs(self, compressed: CompressedWeights, inputs: Arrays) -> dict[str, list[np.ndarray]]:
-        session = self._session(compressed, Style(taps=True))
         graph = compressed.graph or self.graph
         layers = {node.name + TAP: node.layer for node in graph.nodes if node.layer is not None}
+        if not layers:
+            return {}
+        session = self._session(compressed, Style(taps=True))
         names = [s.name for s in session.get_outputs() if s.name in layers]
         parts = self._map(session, names, inputs)
         found: dict[str, list[np.ndarray]] = {}

@@ -191,14 +191,14 @@ def test_only_layers_that_may_be_rounded_and_are_narrow(
 
 
 class Slow:
-    """An engine that takes so many seconds of a clock for a sample."""
+    """An engine that takes so many seconds of a clock for a pass, and for each sample of it."""
 
-    def __init__(self, clock: FakeClock, seconds: float) -> None:
-        self.clock, self.seconds, self.asked = clock, seconds, 0
+    def __init__(self, clock: FakeClock, seconds: float, begun: float = 0.0) -> None:
+        self.clock, self.seconds, self.begun, self.asked = clock, seconds, begun, 0
 
     def layer_inputs(self, compressed: Any, inputs: tuple[np.ndarray, ...]) -> dict[str, list[np.ndarray]]:
         self.asked += len(inputs[0])
-        self.clock.now += self.seconds * len(inputs[0])
+        self.clock.now += self.begun + self.seconds * len(inputs[0])
         return {}
 
 
@@ -221,5 +221,13 @@ def test_fewer_samples_where_time_is_short(
     engine, samples = Slow(clock, seconds), (np.arange(64.0)[:, None], np.arange(64.0))
     deadline = None if limit is None else Deadline(limit)
     found = calibration_within(engine, None, samples, deadline)  # type: ignore[arg-type]
-    assert [len(array) for array in found] == [count, count] and engine.asked == (limit is not None)
+    assert [len(array) for array in found] == [count, count]
+    assert engine.asked == (0 if limit is None else 1 if count == 64 else 5)
     np.testing.assert_array_equal(found[1], np.arange(count))
+
+
+def test_what_a_pass_takes_for_however_few_samples_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock.install(monkeypatch)
+    engine, samples = Slow(clock, 0.01, begun=1.0), (np.arange(64.0)[:, None], np.arange(64.0))
+    assert len(calibration_within(engine, None, samples, Deadline(60.0))[0]) == 64  # type: ignore[arg-type]
+    assert len(calibration_within(engine, None, samples, Deadline(14.0))[0]) == 4  # type: ignore[arg-type]
