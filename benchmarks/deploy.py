@@ -2,6 +2,7 @@
 
     python benchmarks/deploy.py                      # all networks; finished rows are kept in runs/deploy.jsonl
     python benchmarks/deploy.py resnet18 unet        # these only
+    python benchmarks/deploy.py resnext50 regnet shufflenet_v1   # with groups; pip install --no-deps mindcv
     python benchmarks/deploy.py --again --runs 60    # measured again, with more runs
 
 Each network has random weights, and BatchNorm's statistics of its images (noise with the spectrum of photographs). Its
@@ -52,6 +53,7 @@ from autocomp.search_spaces import Format, Plan, SearchSpace
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.branching_networks import densenet, shufflenet_v2
+from benchmarks.mindcv_networks import models
 from benchmarks.networks import conv_bn, efficientnet, mobilenet_v2, resnet
 
 ROWS = Path(__file__).resolve().parent.parent / "runs" / "deploy.jsonl"
@@ -93,6 +95,16 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Cell], int]] = {
     "efficientnet_b0": (lambda: efficientnet(1.0), 224),
     "shufflenet_v2": (lambda: shufflenet_v2((116, 232, 464, 1024)), 224),
 }
+
+
+OF_MINDCV = {"resnext50": "resnext50_32x4d", "regnet": "regnet_x_800mf", "shufflenet_v1": "shufflenet_v1_g3_10"}
+
+
+def of_mindcv(name: str) -> nn.Cell:
+    found = models()
+    if found is None:
+        raise SystemExit(f"{name} needs: pip install --no-deps mindcv")
+    return getattr(found, OF_MINDCV[name])(pretrained=False)
 
 
 def settled(net: nn.Cell, graph: Any, x: np.ndarray, seed: int) -> nn.Cell:
@@ -164,7 +176,7 @@ def kernels(path: Path, x: np.ndarray, folder: Path, layers: set[str]) -> tuple[
 
 
 def examine(name: str, runs: int, limited: bool = False, seed: int = 0) -> dict[str, Any]:
-    make, pixels = NETWORKS[name]
+    make, pixels = NETWORKS.get(name, (lambda: of_mindcv(name), 224))
     net = make()
     graph = trace(net, (1, 3, pixels, pixels))
     seen, held = synthetic_inputs(graph, seed)[0][:32], synthetic_inputs(graph, seed + 1)[0][:TESTED]
@@ -177,10 +189,11 @@ def examine(name: str, runs: int, limited: bool = False, seed: int = 0) -> dict[
         folder = Path(scratch)
         files = {key: folder / f"{key}.onnx" for key in ("fp32", "ours", "signed", "unsigned")}
         plain = evaluator.compress(Plan())
-        files["fp32"].write_bytes(onnx_network(graph, evaluator.parameters, plain).SerializeToString())
+        files["fp32"].write_bytes(onnx_bytes(graph, evaluator.parameters, plain))
         files["ours"].write_bytes(onnx_bytes(graph, evaluator.parameters, evaluator.compress(plan)))
-        prepared = folder / "prepared.onnx"
-        quant_pre_process(str(files["fp32"]), str(prepared), skip_symbolic_shape=True)
+        written, prepared = folder / "plain.onnx", folder / "prepared.onnx"  # groups as they are
+        written.write_bytes(onnx_network(graph, evaluator.parameters, plain).SerializeToString())
+        quant_pre_process(str(written), str(prepared), skip_symbolic_shape=True)
         input_name = session(prepared).get_inputs()[0].name
         for key, kind in (("signed", QuantType.QInt8), ("unsigned", QuantType.QUInt8)):
             reader = Images(input_name, seen)
@@ -220,14 +233,17 @@ def line(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", help=f"of {', '.join(NETWORKS)}; default: all")
+    parser.add_argument(
+        "networks", nargs="*", help=f"of {', '.join([*NETWORKS, *OF_MINDCV])}; default: the first seven"
+    )
     parser.add_argument("--runs", type=int, default=30, help="of each file")
     parser.add_argument("--again", action="store_true", help="forget what is stored of these")
     parser.add_argument("--limited", action="store_true", help="weights as for a processor without VNNI")
     parser.add_argument("--quick", action="store_true", help="the U-Net alone, 5 runs; nothing is kept")
     options = parser.parse_args()
-    if unknown := set(options.networks) - set(NETWORKS):
-        parser.error(f"networks must be of {', '.join(NETWORKS)}, but got {', '.join(sorted(unknown))}")
+    known = [*NETWORKS, *OF_MINDCV]
+    if unknown := set(options.networks) - set(known):
+        parser.error(f"networks must be of {', '.join(known)}, but got {', '.join(sorted(unknown))}")
     kept = not options.quick and ROWS.exists() and not options.again
     rows = list(map(json.loads, ROWS.read_text().splitlines())) if kept else []
     limited = options.limited or adds_in_16_bits()

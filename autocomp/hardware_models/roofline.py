@@ -58,10 +58,11 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
     norms = [i for i in operator.nodes if lowered.graph.nodes[i].kind == "batchnorm"]
     params = sum((lowered.workload.channels_of(i) * float(lowered.norm_params_per_channel) for i in norms), np.zeros(n))
     layer = gemm_of(lowered, operator.head) if node.kind in WEIGHTED and node.weight_shape else None
-    weights, stored, bias = np.zeros((3, n))
+    weights, held, stored, bias = np.zeros((4, n))
     first = node.layer is None or lowered.graph.layers.get(node.layer, operator.head) == operator.head
     if layer is not None and first:
         weights = layer.weights
+        held = lowered.device.runtime.arranged(lowered, operator.head, layer).weights
         stored, bias = _stored(lowered, operator.head, layer)
     stored = stored + lowered.device.container.of_tensors(lowered, operator)
     arithmetic = _arithmetic(lowered, operator)
@@ -72,7 +73,7 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
     return Work(
         demand=demand,
         file_bytes=stored - saved.file + (bias + _folded(lowered, operator, layer, norms, params)) * 4,
-        memory_bytes=weights * resident - saved.memory + (bias + params) * 4,
+        memory_bytes=held * resident - saved.memory + (bias + params) * 4,
         energy_j=_energy(lowered, operator, demand, arithmetic.macs),
         macs=arithmetic.macs,
         params=weights + bias + params,
@@ -82,15 +83,16 @@ def work(lowered: LoweredNetwork, position: int) -> Work:
 
 
 def _arithmetic(lowered: LoweredNetwork, operator: Operator) -> Arithmetic:
-    none, layer = np.zeros(len(lowered.workload)), multiplied(lowered, operator.head)
+    none, own = np.zeros(len(lowered.workload)), multiplied(lowered, operator.head)
     matrix = dict.fromkeys(PRECISIONS, none)
-    if layer is None:
+    if own is None:
         return Arithmetic(none, None, matrix, none)
+    layer = lowered.device.runtime.arranged(lowered, operator.head, own)
     if lowered.device.grouped_outside and _grouped(lowered, operator.head, layer):
-        return Arithmetic(layer.macs, layer, matrix, layer.macs)
+        return Arithmetic(own.macs, layer, matrix, layer.macs)
     units = lowered.device.matrix
     matrix |= {name: layer.matrix_macs(units, name) for name in lowered.device.rates.macs_per_s}
-    return Arithmetic(layer.macs, layer, matrix | _of_product(lowered, operator.head, matrix), none)
+    return Arithmetic(own.macs, layer, matrix | _of_product(lowered, operator.head, matrix), none)
 
 
 def _of_product(lowered: LoweredNetwork, index: int, matrix: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -145,7 +147,7 @@ def _demand(lowered: LoweredNetwork, position: int, arithmetic: Arithmetic) -> D
         windowed=np.full(n, layer is not None and layer.kernel > 1),
         idle=_idle(lowered, operator.head, layer),
         sparse=lowered.workload.sparse_of(operator.head),
-        before=before + lowered.device.runtime.operators_of_rows(lowered, operator.head, before),
+        before=before + lowered.device.runtime.operators_beside(lowered, operator.head, before),
         runtime=runtime.work(lowered, position, layer, grouped, weights, windows),
     )
 

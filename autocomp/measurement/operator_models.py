@@ -22,7 +22,8 @@ def operator_model(shape: OperatorShape, symmetric: bool = False, quantizes_tens
     """
     ranges = _ranges(shape, symmetric)
     tensors = _tensors(shape, ranges) if quantizes_tensors else {}
-    return workload_model(shape.workload(), _parameters(shape.graph()), ranges, tensors)
+    fast_groups = quantizes_tensors and not symmetric  # the files that onnxruntime runs
+    return workload_model(shape.workload(), _parameters(shape.graph()), ranges, tensors, fast_groups)
 
 
 def fixed_batch(model: bytes, batch: int) -> bytes:
@@ -39,14 +40,17 @@ def workload_model(
     parameters: dict[str, np.ndarray],
     ranges: dict[tuple[str, int], ActivationQuantizer],
     tensors: dict[int, ActivationQuantizer],
+    fast_groups: bool = True,
 ) -> bytes:
     """The serialized ONNX model of a workload of one plan, with that plan's formats and pruned channels.
 
-    tensors: node -> quantizer of its output, where layers in integers write or read it.
+    tensors: node -> quantizer of its output, where layers in integers write or read it. fast_groups: see ``Style``.
     """
     compressor = PlanCompressor(workload.space, parameters, ranges, tensors=tensors)
     plan = workload.space.decode(workload.vectors[0])
-    model = onnx_network(workload.graph, parameters, compressor(plan), Style(integer_weights=True))
+    model = onnx_network(
+        workload.graph, parameters, compressor(plan), Style(integer_weights=True, fast_groups=fast_groups)
+    )
     data: bytes = model.SerializeToString()
     return data
 

@@ -32,7 +32,7 @@ FORMATS = ("float", "w8a8")
 SETTING = "AUTOCOMP_CPU"  # "assumed": never measure, use the shipped device file
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 SUMS = "int16_sums"  # the entry of a device's file
-VERSION = 5  # of the measurement; a cache of another version is measured again
+VERSION = 6  # of the measurement; a cache of another version is measured again
 
 
 def device(name: str | Path | Device, may_measure: bool = True) -> Device:

@@ -10,6 +10,7 @@ from .chains import WHOLE, LayerChain, origins, with_chains
 from .constants import SMALL, constant_bytes
 from .formats import FLOAT_BITS, Format
 from .graph import ChannelGroup, NetworkGraph, Node
+from .grouped_layers import groups_together, groups_together_in_floats
 from .knob import DENSE, SPARSE, Knob, kept_units
 from .node_attributes import WEIGHTED, Argument, Convolution, Narrowing, NodeAttributes, Normalization, SplitPart
 from .packed_layers import BLOCK, packs
@@ -58,6 +59,8 @@ __all__ = [
     "carried_out_by",
     "constant_bytes",
     "foldable",
+    "groups_together",
+    "groups_together_in_floats",
     "kept_nodes",
     "kept_units",
     "once",

@@ -126,6 +126,11 @@ class Node:
         return self.depthwise and self.weight_shape is not None and self.weight_shape[0] == self.groups
 
     @property
+    def repeats_channels(self) -> bool:
+        """Whether each channel is convolved alone, into several."""
+        return self.depthwise and not self.channelwise and not self.transposed
+
+    @property
     def transposed(self) -> bool:
         return self.attributes.convolution is not None and self.attributes.convolution.transposed
 

@@ -76,7 +76,7 @@ def test_a_file_for_this_processor_is_measured(named_subject: Callable[[str], Su
     assert FileSizes(replace(chip, name="my-board"), subject.space).measured_ms(report, ()) is None
 
 
-@pytest.mark.parametrize("name", ["residual", "concatenating", "depthwise", "gated", "vanishing"])
+@pytest.mark.parametrize("name", ["residual", "concatenating", "depthwise", "gated", "vanishing", "grouped"])
 def test_sizes_of_onnx_files_are_predicted(name: str) -> None:
     """Within 1.2 %, one mixed plan within 2.1 %, of files of 1.3 to 80 KB, two thirds of which may be names."""
     some = rounded(name)

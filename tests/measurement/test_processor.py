@@ -153,6 +153,16 @@ def test_memory_is_what_a_process_takes(format: str) -> None:
     assert find_device(processor.TEMPLATE).costs(shape.workload()).memory_mb[0] == pytest.approx(measured, rel=0.05)
 
 
+@pytest.mark.parametrize("format", ["float", "w8a8"])
+@pytest.mark.parametrize(("out", "groups"), [(64, 2), (64, 16), (128, 64)])
+def test_memory_is_what_groups_take(out: int, groups: int, format: str) -> None:
+    """In integers their convolutions run one after the other; channels that are convolved alone into two are
+    repeated."""
+    shape = OperatorShape("conv", "", format, 1, 64, out, 160, 160, 3, groups=groups)
+    measured = peak_mb(operator_model(shape), operator_inputs(shape)[0].shape)
+    assert find_device(processor.TEMPLATE).costs(shape.workload()).memory_mb[0] == pytest.approx(measured, rel=0.05)
+
+
 def test_operators_are_measured_behind_other_data() -> None:
     """Alone an addition finds all it touches in the caches: then it is measured at about half of its time."""
     shape = OperatorShape("add", "Add", channels_in=64, height=56, width=56)

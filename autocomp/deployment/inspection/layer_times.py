@@ -96,7 +96,7 @@ def layer_times(
     """Layer -> milliseconds of one inference of the deployed file. Operators without weights count with the layer that
     they read first; layers in the place of one count as that one."""
     own = compressed.graph or graph
-    style = Style(integer_weights=True, unpacks_at_load=True)
+    style = Style(integer_weights=True, fast_groups=True)
     model = onnx_network(graph, parameters, compressed, style).SerializeToString()
     return times_by(kernel_times(model, inputs, threads), owners(own))
 

@@ -14,6 +14,7 @@ from autocomp.search_spaces import BLOCK, WEIGHTED, NetworkGraph, Node
 
 from . import protobuf
 from .base import SCALE, Container, bias_name, letters_of
+from .onnx_groups import groups_bytes
 
 PHASES, GATE = ".phases", ".gate"  # what the file appends to the name of an operator that rounds another tensor
 
@@ -121,6 +122,7 @@ class OnnxContainer(NamedContainer):
             found = found + whole * (outputs * SCALE + self.bias + 5 * shift)
         if node.kind == "dense":
             found = found + both * (outputs + self.zero_points + 2 * name)
+        found = found + groups_bytes(lowered, index, both)
         phases = self.phases + self.rounded + 24 * len(node.name) + 12 * len(PHASES)
         return found + np.where(both, phases * node.transposed, self._turned(node) * stored)
 

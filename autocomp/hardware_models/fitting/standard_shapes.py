@@ -37,6 +37,10 @@ def standard_shapes(formats: Sequence[str] = ("float", "w8a8")) -> list[Operator
         OperatorShape("conv", "", "float", 8, 64, 64, 14, 14, 3, repeat=4),
         OperatorShape("conv", "", "float", 8, 256, 128, 7, 7, 1, repeat=4),
         OperatorShape("conv", "", "float", 1, 128, 128, 14, 14, 3, groups=4, repeat=4),
+        OperatorShape("conv", "", "float", 1, 128, 128, 28, 28, 3, groups=32, repeat=4),
+        OperatorShape("conv", "", "float", 1, 240, 240, 14, 14, 1, groups=3, repeat=4),
+        OperatorShape("conv", "", "float", 1, 64, 128, 28, 28, 3, groups=64),
+        OperatorShape("conv", "", "float", 8, 16, 16, 28, 28, 3, groups=16, repeat=8),
     ]
     for rows, channels, out in ((1, 512, 1000), (1, 2048, 1000), (64, 256, 1024), (128, 768, 768)):
         found.append(OperatorShape("dense", "", "float", 1, channels, out, rows, repeat=2))
@@ -62,6 +66,8 @@ def _integer_layers(formats: Sequence[str]) -> list[OperatorShape]:
     if "w8a8" not in formats:
         return []
     grouped = [OperatorShape("conv", "", "w8a8", 1, c, c, p, p, k, 1, c, 8) for c, p, k in ((72, 56, 3), (120, 28, 5))]
+    grouped.append(OperatorShape("conv", "", "w8a8", 8, 32, 32, 14, 14, 3, groups=2, repeat=4))
+    grouped.append(OperatorShape("conv", "", "w8a8", 8, 16, 32, 28, 28, 3, groups=16))
     images = ((64, 56), (256, 28))
     pools = [OperatorShape("pool", "MaxPool", "w8a8", 1, c, 1, p, p, 3) for c, p in images]
     several = ((16, 112), (32, 56), (64, 56), (96, 28), (192, 28), (128, 14), (384, 14), (256, 7))

@@ -78,9 +78,11 @@ def described(lowered: LoweredNetwork, position: int) -> tuple[str, np.ndarray, 
     node = lowered.graph.nodes[head]
     precision = lowered.device.runtime.measured_precision(lowered, lowered.program.operators[position])
     layer = multiplied(lowered, head)
+    if layer is not None:
+        layer = lowered.device.runtime.arranged(lowered, head, layer)
     if layer is not None and (node.convolves or node.kind in (*WEIGHTED, "matmul")):
-        groups = "depthwise" if node.depthwise else "grouped" if layer.groups[0] > 1 else "layer"
-        return "matmul" if node.kind == "matmul" else groups, _sizes(layer), precision
+        sort = "matmul" if node.kind == "matmul" else "depthwise" if node.depthwise else "layer"
+        return sort, _sizes(layer), precision
     sort = f"{node.kind} {node.op}" if node.kind in ("activation", "pool") else node.kind
     return sort, np.log2(np.maximum(lowered.elements(head), 1))[:, None], precision
 

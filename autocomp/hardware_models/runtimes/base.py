@@ -142,13 +142,17 @@ class Runtime:
         """Positions of the knobs that decide the layouts in which an operator reads and writes tensors."""
         return ()
 
+    def arranged(self, lowered: LoweredNetwork, index: int, layer: Gemm) -> Gemm:
+        """The layer as its file has it, where that multiplies groups together."""
+        return layer
+
     def grouped_macs(self, lowered: LoweredNetwork, layer: Gemm, precision: np.ndarray) -> np.ndarray | float:
         """(n,): how many times its multiply-accumulates a layer outside the matrix unit computes."""
         return 1.0
 
-    def operators_of_rows(self, lowered: LoweredNetwork, layer: int, divisions: np.ndarray) -> np.ndarray:
-        """(n,): operators that find ranges of a layer's rows and round them, and what follows its product. divisions:
-        (n,), a part of one where several layers share them."""
+    def operators_beside(self, lowered: LoweredNetwork, layer: int, divisions: np.ndarray) -> np.ndarray:
+        """(n,): operators that find ranges of a layer's rows and round them, and what follows its product; what brings
+        the groups of a convolution together. divisions: (n,), a part of one where several layers share them."""
         return np.zeros(len(lowered.workload))
 
     def pool_operations(self, lowered: LoweredNetwork, operator: Operator, windows: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from autocomp.primitives.tracing.nodes import window_of
 from autocomp.primitives.tracing.weight_layout import groups_left
 from autocomp.search_spaces import Node
 
+from .onnx_grouped import conv_in_blocks, repeated, wide_weight
 from .onnx_shapes import operand, source_shape
 
 if TYPE_CHECKING:
@@ -28,13 +29,23 @@ def conv(w: Writer, node: Node) -> str:
     groups = groups_left(node, len(state.weight))
     if node.transposed and w.multiplies_integers(node, state):
         return phased_conv(w, node, state)
-    inputs = [w.layer_input(node, state), w.layer_weight(node, state), *w.layer_bias(node, state)]
     if node.transposed:
+        inputs = [w.layer_input(node, state), w.layer_weight(node, state), *w.layer_bias(node, state)]
         return transposed_window(w, node, inputs, groups)
     a = node.convolution
     top, bottom, left, right = a.pad
     window: dict[str, Any] = {"kernel_shape": a.kernel, "strides": a.stride, "dilations": a.dilation}
-    return w.emit("Conv", inputs, node.name, pads=[top, left, bottom, right], group=groups, **window)
+    window["pads"] = [top, left, bottom, right]
+    fast = w.style.fast_groups and groups > 1 and not node.channelwise
+    if fast and not node.depthwise and w.multiplies_integers(node, state):
+        return conv_in_blocks(w, node, state, window)
+    source, weight = w.layer_input(node, state), w.layer_weight(node, state)
+    if fast and node.depthwise:
+        source, groups = repeated(w, node, state, source, groups), len(state.weight)
+    elif fast:
+        weight, groups = wide_weight(w, node, state)
+    inputs = [source, weight, *w.layer_bias(node, state)]
+    return w.emit("Conv", inputs, node.name, group=groups, **window)
 
 
 def plain_conv(w: Writer, node: Node) -> str:

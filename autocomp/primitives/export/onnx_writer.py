@@ -44,6 +44,7 @@ class Style:
     unpacks_at_load: integers that are multiplied as floats are converted by operators that onnxruntime computes once,
         when it loads the file; else by DequantizeLinear, which TensorRT requires, and onnxruntime would run each time.
     packed_dense: whether dense layers of one row multiply weights of 4 bits as they are stored, which onnxruntime does.
+    fast_groups: whether convolutions with groups have the forms for which onnxruntime has fast kernels.
     statistics: keep every BatchNorm, normalise by the batch, and return the mean and variance of each as
         ``<node>#mean`` and ``<node>#variance``.
     taps: also return the input of every layer, as ``<node>#input``, once for each time that it runs.
@@ -53,6 +54,7 @@ class Style:
     integer_weights: bool = False
     unpacks_at_load: bool = True
     packed_dense: bool = False
+    fast_groups: bool = False
     statistics: bool = False
     taps: bool = False
     tapped: frozenset[int] = frozenset()
@@ -185,7 +187,7 @@ class Writer:
             floats = to_out_first_layout(state.weight, groups) if node.transposed else state.weight
             self.weights[name] = self.initializer(name, floats.T if columns else floats)
         elif self.multiplies_integers(node, state):
-            exact = node.channelwise or not (self.compressed.int16_sums and saturates(state.quantized))
+            exact = node.depthwise or not (self.compressed.int16_sums and saturates(state.quantized))
             quantized = state.quantized.with_positive_scale()
             self.weights[name] = self._multiplied(name, quantized, columns, exact, node.kind == "dense")
         else:  # ONNX requires a positive scale
@@ -208,7 +210,7 @@ class Writer:
         scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
         if not exact:
             levels = (levels.astype(np.int16) + 128).astype(np.uint8)
-        arguments = [self._integers(name, levels, weight.bits), scale]
+        arguments = [self.stored(name, levels, weight.bits), scale]
         if dense or not exact:
             zeros = np.full(weight.scale.size, 0 if exact else 128, levels.dtype)
             arguments.append(self.initializer(f"{name}.zero_points", zeros))
@@ -233,7 +235,7 @@ class Writer:
 
     def _dequantized(self, name: str, weight: QuantizedWeight, folded: bool) -> str:
         if weight.scale.ndim == 1 and weight.zero_point is None:
-            integers = self._integers(name, weight.integers, weight.bits)
+            integers = self.stored(name, weight.integers, weight.bits)
             if folded:
                 return self._unpacked(integers, weight.scale, weight.integers.ndim)
             scale = self.initializer(f"{name}.scale", weight.scale)
@@ -241,17 +243,17 @@ class Writer:
         # A row for each scale. onnxruntime's integer convolution takes no zero point for a channel: the Reshape keeps
         # the layer in float.
         if folded and weight.zero_point is None:
-            stored = self._integers(name, weight.integers.reshape(weight.scale.size, -1), weight.bits)
+            stored = self.stored(name, weight.integers.reshape(weight.scale.size, -1), weight.bits)
             parted = self._unpacked(stored, weight.scale.reshape(-1), 2)
             return self.emit("Reshape", [parted, self.constant(list(weight.integers.shape))], f"{name}.whole")
         scale = self.initializer(f"{name}.scale", weight.scale.reshape(-1))
-        arguments = [self._integers(name, weight.integers.reshape(weight.scale.size, -1), weight.bits), scale]
+        arguments = [self.stored(name, weight.integers.reshape(weight.scale.size, -1), weight.bits), scale]
         if weight.zero_point is not None:
-            arguments.append(self._integers(f"{name}.zero_point", weight.zero_point.reshape(-1), weight.bits))
+            arguments.append(self.stored(f"{name}.zero_point", weight.zero_point.reshape(-1), weight.bits))
         parted = self.emit("DequantizeLinear", arguments, f"{name}.parted", axis=0)
         return self.emit("Reshape", [parted, self.constant(list(weight.integers.shape))], f"{name}.float")
 
-    def _integers(self, name: str, integers: np.ndarray, bits: int) -> str:
+    def stored(self, name: str, integers: np.ndarray, bits: int) -> str:
         if bits > 4:
             return self.initializer(name, integers)
         self.opset = OPSET_INT4

@@ -424,7 +424,7 @@ class PlanCompressor:
 
     def _paired(self, node: Node) -> bool:
         """Whether weights are limited in pairs; those of one channel each are multiplied in more bits."""
-        return bool(self.tensors) and self.int16_sums and not node.channelwise
+        return bool(self.tensors) and self.int16_sums and not node.depthwise
 
     def _range(self, layer: str, bits: int) -> ActivationQuantizer | None:
         if bits == FLOAT_BITS:

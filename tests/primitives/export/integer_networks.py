@@ -25,6 +25,7 @@ from autocomp.search_spaces import Format, NetworkGraph, Plan
 from tests.networks import NETWORKS, conv, images, randomised
 
 FORMATS = ("float", "w8", "w8a8", "w4", "w4a8")
+EXPORT = Style(integer_weights=True, fast_groups=True)  # as files for onnxruntime are written
 
 
 class Upsampling(nn.Cell):
@@ -104,7 +105,26 @@ class Rows(nn.Cell):
         return self.head(ops.mean(x, 1))
 
 
-OTHERS = {"upsampling": Upsampling, "shuffling": Shuffling, "gated": Gated, "rows": Rows, "vanishing": Vanishing}
+class Grouped(nn.Cell):
+    """Groups that are one convolution in a file, groups that are several, and channels convolved alone into two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.narrow = conv(3, 24), nn.Conv2d(24, 24, 3, group=3, has_bias=True)
+        self.wide, self.middle = conv(24, 96, 1, group=3), conv(96, 96, 3, 2, group=12)
+        self.halves, self.twice = nn.Conv2d(96, 48, 1, group=2, has_bias=True), conv(48, 96, 3, group=48)
+        self.norm, self.join, self.head = nn.BatchNorm2d(96), conv(96, 16, 1), nn.Dense(16, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = ops.relu(self.narrow(ops.relu(self.stem(x))))
+        x = ops.relu(self.halves(self.middle(ops.relu(self.wide(x)))))
+        return self.head(ops.mean(ops.relu(self.join(ops.relu(self.norm(self.twice(x))))), (2, 3)))
+
+
+OTHERS = {
+    "upsampling": Upsampling, "shuffling": Shuffling, "gated": Gated, "rows": Rows, "vanishing": Vanishing,
+    "grouped": Grouped,
+}  # fmt: skip
 NAMES = (*NETWORKS, *OTHERS)
 
 
@@ -128,7 +148,7 @@ class Rounded:
 
     def kernels(self, compressed: CompressedWeights, folder: Path) -> Counter[str]:
         """How often each kernel ran, as onnxruntime's profile says."""
-        model = onnx_network(self.graph, self.parameters, compressed, Style(integer_weights=True))
+        model = onnx_network(self.graph, self.parameters, compressed, EXPORT)
         return kernels_of(model.SerializeToString(), self.x, folder)
 
     def _session(self, compressed: CompressedWeights, style: Style, optimized: bool = True) -> Any:

@@ -13,6 +13,7 @@ from autocomp.hardware_models.operators import Operator
 from autocomp.hardware_models.rates import FLOAT, RuntimeRates, RuntimeWork
 
 from .blocks import reordered
+from .groups import moved
 from .integers import passes, rounded
 from .kernels import im2col_elements
 
@@ -27,7 +28,7 @@ class OnnxruntimeWork(RuntimeWork):
     rounded: activations converted to integers, or back, by separate operators.
     gathered: inputs copied together for each position of a kernel before they are multiplied.
     activated: what activations after a layer in floats read and write once more.
-    passed: the same of separate kernels in integers, as additions.
+    passed: the same of separate kernels in integers, as additions, and of those that move channels.
     reordered: activations whose layout is changed.
     """
 
@@ -64,7 +65,7 @@ def extra_work(lowered: LoweredNetwork, position: int, layer: Gemm | None, group
         rounded=rounded(lowered, operator) + _divided(lowered, operator, precision),
         gathered=im2col_elements(node, layer, precision, grouped),
         activated=_activated(lowered, operator, precision) + _of_rows(lowered, operator),
-        passed=lowered.elements(operator.output) * passes(lowered, operator),
+        passed=lowered.elements(operator.output) * passes(lowered, operator) + moved(lowered, operator),
         reordered=reordered(lowered, position),
     )
 

@@ -13,7 +13,7 @@ from autocomp.hardware_models.rates import FLOAT, INT8, RuntimeWork
 from autocomp.hardware_models.runtimes.base import Buffers, Runtime
 from autocomp.search_spaces import BLOCK, packs
 
-from . import integers
+from . import groups, integers
 from .blocks import block_knobs
 from .buffers import OnnxruntimeBuffers
 from .extra_work import AFTER_ROWS, BEFORE_ROWS, OnnxruntimeRates, extra_work
@@ -57,8 +57,12 @@ class Onnxruntime(Runtime):
     def grouped_macs(self, lowered: LoweredNetwork, layer: Gemm, precision: np.ndarray) -> np.ndarray | float:
         return one_by_one(layer, precision, lowered.device.matrix.grouped_block)
 
-    def operators_of_rows(self, lowered: LoweredNetwork, layer: int, divisions: np.ndarray) -> np.ndarray:
-        return (BEFORE_ROWS * divisions + AFTER_ROWS) * lowered.workload.by_row_of(layer)
+    def arranged(self, lowered: LoweredNetwork, index: int, layer: Gemm) -> Gemm:
+        return groups.arranged(lowered, index, layer)
+
+    def operators_beside(self, lowered: LoweredNetwork, layer: int, divisions: np.ndarray) -> np.ndarray:
+        of_rows = (BEFORE_ROWS * divisions + AFTER_ROWS) * lowered.workload.by_row_of(layer)
+        return of_rows + groups.operators_beside(lowered, layer)
 
     def pool_operations(self, lowered: LoweredNetwork, operator: Operator, windows: np.ndarray) -> np.ndarray:
         """In layout blocks, and with the channels last, each window is one operation."""

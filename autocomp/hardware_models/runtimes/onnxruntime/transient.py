@@ -15,8 +15,10 @@ from autocomp.hardware_models.rates import FLOAT, INT8
 from autocomp.search_spaces import WEIGHTED, Node, once
 
 from .blocks import BLOCKS, FEWEST_BLOCKED, blocking, leaves_blocks, pooled_in_blocks, written
+from .groups import convolutions, repeated
 
 STEPS = {"SiLU": 1, "Mish": 2, "GeluExt": 2, "HSwish": 2, "GeLU": 3}  # extra tensors of an activation; others: none
+FLOAT_BYTES = 4
 POINTER = 8  # bytes: an integer convolution holds one for each position of its kernel at each pixel of an image
 
 
@@ -41,7 +43,13 @@ def _at_first(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.nda
     layer, precision = gemm_of(lowered, operator.head), lowered.precision(operator.head)
     pixels = layer.rows / lowered.images(operator.head)
     pointers = POINTER * layer.kernel * pixels * (precision == INT8) * (node.kind == "conv" and layer.kernel > 1)
-    return _copies(lowered, operator) + pointers
+    if node.repeats_channels:
+        again = repeated(lowered, operator) * np.where(precision == INT8, 1, FLOAT_BYTES)
+        copies = _copies(lowered, operator)
+        return np.where(precision == INT8, again + np.maximum(copies, pointers), np.maximum(copies, again))
+    # Of several convolutions side by side one runs at a time: the outputs of those behind it are not there yet.
+    behind = lowered.elements(operator.output) * (1 - 1 / convolutions(lowered, operator.head))
+    return _copies(lowered, operator) + np.maximum(pointers - behind, 0)
 
 
 def _behind(lowered: LoweredNetwork, operator: Operator, node: Node) -> np.ndarray:

@@ -85,3 +85,28 @@ def test_blocks_of_channels_are_a_number_above_0() -> None:
     data = device(TEMPLATE).data
     with pytest.raises(ValueError, match="grouped_block of a device file must be an integer above 0, but mine has 0"):
         Device.parse({**data, "matrix": {**data["matrix"], "grouped_block": 0}}, "mine")
+
+
+@pytest.mark.parametrize("form", ["float", "w8a8"])
+@pytest.mark.parametrize(("out", "groups"), [(64, 16), (64, 2), (128, 64)])
+def test_zeros_between_groups_are_no_multiply_accumulates(chip: Device, form: str, out: int, groups: int) -> None:
+    """They take time and memory, and stand in no file."""
+    shape = OperatorShape("conv", "", form, 1, 64, out, 16, 16, 3, groups=groups)
+    found, graph = chip.costs(shape.workload()), shape.workload().graph
+    assert found.macs[0] == graph.macs == 256 * out * (64 // groups) * 9 + 256 * out * 8
+    assert found.params[0] == out * (64 // groups) * 9 + out + 8 * out + 8
+
+
+def test_a_layer_in_integers_multiplies_as_many_groups_together_as_make_it_wide(chip: Device) -> None:
+    """32 channels of 128 are what the units multiply, for groups of 4 as for groups of 32."""
+    shapes = [OperatorShape("conv", "", "w8a8", 1, 128, 128, 14, 14, 3, groups=groups) for groups in (32, 4, 1)]
+    narrow, wide, whole = (demand(chip, shape).matrix["int8"][0] for shape in shapes)
+    assert narrow == wide == pytest.approx(whole / 4, rel=0.01)
+
+
+def test_channels_that_are_convolved_alone_into_two_cost_what_twice_as_many_do(chip: Device) -> None:
+    """Beside what repeats them."""
+    for form in ("float", "w8a8"):
+        twice = demand(chip, OperatorShape("conv", "", form, 1, 32, 64, 16, 16, 3, groups=32))
+        assert twice.grouped[0] == demand(chip, depthwise(form, 64)).grouped[0]
+        assert isinstance(twice.runtime, OnnxruntimeWork) and twice.runtime.passed[0] == 64 * 256
