@@ -44,9 +44,8 @@ def _of_repeated(name: int, integers: np.ndarray) -> np.ndarray:
 def _of_zeros(weight: int) -> int:
     """What puts zeros between groups. weight: letters of its name."""
     parted, apart, whole = weight + len(".parted"), weight + len(".apart"), weight + len(".whole")
-    found = protobuf.operator("Reshape", (weight, CONSTANT), parted) + protobuf.operator(
-        "Reshape", (apart, CONSTANT), whole
-    )
+    found = protobuf.operator("Reshape", (weight, CONSTANT), parted)
+    found += protobuf.operator("Reshape", (apart, CONSTANT), whole)
     found += protobuf.operator("BitwiseAnd", (parted, weight + len(".diagonal")), apart)
     return found + 2 * protobuf.tensor(CONSTANT) + protobuf.tensor(weight + len(".diagonal"), 4) + 9 * COUNT
 
@@ -54,10 +53,8 @@ def _of_zeros(weight: int) -> int:
 def _of_convolution(name: int, weight: int, bias: int) -> int:
     """Of one convolution, and what makes floats of its weight and its bias. name, weight, bias: letters of the names of
     the layer, of its weight and of its bias, 0: none."""
-    floats, found = (
-        weight + len(".float"),
-        protobuf.operator("Conv", (name, weight + len(".float"), bias), name, WINDOW),
-    )
+    floats = weight + len(".float")
+    found = protobuf.operator("Conv", (name, floats, bias), name, WINDOW)
     found += protobuf.operator("DequantizeLinear", (weight, weight + len(".scale")), floats, protobuf.AXIS)
     found += protobuf.tensor(weight + len(".scale"))
     if not bias:
@@ -70,9 +67,8 @@ def _of_convolution(name: int, weight: int, bias: int) -> int:
 def _of_block(name: int, weight: int, bias: int) -> int:
     """One of several convolutions, a part of the input made floats for it, and its output rounded."""
     part, block = name + len(".part0"), name + len(".block0")
-    floats = protobuf.operator(
-        "DequantizeLinear", (name + len(".parts:0"), name + len(".parts.scale"), name + len(".parts.zero_point")), part
-    )
+    read = name + len(".parts:0"), name + len(".parts.scale"), name + len(".parts.zero_point")
+    floats = protobuf.operator("DequantizeLinear", read, part)
     scale, zero = name + len(".blocks.scale"), name + len(".blocks.zero_point")
     levels = protobuf.operator("QuantizeLinear", (block, scale, zero), block + len(".levels"))
     listed = protobuf.field(name + len(".parts:0")) + protobuf.field(block + len(".levels"))
