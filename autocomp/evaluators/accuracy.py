@@ -265,7 +265,7 @@ class PlanEvaluator:
             reconstructed,
             adapted,
         )
-        settings += ("quantized tensors",) if self.compressor.tensors else ()
+        settings += ("quantized tensors 2",) if self.compressor.tensors else ()
         settings += () if self.compressor.int16_sums else ("weights without limits",)
         digest.update(repr(settings + (() if self.measure is None else (self.measure.key,))).encode())
         arrays = [*(self.parameters[name] for name in sorted(self.parameters)), *self.inputs, *calibration]

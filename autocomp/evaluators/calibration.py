@@ -46,6 +46,7 @@ SAMPLED_NUMBERS, ALL_NUMBERS = 2_000_000, 25_000_000  # in them: of a layer, and
 AROUND = 9  # times fewer patches where those around each are needed, too
 COMPARED_ROWS = 256  # of a tensor, on which the scales of its channels are compared
 ACTIVATION_IMAGES = 32  # on which ReLUs are compared with the activations in whose place they stand
+NEAR = 1.2  # times its own scale, at most, that a tensor has to have that of a concatenation
 CHUNK = 32  # images at a time: all layer inputs of a chunk are in memory at once
 
 
@@ -138,11 +139,12 @@ def calibrate_tensors(
             lows[i], highs[i] = min(lows[i], float(values.min())), max(highs[i], float(values.max()))
             some = min(values.size, math.ceil(SAMPLES * len(chunk[0]) / count))
             samples[i].append(rng.choice(values.reshape(-1), some, replace=False))
-    return {
+    quantizers = {
         i: fit_activation(np.concatenate(found), lows[i], highs[i], 8, symmetric)
         for i, found in samples.items()
         if found
     }
+    return as_concatenated(graph, quantizers)
 
 
 def with_tensors(
@@ -160,17 +162,74 @@ def with_tensors(
     """
     calibrated = calibrate_tensors(engine, graph, trained, inputs, symmetric=symmetric, products=products)
     flow, quantizers = graph.integer_flow, dict(calibrated)
+    fixed = set()
     for layer, i in reversed(graph.layers.items()):
         quantizer = trained.layers[layer].activation
         if quantizer is not None and quantizer.bits == 8:
-            quantizers[flow.source[graph.nodes[i].inputs[0]]] = quantizer
+            fixed.add(source := flow.source[graph.nodes[i].inputs[0]])
+            quantizers[source] = quantizer
     integers = {
         layer: state.activation is not None and state.quantized is not None and state.quantized.bits <= 8
         for layer, state in trained.layers.items()
     }
     integers |= dict.fromkeys(products, True)
+    quantizers = as_concatenated(graph, quantizers, fixed)
     chosen = {i: flow.source[i] for i in flow.tensors(integers)}
     return replace(trained, tensors={i: quantizers[s] for i, s in chosen.items() if s in calibrated})
+
+
+def as_concatenated(
+    graph: NetworkGraph, quantizers: Mapping[int, ActivationQuantizer], fixed: Collection[int] = ()
+) -> dict[int, ActivationQuantizer]:
+    """The quantizers, by node, with which concatenations move numbers instead of rounding them again.
+
+    Where a tensor and a concatenation that reads it have nearly the same scale, both have the larger one. What a
+    concatenation alone reads is rounded as its result is. Both where they have the same zero point: with that of its
+    result a tensor behind a ReLU would have levels below zero, and the ReLU a kernel of its own. fixed: nodes whose
+    quantizers stay.
+    """
+    found, flow = dict(quantizers), graph.integer_flow
+    joins = [i for i, node in enumerate(graph.nodes) if node.op == "Concat" and flow.end[i] in found]
+    pairs = [
+        (source, flow.end[i], _reads_alone(graph, source, i))
+        for i in joins
+        for source in sorted({flow.source[k] for k in graph.nodes[i].inputs} & found.keys())
+        if found[source].zero_point == found[flow.end[i]].zero_point
+    ]
+    pairs.reverse()  # what is joined last has the widest range
+    for source, joined, alone in pairs:
+        if alone:
+            found[source] = found[joined]
+    near = [(source, joined) for source, joined, alone in pairs if not alone]
+    while any(_shares(found, quantizers, pair, fixed) for pair in near):
+        pass
+    for source, joined, alone in pairs:
+        if alone:
+            found[source] = found[joined]
+    return found
+
+
+def _shares(
+    found: dict[int, ActivationQuantizer],
+    own: Mapping[int, ActivationQuantizer],
+    pair: tuple[int, int],
+    fixed: Collection[int],
+) -> bool:
+    """Gives the smaller scale the other one, if that is at most ``NEAR`` times as large; whether it did."""
+    small, large = sorted(pair, key=lambda i: found[i].scale)
+    far = found[large].scale > NEAR * own[small].scale
+    if far or small in fixed or found[small].scale == found[large].scale:
+        return False
+    found[small] = found[large]
+    return True
+
+
+def _reads_alone(graph: NetworkGraph, tensor: int, reader: int) -> bool:
+    """Whether one node alone reads a tensor, maybe moved."""
+    source = graph.integer_flow.source
+    moved = [k for k in range(len(graph.nodes)) if source[k] == tensor]
+    readers = {one for k in moved for one in graph.consumers[k] if source[one] != tensor}
+    return readers == {reader} and not any(k in graph.outputs for k in moved)
 
 
 def shared_ranges(

@@ -10,6 +10,7 @@ import pytest
 
 from autocomp.evaluators import MindSporeEngine, OnnxEngine, calibration
 from autocomp.evaluators.calibration import (
+    as_concatenated,
     calibrate_ranges,
     calibration_within,
     layer_hessians,
@@ -20,6 +21,7 @@ from autocomp.evaluators.calibration import (
 from autocomp.primitives.numerics import patches
 from autocomp.primitives.numerics.patches import patch_width
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, kept_channels, parameters_of
+from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.process.deadline import Deadline
 from autocomp.search_spaces import Argument, NetworkGraph, Node, NodeAttributes, Normalization, Plan, SearchSpace
@@ -231,3 +233,38 @@ def test_what_a_pass_takes_for_however_few_samples_counts_once(monkeypatch: pyte
     engine, samples = Slow(clock, 0.01, begun=1.0), (np.arange(64.0)[:, None], np.arange(64.0))
     assert len(calibration_within(engine, None, samples, Deadline(60.0))[0]) == 64  # type: ignore[arg-type]
     assert len(calibration_within(engine, None, samples, Deadline(14.0))[0]) == 4  # type: ignore[arg-type]
+
+
+JOINED = [
+    Node("x", "input", "Input", (), (1, 3, 8, 8)),
+    Node("a", "conv", "Conv2D", (0,), (1, 4, 8, 8), "a", (4, 3, 1, 1)),
+    Node("b", "conv", "Conv2D", (0,), (1, 4, 8, 8), "b", (4, 3, 1, 1)),
+    Node("ab", "concat", "Concat", (1, 2), (1, 8, 8, 8)),
+    Node("c", "conv", "Conv2D", (3,), (1, 4, 8, 8), "c", (4, 8, 1, 1)),
+    Node("abc", "concat", "Concat", (3, 4), (1, 12, 8, 8)),
+    Node("d", "conv", "Conv2D", (5,), (1, 4, 8, 8), "d", (4, 12, 1, 1)),
+]
+
+
+def scales(*numbers: float, fixed: tuple[int, ...] = ()) -> list[float]:
+    """Of the nodes before the last, as concatenations change them."""
+    quantizers = {i: ActivationQuantizer(number, 0, 8) for i, number in enumerate(numbers)}
+    found = as_concatenated(NetworkGraph(tuple(JOINED), (6,)), quantizers, fixed)
+    return [found[i].scale for i in range(len(numbers))]
+
+
+def test_what_a_concatenation_alone_reads_is_rounded_as_its_result_is() -> None:
+    assert scales(1.0, 0.2, 0.5, 1.0, 0.3, 2.0) == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_nearly_equal_scales_beside_a_concatenation_become_the_larger_one(wide: bool) -> None:
+    """Those of a concatenation and of one that others read, too, whichever is the larger one."""
+    first, second = (1.1, 1.0) if wide else (1.0, 1.1)
+    assert scales(1.0, 0.2, 0.5, first, 0.3, second) == [1.0, 1.1, 1.1, 1.1, 1.1, 1.1]
+    assert scales(1.0, 0.2, 0.5, 1.0, 0.3, 1.3) == [1.0, 1.0, 1.0, 1.0, 1.3, 1.3]
+
+
+def test_trained_scales_stay() -> None:
+    assert scales(1.0, 0.2, 0.5, 1.0, 0.3, 1.1, fixed=(3,)) == [1.0, 1.0, 1.0, 1.0, 1.1, 1.1]
+    assert scales(1.0, 0.2, 0.5, 1.0, 0.3, 1.1, fixed=(5,)) == [1.0, 1.1, 1.1, 1.1, 1.1, 1.1]
