@@ -9,7 +9,7 @@ import numpy as np
 
 from autocomp.primitives.numerics.rotations.merged import TurnedGain
 
-from .layers import StandIn, ms, nn, ops, parameter
+from .layers import StandIn, nn, ops, parameter
 
 
 class TurnedGains(nn.Cell):
@@ -32,18 +32,30 @@ class TurnedNorm(StandIn, nn.SequentialCell):
     layer_name = "0"
 
 
+class TurnedByFactor(nn.Cell):
+    """x: (..., channels), of which each ``len(factor)`` are multiplied by the factor, and become the rows of what
+    follows: (-1, len(factor), channels / len(factor))."""
+
+    def __init__(self, factor: np.ndarray, channels: int) -> None:
+        super().__init__()
+        self.rows = (-1, channels // len(factor), len(factor))
+        self.factor = parameter(factor.T.astype(np.float32), "factor")
+
+    def construct(self, x: Any) -> Any:
+        return ops.matmul(x.reshape(self.rows), self.factor).transpose((0, 2, 1))
+
+
 class TurnedInput(nn.Cell):
-    """x: (..., channels) times the Kronecker product of matrices, in float: one small product for each of them."""
+    """x: (..., channels) times the Kronecker product of matrices, in float: one small product for each of them.
+
+    Each is a cell of its own: MindSpore 2.10 takes the parameters of a tuple for those of another cell of the class,
+    once it has compiled a network that adds to a part of a tensor in place.
+    """
 
     def __init__(self, factors: Sequence[np.ndarray]) -> None:
         super().__init__()
-        self.sizes = [len(factor) for factor in reversed(factors)]
-        self.channels = int(np.prod(self.sizes))
-        found = [parameter(factor.T.astype(np.float32), f"factor{i}") for i, factor in enumerate(reversed(factors))]
-        self.factors = ms.ParameterTuple(found)
+        channels = int(np.prod([len(factor) for factor in factors]))
+        self.products = nn.SequentialCell([TurnedByFactor(factor, channels) for factor in reversed(factors)])
 
     def construct(self, x: Any) -> Any:
-        y = x
-        for size, factor in zip(self.sizes, self.factors):  # noqa: B905  # GRAPH mode has no strict
-            y = ops.matmul(y.reshape((-1, self.channels // size, size)), factor).transpose((0, 2, 1))
-        return y.reshape(x.shape)
+        return self.products(x).reshape(x.shape)

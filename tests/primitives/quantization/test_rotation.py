@@ -21,6 +21,7 @@ from autocomp.primitives.numerics.rotations.matrices import (
     rotation_matrix,
 )
 from autocomp.primitives.tracing.platform import forward, load_mindspore
+from autocomp.primitives.tracing.tracer import trace
 from tests.networks import Residual, Tokens, images, randomised
 from tests.networks import tokens as words
 from tests.primitives.contract import assert_untouched, outputs_of_files, values
@@ -68,6 +69,12 @@ class Vision(nn.Cell):
         x = x + self.attention(self.norm1(x))
         x = x + self.mlp(self.norm2(x))
         return self.head(self.norm3(x)[:, 0])
+
+
+class Adding(nn.Cell):
+    def construct(self, x: Any) -> Any:
+        x[..., 0] += 1.0
+        return x
 
 
 class Stream(SmallLlama):
@@ -148,6 +155,14 @@ class TestExactness:
         assert [(axes.block, axes.keeps_mean) for axes in rotation.rotated] == [(16, True), (8, False)]
         new = set(values(same)) - set(values(net))
         assert new == ({"norm1.1.matrix", "norm1.1.shift"} if make is Vision else set())
+
+    def test_cells_of_a_class_keep_their_own_matrices(self, tmp_path: Path) -> None:
+        """MindSpore took those of the first one for all, once it had compiled what adds to a part of a tensor."""
+        trace(Adding(), (np.zeros((1, 4), np.float32),))
+        net, rotation = small_llama(), Rotation(heads=False, online=True, seed=2)
+        turned, expected = rotation.equivalent(net, X), outputs(net, OTHERS)
+        for found in outputs_of_files(turned, OTHERS, tmp_path):
+            assert norm_error(found, expected) < 1e-5
 
     def test_another_seed_and_narrowing_layers_turned_online(self, tmp_path: Path) -> None:
         (_, same), rotation = rotated_llama(), Rotation(heads=False, online=True, seed=1)
