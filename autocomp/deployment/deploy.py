@@ -384,7 +384,7 @@ def onnx_bytes(
     packed_dense: bool = False,
 ) -> bytes:
     """zero_points: whether the runtime takes them, as onnxruntime; TensorRT does not. packed_dense: see ``Style``."""
-    style = Style(True, unpacks_at_load=zero_points, packed_dense=packed_dense, fast_groups=zero_points)
+    style = Style(integer_weights=True, unpacks_at_load=zero_points, fast_groups=zero_points, packed_dense=packed_dense)
     data: bytes = onnx_network(graph, parameters, compressed, style).SerializeToString()
     return data
 

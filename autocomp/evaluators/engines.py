@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol
 
@@ -94,10 +95,10 @@ class OnnxEngine:
 
     def running_on(self, compressed: CompressedWeights) -> str:
         """The provider that comes first in a session; onnxruntime leaves out those that cannot start."""
-        return str(self._session(compressed, Style(fast_groups=True)).get_providers()[0])
+        return str(self._session(compressed, Style()).get_providers()[0])
 
     def outputs(self, compressed: CompressedWeights, inputs: Arrays) -> Arrays:
-        session = self._session(compressed, Style(fast_groups=True))
+        session = self._session(compressed, Style())
         parts = self._map(session, [s.name for s in session.get_outputs()], inputs)
         return joined(self.described_outputs, parts)
 
@@ -106,7 +107,7 @@ class OnnxEngine:
         layers = {node.name + TAP: node.layer for node in graph.nodes if node.layer is not None}
         if not layers:
             return {}
-        session = self._session(compressed, Style(fast_groups=True, taps=True))
+        session = self._session(compressed, Style(taps=True))
         names = [s.name for s in session.get_outputs() if s.name in layers]
         parts = self._map(session, names, inputs)
         found: dict[str, list[np.ndarray]] = {}
@@ -117,7 +118,7 @@ class OnnxEngine:
     def node_outputs(
         self, compressed: CompressedWeights, inputs: Arrays, nodes: Collection[int]
     ) -> dict[int, np.ndarray]:
-        session = self._session(compressed, Style(fast_groups=True, tapped=frozenset(nodes)))
+        session = self._session(compressed, Style(tapped=frozenset(nodes)))
         graph = compressed.graph or self.graph
         names = {i: graph.nodes[i].name + OUTPUT for i in sorted(nodes)}
         parts = self._map(session, list(names.values()), inputs)
@@ -128,7 +129,7 @@ class OnnxEngine:
         layers = {node.name: node.layer for node in graph.nodes if node.kind == "batchnorm" and node.layer}
         if not layers:
             return {}
-        session = self._session(compressed, Style(fast_groups=True, statistics=True), threads=STATISTICS_THREADS)
+        session = self._session(compressed, Style(statistics=True), threads=STATISTICS_THREADS)
         names = [name + part for name in layers for part in (MEAN, VARIANCE)]
         found = dict(zip(names, session.run(names, self._feed(session, inputs)), strict=True))
         calls: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -142,7 +143,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        model = onnx_network(self.graph, self.parameters, compressed, style)
+        model = onnx_network(self.graph, self.parameters, compressed, replace(style, fast_groups=True))
         as_it_is = {"providers": list(self.providers), "disabled_optimizers": REWRITES}
         return onnxruntime.InferenceSession(model.SerializeToString(), options, **as_it_is)
 

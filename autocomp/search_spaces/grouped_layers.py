@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 WIDE = 32  # least input channels in integers: with fewer they take longer, with more they multiply more zeros
-BLOCK, WIDEST = 16, 64  # channels in a block of floats: a group has whole ones, or takes up to five times as long
+FILLED, WIDEST = 16, 64  # channels in a block of floats: a group has whole ones, or takes up to five times as long
 
 
 def groups_together(groups: int, width: int | np.ndarray) -> np.ndarray:
@@ -21,7 +21,7 @@ def groups_together_in_floats(groups: int, width: int | np.ndarray, outputs: int
     they are then not too wide. outputs: output channels of a group."""
     found = np.ones(np.shape(width), np.int64)
     for count in _divisors(groups)[::-1]:
-        whole = (np.multiply(width, count) % BLOCK == 0) & (np.multiply(outputs, count) % BLOCK == 0)
+        whole = (np.multiply(width, count) % FILLED == 0) & (np.multiply(outputs, count) % FILLED == 0)
         found = np.where(whole & (np.multiply(width, count) <= WIDEST), count, found)
     return found
 
