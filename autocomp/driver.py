@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
 from pathlib import Path
@@ -15,16 +17,21 @@ from autocomp.deployment.deploy import NetworkDeployer
 from autocomp.deployment.file_sizes import FileSizes
 from autocomp.deployment.recovery import Recovery, usual_epochs
 from autocomp.deployment.remote.plan_trainer import Team
+from autocomp.deployment.resolutions.networks import ScaledNetwork
+from autocomp.deployment.resolutions.plans import CELL, KIND
+from autocomp.deployment.resolutions.searches import add_resolutions
 from autocomp.deployment.resolving import ScoreResolver
 from autocomp.deployment.restore import restore
 from autocomp.deployment.timing import can_time, time_points
 from autocomp.deployment.tuning import Tuner, settings_of
+from autocomp.errors import BudgetError
 from autocomp.evaluators import Measurement, OnnxEngine, evaluate_subset, score
 from autocomp.evaluators.fine_tuning import FineTuning, check_trainable, integer, training_classes
 from autocomp.hardware_models import Device
 from autocomp.measurement.processor import device as find_device
 from autocomp.primitives.quantization.product_knobs import CACHE
 from autocomp.primitives.registry import expanded, known_names, refuses_cache
+from autocomp.primitives.replacement.resolution import Resolution
 from autocomp.primitives.restrictions import Restrict
 from autocomp.primitives.tracing.float32_form import half_note
 from autocomp.primitives.tracing.tracer import as_float32, check_cell, example_inputs
@@ -32,7 +39,7 @@ from autocomp.problem.arguments import check, check_workers
 from autocomp.problem.budget import Budget, check_context, check_reachable, objectives
 from autocomp.problem.cheapest_plans import cheapest
 from autocomp.problem.data import Data, Samples
-from autocomp.problem.jobs import Job, prepare
+from autocomp.problem.jobs import Job, deployment_inputs, prepare
 from autocomp.problem.record import Record
 from autocomp.process.deadline import Deadline
 from autocomp.process.interrupts import interruptible
@@ -64,6 +71,7 @@ def search(
     exclude: str | Iterable[str] = (),
     restrict: Restrict | Iterable[Restrict] = (),
     primitives: str | Iterable[str] = "auto",
+    resolutions: float | Iterable[float] = (),
     trials: int | None = None,
     time_limit: float | None = None,
     patience: int | None = PATIENCE,
@@ -97,6 +105,10 @@ def search(
             weight has ``requires_grad=False``, unless all have.
         restrict: :class:`Restrict`, one or several: formats, least shares of channels and primitives of some layers.
         primitives: "auto", names, or groups of names ("post-training", "training", "pruning").
+        resolutions: shares of height and width of the network's images, such as ``0.75`` or ``(0.875, 0.75)``: the
+            front has points at these resolutions, too, of networks that take the same images and scale them down
+            themselves, see :class:`autocomp.primitives.Resolution`. Each has an equal part of the trials and of the
+            time, and the network is trained at it first, as ``fine_tune`` says, where the data have training samples.
         trials: how many plans are evaluated, the float network among them; None: 200.
         time_limit: seconds from the call on, after which no further evaluation begins. Preparation and scores count:
             where they take more than their share of it they are shortened, and ``front.notes`` says so. The float
@@ -146,13 +158,15 @@ def search(
         trials=trials, time_limit=time_limit, patience=patience, sampler=sampler, storage=storage, fine_tune=fine_tune,
         train_budget=train_budget, elastic=elastic, seed=seed, progress=progress, resources=resources,
         evaluation_limit=evaluation_limit, on_evaluation=on_evaluation, batch=batch, context=context,
-        cache_bits=cache_bits,
+        cache_bits=cache_bits, resolutions=resolutions,
     )  # fmt: skip
     check_workers(workers)
     check_sampler(sampler)
     samples = Data.coerce(data)
     trials, time_limit, usual = usual_bounds(trials, time_limit, trains=samples.train is not None)
-    deadline = Deadline(time_limit)
+    ratios = tuple(dict.fromkeys(resolutions if isinstance(resolutions, Iterable) else (resolutions,)))
+    whole, deadline = Deadline(time_limit), Deadline(time_limit and time_limit / (1 + len(ratios)))
+    trials = max(1, trials // (1 + len(ratios)))
     seed = integer(seed, "seed")
     tuning, names = settings_of(fine_tune, seed), known_names(primitives)
     restrictions = (restrict,) if isinstance(restrict, Restrict) else tuple(restrict)
@@ -172,12 +186,20 @@ def search(
     check_storage(storage)
     check_workers_load(workers, {} if workers is None else _sent(samples))
     halves, net = half_note(net), as_float32(net)
+    for ratio in ratios:  # a network that does not take it is told of before the search
+        Resolution(ratio).apply(net, deployment_inputs(net, samples, inputs))
     job = prepare(
         net, chip, samples, inputs, names, seed, progress, exclude, deadline, workers is not None, restrictions,
         exact_bits=not {"bops", "weight_bytes"}.isdisjoint(objectives(bounds)), context=context, cache_bits=cache_bits,
     )  # fmt: skip
     bounds = bounds.scaled(job.evaluator.scale)
-    check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
+    beyond = None  # bounds that the network reaches at a lower resolution, if at all
+    try:
+        check_reachable(bounds, cheapest(job.space, job.costs, bounds, job.float_cost, seed), job.float_cost, chip.name)
+    except BudgetError as error:
+        if not ratios:
+            raise
+        beyond = error
     limits = {"trials": trials, "time_limit": time_limit, "patience": patience, "evaluation_limit": evaluation_limit}
     study = _study(
         job, bounds, _executor(job, workers, resources), storage, sampler=sampler, seed=seed, progress=progress,
@@ -193,6 +215,16 @@ def search(
     front.settings["call"] = call
     if study.stopped != INTERRUPTED:
         _train(front, tuner, job, trials, train_budget, elastic)
+        searched = partial(
+            _at_resolution, front=front, data=samples, inputs=inputs, primitives=names, exclude=exclude,
+            restrict=restrictions, trials=trials, patience=patience, sampler=sampler, workers=workers, batch=batch,
+            resources=resources, evaluation_limit=evaluation_limit, storage=storage, fine_tune=fine_tune,
+            train_budget=train_budget, elastic=elastic, context=context, cache_bits=cache_bits, seed=seed,
+            progress=progress, on_evaluation=on_evaluation, device=chip,
+        )  # fmt: skip
+        add_resolutions(front, deployer, ratios, searched, tuner, sibling(storage, KIND), whole)
+        if beyond is not None and not front.joined:
+            raise beyond
         if "latency" in bounds.metrics and can_time(chip):
             time_points(front, chip, deployer.samples, lambda: study.seconds_left)
     if not front.feasible:
@@ -352,6 +384,27 @@ def _train(
     bounded = not front.feasible and front.budget.bounds_accuracy
     if tuner is not None and bounded and tuner.study.seconds_left > 0:
         tuner.reach_budget(front)
+
+
+def _at_resolution(
+    scaled: ScaledNetwork,
+    deadline: Deadline,
+    *,
+    front: ParetoSet,
+    exclude: str | Iterable[str],
+    restrict: Sequence[Restrict],
+    storage: str | Path | None,
+    **settings: Any,
+) -> ParetoSet:
+    """The front of the network at a lower resolution, within the bounds that hold for the network's own."""
+    patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    restrict = [replace(one, layers=tuple(CELL + name for name in one.layers)) for one in restrict]
+    own = sibling(storage, scaled.lower.folder)
+    seconds = None if deadline.seconds is None else deadline.left
+    return search(
+        scaled.net, front.limits, exclude=[CELL + name for name in patterns], restrict=restrict, time_limit=seconds,
+        storage=own, **settings,
+    )  # fmt: skip
 
 
 def _sent(data: Data) -> dict[str, Any]:

@@ -75,6 +75,14 @@ def search(
     primitives: Annotated[
         str, typer.Option("--primitives", help="auto, or names joined by commas: rtn, lsq, channel-pruning, taylor...")
     ] = "auto",
+    resolution: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--resolution",
+            metavar="RATIO",
+            help="A share of the images' sides, as 0.75, at which the network is searched, too. Once for each.",
+        ),
+    ] = None,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Evaluations.", show_default="200")] = None,
     time_limit: Annotated[
         float | None,
@@ -163,6 +171,7 @@ def search(
         data=samples.shortened(QUICK_SAMPLES) if quick and samples is not None else samples,
         inputs=shapes,
         primitives=primitives if primitives == "auto" else [name.strip() for name in primitives.split(",")],
+        resolutions=tuple(resolution or ()),
         trials=trials or (QUICK_TRIALS if quick else None),
         time_limit=time_limit,
         patience=patience,

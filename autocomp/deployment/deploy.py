@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,6 +63,15 @@ from .weights_file import StoredWeights, holds_weights
 Arrays = tuple[np.ndarray, ...]
 
 
+class AtLowerResolution(Protocol):
+    """The network behind images that it scales down; its deployer applies the plans that it takes."""
+
+    @property
+    def deployer(self) -> Deployer: ...
+    def takes(self, plan: Plan) -> bool: ...
+    def write(self, folder: pathlib.Path) -> None: ...
+
+
 class NetworkDeployer:
     """Applies plans to copies of the user's network; a :class:`autocomp.results.front.Deployer`.
 
@@ -72,6 +81,8 @@ class NetworkDeployer:
     batch: the batch of MindIR files; ONNX files take any batch.
     evaluates: whether the evaluator has the samples of the search, or only a few to compare files on.
     sizes: predicts the sizes of files; None where the device is not known.
+
+    lower: the same network at lower resolutions, of which the front has points.
     """
 
     def __init__(
@@ -86,6 +97,7 @@ class NetworkDeployer:
     ) -> None:
         self._float, self.evaluator, self.calibration = net, evaluator, calibration
         self.choices, self.batch, self._evaluates, self._sizes = choices, batch, evaluates, sizes
+        self.lower: list[AtLowerResolution] = []
 
     @property
     def float_net(self) -> Any:
@@ -114,7 +126,8 @@ class NetworkDeployer:
             return export_checkpoint(self.net(plan), path, form, names)
         compressed, known = replace(self.evaluator.compress(plan), cache={}), self.evaluator
         if holds_weights(path):
-            return export_weights(self.net(plan), self._float, (plan, compressed.kept), self.samples, path)
+            whole = known.space.graph.whole
+            return export_weights(self.net(plan), self._float, (plan, compressed.kept), self.samples, path, whole)
         net = convert(self._float, known.space.graph, known.parameters, compressed)
         weights = (compressed.graph or known.space.graph, known.parameters, compressed)
         report = export(net, *weights, self.samples, path, not known.symmetric, _device(self._sizes), form)
@@ -177,10 +190,10 @@ class NetworkDeployer:
         return self._tuned(weights, lambda: tuned), found
 
     def measure(self, plan: Plan, data: Any) -> tuple[Measurement, Measurement]:
-        evaluator = self._on(data)
+        evaluator = self.on(data)
         return evaluator.evaluate(plan), evaluator.evaluate(Plan())
 
-    def _on(self, data: Any) -> PlanEvaluator:
+    def on(self, data: Any) -> PlanEvaluator:
         """The evaluator for the evaluation samples of other data. What they lack, a metric or labels, is that of the
         search."""
         known = self.evaluator
@@ -193,7 +206,13 @@ class NetworkDeployer:
         compared_by = given.compared_by or (known.compared_by if given.evaluation.y is None else "")
         return known.on(as_taken(self._float, given.evaluation), given.evaluation.y, given.measure, compared_by)
 
+    def of(self, plan: Plan) -> Deployer:
+        return next((one.deployer for one in self.lower if one.takes(plan)), self)
+
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
+        deployer = self.of(plan)
+        if deployer is not self:
+            return deployer.restored(folder, plan)
         return self.trained(TrainedWeights.read(folder / file_of(plan)))
 
     def trained(self, weights: TrainedWeights) -> TunedDeployer:
@@ -203,12 +222,14 @@ class NetworkDeployer:
 
     def _tuned(self, weights: TrainedWeights, make: Callable[[], Tuned]) -> TunedDeployer:
         zero_points = not self.evaluator.symmetric
-        own = self._sizes, self._judge, self._on, self._float, self.cache_bits(weights.plan)
+        own = self._sizes, self._judge, self.on, self._float, self.cache_bits(weights.plan)
         return TunedDeployer(weights, make, self.samples, zero_points, *own)
 
     def store(self, folder: pathlib.Path, plans: Iterable[Plan]) -> None:
         """Writes what :func:`autocomp.load` needs, besides the network itself, to apply plans again."""
         SearchedNetwork(self.evaluator, self.calibration, self.choices, self.batch).write(folder)
+        for one in self.lower:
+            one.write(folder)
 
 
 class TunedDeployer:
@@ -291,6 +312,9 @@ class TunedDeployer:
     def details(self, scores: str | None, evaluated: Sequence[Point], shown: Point) -> FrontDetails | None:
         return None
 
+    def of(self, plan: Plan) -> Deployer:
+        return self
+
     def restored(self, folder: pathlib.Path, plan: Plan) -> Deployer:
         raise ValueError("a stored point can be read only with the float network: use autocomp.load(folder, net)")
 
@@ -341,14 +365,20 @@ def export(
 
 
 def export_weights(
-    net: Any, base: Any, plan: tuple[Plan, np.ndarray | None], inputs: Arrays, path: str | os.PathLike[str]
+    net: Any,
+    base: Any,
+    plan: tuple[Plan, np.ndarray | None],
+    inputs: Arrays,
+    path: str | os.PathLike[str],
+    whole: Mapping[str, str] | None = None,
 ) -> ExportReport:
     """Write the weights of the converted network; rebuild it from the file and the float network, and compare.
 
-    base: the float network. plan: and which channels it keeps, where it does not say that itself.
+    base: the float network. plan: and which channels it keeps, where it does not say that itself. whole: layers of
+    which none are cut, see :class:`StoredWeights`.
     """
     with written_whole(path) as draft:
-        StoredWeights.of(net, plan[0], inputs, plan[1]).write(draft)
+        StoredWeights.of(net, plan[0], inputs, plan[1], whole or {}).write(draft)
         error = compare(lambda file, x: forward(rebuild(base, file), x), draft, inputs, forward(net, inputs), EXACT)
         size = draft.stat().st_size
     return ExportReport(pathlib.Path(path), WEIGHTS[1:], size / 1e6, error, of_cost=False)

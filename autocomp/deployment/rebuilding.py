@@ -15,6 +15,8 @@ from autocomp.primitives.numerics.divided_inputs import DIVIDING, DYNAMIC, SUPPR
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of
 from autocomp.primitives.numerics.quantizers import ActivationQuantizer
 from autocomp.primitives.replacement.chain_values import chain_of
+from autocomp.primitives.replacement.resolution import Resolution
+from autocomp.primitives.tracing.channels import left_whole
 from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.primitives.verification.standalone import inputs_for
@@ -38,6 +40,7 @@ from autocomp.search_spaces import (
     split_value,
 )
 
+from .resolutions.plans import LowerResolution
 from .weights_file import StoredWeights, holds_weights
 
 
@@ -69,7 +72,8 @@ def rebuild(net: Any, plan: Plan | Mapping[str, Any] | str | os.PathLike[str], i
         return _structure(net, Plan.parse(plan) if isinstance(plan, str) else Plan(plan), inputs, None)  # type: ignore[arg-type]
     path = Path(plan)  # type: ignore[arg-type]
     stored = StoredWeights.read(path)
-    found = _structure(net, stored.plan, stored.examples() if inputs is None else inputs, stored.kept)
+    examples = stored.examples() if inputs is None else inputs
+    found = _structure(net, stored.plan, examples, stored.kept, stored.whole)
     _fill(found, stored.arrays, path)
     return found
 
@@ -90,9 +94,15 @@ def _fill(net: Any, arrays: Mapping[str, np.ndarray], path: Path) -> None:
         parameter.set_data(ms.Tensor(arrays[name]))
 
 
-def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> Any:
-    """stays: (units,) bool, which channels are kept; None: the first of each group, as many as the plan says."""
-    graph = trace(net, inputs_for(net, inputs))
+def _structure(
+    net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None, whole: Mapping[str, str] | None = None
+) -> Any:
+    """stays: (units,) bool, which channels are kept; None: the first of each group, as many as the plan says. whole:
+    see :class:`StoredWeights`."""
+    if (lower := LowerResolution.of(plan)) is not None:
+        scaled = Resolution(lower.ratio).apply(net, inputs)
+        return _structure(scaled, lower.own(plan), inputs, stays, whole)
+    graph = left_whole(trace(net, inputs_for(net, inputs)), whole or {})
     kept, formats, sparse = np.ones(graph.unit_count, bool), {}, set()
     named: dict[str, str] = {}
     chains: dict[str, LayerChain] = {}
@@ -127,7 +137,8 @@ def _structure(net: Any, plan: Plan, inputs: Any, stays: np.ndarray | None) -> A
         else:
             raise ValueError(
                 "a plan's choices are 'keep/<group>', 'structure/<layer>', 'skip/<cell>', 'activation/<cell>', "
-                f"'sparsity/<layer>', 'cache/<attention>' and 'format/<layer>', but got {name!r}"
+                "'sparsity/<layer>', 'cache/<attention>', 'format/<layer>' and 'resolution/images', "
+                f"but got {name!r}"
             )
     if stays is not None:
         if stays.shape != kept.shape:

@@ -15,7 +15,7 @@ from autocomp.hardware_models.generation import costs_of
 from autocomp.primitives.choices import Choices
 from autocomp.primitives.numerics.plan_compressor import parameters_of
 from autocomp.primitives.restrictions import Restrict
-from autocomp.primitives.tracing.channels import group_channels
+from autocomp.primitives.tracing.channels import left_whole
 from autocomp.primitives.tracing.tracer import trace
 from autocomp.problem.data import Samples
 from autocomp.problem.jobs import RepeatedCosts, as_taken, evaluator_of
@@ -30,6 +30,7 @@ from autocomp.study.ledger import SCORES, Ledger
 from .deploy import NetworkDeployer
 from .file_sizes import FileSizes
 from .network_file import FILE, parameters_key
+from .resolutions.searches import restored
 from .resolving import ScoreResolver
 
 DESCRIBED = ("parameters", "space", "whole", "batch", "primitives", "formats", "seed")
@@ -52,9 +53,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
         raise ValueError(f"the front in {folder} was found for other weights than this network has")
     samples, calibration = _numbered(arrays, "sample"), _numbered(arrays, "calibration")
     graph = trace(net, samples)
-    missing = {layer: why for layer, why in description["whole"].items() if layer not in graph.whole}
-    if missing:
-        graph = group_channels(graph, missing)
+    graph = left_whole(graph, description["whole"])
     formats = [Format.parse(text) for text in description["formats"]]
     channel_divisor, strict_divisor = _divisor(description)
     symmetric = description.get("symmetric", False)
@@ -103,6 +102,7 @@ def restore(net: Any, folder: str | Path, given: Samples | None = None, measure:
     resolver = _resolver(Path(folder), evaluator, batch, with_samples)
     sizes = None if resolver is None else FileSizes(resolver.device, evaluator.space, batch)
     deployer = NetworkDeployer(net, evaluator, calibration, choices, batch, with_samples, sizes)
+    deployer.lower += restored(Path(folder), deployer, lambda scaled, own: restore(scaled, own, given, measure))
     front = ParetoSet.load(folder, deployer, resolver)
     if given is not None:
         _check_samples(front.float_point, evaluator)

@@ -81,10 +81,10 @@ class Tuner:
         self._team, self._workers = team, ExitStack()
         self._running: Executor | None = None
         if is_dataset(data.train) and is_batched(data.train):
-            self.train_set, self._samples_key = data.train, f"{data.train.get_dataset_size()} batches"
+            self.train_set, self.samples_key = data.train, f"{data.train.get_dataset_size()} batches"
         else:
             assert data.training is not None
-            self.train_set, self._samples_key = data.training, data.training.fingerprint
+            self.train_set, self.samples_key = data.training, data.training.fingerprint
 
     @property
     def steps_in_epoch(self) -> int:
@@ -239,7 +239,7 @@ class Tuner:
         train = (self.train_set.x[0], self.train_set.y) if isinstance(self.train_set, Samples) else self.train_set
         try:
             found = elastic_weights(
-                deployer.float_net, deployer.evaluator, train, self._samples_key, replace(settings, steps=steps),
+                deployer.float_net, deployer.evaluator, train, self.samples_key, replace(settings, steps=steps),
                 path, self.study.progress, lambda: self.study.seconds_left,
             )  # fmt: skip
         except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
@@ -252,7 +252,7 @@ class Tuner:
         if self.folder is None:
             return None
         settings = [asdict(one) for one in history]
-        decides = [VERSION, self.deployer.evaluator.key, str(point.plan), settings, self._samples_key]
+        decides = [VERSION, self.deployer.evaluator.key, str(point.plan), settings, self.samples_key]
         digest = hashlib.blake2b(json.dumps(decides).encode(), digest_size=16)
         return self.folder / f"{digest.hexdigest()}.npz"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,27 @@ VERSION = "1"
 @dataclass(frozen=True)
 class StoredWeights:
     """arrays: by the names of the compressed network's parameters. kept: (units,) bool; None where the plan says it.
-    inputs: shape, with a batch of 1, and NumPy's type of each.
+    inputs: shape, with a batch of 1, and NumPy's type of each. whole: the layers whose channels the search did not cut,
+    with reasons: they are none of the units.
     """
 
     plan: Plan
     arrays: dict[str, np.ndarray]
     inputs: tuple[tuple[tuple[int, ...], str], ...]
     kept: np.ndarray | None = None
+    whole: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, net: Any, plan: Plan, inputs: Arrays, kept: np.ndarray | None) -> StoredWeights:
+    def of(
+        cls, net: Any, plan: Plan, inputs: Arrays, kept: np.ndarray | None, whole: Mapping[str, str]
+    ) -> StoredWeights:
         arrays = {parameter.name: np.array(parameter.asnumpy(), order="C") for parameter in net.get_parameters()}
-        return cls(plan, arrays, tuple(((1, *x.shape[1:]), x.dtype.name) for x in inputs), kept)
+        return cls(plan, arrays, tuple(((1, *x.shape[1:]), x.dtype.name) for x in inputs), kept, whole)
 
     def write(self, path: Path) -> None:
         kept = "" if self.kept is None else "".join("1" if unit else "0" for unit in self.kept)
         described = {"autocomp": VERSION, "plan": str(self.plan), "kept": kept, "inputs": json.dumps(self.inputs)}
+        described["whole"] = json.dumps(dict(self.whole))
         save_file(self.arrays, path, metadata=described)
 
     @classmethod
@@ -52,7 +58,8 @@ class StoredWeights:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             inputs = tuple((tuple(shape), dtype) for shape, dtype in json.loads(described["inputs"]))
             kept = np.array([unit == "1" for unit in described["kept"]]) if described["kept"] else None
-            return cls(Plan.parse(described["plan"]), arrays, inputs, kept)
+            whole = json.loads(described.get("whole", "{}"))  # earlier versions wrote none
+            return cls(Plan.parse(described["plan"]), arrays, inputs, kept, dict(whole))
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} must hold weights that autocomp exported, but it lacks {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from autocomp.primitives.restrictions import Restrict
@@ -100,6 +100,12 @@ BATCH = Rule(
 )
 WORKERS_KIND = "None, a number, 'auto' or 'ray://host:port'"
 WORKERS = Rule(WORKERS_KIND, _is_workers, WORKERS_KIND, _is_address).or_none()
+RESOLUTIONS = Rule(
+    "a share of the sides of images, or several",
+    lambda v: is_number(v) or (isinstance(v, Collection) and not isinstance(v, Mapping) and _is_numbers(v)),
+    "shares above 0 and below 1",
+    lambda v: all(0 < one < 1 for one in ((v,) if is_number(v) else v)),
+)
 NAMES = Rule("'auto', a name or a list of names", is_names, "'auto' or at least one name", not_empty)
 EPOCHS = Rule(
     "a number of epochs or FineTuning",
@@ -148,6 +154,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "patience": whole(1).or_none(),
         "exclude": Rule("names or patterns of layers", is_names),
         "restrict": Rule("autocomp.Restrict, one or several", _is_restrictions),
+        "resolutions": RESOLUTIONS,
         "sampler": Rule("the name of a sampler", lambda v: isinstance(v, str)),
         "workers": WORKERS,
         "batch": BATCH,

@@ -19,19 +19,17 @@ from autocomp.problem.metrics import METRICS
 from autocomp.problem.pareto import hypervolume, knee, on_front
 from autocomp.problem.record import Record
 from autocomp.rules import checked
-from autocomp.search_spaces import Plan
+from autocomp.search_spaces import RESOLUTION, Plan
 
 from . import front_table
-from .details import FILE as DETAILS
 from .details import FrontDetails
 from .estimates import estimated_on_part, expected, least_accuracy, not_shown
 from .front_table import LINES, render
 from .html_table import table_html
-from .layers import FILE as LAYERS
 from .layers import LayerTables
 from .point import Deployer, ExportReport, Point
 from .prediction import Prediction, Resolver, StoredResolver
-from .stored import FILE, read, to_json, write_text
+from .stored import read, save, write_text
 from .timed import Timed
 from .wording import short
 
@@ -55,6 +53,7 @@ class ParetoSet(Sequence[Point]):
     float_point: the float network, evaluated like every plan; it need not be on the front.
     evaluated: every evaluated plan, in order, without fine-tuning.
     tuned: points whose networks were fine-tuned, one for each plan; they can be on the front like others.
+    joined: points at lower resolutions, found by searches of their own.
     reference: the reference point of ``hypervolume``, as (error, costs as shares of the float network's).
     settings: the settings of the search, shown in the report.
     resolver: solves for other budgets.
@@ -82,6 +81,7 @@ class ParetoSet(Sequence[Point]):
         resolver: Resolver | None = None,
         chance: float | None = None,
         tuned: Iterable[tuple[Record, Deployer | None]] = (),
+        joined: Iterable[tuple[Record, Deployer | None]] = (),
         layers: LayerTables | None = None,
         details: FrontDetails | None = None,
         timed: Mapping[str, Sequence[float]] | None = None,
@@ -102,7 +102,8 @@ class ParetoSet(Sequence[Point]):
             self.float_point if record is of_float else Point.of(record, self.float_point, deployer)
             for record in records
         )
-        self.evaluated = self._expected()
+        self._joined = tuple(Point.of(record, self.float_point, deployer) for record, deployer in joined)
+        self.evaluated, self.joined = self._expected()
         self.tuned = tuple(
             replace(Point.of(record, self.float_point, deployer), tuned=True) for record, deployer in tuned
         )
@@ -116,8 +117,10 @@ class ParetoSet(Sequence[Point]):
         lower = own.metric if own.scale else ""
         return Budget.parse(text, lower).on(self.errors, self.device).scaled(own.scale)
 
-    def _expected(self) -> tuple[Point, ...]:
-        return expected(self._observed, self.float_point, lambda point: self._constraint_violation(self.budget, point))
+    def _expected(self) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+        observed, count = (*self._observed, *self._joined), len(self._observed)
+        found = expected(observed, self.float_point, lambda point: self._constraint_violation(self.budget, point))
+        return found[:count], found[count:]
 
     def _find(self) -> tuple[Point, ...]:
         points = self._comparable
@@ -148,7 +151,7 @@ class ParetoSet(Sequence[Point]):
 
     @property
     def _every(self) -> tuple[Point, ...]:
-        return (*self.evaluated, *self.tuned)
+        return (*self.evaluated, *self.tuned, *self.joined)
 
     def _matrix(self, points: Sequence[Point]) -> np.ndarray:
         """(n, 1 + objectives): error, and costs as shares of the float network's; all to be minimised."""
@@ -296,13 +299,13 @@ class ParetoSet(Sequence[Point]):
         there dominates it."""
         check("evaluate", plan=plan)
         wanted = plan.plan if isinstance(plan, Prediction) else plan
-        for point in self.evaluated:
+        for point in (*self.evaluated, *self.joined):
             if point.plan == wanted and point.samples == self.float_point.samples:
                 return point
         point = Point.of(self._resolver().evaluate(wanted), self.float_point, self.deployer)
         point = replace(point, violation=self._constraint_violation(self.budget, point))
         self._observed = (*(other for other in self._observed if other.plan != wanted), point)
-        self.evaluated = self._expected()
+        self.evaluated, self.joined = self._expected()
         self._renew()
         return next(point for point in self.evaluated if point.plan == wanted)
 
@@ -325,6 +328,13 @@ class ParetoSet(Sequence[Point]):
         self.tuned = (*(other for other in self.tuned if other.plan != point.plan), added)
         self._renew()
 
+    def join(self, records: Iterable[tuple[Record, Deployer]]) -> None:
+        """Add plans at lower resolutions, measured on the front's samples and compared with its float network."""
+        added = (Point.of(record, self.float_point, deployer) for record, deployer in records)
+        self._joined = (*self._joined, *self._judged(added))
+        self.evaluated, self.joined = self._expected()
+        self._renew()
+
     def take_latency(self, measured: Point, own_ms: float, float_ms: float) -> None:
         """Milliseconds of a point's file and of the float network's, which ran in turns on the device: from now on
         they, and not the predicted ones, say whether points meet the budget."""
@@ -333,8 +343,8 @@ class ParetoSet(Sequence[Point]):
         for point in self._every:
             if point.plan == measured.plan:
                 point.measured["latency_ms"] = own_ms
-        self._observed, self.tuned = map(self._judged, (self._observed, self.tuned))
-        self.evaluated = self._expected()
+        self._observed, self._joined, self.tuned = map(self._judged, (self._observed, self._joined, self.tuned))
+        self.evaluated, self.joined = self._expected()
         self._renew()
 
     def _judged(self, points: Iterable[Point]) -> tuple[Point, ...]:
@@ -363,7 +373,7 @@ class ParetoSet(Sequence[Point]):
 
     @property
     def layers(self) -> LayerTables | None:
-        plans = [point.plan for point in (self.float_point, *self, *self.tuned)]
+        plans = [one.plan for one in (self.float_point, *self, *self.tuned) if RESOLUTION not in one.plan]
         known = self._layers is not None and all(plan in self._layers for plan in plans)
         if self.deployer is not None and not known:
             self._layers = self.deployer.layers(plans) or self._layers
@@ -373,9 +383,10 @@ class ParetoSet(Sequence[Point]):
     def details(self) -> FrontDetails | None:
         """Uniform plans, which are evaluated for it, tensors, and where the knee loses its accuracy; None where neither
         the network is at hand nor was when the front was saved."""
-        if self.deployer is not None and not (self._details and self._details.fits(self.knee)):
+        shown = self.float_point if RESOLUTION in self.knee.plan else self.knee
+        if self.deployer is not None and not (self._details and self._details.fits(shown)):
             scores = None if self.resolver is None else self.resolver.stored().get("scores")
-            found = self.deployer.details(scores, self.evaluated, self.knee)
+            found = self.deployer.details(scores, self.evaluated, shown)
             self._details = self._details if found is None else found.completed(self._details)
         return self._details
 
@@ -399,21 +410,9 @@ class ParetoSet(Sequence[Point]):
     def save(self, folder: str | Path) -> Path:
         """Write ``front.json`` and what stands beside it for :meth:`load`, the deployer's files and ``report.html``."""
         check("save", folder=folder)
-        folder = Path(folder)
-        write_text(folder / FILE, to_json(self))
-        layers = self.layers
-        if layers is not None:
-            write_text(folder / LAYERS, layers.to_json())
-        details = self.details
-        if details is not None:
-            write_text(folder / DETAILS, details.to_json())
-        if self.deployer is not None:
-            self.deployer.store(folder, [point.plan for point in self])
-        for point in self.tuned:
-            if point.deployer is not None:
-                point.deployer.store(folder, [point.plan])
-        self.report(folder / "report.html")
-        return folder
+        save(self, Path(folder))
+        self.report(Path(folder) / "report.html")
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path, deployer: Deployer | None = None, resolver: Resolver | None = None) -> ParetoSet:
@@ -434,6 +433,7 @@ class ParetoSet(Sequence[Point]):
             resolver=resolver,
             chance=saved.chance,
             tuned=[(record, deployer and deployer.restored(Path(folder), record.plan)) for record in saved.tuned],
+            joined=[(record, deployer and deployer.of(record.plan)) for record in saved.joined],
             timed=saved.timed,
             layers=LayerTables.read(Path(folder)),
             details=FrontDetails.read(Path(folder)),

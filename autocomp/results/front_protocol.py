@@ -10,7 +10,7 @@ from autocomp.problem.budget import Budget
 
 from .details import FrontDetails
 from .layers import LayerTables
-from .point import Point
+from .point import Deployer, Point
 from .prediction import Resolver
 from .timed import Timed
 
@@ -27,6 +27,8 @@ class Front(Collection[Point], Protocol):
     def evaluated(self) -> Collection[Point]: ...
     @property
     def tuned(self) -> Collection[Point]: ...
+    @property
+    def joined(self) -> Collection[Point]: ...
     @property
     def knee(self) -> Point: ...
     @property
@@ -65,3 +67,10 @@ class Front(Collection[Point], Protocol):
     def reference(self) -> tuple[float, ...]: ...
 
     def hypervolume(self) -> float: ...
+
+
+class SavedFront(Front, Protocol):
+    """A front that may know its network."""
+
+    @property
+    def deployer(self) -> Deployer | None: ...

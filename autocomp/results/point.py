@@ -131,6 +131,10 @@ class Deployer(Protocol):
         """Write into the folder what is needed to apply these plans later."""
         ...
 
+    def of(self, plan: Plan) -> Deployer:
+        """Who applies this plan: another deployer, where it is one at a lower resolution."""
+        ...
+
     def restored(self, folder: Path, plan: Plan) -> Deployer:
         """The deployer of a fine-tuned plan, from the files that its deployer stored in the folder."""
         ...

@@ -17,7 +17,11 @@ from autocomp.problem.record import Record
 from autocomp.process.bounded_files import parse_json, plain_mode, read_text
 from autocomp.search_spaces import Plan
 
-from .front_protocol import Front
+from .details import FILE as DETAILS
+from .details import FrontDetails
+from .front_protocol import Front, SavedFront
+from .layers import FILE as LAYERS
+from .layers import LayerTables
 from .point import ExportReport, Point
 
 FILE = "front.json"
@@ -36,8 +40,8 @@ class MeasuredFiles:
 class StoredFront:
     """The contents of a front's file.
 
-    tuned: records of plans whose networks were fine-tuned. measured, measured_tuned: measured costs of each plan, by
-        its key.
+    tuned, joined: records of plans whose networks were fine-tuned, and of plans at lower resolutions. measured,
+        measured_tuned, measured_joined: measured costs of each plan, by its key.
     resolver: data to solve for other budgets, where it is known. timed: see :class:`Timed`.
     """
 
@@ -52,12 +56,19 @@ class StoredFront:
     resolver: dict[str, Any] | None = None
     tuned: tuple[Record, ...] = ()
     measured_tuned: dict[str, MeasuredFiles] = field(default_factory=dict)
+    joined: tuple[Record, ...] = ()
+    measured_joined: dict[str, MeasuredFiles] = field(default_factory=dict)
     chance: float | None = None
     timed: dict[str, list[float]] = field(default_factory=dict)
 
     def tell(self, front: Front) -> None:
         """Give the front's points what was measured of them."""
-        for points, measured in ((front.evaluated, self.measured), (front.tuned, self.measured_tuned)):
+        found_for = (
+            (front.evaluated, self.measured),
+            (front.tuned, self.measured_tuned),
+            (front.joined, self.measured_joined),
+        )
+        for points, measured in found_for:
             for point in points:
                 found = measured.get(point.plan.key, MeasuredFiles())
                 point.measured.update(found.costs)
@@ -79,6 +90,7 @@ def to_json(front: Front) -> str:
         "errors": front.errors and front.errors.as_dict(),
         "records": [_record(point) for point in front.evaluated],
         "tuned": [_record(point) for point in front.tuned],
+        "joined": [_record(point) for point in front.joined],
         "resolver": None if front.resolver is None else front.resolver.stored(),
     }
     return json.dumps(value, indent=1, default=str) + "\n"
@@ -104,6 +116,23 @@ def _record(point: Point) -> dict[str, Any]:
         "measured": point.measured,
         "files": {form: asdict(report) for form, report in point.files.items()},
     }
+
+
+def save(front: SavedFront, folder: Path) -> None:
+    """Write what :func:`read` reads, and what stands beside it."""
+    write_text(folder / FILE, to_json(front))
+    tables: tuple[tuple[str, LayerTables | FrontDetails | None], ...] = (
+        (LAYERS, front.layers),
+        (DETAILS, front.details),
+    )
+    for name, found in tables:
+        if found is not None:
+            write_text(folder / name, found.to_json())
+    if front.deployer is not None:
+        front.deployer.store(folder, [point.plan for point in front])
+    for point in front.tuned:
+        if point.deployer is not None:
+            point.deployer.store(folder, [point.plan])
 
 
 def read(folder: Path) -> StoredFront:
@@ -137,6 +166,8 @@ def _stored(value: dict[str, Any]) -> StoredFront:
         measured=_measured(value["records"]),
         tuned=tuple(_read_record(record) for record in value.get("tuned", ())),
         measured_tuned=_measured(value.get("tuned", ())),
+        joined=tuple(_read_record(record) for record in value.get("joined", ())),
+        measured_joined=_measured(value.get("joined", ())),
         resolver=value.get("resolver"),
         chance=value.get("chance"),
         timed=value.get("timed", {}),

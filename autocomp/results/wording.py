@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from autocomp.problem.metrics import shown, shown_change, significant
-from autocomp.search_spaces import Plan, Value, split_value
+from autocomp.search_spaces import RESOLUTION, Plan, Value, lower_resolution, split_value
 
 
 def short(plan: Plan) -> str:
@@ -17,8 +17,11 @@ def short(plan: Plan) -> str:
     if not plan:
         return "float network"
     ratios = sorted(float(split_value(value)[0]) for name, value in plan.items() if name.startswith("keep/"))
-    counts = Counter(_choice(name, value) for name, value in plan.items() if not name.startswith("keep/"))
-    parts = [f"{choice} x{n}" for choice, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    lower = lower_resolution(plan)
+    others = ((name, value) for name, value in plan.items() if not name.startswith("keep/") and name != RESOLUTION)
+    counts = Counter(_choice(name, value) for name, value in others)
+    parts = [] if lower is None else [f"resolution {lower}"]
+    parts += [f"{choice} x{n}" for choice, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     if ratios:
         low, high = f"{ratios[0]:.2g}", f"{ratios[-1]:.2g}"
         parts.append(f"keep {low if low == high else f'{low}-{high}'} x{len(ratios)}")

@@ -14,7 +14,7 @@ from .grouped_layers import groups_together, groups_together_in_floats
 from .knob import DENSE, SPARSE, Knob, kept_units
 from .node_attributes import WEIGHTED, Argument, Convolution, Narrowing, NodeAttributes, Normalization, SplitPart
 from .packed_layers import BLOCK, packs
-from .plan import Plan, Value
+from .plan import RESOLUTION, Plan, Value, lower_resolution
 from .quantized_tensors import CLIPPING, MAX_POOLS, SPLITS, IntegerFlow, foldable
 from .space import SearchSpace
 from .values import SEPARATOR, carried_out_by, split_value
@@ -29,6 +29,7 @@ __all__ = [
     "KEPT",
     "MAX_POOLS",
     "RELU",
+    "RESOLUTION",
     "SEPARATOR",
     "SKIPPED",
     "SMALL",
@@ -63,6 +64,7 @@ __all__ = [
     "groups_together_in_floats",
     "kept_nodes",
     "kept_units",
+    "lower_resolution",
     "once",
     "origins",
     "packs",

@@ -11,6 +11,7 @@ from autocomp.process.bounded_files import parse_json
 from autocomp.rules import is_number, shown
 
 Value = str | float | int
+RESOLUTION = "resolution/images"  # a choice that is made for a whole network: see lower_resolution
 
 
 def _check(values: Mapping[str, Value]) -> None:
@@ -78,3 +79,9 @@ class Plan(Mapping[str, Value]):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self._json == other._json
+
+
+def lower_resolution(plan: Mapping[str, Value]) -> Value | None:
+    """The share of the sides of images at which a plan's network runs behind images that it scales down; None for one
+    at the network's own resolution."""
+    return plan.get(RESOLUTION)

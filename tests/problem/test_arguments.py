@@ -61,6 +61,7 @@ WRONG: dict[str, tuple[Any, ...]] = {  # of each kind of name, values that nothi
     "teacher": (-0.1, 1.1, True, math.nan, "0.5"),
     "exclude": (5, None, [5], True),
     "restrict": (5, None, ["head"], True),
+    "resolutions": (None, True, "0.5", 0, 1, 1.5, -0.5, math.nan, [0.5, 1], [0.5, "0.75"], {0.5: 1}, {"a": 1}),
     "elastic": (-1, "2", True, float("nan"), None),
     "train_budget": (-1, "2", True, float("nan")),
     "lower_is_better": (1, "yes", 0.0),

@@ -193,6 +193,9 @@ class Recorder:
     def details(self, *given: Any) -> None:
         return None
 
+    def of(self, plan: Plan) -> Recorder:
+        return self
+
     def restored(self, folder: Path, plan: Plan) -> Recorder:
         return self
 

@@ -51,6 +51,7 @@ def searches() -> list[Case]:
     wrong = {
         "net": (None, *NETS), "budget": BUDGETS, "device": DEVICES, "exclude": (5, None, [5], True),
         "restrict": (5, None, "head", ["head"], True),
+        "resolutions": (None, True, "0.5", 0, 1, -0.5, NAN, [0.5, 1], [0.5, "0.75"], {0.5: 1}),
         "primitives": ([], None, 5, [5], ""), "trials": COUNTS, "time_limit": (True, "60", 0, -1, NAN, [60]),
         "patience": COUNTS, "sampler": (None, 5, ["random"]), "workers": (1.5, True, "two", "", [2], 0, -1),
         "storage": FOLDERS[1:], "fine_tune": (None, True, 1.5, -1, "2"), "train_budget": (-1, "2", True, NAN, INF, [2]),

@@ -48,6 +48,12 @@ def group_channels(
     return _grouped(state)
 
 
+def left_whole(graph: NetworkGraph, whole: Mapping[str, str]) -> NetworkGraph:
+    """The graph with these layers, for these reasons, among those whose channels are not cut."""
+    missing = {layer: why for layer, why in whole.items() if layer not in graph.whole}
+    return group_channels(graph, missing) if missing else graph
+
+
 def _followed(graph: NetworkGraph, left_whole: Mapping[str, str], choices: Mapping[str, int]) -> Identities:
     state = Identities(graph, choices)
     for node in graph.nodes:
