@@ -1,11 +1,12 @@
 """Training in rounds against training everything: hypervolume for so many training steps.
 
-    python benchmarks/fidelities.py --shared ../shared [--quick] [--trials 24] [--steps 20] [--seed 0]
+    python benchmarks/fidelities.py --shared ../shared [--quick] [--trials 24] [--steps 20] [--pool 6] [--seed 0]
 
 The quick start's network, its 2,000 images to evaluate on, 20,000 training images of Fashion-MNIST (from the folder
 ``--shared``), budget ``latency<75%, size<50%`` on ``ascend-310p3:mindspore``, which reads 1 to 8 bits. A search of so
 many plans is made twice. In the one, plans near its front are trained in three rounds, the better half of them further:
-6 plans for ``--steps`` each, 3 for twice and 2 for four times as many, 20 times ``--steps`` in all. In the other, every
+6 plans (``--pool``) for ``--steps`` each, 3 for twice and 2 for four times as many, 20 times ``--steps`` in all. In the
+other, every
 evaluated plan within the budget is fine-tuned for all steps that the longest training of the rounds has, 7 times
 ``--steps``, by the first of the primitives that train it. Both fronts hold what is best on the search's images, trained
 or not; their points are then measured on the 10,000 test images. Hypervolume is over (test error, size) and (test
@@ -28,13 +29,15 @@ import numpy as np
 from one_space import AUTO, BATCH, BUDGET, DEVICE, measured, training_images
 
 import autocomp
-from autocomp.deployment.recovery import POOL, ROUNDS, assignments
+from autocomp.deployment import recovery
+from autocomp.deployment.recovery import ROUNDS, assignments
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.problem.pareto import hypervolume, nondominated
 from autocomp.quickstart import load_network, load_samples
 from autocomp.results.front import ParetoSet, Point
 
 FILE = Path("runs/fidelities.jsonl")
+USUAL = recovery.POOL
 Row = dict[str, Any]
 
 
@@ -43,6 +46,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/")
     parser.add_argument("--trials", type=int, default=24, help="plans that a search evaluates")
     parser.add_argument("--steps", type=int, default=20, help="of a training in the first round")
+    parser.add_argument("--pool", type=int, default=recovery.POOL, help="plans in the first round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="6 plans, 2 steps; nothing is kept")
     options = parser.parse_args()
@@ -65,10 +69,12 @@ class Comparison:
         base = self.searched(train_budget=0)
         untrained = [self.row(point, 0, "evaluated") for point in base.evaluated if not point.is_float]
         trained = [self.fine_tuned(point, base, longest) for point in base.evaluated if within(point)]
-        epochs = ROUNDS * POOL * given.steps / (len(self.train[0]) // FineTuning(epochs=1).batch)
+        recovery.POOL = given.pool
+        epochs = ROUNDS * given.pool * given.steps / (len(self.train[0]) // FineTuning(epochs=1).batch)
         started = time.process_time()
-        rounds = self.known("rounds") or [
-            self.row(point, int(point.fidelity.split("after ")[1].split()[0]) if point.tuned else 0, "rounds")
+        name = "rounds" if given.pool == USUAL else f"rounds of {given.pool}"
+        rounds = self.known(name) or [
+            self.row(point, int(point.fidelity.split("after ")[1].split()[0]) if point.tuned else 0, name)
             for point in self.searched(train_budget=epochs)
         ]
         print(f"the search with rounds: {time.process_time() - started:.0f} s of processor time")
@@ -111,7 +117,8 @@ class Comparison:
 
     def show(self, untrained: list[Row], trained: list[Row], rounds: list[Row], longest: int) -> None:
         everything = chosen(untrained + trained)
-        steps = {"rounds": self.options.steps * (POOL + 2 * (POOL // 2) + 4 * -(-POOL // 2 // 2)),
+        pool = self.options.pool
+        steps = {"rounds": self.options.steps * (pool + 2 * -(-pool // 2) + 4 * -(-pool // 4)),
                  "everything": longest * len(trained)}  # fmt: skip
         print(f"{'':12} {'steps':>6} {'points':>6} {'trained':>7} {'hv size':>8} {'hv latency':>10}")
         found = {}

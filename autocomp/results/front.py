@@ -302,6 +302,8 @@ class ParetoSet(Sequence[Point]):
         for point in (*self.evaluated, *self.joined):
             if point.plan == wanted and point.samples == self.float_point.samples:
                 return point
+        if RESOLUTION in wanted:
+            raise ValueError(f"evaluate takes plans at the network's own resolution, or of joined, but got {wanted}")
         point = Point.of(self._resolver().evaluate(wanted), self.float_point, self.deployer)
         point = replace(point, violation=self._constraint_violation(self.budget, point))
         self._observed = (*(other for other in self._observed if other.plan != wanted), point)
@@ -330,8 +332,7 @@ class ParetoSet(Sequence[Point]):
 
     def join(self, records: Iterable[tuple[Record, Deployer]]) -> None:
         """Add plans at lower resolutions, measured on the front's samples and compared with its float network."""
-        added = (Point.of(record, self.float_point, deployer) for record, deployer in records)
-        self._joined = (*self._joined, *self._judged(added))
+        self._joined += tuple(self._judged(Point.of(record, self.float_point, one) for record, one in records))
         self.evaluated, self.joined = self._expected()
         self._renew()
 

@@ -129,6 +129,8 @@ def test_it_is_stored_and_loaded(front: ParetoSet, point: Point, tmp_path: Path)
     other = autocomp.Data(evaluate=labelled(80, 7))
     assert again.evaluate(other).accuracy == point.evaluate(other).accuracy
     assert loaded.evaluate(point.plan).plan == point.plan
+    with pytest.raises(ValueError, match=r"^evaluate takes plans at the network's own resolution"):
+        loaded.evaluate(Plan({RESOLUTION: 0.5}))
     alone = autocomp.load(tmp_path / "front")
     assert str(alone) == str(front)
     with pytest.raises(ValueError, match=r"autocomp\.load\(folder, net\)"):
