@@ -1,6 +1,6 @@
 """One search over all primitives, with training: what it gains, and what each primitive gives.
 
-    python benchmarks/one_space.py --shared ../shared [--quick] [--seeds 1] [--rows joint,after] [--again]
+    python benchmarks/one_space.py --shared ../shared [--quick] [--seeds 1] [--rows joint,after] [--epochs 11] [--again]
 
 The quick start's network, its 2,000 images to evaluate on, 20,000 training images of Fashion-MNIST (from the folder
 ``--shared``), budget ``latency<75%, size<50%`` on ``ascend-310p3:mindspore``, which reads 1 to 8 bits.
@@ -10,6 +10,8 @@ Rows, a search each:
 * ``after``: rounding and pruning alone, then three points of its front fine-tuned by LSQ with as many steps as the
   rounds had, and more points while it is faster than ``joint`` was;
 * ``without NAME``, ``with NAME``: ``joint`` without one of these primitives, or with another one.
+
+With ``--epochs`` plans near the front train for so many epochs in all, in place of a search's usual ones.
 
 All points are measured on the 10,000 test images. Hypervolume is over (test error, size) and (test error, latency),
 costs as shares of the float network's. Finished rows are kept in runs/one_space.jsonl.
@@ -45,14 +47,16 @@ Row = dict[str, Any]
 
 def main() -> None:
     options = arguments()
-    done = {} if options.again or options.quick or not FILE.exists() else stored()
+    rows = [] if options.quick or not FILE.exists() else [json.loads(line) for line in FILE.read_text().splitlines()]
+    others = [row for row in rows if row.get("epochs") != options.epochs]
+    done = {(row["row"], row["seed"]): row for row in rows if row not in others and not options.again}
     for seed in range(options.seeds):
         for name in options.rows.split(","):
             if (name, seed) not in done:
                 done[name, seed] = examined(name, options, seed, done)
                 if not options.quick:
                     FILE.parent.mkdir(exist_ok=True)
-                    FILE.write_text("".join(f"{json.dumps(row)}\n" for row in done.values()))
+                    FILE.write_text("".join(f"{json.dumps(row)}\n" for row in (*others, *done.values())))
             show(done)
 
 
@@ -61,6 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with data/")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", default="joint,after", help=f"joined by commas, of: {', '.join(ROWS)}")
+    parser.add_argument("--epochs", type=float, help="of all trainings of a search; its own usual ones")
     parser.add_argument("--again", action="store_true", help="measure rows that are kept, too")
     parser.add_argument("--quick", action="store_true", help="48 plans on 500 images; nothing is kept")
     options = parser.parse_args()
@@ -69,24 +74,23 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def stored() -> dict[tuple[str, int], Row]:
-    rows = [json.loads(line) for line in FILE.read_text().splitlines()]
-    return {(row["row"], row["seed"]): row for row in rows}
-
-
 def examined(name: str, options: argparse.Namespace, seed: int, done: dict[tuple[str, int], Row]) -> Row:
     train, trials = training_images(options.shared), 48 if options.quick else 100
     evaluate = load_samples("evaluate").take(500 if options.quick else 2000)
     data = autocomp.Data(calibrate=load_samples("calibrate"), evaluate=evaluate, train=train)
-    settings: dict[str, Any] = {"inputs": (BATCH, 1, 28, 28), "trials": trials, "seed": seed}
+    epochs = options.epochs if name != "after" else 0
+    settings: dict[str, Any] = {
+        "inputs": (BATCH, 1, 28, 28), "trials": trials, "seed": seed, "train_budget": epochs,
+    }  # fmt: skip
     started = time.monotonic()
     if name == "after":
-        front = autocomp.search(load_network(), BUDGET, DEVICE, data, train_budget=0, **settings)
+        front = autocomp.search(load_network(), BUDGET, DEVICE, data, **settings)
         joint = done.get(("joint", seed), {"steps": 300, "seconds": 600.0})
         trained_afterwards(front, train, seed, joint["steps"], joint["seconds"] - (time.monotonic() - started))
     else:
         front = autocomp.search(load_network(), BUDGET, DEVICE, data, primitives=SEARCHES[name], **settings)
-    return {"row": name, "seed": seed, "seconds": time.monotonic() - started, **described(front)}
+    seconds = time.monotonic() - started
+    return {"row": name, "seed": seed, "epochs": options.epochs, "seconds": seconds, **described(front)}
 
 
 def training_images(shared: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ import mindspore.dataset as ds
 from mindspore import nn
 
 from autocomp.evaluators import choose_engine
-from autocomp.evaluators.fine_tuning import parameter_groups
+from autocomp.evaluators.training.steps import parameter_groups
 from autocomp.primitives import trace
 from autocomp.primitives.distillation.distilled import Taught
 from autocomp.primitives.numerics.plan_compressor import PlanCompressor, parameters_of

@@ -15,6 +15,7 @@ import numpy as np
 
 from autocomp.evaluators import Measurement, PlanEvaluator, Scores
 from autocomp.evaluators.fine_tuning import FineTuning, Progress, Tuned, fine_tune, outputs_of, rebuilt
+from autocomp.evaluators.training.steps import LiveTrainings
 from autocomp.hardware_models import Device
 from autocomp.hardware_models.runtimes.onnxruntime import ONNXRUNTIME
 from autocomp.primitives.cells.conversion import convert
@@ -167,11 +168,12 @@ class NetworkDeployer:
         settings: FineTuning,
         progress: Progress | None = None,
         start: TrainedWeights | None = None,
+        live: LiveTrainings | None = None,
     ) -> tuple[TunedDeployer, Measurement]:
         """Train the plan's network; returns the deployer of the trained network and its measurement on the search's
         samples.
 
-        start: of the same plan; the training goes on from there.
+        start: of the same plan; the training goes on from there. live: see :func:`fine_tune`.
 
         ValueError where the samples of the search are not at hand.
         """
@@ -181,7 +183,7 @@ class NetworkDeployer:
         read = not is_dataset(train) or not is_batched(train)
         samples = _pair(Samples.read(train, "train", Reading(any_labels=True))) if read else train
         known = None if start is None else start.parameters
-        tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress, known)
+        tuned = fine_tune(self._float, self.evaluator, plan, samples, settings, self.calibration, progress, known, live)
         steps = tuned.steps + (0 if start is None else start.steps)
         found = self.evaluator.measurement(outputs_of(tuned, self.evaluator), started)
         trained_on = f"{self.evaluator.judged_on}, after {_trained(settings, tuned.samples, steps)}"

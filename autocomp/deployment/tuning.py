@@ -18,6 +18,7 @@ import numpy as np
 from autocomp.evaluators import PlanEvaluator
 from autocomp.evaluators.elastic.inherited import inheriting
 from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.evaluators.training.steps import LiveTrainings
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import is_dataset
 from autocomp.problem.data import Data, Samples
@@ -80,6 +81,7 @@ class Tuner:
         self.deployer, self.settings, self.study, self.folder = deployer, settings, study, folder
         self._team, self._workers = team, ExitStack()
         self._running: Executor | None = None
+        self._live = LiveTrainings()
         if is_dataset(data.train) and is_batched(data.train):
             self.train_set, self.samples_key = data.train, f"{data.train.get_dataset_size()} batches"
         else:
@@ -138,7 +140,9 @@ class Tuner:
                     raise TimeoutError(f"the time limit was reached at step {step} of {steps}")
 
             begun = _weights(start)
-            deployer, found = self.deployer.fine_tune(point.plan, self.train_set, history[-1], progress, begun)
+            deployer, found = self.deployer.fine_tune(
+                point.plan, self.train_set, history[-1], progress, begun, self._live
+            )
         self._store(point, history, deployer.weights)
         return point.trained(deployer, found)
 
@@ -202,8 +206,9 @@ class Tuner:
         return self._running
 
     def close(self) -> None:
-        """Ends the workers."""
+        """Ends the workers, and lets the networks go."""
         self._workers.close()
+        self._live.clear()
         self._running = None
 
     def _is_stored(self, one: PointTraining) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +14,7 @@ import numpy as np
 from autocomp.primitives.cells.conversion import convert
 from autocomp.primitives.distillation.class_labels import as_classes
 from autocomp.primitives.numerics.plan_compressor import CompressedWeights, Parameters, parameters_of
-from autocomp.primitives.tracing.platform import execution_mode, forward, is_dataset, load_mindspore
+from autocomp.primitives.tracing.platform import execution_mode, forward, is_dataset
 from autocomp.rules import ABOVE_ZERO, SEED, SHARE, one_of, whole
 from autocomp.search_spaces import NetworkGraph, Plan
 
@@ -23,14 +22,14 @@ from .accuracy import PlanEvaluator
 from .calibration import with_tensors
 from .engines import Arrays, OnnxEngine, batch_of, joined
 from .lazy_arrays import as_type
-from .students import begun, cache_of, check_sparse, kept_sparse, products_of
+from .training.batches import Shuffled, as_trained, first_batch, used_samples
+from .training.steps import LiveTraining, LiveTrainings, Step
+from .training.students import begun, cache_of, check_sparse, kept_sparse, products_of
 
 log = logging.getLogger("autocomp")
 
 Progress = Callable[[int, int, float], None]  # step from 1, steps, loss
-WEIGHT_DECAY = 1e-4
 HELD_BYTES = 2e9  # of the float network's outputs for an epoch; where they are larger, it runs in every step
-LONGEST = 0.3  # length of a gradient, where outputs are no scores of classes: their errors have no common size
 WITHOUT = "; without labels the float network is the only teacher"
 ALGORITHMS = ("lsq", "simqat", "pact")  # not SLB, whose values are laid out for the bits of one plan
 RULES = {
@@ -109,6 +108,7 @@ def fine_tune(
     calibration: Arrays,
     progress: Progress | None = None,
     start: Parameters | None = None,
+    live: LiveTrainings | None = None,
 ) -> Tuned:
     """Train the network that ``plan`` makes of ``net``, whose numbers ``evaluator`` has.
 
@@ -119,19 +119,26 @@ def fine_tune(
             not used.
         calibration: arrays (n, ...), for the weights and ranges with which training begins.
         start: trained parameters of the same plan, by name, from which the training goes on; None: from the plan's.
+        live: holds the network afterwards, so that a training that goes on from it compiles nothing.
 
     Raises:
         ValueError: the network has several inputs or outputs; the plan rounds a layer that cannot be trained rounded.
     """
     samples = TrainingSamples(evaluator, train, settings)
     check_sparse(evaluator, plan, settings.algorithm)
-    smaller = pruned_only(net, evaluator, plan, calibration if start is None else ())
-    algorithm, student = begun(smaller, evaluator, plan, settings.algorithm, calibration, start)
-    zeros = kept_sparse(smaller, student, evaluator.space.of_plan(plan).sparse(plan))
+    training = None if live is None else live.taken(plan, settings.algorithm, start)
+    if training is None:
+        smaller = pruned_only(net, evaluator, plan, calibration if start is None else ())
+        algorithm, student = begun(smaller, evaluator, plan, settings.algorithm, calibration, start)
+        zeros = kept_sparse(smaller, student, evaluator.space.of_plan(plan).sparse(plan))
+        training = LiveTraining(algorithm, student, tuple(zeros), Step(student, samples, net))
     with execution_mode(graph=True):
-        callbacks = [*algorithm.callbacks(), *zeros]
-        steps = samples.train(student, net, callbacks, progress)
-    return replace(_tuned(algorithm, student, evaluator, plan), samples=samples.count, steps=steps)
+        callbacks = [*training.algorithm.callbacks(), *training.zeros]
+        steps = training.step.train(samples, callbacks, progress)
+    found = replace(_tuned(training.algorithm, training.student, evaluator, plan), samples=samples.count, steps=steps)
+    if live is not None:
+        live.keep(plan, settings.algorithm, training, found.parameters)
+    return found
 
 
 class TrainingSamples:
@@ -143,17 +150,17 @@ class TrainingSamples:
     def __init__(self, evaluator: PlanEvaluator, train: Any, settings: FineTuning) -> None:
         check_trainable(evaluator)
         augments, self.settings = is_dataset(train), settings
-        x, y = _first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
+        x, y = first_batch(train) if augments else train if isinstance(train, tuple) else (train, None)
         x = as_type(np.asarray(x) if augments else x, evaluator.inputs[0].dtype)
         classes, y = trains_classes(evaluator), training_classes(y, evaluator)
         _check_shape(x.shape[1:], evaluator.inputs[0].shape[1:])
         if not augments:
-            x, y = _used(x, y, settings)
+            x, y = used_samples(x, y, settings)
         self.labelled, self.taught = y is not None, bool(settings.teacher) or y is None
         nodes, outputs = evaluator.space.graph.nodes, evaluator.space.graph.outputs  # before a metric reduces them
         self.held = not augments and 4 * len(x) * sum(nodes[i].elements for i in outputs) <= HELD_BYTES
         if augments:
-            self.dataset = _as_trained(train, x.dtype, y is not None)
+            self.dataset = as_trained(train, x.dtype, y is not None)
             self.count = train.get_dataset_size() * len(x)
         else:
             holds = self.taught and self.held
@@ -164,39 +171,7 @@ class TrainingSamples:
 
     def train(self, student: Any, teacher: Any, callbacks: Sequence[Any], progress: Progress | None) -> int:
         """Train a network towards the float network and the labels; the number of steps that were made."""
-        teacher = None if self.held else teacher
-        with_loss = _with_loss(student, teacher, self.labelled, self.taught, self.compares, self.settings)
-        return _train(*with_loss, student, self.dataset, self.settings, callbacks, progress)
-
-
-def _used(x: np.ndarray, y: np.ndarray | None, settings: FineTuning) -> tuple[np.ndarray, np.ndarray | None]:
-    """The samples of a training that ends within its first epoch, drawn at random: the others need no teacher."""
-    count = (settings.steps or len(x)) * settings.batch
-    if count >= len(x):
-        return x, y
-    rows = np.sort(np.random.default_rng(settings.seed).permutation(len(x))[:count])
-    return x[rows], None if y is None else y[rows]
-
-
-def _with_loss(
-    student: Any,
-    teacher: Any,
-    labelled: bool,
-    taught: bool,
-    compares: Literal["classes", "values"],
-    settings: FineTuning,
-) -> tuple[Any, Any]:
-    """The cell that trains, and its loss function. teacher: None where the batches contain its outputs."""
-    from autocomp.primitives.distillation.distilled import Distilled, Taught
-
-    ms = load_mindspore()
-    loss = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean") if labelled else None
-    if not taught:
-        return student, loss
-    share = settings.teacher or 1.0
-    if teacher is None:
-        return Taught(student, loss, share=share, compares=compares), None
-    return Distilled(student, teacher, loss, share=share, compares=compares), None
+        return Step(student, self, teacher).train(self, callbacks, progress)
 
 
 def rebuilt(net: Any, evaluator: PlanEvaluator, plan: Plan, algorithm: str, parameters: Parameters) -> Tuned:
@@ -309,100 +284,3 @@ def training_classes(y: Any, evaluator: PlanEvaluator) -> np.ndarray | None:
 def _check_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if given != expected:
         raise ValueError(f"samples to train on must have the shape {expected} of the search's, but got {given}")
-
-
-class Shuffled:
-    """Batches of arrays, (n, ...) each, in another order in every epoch."""
-
-    def __init__(self, arrays: Sequence[np.ndarray], batch: int, seed: int) -> None:
-        self.arrays, self.batch = arrays, min(batch, len(arrays[0]))
-        self.rng = np.random.default_rng(seed)
-
-    def __len__(self) -> int:
-        return len(self.arrays[0]) // self.batch
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        order = self.rng.permutation(len(self.arrays[0]))[: len(self) * self.batch].reshape(-1, self.batch)
-        for rows in order:
-            yield tuple(array[rows] for array in self.arrays)
-
-    def dataset(self) -> Any:
-        """The batches as a MindSpore dataset."""
-        load_mindspore()
-        import mindspore.dataset as ds
-
-        columns = [f"column_{i}" for i in range(len(self.arrays))]
-        return ds.GeneratorDataset(self, columns, shuffle=False, python_multiprocessing=False)
-
-
-def _first_batch(train: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    first = next(train.create_tuple_iterator(num_epochs=1, output_numpy=True))
-    if len(first) > 2:
-        raise ValueError(
-            f"a dataset to train on must have one column of inputs and one of labels, but has {len(first)}"
-        )
-    return first[0], first[1] if len(first) > 1 else None
-
-
-def _as_trained(train: Any, dtype: np.dtype[Any], labelled: bool) -> Any:
-    """The batches with inputs of this type and, if they are used, labels (n,) int32."""
-    inputs, *labels = train.get_col_names()
-    own = deepcopy(train)  # a pipeline has only one consumer, and other plans train on it, too
-    cast = own.project([inputs, *labels[: int(labelled)]]).map(lambda x: x.astype(dtype, copy=False), [inputs])
-    return cast.map(lambda y: as_classes(y, "train").astype(np.int32), labels) if labelled else cast
-
-
-def _train(
-    trained: Any,
-    criterion: Any,
-    student: Any,
-    dataset: Any,
-    settings: FineTuning,
-    callbacks: Sequence[Any],
-    progress: Progress | None,
-) -> int:
-    """The number of steps that were made."""
-    ms = load_mindspore()
-    from autocomp.primitives.distillation.clipped_step import ClippedStep
-    from autocomp.primitives.distillation.distilled import Distillation
-
-    dataset, epochs = _shortened(dataset, settings)
-    steps = epochs * dataset.get_dataset_size()
-    rates = [settings.rate * 0.5 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
-    optimizer = ms.nn.Momentum(parameter_groups(student), rates, 0.9, use_nesterov=True)
-    if isinstance(trained, Distillation) and trained.values:
-        model = ms.Model(ClippedStep(trained, optimizer, LONGEST).set_train())
-    else:
-        model = ms.Model(trained, criterion, optimizer)
-    model.train(epochs, dataset, callbacks=[*callbacks, _reporting(progress, steps)], dataset_sink_mode=False)
-    return steps
-
-
-def _shortened(dataset: Any, settings: FineTuning) -> tuple[Any, int]:
-    """The dataset and the number of epochs over it that make the settings' number of steps."""
-    size = dataset.get_dataset_size()
-    if settings.steps is None:
-        return dataset, settings.epochs
-    if settings.steps < size:
-        return dataset.take(settings.steps), 1
-    return dataset, round(settings.steps / size)
-
-
-def parameter_groups(net: Any) -> list[Mapping[str, Any]]:
-    """Parameters for the optimizer: scales and logits of quantizers have no weight decay, the others have."""
-    scales = [p for p in net.trainable_params() if p.name.endswith(("quantizer.scale", "quantizer.logits"))]
-    mine = {id(p) for p in scales}
-    others = [p for p in net.trainable_params() if id(p) not in mine]
-    groups: list[Mapping[str, Any]] = [{"params": others, "weight_decay": WEIGHT_DECAY}]
-    return groups + ([{"params": scales, "weight_decay": 0.0}] if scales else [])
-
-
-def _reporting(progress: Progress | None, steps: int) -> Any:
-    from mindspore.train import LambdaCallback
-
-    def report(run_context: Any) -> None:
-        arguments = run_context.original_args()
-        if progress is not None:
-            progress(arguments.cur_step_num, steps, float(arguments.net_outputs.asnumpy().mean()))
-
-    return LambdaCallback(on_train_step_end=report)

@@ -15,7 +15,9 @@ import numpy as np
 
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Measurement
-from autocomp.evaluators.fine_tuning import FineTuning, Shuffled, parameter_groups
+from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.evaluators.training.batches import Shuffled
+from autocomp.evaluators.training.steps import parameter_groups
 from autocomp.primitives.distillation.class_labels import as_classes
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.primitives.tracing.platform import execution_mode, forward, load_mindspore, to_tensors

@@ -11,7 +11,8 @@ import pytest
 
 import autocomp
 from autocomp.deployment.deploy import NetworkDeployer
-from autocomp.evaluators.fine_tuning import FineTuning, _as_trained, pruned_only, training_classes
+from autocomp.evaluators.fine_tuning import FineTuning, pruned_only, training_classes
+from autocomp.evaluators.training.batches import as_trained
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.tracing.platform import forward, load_mindspore
 from autocomp.quickstart import load_network, load_samples
@@ -182,7 +183,7 @@ def test_batches_come_as_arrays_would(x_type: Any, labels: Any) -> None:
     columns = {"image": np.arange(8 * 2).reshape(8, 2).astype(x_type)} | ({} if labels is None else {"label": labels})
     train = mds.NumpySlicesDataset(columns, shuffle=False).batch(4)
     for labelled in {False, labels is not None}:
-        rows = list(_as_trained(train, np.dtype(np.float32), labelled).create_tuple_iterator(output_numpy=True))
+        rows = list(as_trained(train, np.dtype(np.float32), labelled).create_tuple_iterator(output_numpy=True))
         assert len(rows) == 2 and all(len(row) == 1 + labelled and row[0].dtype == np.float32 for row in rows)
         np.testing.assert_array_equal(np.concatenate([row[0] for row in rows]), columns["image"])
         if labelled:

@@ -10,6 +10,7 @@ from typing import Any
 from autocomp.errors import EvaluationError
 from autocomp.evaluators import Measurement
 from autocomp.evaluators.fine_tuning import FineTuning
+from autocomp.evaluators.training.steps import LiveTrainings
 from autocomp.primitives.tracing.mindir import first_line
 from autocomp.problem.data import Samples
 from autocomp.search_spaces import Plan
@@ -29,7 +30,7 @@ class PlanTrainer:
     """
 
     def __init__(self, deployer: NetworkDeployer, train: Samples) -> None:
-        self.deployer, self._train = deployer, train
+        self.deployer, self._train, self._live = deployer, train, LiveTrainings()
 
     @property
     def key(self) -> str:
@@ -47,7 +48,7 @@ class PlanTrainer:
             if time.time() >= ends:
                 raise TimeoutError(f"the time limit was reached at step {step} of {steps}")
 
-        deployer, _ = self.deployer.fine_tune(plan, self._train, settings, progress, start)
+        deployer, _ = self.deployer.fine_tune(plan, self._train, settings, progress, start, self._live)
         return deployer.weights
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class PlanTrainer:
         return {"net": cell_bytes(known.float_net), "evaluator": known.evaluator, "train": self._train, **settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._train = state.pop("train")
+        self._train, self._live = state.pop("train"), LiveTrainings()
         self.deployer = NetworkDeployer(cell_of(state.pop("net")), **state)
 
 

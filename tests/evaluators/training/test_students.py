@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autocomp.evaluators.students import student_of
+from autocomp.evaluators.training.students import student_of
 from autocomp.primitives.cells.compression_state import state_of
 from autocomp.primitives.export.files import norm_error
 from autocomp.primitives.tracing.platform import forward

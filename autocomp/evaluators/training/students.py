@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from autocomp.evaluators.accuracy import PlanEvaluator
+from autocomp.evaluators.engines import Arrays
 from autocomp.primitives.numerics.plan_compressor import Parameters, parameters_of
 from autocomp.primitives.quantization.format_knobs import TrainedFormats
 from autocomp.primitives.registry import primitive, trainers
 from autocomp.primitives.tracing.platform import load_mindspore
 from autocomp.search_spaces import Format, NetworkGraph, Plan, RoundedRead, SearchSpace, split_value
-
-from .accuracy import PlanEvaluator
-from .engines import Arrays
 
 WITHOUT_ZERO = ("lsq", "slb")  # quantizers that have no zero among their levels of 1 and 2 bits
 

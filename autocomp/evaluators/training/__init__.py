@@ -1,0 +1,1 @@
+"""How the network of a plan trains: ``batches`` of samples, ``students`` with quantizers, and compiled ``steps``."""
