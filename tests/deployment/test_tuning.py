@@ -40,7 +40,13 @@ class Trainer:
         self.meanwhile: Callable[[Any], None] = lambda progress: None
 
     def fine_tune(
-        self, plan: Plan, train: Any, settings: FineTuning, progress: Any, start: TrainedWeights | None = None
+        self,
+        plan: Plan,
+        train: Any,
+        settings: FineTuning,
+        progress: Any,
+        start: TrainedWeights | None = None,
+        live: Any = None,
     ) -> tuple[Any, Measurement]:
         self.trained_plans.append(plan)
         self.meanwhile(progress)
