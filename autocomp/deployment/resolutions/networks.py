@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,6 @@ def measured(net: Any, evaluator: PlanEvaluator) -> Measurement:
 def _path(folder: Path | None, deployer: NetworkDeployer, lower: LowerResolution, tuner: Tuner | None) -> Path | None:
     if folder is None:
         return None
-    settings = None if tuner is None else [asdict(replace(tuner.settings)), tuner.samples_key]
+    settings = None if tuner is None else [asdict(tuner.settings), tuner.samples_key]
     decides = json.dumps([VERSION, deployer.evaluator.key, lower.ratio, settings])
     return folder / f"{lower.folder}-{hashlib.blake2b(decides.encode(), digest_size=8).hexdigest()}.npz"

@@ -12,6 +12,7 @@ from autocomp.deployment.deploy import NetworkDeployer, TunedDeployer
 from autocomp.deployment.tuned_files import TrainedWeights
 from autocomp.deployment.tuning import Tuner
 from autocomp.errors import AutocompError
+from autocomp.primitives.tracing.mindir import first_line
 from autocomp.problem.budget import ACCURACY
 from autocomp.problem.metrics import shown
 from autocomp.problem.record import Record
@@ -82,13 +83,17 @@ def add_resolutions(
     folder: Path | None,
     deadline: Deadline,
 ) -> None:
-    """:func:`add_resolution` for each ratio, in an equal part of the time that is left."""
+    """:func:`add_resolution` for each ratio, in an equal part of the time that is left. Ctrl-C ends it."""
     for i, ratio in enumerate(ratios):
         own = deadline.part(1 / (len(ratios) - i))
         if own.passed:
             front.remarks += (f"resolution {ratio:g} was not searched: the time limit was reached",)
             continue
-        found = add_resolution(front, whole, ratio, searched, tuner, folder, own)
+        try:
+            found = add_resolution(front, whole, ratio, searched, tuner, folder, own)
+        except KeyboardInterrupt:
+            front.remarks += (f"resolution {ratio:g} was not searched: interrupted",)
+            return
         if found is not None and found.front.settings["stopped"] == INTERRUPTED:
             return
 
@@ -121,8 +126,10 @@ def add_resolution(
         log.info("searching at %s: %s", sides, reached)
         found = ResolutionSearch(scaled, searched(scaled, deadline), whole)
         found.join(front)
-    except AutocompError as error:
-        front.remarks += (f"resolution {ratio:g} was not searched: {error}",)
+    except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
+        said = first_line(error)
+        log.warning("at a lower resolution: %s", said, exc_info=not isinstance(error, AutocompError))
+        front.remarks += (f"resolution {ratio:g} was not searched: {said}",)
         return None
     whole.lower.append(found)
     count = sum(found.takes(point.plan) for point in front)

@@ -224,16 +224,24 @@ def _counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[An
     return calls
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BudgetError("out of reach"), "out of reach"),
+        (RuntimeError("no kernel\n----\nC++ call stack"), "no kernel"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
 def test_what_fails_at_a_resolution_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
 ) -> None:
     def fail(*given: Any) -> Any:
-        raise BudgetError("out of reach")
+        raise error
 
     monkeypatch.setattr(searches, "scaled_network", fail)
     found = autocomp.search(NET, "size<60%", resolutions=0.75, **(GIVEN | {"trials": 6}))
     assert len(found) > 0 and not found.joined
-    assert "resolution 0.75 was not searched: out of reach" in found.notes
+    assert f"resolution 0.75 was not searched: {said}" in found.notes
 
 
 def test_bounds_that_a_lower_resolution_alone_reaches() -> None:
