@@ -189,6 +189,19 @@ class Inverted(nn.Cell):
         return x + self.branch(x)
 
 
+class Small(nn.Cell):
+    """Two convolutions and a head: what compiles in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.SequentialCell(conv(3, 24), nn.BatchNorm2d(24), nn.ReLU())
+        self.body = nn.SequentialCell(conv(24, 32, 3, 2), nn.BatchNorm2d(32), nn.ReLU())
+        self.head = nn.Dense(32, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(ops.mean(self.body(self.stem(x)), (2, 3)))
+
+
 class Deep(nn.Cell):
     """Blocks that can be skipped, with one between them that cannot."""
 

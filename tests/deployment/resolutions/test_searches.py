@@ -20,28 +20,10 @@ from autocomp.evaluators import PlanEvaluator
 from autocomp.evaluators.fine_tuning import FineTuning, TrainingSamples
 from autocomp.primitives import Resolution
 from autocomp.primitives.export.files import norm_error, run_mindir, run_onnx
-from autocomp.primitives.tracing.platform import forward, load_mindspore
+from autocomp.primitives.tracing.platform import forward
 from autocomp.results.front import ParetoSet, Point
 from autocomp.search_spaces import RESOLUTION, Plan
-from tests.networks import Tokens, conv, randomised, tokens
-
-load_mindspore()
-
-from mindspore import Tensor, nn, ops  # noqa: E402
-
-
-class Small(nn.Cell):
-    """Two convolutions and a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.SequentialCell(conv(3, 24), nn.BatchNorm2d(24), nn.ReLU())
-        self.body = nn.SequentialCell(conv(24, 32, 3, 2), nn.BatchNorm2d(32), nn.ReLU())
-        self.head = nn.Dense(32, 5)
-
-    def construct(self, x: Tensor) -> Tensor:
-        return self.head(ops.mean(self.body(self.stem(x)), (2, 3)))
-
+from tests.networks import Small, Tokens, randomised, tokens
 
 NET = randomised(Small(), 4)
 

@@ -20,7 +20,7 @@ from autocomp.primitives.numerics.calibrators import fit_range
 from autocomp.primitives.tracing.platform import execution_mode, forward, load_mindspore
 from autocomp.search_spaces import FLOAT_BITS
 from tests.conftest import Twice
-from tests.networks import NETWORKS, randomised
+from tests.networks import NETWORKS, Small, randomised
 from tests.primitives.adversarial import Upsampler
 from tests.primitives.compilations import counted
 from tests.primitives.contract import X, Y, assert_untouched, loss_function, train, values
@@ -199,7 +199,7 @@ def test_the_same_seed_gives_the_same_result(form: str) -> None:
     def once() -> np.ndarray:
         ms.set_seed(0)
         algorithm = FORMS[form]()
-        net_q = algorithm.apply(randomised(NETWORKS["depthwise"]()), inputs=X[:1])
+        net_q = algorithm.apply(randomised(Small()), inputs=X[:1])
         train(net_q, algorithm.callbacks(), epochs=1)
         return np.asarray(forward(algorithm.convert(net_q), (X,))[0])
 
@@ -267,7 +267,7 @@ class Look(Callback):
 
     def __init__(self, net_q: Any) -> None:
         super().__init__()
-        self.layer = state_of(net_q).layers["blocks.0.conv1"]
+        self.layer = state_of(net_q).layers["body.0"]
         self.seen: list[list[float]] = []
 
     def on_train_step_end(self, run_context: Any) -> None:
@@ -290,7 +290,7 @@ def test_simqat_keeps_its_schedule_in_a_compiled_network(
 ) -> None:
     """What is set after the first step must reach the graph that was compiled for it."""
     algorithm = SimQAT(4, 4, **settings)  # type: ignore[arg-type]
-    net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X)
+    net_q = algorithm.apply(randomised(Small()), calibrate=X)
     dataset = ds.NumpySlicesDataset((X, Y), ["image", "label"], shuffle=False).batch(16)
     look, optimizer = Look(net_q), nn.Momentum(net_q.trainable_params(), 0.01, 0.9)
     with execution_mode(graph=True):
@@ -305,8 +305,8 @@ def test_simqat_keeps_its_schedule_in_a_compiled_network(
 
 def test_slb_takes_the_statistics_of_the_likeliest_values() -> None:
     algorithm = SLB(2, 8, calibration_batches=0)
-    net_q = algorithm.apply(randomised(NETWORKS["residual"]()), calibrate=X)
-    layer = state_of(net_q).layers["blocks.0.conv1"]
+    net_q = algorithm.apply(randomised(Small()), calibrate=X)
+    layer = state_of(net_q).layers["body.0"]
     before = layer.norm.moving_mean.asnumpy().copy()
     train(net_q, algorithm.callbacks(), epochs=1)
     np.testing.assert_array_equal(layer.norm.moving_mean.asnumpy(), layer.state.moving_mean.asnumpy())
