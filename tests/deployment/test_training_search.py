@@ -18,11 +18,11 @@ from autocomp.primitives.tracing.platform import forward
 from autocomp.results.front import ParetoSet
 from autocomp.search_spaces import split_value
 from autocomp.study.executors import InProcess
-from tests.networks import NETWORKS, randomised
+from tests.networks import Small, randomised
 from tests.primitives.contract import X, Y
 
 SMALL = {"POOL": 2, "ROUNDS": 2}  # three trainings
-NET = randomised(NETWORKS["residual"]())
+NET = randomised(Small())
 
 
 def search(storage: Path, **settings: Any) -> ParetoSet:
@@ -93,7 +93,8 @@ def test_two_workers_train_the_same_networks(
         ours, theirs = TrainedWeights.read(own), TrainedWeights.read(other)
         assert ours.steps == theirs.steps and ours.plan == theirs.plan
         for key, array in ours.parameters.items():
-            np.testing.assert_array_equal(array, theirs.parameters[key])
+            # a worker has fewer threads, which add up in another order
+            np.testing.assert_allclose(array, theirs.parameters[key], rtol=1e-5, atol=1e-7)
 
 
 def test_saved_loaded_and_exported(front: ParetoSet, tmp_path: Path) -> None:
