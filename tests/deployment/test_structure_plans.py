@@ -83,7 +83,7 @@ def test_files_agree_with_the_converted_network(in_floats: Made, tmp_path: Path)
     deployer = NetworkDeployer(subject.net, evaluator, (subject.x,), IN_FLOATS)
     x = (subject.x[:1],)
     for number, plan in enumerate([CONVOLUTIONS, *_drawn(evaluator, 1, 5)]):
-        expected = forward(deployer.net(plan), x)[0]
+        expected = forward(deployer.net(plan), x, graph=False)[0]
         assert norm_error(evaluator.engine.outputs(evaluator.compress(plan), x)[0], expected) < 1e-4
         for ending, run in ((".onnx", run_onnx), (".mindir", run_mindir)):
             path = tmp_path / f"{number}{ending}"
@@ -170,7 +170,7 @@ def test_a_replaced_network_is_rebuilt(made: Made, tmp_path: Path) -> None:
     deployer.export(plan, tmp_path / "net.safetensors")
     stored = autocomp.rebuild(subject.net, tmp_path / "net.safetensors")
     x = (subject.x[:4],)
-    np.testing.assert_allclose(forward(stored, x)[0], forward(small, x)[0], atol=1e-5)
+    np.testing.assert_allclose(forward(stored, x, graph=False)[0], forward(small, x, graph=False)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -261,4 +261,4 @@ def test_a_replaced_layer_trains_in_its_format(made: Made, monkeypatch: pytest.M
     again = rebuilt(subject.net, evaluator, plan, "lsq", tuned.parameters)
     assert tuned.compressed.int16_sums and not again.compressed.int16_sums  # its file has the faster kernels
     x = (subject.x[:4],)
-    np.testing.assert_allclose(forward(again.net, x)[0], forward(tuned.net, x)[0], atol=1e-4)
+    np.testing.assert_allclose(forward(again.net, x, graph=False)[0], forward(tuned.net, x, graph=False)[0], atol=1e-4)

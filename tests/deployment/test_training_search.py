@@ -54,7 +54,7 @@ def test_points_say_who_trained_them(front: ParetoSet) -> None:
 
 def test_what_it_measured_is_what_the_network_does(front: ParetoSet) -> None:
     for point in front.tuned:
-        found = float((forward(point.net, (X,))[0].argmax(1) == Y).mean())
+        found = float((forward(point.net, (X,), graph=False)[0].argmax(1) == Y).mean())
         assert found == pytest.approx(point.accuracy, abs=2 / len(X))
 
 
@@ -102,7 +102,7 @@ def test_saved_loaded_and_exported(front: ParetoSet, tmp_path: Path) -> None:
     loaded = autocomp.load(tmp_path / "front", NET)
     assert loaded.tuned == front.tuned
     own, its = front.tuned[0], loaded.tuned[0]
-    assert norm_error(forward(its.net, (X,))[0], forward(own.net, (X,))[0]) < 1e-6
+    assert norm_error(forward(its.net, (X,), graph=False)[0], forward(own.net, (X,), graph=False)[0]) < 1e-6
     assert its.export(tmp_path / "net.onnx").max_relative_error < 0.05
 
 
@@ -119,7 +119,7 @@ def test_rated_by_labelled_samples(tmp_path: Path) -> None:
     front.save(tmp_path / "front")
     loaded = autocomp.load(tmp_path / "front", NET, (X, Y))
     cut = next(point for point in loaded.evaluated if "scop" in point.primitives)
-    assert np.isfinite(forward(cut.net, (X[:2],))[0]).all()
+    assert np.isfinite(forward(cut.net, (X[:2],), graph=False)[0]).all()
 
 
 def test_an_elastic_network_that_is_not_trained_is_noted(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def segmenter() -> Any:
 
 @pytest.fixture(scope="module")
 def masks(segmenter: Any) -> np.ndarray:
-    return np.asarray(forward(segmenter, (X,))[0]).argmax(1)
+    return np.asarray(forward(segmenter, (X,), graph=False)[0]).argmax(1)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ class TestSearch:
     def test_points_are_judged_by_it(self, front: ParetoSet, masks: np.ndarray) -> None:
         assert front.float_point.accuracy == 1 and front.float_point.metric == "mean_iou"
         point = front.pick("accuracy>-100%")
-        assert point.accuracy == pytest.approx(mean_iou(forward(point.net, (X,))[0], masks), abs=0.01)
+        assert point.accuracy == pytest.approx(mean_iou(forward(point.net, (X,), graph=False)[0], masks), abs=0.01)
         printed = " ".join(str(front).split())
         assert "mean_iou measured on 48 samples costs predicted" in printed  # no interval: it is no share of samples
 
@@ -155,14 +155,14 @@ class TestSearch:
         kept = {name: p for name, p in weights.parameters.items() if "up." not in name or "quantizer" not in name}
         assert len(kept) < len(weights.parameters)
         again = point.deployer.trained(replace(weights, parameters=kept))
-        expected, found = (forward(net, (X,))[0] for net in (tuned.net, again.net(point.plan)))
+        expected, found = (forward(net, (X,), graph=False)[0] for net in (tuned.net, again.net(point.plan)))
         np.testing.assert_array_equal(found, expected)
 
 
 @pytest.fixture(scope="module")
 def detector() -> tuple[Any, autocomp.Data]:
     net = settled(Detector())
-    scores = forward(net, (X,))[1].reshape(len(X), -1)
+    scores = forward(net, (X,), graph=False)[1].reshape(len(X), -1)
     cells = [np.argsort(row)[::-1][: 1 + i % 3] for i, row in enumerate(scores)]
     return net, autocomp.Data(evaluate=(X, cells), metric=hits)
 
@@ -174,7 +174,7 @@ class TestDetector:
         assert front.float_point.accuracy == 1
         point = front.evaluate(Plan({"format/body.3": "w4a8", "keep/body.0": 0.75, "keep/body.3": 0.75}))
         tuned = point.fine_tune(X, epochs=20, batch=16, progress=False)
-        before, after, expected = (forward(some, (X,)) for some in (point.net, tuned.net, net))
+        before, after, expected = (forward(some, (X,), graph=False) for some in (point.net, tuned.net, net))
         for a, b, wanted in zip(before, after, expected, strict=True):
             assert ((b - wanted) ** 2).mean() < 0.8 * ((a - wanted) ** 2).mean()
 

@@ -28,9 +28,9 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def test_the_loss_is_the_papers() -> None:
     student, teacher = (randomised(NETWORKS["concatenating"](), seed) for seed in (0, 1))
-    p, q = (log_softmax(forward(net, (X,))[0].astype(np.float64) / 3) for net in (teacher, student))
+    p, q = (log_softmax(forward(net, (X,), graph=False)[0].astype(np.float64) / 3) for net in (teacher, student))
     divergence = float((np.exp(p) * (p - q)).sum(1).mean() * 9)
-    of_labels = -float(log_softmax(forward(student, (X,))[0].astype(np.float64))[np.arange(64), Y].mean())
+    of_labels = -float(log_softmax(forward(student, (X,), graph=False)[0].astype(np.float64))[np.arange(64), Y].mean())
     loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     x, y = ms.Tensor(X), ms.Tensor(Y)
     alone = Distilled(student, teacher, temperature=3.0).set_train(False)
@@ -55,7 +55,7 @@ class Both(nn.Cell):
 def test_values_are_compared_by_noise_to_signal() -> None:
     """Of all outputs, whatever their size; scores of one class, which a softmax makes equal, among them."""
     student, teacher = Both(0), Both(1)
-    found, wanted = (forward(net, (X,)) for net in (student, teacher))
+    found, wanted = (forward(net, (X,), graph=False) for net in (student, teacher))
     ratios = [((a - b) ** 2).mean() / ((b - b.mean(0)) ** 2).mean() for a, b in zip(found, wanted, strict=True)]
     x, expected = ms.Tensor(X), [ms.Tensor(array) for array in wanted]
     distilled = Distilled(student, teacher, compares="values").set_train(False)
@@ -67,7 +67,7 @@ def test_values_are_compared_by_noise_to_signal() -> None:
 
 def test_values_of_a_sample_alone_are_compared_by_its_square() -> None:
     student, teacher = Both(0), Both(1)
-    found, wanted = (forward(net, (X[:1],)) for net in (student, teacher))
+    found, wanted = (forward(net, (X[:1],), graph=False) for net in (student, teacher))
     ratios = [((a - b) ** 2).mean() / (b**2).mean() for a, b in zip(found, wanted, strict=True)]
     with execution_mode(graph=True):
         loss = Distilled(student, teacher, compares="values").set_train(False)(ms.Tensor(X[:1]))
@@ -90,7 +90,7 @@ def test_outputs_of_the_teacher_may_come_with_the_batch(labelled: bool) -> None:
     student, teacher = (randomised(NETWORKS["concatenating"](), seed) for seed in (0, 1))
     loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean") if labelled else None
     labels = [ms.Tensor(Y)] if labelled else []
-    x, expected = ms.Tensor(X), ms.Tensor(forward(teacher, (X,))[0])
+    x, expected = ms.Tensor(X), ms.Tensor(forward(teacher, (X,), graph=False)[0])
     with execution_mode(graph=True):
         wanted = Distilled(student, teacher, loss, share=0.4).set_train(False)(x, *labels)
         found = Taught(student, loss, share=0.4).set_train(False)(x, expected, *labels)
@@ -101,10 +101,10 @@ def test_training_brings_the_student_nearer_and_leaves_the_teacher() -> None:
     """Without labels: a network rounded to 2 bits learns to answer as the float one."""
     teacher, samples = load_network(), load_samples("calibrate").x[0]
     train, held = samples[:256], samples[256:512]
-    expected = forward(teacher, (held,))[0]
+    expected = forward(teacher, (held,), graph=False)[0]
     algorithm = SimQAT(2, 8)
     net_q = algorithm.apply(teacher, calibrate=train)
-    before = norm_error(forward(net_q, (held,))[0], expected)
+    before = norm_error(forward(net_q, (held,), graph=False)[0], expected)
     distilled = Distilled(net_q, teacher, blocks=["stages.0", "stages.1"], example=train[:64], block_weight=10.0)
     assert {p.name for p in distilled.trainable_params()} == {p.name for p in net_q.trainable_params()}
     step = nn.TrainOneStepCell(distilled, nn.Adam(distilled.trainable_params(), 1e-3)).set_train()
@@ -116,8 +116,8 @@ def test_training_brings_the_student_nearer_and_leaves_the_teacher() -> None:
             distances.append([float(distance.asnumpy()) for distance in distilled.distances])
     assert all(last < 0.9 * first for first, last in zip(distances[0], distances[-4], strict=True))
     assert not any("target" in p.name for p in net_q.get_parameters())
-    assert norm_error(forward(net_q, (held,))[0], expected) < 0.8 * before
-    np.testing.assert_array_equal(forward(teacher, (held,))[0], expected)
+    assert norm_error(forward(net_q, (held,), graph=False)[0], expected) < 0.8 * before
+    np.testing.assert_array_equal(forward(teacher, (held,), graph=False)[0], expected)
     distilled.teacher.set_train(True)
     with execution_mode(graph=True):
         found = distilled.teacher(ms.Tensor(held[:64])).asnumpy()

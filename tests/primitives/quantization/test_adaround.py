@@ -30,15 +30,15 @@ def test_it_errs_less_than_rounding_to_nearest(applied: tuple[Any, AdaRound, Any
     """On images that it did not see."""
     net, adaround, net_q = applied
     rtn = RTN(3, FLOAT_BITS, first_last_bits=8)
-    expected = forward(net, (OTHERS,))[0]
-    nearest = norm_error(forward(rtn.convert(rtn.apply(net, inputs=X[:1])), (OTHERS,))[0], expected)
-    assert norm_error(forward(adaround.convert(net_q), (OTHERS,))[0], expected) < 0.8 * nearest
+    expected = forward(net, (OTHERS,), graph=False)[0]
+    nearest = norm_error(forward(rtn.convert(rtn.apply(net, inputs=X[:1])), (OTHERS,), graph=False)[0], expected)
+    assert norm_error(forward(adaround.convert(net_q), (OTHERS,), graph=False)[0], expected) < 0.8 * nearest
 
 
 def test_what_is_stored_is_what_was_rounded(applied: tuple[Any, AdaRound, Any]) -> None:
     net, adaround, net_q = applied
     deployed = adaround.convert(net_q)
-    assert norm_error(forward(deployed, (X,))[0], forward(net_q, (X,))[0]) < 1e-4
+    assert norm_error(forward(deployed, (X,), graph=False)[0], forward(net_q, (X,), graph=False)[0]) < 1e-4
     stored = [p for p in deployed.get_parameters() if p.asnumpy().dtype == np.int8]
     assert len(stored) == len(state_of(net_q).layers)
     assert not any("quantizer" in name for name, _ in net.cells_and_names())
@@ -49,9 +49,9 @@ def test_another_plan_begins_from_the_float_weights(applied: tuple[Any, AdaRound
     before = {p.name: p.asnumpy().copy() for p in net_q.get_parameters()}
     layers = state_of(net_q).layers
     adaround.set_plan(net_q, {f"format/{path}": "w2" for path in layers})
-    coarse = norm_error(forward(net_q, (X,))[0], forward(net, (X,))[0])
+    coarse = norm_error(forward(net_q, (X,), graph=False)[0], forward(net, (X,), graph=False)[0])
     adaround.set_plan(net_q, {})
-    assert norm_error(forward(net_q, (X,))[0], forward(net, (X,))[0]) < 1e-5 < coarse
+    assert norm_error(forward(net_q, (X,), graph=False)[0], forward(net, (X,), graph=False)[0]) < 1e-5 < coarse
     adaround.set_plan(net_q)
     for p in net_q.get_parameters():
         np.testing.assert_array_equal(p.asnumpy(), before[p.name])
@@ -78,6 +78,6 @@ def test_transposed_convolutions_of_all_kinds() -> None:
     """Their weights lie as (in, out, kh, kw), and are rounded as (out, in, kh, kw)."""
     net, adaround = randomised(Upsampler()), AdaRound(8, FLOAT_BITS)
     net_q = adaround.apply(net, calibrate=SQUARES)
-    expected = forward(net, (SQUARES,))[0]
-    assert norm_error(forward(net_q, (SQUARES,))[0], expected) < 0.02
-    assert norm_error(forward(adaround.convert(net_q), (SQUARES,))[0], expected) < 0.02
+    expected = forward(net, (SQUARES,), graph=False)[0]
+    assert norm_error(forward(net_q, (SQUARES,), graph=False)[0], expected) < 0.02
+    assert norm_error(forward(adaround.convert(net_q), (SQUARES,), graph=False)[0], expected) < 0.02

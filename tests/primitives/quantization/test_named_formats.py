@@ -198,7 +198,9 @@ class TestForms:
                 evaluator.engine.outputs(compressed, inputs)[0],
             ]
             rounded = any(state.activation is not None for state in compressed.layers.values())
-            assert norm_error(expected, evaluator.plain_outputs[0][:0].sum() + forward(net, inputs)[0]) > 1e-3
+            assert (
+                norm_error(expected, evaluator.plain_outputs[0][:0].sum() + forward(net, inputs, graph=False)[0]) > 1e-3
+            )
             for one in found:
                 assert norm_error(one, expected) < (ROUNDED if rounded else EXACT), plan
         assert {"gptq", "awq", "smooth-quant", "outlier-suppression"} <= seen
@@ -323,7 +325,11 @@ def test_a_search_saves_loads_and_rebuilds_them(net: Any, tmp_path: Path, name: 
     assert report.max_relative_error < ROUNDED
     front.save(tmp_path / "front")
     loaded = next(one for one in autocomp.load(tmp_path / "front", net) if one.plan == point.plan)
-    np.testing.assert_array_equal(forward(loaded.net, (OTHERS,))[0], forward(point.net, (OTHERS,))[0])
+    np.testing.assert_array_equal(
+        forward(loaded.net, (OTHERS,), graph=False)[0], forward(point.net, (OTHERS,), graph=False)[0]
+    )
     point.export(tmp_path / "net.safetensors")
     rebuilt = autocomp.rebuild(one_without_bias(), tmp_path / "net.safetensors")
-    np.testing.assert_array_equal(forward(rebuilt, (OTHERS,))[0], forward(point.net, (OTHERS,))[0])
+    np.testing.assert_array_equal(
+        forward(rebuilt, (OTHERS,), graph=False)[0], forward(point.net, (OTHERS,), graph=False)[0]
+    )

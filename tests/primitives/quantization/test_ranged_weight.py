@@ -126,23 +126,23 @@ def test_a_network_in_groups_is_converted_and_exported(grouped: tuple[Any, Any, 
     stored = {p.name: p.asnumpy() for p in deployed.get_parameters()}
     integers = {name: value for name, value in stored.items() if name.endswith("weight") and value.dtype == np.int8}
     assert len(integers) == len(state_of(net_q).layers)
-    expected = forward(net_q, (X,))[0]
-    assert norm_error(forward(deployed, (X,))[0], expected) < 0.05
-    assert norm_error(forward(net, (X,))[0], expected) > 1e-3
+    expected = forward(net_q, (X,), graph=False)[0]
+    assert norm_error(forward(deployed, (X,), graph=False)[0], expected) < 0.05
+    assert norm_error(forward(net, (X,), graph=False)[0], expected) > 1e-3
     ms.export(deployed, ms.Tensor(X[:4]), file_name=str(tmp_path / "d"), file_format="MINDIR")
     loaded = nn.GraphCell(ms.load(str(tmp_path / "d.mindir")))
     with execution_mode(graph=True):
         found = loaded(ms.Tensor(X[:4])).asnumpy()
-    np.testing.assert_allclose(found, forward(deployed, (X[:4],))[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, forward(deployed, (X[:4],), graph=False)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_groups_cost_less_accuracy_than_rows(grouped: tuple[Any, Any, Any]) -> None:
     net = grouped[0]
-    expected = forward(net, (X,))[0]
+    expected = forward(net, (X,), graph=False)[0]
 
     def error(**more: Any) -> float:
         rtn = RTN(3, FLOAT_BITS, first_last_bits=8, **more)
-        return norm_error(forward(rtn.convert(rtn.apply(net, inputs=X[:1])), (X,))[0], expected)
+        return norm_error(forward(rtn.convert(rtn.apply(net, inputs=X[:1])), (X,), graph=False)[0], expected)
 
     assert error(group_size=2) < error()
 
@@ -155,7 +155,7 @@ def test_onnxruntime_computes_the_same(grouped: tuple[Any, Any, Any]) -> None:
     model = onnx_network(state_of(net_q).graph, parameters_of(net), compressed, Style(integer_weights=True))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = np.asarray(session.run(None, {session.get_inputs()[0].name: X})[0])
-    assert norm_error(found, forward(rtn.convert(net_q), (X,))[0]) < 0.05
+    assert norm_error(found, forward(rtn.convert(net_q), (X,), graph=False)[0]) < 0.05
 
 
 def test_zero_points_train() -> None:
@@ -164,14 +164,14 @@ def test_zero_points_train() -> None:
     net_q = algorithm.apply(net, calibrate=X)
     y = np.arange(len(X), dtype=np.int32) % 5
     dataset = ds.NumpySlicesDataset((X, y), ["image", "label"], shuffle=False).batch(16)
-    before = forward(net_q, (X,))[0]
+    before = forward(net_q, (X,), graph=False)[0]
     loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     optimizer = nn.Momentum(net_q.trainable_params(), 0.01, 0.9)
     with execution_mode(graph=True):
         ms.Model(net_q, loss, optimizer).train(1, dataset, algorithm.callbacks(), dataset_sink_mode=False)
-    found = forward(net_q, (X,))[0]
+    found = forward(net_q, (X,), graph=False)[0]
     assert norm_error(found, before) > 1e-3
-    assert norm_error(forward(algorithm.convert(net_q), (X,))[0], found) < 0.05
+    assert norm_error(forward(algorithm.convert(net_q), (X,), graph=False)[0], found) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -94,16 +94,17 @@ def test_ranges_were_calibrated_before_training(trained: Trained) -> None:
 
 
 def test_shapes_are_kept_and_the_deployed_network_computes_the_same(trained: Trained) -> None:
-    expected = forward(trained.net_q, (X,))[0]
-    assert expected.shape == forward(trained.net, (X,))[0].shape
-    found = forward(trained.deployed, (X,))[0]
+    expected = forward(trained.net_q, (X,), graph=False)[0]
+    assert expected.shape == forward(trained.net, (X,), graph=False)[0].shape
+    found = forward(trained.deployed, (X,), graph=False)[0]
     assert norm_error(found, expected) < 0.05  # numbers at the half of a step: see test_agreement.py
-    assert norm_error(forward(trained.net, (X,))[0], expected) > 1e-3
+    assert norm_error(forward(trained.net, (X,), graph=False)[0], expected) > 1e-3
 
 
 def test_graph_and_pynative_agree(trained: Trained) -> None:
-    graph, pynative = (forward(trained.net_q, (X,), graph=mode)[0] for mode in (True, False))
-    assert norm_error(pynative, graph) < 0.05
+    for net in (trained.net_q, trained.deployed):
+        graph, pynative = (forward(net, (X,), graph=mode)[0] for mode in (True, False))
+        assert norm_error(pynative, graph) < 0.05
 
 
 def test_the_deployed_network_holds_integers(trained: Trained) -> None:
@@ -121,10 +122,10 @@ def test_the_checkpoint_loads_again(trained: Trained, tmp_path: Path) -> None:
     again = trained.algorithm.apply(trained.net, inputs=X[:1])
     missing, unread = ms.load_param_into_net(again, ms.load_checkpoint(str(tmp_path / "q.ckpt")))
     assert not missing and not unread
-    expected = forward(trained.net_q, (X,))[0]
-    np.testing.assert_array_equal(forward(again, (X,))[0], expected)
+    expected = forward(trained.net_q, (X,), graph=False)[0]
+    np.testing.assert_array_equal(forward(again, (X,), graph=False)[0], expected)
     np.testing.assert_array_equal(
-        forward(trained.algorithm.convert(again), (X,))[0], forward(trained.deployed, (X,))[0]
+        forward(trained.algorithm.convert(again), (X,), graph=False)[0], forward(trained.deployed, (X,), graph=False)[0]
     )
 
 
@@ -133,7 +134,7 @@ def test_the_exported_file_computes_the_same(trained: Trained, tmp_path: Path) -
     loaded = nn.GraphCell(ms.load(str(tmp_path / "d.mindir")))
     with execution_mode(graph=True):
         found = loaded(ms.Tensor(X[:4])).asnumpy()
-    np.testing.assert_allclose(found, forward(trained.deployed, (X[:4],))[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, forward(trained.deployed, (X[:4],), graph=False)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_another_plan_compiles_nothing(trained: Trained) -> None:
@@ -191,7 +192,9 @@ def test_inputs_are_rounded_around_zero_where_that_is_asked_for(make: Callable[.
 def test_without_bits_it_is_the_identity(form: str) -> None:
     net = randomised(NETWORKS["concatenating"]())
     net_q = FORMS[form](weight_bits=FLOAT_BITS, activation_bits=FLOAT_BITS).apply(net, calibrate=X[:8])
-    np.testing.assert_allclose(forward(net_q, (X[:8],))[0], forward(net, (X[:8],))[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        forward(net_q, (X[:8],), graph=False)[0], forward(net, (X[:8],), graph=False)[0], rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("form", ["slb"])
@@ -201,7 +204,7 @@ def test_the_same_seed_gives_the_same_result(form: str) -> None:
         algorithm = FORMS[form]()
         net_q = algorithm.apply(randomised(Small()), inputs=X[:1])
         train(net_q, algorithm.callbacks(), epochs=1)
-        return np.asarray(forward(algorithm.convert(net_q), (X,))[0])
+        return np.asarray(forward(algorithm.convert(net_q), (X,), graph=False)[0])
 
     np.testing.assert_array_equal(once(), once())
 
@@ -211,8 +214,8 @@ def test_trains_in_pynative_mode_too(form: str) -> None:
     algorithm = FORMS[form]()
     net_q = algorithm.apply(randomised(NETWORKS["concatenating"]()), inputs=X[:1])
     train(net_q, algorithm.callbacks(), epochs=1, graph=False)
-    deployed = forward(algorithm.convert(net_q), (X,))[0]
-    assert norm_error(deployed, forward(net_q, (X,))[0]) < 0.05
+    deployed = forward(algorithm.convert(net_q), (X,), graph=False)[0]
+    assert norm_error(deployed, forward(net_q, (X,), graph=False)[0]) < 0.05
 
 
 def test_a_transposed_convolution_is_rounded_by_its_output_channels() -> None:
@@ -235,19 +238,19 @@ def test_transposed_convolutions_of_all_kinds_train_rounded(form: str) -> None:
     step = nn.TrainOneStepCell(
         nn.WithLossCell(net_q, nn.MSELoss()), nn.Momentum(net_q.trainable_params(), 1e-3, 0.9)
     ).set_train()
-    before, target = values(net_q), ms.Tensor(forward(net, (x,))[0])
+    before, target = values(net_q), ms.Tensor(forward(net, (x,), graph=False)[0])
     with execution_mode(graph=False):
         step(ms.Tensor(x), target)
     after = values(net_q.set_train(False))
     for layer in layers.values():
         own = {p.name for p in layer.get_parameters() if p.requires_grad}
         assert any(not np.array_equal(after[name], before[name]) for name in own), layer.weight.name
-    deployed = forward(algorithm.convert(net_q), (x,))[0]
-    assert norm_error(deployed, forward(net_q, (x,))[0]) < 0.05
-    assert norm_error(deployed, forward(net, (x,))[0]) > 1e-3
+    deployed = forward(algorithm.convert(net_q), (x,), graph=False)[0]
+    assert norm_error(deployed, forward(net_q, (x,), graph=False)[0]) < 0.05
+    assert norm_error(deployed, forward(net, (x,), graph=False)[0]) > 1e-3
     algorithm.set_plan(net_q, {})
-    found = forward(net_q, (x,))[0]
-    np.testing.assert_allclose(found, forward(algorithm.convert(net_q), (x,))[0], rtol=1e-4, atol=1e-5)
+    found = forward(net_q, (x,), graph=False)[0]
+    np.testing.assert_allclose(found, forward(algorithm.convert(net_q), (x,), graph=False)[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", list(FORMS))
@@ -353,9 +356,9 @@ class TestRTN:
         rtn = RTN(8, 8, **settings)
         net_q = rtn.apply(net, calibrate=X)
         deployed = rtn.convert(net_q)
-        found, expected = forward(deployed, (X,))[0], forward(net, (X,))[0]
+        found, expected = forward(deployed, (X,), graph=False)[0], forward(net, (X,), graph=False)[0]
         assert 1e-4 < norm_error(found, expected) < 0.1
-        assert norm_error(found, forward(net_q, (X,))[0]) < 0.05
+        assert norm_error(found, forward(net_q, (X,), graph=False)[0]) < 0.05
         assert {value.dtype for name, value in values(deployed).items() if name.endswith("weight")} == {
             np.dtype(np.int8)
         }
@@ -370,10 +373,10 @@ class TestRTN:
     def test_fewer_bits_hurt_more(self) -> None:
         net = randomised(NETWORKS["concatenating"]())
         net_q = (rtn := RTN(weight_bits=8, activation_bits=FLOAT_BITS)).apply(net, inputs=X[:1])
-        expected, errors = forward(net, (X,))[0], []
+        expected, errors = forward(net, (X,), graph=False)[0], []
         for bits in (8, 4, 2):
             rtn.set_plan(net_q, {f"format/{path}": f"w{bits}" for path in state_of(net_q).layers})
-            errors.append(norm_error(forward(rtn.convert(net_q), (X,))[0], expected))
+            errors.append(norm_error(forward(rtn.convert(net_q), (X,), graph=False)[0], expected))
         assert errors[0] < errors[1] < errors[2] and errors[0] < 0.03
 
     def test_what_it_needs_is_said(self) -> None:

@@ -85,7 +85,7 @@ def test_inputs_round_as_onnxruntime(form: str, positive: bool, bits: int) -> No
     cell.set_bits(bits)
     cell.start(fit_range([x], bits))
     quantizer = cell.quantizer()
-    found = forward(cell, (x,))[0]
+    found = forward(cell, (x,), graph=False)[0]
     expected = through_onnx(x, quantizer.scale, quantizer.zero_point, bits)
     ties = np.abs(np.abs(x / quantizer.scale) % 1 - 0.5) < 1e-3
     np.testing.assert_allclose(found[~ties], expected[~ties], rtol=1e-5, atol=1e-6)
@@ -97,10 +97,10 @@ def test_inputs_round_as_onnxruntime(form: str, positive: bool, bits: int) -> No
 @pytest.mark.parametrize("form", list(INPUTS))
 def test_inputs_without_bits_pass(form: str) -> None:
     cell = INPUTS[form](False).set_train(False)
-    np.testing.assert_array_equal(forward(cell, (X,))[0], X)
+    np.testing.assert_array_equal(forward(cell, (X,), graph=False)[0], X)
     cell.set_bits(4)
     cell.set_bits(32)
-    np.testing.assert_array_equal(forward(cell, (X,))[0], X)
+    np.testing.assert_array_equal(forward(cell, (X,), graph=False)[0], X)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -115,7 +115,7 @@ def test_weights_round_to_the_integers_that_are_stored(cell: Callable[[], Any], 
     found.set_bits(bits, WEIGHT)
     stored = found.quantized(WEIGHT)
     assert stored is not None
-    np.testing.assert_allclose(forward(found, (WEIGHT,))[0], stored.dequantized(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(forward(found, (WEIGHT,), graph=False)[0], stored.dequantized(), rtol=1e-5, atol=1e-6)
     if bits == 2 and isinstance(found, LearnedScaleWeight):
         assert set(np.unique(stored.integers)) == {-3, -1, 1, 3}
         best = quantize_weight(WEIGHT, bits)
@@ -138,7 +138,7 @@ def test_a_folded_batchnorm_is_rounded_as_it_is_deployed() -> None:
     factor = norm.gamma.asnumpy() / np.sqrt(norm.moving_variance.asnumpy() + norm.eps)
     cell = MaxScaledWeight(WEIGHT, False, norm)
     cell.set_bits(8, WEIGHT)
-    folded = forward(cell, (WEIGHT,))[0] * factor.reshape(-1, 1, 1, 1)
+    folded = forward(cell, (WEIGHT,), graph=False)[0] * factor.reshape(-1, 1, 1, 1)
     scale = np.abs(WEIGHT * factor.reshape(-1, 1, 1, 1)).max() / 127
     levels = folded / scale
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
@@ -238,7 +238,7 @@ def test_slb_chooses_among_few_values(bits: int) -> None:
     levels, scale = levels_of(bits), cell.scale.asnumpy()
     assert len(levels) == (2**bits if bits <= 2 else 2**bits - 1) and levels[0] == -levels[-1]
     nearest = levels[np.abs(WEIGHT[..., None] / scale[..., None] - levels).argmin(-1)] * scale
-    deployed = forward(cell, (WEIGHT,))[0]  # evaluation: the likeliest
+    deployed = forward(cell, (WEIGHT,), graph=False)[0]  # evaluation: the likeliest
     np.testing.assert_allclose(deployed, nearest, rtol=1e-6)
     stored = cell.quantized(WEIGHT)
     assert stored is not None

@@ -71,7 +71,9 @@ def test_its_channels_are_cut(kind: str, caplog: pytest.LogCaptureFixture) -> No
     dead = dead_layers(net, trace(net, (X[:1],)))
     assert dead and f"no output depends on {', '.join(sorted(dead))}: they stay as they are" in caplog.text
     smaller = prune_channels(net, {"wide": range(0, 32, 2)}, X[:1])
-    np.testing.assert_allclose(forward(smaller, (X,), graph=False)[0], forward(smaller, (X,))[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        forward(smaller, (X,), graph=False)[0], forward(smaller, (X,), graph=False)[0], rtol=1e-4, atol=1e-5
+    )
     assert smaller.head.in_channels == 16
 
 
