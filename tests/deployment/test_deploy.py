@@ -16,6 +16,7 @@ import autocomp
 from autocomp.deployment.deploy import NetworkDeployer, onnx_bytes
 from autocomp.deployment.restore import restore
 from autocomp.errors import ExportError
+from autocomp.evaluators import PlanEvaluator
 from autocomp.evaluators.fine_tuning import FineTuning
 from autocomp.hardware_models import device
 from autocomp.primitives.choices import Choices
@@ -225,6 +226,34 @@ def test_where_the_runtime_knows_no_zero_points_there_are_none(
 def test_elsewhere_inputs_use_all_levels(deployer: NetworkDeployer, tmp_path: Path) -> None:
     deployer.export(quantized(deployer, "w8a8"), tmp_path / "net.onnx")
     assert (onnx.TensorProto.UINT8, 0) in zero_points(tmp_path / "net.onnx")
+
+
+def test_on_the_same_data_the_float_network_runs_once(
+    deployer: NetworkDeployer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    inner = PlanEvaluator._run_float
+
+    def counted(*given: Any) -> None:
+        runs.append(1)
+        inner(*given)
+
+    monkeypatch.setattr(PlanEvaluator, "_run_float", counted)
+    x, y = deployer.evaluator.inputs[0][:32].copy(), np.arange(32) % 3
+    plans = [Plan(), quantized(deployer, "w8a8"), quantized(deployer, "w4a8")]
+    found = [deployer.measure(plan, (x.copy(), y.copy()))[0] for plan in plans]
+    whole, eight, four = (one.divergence or 0.0 for one in found)
+    assert len(runs) == 1 and whole == 0 < eight < four
+    x[0] += 1
+    deployer.measure(plans[1], (x, y))
+    deployer.measure(plans[1], (x, np.roll(y, 1)))
+    deployer.measure(plans[1], autocomp.Data(evaluate=(x, y), metric=_largest))
+    deployer.measure(plans[1], autocomp.Data(evaluate=(x, y), metric=_largest))
+    assert len(runs) == 4
+
+
+def _largest(outputs: np.ndarray, labels: np.ndarray) -> float:
+    return float(1 / (1 + np.exp(-outputs.max())))
 
 
 @pytest.mark.parametrize("chosen", ["w8a8", "w4a4"])
