@@ -125,13 +125,13 @@ def add_resolution(
             return None
         log.info("searching at %s: %s", sides, reached)
         found = ResolutionSearch(scaled, searched(scaled, deadline), whole)
+        whole.lower.append(found)  # before its points: where joining is interrupted, those there are can be loaded
         found.join(front)
     except Exception as error:  # of the user's data or of MindSpore: it must not lose the search's results
         said = first_line(error)
         log.warning("at a lower resolution: %s", said, exc_info=not isinstance(error, AutocompError))
         front.remarks += (f"resolution {ratio:g} was not searched: {said}",)
         return None
-    whole.lower.append(found)
     count = sum(found.takes(point.plan) for point in front)
     front.remarks += (f"resolution {ratio:g}: {reached}; {count} of the {len(front)} points are at this resolution",)
     return found

@@ -226,6 +226,21 @@ def test_what_fails_at_a_resolution_loses_nothing(
     assert f"resolution 0.75 was not searched: {said}" in found.notes
 
 
+def test_what_was_joined_before_an_interruption_can_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Points are read through the resolution that the front was saved with."""
+    inner = ResolutionSearch.join
+
+    def interrupted(self: ResolutionSearch, front: ParetoSet) -> None:
+        inner(self, front)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResolutionSearch, "join", interrupted)
+    found = autocomp.search(NET, BUDGET, resolutions=0.75, **(GIVEN | {"trials": 6}))
+    assert found.joined and "resolution 0.75 was not searched: interrupted" in found.notes
+    loaded = autocomp.load(found.save(tmp_path / "front"), NET, GIVEN["data"])
+    _same(loaded.joined[0], found.joined[0])
+
+
 def test_bounds_that_a_lower_resolution_alone_reaches() -> None:
     found = autocomp.search(NET, "macs<8%, accuracy>0%", resolutions=0.25, **(GIVEN | {"trials": 12}))
     assert found.feasible and all(one.plan[RESOLUTION] == 0.25 for one in found)
